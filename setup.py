@@ -1,0 +1,24 @@
+"""Packaging of BN Lens. Everything is here; pyproject.toml holds the tools' settings only."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+setup(
+    name="tensorboard-plugin-bnlens",
+    version="0.1.0",
+    description="BN Lens for TensorBoard: why a network is fine in training mode and broken at inference",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=find_packages(include=["tb_bnlens", "tb_bnlens.*"]),
+    package_data={"tb_bnlens": ["static/*", "py.typed"]},
+    python_requires=">=3.10",
+    install_requires=["tensorboard>=2.18", "numpy>=1.26", "werkzeug>=2.2"],
+    extras_require={
+        "tensorflow": ["tensorflow>=2.16"],
+        "dev": ["tensorflow>=2.16", "pytest", "hypothesis", "playwright", "ruff", "mypy"],
+    },
+    entry_points={"tensorboard_plugins": ["bn_lens = tb_bnlens.plugin.loader:BNLensLoader"]},
+    zip_safe=False,
+)

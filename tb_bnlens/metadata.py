@@ -1,0 +1,154 @@
+"""The contract on disk: plugin names, tags, the format version and the names of every row.
+
+The data that these names describe is stored in users' event files, so it is supported for good: a name is
+never reused for another meaning, new names go to the end of a tuple, and a reader ignores the positions it
+does not know. Everything here is standard library only, because the plugin's loader imports it.
+"""
+
+from __future__ import annotations
+
+PLUGIN_NAME = "bn_lens"
+# Per-channel snapshots are large and few. TensorBoard caps the records it keeps per plugin name, so they get
+# a name, and with it a cap, of their own.
+CHANNELS_PLUGIN_NAME = "bn_lens_channels"
+
+FORMAT = 1
+"""Version of everything below. It is written as the summary's ``plugin_content`` and in the manifest."""
+
+RUN_SUFFIX = "bn_lens"
+"""``BNLens("runs/exp1")`` writes into ``runs/exp1/bn_lens``; the tab and the report show ``exp1``."""
+
+MANIFEST_TAG = "bn_lens/manifest"
+LAYERS_TAG = "bn_lens/layers"
+LOSSES_TAG = "bn_lens/losses"
+CHANNELS_TAG = "bn_lens/channels"
+SCALAR_TAG = "bn_lens/loss"
+
+
+def channels_tag(index: int) -> str:
+    """Tag of the per-channel snapshots of the layer with this index in the manifest."""
+    return f"{CHANNELS_TAG}/{index:05d}"
+
+
+def scalar_tag(probe: str, kind: str) -> str:
+    """Tag of the plain scalar that repeats one paired loss for TensorBoard's own Time Series tab."""
+    return f"{SCALAR_TAG}/{kind}" if probe == "train" else f"{SCALAR_TAG}_{probe}/{kind}"
+
+
+def plugin_content() -> bytes:
+    """The summary metadata: the format alone, since TensorBoard repeats it in every event."""
+    return str(FORMAT).encode("ascii")
+
+
+# --- what a layer is doing -----------------------------------------------------------------------------
+
+STATES = (
+    "unknown",  # not enough snapshots yet
+    "updating",  # the moving statistics change as the momentum says
+    "frozen",  # trainable=False: inference mode in Keras 3, by choice
+    "inference_mode",  # trainable, yet called in inference mode: its statistics are constant
+    "never_updated",  # training mode, yet bit-identical to its start
+)
+"""Names of the values of the ``state`` row, by position: what the layer *does*, not what its flag says."""
+
+# --- the momenta that are replayed ---------------------------------------------------------------------
+
+REPLAY_MOMENTA = (0.5, 0.8, 0.9, 0.95, 0.97, 0.99, 0.997, 0.999)
+"""Shadow moving averages are kept at these momenta, from the same start and the same batches."""
+
+
+def replay_row(momentum: float) -> str:
+    """Row name, in LAYER_ROWS and LOSS_ROWS, of the replay at a momentum of REPLAY_MOMENTA."""
+    return f"replay_{momentum:g}"
+
+
+REPLAY_ROWS = tuple(replay_row(m) for m in REPLAY_MOMENTA)
+
+# --- bn_lens/layers: float32 [L, K], K positions named here --------------------------------------------
+#
+# Notation, per channel: mu, v = mean and (biased) variance of the batch statistics, pooled over the last
+# windows (the *short pool*, some 20 updates); m, s = moving_mean, moving_variance now; eps = epsilon.
+# A value that was not measured is NaN.
+
+LAYER_ROWS = (
+    "state",  # position in STATES
+    "updates",  # BatchNorm updates of this layer since the record began (cumulative count)
+    "pool_updates",  # updates in the short pool behind mu, v (0: none yet; batches, for layers read by the probe)
+    "momentum",  # the layer's attribute
+    "momentum_effective",  # estimated from the moving statistics and the probe's batch statistics; NaN unless estimated
+    "distance_rms",  # W = sqrt((a-1)^2 + b^2), a = sqrt((v+eps)/(s+eps)), b = (mu-m)/sqrt(s+eps); rms over channels
+    "distance_p50",
+    "distance_p95",
+    "distance_max",
+    "mean_error_p50",  # signed median of (m-mu)/sqrt(v+eps)
+    "mean_error_p95",  # 95th percentile of its absolute value
+    "mean_error_max",  # the one of largest absolute value, signed
+    "variance_error_p50",  # the same three for (s-v)/max(v, eps)
+    "variance_error_p95",
+    "variance_error_max",
+    "error_p50",  # e = max(|mu-m|/sqrt(v+eps), |s-v|/max(v,eps)) over live channels (v > 0.01 eps): since both
+    "error_p95",  # terms shrink by beta an update, steps to converge = ln(e/tolerance) / -ln(beta), for any
+    "error_max",  # tolerance and momentum
+    "batch_mean_rms",  # rms over channels of mu, in activation units
+    "moving_mean_rms",  # rms over channels of m
+    "batch_variance_gm",  # geometric mean over channels of v + eps
+    "moving_variance_gm",  # geometric mean over channels of s + eps
+    "noise_mean",  # rms over channels of sd(single batch's mean)/sqrt(v+eps), from single-update windows
+    "noise_variance",  # median over channels of sd(single batch's variance)/max(v, eps)
+    "noise_updates",  # single-update windows behind the two (0: none)
+    "between_within",  # median over channels of batch_size * var(batch means)/v: at most about 1 for i.i.d. samples
+    "shift",  # rms over channels of (mu_short - mu_long)/sqrt(v+eps): the short pool against the long one
+    "shift_noise",  # what batch noise alone makes of it: noise_mean * sqrt(1/n_short + 1/n_long)
+    "shift_span",  # steps between the centres of the two pools
+    "lag_cosine",  # cosine over channels of the lag (mu-m)/sd now and one short pool earlier: 1 keeps its sign
+    "channels_nonfinite",  # channels with a non-finite moving statistic or a negative moving variance
+    "window_nonfinite",  # channels with non-finite batch statistics in the windows since the last record
+    "channels_collapsed",  # channels with v <= eps: dead or constant
+    "worst_channel",  # index of the channel of largest W
+    "since_min",  # over all snapshots since the last record: least, mean and greatest rms distance of a single
+    "since_mean",  # window's statistics from the moving statistics
+    "since_max",
+    "since_max_step",  # the step of the greatest
+    "epoch_end_distance",  # the same distance for the window that held the last batch of the last epoch
+    "start_distance",  # rms over channels of the change of (m, s) since the record began; 0 is bit-identical
+    "validation_distance_rms",  # rms W between the batch statistics of validation data and the moving ones
+    "replica_spread",  # rms over channels of sd over replicas of m / sqrt(v+eps); NaN without replicas
+    "call_alternation",  # layers called several times a step: rms distance between the calls' batch statistics
+    "attribution",  # loss in batch mode with this layer alone on its moving statistics
+    *REPLAY_ROWS,  # distance_rms had the momentum been this
+)
+
+LAYER_INDEX = {name: i for i, name in enumerate(LAYER_ROWS)}
+
+# --- bn_lens/losses: float32 [probes, kinds] -----------------------------------------------------------
+
+PROBES = ("train", "validation")
+
+FORECAST_POINTS = 6
+LOSS_KINDS = (
+    "training",  # batch statistics as fit uses them, dropout on
+    "batch",  # batch statistics in every layer, everything else in inference mode
+    "inference",  # moving statistics: what test_on_batch gives
+    "recalibrated",  # the short pool's statistics in place of the moving ones
+    "recalibrated_long",  # the long pool's
+    "updated",  # inference again on the same batch, after the training step that followed
+)
+LOSS_ROWS = (
+    *LOSS_KINDS,
+    *REPLAY_ROWS,  # inference, had the momentum been this from the start of the record
+    *(f"forecast_step_{i}" for i in range(FORECAST_POINTS)),  # n: updates ahead
+    *(f"forecast_{i}" for i in range(FORECAST_POINTS)),  # inference after n more updates at these weights
+    "fit_loss",  # what fit shows at this step: a mean over the epoch so far, before each update
+    "learning_rate",
+    "batch_size",  # samples in the probed batch
+    "short_updates",  # updates in the short pool (median over updating layers)
+    "long_updates",  # updates in the long pool
+    "overhead",  # share of wall time since the start of training that recording took, tracing left out
+    "tracing_seconds",  # one-time cost of tracing the probe so far
+    "step_seconds",  # median time of a training step
+)
+LOSS_INDEX = {name: i for i, name in enumerate(LOSS_ROWS)}
+
+# --- bn_lens/channels/00000: float32 [4, C] ------------------------------------------------------------
+
+CHANNEL_ROWS = ("batch_mean", "batch_variance", "moving_mean", "moving_variance")
