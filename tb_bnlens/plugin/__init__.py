@@ -1,0 +1,1 @@
+"""The TensorBoard side: ``loader`` is the entry point, ``plugin`` the routes."""

@@ -1,0 +1,268 @@
+"""The routes of the tab: thin handlers over ``*_impl`` methods that know nothing of HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tensorboard import plugin_util
+from tensorboard.context import RequestContext
+from tensorboard.data import provider
+from tensorboard.plugins import base_plugin
+from werkzeug import wrappers
+
+from tb_bnlens import __version__, metadata
+from tb_bnlens.analysis.convergence import steps_to_converge
+from tb_bnlens.history import Channels, History
+from tb_bnlens.plugin import static_files
+from tb_bnlens.plugin.cache import Cache
+from tb_bnlens.plugin.responses import BadRequest, NotThere, respond, route
+from tb_bnlens.plugin.wire import FRAME_TYPE, JSON_TYPE, frame, to_json
+from tb_bnlens.reader import Run, find_run, list_runs, read_channels, read_run
+
+STEPS_TO_CONVERGE = "steps_to_converge"
+
+HISTORY_BYTES = 48 * 2**20
+OVERVIEW_BYTES = 16 * 2**20
+
+Arrays = Iterator[tuple[str, NDArray[Any]]]
+
+
+@dataclass(frozen=True)
+class Overview:
+    """An analysed run: its JSON, and what the list of runs repeats of it."""
+
+    body: bytes
+    severity: str | None
+    verdict: str | None
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a request reads."""
+
+    ctx: RequestContext
+    experiment_id: str
+
+
+class BNLensPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
+    """Serves the records of the lens to the tab."""
+
+    plugin_name = metadata.PLUGIN_NAME
+
+    def __init__(self, context: base_plugin.TBContext) -> None:
+        self._data: provider.DataProvider | None = context.data_provider
+        self._cap: int | None = (context.sampling_hints or {}).get(metadata.PLUGIN_NAME)
+        self._histories: Cache[History] = Cache(HISTORY_BYTES, history_bytes)
+        self._overviews: Cache[Overview] = Cache(OVERVIEW_BYTES, lambda overview: len(overview.body))
+
+    def is_active(self) -> bool:
+        """TensorBoard activates the tab itself when ``data_plugin_names`` meets the data; this must never wait."""
+        return False
+
+    def data_plugin_names(self) -> tuple[str, ...]:
+        """Both names whose data make the tab active."""
+        return (metadata.PLUGIN_NAME, metadata.CHANNELS_PLUGIN_NAME)
+
+    def frontend_metadata(self) -> base_plugin.FrontendMetadata:
+        """An ES module in an iframe; it follows TensorBoard's reload button itself."""
+        return base_plugin.FrontendMetadata(es_module_path=f"/{static_files.MODULE}", tab_name="BN Lens")
+
+    def get_plugin_apps(self) -> dict[str, Callable[..., Any]]:
+        """All routes, by path."""
+        return {
+            **{f"/{name}": _static_route(name, kind) for name, kind in static_files.bundle().items()},
+            "/runs": self.serve_runs,
+            "/overview": self.serve_overview,
+            "/losses": self.serve_losses,
+            "/series": self.serve_series,
+            "/layer": self.serve_layer,
+            "/channels": self.serve_channels,
+        }
+
+    # --- handlers ------------------------------------------------------------------------------------------
+
+    @route
+    def serve_runs(self, request: wrappers.Request) -> wrappers.Response:
+        """GET runs -> RunList."""
+        body = to_json(self.runs_impl(_place(request)))
+        return respond(request, body, JSON_TYPE, lambda: body)
+
+    @route
+    def serve_overview(self, request: wrappers.Request) -> wrappers.Response:
+        """GET overview?run=R -> Overview."""
+        place, run = self._asked(request)
+        return respond(request, _tag(run, "overview"), JSON_TYPE, lambda: self.overview_impl(place, run))
+
+    @route
+    def serve_losses(self, request: wrappers.Request) -> wrappers.Response:
+        """GET losses?run=R -> frame."""
+        place, run = self._asked(request)
+        return respond(request, _tag(run, "losses"), FRAME_TYPE, lambda: frame(self.losses_impl(place, run)))
+
+    @route
+    def serve_series(self, request: wrappers.Request) -> wrappers.Response:
+        """GET series?run=R&row=distance_rms -> frame."""
+        row = _parameter(request, "row")
+        if row not in metadata.LAYER_INDEX and row != STEPS_TO_CONVERGE:
+            known = ", ".join((STEPS_TO_CONVERGE, *metadata.LAYER_ROWS))
+            raise BadRequest(f"row is {row!r}; expected one of {known}")
+        place, run = self._asked(request)
+        return respond(request, _tag(run, "series", row), FRAME_TYPE, lambda: frame(self.series_impl(place, run, row)))
+
+    @route
+    def serve_layer(self, request: wrappers.Request) -> wrappers.Response:
+        """GET layer?run=R&layer=3 -> frame."""
+        layer = _layer(request)
+        place, run = self._asked(request)
+        return respond(
+            request, _tag(run, "layer", layer), FRAME_TYPE, lambda: frame(self.layer_impl(place, run, layer))
+        )
+
+    @route
+    def serve_channels(self, request: wrappers.Request) -> wrappers.Response:
+        """GET channels?run=R&layer=3 -> frame."""
+        layer = _layer(request)
+        place, run = self._asked(request)
+        # Snapshots are listed under a plugin name of their own, so the run's state does not cover them.
+        body = frame(self.channels_impl(place, run, layer))
+        return respond(request, body, FRAME_TYPE, lambda: body)
+
+    # --- what they serve -----------------------------------------------------------------------------------
+
+    def runs_impl(self, place: Place) -> dict[str, object]:
+        """All runs with a record; what is known of an analysis already, since a list must not wait for one."""
+        entries = []
+        problems = []
+        for run in list_runs(self._provider(), place.experiment_id, ctx=place.ctx):
+            overview = self._overviews.peek((place.experiment_id, run.run_id))
+            entries.append(
+                {
+                    "run": run.name,
+                    "severity": overview.severity if overview else None,
+                    "verdict": overview.verdict if overview else None,
+                    "last_step": run.last_step,
+                }
+            )
+            if run.format is None:
+                problems.append(f"Run {run.name!r} does not state its format; what can be read of it is shown.")
+        return {"runs": entries, "problems": problems}
+
+    def overview_impl(self, place: Place, run: Run) -> bytes:
+        """The report of a run, as JSON."""
+
+        def analyse() -> Overview:
+            # Imported late: the list of runs has to come up even where an analysis cannot be imported.
+            from tb_bnlens.report import run_report
+
+            report = run_report(self._history(place, run))
+            return Overview(to_json(report), report.get("severity"), report.get("verdict"))
+
+        return self._overviews.get((place.experiment_id, run.run_id), run.fingerprint, analyse).body
+
+    def losses_impl(self, place: Place, run: Run) -> Arrays:
+        """Every loss row of every probe that was ever measured."""
+        history = self._history(place, run)
+        yield "steps", history.loss_steps.astype(np.float64)
+        yield "wall_times", history.loss_wall_times
+        for p, probe in enumerate(metadata.PROBES):
+            for m, row in enumerate(metadata.LOSS_ROWS):
+                values = history.losses[:, p, m]
+                if not np.isnan(values).all():
+                    yield f"{probe}/{row}", values
+
+    def series_impl(self, place: Place, run: Run, row: str) -> Arrays:
+        """One row of all layers over the records."""
+        history = self._history(place, run)
+        yield "steps", history.steps.astype(np.float64)
+        yield "wall_times", history.wall_times
+        yield "values", _steps(history) if row == STEPS_TO_CONVERGE else history.row(row)
+
+    def layer_impl(self, place: Place, run: Run, layer: int) -> Arrays:
+        """All rows of one layer over the records."""
+        history = self._history(place, run)
+        self._known(history, layer)
+        yield "steps", history.steps.astype(np.float64)
+        yield "wall_times", history.wall_times
+        for name in metadata.LAYER_ROWS:
+            yield name, history.row(name)[:, layer]
+
+    def channels_impl(self, place: Place, run: Run, layer: int) -> Arrays:
+        """The per-channel snapshots of one layer."""
+        channels: Channels = read_channels(self._provider(), place.experiment_id, run, layer, ctx=place.ctx)
+        if not len(channels.steps):
+            self._known(self._history(place, run), layer)
+        yield "steps", channels.steps.astype(np.float64)
+        yield "values", channels.values
+
+    def _history(self, place: Place, run: Run) -> History:
+        def read() -> History:
+            return read_run(self._provider(), place.experiment_id, run, ctx=place.ctx, cap=self._cap)
+
+        return self._histories.get((place.experiment_id, run.run_id), run.fingerprint, read)
+
+    def _known(self, history: History, layer: int) -> None:
+        count = len(history.manifest.layers)
+        if layer >= count:
+            raise NotThere(f"layer is {layer}; run {history.run!r} has {count} layers, counted from 0")
+
+    def _asked(self, request: wrappers.Request) -> tuple[Place, Run]:
+        place = _place(request)
+        return place, find_run(self._provider(), place.experiment_id, _parameter(request, "run"), ctx=place.ctx)
+
+    def _provider(self) -> provider.DataProvider:
+        if self._data is None:
+            raise NotThere("this TensorBoard runs without a data provider; start it without --generic_data=false")
+        return self._data
+
+
+def history_bytes(history: History) -> int:
+    """What a history holds in arrays."""
+    return sum(
+        array.nbytes
+        for array in (history.steps, history.wall_times, history.layers, history.loss_steps, history.losses)
+    )
+
+
+def _steps(history: History) -> NDArray[np.float32]:
+    """Updates until each layer has converged, by record, [T, L]: inf is never, NaN is not known."""
+    effective = history.row("momentum_effective")
+    momentum = np.where(np.isfinite(effective), effective, history.row("momentum"))
+    return steps_to_converge(history.row("error_p95"), momentum, history.manifest.tolerance).astype(np.float32)
+
+
+def _static_route(name: str, kind: str) -> Callable[..., Any]:
+    @route
+    def serve(self: None, request: wrappers.Request) -> wrappers.Response:
+        body = static_files.content(name)
+        return respond(request, body, kind, lambda: body)
+
+    return lambda environ, start_response: serve(None, environ, start_response)
+
+
+def _place(request: wrappers.Request) -> Place:
+    return Place(plugin_util.context(request.environ), plugin_util.experiment_id(request.environ))
+
+
+def _tag(run: Run, *what: object) -> tuple[object, ...]:
+    # The version too: after an update of the package the same record can be judged otherwise.
+    return (__version__, run.name, run.fingerprint, *what)
+
+
+def _parameter(request: wrappers.Request, name: str) -> str:
+    values = request.args.getlist(name)
+    if len(values) != 1 or not values[0]:
+        came = "missing" if not values else "empty" if len(values) == 1 else "given more than once"
+        raise BadRequest(f"the parameter {name} is {came}; expected one value, as in ?{name}=...")
+    return str(values[0])
+
+
+def _layer(request: wrappers.Request) -> int:
+    text = _parameter(request, "layer")
+    # ASCII digits only: int() takes signs, spaces, underscores and the digits of all scripts.
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise BadRequest(f"layer is {text[:40]!r}; expected the position of a layer, a whole number from 0")
+    return int(text)

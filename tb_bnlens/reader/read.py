@@ -1,0 +1,260 @@
+"""One run's record, in one read of the data provider."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from tensorboard.context import RequestContext
+from tensorboard.data import provider
+from tensorboard.errors import PublicError
+
+from tb_bnlens import metadata
+from tb_bnlens.history import Channels, Event, History, Manifest
+from tb_bnlens.reader.logdir import LogdirProvider
+from tb_bnlens.reader.manifest import BadManifest, parse_manifest, unnamed_layers, with_events
+from tb_bnlens.reader.runs import Run, find_run
+from tb_bnlens.reader.series import Table, before_fences, current, to_table
+
+# The provider has sampled already, when it loaded; 0 would mean none rather than all.
+ALL_POINTS = 1_000_000
+# What is tried where a reply fails: a single tensor that cannot be decoded, or a reply over gRPC's limit of
+# 256 MiB, fails the whole read.
+FEWER_POINTS = (ALL_POINTS, 512, 128, 16, 1)
+
+
+class Unreadable(RuntimeError):
+    """The data provider gave nothing of a run's record."""
+
+
+def read_run(
+    data: provider.DataProvider,
+    experiment_id: str,
+    run: str | Run,
+    *,
+    ctx: RequestContext | None = None,
+    cap: int | None = None,
+) -> History:
+    """Everything the analysis needs of a run; per-channel snapshots are read apart.
+
+    Args:
+        data: where to read.
+        experiment_id: as TensorBoard gives it, ``""`` elsewhere.
+        run: name as shown, or what ``find_run`` gave.
+        ctx: TensorBoard's request context.
+        cap: records that TensorBoard keeps of a tag (``--samples_per_plugin``), None or 0 where it keeps all.
+
+    Returns:
+        The record, with a sentence in ``problems`` for everything that could not be read.
+
+    Raises:
+        RunNotFound: no run of that name holds a record.
+        Unreadable: the provider fails for every part of it.
+    """
+    ctx = ctx or RequestContext()
+    found = run if isinstance(run, Run) else find_run(data, experiment_id, run, ctx=ctx)
+    if found.format is not None and found.format > metadata.FORMAT:
+        return _refused(found.name, found.format)
+    points, problems = _read(data, experiment_id, ctx, found.run_id, metadata.PLUGIN_NAME, sorted(found.tags))
+    if isinstance(data, LogdirProvider):
+        problems += data.problems(found.run_id)
+
+    manifests, manifest_problems = _manifests(points.get(metadata.MANIFEST_TAG, []))
+    problems += manifest_problems
+    newest = max((m.format for _, m in manifests), default=metadata.FORMAT)
+    if newest > metadata.FORMAT:
+        return _refused(found.name, newest)
+    fences = [(point.wall_time, point.step) for point, _ in manifests]
+    announced = len(manifests[-1][1].layers) if manifests else None
+
+    raw = {tag: points.get(tag, []) for tag in (metadata.LAYERS_TAG, metadata.LOSSES_TAG)}
+    valid = {tag: before_fences(series, fences) for tag, series in raw.items()}
+    layers = to_table(valid[metadata.LAYERS_TAG], announced, len(metadata.LAYER_ROWS), "layer record")
+    losses = to_table(valid[metadata.LOSSES_TAG], len(metadata.PROBES), len(metadata.LOSS_ROWS), "probe")
+    losses = _probes(losses)
+    problems += (*layers.problems, *losses.problems)
+
+    voided = sum(len(raw[tag]) - len(valid[tag]) for tag in raw)
+    manifest = _merged(manifests, layers, restarted=bool(voided))
+    if voided:
+        problems += (
+            f"Recording went back to an earlier step; {voided} records of the abandoned stretch were left out.",
+        )
+    if not manifests:
+        problems += ("The manifest is missing, so layers have no names and nothing is known of the plan.",)
+    largest = max((len(series) for series in raw.values()), default=0)
+    if cap and largest >= cap:
+        problems += (
+            f"TensorBoard keeps {cap} records of a run and may have dropped others: curves have fewer points, and an "
+            f"event between two of them may be missing. Start it with --samples_per_plugin={metadata.PLUGIN_NAME}=0 "
+            "to see all.",
+        )
+    return History(
+        run=found.name,
+        manifest=manifest,
+        steps=layers.steps,
+        wall_times=layers.wall_times,
+        layers=layers.values,
+        loss_steps=losses.steps,
+        loss_wall_times=losses.wall_times,
+        losses=losses.values,
+        problems=tuple(dict.fromkeys(problems)),
+    )
+
+
+def read_channels(
+    data: provider.DataProvider,
+    experiment_id: str,
+    run: str | Run,
+    layer: int,
+    *,
+    ctx: RequestContext | None = None,
+) -> Channels:
+    """The per-channel snapshots of one layer, empty where none was written.
+
+    Raises:
+        RunNotFound: no run of that name holds a record.
+        Unreadable: the provider fails.
+    """
+    ctx = ctx or RequestContext()
+    found = run if isinstance(run, Run) else find_run(data, experiment_id, run, ctx=ctx)
+    tag = metadata.channels_tag(layer)
+    points, _ = _read(data, experiment_id, ctx, found.run_id, metadata.CHANNELS_PLUGIN_NAME, [tag])
+    rows = len(metadata.CHANNEL_ROWS)
+    tables = [
+        (point, np.asarray(point.numpy))
+        for point in points.get(tag, [])
+        if np.asarray(point.numpy).ndim == 2 and np.asarray(point.numpy).dtype.kind in "fiub"
+    ]
+    width = tables[-1][1].shape[1] if tables else 0
+    tables = [(point, array) for point, array in tables if array.shape[0] >= rows and array.shape[1] == width]
+    keep = current([point.step for point, _ in tables])
+    tables = [pair for pair, kept in zip(tables, keep, strict=True) if kept]
+    values = np.empty((len(tables), rows, width), np.float32)
+    with np.errstate(over="ignore"):
+        for i, (_, array) in enumerate(tables):
+            values[i] = array[:rows]
+    return Channels(steps=np.array([point.step for point, _ in tables], np.int64), values=values)
+
+
+def _read(
+    data: provider.DataProvider,
+    experiment_id: str,
+    ctx: RequestContext,
+    run_id: str,
+    plugin_name: str,
+    tags: Sequence[str],
+) -> tuple[dict[str, list[Any]], tuple[str, ...]]:
+    """Points by tag: one read, or where that fails a read for each tag, of fewer points if need be."""
+
+    def read(chosen: Sequence[str], downsample: int) -> dict[str, list[Any]]:
+        reply = data.read_tensors(
+            ctx,
+            experiment_id=experiment_id,
+            plugin_name=plugin_name,
+            downsample=downsample,
+            run_tag_filter=provider.RunTagFilter(runs=[run_id], tags=chosen),
+        )
+        return {tag: list(series) for tag, series in reply.get(run_id, {}).items()}
+
+    try:
+        return read(tags, ALL_POINTS), ()
+    except PublicError:
+        raise
+    except Exception as error:  # providers raise gRPC's, NumPy's and TensorBoard's own, and one tag must not cost all
+        failure: Exception = error
+    points: dict[str, list[Any]] = {}
+    problems: tuple[str, ...] = ()
+    for tag in tags:
+        for downsample in FEWER_POINTS:
+            try:
+                points.update(read([tag], downsample))
+            except Exception as error:
+                failure = error
+                continue
+            if downsample != ALL_POINTS:
+                problems += (
+                    f"{tag} could not be read whole ({_brief(failure)}); {len(points.get(tag, []))} of its records "
+                    "are shown.",
+                )
+            break
+        else:
+            problems += (f"{tag} could not be read ({_brief(failure)}).",)
+    if not points:
+        raise Unreadable(f"TensorBoard's data provider failed for this run ({_brief(failure)})") from failure
+    return points, problems
+
+
+def _brief(error: Exception) -> str:
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0][:200]}" if text else type(error).__name__
+
+
+def _manifests(points: Sequence[Any]) -> tuple[list[tuple[Any, Manifest]], tuple[str, ...]]:
+    """Readable manifests in the order of writing."""
+    manifests = []
+    reason = ""
+    for point in points:
+        array = np.asarray(point.numpy)
+        try:
+            if array.size != 1:
+                raise BadManifest(f"it is a tensor of shape {array.shape}")
+            manifests.append((point, parse_manifest(array.reshape(-1)[0])))
+        except BadManifest as error:
+            reason = str(error)
+    bad = len(points) - len(manifests)
+    if not bad:
+        return manifests, ()
+    which = "The manifest" if bad == len(points) else f"{bad} of {len(points)} manifests"
+    return manifests, (f"{which} could not be used: {reason}.",)
+
+
+def _merged(manifests: Sequence[tuple[Any, Manifest]], layers: Table, *, restarted: bool) -> Manifest:
+    """The last manifest, with the events of the earlier ones that no restart has made void."""
+    count = layers.values.shape[1]
+    if not manifests:
+        momenta = layers.values[-1, :, metadata.LAYER_INDEX["momentum"]].tolist() if len(layers.steps) else []
+        return Manifest(layers=unnamed_layers(count, momenta))
+    point, manifest = manifests[-1]
+    events: list[Event] = []
+    for i, (_, earlier) in enumerate(manifests[:-1]):
+        horizon = min(later.step for later, _ in manifests[i + 1 :])
+        events += (event for event in earlier.events if event.step <= horizon)
+    if restarted and not any(event.kind == "restart" and event.step == point.step for event in manifest.events):
+        events.append(Event(point.step, "restart", f"Recording went back to step {point.step}."))
+    merged = with_events(manifest, events)
+    if len(layers.steps) and count != len(manifest.layers):
+        named = manifest.layers[:count]
+        extra = unnamed_layers(count, ())[len(named) :]
+        merged = replace(merged, layers=named + extra)
+    return merged
+
+
+def _probes(losses: Table) -> Table:
+    """``losses`` is [P, D, M] of exactly the known probes: more are ignored, fewer are filled with NaN."""
+    known = len(metadata.PROBES)
+    given = losses.values.shape[1]
+    if given == known:
+        return losses
+    values = np.full((len(losses.steps), known, losses.values.shape[2]), np.nan, np.float32)
+    values[:, : min(known, given)] = losses.values[:, :known]
+    return replace(losses, values=values)
+
+
+def _refused(run: str, found: int) -> History:
+    return History(
+        run=run,
+        manifest=Manifest(layers=()),
+        steps=np.zeros(0, np.int64),
+        wall_times=np.zeros(0, np.float64),
+        layers=np.zeros((0, 0, len(metadata.LAYER_ROWS)), np.float32),
+        loss_steps=np.zeros(0, np.int64),
+        loss_wall_times=np.zeros(0, np.float64),
+        losses=np.zeros((0, len(metadata.PROBES), len(metadata.LOSS_ROWS)), np.float32),
+        problems=(
+            f"This run is written in format {found}, newer than the format {metadata.FORMAT} that this BN Lens reads; "
+            "update it where TensorBoard runs: pip install -U tensorboard-plugin-bnlens.",
+        ),
+    )
