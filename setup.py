@@ -17,7 +17,8 @@ setup(
     install_requires=["tensorboard>=2.18", "numpy>=1.26", "werkzeug>=2.2"],
     extras_require={
         "tensorflow": ["tensorflow>=2.16"],
-        "dev": ["tensorflow>=2.16", "pytest", "hypothesis", "playwright", "ruff", "mypy"],
+        # Each minor version of these two has its own idea of what is well formed.
+        "dev": ["tensorflow>=2.16", "pytest>=8", "hypothesis", "playwright", "ruff>=0.17,<0.18", "mypy>=2.4,<2.5"],
     },
     entry_points={"tensorboard_plugins": ["bn_lens = tb_bnlens.plugin.loader:BNLensLoader"]},
     zip_safe=False,

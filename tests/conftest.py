@@ -1,0 +1,123 @@
+"""What all tests share: how a missing tool is treated, and TensorBoard's two loaders as data providers."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+IN_CI = bool(os.environ.get("CI"))
+
+
+def skip_unless_ci(what: str) -> NoReturn:
+    """A user's machine may lack a tool; where the project is judged, nothing is passed over."""
+    if IN_CI:
+        pytest.fail(f"{what} (and CI skips nothing)")
+    pytest.skip(what)
+
+
+@pytest.fixture(scope="session")
+def viewer_python() -> str:
+    """Python of an environment with TensorBoard and no TensorFlow."""
+    python = ROOT / ".venv-viewer" / "bin" / "python"
+    if not python.exists():
+        skip_unless_ci("no environment without TensorFlow; make test makes one in .venv-viewer")
+    return str(python)
+
+
+@pytest.fixture(params=["files", "python", "rust"])
+def provider(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[Path], Any]]:
+    """Opens a logdir with the command line's provider, or with either of TensorBoard's."""
+    if request.param == "files":
+        from tb_bnlens.reader import open_logdir
+
+        yield open_logdir
+    elif request.param == "python":
+        yield python_provider
+    else:
+        servers: list[subprocess.Popen[bytes]] = []
+        yield lambda logdir: rust_provider(logdir, tmp_path / "port", servers)
+        for server in servers:
+            assert server.stdin
+            server.stdin.close()
+            server.wait(10)
+
+
+def python_provider(logdir: Path) -> Any:
+    """What ``tensorboard --load_fast=false`` reads through, with our sampling default."""
+    from tensorboard.backend.event_processing import data_provider, plugin_event_multiplexer, tag_types
+
+    from tb_bnlens import metadata
+    from tb_bnlens.plugin.loader import CHANNEL_RECORDS_KEPT, RECORDS_KEPT
+
+    multiplexer = plugin_event_multiplexer.EventMultiplexer(
+        size_guidance={tag_types.TENSORS: 10},
+        tensor_size_guidance={
+            metadata.PLUGIN_NAME: RECORDS_KEPT,
+            metadata.CHANNELS_PLUGIN_NAME: CHANNEL_RECORDS_KEPT,
+        },
+    )
+    multiplexer.AddRunsFromDirectory(str(logdir))
+    multiplexer.Reload()
+    return data_provider.MultiplexerDataProvider(multiplexer, str(logdir))
+
+
+def rust_provider(logdir: Path, port_file: Path, servers: list[subprocess.Popen[bytes]]) -> Any:
+    """What ``tensorboard --load_fast=true`` reads through, with our sampling default."""
+    grpc = pytest.importorskip("grpc")
+    binary = pytest.importorskip("tensorboard_data_server").server_binary()
+    if binary is None:
+        pytest.skip("TensorBoard has no Rust loader for this machine")
+    from tensorboard.data import grpc_provider
+
+    from tb_bnlens import metadata
+    from tb_bnlens.plugin.loader import CHANNEL_RECORDS_KEPT, RECORDS_KEPT
+
+    samples = f"{metadata.PLUGIN_NAME}={RECORDS_KEPT},{metadata.CHANNELS_PLUGIN_NAME}={CHANNEL_RECORDS_KEPT}"
+    port_file.unlink(missing_ok=True)
+    flags = [f"--logdir={logdir}", "--reload=once", f"--samples-per-plugin={samples}", f"--port-file={port_file}"]
+    server = subprocess.Popen(
+        [binary, *flags, "--port=0", "--die-after-stdin"], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    servers.append(server)
+    wait_for(lambda: port_file.exists() and port_file.read_text().endswith("\n"), "the data server's port")
+    channel = grpc.insecure_channel(
+        f"127.0.0.1:{port_file.read_text().strip()}", options=[("grpc.max_receive_message_length", 256 * 2**20)]
+    )
+    grpc.channel_ready_future(channel).result(timeout=20)
+    provider = grpc_provider.GrpcDataProvider("test", grpc_provider.make_stub(channel))
+    _settled(provider)
+    return provider
+
+
+def _settled(provider: Any) -> None:
+    """Wait until two listings are alike: the server answers while it still loads."""
+    from tensorboard.context import RequestContext
+
+    from tb_bnlens import metadata
+
+    previous: object = None
+    for _ in range(100):
+        listing = provider.list_tensors(RequestContext(), experiment_id="", plugin_name=metadata.PLUGIN_NAME)
+        now = repr(sorted(listing.items()))
+        if now == previous and listing:
+            return
+        previous = now
+        time.sleep(0.1)
+
+
+def wait_for(condition: Callable[[], object], what: str, seconds: float = 60.0) -> Any:
+    """The first true value of a condition that is tried ten times a second."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.1)
+    pytest.fail(f"{what} did not come within {seconds:.0f} s")
