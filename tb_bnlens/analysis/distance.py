@@ -1,7 +1,7 @@
 """How far the moving statistics are from the batch statistics: pure formulas, per channel.
 
 Notation: ``mu``, ``v`` are the mean and biased variance of the batch statistics (what training mode normalizes
-with), ``m``, ``s`` the moving mean and variance (what inference normalizes with). All arrays are [..., C].
+with), ``m``, ``s`` the moving mean and variance (what inference normalizes with). All arrays are [..., C], and so may be ``epsilon``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ LIVE_SHARE = 0.01
 under 0.1 in training mode, whatever the statistics say, and ratios of its variance mean nothing."""
 
 
-def distance(mu: ArrayLike, v: ArrayLike, m: ArrayLike, s: ArrayLike, epsilon: float) -> Array:
+def distance(mu: ArrayLike, v: ArrayLike, m: ArrayLike, s: ArrayLike, epsilon: ArrayLike) -> Array:
     """2-Wasserstein distance between the layer's normalized output in training mode and at inference.
 
     With ``a = sqrt((v+eps)/(s+eps))`` and ``b = (mu-m)/sqrt(s+eps)`` the inference output is ``a z + b`` of the
@@ -31,7 +31,7 @@ def distance(mu: ArrayLike, v: ArrayLike, m: ArrayLike, s: ArrayLike, epsilon: f
         >>> float(distance(0.0, 1.0, 1.0, 1.0, 0.0))
         1.0
     """
-    mu, v, m, s = (np.asarray(x, np.float64) for x in (mu, v, m, s))
+    mu, v, m, s, epsilon = (np.asarray(x, np.float64) for x in (mu, v, m, s, epsilon))
     with np.errstate(all="ignore"):
         inference_sd = np.sqrt(s + epsilon)
         a = np.sqrt(v + epsilon) / inference_sd
@@ -40,28 +40,28 @@ def distance(mu: ArrayLike, v: ArrayLike, m: ArrayLike, s: ArrayLike, epsilon: f
     return np.asarray(np.where(np.isfinite(w), w, np.nan))
 
 
-def mean_error(mu: ArrayLike, v: ArrayLike, m: ArrayLike, epsilon: float) -> Array:
+def mean_error(mu: ArrayLike, v: ArrayLike, m: ArrayLike, epsilon: ArrayLike) -> Array:
     """Signed error of the moving mean, ``(m - mu) / sqrt(v + eps)``, in batch standard deviations, [..., C]."""
-    mu, v, m = (np.asarray(x, np.float64) for x in (mu, v, m))
+    mu, v, m, epsilon = (np.asarray(x, np.float64) for x in (mu, v, m, epsilon))
     with np.errstate(all="ignore"):
         return np.asarray((m - mu) / np.sqrt(v + epsilon))
 
 
-def variance_error(v: ArrayLike, s: ArrayLike, epsilon: float) -> Array:
+def variance_error(v: ArrayLike, s: ArrayLike, epsilon: ArrayLike) -> Array:
     """Signed relative error of the moving variance, ``(s - v) / max(v, eps)``, [..., C].
 
     The denominator is gated on epsilon: under it the ratio to ``v`` says nothing about the output.
     """
-    v, s = (np.asarray(x, np.float64) for x in (v, s))
+    v, s, epsilon = (np.asarray(x, np.float64) for x in (v, s, epsilon))
     with np.errstate(all="ignore"):
         return np.asarray((s - v) / np.maximum(v, epsilon))
 
 
-def convergence_error(mu: ArrayLike, v: ArrayLike, m: ArrayLike, s: ArrayLike, epsilon: float) -> Array:
+def convergence_error(mu: ArrayLike, v: ArrayLike, m: ArrayLike, s: ArrayLike, epsilon: ArrayLike) -> Array:
     """The larger of the two relative errors, [..., C]; NaN for channels that are not live.
 
     Both terms shrink by the momentum at every update, so ``steps_to_converge`` of it is exact for any tolerance.
     """
     v64 = np.asarray(v, np.float64)
     e = np.maximum(np.abs(mean_error(mu, v, m, epsilon)), np.abs(variance_error(v, s, epsilon)))
-    return np.asarray(np.where(v64 > LIVE_SHARE * epsilon, e, np.nan))
+    return np.asarray(np.where(v64 > LIVE_SHARE * np.asarray(epsilon), e, np.nan))

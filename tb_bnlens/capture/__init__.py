@@ -1,0 +1,1 @@
+"""The TensorFlow side: what is read of a model in training, and when."""

@@ -1,0 +1,220 @@
+"""BNLens: the Keras callback over Recorder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tb_bnlens.capture.feed import PeekingTrainFunction
+from tb_bnlens.capture.measure import batch_size
+from tb_bnlens.capture.recorder import Recorder
+
+
+class BNLens(keras.callbacks.Callback):  # type: ignore[misc]
+    """Record, while ``fit`` trains, what the BN Lens tab of TensorBoard needs to explain BatchNorm.
+
+    Drop it in::
+
+        model.fit(ds, callbacks=[BNLens("runs/exp1")])
+
+    The training step is not changed: same graph, same random numbers, same weights to the bit.
+
+    Args:
+        log_dir: TensorBoard run directory; the record goes to ``<log_dir>/bn_lens``, beside Keras' own ``train``
+            and ``validation``.
+        validation_data: ``(x, y)`` or a dataset, probed besides the training batch.
+        probe_data: ``(x, y)`` or a dataset to probe instead of the current training batch.
+        overhead: share of training time that recording may take; ``math.inf`` for full density.
+        tolerance: relative error of the moving statistics that counts as converged.
+        ignore: rule id -> layer name patterns (``fnmatch``) that are shown as silenced.
+        on_error: ``"warn"`` once and let training go on, or ``"raise"``.
+
+    Raises:
+        ValueError: an argument out of range.
+    """
+
+    def __init__(
+        self,
+        log_dir: str = "logs",
+        *,
+        validation_data: Any = None,
+        probe_data: Any = None,
+        overhead: float = 0.01,
+        tolerance: float = 0.1,
+        ignore: Mapping[str, Sequence[str]] | None = None,
+        on_error: str = "warn",
+    ):
+        super().__init__()
+        self._log_dir = log_dir
+        self._options: dict[str, Any] = {
+            "validation_data": validation_data,
+            "probe_data": probe_data,
+            "overhead": overhead,
+            "tolerance": tolerance,
+            "ignore": ignore,
+            "on_error": on_error,
+        }
+        self._recorder: Recorder | None = None
+        self._wrapper: PeekingTrainFunction | None = None
+        self._expecting = False
+        self._level: str | None = None
+        self._short_batch = False
+        self._epoch_end = False
+        self._next_epoch_end = 0
+        self._epoch = 0
+        # Arguments are checked here, where the user is, and not in the middle of fit.
+        Recorder(keras.Sequential(), log_dir, **self._options)
+
+    # --- Keras' hooks --------------------------------------------------------------------------------
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Begin the record, or go on with it in a further ``fit``."""
+        step = self._iterations()
+        self._recorder = Recorder(self.model, self._log_dir, **self._options)
+        self._recorder.begin(step)
+        self._first_step = step
+        if type(self.model).train_step is not keras.Model.train_step:
+            self._recorder.note(
+                "The model has a train_step of its own: the paired losses are those of compile(loss=...), which may "
+                "not be what it minimizes."
+            )
+        self._wrap()
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Note how far the run is planned to go."""
+        recorder = self._recorder
+        params = self.params or {}
+        self._epoch = epoch
+        if recorder is not None and recorder.planned_steps is None and params.get("steps") and params.get("epochs"):
+            recorder.plan(recorder.step + (params["epochs"] - epoch) * params["steps"])
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """Expect the step that follows, and no other: ``fit`` calls it right after this."""
+        if self._wrapper is not self.model.train_function and self._recorder is not None:
+            self._rewrap()
+        self._expecting = True
+        steps = (self.params or {}).get("steps")
+        self._epoch_end = steps is not None and batch + self._steps_per_execution() >= steps
+
+    def on_train_end(self, logs: Any = None) -> None:
+        """Make the last probe and record, and take the wrapper off."""
+        self._unwrap()
+        if self._recorder is not None:
+            self._recorder.close()
+            self._recorder = None
+
+    # --- called by the wrapper -----------------------------------------------------------------------
+
+    def expects_step(self, wrapper: PeekingTrainFunction) -> bool:
+        """Whether this call of the train function belongs to the ``fit`` that this lens watches."""
+        expected, self._expecting = self._expecting, False
+        if not expected:
+            # An earlier fit ended in an exception that no hook saw; this call is somebody else's.
+            self._unwrap()
+        return expected
+
+    def wants_batches(self) -> int:
+        """Elements to look at before this step: 0, or as many as one execution takes."""
+        recorder = self._recorder
+        if recorder is None or not recorder.wanted:
+            return 0
+        recorder.begin(self._iterations())
+        self._level, self._short_batch = None, False
+        if not recorder.active_probe:
+            return 0
+        self._level = recorder.probe_due()
+        # The last batch of an epoch may be a short one: look, in a few epochs.
+        look = self._epoch_end and (self._epoch >= self._next_epoch_end or self._is_last_step())
+        if look:
+            self._next_epoch_end = 2 * self._epoch + 1
+        return self._steps_per_execution() if self._level or look else 0
+
+    def before_step(self, elements: list[Any]) -> None:
+        """Show the recorder the batches of the coming step."""
+        recorder = self._recorder
+        assert recorder is not None
+        if len(elements) > 1 or self._steps_per_execution() > 1:
+            # With several steps an execution only the first batch meets the weights as they are now.
+            recorder.before_step(elements[0], self._level)
+            return
+        usual = recorder.batch_size
+        self._short_batch = self._epoch_end and bool(usual) and (batch_size(elements[0]) or 0) < (usual or 0)
+        if self._short_batch:
+            recorder.snapshot()
+        else:
+            recorder.before_step(elements[0], self._level)
+
+    def after_step(self, logs: Any) -> None:
+        """Tell the recorder how many steps were made."""
+        recorder = self._recorder
+        if recorder is None or not recorder.wanted:
+            return
+        steps = self._steps_per_execution()
+        if steps > 1:
+            # A partial last execution makes fewer; the optimizer counts them.
+            made = self._iterations() - self._counted_from(recorder)
+            steps = made if 0 < made < steps else steps
+        fit_loss = None
+        if recorder.loss_pending and isinstance(logs, dict) and "loss" in logs:
+            fit_loss = float(logs["loss"])
+        recorder.begin(self._iterations())
+        recorder.after_step(steps, fit_loss, self._short_batch)
+
+    # --- inside --------------------------------------------------------------------------------------
+
+    def _counted_from(self, recorder: Recorder) -> int:
+        return recorder.step
+
+    def _is_last_step(self) -> bool:
+        recorder = self._recorder
+        return bool(
+            recorder is not None
+            and recorder.planned_steps
+            and recorder.step + self._steps_per_execution() >= recorder.planned_steps
+        )
+
+    def _steps_per_execution(self) -> int:
+        return int(self.model.steps_per_execution or 1)
+
+    def _iterations(self) -> int:
+        # Not optimizer.iterations, which is divided under gradient accumulation.
+        optimizer = getattr(self.model, "optimizer", None)
+        return int(optimizer._iterations) if optimizer is not None else 0
+
+    def _wrap(self) -> None:
+        assert self._recorder is not None
+        if tf.distribute.has_strategy() or self._strategy_replicas() > 1:
+            self._recorder.give_up_losses(
+                "under a distribution strategy the training batch cannot be looked at without disturbing the input; "
+                "pass probe_data=(x, y) to have the losses measured on it"
+            )
+        self._wrapper = PeekingTrainFunction(self.model.train_function, self)
+        self.model.train_function = self._wrapper
+
+    def _rewrap(self) -> None:
+        assert self._recorder is not None
+        inner = self.model.train_function
+        while isinstance(inner, PeekingTrainFunction):
+            if inner is self._wrapper:
+                return  # another lens stands in front
+            inner = inner.inner
+        if self.model.train_function is not None:
+            self._recorder.event("recompile", "the model was compiled again during fit")
+            self._wrapper = PeekingTrainFunction(self.model.train_function, self)
+            self.model.train_function = self._wrapper
+
+    def _unwrap(self) -> None:
+        wrapper, self._wrapper = self._wrapper, None
+        if wrapper is None:
+            return
+        wrapper.observer = None
+        function = self.model.train_function
+        while isinstance(function, PeekingTrainFunction) and function.observer is None:
+            function = function.inner
+        self.model.train_function = function
+
+    def _strategy_replicas(self) -> int:
+        return int(self.model.distribute_strategy.num_replicas_in_sync)

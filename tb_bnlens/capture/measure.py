@@ -1,0 +1,183 @@
+"""One probe: which passes are run on a batch, and what of the result goes where."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from tb_bnlens.analysis.convergence import steps_to_converge
+from tb_bnlens.analysis.distance import convergence_error, distance
+from tb_bnlens.capture.probe import BatchPass, Probe, TrainingPass
+from tb_bnlens.capture.rows import ProbeState, batch_statistics
+from tb_bnlens.capture.segments import Segments
+from tb_bnlens.capture.snapshots import Snapshot, WindowRecovery
+from tb_bnlens.capture.windows import Windows
+from tb_bnlens.metadata import FORECAST_POINTS, REPLAY_ROWS
+
+Array = NDArray[np.float64]
+
+FORECAST_SHARES = (1 / 32, 1 / 8, 1 / 4, 1 / 2, 1.0, 2.0)
+"""Forecast points as shares of the steps to converge of the slowest layer (95th percentile of its channels)."""
+FORECAST_HORIZON = 1_000_000
+"""No forecast is made further ahead than this many updates."""
+
+
+class Measurement:
+    """Runs the passes of one probe at the weights as they are."""
+
+    def __init__(self, probe: Probe, recovery: WindowRecovery, segments: Segments, tolerance: float):
+        self._probe, self._recovery, self._segments, self._tolerance = probe, recovery, segments, tolerance
+        self.state = ProbeState.empty(segments)
+        self.predicted: TrainingPass | None = None
+        """Of the last probe: the training pass, whose update is compared with the one really made."""
+
+    def pair(self, batch: Any, snapshot: Snapshot, windows: Windows | None) -> dict[str, float]:
+        """``batch``, ``inference``, ``training`` and ``recalibrated`` on one batch."""
+        moving = snapshot.mean, self._recovery.moving_variance(snapshot)
+        passed = self._probe.batch(batch, *moving)
+        self.state.pool(passed.mean, passed.variance)
+        self.state.call_alternation = self._alternation(passed)
+        self.predicted = self._probe.training(batch)
+        losses = {
+            "batch": passed.loss,
+            "inference": self._probe.inference(batch, *moving),
+            "training": self.predicted.loss,
+            "batch_size": float(batch_size(batch) or np.nan),
+        }
+        if windows is not None:
+            target = self._target(windows, moving)
+            if target is not None:
+                losses["recalibrated"] = self._probe.inference(batch, *target)
+                pooled = windows.short.merged()
+                losses["short_updates"] = pooled.updates if pooled else self.state.batches
+        return losses
+
+    def extras(self, batch: Any, snapshot: Snapshot, windows: Windows) -> dict[str, float]:
+        """The long pool, the replays and the forecast, on the same batch."""
+        moving = snapshot.mean, self._recovery.moving_variance(snapshot)
+        losses: dict[str, float] = {}
+        target = self._target(windows, moving)
+        pooled = windows.long.merged()
+        if target is None or pooled is None:
+            return losses
+
+        def long_or_short(values: Any, short: Array) -> Array:
+            return np.where(np.isnan(values), short, values)
+
+        losses["recalibrated_long"] = self._probe.inference(
+            batch, long_or_short(pooled.mean, target[0]), long_or_short(pooled.variance, target[1])
+        )
+        losses["long_updates"] = pooled.updates
+        shadow_mean, shadow_variance = windows.shadows()
+        moved = ~np.isnan(pooled.mean)
+        for i, row in enumerate(REPLAY_ROWS):
+            losses[row] = self._probe.inference(
+                batch,
+                np.where(moved, shadow_mean[i], moving[0]),
+                np.where(moved, shadow_variance[i], moving[1]),
+            )
+        mu, v = target
+        beta = self._segments.spread(self._recovery.beta)
+        for i, n in enumerate(self._horizons(mu, v, moving, moved)):
+            power = np.where(moved, beta**n, 1.0)
+            losses[f"forecast_step_{i}"] = float(n)
+            losses[f"forecast_{i}"] = self._probe.inference(
+                batch, mu + power * (moving[0] - mu), v + power * (moving[1] - v)
+            )
+        return losses
+
+    def validation(self, batch: Any, snapshot: Snapshot, windows: Windows | None) -> dict[str, float]:
+        """The paired losses on a batch of validation data, and its batch statistics against the moving ones."""
+        moving = snapshot.mean, self._recovery.moving_variance(snapshot)
+        passed = self._probe.batch(batch, *moving)
+        self.state.validation_distance = self._segments.rms(
+            distance(passed.mean, passed.variance, *moving, self._recovery.epsilon)
+        )
+        losses = {"batch": passed.loss, "inference": self._probe.inference(batch, *moving)}
+        target = self._target(windows, moving) if windows is not None else None
+        if target is not None:
+            losses["recalibrated"] = self._probe.inference(batch, *target)
+        losses["batch_size"] = float(batch_size(batch) or np.nan)
+        return losses
+
+    def attribution(self, batch: Any, snapshot: Snapshot, time_left: Any) -> None:
+        """Loss in batch mode with one layer at a time on its moving statistics, farthest layers first.
+
+        Args:
+            batch: the data.
+            snapshot: the moving statistics.
+            time_left: called before each pass; the search ends when it says 0 or less.
+        """
+        moving = snapshot.mean, self._recovery.moving_variance(snapshot)
+        apart = self._segments.rms(distance(self.state.mean, self.state.variance, *moving, self._recovery.epsilon))
+        losses = np.full(len(self._segments), np.nan)
+        for index in np.argsort(-np.nan_to_num(apart, nan=np.inf)):
+            if time_left() <= 0:
+                break
+            on_moving = np.zeros(len(self._segments), bool)
+            on_moving[index] = True
+            losses[index] = self._probe.batch(batch, *moving, on_moving).loss
+        self.state.attribution = losses
+
+    def compare_update(self, before: Snapshot, after: Snapshot) -> None:
+        """Estimate each layer's momentum from the step that followed the last probe.
+
+        The training pass says where the moving statistics would go with the momentum that *it* was traced with;
+        the ratio of the real step to that one is the ratio of the two values of ``1 - momentum``.
+        """
+        predicted, self.predicted = self.predicted, None
+        if predicted is None:
+            return
+        scale = np.sqrt(np.maximum(self.state.variance, 0) + self._recovery.epsilon)
+        with np.errstate(all="ignore"):
+            numerator = denominator = np.zeros(len(self._segments))
+            for real, expected, start in (
+                (after.mean, predicted.mean, before.mean),
+                (after.spread, predicted.spread, before.spread),
+            ):
+                wanted = (expected - start) / scale
+                numerator = numerator + self._segments.sum((real - start) / scale * wanted)
+                denominator = denominator + self._segments.sum(np.square(wanted))
+            gain = numerator / denominator * self._probe.traced_gain
+        # Where the step moves nothing beyond float32 rounding, it says nothing about the momentum.
+        channels = np.maximum(self._segments.sizes, 1)
+        telling = np.sqrt(denominator / channels) > 1e-5
+        self.state.momentum_effective = np.where(telling & np.isfinite(gain), 1.0 - gain, np.nan)
+
+    def _target(self, windows: Windows, moving: tuple[Array, Array]) -> tuple[Array, Array] | None:
+        mu, v, _ = batch_statistics(windows, self.state)
+        if np.all(np.isnan(mu)):
+            return None
+        # A layer that no pass has met keeps what it has.
+        return np.where(np.isnan(mu), moving[0], mu), np.where(np.isnan(v), moving[1], v)
+
+    def _horizons(self, mu: Array, v: Array, moving: tuple[Array, Array], moved: NDArray[np.bool_]) -> list[int]:
+        error = np.where(moved, convergence_error(mu, v, *moving, self._recovery.epsilon), np.nan)
+        (high,) = self._segments.quantiles(error, (0.95,))
+        steps = steps_to_converge(high, self._recovery.beta, self._tolerance)
+        finite = steps[np.isfinite(steps)]
+        if not len(finite) or finite.max() < 1:
+            return []
+        horizon = min(float(finite.max()), FORECAST_HORIZON)
+        return sorted({max(1, round(share * horizon)) for share in FORECAST_SHARES})[:FORECAST_POINTS]
+
+    def _alternation(self, passed: BatchPass) -> Array:
+        result = np.full(len(self._segments), np.nan)
+        epsilon = self._recovery.epsilon[self._segments.starts] if len(self._segments) else []
+        for index, calls in passed.calls.items():
+            (mean_a, variance_a), (mean_b, variance_b) = calls[0], calls[1]
+            w = distance(mean_a, variance_a, mean_b, variance_b, float(epsilon[index]))
+            result[index] = float(np.sqrt(np.nanmean(np.square(w)))) if np.any(np.isfinite(w)) else np.nan
+        return result
+
+
+def batch_size(batch: Any) -> int | None:
+    """Samples in a batch: the first dimension of its first array; None where it has none."""
+    for leaf in keras.tree.flatten(batch):
+        shape = getattr(leaf, "shape", None)
+        if shape is not None and len(shape) and shape[0] is not None:
+            return int(shape[0])
+    return None

@@ -1,0 +1,314 @@
+"""The same batch, the same weights, several normalizations: losses without side effects.
+
+Each pass runs the model inside a ``keras.StatelessScope``, where assignments are collected instead of made, so
+no variable, seed generator or metric is written. The moving statistics come in as arguments, so that one trace
+serves ``inference``, ``recalibrated``, ``forecast`` and ``replayed``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from tb_bnlens.capture.layers import TrackedLayer
+from tb_bnlens.capture.segments import Segments
+
+Array = NDArray[np.float64]
+
+# Ops that change something outside the pass: a model that does so beyond Keras' variables (tf.Variable state,
+# tf.random.Generator, Python callbacks, lookup tables) cannot be run an extra time without changing training.
+_MUTATING = ("Assign", "ResourceApply", "ResourceScatter", "RngSkip", "RngReadAndSkip", "Stateful", "LookupTableI")
+_MUTATING_OPS = {"EagerPyFunc", "PyFunc", "NumpyFunction", "WriteFile", "WriteSummary", "Print_"}
+# Functions called through these names are fine in spite of the prefix.
+_HARMLESS = {"StatefulPartitionedCall", "StatefulStandardNormal_"}
+
+
+class NotEvaluated(Exception):
+    """A part of the probe cannot be measured on this model; the message says why."""
+
+
+class _ReadingScope(keras.StatelessScope):  # type: ignore[misc]
+    """A stateless scope in which variables that are not mapped read as themselves.
+
+    Weight regularizers ask the scope for the variable and fail on Keras' own answer for unmapped ones, None.
+    """
+
+    def get_current_value(self, variable: Any) -> Any:
+        return self.state_mapping.get(id(variable), variable._value)
+
+
+@dataclass(frozen=True)
+class BatchPass:
+    """Result of a pass in batch mode."""
+
+    loss: float
+    mean: Array
+    """Batch means, averaged over a layer's calls, [C_total]; NaN for layers that were not called."""
+    variance: Array
+    calls: dict[int, list[tuple[NDArray[np.float32], NDArray[np.float32]]]]
+    """Layer index -> mean and variance of each call, for layers called more than once."""
+
+
+@dataclass(frozen=True)
+class TrainingPass:
+    """Result of a pass in training mode."""
+
+    loss: float
+    mean: Array
+    """Moving means as the step would leave them, had it the momentum that was traced, [C_total]."""
+    spread: Array
+    """Moving variances (standard deviations, for ``renorm``), likewise."""
+
+
+class Probe:
+    """Passes over one model; ``NotEvaluated`` where the model does not allow them.
+
+    Args:
+        model: a built Keras model.
+        layers: its BatchNorm layers.
+        segments: their channels.
+        loss: ``loss(y_true, y_pred)`` for models that are not compiled with one.
+    """
+
+    def __init__(
+        self, model: Any, layers: Sequence[TrackedLayer], segments: Segments, loss: Callable[..., Any] | None = None
+    ):
+        self._model, self._layers, self._segments, self._loss = model, tuple(layers), segments, loss
+        self._index = {id(t.layer): i for i, t in enumerate(self._layers)}
+        self.loss_reason = ""
+        self.tracing_seconds = 0.0
+        self.order: list[int] = []
+        """Layer index of each BatchNorm call of one forward pass, in the order of execution."""
+        self.trains: dict[int, bool] = {}
+        """Layer index -> whether it runs in training mode when the model does."""
+        self.traced_gain = np.asarray([t.gain for t in self._layers])
+        """``1 - momentum`` of each layer when the training pass was traced, [L]."""
+        self._checked: set[int] = set()
+        options: dict[str, Any] = {"reduce_retracing": True, "autograph": False, "jit_compile": False}
+        self._inference = tf.function(self._trace_inference, **options)
+        self._batch = tf.function(self._trace_batch, **options)
+        self._training = tf.function(self._trace_training, **options)
+        self._refuse_traced_calls()
+
+    # --- the passes ----------------------------------------------------------------------------------
+
+    def inference(self, batch: Any, mean: Array, variance: Array) -> float:
+        """Loss in inference mode with these moving statistics, [C_total] each: what ``test_on_batch`` gives."""
+        return float(self._run(self._inference, batch, *self._statistics(mean, variance)))
+
+    def batch(self, batch: Any, mean: Array, variance: Array, on_moving: NDArray[np.bool_] | None = None) -> BatchPass:
+        """Loss with every layer on the statistics of this batch and all else in inference mode.
+
+        Args:
+            batch: the data, as the training step gets it.
+            mean: moving means, [C_total], for the layers in ``on_moving``.
+            variance: moving variances, likewise.
+            on_moving: [L], layers that use the moving statistics instead (attribution).
+        """
+        flags = np.zeros(len(self._layers), bool) if on_moving is None else on_moving
+        loss, call_means, call_variances = self._run(
+            self._batch, batch, *self._statistics(mean, variance), tf.constant(flags)
+        )
+        means = np.full(int(self._segments.sizes.sum()), np.nan)
+        variances = means.copy()
+        calls: dict[int, list[tuple[NDArray[np.float32], NDArray[np.float32]]]] = {}
+        stops = np.cumsum([int(self._segments.sizes[i]) for i in self.order])[:-1]
+        for index, m, v in zip(
+            self.order, np.split(call_means.numpy(), stops), np.split(call_variances.numpy(), stops), strict=False
+        ):
+            calls.setdefault(index, []).append((m, v))
+        for index, each in calls.items():
+            part = slice(self._segments.starts[index], self._segments.stops[index])
+            means[part] = np.mean([m for m, _ in each], axis=0)
+            variances[part] = np.mean([v for _, v in each], axis=0)
+        return BatchPass(float(loss), means, variances, {i: c for i, c in calls.items() if len(c) > 1})
+
+    def training(self, batch: Any) -> TrainingPass:
+        """Loss as the training step computes it, dropout on and frozen layers as frozen, with its update."""
+        loss, mean, spread = self._run(self._training, batch)
+        return TrainingPass(float(loss), mean.numpy().astype(np.float64), spread.numpy().astype(np.float64))
+
+    # --- traces --------------------------------------------------------------------------------------
+
+    def _trace_inference(self, batch: Any, mean: Any, variance: Any) -> Any:
+        graph = _graph()
+
+        def observe(index: int, call: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+            _refuse_inner_graph(graph, self._layers[index])
+            return call(*args, **kwargs)
+
+        with self._scope(mean, variance), self._patched(observe):
+            return self._forward(batch, training=False)
+
+    def _trace_batch(self, batch: Any, mean: Any, variance: Any, on_moving: Any) -> Any:
+        graph = _graph()
+        means, variances = self._split(mean), self._split(variance)
+        order: list[int] = []
+        moments: list[tuple[Any, Any]] = []
+
+        with self._scope(mean, variance) as scope:
+
+            def normalize(index: int, call: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+                layer = self._layers[index].layer
+                _refuse_inner_graph(graph, self._layers[index])
+                inputs = keras.ops.cast(args[0], keras.backend.result_type(args[0].dtype, "float32"))
+                m, v = layer._moments(inputs, kwargs.get("mask"))
+                order.append(index)
+                moments.append((m, v))
+                # Batch statistics stand in for the moving ones, in inference mode: that works for frozen layers
+                # and leaves everything else in the layer as it is.
+                scope.add_update((layer.moving_mean, tf.where(on_moving[index], means[index], m)))
+                scope.add_update((layer.moving_variance, tf.where(on_moving[index], variances[index], v)))
+                return call(*args, **{**kwargs, "training": False})
+
+            with self._patched(normalize):
+                loss = self._forward(batch, training=False)
+        self.order = order
+        return loss, _concat([m for m, _ in moments]), _concat([v for _, v in moments])
+
+    def _trace_training(self, batch: Any) -> Any:
+        graph = _graph()
+
+        def observe(index: int, call: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+            _refuse_inner_graph(graph, self._layers[index])
+            mode = kwargs.get("training", args[1] if len(args) > 1 else None)
+            self.trains[index] = self.trains.get(index, False) or bool(mode)
+            return call(*args, **kwargs)
+
+        self.traced_gain = np.asarray([t.gain for t in self._layers])
+        with _ReadingScope(collect_losses=True) as scope, self._patched(observe):
+            loss = self._forward(batch, training=True)
+            after = [scope.get_current_value(v) for t in self._layers for v in (t.layer.moving_mean, t.averaged)]
+        return loss, _concat(after[0::2]), _concat(after[1::2])
+
+    def _forward(self, batch: Any, training: bool) -> Any:
+        model = self._model
+        x, y, weight = keras.utils.unpack_x_y_sample_weight(batch)
+        y_pred = model(x, training=training) if model._call_has_training_arg else model(x)
+        try:
+            if self._loss is not None:
+                loss = tf.reduce_mean(tf.cast(self._loss(y, y_pred), tf.float32))
+            elif getattr(model, "compiled", False):
+                loss = model._compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=weight, training=training)
+            else:
+                raise ValueError("the model is not compiled and no loss was given")
+        except NotEvaluated:
+            raise
+        except Exception as error:
+            # The statistics of the pass are worth having without it.
+            self.loss_reason = f"no loss: {_first_line(error)}"
+            return tf.constant(np.nan, tf.float32)
+        return tf.cast(loss, tf.float32)
+
+    # --- machinery -----------------------------------------------------------------------------------
+
+    def _statistics(self, mean: Array, variance: Array) -> tuple[Any, Any]:
+        return tf.constant(mean, tf.float32), tf.constant(variance, tf.float32)
+
+    def _split(self, values: Any) -> list[Any]:
+        return list(tf.split(values, self._segments.sizes)) if self._layers else []
+
+    def _scope(self, mean: Any, variance: Any) -> _ReadingScope:
+        mapping = []
+        for tracked, m, v in zip(self._layers, self._split(mean), self._split(variance), strict=True):
+            mapping += [(tracked.layer.moving_mean, m), (tracked.layer.moving_variance, v)]
+        return _ReadingScope(mapping, collect_losses=True)
+
+    @contextlib.contextmanager
+    def _patched(self, replacement: Callable[..., Any]) -> Iterator[None]:
+        """Route every BatchNorm call through ``replacement(index, call, args, kwargs)`` while tracing."""
+        patched = []
+        # Layers keep the losses of their last call in attributes; training must find its own there.
+        kept = [(layer, layer._losses[:], set(layer._loss_ids)) for layer in self._model._flatten_layers()]
+        try:
+            for index, tracked in enumerate(self._layers):
+                original = tracked.layer.call
+
+                def call(*args: Any, _i: int = index, _call: Any = original, **kwargs: Any) -> Any:
+                    return replacement(_i, _call, args, kwargs)
+
+                object.__setattr__(tracked.layer, "call", call)
+                patched.append(tracked.layer)
+            yield
+        finally:
+            for layer in patched:
+                object.__delattr__(layer, "call")
+            for layer, losses, ids in kept:
+                layer._losses[:] = losses
+                layer._loss_ids.clear()
+                layer._loss_ids.update(ids)
+
+    def _run(self, function: Any, batch: Any, *args: Any) -> Any:
+        started = time.perf_counter()
+        traces = function.experimental_get_tracing_count()
+        with _random_state_kept():
+            concrete = function.get_concrete_function(batch, *args)
+        if id(concrete) not in self._checked:
+            _refuse_mutation(concrete)
+            self._checked.add(id(concrete))
+        if function.experimental_get_tracing_count() != traces:
+            self.tracing_seconds += time.perf_counter() - started
+        return function(batch, *args)
+
+    def _refuse_traced_calls(self) -> None:
+        # A tf.function caches its trace by its arguments. Traced inside a stateless scope it would keep the
+        # scope's statistics and hand them to a later evaluate.
+        for layer in self._model._flatten_layers():
+            if isinstance(getattr(layer, "call", None), tf.types.experimental.PolymorphicFunction):
+                raise NotEvaluated(
+                    f"{layer.name!r} has a call() under @tf.function, whose cached trace the probe would corrupt; "
+                    "take the decorator off (fit compiles the step anyway) to have the losses measured"
+                )
+
+
+def _concat(parts: list[Any]) -> Any:
+    # One tensor out of a pass: fetching a hundred small ones costs more than computing them.
+    return tf.concat([tf.cast(p, tf.float32) for p in parts], axis=0) if parts else tf.zeros([0])
+
+
+def _graph() -> Any:
+    return tf.compat.v1.get_default_graph()
+
+
+def _refuse_inner_graph(graph: Any, tracked: TrackedLayer) -> None:
+    if _graph() is not graph:
+        raise NotEvaluated(
+            f"{tracked.name!r} is called inside a loop or function of its own (an RNN cell, a @tf.function), "
+            "where batch statistics cannot be taken out; its moving statistics are still recorded"
+        )
+
+
+def _refuse_mutation(concrete: Any) -> None:
+    definition = concrete.graph.as_graph_def()
+    for nodes in (definition.node, *(f.node_def for f in definition.library.function)):
+        for node in nodes:
+            changes = node.op in _MUTATING_OPS or (node.op.startswith(_MUTATING) and node.op not in _HARMLESS)
+            if changes:
+                raise NotEvaluated(
+                    f"the model changes state outside Keras' variables when it is called ({node.op} at "
+                    f"{node.name!r}), so an extra pass would change training"
+                )
+
+
+@contextlib.contextmanager
+def _random_state_kept() -> Iterator[None]:
+    # Tracing runs the model's Python code once more, which may draw from the global generators.
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 the legacy global state is the point
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)  # noqa: NPY002
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}".rstrip(": ")

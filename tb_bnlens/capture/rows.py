@@ -1,0 +1,161 @@
+"""One record: the packed [L, K] table of ``metadata.LAYER_ROWS`` from the running state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tb_bnlens.analysis.distance import LIVE_SHARE, convergence_error, distance, mean_error, variance_error
+from tb_bnlens.capture.segments import Segments
+from tb_bnlens.capture.snapshots import WindowRecovery
+from tb_bnlens.capture.windows import CHUNKS, Windows
+from tb_bnlens.metadata import LAYER_INDEX, LAYER_ROWS, REPLAY_ROWS
+
+Array = NDArray[np.float64]
+
+
+@dataclass
+class ProbeState:
+    """What the probe has measured of the layers; NaN until then."""
+
+    mean: Array
+    """Batch statistics of the probed batches, pooled, [C_total]."""
+    variance: Array
+    batches: int = 0
+    momentum_effective: Array = field(default_factory=lambda: np.empty(0))
+    attribution: Array = field(default_factory=lambda: np.empty(0))
+    call_alternation: Array = field(default_factory=lambda: np.empty(0))
+    validation_distance: Array = field(default_factory=lambda: np.empty(0))
+
+    @classmethod
+    def empty(cls, segments: Segments) -> ProbeState:
+        """Nothing measured yet."""
+        nothing = np.full(int(segments.sizes.sum()), np.nan)
+        layers = np.full(len(segments), np.nan)
+        return cls(nothing, nothing.copy(), 0, layers, layers.copy(), layers.copy(), layers.copy())
+
+    def pool(self, mean: Array, variance: Array) -> None:
+        """Add the statistics of one more probed batch; old batches fade with a memory of some eight."""
+        self.batches += 1
+        rate = max(1 / self.batches, 1 / 8)
+        for held, new in ((self.mean, mean), (self.variance, variance)):
+            held += np.where(np.isnan(held), 0, rate * (new - held))
+            np.copyto(held, new, where=np.isnan(held))
+
+
+def batch_statistics(windows: Windows, probe: ProbeState) -> tuple[Array, Array, bool]:
+    """Mean and variance that training mode normalizes with, [C_total].
+
+    The windows know them for layers that update; for frozen or poisoned channels the probe does.
+
+    Returns:
+        mean, variance and whether any window had a part in them.
+    """
+    pooled = windows.short.merged()
+    if pooled is None:
+        return probe.mean, probe.variance, False
+    missing = np.isnan(pooled.mean)
+    return np.where(missing, probe.mean, pooled.mean), np.where(missing, probe.variance, pooled.variance), True
+
+
+def layer_table(
+    windows: Windows,
+    probe: ProbeState,
+    recovery: WindowRecovery,
+    segments: Segments,
+    momenta: Array,
+    states: Array,
+    batch_size: int | None,
+) -> NDArray[np.float32]:
+    """The record of all layers now, float32 [L, K]; see ``metadata.LAYER_ROWS`` for every formula."""
+    table = np.full((len(segments), len(LAYER_ROWS)), np.nan)
+
+    def put(row: str, values: ArrayLike) -> None:
+        table[:, LAYER_INDEX[row]] = values
+
+    eps = recovery.epsilon
+    snapshot = windows.last
+    m, s = snapshot.mean, recovery.moving_variance(snapshot)
+    mu, v, _ = batch_statistics(windows, probe)
+    pooled = windows.short.merged()
+    from_windows = np.zeros(len(segments)) if pooled is None else segments.count(~np.isnan(pooled.mean))
+
+    put("state", states)
+    put("updates", windows.updates)
+    put("pool_updates", np.where(from_windows > 0, 0 if pooled is None else pooled.updates, probe.batches))
+    put("momentum", momenta)
+    put("momentum_effective", probe.momentum_effective)
+
+    with np.errstate(all="ignore"):
+        scale = np.sqrt(v + eps)
+        live = v > LIVE_SHARE * eps
+        w = distance(mu, v, m, s, eps)
+        put("distance_rms", segments.rms(w))
+        _quantiles(put, segments, "distance", w, (0.5, 0.95, 1.0), ("p50", "p95", "max"))
+        for name, error in (("mean_error", mean_error(mu, v, m, eps)), ("variance_error", variance_error(v, s, eps))):
+            error = np.where(np.isfinite(error) & live, error, np.nan)
+            magnitude = np.abs(error)
+            _quantiles(put, segments, name, error, (0.5,), ("p50",))
+            _quantiles(put, segments, name, magnitude, (0.95,), ("p95",))
+            put(f"{name}_max", segments.at(error, segments.argmax(magnitude)))
+        e = convergence_error(mu, v, m, s, eps)
+        _quantiles(put, segments, "error", e, (0.5, 0.95, 1.0), ("p50", "p95", "max"))
+        put("batch_mean_rms", segments.rms(mu))
+        put("moving_mean_rms", segments.rms(np.where(np.isfinite(m), m, np.nan)))
+        put("batch_variance_gm", np.exp(segments.mean(np.log(v + eps))))
+        put("moving_variance_gm", np.exp(segments.mean(np.log(np.where(s + eps > 0, s + eps, np.nan)))))
+
+        sd_mean, sd_variance = windows.noise()
+        noise = np.full(len(segments), np.nan)
+        if sd_mean is not None and sd_variance is not None:
+            noise = segments.rms(np.where(live, sd_mean / scale, np.nan))
+            put("noise_mean", noise)
+            (relative,) = segments.quantiles(np.where(live, sd_variance / np.maximum(v, eps), np.nan), (0.5,))
+            put("noise_variance", relative)
+            if batch_size:
+                (between,) = segments.quantiles(np.where(live, batch_size * windows.between / v, np.nan), (0.5,))
+                put("between_within", between)
+        put("noise_updates", windows.noise_updates)
+
+        old = windows.long.merged(oldest=CHUNKS // 2)
+        if pooled is not None and old is not None and len(windows.long.chunks) == CHUNKS:
+            put("shift", segments.rms(np.where(live, (pooled.mean - old.mean) / scale, np.nan)))
+            put("shift_noise", noise * np.sqrt(1 / pooled.batches + 1 / old.batches))
+            put("shift_span", pooled.step - old.step)
+        put("lag_cosine", windows.lag_cosine(scale))
+
+        bad = ~np.isfinite(m) | ~np.isfinite(snapshot.spread) | (snapshot.spread < 0)
+        put("channels_nonfinite", segments.count(bad))
+        put("window_nonfinite", windows.window_nonfinite)
+        put("channels_collapsed", segments.count(v <= eps))
+        put("worst_channel", segments.argmax(np.where(bad, np.inf, w)))
+        if windows.since:
+            steps = np.asarray([step for step, _ in windows.since])
+            apart = np.stack([value for _, value in windows.since])
+            known = ~np.all(np.isnan(apart), axis=0)
+            filled = np.where(np.isnan(apart), -np.inf, apart)
+            put("since_min", np.where(known, np.min(np.where(np.isnan(apart), np.inf, apart), axis=0), np.nan))
+            put("since_max", np.where(known, np.max(filled, axis=0), np.nan))
+            put("since_max_step", np.where(known, steps[np.argmax(filled, axis=0)], np.nan))
+            put("since_mean", np.where(known, np.nansum(apart, 0) / np.sum(~np.isnan(apart), 0), np.nan))
+        if windows.epoch_end is not None:
+            put("epoch_end_distance", windows.epoch_end)
+        put("start_distance", windows.start_distance(scale))
+        put("validation_distance_rms", probe.validation_distance)
+        put("call_alternation", probe.call_alternation)
+        put("attribution", probe.attribution)
+        if snapshot.replica_mean is not None:
+            put("replica_spread", segments.rms(np.std(snapshot.replica_mean, axis=0) / scale))
+        shadow_mean, shadow_variance = windows.shadows()
+        for i, row in enumerate(REPLAY_ROWS):
+            put(row, segments.rms(distance(mu, v, shadow_mean[i], shadow_variance[i], eps)))
+    return table.astype(np.float32)
+
+
+def _quantiles(
+    put: object, segments: Segments, name: str, values: Array, shares: tuple[float, ...], suffixes: tuple[str, ...]
+) -> None:
+    for suffix, value in zip(suffixes, segments.quantiles(values, shares), strict=True):
+        put(f"{name}_{suffix}", value)  # type: ignore[operator]

@@ -1,0 +1,81 @@
+"""Reductions over the channels of each layer, when the channels of all layers lie in one vector."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+
+class Segments:
+    """L layers whose channels are concatenated in one axis of length C_total.
+
+    Every reduction takes [C_total] and gives [L]; NaN entries are left out, and a layer of nothing but NaN gives
+    NaN. One call serves all layers, because a Python loop over 200 layers costs more than the arithmetic.
+    """
+
+    def __init__(self, sizes: Sequence[int]):
+        self.sizes = np.asarray(sizes, np.int64)
+        self.stops = np.cumsum(self.sizes)
+        self.starts = self.stops - self.sizes
+        self.layer = np.repeat(np.arange(len(sizes)), self.sizes)
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def spread(self, per_layer: Any) -> Array:
+        """[L] -> [C_total]: each layer's value at each of its channels."""
+        return np.asarray(per_layer, np.float64)[self.layer]
+
+    def split(self, values: Array) -> list[Array]:
+        """[..., C_total] -> one [..., C] a layer."""
+        return np.split(values, self.stops[:-1], axis=-1)
+
+    def sum(self, values: Array) -> Array:
+        """Sum over the channels that are not NaN (0 where all are)."""
+        return np.asarray(np.add.reduceat(np.nan_to_num(values, nan=0.0, posinf=np.inf, neginf=-np.inf), self.starts))
+
+    def count(self, mask: NDArray[np.bool_]) -> Array:
+        """Channels for which the mask holds."""
+        return np.asarray(np.add.reduceat(mask.astype(np.float64), self.starts))
+
+    def mean(self, values: Array) -> Array:
+        """Mean over the channels that are not NaN."""
+        n = self.count(~np.isnan(values))
+        with np.errstate(all="ignore"):
+            return np.asarray(np.where(n > 0, self.sum(values) / n, np.nan))
+
+    def rms(self, values: Array) -> Array:
+        """Root mean square over the channels that are not NaN."""
+        with np.errstate(all="ignore"):
+            return np.sqrt(self.mean(np.square(values)))
+
+    def quantiles(self, values: Array, q: Sequence[float]) -> list[Array]:
+        """Quantiles over the channels that are not NaN, linearly interpolated: one [L] for each of ``q``."""
+        order = np.lexsort((values, self.layer))  # NaN sorts to the end of its layer
+        ranked = values[order]
+        n = self.count(~np.isnan(values))
+        result = []
+        for share in q:
+            position = share * np.maximum(n - 1, 0)
+            low = np.floor(position).astype(np.int64)
+            high = np.minimum(low + 1, np.maximum(n - 1, 0).astype(np.int64))
+            a, b = ranked[self.starts + low], ranked[self.starts + high]
+            with np.errstate(all="ignore"):
+                value = np.where(a == b, a, a + (position - low) * (b - a))
+            result.append(np.where(n > 0, value, np.nan))
+        return result
+
+    def argmax(self, values: Array) -> NDArray[np.int64]:
+        """Index within the layer of the largest value; 0 where all are NaN."""
+        filled = np.where(np.isnan(values), -np.inf, values)
+        order = np.lexsort((filled, self.layer))
+        return np.asarray(order[self.stops - 1] - self.starts)
+
+    def at(self, values: Array, channel: NDArray[np.int64]) -> Array:
+        """The value at one channel of each layer."""
+        return values[self.starts + channel]

@@ -1,0 +1,220 @@
+"""What the windows between snapshots add up to: pools, shadow averages, noise, drift inputs.
+
+Everything is [C_total] in the order of ``Segments``; what is kept from one window to the next is float32, a
+few dozen copies of the BatchNorm statistics in all.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tb_bnlens.analysis.distance import distance
+from tb_bnlens.capture.segments import Segments
+from tb_bnlens.capture.snapshots import Snapshot, WindowRecovery
+from tb_bnlens.metadata import REPLAY_MOMENTA
+
+Array = NDArray[np.float64]
+
+SHORT_UPDATES = 20
+"""Updates in the short pool: enough to average the noise of single batches down by sqrt(20), and few enough to
+follow weights that move."""
+LONG_UPDATES = 200
+"""Updates in the long pool: ten times the short one, so that drift shows between the two."""
+CHUNKS = 4
+"""Each pool is a ring of this many sums, so that it forgets without keeping every window."""
+NOISE_MEMORY = 0.97
+"""Decay of the noise estimate per single-update window: some 30 batches."""
+
+
+@dataclass
+class _Chunk:
+    mean: NDArray[np.float32]
+    variance: NDArray[np.float32]
+    updates: float
+    batches: float
+    """Effective number of independent batches: (sum w)^2 / sum w^2 of the window weights."""
+    step: float
+    """Mean step of the updates in it."""
+
+
+@dataclass
+class Pool:
+    """Update-weighted mean of the newest windows."""
+
+    target: int
+    chunks: deque[_Chunk] = field(default_factory=lambda: deque(maxlen=CHUNKS))
+
+    def add(self, mean: Array, variance: Array, updates: float, batches: float, step: float) -> bool:
+        """Put one window in. Returns True where it began a new sum of the ring."""
+        new = _Chunk(mean.astype(np.float32), variance.astype(np.float32), updates, batches, step)
+        if not self.chunks or self.chunks[-1].updates * CHUNKS >= self.target:
+            self.chunks.append(new)
+            return True
+        self.chunks[-1] = _merge(self.chunks[-1], new)
+        return False
+
+    def merged(self, oldest: int = CHUNKS) -> _Chunk | None:
+        """All that is pooled, or the ``oldest`` sums of it; None while there is nothing."""
+        part = list(self.chunks)[:oldest]
+        if not part:
+            return None
+        total = part[0]
+        for chunk in part[1:]:
+            total = _merge(total, chunk)
+        return total
+
+
+def _merge(a: _Chunk, b: _Chunk) -> _Chunk:
+    # A window without updates of a layer is NaN there and must not erase what is known.
+    weight = b.updates / (a.updates + b.updates)
+
+    def mix(x: NDArray[np.float32], y: NDArray[np.float32]) -> NDArray[np.float32]:
+        mixed = x + np.float32(weight) * (y - x)
+        return np.where(np.isnan(y), x, np.where(np.isnan(x), y, mixed))
+
+    return _Chunk(
+        mix(a.mean, b.mean),
+        mix(a.variance, b.variance),
+        a.updates + b.updates,
+        a.batches + b.batches,
+        a.step + weight * (b.step - a.step),
+    )
+
+
+class Windows:
+    """The running state over all windows since the record began."""
+
+    def __init__(self, start: Snapshot, step: int, recovery: WindowRecovery, segments: Segments):
+        self._recovery, self._segments = recovery, segments
+        self.start = start
+        self.last, self.last_step = start, step
+        self.updates = np.zeros(len(segments))
+        self.short, self.long = Pool(SHORT_UPDATES), Pool(LONG_UPDATES)
+        variance = recovery.moving_variance(start)
+        self._shadow_mean = np.repeat(start.mean[None].astype(np.float32), len(REPLAY_MOMENTA), 0)
+        self._shadow_variance = np.repeat(variance[None].astype(np.float32), len(REPLAY_MOMENTA), 0)
+        self._single: tuple[Array, Array] | None = None
+        size = len(start.mean)
+        self.noise_mean, self.noise_variance, self.between = np.zeros(size), np.zeros(size), np.zeros(size)
+        self._noise_weight = self._between_weight = 0.0
+        self.noise_updates = 0
+        self._lags: deque[Array] = deque(maxlen=CHUNKS + 1)
+        self.since: list[tuple[int, Array]] = []
+        self.window_nonfinite = np.zeros(len(segments))
+        self.epoch_end: Array | None = None
+
+    def add(self, snapshot: Snapshot, step: int, updates: Array, epoch_end: bool = False) -> None:
+        """Take in the snapshot that came ``updates`` [L] BatchNorm updates after the last one.
+
+        Args:
+            snapshot: the moving statistics now.
+            step: the step of the training loop now.
+            updates: updates of each layer since the last snapshot.
+            epoch_end: the window holds the last batch of an epoch and nothing else.
+        """
+        if not np.any(updates > 0):
+            return
+        mean, variance = self._recovery.recover(self.last, snapshot, updates)
+        # "Did the batches carry something non-finite" can only be asked of layers that were finite before.
+        poisoned = np.isfinite(self.last.mean + self.last.spread) & ~np.isfinite(snapshot.mean + snapshot.spread)
+        self.window_nonfinite += self._segments.count(poisoned)
+        before = self.last
+        apart = self._segments.rms(
+            distance(mean, variance, before.mean, self._recovery.moving_variance(before), self._recovery.epsilon)
+        )
+        self.since.append((step, apart))
+        if epoch_end:
+            self.epoch_end = apart
+        k = float(np.median(updates[updates > 0]))
+        single = k == 1.0 and step - self.last_step == 1
+        self._noise(mean, variance, single)
+        beta = float(np.median(self._recovery.beta))
+        batches = _effective_batches(k, beta)
+        middle = step - min(k, 1 / max(1 - beta, 1e-9)) / 2
+        # A short last batch is not like the others: it counts where it did its harm, not in the pools.
+        if not epoch_end:
+            if self.short.add(mean, variance, k, batches, middle):
+                pooled = self.short.merged()
+                assert pooled is not None
+                self._lags.append(pooled.mean - snapshot.mean)
+            self.long.add(mean, variance, k, batches, middle)
+        self._advance_shadows(mean, variance, updates)
+        self.updates += np.where(updates > 0, updates, 0)
+        self.last, self.last_step = snapshot, step
+
+    def _noise(self, mean: Array, variance: Array, single: bool) -> None:
+        if not single:
+            self._single = None
+            return
+        if self._single is not None:
+            # Half the squared difference of neighbours estimates the batch-to-batch variance whatever the trend.
+            previous_mean, previous_variance = self._single
+            self._noise_weight = NOISE_MEMORY * self._noise_weight + 1
+            rate = 1 / self._noise_weight
+            self.noise_mean += rate * np.nan_to_num(np.square(mean - previous_mean) / 2 - self.noise_mean)
+            self.noise_variance += rate * np.nan_to_num(
+                np.square(variance - previous_variance) / 2 - self.noise_variance
+            )
+            self.noise_updates += 1
+        self._single = (mean, variance)
+        # Batches of one class after another differ little from their neighbours: measure them from afar too.
+        pooled = self.long.merged()
+        if pooled is not None and pooled.batches >= 5:
+            self._between_weight = NOISE_MEMORY * self._between_weight + 1
+            apart = np.square(mean - pooled.mean) / (1 + 1 / pooled.batches)
+            self.between += np.nan_to_num(apart - self.between) / self._between_weight
+
+    def _advance_shadows(self, mean: Array, variance: Array, updates: Array) -> None:
+        beta = np.asarray(REPLAY_MOMENTA)[:, None]
+        power = (beta ** self._segments.spread(updates)).astype(np.float32)
+        for shadow, value in ((self._shadow_mean, mean), (self._shadow_variance, variance)):
+            moved = value.astype(np.float32) + power * (shadow - value.astype(np.float32))
+            np.copyto(shadow, moved, where=~np.isnan(value)[None])
+
+    def shadows(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Moving mean and variance that each of REPLAY_MOMENTA would have given, [8, C_total] each."""
+        return self._shadow_mean, self._shadow_variance
+
+    def lag_cosine(self, scale: Array) -> Array:
+        """Cosine over channels of the lag now and one short pool earlier, in units of ``scale``, [L]."""
+        if len(self._lags) <= CHUNKS:
+            return np.full(len(self._segments), np.nan)
+        now, then = self._lags[-1] / scale, self._lags[0] / scale
+        with np.errstate(all="ignore"):
+            product = self._segments.mean(now * then)
+            return np.asarray(product / (self._segments.rms(now) * self._segments.rms(then)))
+
+    def start_distance(self, scale: Array) -> Array:
+        """Rms change of the moving statistics since the record began, [L]; exactly 0 where bit-identical."""
+        with np.errstate(all="ignore"):
+            moved = np.hypot((self.last.mean - self.start.mean) / scale, (self.last.spread - self.start.spread) / scale)
+        moved = np.where(
+            (self.last.mean == self.start.mean) & (self.last.spread == self.start.spread),
+            0.0,
+            np.where(np.isfinite(moved), moved, np.inf),
+        )
+        return self._segments.rms(moved)
+
+    def forget_since(self) -> None:
+        """Begin a new span of extremes: what came before is in a record."""
+        self.since = []
+        self.window_nonfinite = np.zeros(len(self._segments))
+        self.epoch_end = None
+
+    def noise(self) -> tuple[Array | None, Array | None]:
+        """Standard deviations of a single batch's mean and variance, [C_total]; None until measured."""
+        if self.noise_updates < 3:
+            return None, None
+        return np.sqrt(self.noise_mean), np.sqrt(self.noise_variance)
+
+
+def _effective_batches(k: float, beta: float) -> float:
+    """(sum w)^2 / sum w^2 for weights beta^0 ... beta^(k-1)."""
+    if beta >= 1.0:
+        return k
+    total = (1 - beta**k) / (1 - beta)
+    return float(total**2 / ((1 - beta ** (2 * k)) / (1 - beta**2)))
