@@ -1,0 +1,237 @@
+"""The seams of the house: who may import whom, and what is never loaded. Each check is shown to be able to fail."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.fixtures.runs import write_run
+
+PACKAGE = "tb_bnlens"
+
+# Room -> rooms it may import from, its own included where that is meant. A module's room is the longest entry that
+# its name starts with; a new module outside these rooms needs a line here, and with it a thought.
+ARROWS: Mapping[str, set[str]] = {
+    "metadata": set(),
+    "history": {"metadata"},
+    "analysis": {"analysis", "history", "metadata"},
+    "rules": {"rules", "analysis", "history", "metadata"},
+    "verdict": {"rules", "analysis", "history", "metadata"},
+    "compare": {"rules", "analysis", "history", "metadata", "verdict"},
+    "report": {"rules", "analysis", "history", "metadata", "verdict", "compare"},
+    "text": {"report", "compare", "rules", "metadata"},
+    "reader": {"reader", "history", "metadata"},
+    "cli": {"reader", "report", "rules", "text", "compare", "history", "metadata", ""},
+    "__main__": {"cli"},
+    "plugin.loader": {"metadata", "plugin"},
+    "plugin": {"plugin", "reader", "report", "analysis", "history", "metadata", ""},
+    "summary": {"history", "metadata"},
+    # What both sides compute by the same formula; nothing that judges.
+    "capture": {"capture", "summary", "history", "metadata", "analysis.distance", "analysis.convergence", ""},
+    "callback": {"capture", "history", "metadata"},
+    "remedies": {"capture", "history", "metadata"},
+}
+
+FRAME_OF_RULES = {"rules.rule", "rules.diagnose", "rules.judging", "rules.fixes"}
+
+# Package from outside -> the rooms that may import it.
+OUTSIDE: Mapping[str, set[str]] = {
+    "tensorflow": {"capture", "callback", "summary", "remedies"},
+    "keras": {"capture", "callback", "remedies"},
+    "tensorboard": {"reader", "plugin", "plugin.loader"},
+    "google": {"reader"},
+    "werkzeug": {"plugin"},
+    "numpy": set(ARROWS) - {"metadata", "plugin.loader", "__main__"},
+}
+
+
+def sources() -> dict[str, str]:
+    """Source of every module but the package's own, whose lazy names are proven by what is loaded."""
+    found = {}
+    for path in (ROOT / PACKAGE).rglob("*.py"):
+        parts = path.relative_to(ROOT / PACKAGE).with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        if name:
+            found[name] = path.read_text(encoding="utf-8")
+    return found
+
+
+def room_of(module: str) -> str | None:
+    fitting = [room for room in ARROWS if module == room or module.startswith(room + ".")]
+    return max(fitting, key=len, default=None)
+
+
+def imports(source: str) -> Iterator[str]:
+    """Full names of what a module imports, wherever in it."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "the house imports by full names"
+            for alias in node.names:
+                yield f"{node.module}.{alias.name}"
+
+
+def forbidden_arrows(modules: Mapping[str, str]) -> list[str]:
+    """Sentences on imports that the tables above do not allow."""
+    wrong = []
+    for module, source in modules.items():
+        room = room_of(module)
+        if room is None:
+            wrong.append(f"{module} is in no room")
+            continue
+        for name in imports(source):
+            top, _, rest = name.partition(".")
+            if top == PACKAGE:
+                # `from tb_bnlens.reader import find_run` names a module and a thing in it; the longest module counts.
+                target = next((m for m in _prefixes(rest) if m in modules), "")
+                allowed = ARROWS[room]
+                if target not in allowed and room_of(target) not in allowed:
+                    wrong.append(f"{module} imports {PACKAGE}.{rest}")
+                if room == "rules" and module not in FRAME_OF_RULES | {"rules"} and target in _rules(modules):
+                    wrong.append(f"rule {module} imports rule {target}")
+            elif top in OUTSIDE and room not in OUTSIDE[top]:
+                wrong.append(f"{module} imports {top}")
+            elif top not in OUTSIDE and top not in sys.stdlib_module_names:
+                wrong.append(f"{module} imports {top}, which is no dependency")
+            if room == "plugin.loader" and top == "tensorboard" and name != "tensorboard.plugins.base_plugin":
+                wrong.append(f"{module} imports {name}")
+    return wrong
+
+
+def _prefixes(name: str) -> Iterator[str]:
+    parts = name.split(".")
+    return (".".join(parts[:i]) for i in range(len(parts), 0, -1))
+
+
+def _rules(modules: Mapping[str, str]) -> set[str]:
+    return {m for m in modules if m.startswith("rules.")} - FRAME_OF_RULES
+
+
+def test_the_arrows() -> None:
+    assert forbidden_arrows(sources()) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        ("history", "import tensorflow"),
+        ("analysis.new", "import tensorboard"),
+        ("analysis.new", "from tb_bnlens.reader import read_run"),
+        ("report", "from werkzeug import wrappers"),
+        ("report", "from tb_bnlens import reader"),
+        ("reader.new", "import tensorflow as tf"),
+        ("plugin.new", "import keras"),
+        ("plugin.loader", "import numpy"),
+        ("plugin.loader", "from tensorboard.util import tensor_util"),
+        ("cli", "def f():\n    import tensorflow"),
+        ("capture.new", "import werkzeug"),
+        ("capture.new", "from tb_bnlens.rules import rule"),
+        ("capture.new", "from tb_bnlens.analysis import lag"),
+        ("callback", "from tb_bnlens.plugin import plugin"),
+        ("summary", "from tb_bnlens.analysis.distance import distance"),
+        ("rules.momentum_too_high", "from tb_bnlens.rules import warming_up"),
+        ("rules.momentum_too_high", "from tb_bnlens.rules.warming_up import check"),
+        ("metadata", "import numpy"),
+        ("analysis.new", "import scipy"),
+        ("helpers", "import math"),
+    ],
+)
+def test_the_arrows_can_fail(module: str, line: str) -> None:
+    assert len(forbidden_arrows({**sources(), module: line})) >= 1
+
+
+def loaded_after(code: str, *names: str) -> set[str]:
+    """Which of these modules a fresh Python has loaded after running the code."""
+    script = textwrap.dedent(code) + f"\nimport sys\nprint('LOADED', *(n for n in {names!r} if n in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.splitlines()[-1].split()[1:])
+
+
+HEAVY = ("tensorflow", "keras")
+
+
+def test_the_package_itself_loads_nothing() -> None:
+    assert loaded_after("import tb_bnlens; dir(tb_bnlens)", *HEAVY, "numpy", "tensorboard", "werkzeug") == set()
+
+
+@pytest.mark.parametrize("room", ["analysis", "rules", "history", "report", "verdict"])
+def test_judging_loads_no_framework(room: str) -> None:
+    modules = [name for name in sources() if room_of(name) == room]
+    assert modules
+    code = "\n".join(f"import {PACKAGE}.{name}" for name in modules)
+    assert loaded_after(code, *HEAVY, "tensorboard", "werkzeug") == set()
+
+
+def test_viewing_loads_no_tensorflow(tmp_path: Path) -> None:
+    """Where TensorFlow is installed, as here: importing it would only cost seconds, so nobody would notice."""
+    write_run(tmp_path / "exp", steps=3)
+    code = f"""
+    from tensorboard.plugins import base_plugin
+    from werkzeug.test import Client
+    from tensorboard.backend import application
+    from tb_bnlens.plugin.loader import BNLensLoader
+    from tb_bnlens.reader import open_logdir
+    data = open_logdir({str(tmp_path)!r})
+    plugin = BNLensLoader().load(base_plugin.TBContext(data_provider=data))
+    client = Client(application.TensorBoardWSGI([plugin], data_provider=data))
+    for route in ("runs", "overview?run=exp", "losses?run=exp", "layer?run=exp&layer=0", "channels?run=exp&layer=0"):
+        assert client.get("/data/plugin/bn_lens/" + route).status_code == 200
+    """
+    assert loaded_after(code, *HEAVY) == set()
+
+
+def test_the_report_loads_no_tensorflow(tmp_path: Path) -> None:
+    write_run(tmp_path / "exp", steps=3)
+    code = f"""
+    import runpy, sys
+    sys.argv = ["tb_bnlens", "report", {str(tmp_path)!r}]
+    try:
+        runpy.run_module("tb_bnlens", run_name="__main__")
+    except SystemExit as end:
+        assert not end.code
+    """
+    assert loaded_after(code, *HEAVY) == set()
+
+
+def test_what_is_loaded_can_fail() -> None:
+    assert loaded_after("import tb_bnlens.reader", "tensorboard") == {"tensorboard"}
+
+
+MARKUP = re.compile(r"</?[a-z][a-z0-9]*(\s[^<>]*)?>")
+
+
+def markup_in(source: str) -> list[str]:
+    """String literals with HTML in them."""
+    strings = (n.value for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Constant) and isinstance(n.value, str))
+    return [s for s in strings if MARKUP.search(s)]
+
+
+def test_no_rule_writes_html() -> None:
+    assert {name: found for name, s in sources().items() if name.startswith("rules") and (found := markup_in(s))} == {}
+    assert markup_in("x = f'<b>{1}</b>'") != []
+    assert markup_in("x = 'a < b and c > d'") == []
+
+
+FETCHING = re.compile(r"\bfetch\s*\(|XMLHttpRequest|EventSource|WebSocket|sendBeacon|from 'uplot'|from \"uplot\"")
+
+
+def test_no_component_fetches_or_draws_with_uplot() -> None:
+    components = list((ROOT / "frontend" / "src" / "components").glob("*.tsx"))
+    assert components
+    assert [path.name for path in components if FETCHING.search(path.read_text(encoding="utf-8"))] == []
+    assert FETCHING.search("const r = await fetch ('x')")
+    assert FETCHING.search("import uPlot from 'uplot';")
+
+
+def test_ships_no_generated_protobuf() -> None:
+    assert list((ROOT / PACKAGE).rglob("*_pb2*")) == []
