@@ -1,0 +1,1 @@
+"""Formulas over a run's record: NumPy alone, one idea a module."""

@@ -1,0 +1,1 @@
+"""One diagnosis a file; ``diagnose.diagnose`` runs them over a history."""

@@ -1,0 +1,51 @@
+"""Effective momentum: what the moving statistics show, whatever the attribute says."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[np.float64]
+
+
+def shrink_per_update(error: ArrayLike, updates: ArrayLike) -> Array:
+    """Factor by which an error shrinks an update: exp of the least-squares slope of ``log(error)``.
+
+    Statistics that only wait for their start to fade shrink by the momentum; a lag behind drift does not shrink.
+
+    Args:
+        error: relative error, [T, L]; entries that are not positive are left out.
+        updates: BatchNorm updates, [T, L].
+
+    Returns:
+        [L]; NaN with fewer than three usable records.
+
+    Example:
+        >>> n = np.arange(50.0)[:, None]
+        >>> round(float(shrink_per_update(0.7 * 0.99**n, n)[0]), 3)
+        0.99
+    """
+    error, updates = np.asarray(error, np.float64), np.asarray(updates, np.float64)
+    with np.errstate(all="ignore"):
+        y = np.log(error)
+        ok = np.isfinite(y) & np.isfinite(updates)
+        count = ok.sum(0)
+        x = np.where(ok, updates, 0.0)
+        y = np.where(ok, y, 0.0)
+        xc = np.where(ok, x - x.sum(0) / count, 0.0)
+        slope = (xc * y).sum(0) / (xc**2).sum(0)
+        return np.asarray(np.where((count >= 3) & ((xc**2).sum(0) > 0), np.exp(slope), np.nan))
+
+
+def differs(effective: ArrayLike, momentum: ArrayLike, factor: float = 2.0) -> NDArray[np.bool_]:
+    """Whether two momenta average over windows, ``1/(1-beta)``, that differ by more than a factor.
+
+    Example:
+        >>> bool(differs(0.9, 0.99)), bool(differs(0.985, 0.99))
+        (True, False)
+    """
+    effective, momentum = np.asarray(effective, np.float64), np.asarray(momentum, np.float64)
+    with np.errstate(all="ignore"):
+        # Momentum 1 has an infinite window; anything that moves at all is another one.
+        ratio = np.maximum(1.0 - effective, 1e-6) / np.maximum(1.0 - momentum, 1e-6)
+        return np.asarray((ratio > factor) | (ratio < 1.0 / factor))

@@ -1,0 +1,213 @@
+"""The loss gap and its parts: losses of one batch at one set of weights under several normalizations.
+
+``training - batch`` is dropout and other training-only layers, ``inference - recalibrated`` stale statistics,
+``recalibrated - batch`` batch noise, ``inference - batch`` BatchNorm in all.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tb_bnlens.history import History
+from tb_bnlens.metadata import FORECAST_POINTS, LOSS_KINDS, REPLAY_MOMENTA, replay_row
+
+Array = NDArray[np.float64]
+
+WINDOW = 5
+"""Last probes that are judged together; a median of five survives two odd batches."""
+WINDOW_SHARE = 0.2
+"""...as long as they lie in the last fifth of the run: what is older is another network."""
+STANDARD_ERRORS = 2.0
+"""A part is real when its median over the window is more than this many standard errors above zero."""
+SPREAD_SHARE = 0.5
+"""The spread from probe to probe is taken over the second half of the run; before, the loss falls too fast."""
+GEOMETRIC_SHARE = 1e-3
+FLOOR_SHARE = 1e-4
+"""A loss near zero makes any ratio large. What the loss fell since the start tells how small is small: a gap is
+measured against the geometric mean of the loss and a thousandth of that fall, and never against less than a
+ten-thousandth of it."""
+LEAST_FALL = 0.1
+"""The fall counts as progress when it is a tenth of the loss and three times its spread from probe to probe."""
+
+NOTE_HARM = 0.1
+"""Harm from which a gap is worth a note."""
+WARNING_HARM = 0.5
+"""Harm from which a gap is a warning: the loss is half again as high, or half of the progress is lost."""
+ERROR_HARM = 1.0
+"""Harm from which a gap is an error: the loss is doubled, or all that training gained is lost."""
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A difference of two losses, robust over the last probes."""
+
+    value: float
+    """Median over the window, in loss units; NaN where a loss was not measured, inf where one overflowed."""
+    uncertainty: float
+    """Standard error of that median; NaN with fewer than three probes."""
+    harm: float
+    """``value`` against the scale of the loss: 1 doubles the loss or undoes the training."""
+
+    @property
+    def known(self) -> bool:
+        """Whether both losses were measured."""
+        return not math.isnan(self.value)
+
+    @property
+    def significant(self) -> bool:
+        """Whether it stands out from the spread between probes."""
+        return self.known and self.value > STANDARD_ERRORS * (self.uncertainty if self.uncertainty >= 0 else 0.0)
+
+    def at_least(self, harm: float) -> bool:
+        """Whether it is significant and does at least this much harm."""
+        return self.significant and self.harm >= harm
+
+
+@dataclass(frozen=True)
+class Losses:
+    """What the last probes say. ``now`` holds the last probe, ``typical`` the medians over the window."""
+
+    step: int | None
+    now: Mapping[str, float]
+    typical: Mapping[str, float]
+    window: Mapping[str, Array]
+    """Kind -> values over the window, [<= WINDOW]."""
+    scale: float
+    """Loss difference of harm 1."""
+    level: float
+    """The loss itself, for "within tolerance of it"; as ``scale`` where it has no natural zero."""
+    progress: float
+    spread: float
+    natural_zero: bool
+    diverged: bool
+    """The losses themselves are no longer finite, in training mode too."""
+    not_evaluated: Mapping[str, str]
+
+    @property
+    def evaluated(self) -> bool:
+        """Whether inference and batch-mode losses were measured."""
+        return self.step is not None and self.gap("inference", "batch").known
+
+    def gap(self, upper: str, lower: str) -> Gap:
+        """The gap between two kinds, paired probe by probe."""
+        none = np.empty(0)
+        return self.judge(_difference(self.window.get(upper, none), self.window.get(lower, none)))
+
+    def judge(self, difference: Array) -> Gap:
+        """A gap from paired differences over some probes, [n]; NaN entries are left out."""
+        d = difference[~np.isnan(difference)]
+        if not len(d):
+            return Gap(math.nan, math.nan, math.nan)
+        value = float(np.median(d))
+        if not math.isfinite(value):
+            return Gap(value, 0.0, math.inf if value > 0 else 0.0)
+        finite = d[np.isfinite(d)]
+        # 1.4826 makes the MAD a standard deviation, 1.2533 that of a mean the one of a median (normal values).
+        mad = 1.4826 * float(np.median(np.abs(finite - np.median(finite))))
+        uncertainty = 1.2533 * mad / math.sqrt(len(finite)) if len(finite) >= 3 else math.nan
+        return Gap(value, uncertainty, self.harm(value))
+
+    def harm(self, value: float) -> float:
+        """A loss difference against the scale of the loss, 0 for an improvement."""
+        if not value > 0:
+            return 0.0
+        harm = value / self.scale if self.scale > 0 else math.inf
+        return max(harm, value / self.progress) if self.progress > 0 else harm
+
+    @property
+    def replayed(self) -> dict[float, float]:
+        """Momentum -> typical inference loss, had the momentum been this; only what was measured."""
+        values = {m: self.typical.get(replay_row(m), math.nan) for m in REPLAY_MOMENTA}
+        return {m: v for m, v in values.items() if not math.isnan(v)}
+
+    @property
+    def forecast(self) -> list[tuple[float, float]]:
+        """(updates ahead, inference loss) of the last probe, in order."""
+        pairs = [
+            (self.now.get(f"forecast_step_{i}", math.nan), self.now.get(f"forecast_{i}", math.nan))
+            for i in range(FORECAST_POINTS)
+        ]
+        return sorted(p for p in pairs if not (math.isnan(p[0]) or math.isnan(p[1])))
+
+
+def _difference(upper: Array, lower: Array) -> Array:
+    with np.errstate(invalid="ignore"):
+        return upper - lower if len(upper) == len(lower) else np.empty(0)
+
+
+def _diverged(columns: Mapping[str, Array]) -> bool:
+    """NaN also stands for "not measured", but what fit shows does not stop being measured in mid-run."""
+    fit = columns["fit_loss"]
+    if not len(fit):
+        return False
+    overflowed = any(np.isinf(columns[kind][-1]) for kind in ("training", "batch", "fit_loss"))
+    return bool(overflowed or (np.isnan(fit[-1]) and np.isfinite(fit).any() and np.isnan(columns["batch"][-1])))
+
+
+def _spread(values: Array) -> float:
+    """Robust standard deviation from probe to probe, from successive differences so that a trend adds nothing."""
+    d = np.diff(values[np.isfinite(values)])
+    return 1.4826 * float(np.median(np.abs(d))) / math.sqrt(2.0) if len(d) >= 2 else 0.0
+
+
+def measure(history: History, probe: str = "train") -> Losses:
+    """Read the paired losses of a run's last probes and the scale against which a gap is judged.
+
+    The scale is the batch-mode loss where losses have a natural zero (none is negative), with the floors named
+    above and at least the loss's spread from probe to probe; where a loss can be negative its ratio means nothing,
+    and the scale is what the loss fell since the start, or that spread.
+
+    Example:
+        A batch loss of 1.4 and an inference loss of 2.8, without any history, is a gap of harm 1.0.
+    """
+    names = [*LOSS_KINDS, *(replay_row(m) for m in REPLAY_MOMENTA), "fit_loss", "learning_rate", "batch_size"]
+    names += [f"forecast{s}_{i}" for i in range(FORECAST_POINTS) for s in ("", "_step")]
+    names += ["short_updates", "long_updates"]
+    columns = {name: history.loss(name, probe).astype(np.float64) for name in names}
+    batch, inference = columns["batch"], columns["inference"].copy()
+    measured = np.flatnonzero(np.isfinite(batch) | np.isfinite(columns["training"]) | ~np.isnan(inference))
+    if not len(measured):
+        return Losses(None, {}, {}, {}, 0.0, 0.0, 0.0, 0.0, True, _diverged(columns), history.manifest.not_evaluated)
+    last = int(measured[-1])
+    if np.nansum(history.last("channels_nonfinite")) > 0 and "inference" not in history.manifest.not_evaluated:
+        # A NaN loss and a loss that was not measured look alike in the record; poisoned statistics tell them apart.
+        ever = np.flatnonzero(~np.isnan(inference))
+        inference[(int(ever[-1]) + 1 if len(ever) else 0) : last + 1] = np.inf
+        columns["inference"] = np.where(np.isfinite(batch), inference, columns["inference"])
+    recent = measured[-WINDOW:]
+    recent = recent[history.loss_steps[recent] >= (1.0 - WINDOW_SHARE) * history.loss_steps[last]]
+    window = {name: column[recent] for name, column in columns.items()}
+    typical = {name: float(np.median(v[~np.isnan(v)])) for name, v in window.items() if not np.isnan(v).all()}
+
+    level = typical.get("batch", math.nan)
+    finite = [c[np.isfinite(c)] for c in (batch, columns["inference"], columns["recalibrated"], columns["training"])]
+    natural_zero = bool(np.concatenate(finite).min(initial=0.0) >= 0.0)
+    known = batch[np.isfinite(batch)]
+    settled = np.isfinite(batch) & (history.loss_steps >= SPREAD_SHARE * history.loss_steps[last])
+    spread = _spread(batch[settled])
+    progress = float(known[:3].max() - level) if len(known) > 3 and math.isfinite(level) else 0.0
+    if not progress > max(3.0 * spread, LEAST_FALL * abs(level)):
+        progress = 0.0
+    if natural_zero:
+        plain = max(abs(level), FLOOR_SHARE * progress, spread)
+        scale = max(plain, math.sqrt(GEOMETRIC_SHARE * abs(level) * progress))
+    else:
+        plain = scale = max(progress, spread)
+    return Losses(
+        int(history.loss_steps[last]),
+        {name: float(column[last]) for name, column in columns.items()},
+        typical,
+        window,
+        scale,
+        plain,
+        progress,
+        spread,
+        natural_zero,
+        _diverged(columns),
+        history.manifest.not_evaluated,
+    )

@@ -1,0 +1,88 @@
+"""Will it converge: the steps that the run still needs, against the steps that it still has."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from tb_bnlens.analysis.advice import converging_momentum, round_down
+from tb_bnlens.analysis.forecast import updates_to_loss
+from tb_bnlens.analysis.lag import LayerTable
+from tb_bnlens.analysis.loss_gap import WARNING_HARM, Losses
+from tb_bnlens.history import Manifest
+
+USABLE_SHARE = 0.25
+"""An advised momentum has to have converged after this share of the run, so that validation during training can be
+trusted for the rest of it."""
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """The run's steps to converge. A step is an optimizer step."""
+
+    last_step: int
+    remaining: int | None
+    """Steps that are still planned; 0 when the run is over, None where the plan is not known."""
+    loss_steps: float
+    """Steps until the inference loss is within tolerance, from the forecast; inf beyond its last point, NaN unknown."""
+    layer_steps: float
+    """Steps until 95% of the channels of every layer that still remembers its start are within tolerance."""
+
+    @property
+    def steps(self) -> float:
+        """In terms of the loss where the forecast gets there, else by the statistics."""
+        return self.loss_steps if math.isfinite(self.loss_steps) else self.layer_steps
+
+    @property
+    def will_converge(self) -> bool:
+        """Whether the steps that remain are enough."""
+        return self.remaining is not None and self.remaining > 0 and self.steps <= self.remaining
+
+
+def outlook(manifest: Manifest, losses: Losses, layers: LayerTable, last_step: int | None) -> Outlook:
+    """Read the outlook from what the last record and the last probe say."""
+    step = last_step or 0
+    remaining = None if manifest.planned_steps is None else max(0, manifest.planned_steps - step)
+    starting = layers.starting
+    needed = layers.converge_updates[starting] / layers.updates_per_step[starting]
+    needed = needed[~np.isnan(needed)]
+    layer_steps = float(needed.max()) if len(needed) else 0.0
+    updating = layers.updates_per_step[layers.updating]
+    per_step = float(np.median(updating)) if len(updating) else 1.0
+    return Outlook(step, remaining, _loss_steps(losses, manifest.tolerance) / per_step, layer_steps)
+
+
+def _loss_steps(losses: Losses, tolerance: float) -> float:
+    points = losses.forecast
+    now, goal = losses.now.get("inference", math.nan), losses.now.get("recalibrated", math.nan)
+    if not points or math.isnan(now) or not math.isfinite(goal):
+        return math.nan
+    # The forecast tends to the pool's own loss, so that is where it is to be within tolerance of.
+    target = goal + tolerance * losses.level
+    return updates_to_loss([0.0, *(n for n, _ in points)], [now, *(loss for _, loss in points)], target, goal)
+
+
+def advised_momentum(layers: LayerTable, losses: Losses, steps: int) -> float | None:
+    """Momentum to try in a run of this many steps: one in common use, confirmed by its replay where there is one.
+
+    Largest beta that forgets the start in the first ``USABLE_SHARE`` of the run, then down through the replayed
+    momenta to the first whose inference loss is no warning. None when every replay that was measured is one.
+    """
+    starting = layers.starting
+    beta = 1.0
+    if starting.any():
+        with np.errstate(all="ignore"):
+            error = layers.start_error[starting] / layers.memory[starting]
+        error = np.fmax(error, layers.error[starting])
+        updates = USABLE_SHARE * max(steps, 1) * layers.updates_per_step[starting]
+        beta = float(np.nanmin(converging_momentum(error, updates, layers.tolerance)))
+    used = float(layers.beta[layers.updating].max(initial=0.0))
+    candidate = round_down(min(beta, used - 1e-6 if used else 1.0))
+    batch = losses.typical.get("batch", math.nan)
+    replayed = {m: loss for m, loss in losses.replayed.items() if m <= candidate}
+    if not replayed or not math.isfinite(batch):
+        return candidate
+    good = [m for m, loss in replayed.items() if losses.harm(loss - batch) < WARNING_HARM]
+    return max(good) if good else None

@@ -1,0 +1,75 @@
+"""``python -m tb_bnlens report LOGDIR``: the report on the command line. Needs no TensorFlow.
+
+Exit codes: 0 nothing found at or above ``--fail-on`` (always, without it); 1 something was; 2 wrong usage, or a
+log directory or run that cannot be read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from tb_bnlens.compare import compare
+from tb_bnlens.report import build_report
+from tb_bnlens.rules.rule import Severity
+from tb_bnlens.text import render, render_comparison
+
+OK, FOUND, UNREADABLE = 0, 1, 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    arguments = _parser().parse_args(argv)
+    # Imported here so that `--help` and wrong usage answer at once.
+    from tb_bnlens.reader import RunNotFound, Unreadable, list_runs, open_logdir, read_run
+
+    wanted = list(dict.fromkeys([*(arguments.run or []), *(arguments.compare or [])]))
+    try:
+        provider = open_logdir(arguments.logdir)
+        names: list[Any] = wanted or list(list_runs(provider))
+        if not names:
+            raise RunNotFound(
+                f"no BN Lens record under {arguments.logdir!r}; train with callbacks=[tb_bnlens.BNLens(log_dir)]"
+            )
+        report = build_report([read_run(provider, "", run) for run in names])
+    except (RunNotFound, Unreadable, OSError) as e:
+        print(f"tb_bnlens report: {e.args[0] if e.args else e}", file=sys.stderr)
+        return UNREADABLE
+    difference = None
+    if arguments.compare:
+        by_name = {run["run"]: run for run in report["runs"]}
+        first, second = (by_name.get(n) or report["runs"][wanted.index(n)] for n in arguments.compare)
+        difference = compare(first, second)
+        report["comparison"] = difference
+    if arguments.json:
+        print(json.dumps(report, indent=2, allow_nan=False))
+    else:
+        print(render(report), end="")
+        if difference:
+            print("\n" + render_comparison(difference), end="")
+    return FOUND if arguments.fail_on and _reaches(report, Severity(arguments.fail_on)) else OK
+
+
+def _reaches(report: dict[str, Any], limit: Severity) -> bool:
+    return any(Severity(run["severity"]).rank <= limit.rank for run in report["runs"])
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tb_bnlens", description="BN Lens on the command line.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    report = commands.add_parser(
+        "report",
+        help="say what is wrong with the BatchNorm layers of the runs in a log directory",
+        description="Verdict, findings and layers of each run under LOGDIR.",
+        epilog="Exit codes: 0 nothing at or above --fail-on (always, without it); 1 something; 2 wrong usage, or "
+        "nothing that can be read.",
+    )
+    report.add_argument("logdir", metavar="LOGDIR", help="what you give to tensorboard --logdir")
+    report.add_argument("--json", action="store_true", help="print JSON")
+    report.add_argument("--run", action="append", metavar="R", help="only this run; can be given again")
+    report.add_argument("--fail-on", choices=["error", "warning"], help="exit with 1 where this or worse is found")
+    report.add_argument("--compare", nargs=2, metavar=("A", "B"), help="also say what changed from run A to run B")
+    return parser

@@ -1,0 +1,54 @@
+"""What changed between two runs: from two reports, nothing is read again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tb_bnlens.metadata import LOSS_KINDS
+
+
+def compare(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
+    """Differences of two runs.
+
+    Args:
+        a: report of the first run, from ``report.run_report``.
+        b: of the second.
+
+    Returns:
+        ``runs``; ``settings``: name -> the two values, only where they differ; ``losses``: kind -> the two values;
+        ``findings``: ``gone``, ``new`` and ``stayed`` rule ids; ``layers``: those in both runs whose momentum or
+        state differs, with both distances; ``only``: layer names that one run alone has.
+    """
+    names = ("planned_steps", "batch_size", "replicas", "tolerance", "last_step")
+    settings = {name: [a[name], b[name]] for name in names if a[name] != b[name]}
+    momenta = [sorted({layer["momentum"] for layer in run["layers"]}) for run in (a, b)]
+    if momenta[0] != momenta[1]:
+        settings["momentum"] = momenta
+    found = [{f["rule"] for f in run["findings"] if _counts(f)} for run in (a, b)]
+    by_name = [{layer["name"]: layer for layer in run["layers"]} for run in (a, b)]
+    both = [name for name in by_name[0] if name in by_name[1]]
+    return {
+        "runs": [a["run"], b["run"]],
+        "severity": [a["severity"], b["severity"]],
+        "settings": settings,
+        "losses": {kind: [a["losses"][kind], b["losses"][kind]] for kind in LOSS_KINDS},
+        "findings": {
+            "gone": sorted(found[0] - found[1]),
+            "new": sorted(found[1] - found[0]),
+            "stayed": sorted(found[0] & found[1]),
+        },
+        "layers": [_layer(by_name[0][name], by_name[1][name]) for name in both if _differs(by_name, name)],
+        "only": [[name for name in by_name[0] if name not in both], [name for name in by_name[1] if name not in both]],
+    }
+
+
+def _counts(finding: dict[str, Any]) -> bool:
+    return finding["status"] == "fail" and not finding["silenced"] and not finding["explained_by"]
+
+
+def _differs(by_name: list[dict[str, Any]], name: str) -> bool:
+    return any(by_name[0][name][key] != by_name[1][name][key] for key in ("momentum", "state"))
+
+
+def _layer(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
+    return {"name": a["name"], **{key: [a[key], b[key]] for key in ("momentum", "state", "distance")}}

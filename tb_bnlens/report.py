@@ -1,0 +1,162 @@
+"""History -> one JSON-able report: the shape of ``frontend/src/wire.ts``, and of ``report --json``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tb_bnlens.analysis.loss_gap import Losses
+from tb_bnlens.history import History
+from tb_bnlens.metadata import FORMAT, LOSS_KINDS, REPLAY_MOMENTA, replay_row
+from tb_bnlens.rules.diagnose import Artifacts, Diagnosis, diagnose
+from tb_bnlens.rules.rule import Evidence, Severity
+from tb_bnlens.verdict import verdict
+
+
+def build_report(histories: Sequence[History]) -> dict[str, Any]:
+    """Report on several runs, ``{"format": 1, "runs": [...]}`` in the order given."""
+    return {"format": FORMAT, "runs": [run_report(h) for h in histories]}
+
+
+def run_report(history: History) -> dict[str, Any]:
+    """Report on one run: ``Overview`` of the wire. No value is NaN or infinite; what is not known is None.
+
+    Example:
+        ``run_report(history)["verdict"]`` is the sentence at the top of the tab.
+    """
+    artifacts = Artifacts(history)
+    diagnoses = diagnose(history, artifacts=artifacts)
+    losses = artifacts.losses
+    validation = artifacts.validation
+    wire_losses = _losses(losses)
+    if validation.step is not None:
+        wire_losses["validation"] = _losses(validation)
+    manifest = history.manifest
+    overhead = history.loss("overhead")
+    overhead = overhead[~np.isnan(overhead)]
+    return {
+        "format": FORMAT,
+        "run": history.run,
+        "verdict": verdict(history, losses, artifacts.layers, diagnoses),
+        "severity": min((d.severity for d in diagnoses), key=lambda s: s.rank, default=Severity.NONE).value,
+        "last_step": history.last_step,
+        "losses": wire_losses,
+        "findings": [_finding(d, history) for d in diagnoses],
+        "layers": _layers(history, artifacts, diagnoses),
+        "events": [{"step": e.step, "kind": e.kind, "text": e.text, "layers": list(e.layers)} for e in manifest.events],
+        "notes": [*manifest.notes, *history.problems],
+        "planned_steps": manifest.planned_steps,
+        "batch_size": manifest.batch_size,
+        "replicas": manifest.replicas,
+        "tolerance": manifest.tolerance,
+        "overhead": _number(overhead[-1]) if len(overhead) else None,
+        "records": len(history.steps),
+        "probes": len(history.loss_steps),
+    }
+
+
+def _number(value: float) -> float | None:
+    """A float that JSON can hold, at the seven digits a float32 has."""
+    value = float(value)
+    return float(f"{value:.7g}") if math.isfinite(value) else None
+
+
+def _steps(value: float | None) -> int | str | None:
+    if value is None or math.isnan(value):
+        return None
+    return "never" if math.isinf(value) else math.ceil(value)
+
+
+def _losses(losses: Losses) -> dict[str, Any]:
+    now = {kind: losses.now.get(kind, math.nan) for kind in LOSS_KINDS}
+    replays = ((m, losses.now.get(replay_row(m), math.nan)) for m in REPLAY_MOMENTA)
+    out: dict[str, Any] = {"step": losses.step, **{kind: _number(value) for kind, value in now.items()}}
+    out["dropout"] = _number(now["training"] - now["batch"])
+    out["stale"] = _number(now["inference"] - now["recalibrated"])
+    out["noise"] = _number(now["recalibrated"] - now["batch"])
+    out["not_evaluated"] = dict(losses.not_evaluated)
+    # JSON has no infinity, and a loss that overflowed is not one that was not measured.
+    out["overflowed"] = [kind for kind, value in now.items() if math.isinf(value)]
+    out["forecast"] = [{"updates": int(n), "loss": _number(v)} for n, v in losses.forecast if math.isfinite(v)]
+    out["replayed"] = [{"momentum": m, "loss": _number(v)} for m, v in replays if math.isfinite(v)]
+    return out
+
+
+def _finding(d: Diagnosis, history: History) -> dict[str, Any]:
+    finding = d.finding
+    failed = finding.severity is not Severity.NONE
+    return {
+        "rule": d.meta.id,
+        "status": finding.status.value,
+        "severity": finding.severity.value,
+        "title": d.meta.failure_title if failed else d.meta.title,
+        "summary": finding.summary,
+        "description": d.meta.description,
+        "layers": [history.manifest.layers[i].name for i in finding.layers],
+        "layer_indices": list(finding.layers),
+        "first_step": finding.first_step,
+        "last_step": finding.last_step,
+        "steps_to_converge": _steps(finding.steps_to_converge),
+        "evidence": {name: _evidence(e) for name, e in finding.evidence.items()},
+        "ruled_out": [{"cause": cause, "reason": reason} for cause, reason in finding.ruled_out],
+        "fix": finding.fix,
+        "next": finding.next,
+        "silenced": d.silenced,
+        "explained_by": d.explained_by,
+    }
+
+
+def _evidence(e: Evidence) -> dict[str, Any]:
+    def plain(x: float | str | None) -> float | str | None:
+        return x if x is None or isinstance(x, str) else _number(x)
+
+    return {"label": e.label, "value": plain(e.value), "limit": plain(e.limit), "unit": e.unit}
+
+
+def _layers(history: History, artifacts: Artifacts, diagnoses: Sequence[Diagnosis]) -> list[dict[str, Any]]:
+    table = artifacts.layers
+    blamed: dict[int, list[str]] = {}
+    for d in diagnoses:
+        if d.finding.severity is not Severity.NONE and not d.silenced:
+            for i in d.finding.layers:
+                blamed.setdefault(i, []).append(d.meta.id)
+    mean_error, worst = history.last("mean_error_p50"), history.last("worst_channel")
+    with np.errstate(all="ignore"):
+        ratio = history.last("moving_variance_gm") / history.last("batch_variance_gm")
+    replays = {m: history.last(replay_row(m)) for m in REPLAY_MOMENTA}
+    updates, updates_worst = table.converge_updates, table.converge_updates_worst
+    return [
+        {
+            "index": layer.index,
+            "name": layer.name,
+            "channels": layer.channels,
+            "momentum": _number(table.momentum[i]),
+            "momentum_effective": _number(table.effective[i]),
+            "epsilon": layer.epsilon,
+            "axis": layer.axis,
+            "kind": layer.kind,
+            "order": layer.order,
+            "state": table.state[i],
+            "updates": int(table.updates[i]),
+            "distance": _number(table.distance[i]),
+            "distance_p95": _number(table.distance_p95[i]),
+            "steps_to_converge": _steps(float(updates[i])),
+            "steps_to_converge_worst": _steps(float(updates_worst[i])),
+            "steps_reason": table.reason(i),
+            "error_p95": _number(table.error[i]),
+            "error_max": _number(table.error_max[i]),
+            "mean_error": _number(mean_error[i]),
+            "variance_ratio": _number(ratio[i]),
+            "noise_mean": _number(table.noise_mean[i]),
+            "drift": _number(table.rate[i]),
+            "permanent_lag": _number(table.permanent_lag[i]),
+            "worst_channel": None if np.isnan(worst[i]) else int(worst[i]),
+            "attribution": _number(table.attribution[i]),
+            "replayed": [{"momentum": m, "distance": _number(v[i])} for m, v in replays.items() if np.isfinite(v[i])],
+            "findings": blamed.get(i, []),
+        }
+        for i, layer in enumerate(history.manifest.layers)
+    ]

@@ -1,0 +1,103 @@
+"""How rules turn gaps and distances into a severity, and numbers into words. Not a rule itself."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tb_bnlens.analysis.loss_gap import ERROR_HARM, NOTE_HARM, WARNING_HARM, Gap, Losses
+from tb_bnlens.rules.rule import Severity
+
+ESTIMATE_DISTANCE = 0.1
+"""Without losses: the largest layer distance from which three measured networks lost a factor of 2.5 or more
+(DESIGN.md, section 4). An estimate is never more than a warning."""
+
+
+def severity_of(gap: Gap) -> Severity:
+    """Severity of a measured gap."""
+    for harm, severity in ((ERROR_HARM, Severity.ERROR), (WARNING_HARM, Severity.WARNING), (NOTE_HARM, Severity.INFO)):
+        if gap.at_least(harm):
+            return severity
+    return Severity.NONE
+
+
+def severity_of_statistics(
+    losses: Losses, gap: Gap, distance: NDArray[np.float64], mask: NDArray[np.bool_]
+) -> Severity:
+    """Severity of a gap where it was measured, else what the distance of the masked layers makes one expect."""
+    if gap.known:
+        return severity_of(gap)
+    if losses.evaluated:
+        return severity_of(losses.gap("inference", "batch"))
+    largest = float(np.nanmax(distance[mask], initial=0.0))
+    return Severity.WARNING if largest >= ESTIMATE_DISTANCE else Severity.INFO
+
+
+def estimate_note(losses: Losses) -> str:
+    """A sentence for findings whose severity is an estimate; empty where the losses were measured."""
+    if losses.evaluated:
+        return ""
+    return " The losses were not evaluated, so the severity is an estimate from the distance of the statistics."
+
+
+def number(value: float | None) -> str:
+    """A value in text: 15,126 or 1.18 or 0.00021; "not finite" for inf, "?" for unknown.
+
+    Example:
+        >>> number(15126.4), number(1.1834), number(0.000213)
+        ('15,126', '1.18', '0.000213')
+    """
+    if value is None or math.isnan(value):
+        return "?"
+    if math.isinf(value):
+        return "not finite"
+    if abs(value) >= 1e7:
+        return f"{value:.3g}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def count(n: int, noun: str = "layer") -> str:
+    """A number of things: "1 layer", "52 layers"."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
+def layers_of(mask: NDArray[np.bool_]) -> tuple[int, ...]:
+    """Indices of a mask."""
+    return tuple(int(i) for i in np.flatnonzero(mask))
+
+
+def momenta(values: NDArray[np.float64]) -> str:
+    """The momenta of some layers in text: "0.99" or "0.9 to 0.999"."""
+    low, high = float(np.min(values)), float(np.max(values))
+    return f"{low:.6g}" if math.isclose(low, high, abs_tol=1e-6) else f"{low:.6g} to {high:.6g}"
+
+
+def steps_words(steps: float) -> str:
+    """Steps in text: "4,098 steps"; "no number of steps" for never."""
+    return (
+        f"{math.ceil(steps):,} step{'s' if math.ceil(steps) != 1 else ''}"
+        if math.isfinite(steps)
+        else "no number of steps"
+    )
+
+
+def worse(upper: float, lower: float, natural_zero: bool = True) -> str:
+    """How much worse one loss is than another: "12,800x worse", or a difference where ratios mean nothing."""
+    if not math.isfinite(upper):
+        return "not finite"
+    if natural_zero and lower > 0:
+        ratio = upper / lower
+        if ratio >= 10:
+            digits = 2 - math.floor(math.log10(ratio))
+            return f"{round(ratio, digits) if digits < 0 else round(ratio):,.0f}x worse"
+        return f"{ratio:.1f}x worse" if ratio >= 2 else f"{100 * (ratio - 1):.0f}% worse"
+    return f"worse by {number(upper - lower)}"
+
+
+def names_words(names: Sequence[str], shown: int = 3) -> str:
+    """Layer names in text, the first few and how many more."""
+    head = ", ".join(names[:shown])
+    return head if len(names) <= shown else f"{head} and {len(names) - shown} more"

@@ -1,0 +1,147 @@
+"""The report as text for a terminal."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable
+from typing import Any
+
+from tb_bnlens.rules.judging import count, number
+
+WIDTH = 110
+MARKS = {"error": "X", "warning": "!", "info": "i", "none": "-"}
+WORST_LAYERS = 8
+
+
+def render(report: dict[str, Any]) -> str:
+    """Text of ``report.build_report``'s answer."""
+    if not report["runs"]:
+        return "No run with a BN Lens record. Train with callbacks=[tb_bnlens.BNLens(log_dir)].\n"
+    return "\n".join(render_run(run) for run in report["runs"])
+
+
+def render_run(run: dict[str, Any]) -> str:
+    """Text of one run: verdict, losses, findings, the layers that are farthest off."""
+    step = "no step yet" if run["last_step"] is None else f"step {run['last_step']:,}"
+    planned = f" of {run['planned_steps']:,}" if run["planned_steps"] else ""
+    title = f"{run['run']}  ({step}{planned}, {count(len(run['layers']), 'BatchNorm layer')})"
+    lines = [title, "=" * min(len(title), WIDTH), *_wrap(f"{MARKS[run['severity']]} ", run["verdict"]), ""]
+    lines += _losses(run["losses"])
+    shown = [f for f in run["findings"] if f["severity"] != "none" and not f["silenced"] and not f["explained_by"]]
+    for finding in shown:
+        lines += ["", *_finding(finding)]
+    lines += ["", *_tally(run["findings"])]
+    lines += _layers(run["layers"])
+    for note in run["notes"]:
+        lines += _wrap("Note: ", note)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _wrap(prefix: str, text: str) -> list[str]:
+    return textwrap.wrap(text, WIDTH, initial_indent=prefix, subsequent_indent=" " * len(prefix)) or [prefix.rstrip()]
+
+
+def _losses(losses: dict[str, Any]) -> list[str]:
+    names = ("training", "batch", "recalibrated", "inference")
+    if losses["step"] is None or all(losses[name] is None for name in names):
+        return _wrap("  losses: not evaluated. ", " ".join(dict.fromkeys(losses["not_evaluated"].values())))
+    shown = {n: "not finite" if n in losses["overflowed"] else number(losses[n]) for n in names}
+    lines = ["  ".join(f"{name:>14}" for name in names), "  ".join(f"{shown[name]:>14}" for name in names)]
+    parts = [
+        f"{label} {losses[key]:+.4g}"
+        for key, label in (("dropout", "dropout and the like"), ("noise", "batch noise"), ("stale", "stale statistics"))
+        if losses[key] is not None
+    ]
+    if parts:
+        lines.append("  parts: " + ", ".join(parts))
+    if losses["replayed"]:
+        replays = (f"{r['momentum']:g}: {number(r['loss'])}" for r in losses["replayed"])
+        lines += _wrap("  inference, had the momentum been ", ", ".join(replays))
+    return lines
+
+
+def _finding(finding: dict[str, Any]) -> list[str]:
+    where = f" · {count(len(finding['layers']))}" if finding["layers"] else ""
+    since = f" · since step {finding['first_step']:,}" if finding["first_step"] is not None else ""
+    lines = [f"{MARKS[finding['severity']]} {finding['title']} [{finding['rule']}]{where}{since}"]
+    lines += _wrap("    ", finding["summary"])
+    for e in finding["evidence"].values():
+        limit = "" if e["limit"] is None else f"  (against {_value(e['limit'])})"
+        lines += _wrap("    evidence   ", f"{e['label']}: {_value(e['value'])} {e['unit']}".rstrip() + limit)
+    for rival in finding["ruled_out"]:
+        lines += _wrap("    ruled out  ", f"{rival['cause']}: {rival['reason']}")
+    if finding["fix"]:
+        code = finding["fix"].rstrip().split("\n")
+        lines += ["    fix", *(f"        {line}".rstrip() for line in code)]
+    if finding["next"]:
+        lines += _wrap("    then       ", finding["next"])
+    return lines
+
+
+def _value(value: float | str | None) -> str:
+    return value if isinstance(value, str) else number(value)
+
+
+def _tally(findings: Iterable[dict[str, Any]]) -> list[str]:
+    findings = list(findings)
+    lines = []
+    symptoms = [f for f in findings if f["explained_by"] and not f["silenced"]]
+    for f in symptoms:
+        lines += _wrap("  ", f"{f['title']}: explained by {f['explained_by']}.")
+    silenced = [f["rule"] for f in findings if f["silenced"]]
+    if silenced:
+        lines += _wrap("  silenced by ignore: ", ", ".join(silenced))
+    for f in findings:
+        if f["status"] == "error":
+            lines += _wrap(f"  {f['rule']}: ", f["summary"])
+    tally = {s: sum(f["status"] == s for f in findings) for s in ("pass", "not_applicable", "not_evaluated")}
+    words = {"pass": "passed", "not_applicable": "do not apply", "not_evaluated": "not evaluated"}
+    lines.append("  rules: " + ", ".join(f"{n} {words[s]}" for s, n in tally.items() if n))
+    return lines
+
+
+def _layers(layers: list[dict[str, Any]]) -> list[str]:
+    known = sorted((x for x in layers if x["distance"] is not None), key=lambda x: -x["distance"])[:WORST_LAYERS]
+    if not known:
+        return []
+    width = max(len(x["name"]) for x in known)
+    lines = ["", f"  {'farthest layers':<{width}}  momentum  distance  updates to converge"]
+    for x in known:
+        steps = x["steps_to_converge"]
+        words = x["steps_reason"] if steps is None or steps == "never" else f"{steps:,}"
+        lines.append(f"  {x['name']:<{width}}  {x['momentum']:>8g}  {x['distance']:>8.3g}  {words}".rstrip())
+    return [*lines, ""]
+
+
+def render_comparison(difference: dict[str, Any]) -> str:
+    """Text of ``compare.compare``'s answer."""
+    a, b = difference["runs"]
+    lines = [f"{a}  ->  {b}", "=" * min(WIDTH, len(a) + len(b) + 6)]
+    lines.append(f"  severity: {difference['severity'][0]} -> {difference['severity'][1]}")
+    for name, (x, y) in difference["settings"].items():
+        lines += _wrap("  ", f"{name}: {_setting(x)} -> {_setting(y)}")
+    for kind, (x, y) in difference["losses"].items():
+        if x is not None or y is not None:
+            lines.append(f"  loss, {kind}: {number(x)} -> {number(y)}")
+    for word, rules in difference["findings"].items():
+        if rules:
+            lines += _wrap(f"  findings {word}: ", ", ".join(rules))
+    if difference["layers"]:
+        lines.append(f"  {count(len(difference['layers']))} with another momentum or state, for instance:")
+        for x in difference["layers"][:WORST_LAYERS]:
+            d = " -> ".join(number(v) for v in x["distance"])
+            lines += _wrap(
+                f"    {x['name']}: ", f"momentum {_change(x['momentum'])}, {_change(x['state'])}, distance {d}"
+            )
+    for run, names in zip((a, b), difference["only"], strict=True):
+        if names:
+            lines += _wrap(f"  only in {run}: ", ", ".join(names))
+    return "\n".join(lines) + "\n"
+
+
+def _setting(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else "not known" if value is None else str(value)
+
+
+def _change(pair: list[object]) -> str:
+    return str(pair[0]) if pair[0] == pair[1] else f"{pair[0]} -> {pair[1]}"
