@@ -8,8 +8,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tb_bnlens.capture.data import batch_size
 from tb_bnlens.capture.feed import PeekingTrainFunction
-from tb_bnlens.capture.measure import batch_size
 from tb_bnlens.capture.recorder import Recorder
 
 
@@ -75,7 +75,6 @@ class BNLens(keras.callbacks.Callback):  # type: ignore[misc]
         step = self._iterations()
         self._recorder = Recorder(self.model, self._log_dir, **self._options)
         self._recorder.begin(step)
-        self._first_step = step
         if type(self.model).train_step is not keras.Model.train_step:
             self._recorder.note(
                 "The model has a train_step of its own: the paired losses are those of compile(loss=...), which may "
@@ -122,10 +121,11 @@ class BNLens(keras.callbacks.Callback):  # type: ignore[misc]
         if recorder is None or not recorder.wanted:
             return 0
         recorder.begin(self._iterations())
-        self._level, self._short_batch = None, False
-        if not recorder.active_probe:
+        self._level, self._short_batch = recorder.probe_due(), False
+        if not recorder.wants_batch:
+            if self._level is not None:
+                recorder.before_step(self._level)
             return 0
-        self._level = recorder.probe_due()
         # The last batch of an epoch may be a short one: look, in a few epochs.
         look = self._epoch_end and (self._epoch >= self._next_epoch_end or self._is_last_step())
         if look:
@@ -136,16 +136,16 @@ class BNLens(keras.callbacks.Callback):  # type: ignore[misc]
         """Show the recorder the batches of the coming step."""
         recorder = self._recorder
         assert recorder is not None
-        if len(elements) > 1 or self._steps_per_execution() > 1:
-            # With several steps an execution only the first batch meets the weights as they are now.
-            recorder.before_step(elements[0], self._level)
-            return
-        usual = recorder.batch_size
-        self._short_batch = self._epoch_end and bool(usual) and (batch_size(elements[0]) or 0) < (usual or 0)
-        if self._short_batch:
+        # With several steps an execution only the first batch meets the weights as they are now.
+        batch, usual = elements[0], recorder.batch_size
+        if usual is not None and (batch_size(batch) or 0) < usual:
+            # A short batch has losses unlike the others': its statistics alone are looked at.
+            self._short_batch = self._steps_per_execution() == 1
             recorder.snapshot()
-        else:
-            recorder.before_step(elements[0], self._level)
+            return
+        recorder.keep_batch(batch)
+        if self._level is not None:
+            recorder.before_step(self._level)
 
     def after_step(self, logs: Any) -> None:
         """Tell the recorder how many steps were made."""
@@ -155,7 +155,7 @@ class BNLens(keras.callbacks.Callback):  # type: ignore[misc]
         steps = self._steps_per_execution()
         if steps > 1:
             # A partial last execution makes fewer; the optimizer counts them.
-            made = self._iterations() - self._counted_from(recorder)
+            made = self._iterations() - recorder.step
             steps = made if 0 < made < steps else steps
         fit_loss = None
         if recorder.loss_pending and isinstance(logs, dict) and "loss" in logs:
@@ -164,9 +164,6 @@ class BNLens(keras.callbacks.Callback):  # type: ignore[misc]
         recorder.after_step(steps, fit_loss, self._short_batch)
 
     # --- inside --------------------------------------------------------------------------------------
-
-    def _counted_from(self, recorder: Recorder) -> int:
-        return recorder.step
 
     def _is_last_step(self) -> bool:
         recorder = self._recorder

@@ -90,17 +90,17 @@ class History:
 
     def row(self, name: str) -> Floats:
         """One named value of every record and layer, [T, L]."""
-        return self.layers[:, :, LAYER_INDEX[name]]
+        return np.asarray(self.layers[:, :, LAYER_INDEX[name]])
 
     def last(self, name: str) -> Floats:
         """One named value of every layer in the last record, [L]; NaN where there is no record."""
         if not len(self.steps):
             return np.full(len(self.manifest.layers), np.nan, np.float32)
-        return self.row(name)[-1]
+        return np.asarray(self.row(name)[-1])
 
     def loss(self, name: str, probe: str = "train") -> Floats:
         """One named loss (or probe figure) over the probes, [P]."""
-        return self.losses[:, PROBES.index(probe), LOSS_INDEX[name]]
+        return np.asarray(self.losses[:, PROBES.index(probe), LOSS_INDEX[name]])
 
     @property
     def last_step(self) -> int | None:

@@ -1,7 +1,8 @@
 """How far the moving statistics are from the batch statistics: pure formulas, per channel.
 
 Notation: ``mu``, ``v`` are the mean and biased variance of the batch statistics (what training mode normalizes
-with), ``m``, ``s`` the moving mean and variance (what inference normalizes with). All arrays are [..., C], and so may be ``epsilon``.
+with), ``m``, ``s`` the moving mean and variance (what inference normalizes with). All arrays are [..., C], and so may
+be ``epsilon``.
 """
 
 from __future__ import annotations

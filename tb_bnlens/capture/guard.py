@@ -6,7 +6,7 @@ import contextlib
 import warnings
 from collections.abc import Callable, Iterator
 
-from tb_bnlens.capture.probe import NotEvaluated
+from tb_bnlens.capture.side_effects import NotEvaluated
 
 ON_ERROR = ("warn", "raise")
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
 from tb_bnlens.analysis.convergence import steps_to_converge
 from tb_bnlens.analysis.distance import convergence_error, distance
+from tb_bnlens.capture.data import batch_size
 from tb_bnlens.capture.probe import BatchPass, Probe, TrainingPass
 from tb_bnlens.capture.rows import ProbeState, batch_statistics
 from tb_bnlens.capture.segments import Segments
@@ -28,29 +28,33 @@ FORECAST_HORIZON = 1_000_000
 class Measurement:
     """Runs the passes of one probe at the weights as they are."""
 
-    def __init__(self, probe: Probe, recovery: WindowRecovery, segments: Segments, tolerance: float):
-        self._probe, self._recovery, self._segments, self._tolerance = probe, recovery, segments, tolerance
-        self.state = ProbeState.empty(segments)
-        self.predicted: TrainingPass | None = None
-        """Of the last probe: the training pass, whose update is compared with the one really made."""
+    def __init__(self, probe: Probe, state: ProbeState, recovery: WindowRecovery, segments: Segments, tolerance: float):
+        self.probe, self.state = probe, state
+        self._recovery, self._segments, self._tolerance = recovery, segments, tolerance
+        self._predicted: TrainingPass | None = None
+        # Of the last probe: its training pass, whose update is compared with the one really made.
+
+    def inference(self, batch: Any, snapshot: Snapshot) -> float:
+        """The loss in inference mode on these moving statistics."""
+        return self.probe.inference(batch, snapshot.mean, self._recovery.moving_variance(snapshot))
 
     def pair(self, batch: Any, snapshot: Snapshot, windows: Windows | None) -> dict[str, float]:
         """``batch``, ``inference``, ``training`` and ``recalibrated`` on one batch."""
         moving = snapshot.mean, self._recovery.moving_variance(snapshot)
-        passed = self._probe.batch(batch, *moving)
+        passed = self.probe.batch(batch, *moving)
         self.state.pool(passed.mean, passed.variance)
         self.state.call_alternation = self._alternation(passed)
-        self.predicted = self._probe.training(batch)
+        self._predicted = self.probe.training(batch)
         losses = {
             "batch": passed.loss,
-            "inference": self._probe.inference(batch, *moving),
-            "training": self.predicted.loss,
+            "inference": self.probe.inference(batch, *moving),
+            "training": self._predicted.loss,
             "batch_size": float(batch_size(batch) or np.nan),
         }
         if windows is not None:
             target = self._target(windows, moving)
             if target is not None:
-                losses["recalibrated"] = self._probe.inference(batch, *target)
+                losses["recalibrated"] = self.probe.inference(batch, *target)
                 pooled = windows.short.merged()
                 losses["short_updates"] = pooled.updates if pooled else self.state.batches
         return losses
@@ -67,14 +71,14 @@ class Measurement:
         def long_or_short(values: Any, short: Array) -> Array:
             return np.where(np.isnan(values), short, values)
 
-        losses["recalibrated_long"] = self._probe.inference(
+        losses["recalibrated_long"] = self.probe.inference(
             batch, long_or_short(pooled.mean, target[0]), long_or_short(pooled.variance, target[1])
         )
         losses["long_updates"] = pooled.updates
         shadow_mean, shadow_variance = windows.shadows()
         moved = ~np.isnan(pooled.mean)
         for i, row in enumerate(REPLAY_ROWS):
-            losses[row] = self._probe.inference(
+            losses[row] = self.probe.inference(
                 batch,
                 np.where(moved, shadow_mean[i], moving[0]),
                 np.where(moved, shadow_variance[i], moving[1]),
@@ -84,7 +88,7 @@ class Measurement:
         for i, n in enumerate(self._horizons(mu, v, moving, moved)):
             power = np.where(moved, beta**n, 1.0)
             losses[f"forecast_step_{i}"] = float(n)
-            losses[f"forecast_{i}"] = self._probe.inference(
+            losses[f"forecast_{i}"] = self.probe.inference(
                 batch, mu + power * (moving[0] - mu), v + power * (moving[1] - v)
             )
         return losses
@@ -92,14 +96,14 @@ class Measurement:
     def validation(self, batch: Any, snapshot: Snapshot, windows: Windows | None) -> dict[str, float]:
         """The paired losses on a batch of validation data, and its batch statistics against the moving ones."""
         moving = snapshot.mean, self._recovery.moving_variance(snapshot)
-        passed = self._probe.batch(batch, *moving)
+        passed = self.probe.batch(batch, *moving)
         self.state.validation_distance = self._segments.rms(
             distance(passed.mean, passed.variance, *moving, self._recovery.epsilon)
         )
-        losses = {"batch": passed.loss, "inference": self._probe.inference(batch, *moving)}
+        losses = {"batch": passed.loss, "inference": self.probe.inference(batch, *moving)}
         target = self._target(windows, moving) if windows is not None else None
         if target is not None:
-            losses["recalibrated"] = self._probe.inference(batch, *target)
+            losses["recalibrated"] = self.probe.inference(batch, *target)
         losses["batch_size"] = float(batch_size(batch) or np.nan)
         return losses
 
@@ -119,18 +123,18 @@ class Measurement:
                 break
             on_moving = np.zeros(len(self._segments), bool)
             on_moving[index] = True
-            losses[index] = self._probe.batch(batch, *moving, on_moving).loss
+            losses[index] = self.probe.batch(batch, *moving, on_moving).loss
         self.state.attribution = losses
 
-    def compare_update(self, before: Snapshot, after: Snapshot) -> None:
-        """Estimate each layer's momentum from the step that followed the last probe.
+    def momentum_of_update(self, before: Snapshot, after: Snapshot) -> Array:
+        """Each layer's momentum as the step that followed the last probe shows it, [L]; NaN where it shows none.
 
         The training pass says where the moving statistics would go with the momentum that *it* was traced with;
         the ratio of the real step to that one is the ratio of the two values of ``1 - momentum``.
         """
-        predicted, self.predicted = self.predicted, None
+        predicted, self._predicted = self._predicted, None
         if predicted is None:
-            return
+            return np.full(len(self._segments), np.nan)
         scale = np.sqrt(np.maximum(self.state.variance, 0) + self._recovery.epsilon)
         with np.errstate(all="ignore"):
             numerator = denominator = np.zeros(len(self._segments))
@@ -141,11 +145,11 @@ class Measurement:
                 wanted = (expected - start) / scale
                 numerator = numerator + self._segments.sum((real - start) / scale * wanted)
                 denominator = denominator + self._segments.sum(np.square(wanted))
-            gain = numerator / denominator * self._probe.traced_gain
+            gain = numerator / denominator * self.probe.traced_gain
         # Where the step moves nothing beyond float32 rounding, it says nothing about the momentum.
         channels = np.maximum(self._segments.sizes, 1)
         telling = np.sqrt(denominator / channels) > 1e-5
-        self.state.momentum_effective = np.where(telling & np.isfinite(gain), 1.0 - gain, np.nan)
+        return np.where(telling & np.isfinite(gain), 1.0 - gain, np.nan)
 
     def _target(self, windows: Windows, moving: tuple[Array, Array]) -> tuple[Array, Array] | None:
         mu, v, _ = batch_statistics(windows, self.state)
@@ -172,12 +176,3 @@ class Measurement:
             w = distance(mean_a, variance_a, mean_b, variance_b, float(epsilon[index]))
             result[index] = float(np.sqrt(np.nanmean(np.square(w)))) if np.any(np.isfinite(w)) else np.nan
         return result
-
-
-def batch_size(batch: Any) -> int | None:
-    """Samples in a batch: the first dimension of its first array; None where it has none."""
-    for leaf in keras.tree.flatten(batch):
-        shape = getattr(leaf, "shape", None)
-        if shape is not None and len(shape) and shape[0] is not None:
-            return int(shape[0])
-    return None

@@ -8,7 +8,6 @@ serves ``inference``, ``recalibrated``, ``forecast`` and ``replayed``.
 from __future__ import annotations
 
 import contextlib
-import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,19 +20,16 @@ from numpy.typing import NDArray
 
 from tb_bnlens.capture.layers import TrackedLayer
 from tb_bnlens.capture.segments import Segments
+from tb_bnlens.capture.side_effects import (
+    NotEvaluated,
+    graph,
+    random_state_kept,
+    refuse_inner_graph,
+    refuse_mutation,
+    refuse_traced_calls,
+)
 
 Array = NDArray[np.float64]
-
-# Ops that change something outside the pass: a model that does so beyond Keras' variables (tf.Variable state,
-# tf.random.Generator, Python callbacks, lookup tables) cannot be run an extra time without changing training.
-_MUTATING = ("Assign", "ResourceApply", "ResourceScatter", "RngSkip", "RngReadAndSkip", "Stateful", "LookupTableI")
-_MUTATING_OPS = {"EagerPyFunc", "PyFunc", "NumpyFunction", "WriteFile", "WriteSummary", "Print_"}
-# Functions called through these names are fine in spite of the prefix.
-_HARMLESS = {"StatefulPartitionedCall", "StatefulStandardNormal_"}
-
-
-class NotEvaluated(Exception):
-    """A part of the probe cannot be measured on this model; the message says why."""
 
 
 class _ReadingScope(keras.StatelessScope):  # type: ignore[misc]
@@ -97,7 +93,7 @@ class Probe:
         self._inference = tf.function(self._trace_inference, **options)
         self._batch = tf.function(self._trace_batch, **options)
         self._training = tf.function(self._trace_training, **options)
-        self._refuse_traced_calls()
+        refuse_traced_calls(model)
 
     # --- the passes ----------------------------------------------------------------------------------
 
@@ -140,17 +136,17 @@ class Probe:
     # --- traces --------------------------------------------------------------------------------------
 
     def _trace_inference(self, batch: Any, mean: Any, variance: Any) -> Any:
-        graph = _graph()
+        outer = graph()
 
         def observe(index: int, call: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-            _refuse_inner_graph(graph, self._layers[index])
+            refuse_inner_graph(outer, self._layers[index].name)
             return call(*args, **kwargs)
 
         with self._scope(mean, variance), self._patched(observe):
             return self._forward(batch, training=False)
 
     def _trace_batch(self, batch: Any, mean: Any, variance: Any, on_moving: Any) -> Any:
-        graph = _graph()
+        outer = graph()
         means, variances = self._split(mean), self._split(variance)
         order: list[int] = []
         moments: list[tuple[Any, Any]] = []
@@ -159,7 +155,7 @@ class Probe:
 
             def normalize(index: int, call: Callable[..., Any], args: Any, kwargs: Any) -> Any:
                 layer = self._layers[index].layer
-                _refuse_inner_graph(graph, self._layers[index])
+                refuse_inner_graph(outer, self._layers[index].name)
                 inputs = keras.ops.cast(args[0], keras.backend.result_type(args[0].dtype, "float32"))
                 m, v = layer._moments(inputs, kwargs.get("mask"))
                 order.append(index)
@@ -176,10 +172,10 @@ class Probe:
         return loss, _concat([m for m, _ in moments]), _concat([v for _, v in moments])
 
     def _trace_training(self, batch: Any) -> Any:
-        graph = _graph()
+        outer = graph()
 
         def observe(index: int, call: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-            _refuse_inner_graph(graph, self._layers[index])
+            refuse_inner_graph(outer, self._layers[index].name)
             mode = kwargs.get("training", args[1] if len(args) > 1 else None)
             self.trains[index] = self.trains.get(index, False) or bool(mode)
             return call(*args, **kwargs)
@@ -250,64 +246,19 @@ class Probe:
     def _run(self, function: Any, batch: Any, *args: Any) -> Any:
         started = time.perf_counter()
         traces = function.experimental_get_tracing_count()
-        with _random_state_kept():
+        with random_state_kept():
             concrete = function.get_concrete_function(batch, *args)
         if id(concrete) not in self._checked:
-            _refuse_mutation(concrete)
+            refuse_mutation(concrete)
             self._checked.add(id(concrete))
         if function.experimental_get_tracing_count() != traces:
             self.tracing_seconds += time.perf_counter() - started
         return function(batch, *args)
 
-    def _refuse_traced_calls(self) -> None:
-        # A tf.function caches its trace by its arguments. Traced inside a stateless scope it would keep the
-        # scope's statistics and hand them to a later evaluate.
-        for layer in self._model._flatten_layers():
-            if isinstance(getattr(layer, "call", None), tf.types.experimental.PolymorphicFunction):
-                raise NotEvaluated(
-                    f"{layer.name!r} has a call() under @tf.function, whose cached trace the probe would corrupt; "
-                    "take the decorator off (fit compiles the step anyway) to have the losses measured"
-                )
-
 
 def _concat(parts: list[Any]) -> Any:
     # One tensor out of a pass: fetching a hundred small ones costs more than computing them.
     return tf.concat([tf.cast(p, tf.float32) for p in parts], axis=0) if parts else tf.zeros([0])
-
-
-def _graph() -> Any:
-    return tf.compat.v1.get_default_graph()
-
-
-def _refuse_inner_graph(graph: Any, tracked: TrackedLayer) -> None:
-    if _graph() is not graph:
-        raise NotEvaluated(
-            f"{tracked.name!r} is called inside a loop or function of its own (an RNN cell, a @tf.function), "
-            "where batch statistics cannot be taken out; its moving statistics are still recorded"
-        )
-
-
-def _refuse_mutation(concrete: Any) -> None:
-    definition = concrete.graph.as_graph_def()
-    for nodes in (definition.node, *(f.node_def for f in definition.library.function)):
-        for node in nodes:
-            changes = node.op in _MUTATING_OPS or (node.op.startswith(_MUTATING) and node.op not in _HARMLESS)
-            if changes:
-                raise NotEvaluated(
-                    f"the model changes state outside Keras' variables when it is called ({node.op} at "
-                    f"{node.name!r}), so an extra pass would change training"
-                )
-
-
-@contextlib.contextmanager
-def _random_state_kept() -> Iterator[None]:
-    # Tracing runs the model's Python code once more, which may draw from the global generators.
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 the legacy global state is the point
-    try:
-        yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)  # noqa: NPY002
 
 
 def _first_line(error: Exception) -> str:

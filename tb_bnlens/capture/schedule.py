@@ -57,7 +57,7 @@ class Schedule:
         self.costs = {"snapshot": Cost(), "record": Cost(), "probe": Cost(), "full": Cost()}
         self._next_record = self._next_snapshot = 0
         self._burst_until = -1
-        self._next_probe = self._next_full = 1
+        self._next_probe, self._next_full = 1, 16
         self.excluded = 0.0
         """Seconds of tracing, a one-time cost that is told apart."""
 

@@ -78,4 +78,4 @@ class Segments:
 
     def at(self, values: Array, channel: NDArray[np.int64]) -> Array:
         """The value at one channel of each layer."""
-        return values[self.starts + channel]
+        return np.asarray(values[self.starts + channel])

@@ -1,0 +1,40 @@
+"""Data that the user passes to be probed: one batch of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+
+def first_batch(data: Any, size: int) -> Any:
+    """The first batch of a dataset, or the first ``size`` samples of arrays, as tensors.
+
+    Raises:
+        TypeError: neither ``(x, y)``, a ``tf.data.Dataset`` nor a ``keras.utils.PyDataset``.
+    """
+    if isinstance(data, tf.data.Dataset):
+        return next(iter(data))
+    if isinstance(data, keras.utils.PyDataset):
+        return keras.tree.map_structure(tf.convert_to_tensor, data[0])
+    if isinstance(data, tuple):
+        return keras.tree.map_structure(lambda a: tf.convert_to_tensor(a[:size]), data)
+    raise TypeError(f"data is a {type(data).__name__}; expected (x, y), a tf.data.Dataset or a keras PyDataset")
+
+
+def batch_size(batch: Any) -> int | None:
+    """Samples in a batch: the first dimension of its first array; None where it has none."""
+    for leaf in keras.tree.flatten(batch):
+        shape = getattr(leaf, "shape", None)
+        if shape is not None and len(shape) and shape[0] is not None:
+            return int(shape[0])
+    return None
+
+
+def is_chief() -> bool:
+    """Whether this process is the one that writes, in multi-worker training."""
+    resolver = getattr(tf.distribute.get_strategy(), "cluster_resolver", None)
+    if resolver is None or resolver.task_type is None:
+        return True
+    return bool(resolver.task_type == "chief" or (resolver.task_type == "worker" and resolver.task_id == 0))

@@ -1,0 +1,72 @@
+"""What would make an extra pass through a model change its training: found before it is run, and refused."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+
+class NotEvaluated(Exception):
+    """A part of the probe cannot be measured on this model; the message says why."""
+
+
+# Ops that change something outside the pass: a model that does so beyond Keras' variables (tf.Variable state,
+# tf.random.Generator, Python callbacks, lookup tables) cannot be run an extra time without changing training.
+_MUTATING_PREFIXES = ("Assign", "ResourceApply", "ResourceScatter", "RngSkip", "RngReadAndSkip", "LookupTableI")
+_MUTATING_OPS = {"EagerPyFunc", "PyFunc", "WriteFile", "WriteSummary"}
+
+
+def refuse_mutation(concrete: Any) -> None:
+    """Raise ``NotEvaluated`` if a traced pass writes to anything outside itself."""
+    definition = concrete.graph.as_graph_def()
+    for nodes in (definition.node, *(f.node_def for f in definition.library.function)):
+        for node in nodes:
+            if node.op in _MUTATING_OPS or node.op.startswith(_MUTATING_PREFIXES):
+                raise NotEvaluated(
+                    f"the model changes state outside Keras' variables when it is called ({node.op} at "
+                    f"{node.name!r}), so an extra pass would change training"
+                )
+
+
+def refuse_traced_calls(model: Any) -> None:
+    """Raise ``NotEvaluated`` for a layer whose ``call`` is a ``tf.function``.
+
+    It caches its trace by its arguments. Traced inside a stateless scope it would keep the scope's statistics and
+    hand them to a later ``evaluate``.
+    """
+    for layer in model._flatten_layers():
+        if isinstance(getattr(layer, "call", None), tf.types.experimental.PolymorphicFunction):
+            raise NotEvaluated(
+                f"{layer.name!r} has a call() under @tf.function, whose cached trace the probe would corrupt; "
+                "take the decorator off (fit compiles the step anyway) to have the losses measured"
+            )
+
+
+def graph() -> Any:
+    """The graph that is being traced."""
+    return tf.compat.v1.get_default_graph()
+
+
+def refuse_inner_graph(outer: Any, name: str) -> None:
+    """Raise ``NotEvaluated`` if the layer called now is traced into another graph than the pass itself."""
+    if graph() is not outer:
+        raise NotEvaluated(
+            f"{name!r} is called inside a loop or function of its own (an RNN cell, a @tf.function), "
+            "where batch statistics cannot be taken out; its moving statistics are still recorded"
+        )
+
+
+@contextlib.contextmanager
+def random_state_kept() -> Iterator[None]:
+    """Restore Python's and NumPy's global generators: tracing runs the model's code once more."""
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 the legacy global state is the point
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)  # noqa: NPY002
