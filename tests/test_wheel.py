@@ -1,0 +1,66 @@
+"""A wheel from a clean clone is complete, and Node has no part in making it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT, skip_unless_ci
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    git = shutil.which("git")
+    if git is None or not (ROOT / ".git").exists():
+        skip_unless_ci("the sources are no git clone, or there is no git")
+    work = tmp_path_factory.mktemp("wheel")
+    subprocess.run([git, "clone", "--quiet", str(ROOT), str(work / "clone")], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(work), str(work / "clone")],
+        check=True,
+        # Nothing but Python can be found, least of all Node.
+        env={name: value for name, value in os.environ.items() if name != "PATH"} | {"PATH": str(work / "nowhere")},
+    )
+    (built,) = work.glob("*.whl")
+    return built
+
+
+def test_it_holds_the_package_and_the_bundle(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        assert b"bn_lens = tb_bnlens.plugin.loader:BNLensLoader" in archive.read(
+            next(name for name in names if name.endswith("entry_points.txt"))
+        )
+    for name in ("index.js", "index.css", "LICENSES.md"):
+        assert f"tb_bnlens/static/{name}" in names
+    assert "tb_bnlens/py.typed" in names
+    for path in (ROOT / "tb_bnlens").rglob("*.py"):
+        tracked = subprocess.run(
+            ["git", "ls-files", "--error-unmatch", path], cwd=ROOT, capture_output=True, check=False
+        )
+        assert tracked.returncode or path.relative_to(ROOT).as_posix() in names
+    assert not [name for name in names if name.startswith(("tests/", "demo/", "frontend/"))]
+
+
+def test_it_installs_beside_tensorboard_alone(wheel: Path, viewer_python: str, tmp_path: Path) -> None:
+    target = tmp_path / "site"
+    install = [viewer_python, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(target), str(wheel)]
+    subprocess.run(install, check=True, env=os.environ | {"PATH": str(tmp_path)})
+    code = "import tb_bnlens.plugin.static_files as s; print(*s.bundle()); print(s.STATIC); s.content('index.js')"
+    done = subprocess.run(
+        [viewer_python, "-c", code],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(target)},
+    )
+    names, place = done.stdout.splitlines()
+    assert names == "index.css index.js"
+    assert place == str(target / "tb_bnlens" / "static")
