@@ -1,0 +1,138 @@
+import { decodeFrame, type Frame } from './frame';
+import type { Overview, RunList } from './wire';
+
+/** What a component sees of one route: the last good value stays while a newer one is fetched or fails. */
+export interface Snapshot<T> {
+  value: T | null;
+  error: string | null;
+  loading: boolean;
+  /** Time of the last good answer, in ms; 0 before it. */
+  at: number;
+}
+
+type Listener = () => void;
+
+const KEPT = 80;
+const UNREACHABLE = 'TensorBoard does not answer. Is it still running?';
+
+/** One route, fetched with its ETag so that an unchanged answer costs nothing and keeps its identity. */
+export class Resource<T> {
+  snapshot: Snapshot<T> = { value: null, error: null, loading: false, at: 0 };
+  private etag: string | null = null;
+  private readonly listeners = new Set<Listener>();
+  private pending: Promise<void> | null = null;
+
+  constructor(
+    readonly path: string,
+    private readonly decode: (reply: Response) => Promise<T>,
+  ) {}
+
+  get watched(): boolean {
+    return this.listeners.size > 0;
+  }
+
+  subscribe(listener: Listener): () => void {
+    this.listeners.add(listener);
+    if (!this.snapshot.at) void this.load();
+    return () => this.listeners.delete(listener);
+  }
+
+  load(): Promise<void> {
+    this.pending ??= this.fetch().finally(() => {
+      this.pending = null;
+    });
+    return this.pending;
+  }
+
+  private async fetch(): Promise<void> {
+    if (!this.snapshot.at) this.set({ ...this.snapshot, loading: true });
+    try {
+      const headers: Record<string, string> = this.etag ? { 'If-None-Match': this.etag } : {};
+      const reply = await fetch(new URL(this.path, document.baseURI), { headers, cache: 'no-store' });
+      if (reply.status === 304) {
+        this.set({ ...this.snapshot, error: null, loading: false, at: Date.now() });
+        return;
+      }
+      if (!reply.ok) throw new RouteError(await sentence(reply));
+      const value = await this.decode(reply);
+      this.etag = reply.headers.get('ETag');
+      this.set({ value, error: null, loading: false, at: Date.now() });
+    } catch (error) {
+      const message = error instanceof TypeError ? UNREACHABLE : String((error as Error).message ?? error);
+      this.set({ ...this.snapshot, error: message, loading: false });
+    }
+  }
+
+  private set(next: Snapshot<T>): void {
+    this.snapshot = next;
+    for (const listener of [...this.listeners]) listener();
+  }
+}
+
+class RouteError extends Error {}
+
+async function sentence(reply: Response): Promise<string> {
+  const body: unknown = await reply.json().catch(() => null);
+  const error = (body as { error?: unknown } | null)?.error;
+  return typeof error === 'string' ? error : `${reply.status} ${reply.statusText} from ${reply.url}`;
+}
+
+const resources = new Map<string, Resource<unknown>>();
+
+function resource<T>(
+  route: string,
+  query: Record<string, string>,
+  decode: (r: Response) => Promise<T>,
+): Resource<T> {
+  const search = new URLSearchParams(query).toString();
+  const path = search ? `${route}?${search}` : route;
+  let found = resources.get(path) as Resource<T> | undefined;
+  if (!found) {
+    found = new Resource(path, decode);
+    resources.set(path, found as Resource<unknown>);
+    forgetOld();
+  }
+  return found;
+}
+
+function forgetOld(): void {
+  for (const [path, kept] of resources) {
+    if (resources.size <= KEPT) return;
+    if (!kept.watched) resources.delete(path);
+  }
+}
+
+const json = <T>(reply: Response): Promise<T> => reply.json() as Promise<T>;
+const frame = async (reply: Response): Promise<Frame> => decodeFrame(await reply.arrayBuffer());
+
+export const routes = {
+  runs: () => resource<RunList>('runs', {}, json),
+  overview: (run: string) => resource<Overview>('overview', { run }, json),
+  losses: (run: string) => resource('losses', { run }, frame),
+  series: (run: string, row: string) => resource('series', { run, row }, frame),
+  layer: (run: string, layer: number) => resource('layer', { run, layer: String(layer) }, frame),
+  channels: (run: string, layer: number) => resource('channels', { run, layer: String(layer) }, frame),
+};
+
+/** Asks again for everything that is on the page. */
+export async function refresh(): Promise<void> {
+  await Promise.all([...resources.values()].filter((r) => r.watched).map((r) => r.load()));
+}
+
+/** Refreshes every `seconds` while `wanted()`; returns what stops it. A slow answer is waited for, not piled on. */
+export function poll(seconds: number, wanted: () => boolean): () => void {
+  let timer = 0;
+  let stopped = false;
+  const again = () => {
+    if (!stopped) timer = window.setTimeout(tick, seconds * 1000);
+  };
+  const tick = () => {
+    if (wanted()) void refresh().finally(again);
+    else again();
+  };
+  again();
+  return () => {
+    stopped = true;
+    window.clearTimeout(timer);
+  };
+}

@@ -1,0 +1,71 @@
+import { useEffect, useRef, useState } from 'preact/hooks';
+import { poll, refresh, routes } from '../api';
+import { useResource, useView } from '../hooks';
+import { followVisibility, linkedView, linkView, onLinkChange, onReload } from '../host';
+import { DEFAULT_VIEW } from '../link';
+import { showRun, view } from '../view';
+import type { RunEntry } from '../wire';
+import { RunPage } from './RunPage';
+import { Empty, Failed, Loading } from './States';
+import { TipLayer } from './Tip';
+import { Toolbar } from './Toolbar';
+
+const POLL_SECONDS = 5;
+
+export function App() {
+  const runs = useResource(routes.runs());
+  const run = useView((v) => v.run);
+  const [linked, setLinked] = useState(false);
+  useHost(() => setLinked(true));
+  const entries = runs.value?.runs;
+  useEffect(() => {
+    if (linked && run === null && entries?.length) showRun(firstRun(entries));
+  }, [linked, run, entries]);
+
+  return (
+    <>
+      <Toolbar runs={entries ?? []} read={runs} />
+      <main>
+        {runs.value?.problems.map((text) => (
+          <p class="banner" key={text}>
+            {text}
+          </p>
+        ))}
+        {!runs.value && runs.error && <Failed message={runs.error} />}
+        {!runs.value && !runs.error && <Loading what="runs" />}
+        {entries && !entries.length && <Empty />}
+        {run !== null && entries && entries.length > 0 && <RunPage key={run} run={run} />}
+      </main>
+      <TipLayer />
+    </>
+  );
+}
+
+/** A broken run is what one came for; else the first. */
+function firstRun(entries: readonly RunEntry[]): string {
+  return (entries.find((entry) => entry.severity === 'error') ?? entries[0]).run;
+}
+
+function useHost(ready: () => void): void {
+  const visible = useRef(true);
+  useEffect(() => {
+    view.set(linkedView());
+    ready();
+    const stops = [
+      view.subscribe(linkView),
+      onLinkChange((linked) => {
+        // Another tab's hash says nothing of ours; a pasted link says all of it.
+        if (linked.run !== undefined) view.set({ ...DEFAULT_VIEW, live: view.get().live, ...linked });
+      }),
+      onReload(() => void refresh()),
+      followVisibility((now) => {
+        if (now && !visible.current && view.get().live) void refresh();
+        visible.current = now;
+      }),
+      poll(POLL_SECONDS, () => visible.current && view.get().live),
+    ];
+    return () => {
+      for (const stop of stops) stop();
+    };
+  }, []);
+}

@@ -1,0 +1,163 @@
+import { useMemo, useRef, useState } from 'preact/hooks';
+import { routes } from '../api';
+import type { LineSpec } from '../charts/lineChart';
+import { savePicture } from '../download';
+import { count, number } from '../format';
+import { column } from '../frame';
+import { useResource, useView } from '../hooks';
+import { nearest } from '../models/axis';
+import { channelPoints, type Statistic, worstChannels } from '../models/channels';
+import { scaleFor } from '../models/scale';
+import type { LayerReport, Overview } from '../wire';
+import { type ChartHandle, LineChartBox } from './LineChartBox';
+import { Exports } from './Panel';
+import { Num } from './Tip';
+
+const WORST = 5;
+
+/** Every channel's batch value against its moving value: on the diagonal they agree. */
+export function ChannelView({ overview, layer }: { overview: Overview; layer: LayerReport }) {
+  const { run } = overview;
+  const { value: frame, error } = useResource(
+    useMemo(() => routes.channels(run, layer.index), [run, layer.index]),
+  );
+  const pin = useView((v) => v.step);
+  const [statistic, setStatistic] = useState<Statistic>('variance');
+  const chart = useRef<ChartHandle>(null);
+  const stepsOf = column(frame, 'steps');
+  const snapshot = pin === null ? stepsOf.length - 1 : nearest(stepsOf, pin);
+  const points = useMemo(() => {
+    if (!frame || snapshot < 0) return null;
+    const data = { steps: stepsOf, values: column(frame, 'values'), channels: layer.channels };
+    return channelPoints(data, snapshot, statistic, layer.epsilon);
+  }, [frame, snapshot, statistic, layer.channels, layer.epsilon]);
+  const worst = useMemo(() => (points ? worstChannels(points, WORST) : []), [points]);
+  const spec = useMemo(() => {
+    const finite = points?.filter((p) => Number.isFinite(p.batch) && Number.isFinite(p.moving));
+    return finite?.length ? scatter(finite, worst, statistic) : null;
+  }, [points, worst, statistic]);
+  if (!points) {
+    return <p class="none">{error ?? 'No snapshot of the channels yet: a few are taken in a run.'}</p>;
+  }
+  return (
+    <section class="sub" aria-label="Channels">
+      <Exports
+        title="Channels"
+        data={() => ({
+          name: `${run}-${layer.name}-channels-${statistic}`,
+          header: ['channel', `batch ${statistic}`, `moving ${statistic}`, 'distance, sd'],
+          rows: points.map((p) => [p.channel, p.batch, p.moving, p.distance]),
+        })}
+        picture={() => {
+          const canvas = chart.current?.canvas();
+          if (canvas)
+            savePicture(`${run}-${layer.name}-channels.png`, canvas, `Channels · ${layer.name}`, []);
+        }}
+      >
+        <h3>
+          Channels <span class="muted">at step {count(stepsOf[snapshot])}</span>
+        </h3>
+        <div class="segmented" role="group" aria-label="Statistic">
+          {(['variance', 'mean'] as const).map((name) => (
+            <button
+              key={name}
+              type="button"
+              aria-pressed={name === statistic}
+              onClick={() => setStatistic(name)}
+            >
+              {name}
+            </button>
+          ))}
+        </div>
+      </Exports>
+      <div class="channel-row">
+        {spec && (
+          <LineChartBox
+            spec={spec}
+            height={210}
+            handle={chart}
+            label={`Batch ${statistic} against moving ${statistic} of ${layer.channels} channels`}
+          />
+        )}
+        <table class="worst">
+          <caption>Farthest off</caption>
+          <thead>
+            <tr>
+              <th scope="col">channel</th>
+              <th scope="col">batch</th>
+              <th scope="col">moving</th>
+              <th scope="col">sd</th>
+            </tr>
+          </thead>
+          <tbody>
+            {worst.map((p) => (
+              <tr key={p.channel}>
+                <th scope="row">{p.channel}</th>
+                <td>{number(p.batch)}</td>
+                <td>{number(p.moving)}</td>
+                <td>
+                  <Num k="distance">{number(p.distance)}</Num>
+                </td>
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      </div>
+    </section>
+  );
+}
+
+type Points = ReturnType<typeof channelPoints>;
+
+function scatter(points: Points, worst: Points, statistic: Statistic): LineSpec {
+  const named = new Set(worst.map((p) => p.channel));
+  const log = statistic === 'variance' && points.every((p) => p.batch > 0 && p.moving > 0);
+  const x = Float64Array.from(points, (p) => (log ? Math.log10(p.moving) : p.moving));
+  const unit = statistic === 'mean' ? 'activation' : 'activation²';
+  const batch = points.map((p) => p.batch);
+  return {
+    x,
+    lines: [
+      {
+        id: 'agree',
+        label: 'agreement',
+        color: 'muted',
+        width: 1,
+        dash: [4, 4],
+        values: points.map((p) => p.moving),
+      },
+      {
+        id: 'channels',
+        label: 'channel',
+        color: 'batch',
+        width: 4,
+        points: true,
+        values: batch.map((v, i) => (named.has(points[i].channel) ? null : v)),
+      },
+      {
+        id: 'worst',
+        label: 'farthest off',
+        color: 'inference',
+        width: 7,
+        points: true,
+        values: batch.map((v, i) => (named.has(points[i].channel) ? v : null)),
+      },
+    ],
+    xTime: false,
+    xLabel: `moving ${statistic} (${unit}${log ? ', log' : ''})`,
+    xFormat: (at) => number(log ? 10 ** at : at),
+    yLabel: `batch ${statistic}${log ? ' (log)' : ''}`,
+    yScale: log ? 'log' : scaleFor([]),
+    yFormat: number,
+    range: padded(x),
+    marks: [],
+    shade: null,
+    shared: false,
+  };
+}
+
+function padded(x: Float64Array): [number, number] {
+  const [low, high] = [x[0], x[x.length - 1]];
+  const room = (high - low) * 0.06 || Math.abs(low) * 0.1 || 0.1;
+  return [low - room, high + room];
+}

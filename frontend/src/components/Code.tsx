@@ -1,0 +1,33 @@
+import { useRef, useState } from 'preact/hooks';
+
+/** Code with a copy button. The clipboard is refused in some iframes, so then the text is selected instead. */
+export function Code({ text, name }: { text: string; name: string }) {
+  const [state, setState] = useState<'copy' | 'copied' | 'selected'>('copy');
+  const block = useRef<HTMLPreElement>(null);
+  const copy = async () => {
+    try {
+      await navigator.clipboard.writeText(text);
+      setState('copied');
+    } catch {
+      const range = document.createRange();
+      range.selectNodeContents(block.current as HTMLPreElement);
+      const selection = window.getSelection();
+      selection?.removeAllRanges();
+      selection?.addRange(range);
+      setState(document.execCommand('copy') ? 'copied' : 'selected');
+    }
+    window.setTimeout(() => setState('copy'), 2000);
+  };
+  const label = { copy: 'Copy', copied: 'Copied', selected: 'Press Ctrl+C' }[state];
+  return (
+    <div class="code">
+      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: long lines scroll, which the keyboard must reach */}
+      <pre ref={block} tabIndex={0} role="region" aria-label={name}>
+        <code>{text}</code>
+      </pre>
+      <button type="button" class="button small copy" onClick={copy} aria-label={`Copy ${name}`}>
+        <span aria-live="polite">{label}</span>
+      </button>
+    </div>
+  );
+}

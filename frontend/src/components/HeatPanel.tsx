@@ -1,0 +1,192 @@
+import { useEffect, useMemo, useRef } from 'preact/hooks';
+import { routes } from '../api';
+import { gradient } from '../charts/colormap';
+import { type HeatHandlers, HeatmapView, type HeatSpec } from '../charts/heatmapView';
+import { savePicture } from '../download';
+import { number, steps } from '../format';
+import { column } from '../frame';
+import { useResource, useTheme, useView } from '../hooks';
+import { HEAT_ROWS, type HeatRow } from '../link';
+import { AXIS_LABEL, upperBound } from '../models/axis';
+import { type Heat, heatScale, rowHeight } from '../models/heat';
+import { clockOf } from '../models/lossChart';
+import { depth } from '../models/table';
+import { shadeOf, X_FORMAT } from '../time';
+import { view } from '../view';
+import type { Overview } from '../wire';
+import { tooltip, WORDS, type WordKey } from '../words';
+import { type ChartData, Panel } from './Panel';
+
+const ROW_WORD: Record<HeatRow, WordKey> = {
+  distance_rms: 'distance',
+  steps_to_converge: 'steps',
+  mean_error_p95: 'mean_error',
+  variance_error_p95: 'variance_error',
+};
+
+export function HeatPanel({ overview, layer }: { overview: Overview; layer: number | null }) {
+  const { run } = overview;
+  const row = useView((v) => v.row);
+  const axis = useView((v) => v.axis);
+  const range = useView((v) => v.range);
+  const pin = useView((v) => v.step);
+  const rule = useView((v) => v.finding);
+  const series = useResource(useMemo(() => routes.series(run, row), [run, row]));
+  const frame = series.value;
+  const box = useRef<HTMLDivElement>(null);
+  const heatmap = useRef<HeatmapView | null>(null);
+  const readout = useRef<HTMLParagraphElement>(null);
+
+  const spec = useMemo((): HeatSpec | null => {
+    if (!frame) return null;
+    const clock = clockOf(frame);
+    const x = clock.all(axis);
+    const shape = frame.get('values')?.shape ?? [0, 0];
+    const heat: Heat = { x, values: column(frame, 'values'), layers: shape[1] };
+    const finding = overview.findings.find((f) => f.rule === rule);
+    const order = overview.layers
+      .slice()
+      .sort((a, b) => depth(a) - depth(b))
+      .map(({ index }) => index);
+    return {
+      heat,
+      scale: heatScale(row),
+      order,
+      rowHeight: rowHeight(order.length),
+      range: range ?? (x.length > 1 ? [x[0], x[x.length - 1]] : [x[0] ?? 0, (x[0] ?? 0) + 1]),
+      selected: layer,
+      lit: finding?.layer_indices.length ? new Set(finding.layer_indices) : null,
+      shade: shadeOf(finding, overview, frame, axis),
+      pin: pin === null ? null : clock.position(pin, axis),
+      xFormat: X_FORMAT[axis],
+      xLabel: AXIS_LABEL[axis],
+    };
+  }, [frame, overview, row, axis, range, layer, pin, rule]);
+
+  const latest = useRef<HeatHandlers | null>(null);
+  const cell = (index: number, x: number): string => {
+    if (!spec || !frame) return '';
+    const record = Math.max(0, upperBound(spec.heat.x, x) - 1);
+    const value = spec.heat.values[record * spec.heat.layers + index];
+    const { label, unit } = WORDS[ROW_WORD[row]];
+    const text = row === 'steps_to_converge' ? steps(value) : number(value);
+    const name = overview.layers.find((l) => l.index === index)?.name ?? `layer ${index}`;
+    return `${name} · step ${number(column(frame, 'steps')[record])} · ${label} ${text} ${unit}`;
+  };
+  latest.current = {
+    // The readout follows the pointer, so it does not go through a render.
+    onHover: (at) => {
+      if (readout.current) readout.current.textContent = at ? cell(at.layer, at.x) : '';
+    },
+    onPick: (index, x) => view.set({ layer: index, step: Math.round(clockOf(frame).step(x, axis)) }),
+    onZoom: (zoomed) => view.set({ range: zoomed }),
+  };
+  useEffect(() => {
+    const made = new HeatmapView(box.current as HTMLDivElement, {
+      onHover: (at) => latest.current?.onHover(at),
+      onPick: (index, x) => latest.current?.onPick(index, x),
+      onZoom: (zoomed) => latest.current?.onZoom(zoomed),
+    });
+    heatmap.current = made;
+    return () => made.destroy();
+  }, []);
+  useEffect(() => {
+    if (spec) heatmap.current?.update(spec);
+  }, [spec]);
+
+  const onKeyDown = (event: KeyboardEvent) => {
+    if (!spec || !['ArrowUp', 'ArrowDown', 'Escape'].includes(event.key)) return;
+    event.preventDefault();
+    if (event.key === 'Escape') return view.set({ range: null });
+    const at = layer === null ? -1 : spec.order.indexOf(layer);
+    const to = Math.min(Math.max(at + (event.key === 'ArrowDown' ? 1 : -1), 0), spec.order.length - 1);
+    view.set({ layer: spec.order[to] });
+    if (readout.current) readout.current.textContent = cell(spec.order[to], spec.range[1]);
+  };
+  const height = spec ? spec.order.length * spec.rowHeight + 40 : 200;
+  const word = WORDS[ROW_WORD[row]];
+  return (
+    <Panel
+      title="Layers × steps"
+      class="heat-panel"
+      hint="Network order, input at the top. Click a cell to open its layer at that step; drag to zoom."
+      data={() => heatData(run, row, spec, overview)}
+      picture={() => {
+        const canvas = heatmap.current?.canvas();
+        if (canvas) savePicture(`${run}-${row}.png`, canvas, `${word.label} (${word.unit}) · ${run}`, []);
+      }}
+      tools={
+        <>
+          {range && (
+            <button type="button" class="button small" onClick={() => view.set({ range: null })}>
+              Reset zoom
+            </button>
+          )}
+          <div class="segmented" role="group" aria-label="What the heatmap shows">
+            {HEAT_ROWS.map((name) => (
+              <button
+                key={name}
+                type="button"
+                aria-pressed={name === row}
+                data-tip={tooltip(ROW_WORD[name])}
+                onClick={() => view.set({ row: name })}
+              >
+                {WORDS[ROW_WORD[name]].label}
+              </button>
+            ))}
+          </div>
+        </>
+      }
+    >
+      <div class="heat-head">
+        <p class="readout" ref={readout} aria-live="polite" />
+        <ColorKey row={row} />
+      </div>
+      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: the heatmap takes the arrow keys */}
+      <div
+        class="heat"
+        ref={box}
+        style={{ height: `${height}px` }}
+        tabIndex={0}
+        role="application"
+        aria-roledescription="heatmap"
+        aria-label={`${word.label} of ${overview.layers.length} layers over ${AXIS_LABEL[axis]}. Up and down choose a layer; the table under Export has the numbers.`}
+        onKeyDown={onKeyDown}
+      />
+      {series.error && !frame && <p class="banner">{series.error}</p>}
+    </Panel>
+  );
+}
+
+function ColorKey({ row }: { row: HeatRow }) {
+  const theme = useTheme();
+  const { low, high } = heatScale(row);
+  const { unit } = WORDS[ROW_WORD[row]];
+  const middle = Math.sqrt(low * high);
+  return (
+    <div
+      class="color-key"
+      role="img"
+      aria-label={`Colour: from ${number(low)} or less to ${number(high)} ${unit} or more, log scale; hatched: never`}
+    >
+      <span>≤ {number(low)}</span>
+      <span class="ramp" style={{ background: gradient(theme) }}>
+        <i>{number(middle)}</i>
+      </span>
+      <span>
+        ≥ {number(high)} {unit}
+      </span>
+    </div>
+  );
+}
+
+function heatData(run: string, row: HeatRow, spec: HeatSpec | null, overview: Overview): ChartData {
+  const layers = overview.layers.slice().sort((a, b) => depth(a) - depth(b));
+  const rows = spec
+    ? Array.from(spec.heat.x, (x, record) => [
+        x,
+        ...layers.map(({ index }) => spec.heat.values[record * spec.heat.layers + index]),
+      ])
+    : [];
+  return { name: `${run}-${row}`, header: [spec?.xLabel ?? 'step', ...layers.map(({ name }) => name)], rows };
+}

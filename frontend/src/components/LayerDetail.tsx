@@ -1,0 +1,173 @@
+import { useMemo } from 'preact/hooks';
+import { momentum, number, steps } from '../format';
+import { useView } from '../hooks';
+import { layerAt } from '../models/momentum';
+import { depth } from '../models/table';
+import { toggleFinding, view } from '../view';
+import type { LayerReport, Overview } from '../wire';
+import { ChannelView } from './ChannelView';
+import { Icon } from './Icon';
+import { LayerCharts } from './LayerCharts';
+import { MomentumSlider, WhatIf } from './MomentumSlider';
+import { Panel } from './Panel';
+import { ReplayedDistance } from './ReplayedDistance';
+import { Num, Term } from './Tip';
+
+export function LayerDetail({ overview, layer }: { overview: Overview; layer: LayerReport }) {
+  const chosen = useView((v) => v.momentum);
+  const usual = layer.momentum_effective ?? layer.momentum;
+  const current = chosen ?? usual;
+  const order = useMemo(() => overview.layers.slice().sort((a, b) => depth(a) - depth(b)), [overview.layers]);
+  const at = order.findIndex(({ index }) => index === layer.index);
+  const go = (by: number) => order[at + by] && view.set({ layer: order[at + by].index });
+  const findings = overview.findings.filter((f) => f.status === 'fail' && layer.findings.includes(f.rule));
+  return (
+    <Panel
+      title={layer.name}
+      class="detail-panel"
+      tools={
+        <div class="pager">
+          <button
+            type="button"
+            class="button small"
+            disabled={at <= 0}
+            onClick={() => go(-1)}
+            aria-label="Previous layer"
+          >
+            ‹
+          </button>
+          <span class="muted">
+            {at + 1} of {order.length}
+          </span>
+          <button
+            type="button"
+            class="button small"
+            disabled={at >= order.length - 1}
+            onClick={() => go(1)}
+            aria-label="Next layer"
+          >
+            ›
+          </button>
+        </div>
+      }
+    >
+      <Facts layer={layer} />
+      {findings.length > 0 && (
+        <ul class="chips">
+          {findings.map((f) => (
+            <li key={f.rule}>
+              <button type="button" class="chip" onClick={() => toggleFinding(f.rule)}>
+                <Icon sign={f.severity} size={13} />
+                {f.title}
+              </button>
+            </li>
+          ))}
+        </ul>
+      )}
+      <LayerCharts overview={overview} layer={layer} />
+      <ChannelView overview={overview} layer={layer} />
+      <section class="sub" aria-label="What if momentum were another">
+        <h3>Momentum of this layer</h3>
+        <MomentumSlider value={current} usual={usual} />
+        <WhatIf {...layerAt(layer, overview.tolerance, current)} />
+        <ReplayedDistance layer={layer} current={current} />
+      </section>
+    </Panel>
+  );
+}
+
+function Facts({ layer }: { layer: LayerReport }) {
+  const { momentum_effective: effective } = layer;
+  return (
+    <dl class="facts">
+      <div>
+        <dt>
+          <Term k="state" />
+        </dt>
+        <dd>{layer.state.replace('_', ' ')}</dd>
+      </div>
+      <div>
+        <dt>
+          <Term k="distance" />
+        </dt>
+        <dd>
+          <Num k="distance">{number(layer.distance)}</Num>
+          <span class="unit"> sd</span>
+        </dd>
+      </div>
+      <div>
+        <dt>
+          <Term k="steps" />
+        </dt>
+        <dd>
+          <Num k="steps" note={layer.steps_reason}>
+            {steps(layer.steps_to_converge)}
+          </Num>
+          {typeof layer.steps_to_converge === 'number' && <span class="unit"> updates</span>}
+        </dd>
+      </div>
+      <div>
+        <dt>
+          <Term k="steps_worst" />
+        </dt>
+        <dd>
+          <Num k="steps_worst">{steps(layer.steps_to_converge_worst)}</Num>
+          {layer.worst_channel !== null && <span class="unit"> channel {layer.worst_channel}</span>}
+        </dd>
+      </div>
+      <div>
+        <dt>
+          <Term k="attribution" />
+        </dt>
+        <dd>
+          <Num k="attribution">{number(layer.attribution)}</Num>
+          {layer.attribution !== null && <span class="unit"> loss</span>}
+        </dd>
+      </div>
+      <div>
+        <dt>
+          <Term k="momentum" />
+        </dt>
+        <dd>
+          <Num k="momentum">{momentum(layer.momentum)}</Num>
+          {effective !== null && effective !== layer.momentum && (
+            <span class="unit">
+              {' '}
+              <Num k="momentum_effective">effective {momentum(effective)}</Num>
+            </span>
+          )}
+        </dd>
+      </div>
+      <div>
+        <dt>
+          <Term k="drift" />
+        </dt>
+        <dd>
+          <Num k="drift">{number(layer.drift)}</Num>
+          <span class="unit"> sd/step</span>
+        </dd>
+      </div>
+      <div>
+        <dt>
+          <Term k="variance_ratio" />
+        </dt>
+        <dd>
+          <Num k="variance_ratio">{number(layer.variance_ratio)}</Num>
+          <span class="unit"> ×</span>
+        </dd>
+      </div>
+      <div>
+        <dt>
+          <Term k="channels" />
+        </dt>
+        <dd>
+          {layer.channels}
+          <span class="unit">
+            {' '}
+            {layer.kind}, ε {number(layer.epsilon)}
+          </span>
+        </dd>
+      </div>
+    </dl>
+  );
+}

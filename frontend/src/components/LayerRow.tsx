@@ -1,0 +1,73 @@
+import { useMemo } from 'preact/hooks';
+import { number, steps } from '../format';
+import { sparkPath } from '../models/sparkline';
+import { depth } from '../models/table';
+import { view } from '../view';
+import type { Finding, LayerReport } from '../wire';
+import { tooltip } from '../words';
+import { Icon } from './Icon';
+
+interface Props {
+  layer: LayerReport;
+  top: number;
+  place: number;
+  chosen: boolean;
+  /** Whether the chosen finding names this layer; null where no finding is chosen. */
+  lit: boolean | null;
+  findings: readonly Finding[];
+  series: ArrayLike<number>;
+  stride: number;
+}
+
+const WIDTH = 64;
+const HEIGHT = 18;
+
+export function LayerRow({ layer, top, place, chosen, lit, findings, series, stride }: Props) {
+  const path = useMemo(
+    () => sparkPath(series, stride, layer.index, WIDTH, HEIGHT),
+    [series, stride, layer.index],
+  );
+  const own = findings.filter((f) => layer.findings.includes(f.rule) && f.status === 'fail');
+  return (
+    // biome-ignore lint/a11y/useKeyWithClickEvents: the grid around it takes the keys
+    <div
+      id={`layer-row-${layer.index}`}
+      class={`grid-row ${chosen ? 'chosen' : ''} ${lit === true ? 'lit' : ''} ${lit === false ? 'dim' : ''}`}
+      role="row"
+      tabIndex={-1}
+      aria-rowindex={place}
+      aria-selected={chosen}
+      style={{ top: `${top}px` }}
+      onClick={() => view.set({ layer: layer.index })}
+    >
+      <div role="gridcell" class="cell order">
+        {depth(layer)}
+      </div>
+      <div role="gridcell" class="cell name" title={layer.name}>
+        {layer.name}
+      </div>
+      <div role="gridcell" class={`cell what ${layer.state}`}>
+        {layer.state.replace('_', ' ')}
+      </div>
+      <div role="gridcell" class="cell distance right" data-tip={tooltip('distance')}>
+        <svg width={WIDTH} height={HEIGHT} aria-hidden="true">
+          <path d={path} />
+        </svg>
+        <span>{number(layer.distance)}</span>
+      </div>
+      <div role="gridcell" class="cell steps right" data-tip={`${tooltip('steps')} ${layer.steps_reason}`}>
+        {steps(layer.steps_to_converge)}
+      </div>
+      <div role="gridcell" class="cell attribution right" data-tip={tooltip('attribution')}>
+        {number(layer.attribution)}
+      </div>
+      <div role="gridcell" class="cell findings">
+        {own.map((finding) => (
+          <span key={finding.rule} data-tip={finding.title}>
+            <Icon sign={finding.severity} size={14} />
+          </span>
+        ))}
+      </div>
+    </div>
+  );
+}

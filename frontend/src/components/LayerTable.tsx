@@ -1,0 +1,194 @@
+import { useLayoutEffect, useMemo, useRef, useState } from 'preact/hooks';
+import { routes } from '../api';
+import { plural } from '../format';
+import { column } from '../frame';
+import { useResource, useView } from '../hooks';
+import { depth, nameFilter, type Sort, type SortKey, sortLayers, visibleRows } from '../models/table';
+import { view } from '../view';
+import type { LayerReport, Overview } from '../wire';
+import { tooltip, type WordKey } from '../words';
+import { LayerRow } from './LayerRow';
+import { Panel } from './Panel';
+
+export const ROW = 28;
+
+const COLUMNS: { key: SortKey; label: string; word?: WordKey; class?: string }[] = [
+  { key: 'order', label: '#' },
+  { key: 'name', label: 'layer' },
+  { key: 'state', label: 'state', word: 'state' },
+  { key: 'distance', label: 'distance, sd', word: 'distance', class: 'right' },
+  { key: 'steps', label: 'steps to conv.', word: 'steps', class: 'right' },
+  { key: 'attribution', label: 'alone', word: 'attribution', class: 'right' },
+  { key: 'findings', label: 'findings' },
+];
+
+export function LayerTable({ overview, layer }: { overview: Overview; layer: number | null }) {
+  const { layers, run } = overview;
+  const series = useResource(useMemo(() => routes.series(run, 'distance_rms'), [run]));
+  const rule = useView((v) => v.finding);
+  const [pattern, setPattern] = useState('');
+  const [sort, setSort] = useState<Sort>({ key: 'order', descending: false });
+  const [scroll, setScroll] = useState({ top: 0, height: 460 });
+  const box = useRef<HTMLDivElement>(null);
+
+  const finding = overview.findings.find((f) => f.rule === rule);
+  const lit = useMemo(
+    () => (finding?.layer_indices.length ? new Set(finding.layer_indices) : null),
+    [finding],
+  );
+  const filter = useMemo(() => nameFilter(pattern), [pattern]);
+  const rows = useMemo(
+    () =>
+      sortLayers(
+        layers.filter((l) => filter.test(l.name)),
+        sort,
+      ),
+    [layers, filter, sort],
+  );
+  const { first, end } = visibleRows(rows.length, scroll.top, scroll.height, ROW);
+  const at = rows.findIndex((l) => l.index === layer);
+
+  const measure = () => {
+    if (box.current) setScroll({ top: box.current.scrollTop, height: box.current.clientHeight });
+  };
+  useLayoutEffect(measure, []);
+  // Scrolls only when another layer is chosen: a live update leaves the reader where he is.
+  // biome-ignore lint/correctness/useExhaustiveDependencies: see above
+  useLayoutEffect(() => {
+    const body = box.current;
+    if (!body || at < 0) return;
+    const top = at * ROW;
+    if (top < body.scrollTop) body.scrollTop = top;
+    else if (top + 2 * ROW > body.scrollTop + body.clientHeight)
+      body.scrollTop = top + 2 * ROW - body.clientHeight;
+  }, [layer]);
+
+  const choose = (to: number) => {
+    const row = rows[Math.min(Math.max(to, 0), rows.length - 1)];
+    if (row) view.set({ layer: row.index });
+  };
+  const onKeyDown = (event: KeyboardEvent) => {
+    const page = Math.max(1, Math.floor(scroll.height / ROW) - 2);
+    const to: Record<string, number> = {
+      ArrowDown: at + 1,
+      ArrowUp: at - 1,
+      PageDown: at + page,
+      PageUp: at - page,
+      Home: 0,
+      End: rows.length - 1,
+    };
+    if (!(event.key in to)) return;
+    event.preventDefault();
+    choose(to[event.key]);
+  };
+  const sortBy = (key: SortKey) =>
+    setSort({ key, descending: sort.key === key ? !sort.descending : key !== 'order' && key !== 'name' });
+
+  return (
+    <Panel
+      title="Layers"
+      class="layer-panel"
+      data={() => ({ name: `${run}-layers`, header: CSV_HEADER, rows: rows.map(csvRow) })}
+      tools={
+        <input
+          type="search"
+          class={`search ${filter.valid ? '' : 'invalid'}`}
+          placeholder="Filter by regex"
+          aria-label="Filter layers by a regular expression over their names"
+          value={pattern}
+          onInput={(e) => setPattern(e.currentTarget.value)}
+        />
+      }
+    >
+      <p class="hint" role="status">
+        {rows.length === layers.length
+          ? plural(layers.length, 'layer')
+          : `${rows.length} of ${plural(layers.length, 'layer')}`}
+        {!filter.valid && ' · not a valid expression: searched for as plain text'}
+        {lit && ` · ${plural(lit.size, 'layer')} of the chosen finding marked`}
+      </p>
+      {/* biome-ignore lint/a11y/useSemanticElements: a table element cannot draw only the rows in view */}
+      <div
+        class="grid"
+        ref={box}
+        role="grid"
+        aria-label="BatchNorm layers"
+        aria-rowcount={rows.length + 1}
+        aria-activedescendant={at >= first && at < end ? `layer-row-${layer}` : undefined}
+        tabIndex={0}
+        onScroll={measure}
+        onKeyDown={onKeyDown}
+      >
+        <div class="grid-head" role="row" aria-rowindex={1}>
+          {COLUMNS.map(({ key, label, word, class: name }) => (
+            <div
+              key={key}
+              role="columnheader"
+              class={`cell ${key} ${name ?? ''}`}
+              aria-sort={sort.key === key ? (sort.descending ? 'descending' : 'ascending') : 'none'}
+            >
+              <button type="button" data-tip={word && tooltip(word)} onClick={() => sortBy(key)}>
+                {label}
+                <span class="sort" aria-hidden="true">
+                  {sort.key === key ? (sort.descending ? '▼' : '▲') : ''}
+                </span>
+              </button>
+            </div>
+          ))}
+        </div>
+        <div class="grid-body" role="rowgroup" style={{ height: `${rows.length * ROW}px` }}>
+          {rows.slice(first, end).map((row, i) => (
+            <LayerRow
+              key={row.index}
+              layer={row}
+              top={(first + i) * ROW}
+              place={first + i + 2}
+              chosen={row.index === layer}
+              lit={lit ? lit.has(row.index) : null}
+              findings={overview.findings}
+              series={column(series.value, 'values')}
+              stride={layers.length}
+            />
+          ))}
+        </div>
+        {!rows.length && <p class="none">No layer name matches. Clear the filter to see all of them.</p>}
+      </div>
+    </Panel>
+  );
+}
+
+const CSV_HEADER = [
+  'index',
+  'order',
+  'name',
+  'state',
+  'kind',
+  'channels',
+  'momentum',
+  'distance_sd',
+  'steps_to_converge',
+  'steps_to_converge_worst',
+  'attribution_loss',
+  'drift_sd_per_step',
+  'noise_mean_sd',
+  'findings',
+];
+
+function csvRow(l: LayerReport) {
+  return [
+    l.index,
+    depth(l),
+    l.name,
+    l.state,
+    l.kind,
+    l.channels,
+    l.momentum,
+    l.distance,
+    l.steps_to_converge,
+    l.steps_to_converge_worst,
+    l.attribution,
+    l.drift,
+    l.noise_mean,
+    l.findings.join(' '),
+  ];
+}

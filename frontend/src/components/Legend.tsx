@@ -1,0 +1,63 @@
+import type { Line } from '../charts/lineChart';
+import { useCrosshair } from '../hooks';
+import { nearest } from '../models/axis';
+import { tooltip, WORDS, type WordKey } from '../words';
+
+interface Props {
+  x: Float64Array;
+  lines: readonly Line[];
+  format: (value: number) => string;
+  hidden?: ReadonlySet<string>;
+  onToggle?: (id: string) => void;
+}
+
+/** Names of the lines, with each one's value under the crosshair or, without one, its last. */
+export function Legend({ x, lines, format, hidden, onToggle }: Props) {
+  const at = useCrosshair();
+  const index = at === null ? x.length - 1 : nearest(x, at);
+  return (
+    <ul class="legend">
+      {lines
+        .filter((line) => !line.id.endsWith(':raw') && !line.points)
+        .map((line) => {
+          const off = hidden?.has(line.id) ?? false;
+          const value = off ? null : valueNear(line.values, index);
+          const word = line.label in WORDS ? tooltip(line.label as WordKey) : undefined;
+          return (
+            <li key={line.id}>
+              <button
+                type="button"
+                class={off ? 'off' : ''}
+                aria-pressed={!off}
+                disabled={!onToggle}
+                data-tip={word}
+                onClick={() => onToggle?.(line.id)}
+              >
+                <svg width="22" height="8" aria-hidden="true">
+                  <line
+                    x1="0"
+                    x2="22"
+                    y1="4"
+                    y2="4"
+                    style={{ stroke: line.color.startsWith('#') ? line.color : `var(--${line.color})` }}
+                    stroke-width={line.width}
+                    stroke-dasharray={line.dash?.join(' ')}
+                  />
+                </svg>
+                <span>{line.label}</span>
+                <span class="value">{value === null ? '' : format(value)}</span>
+              </button>
+            </li>
+          );
+        })}
+    </ul>
+  );
+}
+
+/** Lines of several runs have points at different x: the nearest one earlier is what is shown. */
+function valueNear(values: readonly (number | null)[], index: number): number | null {
+  for (let i = Math.min(index, values.length - 1); i >= 0; i--) {
+    if (values[i] !== null && values[i] !== undefined) return values[i];
+  }
+  return null;
+}

@@ -1,0 +1,60 @@
+import type { Ref } from 'preact';
+import { useEffect, useImperativeHandle, useRef } from 'preact/hooks';
+import { LineChart, type LineHandlers, type LineSpec } from '../charts/lineChart';
+import { crosshair } from '../crosshair';
+import { nearest } from '../models/axis';
+
+export interface ChartHandle {
+  canvas(): HTMLCanvasElement | null;
+}
+
+interface Props extends LineHandlers {
+  spec: LineSpec;
+  height: number;
+  /** What the chart shows, for who cannot see it. */
+  label: string;
+  handle?: Ref<ChartHandle>;
+}
+
+/** A line chart with its keyboard: arrows move the crosshair, Enter pins the step, Escape takes the zoom back. */
+export function LineChartBox({ spec, height, label, handle, onZoom, onPick }: Props) {
+  const box = useRef<HTMLDivElement>(null);
+  const chart = useRef<LineChart | null>(null);
+  const handlers = useRef<LineHandlers>({});
+  handlers.current = { onZoom, onPick };
+  useEffect(() => {
+    chart.current = new LineChart(box.current as HTMLDivElement, height, {
+      onZoom: (range) => handlers.current.onZoom?.(range),
+      onPick: (x) => handlers.current.onPick?.(x),
+    });
+    return () => chart.current?.destroy();
+  }, [height]);
+  useEffect(() => chart.current?.update(spec), [spec]);
+  useImperativeHandle(handle ?? null, () => ({ canvas: () => chart.current?.canvas() ?? null }), []);
+
+  const onKeyDown = (event: KeyboardEvent) => {
+    const at = crosshair.get();
+    const { x } = spec;
+    if ((event.key === 'ArrowLeft' || event.key === 'ArrowRight') && x.length) {
+      const stride = event.shiftKey ? Math.max(1, Math.round(x.length / 20)) : 1;
+      const to = nearest(x, at ?? x[x.length - 1]) + (event.key === 'ArrowLeft' ? -stride : stride);
+      crosshair.move(x[Math.min(Math.max(to, 0), x.length - 1)], null);
+    } else if (event.key === 'Enter' && at !== null) onPick?.(at);
+    else if (event.key === 'Escape') onZoom?.(null);
+    else return;
+    event.preventDefault();
+  };
+  return (
+    // biome-ignore lint/a11y/noNoninteractiveTabindex: the chart takes the arrow keys
+    <div
+      class="chart"
+      ref={box}
+      style={{ height: `${height}px` }}
+      tabIndex={0}
+      role="application"
+      aria-roledescription="chart"
+      aria-label={label}
+      onKeyDown={onKeyDown}
+    />
+  );
+}

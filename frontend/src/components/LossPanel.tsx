@@ -1,0 +1,145 @@
+import { useMemo, useRef, useState } from 'preact/hooks';
+import { routes } from '../api';
+import type { LineSpec } from '../charts/lineChart';
+import { savePicture } from '../download';
+import { number, plural } from '../format';
+import { useResource, useResources, useView } from '../hooks';
+import { AXIS_LABEL } from '../models/axis';
+import { clockOf, KINDS, type Kind, type LossRun, lossChart } from '../models/lossChart';
+import { runColor } from '../palette';
+import { marks, shadeOf, X_FORMAT } from '../time';
+import { view } from '../view';
+import type { Overview } from '../wire';
+import { Legend } from './Legend';
+import { type ChartHandle, LineChartBox } from './LineChartBox';
+import { type ChartData, Panel } from './Panel';
+
+const HEIGHT = 280;
+
+export function LossPanel({ overview }: { overview: Overview }) {
+  const { run } = overview;
+  const own = useResource(useMemo(() => routes.losses(run), [run]));
+  const compare = useView((v) => v.compare);
+  const others = useResources(compare.map((name) => routes.losses(name)));
+  const axis = useView((v) => v.axis);
+  const smoothing = useView((v) => v.smoothing);
+  const range = useView((v) => v.range);
+  const pin = useView((v) => v.step);
+  const rule = useView((v) => v.finding);
+  const [hidden, setHidden] = useState<ReadonlySet<string>>(new Set());
+  const [kind, setKind] = useState<Kind>('inference');
+  const [ahead, setAhead] = useState(false);
+  const [probe, setProbe] = useState('train');
+  const chart = useRef<ChartHandle>(null);
+  const many = compare.length > 0;
+  const frames = [own.value, ...others.map((other) => other.value)];
+
+  const model = useMemo(() => {
+    const runs = [run, ...compare].flatMap((name, i): LossRun[] => {
+      const frame = frames[i];
+      if (!frame) return [];
+      return [{ run: name, color: many ? runColor(i) : null, frame, losses: i ? null : overview.losses }];
+    });
+    return lossChart(runs, many ? [kind] : KINDS, probe, axis, smoothing);
+  }, [overview, run, compare, axis, smoothing, kind, probe, ...frames]);
+
+  const spec = useMemo((): LineSpec => {
+    const finding = overview.findings.find((f) => f.rule === rule);
+    return {
+      x: model.x,
+      lines: model.lines.filter((line) => !hidden.has(line.id.replace(/:raw$/, ''))),
+      xTime: axis === 'wall',
+      xLabel: AXIS_LABEL[axis],
+      xFormat: X_FORMAT[axis],
+      yLabel: `loss${model.scale === 'linear' ? '' : ` (${model.scale})`}`,
+      yScale: model.scale,
+      yFormat: number,
+      range: range ?? (ahead ? [model.extent[0], model.forecastEnd] : model.extent),
+      marks: marks(overview, own.value, axis, pin),
+      shade: shadeOf(finding, overview, own.value, axis),
+      shared: true,
+    };
+  }, [model, hidden, overview, own.value, axis, range, pin, rule, ahead]);
+
+  const beyond = model.forecastEnd > model.extent[1];
+  const hasValidation = [...(own.value?.keys() ?? [])].some((name) => name.startsWith('validation/'));
+  const toggle = (id: string) => {
+    const next = new Set(hidden);
+    if (!next.delete(id)) next.add(id);
+    setHidden(next);
+  };
+  return (
+    <Panel
+      title="Paired losses"
+      class="loss-panel"
+      hint={
+        many
+          ? 'The same loss kind in every chosen run.'
+          : 'All on the same batch at the same weights. Where inference leaves recalibrated, statistics are stale. Drag to zoom, click to pin a step.'
+      }
+      data={() => data(run, model.x, spec)}
+      picture={() => {
+        const canvas = chart.current?.canvas();
+        if (canvas)
+          savePicture(
+            `${run}-losses.png`,
+            canvas,
+            `Paired losses · ${run}`,
+            spec.lines.filter((l) => !l.id.endsWith(':raw')),
+          );
+      }}
+      tools={
+        <>
+          {many && (
+            <label class="inline">
+              loss{' '}
+              <select value={kind} onChange={(e) => setKind(e.currentTarget.value as Kind)}>
+                {KINDS.map((name) => (
+                  <option key={name}>{name}</option>
+                ))}
+              </select>
+            </label>
+          )}
+          {hasValidation && (
+            <label class="inline">
+              on{' '}
+              <select value={probe} onChange={(e) => setProbe(e.currentTarget.value)}>
+                <option value="train">training batch</option>
+                <option value="validation">validation data</option>
+              </select>
+            </label>
+          )}
+          {beyond && !range && (
+            <button type="button" class="button small" aria-pressed={ahead} onClick={() => setAhead(!ahead)}>
+              Whole forecast
+            </button>
+          )}
+          {range && (
+            <button type="button" class="button small" onClick={() => view.set({ range: null })}>
+              Reset zoom
+            </button>
+          )}
+        </>
+      }
+    >
+      <Legend x={model.x} lines={model.lines} format={number} hidden={hidden} onToggle={toggle} />
+      <LineChartBox
+        spec={spec}
+        height={HEIGHT}
+        handle={chart}
+        label={`Paired losses of run ${run} over ${AXIS_LABEL[axis]}, ${plural(model.x.length, 'point')}`}
+        onZoom={(zoomed) => view.set({ range: zoomed })}
+        onPick={(x) => view.set({ step: Math.max(0, Math.round(clockOf(own.value).step(x, axis))) })}
+      />
+      {own.error && !own.value && <p class="banner">{own.error}</p>}
+    </Panel>
+  );
+}
+
+function data(run: string, x: Float64Array, spec: LineSpec): ChartData {
+  return {
+    name: `${run}-losses`,
+    header: [spec.xLabel, ...spec.lines.map((line) => line.label)],
+    rows: Array.from(x, (at, i) => [at, ...spec.lines.map((line) => line.values[i] ?? null)]),
+  };
+}

@@ -1,0 +1,76 @@
+import { momentum as beta, steps as inSteps, number } from '../format';
+import { fromSlider, SLIDER_MAX, SLIDER_MIN, toSlider, type WhatIfNumbers } from '../models/momentum';
+import { view } from '../view';
+import { Num, Term } from './Tip';
+
+/** One momentum for the whole page: the panel of the run and that of the layer move together. */
+export function MomentumSlider({ value, usual }: { value: number; usual: number }) {
+  return (
+    <div class="slider">
+      <label>
+        <span>What if momentum were</span>
+        <output>{beta(value)}</output>
+        <input
+          type="range"
+          min={SLIDER_MIN}
+          max={SLIDER_MAX}
+          step={0.02}
+          value={toSlider(value)}
+          aria-valuetext={`momentum ${beta(value)}`}
+          onInput={(e) => view.set({ momentum: rounded(fromSlider(Number(e.currentTarget.value))) })}
+        />
+      </label>
+      <button
+        type="button"
+        class="button small"
+        disabled={value === usual}
+        onClick={() => view.set({ momentum: null })}
+      >
+        As is ({beta(usual)})
+      </button>
+    </div>
+  );
+}
+
+/** Two significant digits of 1 - momentum, since nobody sets 0.98741. */
+function rounded(value: number): number {
+  return 1 - Number((1 - value).toPrecision(2));
+}
+
+export function WhatIf({ steps, lag, noise, stepsLayer, lagLayer, noiseLayer }: WhatIfNumbers) {
+  const of = (name?: string) => name && <span class="of" title={name}>{`worst: ${name}`}</span>;
+  return (
+    <dl class="figures">
+      <div>
+        <dt>
+          <Term k="steps" />
+        </dt>
+        <dd>
+          <Num k="steps">{inSteps(steps)}</Num>
+          <span class="unit"> updates</span>
+          {of(stepsLayer)}
+        </dd>
+      </div>
+      <div>
+        <dt>
+          <Term k="lag" />
+        </dt>
+        <dd>
+          <Num k="lag">{number(lag)}</Num>
+          <span class="unit"> sd</span>
+          {of(lagLayer)}
+        </dd>
+      </div>
+      <div>
+        <dt>
+          <Term k="noise_floor" />
+        </dt>
+        <dd>
+          <Num k="noise_floor">{number(noise)}</Num>
+          <span class="unit"> sd</span>
+          {of(noiseLayer)}
+        </dd>
+      </div>
+    </dl>
+  );
+}

@@ -1,0 +1,32 @@
+import { momentum, number } from '../format';
+import type { LayerReport } from '../wire';
+import { tooltip } from '../words';
+
+/** The layer's distance now, had the momentum been another: measured on averages kept beside the real one. */
+export function ReplayedDistance({ layer, current }: { layer: LayerReport; current: number }) {
+  const { replayed } = layer;
+  const high = Math.max(...replayed.map(({ distance }) => distance).filter(Number.isFinite), 1e-9);
+  if (!replayed.length) return null;
+  const closest = replayed.reduce((best, r) =>
+    Math.abs(r.momentum - current) < Math.abs(best.momentum - current) ? r : best,
+  );
+  return (
+    <table class="replayed">
+      <caption>Distance now, replayed at other momenta (measured)</caption>
+      <tbody>
+        {replayed.map((r) => (
+          <tr key={r.momentum} class={r === closest ? 'near' : ''}>
+            <th scope="row">{momentum(r.momentum)}</th>
+            <td class="track">
+              <i style={{ width: `${(100 * (r.distance || 0)) / high}%` }} />
+            </td>
+            <td class="right" data-tip={tooltip('distance')}>
+              {number(r.distance)}
+              <span class="unit"> sd</span>
+            </td>
+          </tr>
+        ))}
+      </tbody>
+    </table>
+  );
+}

@@ -1,0 +1,53 @@
+import { useMemo } from 'preact/hooks';
+import { routes } from '../api';
+import { useResource, useView } from '../hooks';
+import type { Overview } from '../wire';
+import { FindingCards } from './FindingCards';
+import { HeatPanel } from './HeatPanel';
+import { LayerDetail } from './LayerDetail';
+import { LayerTable } from './LayerTable';
+import { LossPanel } from './LossPanel';
+import { MomentumPanel } from './MomentumPanel';
+import { Notes } from './Notes';
+import { RunComparison } from './RunComparison';
+import { Failed, Loading } from './States';
+import { Verdict } from './Verdict';
+
+export function RunPage({ run }: { run: string }) {
+  const overview = useResource(useMemo(() => routes.overview(run), [run]));
+  const chosen = useView((v) => v.layer);
+  const value = overview.value;
+  if (!value) return overview.error ? <Failed message={overview.error} /> : <Loading what={`run “${run}”`} />;
+  const layer = value.layers.find(({ index }) => index === chosen) ?? firstLayer(value);
+  return (
+    <>
+      {overview.error && (
+        <p class="banner" role="status">
+          {overview.error} What is shown was read at {new Date(overview.at).toLocaleTimeString('en-GB')}.
+        </p>
+      )}
+      <Verdict overview={value} />
+      <RunComparison run={run} />
+      <FindingCards overview={value} />
+      <div class="row charts">
+        <LossPanel overview={value} />
+        <MomentumPanel overview={value} />
+      </div>
+      <HeatPanel overview={value} layer={layer?.index ?? null} />
+      <div class="row layers">
+        <LayerTable overview={value} layer={layer?.index ?? null} />
+        {layer && <LayerDetail key={layer.index} overview={value} layer={layer} />}
+      </div>
+      <Notes overview={value} />
+    </>
+  );
+}
+
+/** Where nobody chose a layer: the one that breaks the network most, else the one farthest off. */
+function firstLayer({ layers, losses }: Overview) {
+  const blame = (attribution: number | null) => attribution ?? losses.batch ?? 0;
+  const ranked = layers
+    .slice()
+    .sort((a, b) => blame(b.attribution) - blame(a.attribution) || (b.distance ?? 0) - (a.distance ?? 0));
+  return ranked[0] ?? null;
+}

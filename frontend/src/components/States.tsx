@@ -1,0 +1,48 @@
+import { refresh } from '../api';
+import { Code } from './Code';
+
+const FIRST_LINES = `from tb_bnlens import BNLens
+
+model.compile(optimizer="adam", loss="mse")
+model.fit(ds, epochs=10,
+          callbacks=[BNLens("runs/exp1")])`;
+
+export function Loading({ what }: { what: string }) {
+  return (
+    <div class="page-state" role="status">
+      <div class="skeleton wide" />
+      <div class="skeleton" />
+      <div class="skeleton" />
+      <p>Reading {what} …</p>
+    </div>
+  );
+}
+
+export function Failed({ message }: { message: string }) {
+  return (
+    <div class="page-state failed" role="alert">
+      <h2>This could not be read</h2>
+      <p>{message}</p>
+      <button type="button" class="button" onClick={() => void refresh()}>
+        Try again
+      </button>
+    </div>
+  );
+}
+
+export function Empty() {
+  return (
+    <div class="page-state empty">
+      <h1>No BatchNorm records here yet</h1>
+      <p>
+        Add the callback to training, with a folder under this TensorBoard’s <code>--logdir</code>. The tab
+        fills in by itself as soon as the first record is written.
+      </p>
+      <Code text={FIRST_LINES} name="the lines to add" />
+      <p class="muted">
+        In a loop of your own: <code>lens = tb_bnlens.Recorder(model, "runs/exp1", loss=loss_fn)</code>, then{' '}
+        <code>lens.record(x, y)</code> after each step.
+      </p>
+    </div>
+  );
+}

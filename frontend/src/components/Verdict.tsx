@@ -1,0 +1,90 @@
+import { number, plural, signed } from '../format';
+import { decompose } from '../models/decomposition';
+import type { Losses, Overview } from '../wire';
+import { Icon } from './Icon';
+import { LossBar } from './LossBar';
+import { Num, Term } from './Tip';
+
+const STEPS = [
+  { from: 'training', part: 'dropout', to: 'batch' },
+  { from: 'batch', part: 'noise', to: 'recalibrated' },
+  { from: 'recalibrated', part: 'stale', to: 'inference' },
+] as const;
+
+export function Verdict({ overview }: { overview: Overview }) {
+  const { losses, severity, verdict, last_step } = overview;
+  return (
+    <section class={`panel verdict ${severity}`} aria-label="Verdict">
+      <div class="verdict-head">
+        <Icon sign={severity} size={26} />
+        <h1>{verdict}</h1>
+      </div>
+      <LossChain losses={losses} title="Losses on the same batch at the same weights" />
+      {losses.validation && <LossChain losses={losses.validation} title="The same on validation data" />}
+      {last_step !== null && losses.step !== null && losses.step !== last_step && (
+        <p class="hint">
+          Losses were last probed at step {number(losses.step)}; the record goes to step {number(last_step)}.
+        </p>
+      )}
+    </section>
+  );
+}
+
+/** training → batch → recalibrated → inference, with what each step adds. */
+function LossChain({ losses, title }: { losses: Losses; title: string }) {
+  const segments = decompose(losses);
+  const missing = Object.keys(losses.not_evaluated).length;
+  return (
+    <div class="chain" role="group" aria-label={title}>
+      <p class="chain-title">
+        {title}
+        {losses.step !== null && `, step ${number(losses.step)}`}
+        {missing > 0 && ` · ${plural(missing, 'loss kind')} not evaluated`}
+      </p>
+      <div class="chain-row">
+        <LossTile losses={losses} kind="training" />
+        {STEPS.map(({ part, to }) => (
+          <>
+            <div class={`link ${part}`} key={part}>
+              <span class="delta">
+                <Num k={part}>{signed(losses[part])}</Num>
+              </span>
+              <span class="arrow" aria-hidden="true" />
+              <Term k={part} />
+            </div>
+            <LossTile losses={losses} kind={to} key={to} />
+          </>
+        ))}
+      </div>
+      <LossBar segments={segments} />
+    </div>
+  );
+}
+
+function LossTile({
+  losses,
+  kind,
+}: {
+  losses: Losses;
+  kind: 'training' | 'batch' | 'recalibrated' | 'inference';
+}) {
+  const value = losses[kind];
+  const why = losses.not_evaluated[kind];
+  return (
+    <div class={`tile ${kind}`}>
+      <span class="tile-name">
+        <i aria-hidden="true" />
+        <Term k={kind} />
+      </span>
+      <span class="tile-value">
+        {value === null && why ? (
+          <span class="muted small" data-tip={why}>
+            not evaluated
+          </span>
+        ) : (
+          <Num k={kind}>{number(value)}</Num>
+        )}
+      </span>
+    </div>
+  );
+}

@@ -1,0 +1,47 @@
+import { color, FONT } from './theme';
+
+/** Hands a file to the user. Nothing leaves the page: the file is made here. */
+export function save(name: string, content: Blob): void {
+  const url = URL.createObjectURL(content);
+  const anchor = document.createElement('a');
+  anchor.href = url;
+  anchor.download = name.replace(/[^\w.-]+/g, '_').slice(0, 120);
+  anchor.click();
+  URL.revokeObjectURL(url);
+}
+
+export function saveText(name: string, type: string, text: string): void {
+  save(name, new Blob([text], { type }));
+}
+
+/** A chart's canvas with its title, legend and the theme's background, as a PNG. */
+export function savePicture(
+  name: string,
+  canvas: HTMLCanvasElement,
+  title: string,
+  legend: readonly { label: string; color: string }[],
+): void {
+  const ratio = devicePixelRatio;
+  const top = (legend.length ? 46 : 28) * ratio;
+  const picture = document.createElement('canvas');
+  picture.width = canvas.width;
+  picture.height = canvas.height + top;
+  const ctx = picture.getContext('2d') as CanvasRenderingContext2D;
+  ctx.fillStyle = color('panel');
+  ctx.fillRect(0, 0, picture.width, picture.height);
+  ctx.textBaseline = 'top';
+  ctx.fillStyle = color('text');
+  ctx.font = FONT.replace('11px', `600 ${13 * ratio}px`);
+  ctx.fillText(title, 10 * ratio, 8 * ratio);
+  ctx.font = FONT.replace('11px', `${11 * ratio}px`);
+  let left = 10 * ratio;
+  for (const entry of legend) {
+    ctx.fillStyle = entry.color.startsWith('#') ? entry.color : color(entry.color);
+    ctx.fillRect(left, 32 * ratio, 14 * ratio, 4 * ratio);
+    ctx.fillStyle = color('text');
+    ctx.fillText(entry.label, left + 18 * ratio, 28 * ratio);
+    left += ctx.measureText(entry.label).width + 34 * ratio;
+  }
+  ctx.drawImage(canvas, 0, top);
+  picture.toBlob((blob) => blob && save(name, blob), 'image/png');
+}

@@ -1,0 +1,88 @@
+/** Numbers as text. Nothing here knows what a number means; units are the caller's. */
+
+const NONE = '–';
+
+/** About four significant digits, grouped: 0.00012, 1.18, 4,498, 2.3e+9. */
+export function number(value: number | null | undefined): string {
+  if (value === null || value === undefined || Number.isNaN(value)) return NONE;
+  if (!Number.isFinite(value)) return value > 0 ? '∞' : '−∞';
+  const size = Math.abs(value);
+  if (size === 0) return '0';
+  if (size >= 1e7) return minus(value.toExponential(1));
+  if (size >= 100) return minus(Math.round(value).toLocaleString('en-US'));
+  if (size >= 0.001) return minus(trim(value.toPrecision(size >= 1 ? 3 : 2)));
+  return minus(value.toExponential(1));
+}
+
+/** A whole number, grouped. */
+export function count(value: number | null | undefined): string {
+  if (value === null || value === undefined || !Number.isFinite(value)) return NONE;
+  return Math.round(value).toLocaleString('en-US');
+}
+
+export function signed(value: number | null | undefined): string {
+  const text = number(value);
+  return value !== null && value !== undefined && value > 0 && text !== '0' ? `+${text}` : text;
+}
+
+/** Updates, "never", or a dash where no estimate is given. */
+export function steps(value: number | 'never' | null | undefined): string {
+  if (value === 'never' || value === Number.POSITIVE_INFINITY) return 'never';
+  return count(value ?? null);
+}
+
+export function percent(value: number | null | undefined): string {
+  if (value === null || value === undefined || !Number.isFinite(value)) return NONE;
+  const size = Math.abs(value * 100);
+  return `${size >= 10 ? Math.round(value * 100) : trim((value * 100).toPrecision(2))}%`;
+}
+
+/** How many times one loss is the other: 1.2x, 12,800x. */
+export function ratio(value: number | null): string {
+  if (value === null || !Number.isFinite(value)) return NONE;
+  return `${value >= 10 ? count(value) : trim(value.toPrecision(2))}×`;
+}
+
+/** A momentum keeps the digits that matter, those of 1 - beta. */
+export function momentum(value: number | null | undefined): string {
+  if (value === null || value === undefined || Number.isNaN(value)) return NONE;
+  if (value >= 1 || value <= 0) return String(value);
+  const digits = Math.max(1, Math.ceil(-Math.log10(1 - value)) + 1);
+  return trim(value.toFixed(Math.min(digits, 7)));
+}
+
+/** 45 s, 3 min 20 s, 2 h 5 min. */
+export function duration(seconds: number): string {
+  if (!Number.isFinite(seconds)) return NONE;
+  const sign = seconds < 0 ? '−' : '';
+  const size = Math.abs(seconds);
+  if (size < 10) return `${sign}${trim(size.toFixed(1))} s`;
+  if (size < 60) return `${sign}${Math.round(size)} s`;
+  if (size < 3600) return `${sign}${whole(size, 60)} min${rest(size % 60, 1, ' s')}`;
+  return `${sign}${whole(size, 3600)} h${rest(size % 3600, 60, ' min')}`;
+}
+
+export function clock(unixSeconds: number): string {
+  return new Date(unixSeconds * 1000).toLocaleTimeString('en-GB');
+}
+
+export function plural(size: number, noun: string): string {
+  return `${count(size)} ${noun}${size === 1 ? '' : 's'}`;
+}
+
+function whole(size: number, unit: number): number {
+  return Math.floor(size / unit);
+}
+
+function rest(size: number, unit: number, name: string): string {
+  const left = Math.floor(size / unit);
+  return left ? ` ${left}${name}` : '';
+}
+
+function trim(text: string): string {
+  return text.includes('.') && !text.includes('e') ? text.replace(/\.?0+$/, '') : text;
+}
+
+function minus(text: string): string {
+  return text.replace(/^-/, '−');
+}

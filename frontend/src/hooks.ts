@@ -1,0 +1,68 @@
+import { useEffect, useLayoutEffect, useReducer, useRef, useState } from 'preact/hooks';
+import type { Resource, Snapshot } from './api';
+import { crosshair, type Position } from './crosshair';
+import type { View } from './link';
+import { onTheme, type Theme, theme } from './theme';
+import { view } from './view';
+
+/** A part of the view; the component renders again only when that part changes. */
+export function useView<T>(select: (view: View) => T): T {
+  const [, again] = useReducer((n: number) => n + 1, 0);
+  const value = select(view.get());
+  const latest = useRef({ select, value });
+  latest.current = { select, value };
+  useLayoutEffect(
+    () =>
+      view.subscribe((next) => {
+        if (!Object.is(latest.current.select(next), latest.current.value)) again(0);
+      }),
+    [],
+  );
+  return value;
+}
+
+const NOTHING: Snapshot<never> = { value: null, error: null, loading: false, at: 0 };
+
+/** A route's latest answer; null asks for nothing. Being on the page is what keeps a route polled. */
+export function useResource<T>(resource: Resource<T> | null): Snapshot<T> {
+  const [, again] = useReducer((n: number) => n + 1, 0);
+  useEffect(() => resource?.subscribe(() => again(0)), [resource]);
+  return resource?.snapshot ?? NOTHING;
+}
+
+/** Routes of several runs at once, in the same order. */
+export function useResources<T>(resources: readonly Resource<T>[]): Snapshot<T>[] {
+  const [, again] = useReducer((n: number) => n + 1, 0);
+  const key = resources.map((r) => r.path).join('\n');
+  // biome-ignore lint/correctness/useExhaustiveDependencies: the paths stand for the resources
+  useEffect(() => {
+    const stops = resources.map((r) => r.subscribe(() => again(0)));
+    return () => {
+      for (const stop of stops) stop();
+    };
+  }, [key]);
+  return resources.map((r) => r.snapshot);
+}
+
+/** The shared crosshair, at most once a frame. */
+export function useCrosshair(): Position {
+  const [x, setX] = useState<Position>(crosshair.get());
+  useEffect(() => {
+    let frame = 0;
+    const stop = crosshair.subscribe((next) => {
+      cancelAnimationFrame(frame);
+      frame = requestAnimationFrame(() => setX(next));
+    });
+    return () => {
+      stop();
+      cancelAnimationFrame(frame);
+    };
+  }, []);
+  return x;
+}
+
+export function useTheme(): Theme {
+  const [now, setNow] = useState(theme);
+  useEffect(() => onTheme(() => setNow(theme())), []);
+  return now;
+}

@@ -1,0 +1,23 @@
+import type { Losses } from '../wire';
+
+export type Part = 'dropout' | 'noise' | 'stale';
+
+export interface Segment {
+  part: Part;
+  /** Signed difference of two losses. */
+  value: number;
+  /** Share of the sum of the parts' sizes, 0 to 1. */
+  share: number;
+}
+
+export const PARTS: readonly Part[] = ['dropout', 'noise', 'stale'];
+
+/** The three differences that lead from the training loss to the inference loss, those that were measured. */
+export function decompose(losses: Losses): Segment[] {
+  const known = PARTS.flatMap((part) => {
+    const value = losses[part];
+    return value === null || !Number.isFinite(value) ? [] : [{ part, value }];
+  });
+  const total = known.reduce((sum, { value }) => sum + Math.abs(value), 0);
+  return known.map(({ part, value }) => ({ part, value, share: total ? Math.abs(value) / total : 0 }));
+}

@@ -1,0 +1,70 @@
+import type { HeatRow } from '../link';
+
+/** A layers x steps matrix, row-major by record, as the `series` route sends it. */
+export interface Heat {
+  x: Float64Array;
+  values: ArrayLike<number>;
+  layers: number;
+}
+
+export interface HeatScale {
+  low: number;
+  high: number;
+}
+
+/** Below `low` nothing is wrong yet; above `high` it does not get worse to look at. */
+const BOUNDS: Record<HeatRow, HeatScale> = {
+  distance_rms: { low: 0.01, high: 1 },
+  steps_to_converge: { low: 10, high: 10000 },
+  mean_error_p95: { low: 0.01, high: 10 },
+  variance_error_p95: { low: 0.01, high: 100 },
+};
+
+export function heatScale(row: HeatRow): HeatScale {
+  return BOUNDS[row];
+}
+
+/** Place on the log colour scale, 0 to 1; NaN where not measured, 2 for never (infinite). */
+export function shade(value: number, { low, high }: HeatScale): number {
+  if (Number.isNaN(value)) return Number.NaN;
+  if (!Number.isFinite(value)) return 2;
+  const size = Math.abs(value);
+  if (size <= low) return 0;
+  return Math.min(1, Math.log(size / low) / Math.log(high / low));
+}
+
+/**
+ * The records behind each pixel column: [first, end). A record holds from its own x to the next one's, so a column
+ * between two records shows the earlier, and a column over many shows them all.
+ */
+export function columns(x: Float64Array, from: number, to: number, width: number): Int32Array {
+  const bounds = new Int32Array(width * 2);
+  let start = 0;
+  for (let column = 0; column < width; column++) {
+    const left = from + ((to - from) * column) / width;
+    const right = from + ((to - from) * (column + 1)) / width;
+    while (start + 1 < x.length && x[start + 1] <= left) start++;
+    let end = start + 1;
+    while (end < x.length && x[end] < right) end++;
+    const empty = !x.length || right <= x[0] || left > x[x.length - 1] + (to - from) / width;
+    bounds[2 * column] = start;
+    bounds[2 * column + 1] = empty ? start : end;
+  }
+  return bounds;
+}
+
+/** The value of largest size among records [first, end) of a layer, so that no spike is lost between pixels. */
+export function peak(heat: Heat, layer: number, first: number, end: number): number {
+  let found = Number.NaN;
+  for (let record = first; record < end; record++) {
+    const value = heat.values[record * heat.layers + layer];
+    if (Number.isNaN(value)) continue;
+    if (Number.isNaN(found) || Math.abs(value) > Math.abs(found)) found = value;
+  }
+  return found;
+}
+
+/** Height of a row in CSS pixels: few layers get tall rows, many share the height there is. */
+export function rowHeight(layers: number): number {
+  return Math.min(22, Math.max(2, Math.floor(320 / Math.max(layers, 1))));
+}

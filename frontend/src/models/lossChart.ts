@@ -1,0 +1,126 @@
+import type { Line } from '../charts/lineChart';
+import { column, type Frame } from '../frame';
+import type { XAxis } from '../link';
+import type { Losses } from '../wire';
+import { align, nullable, type Track } from './align';
+import { Clock } from './axis';
+import { type ScaleKind, scaleFor } from './scale';
+import { smooth } from './smoothing';
+
+export const KINDS = ['training', 'batch', 'recalibrated', 'inference'] as const;
+export type Kind = (typeof KINDS)[number];
+
+type Style = Pick<Line, 'color' | 'width' | 'dash'>;
+
+/** A dash of its own for each kind, so that the lines can be told apart without colour. */
+export const KIND_STYLE: Record<Kind, Style> = {
+  training: { color: 'training', width: 1.5, dash: [2, 3] },
+  batch: { color: 'batch', width: 1.75 },
+  recalibrated: { color: 'recalibrated', width: 1.75, dash: [9, 4] },
+  inference: { color: 'inference', width: 2.5 },
+};
+
+export interface LossRun {
+  run: string;
+  /** A literal colour when several runs share the chart. */
+  color: string | null;
+  frame: Frame;
+  losses: Losses | null;
+}
+
+export interface LossChart {
+  x: Float64Array;
+  lines: Line[];
+  scale: ScaleKind;
+  /** What the axis shows until it is zoomed: the record, and a quarter beyond it where there is a forecast. */
+  extent: [number, number];
+  /** Where the forecast ends. */
+  forecastEnd: number;
+}
+
+const AHEAD = 0.25;
+
+export function clockOf(frame: Frame | null): Clock {
+  return new Clock(column(frame, 'steps'), column(frame, 'wall_times'));
+}
+
+/** Lines of the paired-loss chart; with several runs, of the chosen kinds of each. */
+export function lossChart(
+  runs: readonly LossRun[],
+  kinds: readonly Kind[],
+  probe: string,
+  axis: XAxis,
+  smoothing: number,
+): LossChart {
+  const parts = runs.flatMap((run) => runParts(run, kinds, probe, axis));
+  const scale = scaleFor(parts.flatMap((part) => part.track.values as (number | null)[]));
+  const drawn = parts.flatMap((part): { line: Omit<Line, 'values'>; track: Track }[] => {
+    const { line, track } = part;
+    if (!smoothing || part.ahead) return [{ line, track }];
+    const even = smooth(track.values, smoothing, scale === 'log');
+    return [
+      { line: { ...line, id: `${line.id}:raw`, alpha: 0.25, width: 1, dash: undefined }, track },
+      { line, track: { x: track.x, values: even } },
+    ];
+  });
+  const { x, values } = align(drawn.map(({ track }) => track));
+  const lines = drawn.map(({ line }, i) => ({ ...line, values: values[i] }));
+  const recorded = parts.filter((part) => !part.ahead).flatMap((part) => ends(part.track.x));
+  const ahead = parts.filter((part) => part.ahead).flatMap((part) => ends(part.track.x));
+  const [from, to] = [Math.min(...recorded), Math.max(...recorded)];
+  const forecastEnd = Math.max(to, ...ahead);
+  const end = Math.min(forecastEnd, to + AHEAD * (to - from));
+  return { x, lines, scale, extent: recorded.length ? [from, end] : [0, 1], forecastEnd };
+}
+
+interface Part {
+  line: Omit<Line, 'values'>;
+  track: Track;
+  ahead: boolean;
+}
+
+function runParts(
+  { run, color, frame, losses }: LossRun,
+  kinds: readonly Kind[],
+  probe: string,
+  axis: XAxis,
+): Part[] {
+  const clock = clockOf(frame);
+  const x = clock.all(axis);
+  const parts: Part[] = [];
+  for (const kind of kinds) {
+    const data = frame.get(`${probe}/${kind}`)?.data;
+    if (!data) continue;
+    const style = { ...KIND_STYLE[kind], ...(color ? { color } : {}) };
+    const label = color ? `${run} · ${kind}` : kind;
+    parts.push({
+      line: { id: `${run}/${kind}`, label, ...style },
+      track: { x, values: nullable(data) },
+      ahead: false,
+    });
+  }
+  const source = probe === 'train' ? losses : losses?.validation;
+  if (kinds.includes('inference') && source?.forecast.length && source.step !== null) {
+    const step = source.step;
+    const points = [{ updates: 0, loss: source.inference ?? Number.NaN }, ...source.forecast];
+    parts.push({
+      line: {
+        id: `${run}/forecast`,
+        label: color ? `${run} · forecast` : 'forecast',
+        color: color ?? 'inference',
+        width: 1.75,
+        dash: [4, 4],
+      },
+      track: {
+        x: Float64Array.from(points, ({ updates }) => clock.position(step + updates, axis)),
+        values: points.map(({ loss }) => (Number.isFinite(loss) ? loss : null)),
+      },
+      ahead: true,
+    });
+  }
+  return parts;
+}
+
+function ends(x: ArrayLike<number>): number[] {
+  return x.length ? [x[0], x[x.length - 1]] : [];
+}

@@ -1,0 +1,78 @@
+import type { LayerReport } from '../wire';
+
+/**
+ * What another momentum would mean for a layer. The same formulas as tb_bnlens/analysis, kept here because a slider
+ * cannot wait for a route.
+ */
+
+/** Updates until an error e is within the tolerance: both terms of e shrink by beta an update. */
+export function stepsToConverge(error: number | null, tolerance: number, beta: number): number | null {
+  if (error === null || !Number.isFinite(error)) return null;
+  if (error <= tolerance) return 0;
+  if (beta >= 1) return Number.POSITIVE_INFINITY;
+  if (beta <= 0) return 1;
+  return Math.ceil(Math.log(error / tolerance) / -Math.log(beta));
+}
+
+/** Lag that drift leaves for good: drift * beta / (1 - beta), in the drift's unit. */
+export function permanentLag(drift: number | null, beta: number): number | null {
+  if (drift === null || !Number.isFinite(drift)) return null;
+  return beta >= 1 ? Number.POSITIVE_INFINITY : (Math.abs(drift) * beta) / (1 - beta);
+}
+
+/** Standard deviation that batch noise leaves in the moving mean, in the noise's unit. */
+export function noiseFloor(noise: number | null, beta: number): number | null {
+  if (noise === null || !Number.isFinite(noise)) return null;
+  return noise * Math.sqrt((1 - beta) / (1 + beta));
+}
+
+// A momentum matters by its distance from 1, so the slider is logarithmic in 1 - beta.
+export const SLIDER_MIN = 0.1;
+export const SLIDER_MAX = 4;
+
+export function fromSlider(position: number): number {
+  return 1 - 10 ** -position;
+}
+
+export function toSlider(beta: number): number {
+  return Math.min(SLIDER_MAX, Math.max(SLIDER_MIN, -Math.log10(Math.max(1 - beta, 1e-9))));
+}
+
+export interface WhatIfNumbers {
+  steps: number | null;
+  lag: number | null;
+  noise: number | null;
+  /** Layer that each number is of, where it is the worst of several. */
+  stepsLayer?: string;
+  lagLayer?: string;
+  noiseLayer?: string;
+}
+
+export function layerAt(layer: LayerReport, tolerance: number, beta: number): WhatIfNumbers {
+  return {
+    steps: stepsToConverge(layer.error_p95, tolerance, beta),
+    lag: permanentLag(layer.drift, beta),
+    noise: noiseFloor(layer.noise_mean, beta),
+  };
+}
+
+/** The worst layer for each number. */
+export function worstAt(layers: readonly LayerReport[], tolerance: number, beta: number): WhatIfNumbers {
+  const worst: WhatIfNumbers = { steps: null, lag: null, noise: null };
+  for (const layer of layers) {
+    const { steps, lag, noise } = layerAt(layer, tolerance, beta);
+    if (steps !== null && (worst.steps === null || steps > worst.steps)) {
+      worst.steps = steps;
+      worst.stepsLayer = layer.name;
+    }
+    if (lag !== null && (worst.lag === null || lag > worst.lag)) {
+      worst.lag = lag;
+      worst.lagLayer = layer.name;
+    }
+    if (noise !== null && (worst.noise === null || noise > worst.noise)) {
+      worst.noise = noise;
+      worst.noiseLayer = layer.name;
+    }
+  }
+  return worst;
+}

@@ -1,0 +1,71 @@
+import type { LayerReport } from '../wire';
+
+export type SortKey =
+  | 'order'
+  | 'name'
+  | 'state'
+  | 'momentum'
+  | 'distance'
+  | 'steps'
+  | 'attribution'
+  | 'findings';
+
+export interface Sort {
+  key: SortKey;
+  descending: boolean;
+}
+
+/** A regular expression over layer names, case-insensitive; what cannot be compiled is searched for as it stands. */
+export function nameFilter(pattern: string): { test: (name: string) => boolean; valid: boolean } {
+  try {
+    const expression = new RegExp(pattern, 'i');
+    return { test: (name) => expression.test(name), valid: true };
+  } catch {
+    const text = pattern.toLowerCase();
+    return { test: (name) => name.toLowerCase().includes(text), valid: false };
+  }
+}
+
+/** Order of execution where it is known, else position in the record. */
+export function depth(layer: LayerReport): number {
+  return layer.order >= 0 ? layer.order : layer.index;
+}
+
+export function stepsValue(value: number | 'never' | null): number {
+  if (value === null) return -1;
+  return value === 'never' ? Number.POSITIVE_INFINITY : value;
+}
+
+const VALUE: Record<SortKey, (layer: LayerReport) => number | string> = {
+  order: depth,
+  name: (layer) => layer.name,
+  state: (layer) => layer.state,
+  momentum: (layer) => layer.momentum,
+  distance: (layer) => layer.distance ?? -1,
+  steps: (layer) => stepsValue(layer.steps_to_converge),
+  attribution: (layer) => layer.attribution ?? Number.NEGATIVE_INFINITY,
+  findings: (layer) => layer.findings.length,
+};
+
+export function sortLayers(layers: readonly LayerReport[], { key, descending }: Sort): LayerReport[] {
+  const value = VALUE[key];
+  const sign = descending ? -1 : 1;
+  return layers.slice().sort((a, b) => {
+    const x = value(a);
+    const y = value(b);
+    if (x === y) return depth(a) - depth(b);
+    return x < y ? -sign : sign;
+  });
+}
+
+export interface Window {
+  first: number;
+  end: number;
+}
+
+/** The rows to draw for a scroll position, with a few beyond either edge. */
+export function visibleRows(total: number, scroll: number, height: number, row: number): Window {
+  const beyond = 8;
+  const first = Math.max(0, Math.min(Math.floor(scroll / row) - beyond, total));
+  return { first, end: Math.min(total, Math.ceil((scroll + height) / row) + beyond) };
+}

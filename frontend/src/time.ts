@@ -1,0 +1,44 @@
+import type { Mark } from './charts/overlay';
+import { clock, count, duration } from './format';
+import type { Frame } from './frame';
+import type { XAxis } from './link';
+import { clockOf } from './models/lossChart';
+import type { Finding, Overview } from './wire';
+
+/** How an x axis is written. */
+export const X_FORMAT: Record<XAxis, (x: number) => string> = {
+  step: (x) => (x % 1 ? String(Math.round(x * 10) / 10) : count(x)),
+  relative: duration,
+  wall: clock,
+};
+
+const QUIET = new Set(['epoch', 'learning_rate', 'note']);
+
+/** Events worth a line in a chart, and the pinned step. Epochs and schedules are too many to draw. */
+export function marks(overview: Overview, frame: Frame | null, axis: XAxis, pin: number | null): Mark[] {
+  const time = clockOf(frame);
+  const events = overview.events
+    .filter((event) => !QUIET.has(event.kind) && event.step > 0)
+    .map(
+      (event): Mark => ({
+        x: time.position(event.step, axis),
+        label: event.kind.replace('_', ' '),
+        kind: 'event',
+      }),
+    );
+  if (pin === null) return events;
+  return [{ x: time.position(pin, axis), label: `step ${count(pin)}`, kind: 'pin' }, ...events];
+}
+
+/** The steps of a finding as a range of the x axis. */
+export function shadeOf(
+  finding: Finding | undefined,
+  overview: Overview,
+  frame: Frame | null,
+  axis: XAxis,
+): [number, number] | null {
+  if (!finding || finding.first_step === null) return null;
+  const time = clockOf(frame);
+  const last = finding.last_step ?? overview.last_step ?? finding.first_step;
+  return [time.position(finding.first_step, axis), time.position(last, axis)];
+}

@@ -1,0 +1,44 @@
+import { DEFAULT_VIEW, type View } from './link';
+
+type Listener = (view: View) => void;
+
+/** What the user is looking at: the one mutable thing of the page, and what a deep link holds. */
+class ViewStore {
+  private view: View = DEFAULT_VIEW;
+  private readonly listeners = new Set<Listener>();
+
+  get(): View {
+    return this.view;
+  }
+
+  set(change: Partial<View>): void {
+    const next = { ...this.view, ...change };
+    if ((Object.keys(next) as (keyof View)[]).every((key) => Object.is(next[key], this.view[key]))) return;
+    this.view = next;
+    for (const listener of [...this.listeners]) listener(next);
+  }
+
+  subscribe(listener: Listener): () => void {
+    this.listeners.add(listener);
+    return () => this.listeners.delete(listener);
+  }
+}
+
+export const view = new ViewStore();
+
+/** Another run has other layers and steps, so what pointed into the old one goes. */
+export function showRun(run: string): void {
+  if (run === view.get().run) return;
+  view.set({
+    run,
+    compare: view.get().compare.filter((other) => other !== run),
+    finding: null,
+    layer: null,
+    step: null,
+    range: null,
+  });
+}
+
+export function toggleFinding(rule: string): void {
+  view.set({ finding: view.get().finding === rule ? null : rule });
+}
