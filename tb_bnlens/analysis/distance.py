@@ -37,7 +37,7 @@ def distance(mu: ArrayLike, v: ArrayLike, m: ArrayLike, s: ArrayLike, epsilon: A
         inference_sd = np.sqrt(s + epsilon)
         a = np.sqrt(v + epsilon) / inference_sd
         b = (mu - m) / inference_sd
-        w = np.hypot(a - 1.0, b)
+        w = np.sqrt(np.square(a - 1.0) + np.square(b))  # np.hypot takes ten times as long
     return np.asarray(np.where(np.isfinite(w), w, np.nan))
 
 

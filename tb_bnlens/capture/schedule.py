@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Iterator
 
-GRACE_SECONDS = 1.0
-"""Time that recording may take however short the run is: one per cent of a minute buys nothing worth reading."""
 RECORD_SHARE = 0.4
 """Part of the budget for snapshots and records; the rest is for probes."""
 SPACING = 128
 """Records are about step/SPACING apart, so a million steps are some 1,300 records."""
-SNAPSHOTS_PER_RECORD = 2
-"""Bursts of snapshots between two records, whose extremes the next record holds."""
 BURST = 3
 """Consecutive steps of a burst: two single-step windows side by side give the batch-to-batch noise."""
 PROBE_SPACING = 16
 """Probes are at least step/PROBE_SPACING apart, and full ones twice as far."""
+FLOOR_SPACING = {"snapshot": 1 / 4, "record": 1 / 4, "probe": 2.0, "full": math.inf}
+"""What is always done, budget or not, is this share of the step apart: some 20 records and 6 probes in 400 steps,
+60 and 13 in a million. A run too short for its budget would have nothing to show otherwise."""
+FIRST = {"snapshot": 0, "record": 0, "probe": 1, "full": 100}
+"""Steps of the first ones of each kind; there is nothing to replay or forecast at the very start."""
 LEARNING_RATE = 0.3
 """Weight of the newest cost in its running mean."""
 
@@ -55,9 +57,9 @@ class Schedule:
         self._clock = clock
         self._started: float | None = None
         self.costs = {"snapshot": Cost(), "record": Cost(), "probe": Cost(), "full": Cost()}
-        self._next_record = self._next_snapshot = 0
+        self._last = dict.fromkeys(FIRST, 0)
         self._burst_until = -1
-        self._next_probe, self._next_full = 1, 16
+        self._set_up = {"probe", "full"}  # of these the probe itself tells tracing apart
         self.excluded = 0.0
         """Seconds of tracing, a one-time cost that is told apart."""
 
@@ -77,7 +79,13 @@ class Schedule:
         try:
             yield
         finally:
-            self.costs[kind].add(max(self.now() - started - (self.excluded - excluded), 0.0))
+            seconds = max(self.now() - started - (self.excluded - excluded), 0.0)
+            if kind in self._set_up:
+                self.costs[kind].add(seconds)
+            else:
+                # The first one traces and opens files, once: that says nothing of the times to come.
+                self._set_up.add(kind)
+                self.excluded += seconds
 
     @property
     def elapsed(self) -> float:
@@ -98,45 +106,41 @@ class Schedule:
     @property
     def budget(self) -> float:
         """Seconds that recording may have taken by now."""
-        return max(GRACE_SECONDS, self.overhead * self.elapsed)
+        return self.overhead * self.elapsed
 
-    def _affords(self, kinds: tuple[str, ...], share: float, reserve: float = 0.0) -> bool:
-        spent = sum(self.costs[k].total for k in kinds)
-        return spent + self.costs[kinds[-1]].mean + reserve <= share * self.budget
+    def _due(self, kind: str, step: int, apart: float, others: str, share: float, reserve: float = 0.0) -> bool:
+        """Whether work of this kind is due: ``apart`` is its spacing, as a share of the step, where it is paid for."""
+        spent = self.costs[kind].total + self.costs[others].total + self.costs[kind].mean + reserve
+        spacing = apart if spent <= share * self.budget else FLOOR_SPACING[kind]
+        return step >= max(FIRST[kind], self._last[kind] + max(1.0, spacing * max(self._last[kind], 1)))
 
     def snapshot_due(self, step: int) -> bool:
         """Whether to read the moving statistics after this step."""
-        if step <= self._burst_until:
-            return True
-        if step < self._next_snapshot or not self._affords(("record", "snapshot"), RECORD_SHARE):
-            return False
-        spacing = max(1, step // (SPACING * SNAPSHOTS_PER_RECORD))
-        self._next_snapshot = step + spacing
-        if spacing >= BURST:
+        if step > self._burst_until:
+            if not self._due("snapshot", step, 0.5 / SPACING, "record", RECORD_SHARE):
+                return False
             self._burst_until = step + BURST - 1
+        self._last["snapshot"] = step
         return True
 
     def record_due(self, step: int) -> bool:
-        """Whether to write a record at this snapshot."""
-        if step <= self._burst_until - 1 or step < self._next_record:
+        """Whether to write a record at this snapshot: at the end of a burst, except in the first steps."""
+        if step >= BURST and step < self._burst_until:
             return False
-        if not self._affords(("snapshot", "record"), RECORD_SHARE):
+        if not self._due("record", step, 1.0 / SPACING, "snapshot", RECORD_SHARE):
             return False
-        self._next_record = step + max(1, step // SPACING)
+        self._last["record"] = step
         return True
 
     def probe_due(self, step: int) -> str | None:
         """``"full"``, ``"probe"`` or None: what to measure before this step."""
-        if step < self._next_probe:
-            return None
         # The last probe of the run is always made in full, so its cost is kept back.
         reserve = self.costs["full"].mean
-        if step >= self._next_full and self._affords(("probe", "full"), 1 - RECORD_SHARE, reserve):
-            self._next_full = step + max(8, 2 * step // PROBE_SPACING)
-            self._next_probe = step + max(1, step // PROBE_SPACING)
+        if self._due("full", step, 2.0 / PROBE_SPACING, "probe", 1 - RECORD_SHARE, reserve):
+            self._last["full"] = self._last["probe"] = step
             return "full"
-        if self._affords(("full", "probe"), 1 - RECORD_SHARE, reserve):
-            self._next_probe = step + max(1, step // PROBE_SPACING)
+        if self._due("probe", step, 1.0 / PROBE_SPACING, "full", 1 - RECORD_SHARE, reserve):
+            self._last["probe"] = step
             return "probe"
         return None
 
