@@ -1,0 +1,314 @@
+"""Remedies: measure the moving statistics afresh, with undo, and set the momentum of every BatchNorm layer."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from tb_bnlens.capture.layers import TrackedLayer, find_layers
+from tb_bnlens.capture.probe import BatchPass, Probe
+from tb_bnlens.capture.segments import Segments
+from tb_bnlens.capture.side_effects import NotEvaluated
+
+Array = NDArray[np.float64]
+
+POOLS = ("batches", "samples")
+MIN_SAMPLES = 100
+"""Below this the mean of a channel is not known to a tenth of its standard deviation, a lag of its own."""
+SHUFFLE_SEED = 0
+"""Arrays are shuffled, as ``fit`` does, and always in the same way, so that the result can be had again."""
+
+
+class Recalibration:
+    """What ``recalibrate`` has done, and the way back.
+
+    As a context manager it takes the change back on leaving the block, unless ``keep()`` was called; without one
+    the change stays until ``undo()``.
+    """
+
+    def __init__(self, layers: Sequence[str], skipped: Mapping[str, str], batches: int, samples: int):
+        self.layers = tuple(layers)
+        """Names of the layers whose moving statistics were replaced."""
+        self.skipped = dict(skipped)
+        """Name -> why the layer kept its moving statistics."""
+        self.batches = batches
+        self.samples = samples
+        self._before: list[tuple[Any, NDArray[Any]]] = []
+        self._kept = False
+
+    def undo(self) -> None:
+        """Put the old moving statistics back, whatever has happened to them since. Safe to call twice."""
+        for variable, value in self._before:
+            variable.assign(value)
+        self._before = []
+
+    def keep(self) -> None:
+        """Do not undo on leaving the ``with`` block."""
+        self._kept = True
+
+    def _write(self, variable: Any, value: Array) -> None:
+        self._before.append((variable, np.asarray(variable).copy()))
+        variable.assign(value.astype(np.float32))
+
+    def __enter__(self) -> Recalibration:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self._kept:
+            self.undo()
+
+    def __repr__(self) -> str:
+        return (
+            f"Recalibration({len(self.layers)} layers, {len(self.skipped)} skipped, "
+            f"{self.batches} batches, {self.samples} samples)"
+        )
+
+
+def recalibrate(
+    model: Any,
+    data: Any,
+    batches: int = 200,
+    *,
+    frozen: bool = False,
+    pool: str = "batches",
+    batch_size: int = 32,
+) -> Recalibration:
+    """Replace moving means and variances by the statistics of ``data`` at the weights as they are (PreciseBN).
+
+    ::
+
+        with tb_bnlens.recalibrate(model, train_ds, batches=200) as change:
+            model.evaluate(test_ds)      # on fresh statistics
+            change.keep()                # or leave the block, and they are what they were
+
+        tb_bnlens.recalibrate(model, train_ds)   # outside of ``with`` it stays, until .undo()
+
+    Use *training* data, in batches like those of training. Every batch runs once through the model with each layer
+    normalizing by that batch, dropout off, as Wu & Johnson 2021 ("Rethinking 'Batch' in BatchNorm", section 3) do;
+    1,000 to 10,000 samples suffice there. Nothing else of the model is written: no weight, seed or metric.
+
+    All layers are measured in one pass, so a layer's inputs come from layers on batch statistics, as in training,
+    while at inference those are on fixed ones. Measuring one layer after another, each behind recalibrated ones,
+    takes a pass over the data for every layer and gains little beside the lag that is cured: on MobileNetV2 with
+    20 batches of 16 the inference loss went from 1,404 to 1.9 in 4 s one way and to 1.4 in 25 s the other.
+
+    Args:
+        model: a built Keras model.
+        data: ``tf.data.Dataset``, ``PyDataset`` or any iterable of batches, each ``x`` or ``(x, y, ...)``; or
+            arrays ``x`` or ``(x, y)``, which are shuffled and cut into batches. Only ``x`` is used.
+        batches: at most this many are used.
+        frozen: also replace the statistics of layers that training leaves alone (``trainable=False``, or called in
+            inference mode). By default they keep theirs, and the layers after them are measured on that.
+        pool: how the variances of the batches, [C] each, become one. ``"batches"`` averages the biased batch
+            variances: what Keras' moving variance tends to. ``"samples"`` pools the second moments,
+            ``E[v + m^2] - E[m]^2``: the variance over all samples, larger by the variance of the batch means.
+            Batches count by their number of samples.
+        batch_size: for arrays.
+
+    Returns:
+        A handle with ``undo()`` and ``keep()``, and what was done.
+
+    Raises:
+        ValueError: the model is not built, has no BatchNorm layer to recalibrate, the data are fewer than
+            100 samples or give statistics that are not finite, an unknown ``pool``, ``batches`` below 1.
+        RuntimeError: batch statistics cannot be taken out of this model; the message says why.
+    """
+    if pool not in POOLS:
+        raise ValueError(f"pool is {pool!r}; expected one of {POOLS}")
+    if batches < 1:
+        raise ValueError(f"batches is {batches!r}; expected 1 or more")
+    layers = _built_layers(model)
+    segments = Segments([t.channels for t in layers])
+    try:
+        probe = Probe(model, layers, segments, loss=_no_loss)
+        return _recalibrate(probe, layers, segments, _batches(data, batches, batch_size), frozen, pool)
+    except NotEvaluated as reason:
+        raise RuntimeError(f"The model cannot be recalibrated: {reason}") from reason
+
+
+def set_momentum(model: Any, value: float | Mapping[str, float]) -> dict[str, float]:
+    """Set the momentum of every BatchNorm layer; Keras' momentum is the share that is *kept* at a step.
+
+    Call it before ``compile``: a training step that is traced already keeps the old value. A warning says so
+    where ``fit`` has traced one; a ``tf.function`` of your own has to be made anew.
+
+    Args:
+        model: a Keras model.
+        value: one momentum for all, or layer name -> momentum (for instance what an earlier call returned).
+
+    Returns:
+        The old values by layer name: ``set_momentum(model, old)`` brings them back.
+
+    Raises:
+        ValueError: no BatchNorm layer, an unknown layer name, or a value outside of [0, 1).
+    """
+    layers = _built_layers(model)
+    names = {t.name for t in layers}
+    wanted = dict(value) if isinstance(value, Mapping) else dict.fromkeys(names, value)
+    for name, momentum in wanted.items():
+        if name not in names:
+            raise ValueError(f"{name!r} is not a BatchNorm layer of the model; it has {', '.join(sorted(names))}")
+        if not 0 <= momentum < 1:
+            raise ValueError(
+                f"momentum is {momentum!r}; expected 0 <= momentum < 1 (1 would never update, and PyTorch's 0.1 is "
+                "0.9 in Keras)"
+            )
+    old = {t.name: float(t.layer.momentum) for t in layers if t.name in wanted}
+    changed = [t for t in layers if t.name in wanted and t.layer.momentum != wanted[t.name]]
+    for tracked in changed:
+        tracked.layer.momentum = float(wanted[tracked.name])
+    if changed and getattr(model, "train_function", None) is not None and not model.run_eagerly:
+        warnings.warn(
+            "The training step was traced before set_momentum and keeps the old momentum; call model.compile(...) "
+            "again before the next fit.",
+            stacklevel=2,
+        )
+    return old
+
+
+# --- inside ----------------------------------------------------------------------------------------------
+
+
+def _built_layers(model: Any) -> tuple[TrackedLayer, ...]:
+    if not isinstance(model, keras.Model):
+        raise ValueError(f"model is a {type(model).__name__}; expected a keras.Model")
+    layers = find_layers(model)
+    if not layers:
+        reason = "has no BatchNorm layer" if model.built else "is not built; call it on a batch first"
+        raise ValueError(f"The model {model.name!r} {reason}")
+    return layers
+
+
+def _recalibrate(
+    probe: Probe,
+    layers: Sequence[TrackedLayer],
+    segments: Segments,
+    data: Iterable[Any],
+    frozen: bool,
+    pool: str,
+) -> Recalibration:
+    moving = [np.concatenate([np.asarray(v) for v in kind]) for kind in _statistics(layers)]
+    skipped: dict[str, str] = {}
+    on_moving = np.zeros(len(layers), bool)
+    total = count = 0
+    mean = second = within = np.zeros(int(segments.sizes.sum()))
+    for batch in data:
+        if count == 0:
+            skipped = _left_alone(probe, layers, batch, frozen)
+            on_moving = np.asarray([t.name in skipped for t in layers])
+            if on_moving.all():
+                raise ValueError(
+                    "No BatchNorm layer of the model is updated in training; pass frozen=True to recalibrate them "
+                    "all the same"
+                )
+        passed = probe.batch(batch, moving[0], moving[1], on_moving)
+        _require_finite(passed, probe, layers, segments, on_moving, count)
+        samples = int(keras.tree.flatten(batch)[0].shape[0])
+        count, total = count + 1, total + samples
+        rate = samples / total
+        mean = mean + rate * (passed.mean - mean)
+        within = within + rate * (passed.variance - within)
+        second = second + rate * (_second_moment(passed, segments) - second)
+    if total < MIN_SAMPLES:
+        raise ValueError(
+            f"data gave {total} samples in {count} batches; the statistics need {MIN_SAMPLES} at the least, and 1,000 "
+            "to 10,000 to be good"
+        )
+    variance = within if pool == "batches" else np.maximum(second - np.square(mean), 0.0)
+    called = set(probe.order)
+    skipped |= {t.name: "the model does not call it" for i, t in enumerate(layers) if i not in called}
+    chosen = [i for i, t in enumerate(layers) if t.name not in skipped]
+    result = Recalibration([layers[i].name for i in chosen], skipped, count, total)
+    means, variances = segments.split(mean), segments.split(variance)
+    for i in chosen:
+        layer = layers[i].layer
+        result._write(layer.moving_mean, means[i])
+        result._write(layer.moving_variance, variances[i])
+        if layers[i].renorm:
+            # Training derives moving_variance from it at the next step.
+            result._write(layer.moving_stddev, np.sqrt(variances[i] + layer.epsilon))
+    return result
+
+
+def _statistics(layers: Sequence[TrackedLayer]) -> tuple[list[Any], list[Any]]:
+    return [t.layer.moving_mean for t in layers], [t.layer.moving_variance for t in layers]
+
+
+def _left_alone(probe: Probe, layers: Sequence[TrackedLayer], batch: Any, frozen: bool) -> dict[str, str]:
+    """Layers that use their moving statistics in training too, with which the rest of the network has learned."""
+    if frozen:
+        return {}
+    probe.training(batch)
+    left = {t.name: "trainable=False" for t in layers if not t.layer.trainable}
+    for i, tracked in enumerate(layers):
+        if not probe.trains.get(i, True):
+            left.setdefault(tracked.name, "the model calls it in inference mode")
+    return left
+
+
+def _second_moment(passed: BatchPass, segments: Segments) -> Array:
+    second = passed.variance + np.square(passed.mean)
+    for index, calls in passed.calls.items():
+        part = slice(segments.starts[index], segments.stops[index])
+        second[part] = np.mean([v.astype(np.float64) + np.square(m, dtype=np.float64) for m, v in calls], axis=0)
+    return second
+
+
+def _require_finite(
+    passed: BatchPass,
+    probe: Probe,
+    layers: Sequence[TrackedLayer],
+    segments: Segments,
+    on_moving: NDArray[np.bool_],
+    batch: int,
+) -> None:
+    bad = segments.count(~np.isfinite(passed.mean) | ~np.isfinite(passed.variance))
+    for index in dict.fromkeys(probe.order):
+        if bad[index] and not on_moving[index]:
+            raise ValueError(
+                f"Batch {batch} of data gives layer {layers[index].name!r} statistics that are not finite in "
+                f"{int(bad[index])} of {layers[index].channels} channels; nothing was changed"
+            )
+
+
+def _no_loss(_y: Any, _y_pred: Any) -> Any:
+    return tf.constant(0.0)
+
+
+def _batches(data: Any, batches: int, batch_size: int) -> Iterator[Any]:
+    """``(x,)`` of up to ``batches`` batches, as tensors."""
+    source: Iterable[Any]
+    if isinstance(data, keras.utils.PyDataset):
+        # A PyDataset without a length of its own never ends.
+        length = data.num_batches
+        source = (data[i] for i in range(batches if length is None else min(batches, int(length))))
+    elif isinstance(data, (tf.data.Dataset, Iterator)) or not _is_arrays(data):
+        source = data
+    else:
+        source = _cut(_inputs(data), batch_size)
+    for _, batch in zip(range(batches), source, strict=False):
+        yield (keras.tree.map_structure(tf.convert_to_tensor, _inputs(batch)),)
+
+
+def _is_arrays(data: Any) -> bool:
+    return all(hasattr(leaf, "shape") for leaf in keras.tree.flatten(data))
+
+
+def _inputs(data: Any) -> Any:
+    return data[0] if isinstance(data, tuple) else data
+
+
+def _cut(x: Any, size: int) -> Iterator[Any]:
+    samples = int(keras.tree.flatten(x)[0].shape[0])
+    order = np.random.default_rng(SHUFFLE_SEED).permutation(samples)
+    take: Callable[[Any], Any] = np.asarray
+    arrays = keras.tree.map_structure(take, x)
+    for start in range(0, samples, size):
+        chosen = order[start : start + size]
+        yield keras.tree.map_structure(lambda a, chosen=chosen: a[chosen], arrays)
