@@ -2,7 +2,7 @@
 
 const NONE = '–';
 
-/** About four significant digits, grouped: 0.00012, 1.18, 4,498, 2.3e+9. */
+/** Three significant digits or all whole ones, grouped: 0.00012, 1.18, 4,498, 2.3e+9. */
 export function number(value: number | null | undefined): string {
   if (value === null || value === undefined || Number.isNaN(value)) return NONE;
   if (!Number.isFinite(value)) return value > 0 ? '∞' : '−∞';
@@ -10,7 +10,7 @@ export function number(value: number | null | undefined): string {
   if (size === 0) return '0';
   if (size >= 1e7) return minus(value.toExponential(1));
   if (size >= 100) return minus(Math.round(value).toLocaleString('en-US'));
-  if (size >= 0.001) return minus(trim(value.toPrecision(size >= 1 ? 3 : 2)));
+  if (size >= 0.001) return minus(trim(value.toPrecision(3)));
   return minus(value.toExponential(1));
 }
 

@@ -34,7 +34,6 @@ export function useResource<T>(resource: Resource<T> | null): Snapshot<T> {
 export function useResources<T>(resources: readonly Resource<T>[]): Snapshot<T>[] {
   const [, again] = useReducer((n: number) => n + 1, 0);
   const key = resources.map((r) => r.path).join('\n');
-  // biome-ignore lint/correctness/useExhaustiveDependencies: the paths stand for the resources
   useEffect(() => {
     const stops = resources.map((r) => r.subscribe(() => again(0)));
     return () => {

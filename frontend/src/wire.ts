@@ -51,6 +51,8 @@ export interface Losses {
   noise: number | null;
   /** The same kinds on validation data, where the user passed some. */
   validation?: Losses;
+  /** Loss kinds that were evaluated and are not finite. */
+  overflowed?: string[];
   /** Loss kind -> why it is not evaluated. */
   not_evaluated: Record<string, string>;
   forecast: { updates: number; loss: number }[];
@@ -88,6 +90,8 @@ export interface Finding {
   next: string;
   /** The user silenced it for all its layers. */
   silenced: boolean;
+  /** Id of the failed rule of which this failure is a symptom; it counts for nothing then. */
+  explained_by?: string | null;
 }
 
 export interface LayerReport {

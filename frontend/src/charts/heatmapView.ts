@@ -1,5 +1,7 @@
 import { crosshair } from '../crosshair';
+import type { XAxis } from '../link';
 import { columns, type Heat, type HeatScale, peak, shade } from '../models/heat';
+import { ticks } from '../models/ticks';
 import { color, FONT, onTheme, theme } from '../theme';
 import { colormap } from './colormap';
 
@@ -8,6 +10,8 @@ export interface HeatSpec {
   scale: HeatScale;
   /** Row on screen -> layer in the data. */
   order: readonly number[];
+  /** Names in the same order. */
+  names: readonly string[];
   rowHeight: number;
   range: readonly [number, number];
   selected: number | null;
@@ -17,6 +21,7 @@ export interface HeatSpec {
   pin: number | null;
   xFormat: (x: number) => string;
   xLabel: string;
+  axis: XAxis;
 }
 
 export interface HeatHandlers {
@@ -25,7 +30,9 @@ export interface HeatHandlers {
   onZoom(range: [number, number] | null): void;
 }
 
-export const GUTTER = { left: 12, right: 14, top: 4, bottom: 36 };
+const GUTTER = { left: 168, right: 14, top: 4, bottom: 36 };
+const NARROW = 700;
+const LABEL_HEIGHT = 13;
 
 /** Draws layers x steps: cells on one canvas, painted when the data changes, the crosshair on another above it. */
 export class HeatmapView {
@@ -74,18 +81,23 @@ export class HeatmapView {
     return this.cells;
   }
 
+  /** Room for the layers' names; a narrow page has less of it. */
+  private get gutter(): number {
+    return this.box.clientWidth < NARROW ? 96 : GUTTER.left;
+  }
+
   private get width(): number {
-    return Math.max(0, this.box.clientWidth - GUTTER.left - GUTTER.right);
+    return Math.max(0, this.box.clientWidth - this.gutter - GUTTER.right);
   }
 
   private x(left: number): number {
     const [from, to] = (this.spec as HeatSpec).range;
-    return from + ((left - GUTTER.left) / this.width) * (to - from);
+    return from + ((left - this.gutter) / this.width) * (to - from);
   }
 
   private left(x: number): number {
     const [from, to] = (this.spec as HeatSpec).range;
-    return GUTTER.left + ((x - from) / (to - from)) * this.width;
+    return this.gutter + ((x - from) / (to - from)) * this.width;
   }
 
   private row(top: number): number {
@@ -102,9 +114,10 @@ export class HeatmapView {
     const ctx = size(this.cells, this.box.clientWidth, height);
     ctx.clearRect(0, 0, this.box.clientWidth, height);
     ctx.imageSmoothingEnabled = false;
-    ctx.drawImage(this.image(spec), GUTTER.left, GUTTER.top, this.width, rows);
+    ctx.drawImage(this.image(spec), this.gutter, GUTTER.top, this.width, rows);
     this.paintLit(ctx, spec);
     this.paintAxis(ctx, spec, GUTTER.top + rows);
+    this.paintNames(ctx, spec);
     this.paintOver();
   }
 
@@ -141,7 +154,7 @@ export class HeatmapView {
     ctx.fillStyle = color('veil');
     spec.order.forEach((layer, row) => {
       if (!spec.lit?.has(layer)) {
-        ctx.fillRect(GUTTER.left, GUTTER.top + row * spec.rowHeight, this.width, spec.rowHeight);
+        ctx.fillRect(this.gutter, GUTTER.top + row * spec.rowHeight, this.width, spec.rowHeight);
       }
     });
     ctx.fillStyle = color('accent');
@@ -155,11 +168,9 @@ export class HeatmapView {
     ctx.fillStyle = color('muted');
     ctx.strokeStyle = color('grid');
     ctx.textBaseline = 'top';
-    const ticks = Math.max(2, Math.floor(this.width / 110));
-    for (let i = 0; i <= ticks; i++) {
-      const x = spec.range[0] + ((spec.range[1] - spec.range[0]) * i) / ticks;
+    for (const x of ticks(...spec.range, this.width / 90, spec.axis)) {
       const left = this.left(x);
-      ctx.textAlign = i === 0 ? 'left' : i === ticks ? 'right' : 'center';
+      ctx.textAlign = left > this.gutter + this.width - 20 ? 'right' : 'center';
       ctx.beginPath();
       ctx.moveTo(left, top);
       ctx.lineTo(left, top + 4);
@@ -167,7 +178,23 @@ export class HeatmapView {
       ctx.fillText(spec.xFormat(x), left, top + 7);
     }
     ctx.textAlign = 'center';
-    ctx.fillText(spec.xLabel, GUTTER.left + this.width / 2, top + 21);
+    ctx.fillText(spec.xLabel, this.gutter + this.width / 2, top + 21);
+  }
+
+  /** As many names as there is room for; the chosen layer's is always among them. */
+  private paintNames(ctx: CanvasRenderingContext2D, spec: HeatSpec): void {
+    const every = Math.max(1, Math.ceil(LABEL_HEIGHT / spec.rowHeight));
+    const chosen = spec.selected === null ? -1 : spec.order.indexOf(spec.selected);
+    ctx.textAlign = 'right';
+    ctx.textBaseline = 'middle';
+    spec.names.forEach((name, row) => {
+      const crowded = chosen >= 0 && Math.abs(row - chosen) < every;
+      if (row !== chosen && (row % every || crowded)) return;
+      ctx.font = row === chosen ? FONT.replace('11px', '600 11px') : FONT;
+      ctx.fillStyle = color(row === chosen ? 'text' : 'muted');
+      const middle = GUTTER.top + (row + 0.5) * spec.rowHeight;
+      ctx.fillText(shorten(ctx, name, this.gutter - 16), this.gutter - 6, middle);
+    });
   }
 
   private paintOver(): void {
@@ -194,7 +221,7 @@ export class HeatmapView {
       ctx.strokeStyle = style;
       ctx.lineWidth = width;
       ctx.strokeRect(
-        GUTTER.left - 1,
+        this.gutter - 1,
         GUTTER.top + row * spec.rowHeight - 0.5,
         this.width + 2,
         spec.rowHeight + 1,
@@ -238,6 +265,14 @@ export class HeatmapView {
     const row = this.row(event.offsetY);
     if (row >= 0) this.handlers.onPick(this.spec.order[row], this.x(event.offsetX));
   }
+}
+
+/** The end of a path tells more than its start. */
+function shorten(ctx: CanvasRenderingContext2D, name: string, width: number): string {
+  if (ctx.measureText(name).width <= width) return name;
+  let kept = name.slice(-60);
+  while (kept.length > 1 && ctx.measureText(`…${kept}`).width > width) kept = kept.slice(1);
+  return `…${kept}`;
 }
 
 function size(canvas: HTMLCanvasElement, width: number, height: number): CanvasRenderingContext2D {

@@ -17,6 +17,8 @@ export interface Line {
   points?: boolean;
   /** Fills the area between this line and the one after it. */
   bandToNext?: boolean;
+  /** False for a line that the legend does not name: the other edge of a band, or a raw line under a smooth one. */
+  legend?: boolean;
   values: (number | null)[];
 }
 
@@ -26,6 +28,8 @@ export interface LineSpec {
   xTime: boolean;
   xLabel: string;
   xFormat: (x: number) => string;
+  /** Least distance of x labels, CSS pixels. */
+  xSpace?: number;
   yLabel: string;
   yScale: ScaleKind;
   yFormat: (y: number) => string;
@@ -125,7 +129,7 @@ export class LineChart {
       font: FONT,
       label,
       labelFont: FONT,
-      labelSize: 18,
+      labelSize: 16,
       labelGap: 0,
       gap: 4,
     });
@@ -179,8 +183,8 @@ export class LineChart {
         {
           ...axis(spec.xLabel),
           ...(spec.xTime ? {} : { values: (_u, splits) => splits.map((v) => this.spec?.xFormat(v) ?? '') }),
-          size: 28,
-          space: 70,
+          size: 24,
+          space: spec.xSpace ?? 70,
         },
         {
           ...axis(spec.yLabel),

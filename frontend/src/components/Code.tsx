@@ -21,7 +21,6 @@ export function Code({ text, name }: { text: string; name: string }) {
   const label = { copy: 'Copy', copied: 'Copied', selected: 'Press Ctrl+C' }[state];
   return (
     <div class="code">
-      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: long lines scroll, which the keyboard must reach */}
       <pre ref={block} tabIndex={0} role="region" aria-label={name}>
         <code>{text}</code>
       </pre>

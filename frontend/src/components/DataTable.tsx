@@ -8,7 +8,6 @@ export function DataTable({ title, data }: { title: string; data: ChartData }) {
   const stride = Math.ceil(data.rows.length / SHOWN) || 1;
   const rows = data.rows.filter((_, i) => i % stride === 0 || i === data.rows.length - 1);
   return (
-    // biome-ignore lint/a11y/noNoninteractiveTabindex: a region that scrolls must be reachable by keyboard
     <div class="data-table" tabIndex={0} role="region" aria-label={`${title}, as a table`}>
       <table>
         <caption>

@@ -10,6 +10,7 @@ import { Term } from './Tip';
 export function FindingCard({ finding, overview }: { finding: Finding; overview: Overview }) {
   const chosen = useView((v) => v.finding === finding.rule);
   const { severity, title, layers, first_step, last_step } = finding;
+  const symptoms = overview.findings.filter((f) => f.explained_by === finding.rule && !f.silenced);
   const where = [
     layers.length
       ? layers.length === overview.layers.length
@@ -41,6 +42,18 @@ export function FindingCard({ finding, overview }: { finding: Finding; overview:
         <div class="card-text">
           <p class="summary">{finding.summary}</p>
           <EvidenceTable evidence={Object.values(finding.evidence)} finding={finding} />
+          {symptoms.length > 0 && (
+            <div class="ruled">
+              <h4>Explains</h4>
+              <ul>
+                {symptoms.map((symptom) => (
+                  <li key={symptom.rule}>
+                    <b>{symptom.title}</b> {symptom.summary}
+                  </li>
+                ))}
+              </ul>
+            </div>
+          )}
           {finding.ruled_out.length > 0 && (
             <div class="ruled">
               <h4>Ruled out</h4>

@@ -8,12 +8,17 @@ const ORDER = { error: 0, warning: 1, info: 2, none: 3 } as const;
 export function FindingCards({ overview }: { overview: Overview }) {
   const { findings } = overview;
   const open = findings
-    .filter((f) => f.status === 'fail' && !f.silenced)
+    .filter((f) => f.status === 'fail' && !f.silenced && !f.explained_by)
     .sort((a, b) => ORDER[a.severity] - ORDER[b.severity]);
   const folded: [Sign, string, Finding[]][] = [
     ['error', 'could not run', findings.filter((f) => f.status === 'error')],
     ['not_evaluated', 'not evaluated', findings.filter((f) => f.status === 'not_evaluated')],
     ['not_applicable', 'not applicable', findings.filter((f) => f.status === 'not_applicable')],
+    [
+      'info',
+      'explained by another finding',
+      findings.filter((f) => f.status === 'fail' && f.explained_by && !f.silenced),
+    ],
     ['silenced', 'silenced', findings.filter((f) => f.status === 'fail' && f.silenced)],
     ['pass', 'passed', findings.filter((f) => f.status === 'pass')],
   ];

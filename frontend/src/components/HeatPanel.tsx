@@ -44,14 +44,13 @@ export function HeatPanel({ overview, layer }: { overview: Overview; layer: numb
     const shape = frame.get('values')?.shape ?? [0, 0];
     const heat: Heat = { x, values: column(frame, 'values'), layers: shape[1] };
     const finding = overview.findings.find((f) => f.rule === rule);
-    const order = overview.layers
-      .slice()
-      .sort((a, b) => depth(a) - depth(b))
-      .map(({ index }) => index);
+    const layers = overview.layers.slice().sort((a, b) => depth(a) - depth(b));
+    const order = layers.map(({ index }) => index);
     return {
       heat,
       scale: heatScale(row),
       order,
+      names: layers.map(({ name }) => name),
       rowHeight: rowHeight(order.length),
       range: range ?? (x.length > 1 ? [x[0], x[x.length - 1]] : [x[0] ?? 0, (x[0] ?? 0) + 1]),
       selected: layer,
@@ -60,6 +59,7 @@ export function HeatPanel({ overview, layer }: { overview: Overview; layer: numb
       pin: pin === null ? null : clock.position(pin, axis),
       xFormat: X_FORMAT[axis],
       xLabel: AXIS_LABEL[axis],
+      axis,
     };
   }, [frame, overview, row, axis, range, layer, pin, rule]);
 
@@ -142,7 +142,6 @@ export function HeatPanel({ overview, layer }: { overview: Overview; layer: numb
         <p class="readout" ref={readout} aria-live="polite" />
         <ColorKey row={row} />
       </div>
-      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: the heatmap takes the arrow keys */}
       <div
         class="heat"
         ref={box}

@@ -53,7 +53,6 @@ export function LayerTable({ overview, layer }: { overview: Overview; layer: num
   };
   useLayoutEffect(measure, []);
   // Scrolls only when another layer is chosen: a live update leaves the reader where he is.
-  // biome-ignore lint/correctness/useExhaustiveDependencies: see above
   useLayoutEffect(() => {
     const body = box.current;
     if (!body || at < 0) return;
@@ -107,7 +106,6 @@ export function LayerTable({ overview, layer }: { overview: Overview; layer: num
         {!filter.valid && ' · not a valid expression: searched for as plain text'}
         {lit && ` · ${plural(lit.size, 'layer')} of the chosen finding marked`}
       </p>
-      {/* biome-ignore lint/a11y/useSemanticElements: a table element cannot draw only the rows in view */}
       <div
         class="grid"
         ref={box}

@@ -17,40 +17,62 @@ export function Legend({ x, lines, format, hidden, onToggle }: Props) {
   const index = at === null ? x.length - 1 : nearest(x, at);
   return (
     <ul class="legend">
-      {lines
-        .filter((line) => !line.id.endsWith(':raw') && !line.points)
-        .map((line) => {
-          const off = hidden?.has(line.id) ?? false;
-          const value = off ? null : valueNear(line.values, index);
-          const word = line.label in WORDS ? tooltip(line.label as WordKey) : undefined;
-          return (
-            <li key={line.id}>
+      {lines.map((line, i) => {
+        if (line.legend === false) return null;
+        const off = hidden?.has(line.id) ?? false;
+        const value = valueNear(line.values, index);
+        const other = line.bandToNext ? valueNear(lines[i + 1].values, index) : null;
+        const text =
+          value === null || off
+            ? ''
+            : other === null
+              ? format(value)
+              : `${format(other)} to ${format(value)}`;
+        const content = (
+          <>
+            <Swatch line={line} />
+            <span>{line.label}</span>
+            <span class="value">{text}</span>
+          </>
+        );
+        const word = line.label in WORDS ? tooltip(line.label as WordKey) : undefined;
+        return (
+          <li key={line.id}>
+            {onToggle ? (
               <button
                 type="button"
                 class={off ? 'off' : ''}
                 aria-pressed={!off}
-                disabled={!onToggle}
                 data-tip={word}
-                onClick={() => onToggle?.(line.id)}
+                onClick={() => onToggle(line.id)}
               >
-                <svg width="22" height="8" aria-hidden="true">
-                  <line
-                    x1="0"
-                    x2="22"
-                    y1="4"
-                    y2="4"
-                    style={{ stroke: line.color.startsWith('#') ? line.color : `var(--${line.color})` }}
-                    stroke-width={line.width}
-                    stroke-dasharray={line.dash?.join(' ')}
-                  />
-                </svg>
-                <span>{line.label}</span>
-                <span class="value">{value === null ? '' : format(value)}</span>
+                {content}
               </button>
-            </li>
-          );
-        })}
+            ) : (
+              <span class="entry">{content}</span>
+            )}
+          </li>
+        );
+      })}
     </ul>
+  );
+}
+
+function Swatch({ line }: { line: Line }) {
+  if (line.bandToNext) return <i class="band-swatch" aria-hidden="true" />;
+  const stroke = line.color.startsWith('#') ? line.color : `var(--${line.color})`;
+  return (
+    <svg width="22" height="8" aria-hidden="true">
+      <line
+        x1="0"
+        x2="22"
+        y1="4"
+        y2="4"
+        style={{ stroke }}
+        stroke-width={line.width}
+        stroke-dasharray={line.dash?.join(' ')}
+      />
+    </svg>
   );
 }
 

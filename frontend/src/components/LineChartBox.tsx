@@ -45,7 +45,6 @@ export function LineChartBox({ spec, height, label, handle, onZoom, onPick }: Pr
     event.preventDefault();
   };
   return (
-    // biome-ignore lint/a11y/noNoninteractiveTabindex: the chart takes the arrow keys
     <div
       class="chart"
       ref={box}

@@ -85,7 +85,7 @@ export function LossPanel({ overview }: { overview: Overview }) {
             `${run}-losses.png`,
             canvas,
             `Paired losses · ${run}`,
-            spec.lines.filter((l) => !l.id.endsWith(':raw')),
+            spec.lines.filter((l) => l.legend !== false),
           );
       }}
       tools={

@@ -44,6 +44,7 @@ export function MomentumPanel({ overview }: { overview: Overview }) {
       ],
       xTime: false,
       xLabel: 'momentum',
+      xSpace: 24,
       xFormat: (at) => (Number.isInteger(at) && replayed[at] ? beta(replayed[at].momentum) : ''),
       yLabel: 'loss now',
       yScale: scaleFor([...values, losses.batch]),

@@ -17,7 +17,9 @@ export function Verdict({ overview }: { overview: Overview }) {
     <section class={`panel verdict ${severity}`} aria-label="Verdict">
       <div class="verdict-head">
         <Icon sign={severity} size={26} />
-        <h1>{verdict}</h1>
+        <h1>
+          <Headline text={verdict} />
+        </h1>
       </div>
       <LossChain losses={losses} title="Losses on the same batch at the same weights" />
       {losses.validation && <LossChain losses={losses.validation} title="The same on validation data" />}
@@ -27,6 +29,18 @@ export function Verdict({ overview }: { overview: Overview }) {
         </p>
       )}
     </section>
+  );
+}
+
+/** The first sentence is what one takes away; the rest is why. */
+function Headline({ text }: { text: string }) {
+  const end = text.search(/[.!?] (?=[A-Z0-9])/) + 1;
+  if (!end) return <>{text}</>;
+  return (
+    <>
+      {text.slice(0, end)}
+      <span class="rest">{text.slice(end)}</span>
+    </>
   );
 }
 
@@ -70,6 +84,7 @@ function LossTile({
 }) {
   const value = losses[kind];
   const why = losses.not_evaluated[kind];
+  const overflowed = losses.overflowed?.includes(kind) ?? false;
   return (
     <div class={`tile ${kind}`}>
       <span class="tile-name">
@@ -77,9 +92,9 @@ function LossTile({
         <Term k={kind} />
       </span>
       <span class="tile-value">
-        {value === null && why ? (
-          <span class="muted small" data-tip={why}>
-            not evaluated
+        {value === null && (why || overflowed) ? (
+          <span class="muted small" data-tip={why ?? 'Evaluated, and it is infinite or not a number.'}>
+            {overflowed ? 'not finite' : 'not evaluated'}
           </span>
         ) : (
           <Num k={kind}>{number(value)}</Num>

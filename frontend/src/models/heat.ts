@@ -66,5 +66,5 @@ export function peak(heat: Heat, layer: number, first: number, end: number): num
 
 /** Height of a row in CSS pixels: few layers get tall rows, many share the height there is. */
 export function rowHeight(layers: number): number {
-  return Math.min(22, Math.max(2, Math.floor(320 / Math.max(layers, 1))));
+  return Math.min(22, Math.max(2, Math.floor(420 / Math.max(layers, 1))));
 }

@@ -48,7 +48,7 @@ export function distanceChart(frame: Frame, axis: XAxis): LayerChart {
   const lines: Line[] = [
     {
       id: 'max',
-      label: 'greatest since',
+      label: 'least to greatest since the record before',
       color: 'batch',
       width: 0.5,
       bandToNext: true,
@@ -56,7 +56,8 @@ export function distanceChart(frame: Frame, axis: XAxis): LayerChart {
     },
     {
       id: 'min',
-      label: 'least since',
+      legend: false,
+      label: 'least since the record before',
       color: 'batch',
       width: 0.5,
       values: nullable(column(frame, 'since_min')),
@@ -87,14 +88,22 @@ function chart(
     ? [
         {
           id: 'high',
-          label: 'single batches, +1 sd',
+          label: 'single batches ± 1 sd',
           color: 'batch',
           width: 0.5,
           alpha: 0.5,
           bandToNext: true,
           values: high,
         },
-        { id: 'low', label: 'single batches, −1 sd', color: 'batch', width: 0.5, alpha: 0.5, values: low },
+        {
+          id: 'low',
+          legend: false,
+          label: 'single batches − 1 sd',
+          color: 'batch',
+          width: 0.5,
+          alpha: 0.5,
+          values: low,
+        },
       ]
     : [];
   return {

@@ -59,7 +59,10 @@ export function lossChart(
     if (!smoothing || part.ahead) return [{ line, track }];
     const even = smooth(track.values, smoothing, scale === 'log');
     return [
-      { line: { ...line, id: `${line.id}:raw`, alpha: 0.25, width: 1, dash: undefined }, track },
+      {
+        line: { ...line, id: `${line.id}:raw`, alpha: 0.25, width: 1, dash: undefined, legend: false },
+        track,
+      },
       { line, track: { x: track.x, values: even } },
     ];
   });
