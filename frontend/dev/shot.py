@@ -1,30 +1,99 @@
-"""Screenshots of the tab: ``python frontend/dev/shot.py OUT URL_SUFFIX [width] [script]``."""
+"""Screenshots of the tab against dev/server.py: ``python frontend/dev/shot.py OUT_DIR [names]``."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 from playwright.sync_api import sync_playwright
 
-ARGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+URL = "http://localhost:7007"
+ARGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+ARGS += ["--disable-component-update", "--disable-sync"]
 
 
-def main(out: str, url: str, width: int = 1280, script: str = "") -> None:
+def choose_finding(tab: Any) -> None:
+    tab.get_by_role("button", name="Show in all views").first.click()
+
+
+def compare(tab: Any) -> None:
+    tab.get_by_role("button", name="Compare").click()
+    tab.get_by_role("option").nth(0).click()
+    tab.get_by_role("option").nth(1).click()
+    tab.keyboard_escape()
+
+
+def pick_run(name: str) -> Callable[[Any], None]:
+    def act(tab: Any) -> None:
+        tab.get_by_role("button", name="Run").first.click()
+        tab.get_by_role("option").filter(has_text=name).first.click()
+
+    return act
+
+
+def open_picker(tab: Any) -> None:
+    tab.get_by_role("button", name="Run").first.click()
+
+
+def scroll_to_detail(tab: Any) -> None:
+    tab.locator(".row.layers").scroll_into_view_if_needed()
+
+
+def relative_smooth(tab: Any) -> None:
+    tab.get_by_role("button", name="relative").click()
+    tab.locator(".smoothing input").fill("0.8")
+
+
+def open_folds(tab: Any) -> None:
+    for fold in tab.locator(".fold summary").all():
+        fold.click()
+
+
+STATES: dict[str, tuple[str, int, Callable[[Any], None] | None]] = {
+    "light": ("/", 1280, None),
+    "dark": ("/?dark", 1280, None),
+    "narrow": ("/", 800, None),
+    "finding": ("/", 1280, choose_finding),
+    "finding-dark": ("/?dark", 1280, choose_finding),
+    "compare": ("/", 1280, compare),
+    "picker": ("/", 1280, open_picker),
+    "healthy": ("/", 1280, pick_run("band/0.9")),
+    "deep": ("/", 1280, pick_run("deep")),
+    "hostile": ("/", 800, pick_run("hostile")),
+    "relative": ("/?dark", 1280, relative_smooth),
+    "folds": ("/", 1280, open_folds),
+    "empty": ("/?empty", 1280, None),
+    "broken": ("/?broken", 1280, None),
+}
+
+
+def main(out: Path, names: list[str]) -> None:
+    out.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as p:
         browser = p.chromium.launch(executable_path="/usr/bin/chromium", args=ARGS)
-        page = browser.new_page(viewport={"width": width, "height": 2400})
-        page.on("console", lambda m: print("console", m.type, m.text))
-        page.on("pageerror", lambda e: print("pageerror", e))
-        page.goto(url)
-        page.wait_for_timeout(1500)
-        frame = page.frames[1]
-        if script:
-            exec(script)
-            page.wait_for_timeout(600)
-        print(frame.evaluate("[document.documentElement.scrollWidth, innerWidth, document.documentElement.scrollHeight]"))
-        page.screenshot(path=out)
+        for name in names or STATES:
+            path, width, act = STATES[name]
+            page = browser.new_page(viewport={"width": width, "height": 900})
+            page.on("console", lambda m: print("console", m.type, m.text))
+            page.on("pageerror", lambda e: print("pageerror", e))
+            page.goto(URL + path)
+            tab = page.frames[1]
+            tab.keyboard_escape = lambda page=page: page.keyboard.press("Escape")
+            page.wait_for_timeout(1200)
+            if act:
+                act(tab)
+                page.wait_for_timeout(1200)
+            size = "[document.documentElement.scrollWidth, innerWidth, document.documentElement.scrollHeight]"
+            wide, inner, high = tab.evaluate(size)
+            print(name, "no horizontal scroll" if wide <= inner else f"SCROLLS: {wide} > {inner}", high)
+            page.set_viewport_size({"width": width, "height": min(high + 4, 3600)})
+            page.wait_for_timeout(500)
+            page.screenshot(path=out / f"{name}.png")
+            page.close()
         browser.close()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], *(int(a) for a in sys.argv[3:4]), *sys.argv[4:5])
+    main(Path(sys.argv[1]), sys.argv[2:])

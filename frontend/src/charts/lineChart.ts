@@ -30,6 +30,8 @@ export interface LineSpec {
   xFormat: (x: number) => string;
   /** Least distance of x labels, CSS pixels. */
   xSpace?: number;
+  /** Where x labels stand, in place of evenly spread ones. */
+  xTicks?: number[];
   yLabel: string;
   yScale: ScaleKind;
   yFormat: (y: number) => string;
@@ -77,6 +79,7 @@ export class LineChart {
       spec.xTime,
       spec.yLabel,
       spec.xLabel,
+      spec.xTicks,
     ]);
     if (!this.plot || shape !== this.shape) {
       this.plot?.destroy();
@@ -185,6 +188,7 @@ export class LineChart {
           ...(spec.xTime ? {} : { values: (_u, splits) => splits.map((v) => this.spec?.xFormat(v) ?? '') }),
           size: 24,
           space: spec.xSpace ?? 70,
+          ...(spec.xTicks ? { splits: spec.xTicks } : {}),
         },
         {
           ...axis(spec.yLabel),

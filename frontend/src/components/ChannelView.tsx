@@ -8,6 +8,7 @@ import { useResource, useView } from '../hooks';
 import { nearest } from '../models/axis';
 import { channelPoints, type Statistic, worstChannels } from '../models/channels';
 import { scaleFor } from '../models/scale';
+import { logTicks } from '../models/ticks';
 import type { LayerReport, Overview } from '../wire';
 import { type ChartHandle, LineChartBox } from './LineChartBox';
 import { Exports } from './Panel';
@@ -111,43 +112,28 @@ type Points = ReturnType<typeof channelPoints>;
 
 function scatter(points: Points, worst: Points, statistic: Statistic): LineSpec {
   const named = new Set(worst.map((p) => p.channel));
-  const log = statistic === 'variance' && points.every((p) => p.batch > 0 && p.moving > 0);
-  const x = Float64Array.from(points, (p) => (log ? Math.log10(p.moving) : p.moving));
-  const unit = statistic === 'mean' ? 'activation' : 'activation²';
+  const moving = points.map((p) => p.moving);
   const batch = points.map((p) => p.batch);
+  const [low, high] = [moving[0], moving[moving.length - 1]];
+  const logX = low > 0 && high / low > 5;
+  const x = Float64Array.from(moving, (value) => (logX ? Math.log10(value) : value));
+  const unit = statistic === 'mean' ? 'activation' : 'activation²';
+  const only = (wanted: boolean) => batch.map((v, i) => (named.has(points[i].channel) === wanted ? v : null));
+  const yScale = scaleFor(batch) === 'log' ? 'log' : 'linear';
   return {
     x,
     lines: [
-      {
-        id: 'agree',
-        label: 'agreement',
-        color: 'muted',
-        width: 1,
-        dash: [4, 4],
-        values: points.map((p) => p.moving),
-      },
-      {
-        id: 'channels',
-        label: 'channel',
-        color: 'batch',
-        width: 4,
-        points: true,
-        values: batch.map((v, i) => (named.has(points[i].channel) ? null : v)),
-      },
-      {
-        id: 'worst',
-        label: 'farthest off',
-        color: 'inference',
-        width: 7,
-        points: true,
-        values: batch.map((v, i) => (named.has(points[i].channel) ? v : null)),
-      },
+      { id: 'agree', label: 'agreement', color: 'muted', width: 1, dash: [4, 4], values: moving },
+      { id: 'channels', label: 'channel', color: 'batch', width: 4, points: true, values: only(false) },
+      { id: 'worst', label: 'farthest off', color: 'inference', width: 7, points: true, values: only(true) },
     ],
     xTime: false,
-    xLabel: `moving ${statistic} (${unit}${log ? ', log' : ''})`,
-    xFormat: (at) => number(log ? 10 ** at : at),
-    yLabel: `batch ${statistic}${log ? ' (log)' : ''}`,
-    yScale: log ? 'log' : scaleFor([]),
+    xLabel: `moving ${statistic} (${unit}${logX ? ', log' : ''})`,
+    xFormat: (at) => number(logX ? 10 ** at : at),
+    xSpace: logX ? 30 : 60,
+    xTicks: logX ? logTicks(low, high).map(Math.log10) : undefined,
+    yLabel: `batch ${statistic}${yScale === 'log' ? ' (log)' : ''}`,
+    yScale,
     yFormat: number,
     range: padded(x),
     marks: [],

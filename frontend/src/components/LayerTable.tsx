@@ -51,7 +51,12 @@ export function LayerTable({ overview, layer }: { overview: Overview; layer: num
   const measure = () => {
     if (box.current) setScroll({ top: box.current.scrollTop, height: box.current.clientHeight });
   };
-  useLayoutEffect(measure, []);
+  useLayoutEffect(() => {
+    measure();
+    const observer = new ResizeObserver(measure);
+    observer.observe(box.current as HTMLDivElement);
+    return () => observer.disconnect();
+  }, []);
   // Scrolls only when another layer is chosen: a live update leaves the reader where he is.
   useLayoutEffect(() => {
     const body = box.current;

@@ -3,9 +3,10 @@ import { Code } from './Code';
 
 const FIRST_LINES = `from tb_bnlens import BNLens
 
-model.compile(optimizer="adam", loss="mse")
-model.fit(ds, epochs=10,
-          callbacks=[BNLens("runs/exp1")])`;
+model.fit(
+    ds,
+    callbacks=[BNLens("runs/exp1")],
+)`;
 
 export function Loading({ what }: { what: string }) {
   return (

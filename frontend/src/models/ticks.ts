@@ -11,7 +11,19 @@ export function ticks(from: number, to: number, wanted: number, axis: XAxis): nu
   const rough = span / Math.max(wanted, 1);
   const gap = axis === 'step' || rough > 86400 || rough < 1 ? decimal(rough, axis) : seconds(rough);
   const found: number[] = [];
-  for (let i = Math.ceil(from / gap - 1e-9); i * gap <= to + gap * 1e-9; i++) found.push(i * gap);
+  for (let i = Math.ceil(from / gap - 1e-9); i * gap <= to + gap * 1e-9; i++) found.push(i * gap + 0);
+  return found;
+}
+
+/** 1, 2 and 5 of every decade between two positive ends. */
+export function logTicks(low: number, high: number): number[] {
+  const found: number[] = [];
+  for (let power = Math.floor(Math.log10(low)); power <= Math.log10(high); power++) {
+    for (const digit of [1, 2, 5]) {
+      const at = digit * 10 ** power;
+      if (at >= low && at <= high) found.push(at);
+    }
+  }
   return found;
 }
 
