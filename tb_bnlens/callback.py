@@ -130,7 +130,7 @@ class BNLens(keras.callbacks.Callback):  # type: ignore[misc]
         look = self._epoch_end and (self._epoch >= self._next_epoch_end or self._is_last_step())
         if look:
             self._next_epoch_end = 2 * self._epoch + 1
-        return self._steps_per_execution() if self._level or look else 0
+        return self._steps_per_execution() if self._level or look or recorder.wants_more_batches else 0
 
     def before_step(self, elements: list[Any]) -> None:
         """Show the recorder the batches of the coming step."""

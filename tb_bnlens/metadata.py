@@ -146,6 +146,9 @@ LOSS_ROWS = (
     "overhead",  # share of wall time since the start of training that recording took, tracing left out
     "tracing_seconds",  # one-time cost of tracing the probe so far
     "step_seconds",  # median time of a training step
+    "recalibrated_now",  # inference with the mean statistics of other kept batches, run at the present weights:
+    # against it "recalibrated", whose windows are of past weights, tells drift from batch noise
+    "now_batches",  # batches behind it
 )
 LOSS_INDEX = {name: i for i, name in enumerate(LOSS_ROWS)}
 

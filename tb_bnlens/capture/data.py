@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 
@@ -30,6 +31,12 @@ def batch_size(batch: Any) -> int | None:
         if shape is not None and len(shape) and shape[0] is not None:
             return int(shape[0])
     return None
+
+
+def batch_bytes(batch: Any) -> int:
+    """Memory that a batch holds, in bytes."""
+    leaves = keras.tree.flatten(batch)
+    return sum(int(np.prod(leaf.shape)) * leaf.dtype.size for leaf in leaves if isinstance(leaf, tf.Tensor))
 
 
 def is_chief() -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -58,6 +59,20 @@ class Measurement:
                 pooled = windows.short.merged()
                 losses["short_updates"] = pooled.updates if pooled else self.state.batches
         return losses
+
+    def recalibrated_now(self, batch: Any, others: Sequence[Any], snapshot: Snapshot) -> dict[str, float]:
+        """Inference with the mean statistics of other batches, run through the network at the present weights.
+
+        The windows' statistics belong to past weights. This is what ``recalibrate`` would give (PreciseBN, Wu &
+        Johnson 2021, section 3), so what it leaves over batch mode is batch noise and nothing else.
+        """
+        moving = snapshot.mean, self._recovery.moving_variance(snapshot)
+        passes = [self.probe.batch(other, *moving) for other in others]
+        if not passes:
+            return {}
+        mean, variance = np.mean([p.mean for p in passes], axis=0), np.mean([p.variance for p in passes], axis=0)
+        mean, variance = np.where(np.isnan(mean), moving[0], mean), np.where(np.isnan(variance), moving[1], variance)
+        return {"recalibrated_now": self.probe.inference(batch, mean, variance), "now_batches": float(len(passes))}
 
     def extras(self, batch: Any, snapshot: Snapshot, windows: Windows) -> dict[str, float]:
         """The long pool, the replays and the forecast, on the same batch."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tb_bnlens.capture.data import batch_size, first_batch, is_chief
+from tb_bnlens.capture.data import batch_bytes, batch_size, first_batch, is_chief
 from tb_bnlens.capture.guard import Guard
 from tb_bnlens.capture.layers import find_layers
 from tb_bnlens.capture.log import RunLog
@@ -25,6 +26,13 @@ from tb_bnlens.capture.windows import Windows
 
 ATTRIBUTION_SECONDS = 0.5
 """Attribution at the end may take this long even where the budget is spent."""
+KEPT_BATCHES = 9
+"""Training batches that are kept for recalibration at the present weights: the probed one and eight others, whose
+mean statistics have a third of a batch's noise."""
+FIRST_KEPT = 4
+"""Extra looks begin at this step: a probe of three steps needs no recalibration."""
+KEPT_BYTES = 64 * 2**20
+"""And no more than this much of them."""
 RECORD, LOSSES = "the record", "the paired losses"
 """Parts that can be given up on their own; see Guard."""
 
@@ -88,6 +96,7 @@ class Recorder:
         self._windows: Windows | None = None
         self._measurement: Measurement | None = None
         self._last_batch: Any = None
+        self._kept: deque[Any] = deque(maxlen=KEPT_BATCHES)
         self._last_probe = -1
         # Between a probe and the step that follows it:
         self._probed_batch: Any = None
@@ -150,6 +159,11 @@ class Recorder:
         return self.wanted and self._begun and self._data["train"] is None and self._guard.works(LOSSES)
 
     @property
+    def wants_more_batches(self) -> bool:
+        """Whether fewer batches are kept than recalibration at the present weights is good for."""
+        return len(self._kept) < KEPT_BATCHES and self._step >= FIRST_KEPT
+
+    @property
     def step(self) -> int:
         """Training steps made so far, those before the record began included."""
         return self._step
@@ -204,6 +218,9 @@ class Recorder:
     def keep_batch(self, batch: Any) -> None:
         """Remember a training batch for the last probe, and its size as the usual one."""
         self._last_batch = batch
+        if sum(map(batch_bytes, self._kept)) + batch_bytes(batch) > KEPT_BYTES:
+            self._kept.clear()
+        self._kept.append(batch)
         if self._log.batch_size is None:
             self._log.batch_size = batch_size(batch)
             self._log.manifest_due = True
@@ -299,6 +316,8 @@ class Recorder:
             if level == "full":
                 if windows is not None:
                     losses["train"] |= measurement.extras(batch, snapshot, windows)
+                    others = [kept for kept in self._kept if kept is not batch]
+                    losses["train"] |= measurement.recalibrated_now(batch, others, snapshot)
                 if self._batches.get("validation") is not None:
                     losses["validation"] = measurement.validation(self._batches["validation"], snapshot, windows)
             if measurement.probe.loss_reason:

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from tb_bnlens.analysis.distance import LIVE_SHARE, convergence_error, distance, mean_error, variance_error
 from tb_bnlens.capture.segments import Segments
 from tb_bnlens.capture.snapshots import WindowRecovery
-from tb_bnlens.capture.windows import CHUNKS, Windows
+from tb_bnlens.capture.windows import Windows
 from tb_bnlens.metadata import LAYER_INDEX, LAYER_ROWS, REPLAY_ROWS
 
 Array = NDArray[np.float64]
@@ -119,8 +119,8 @@ def layer_table(
                 put("between_within", between)
         put("noise_updates", windows.noise_updates)
 
-        old = windows.long.merged(oldest=CHUNKS // 2)
-        if pooled is not None and old is not None and len(windows.long.chunks) == CHUNKS:
+        old = windows.long.oldest()
+        if pooled is not None and old is not None:
             put("shift", segments.rms(np.where(live, (pooled.mean - old.mean) / scale, np.nan)))
             put("shift_noise", noise * np.sqrt(1 / pooled.batches + 1 / old.batches))
             put("shift_span", pooled.step - old.step)

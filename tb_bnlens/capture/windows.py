@@ -57,15 +57,20 @@ class Pool:
         self.chunks[-1] = _merge(self.chunks[-1], new)
         return False
 
-    def merged(self, oldest: int = CHUNKS) -> _Chunk | None:
-        """All that is pooled, or the ``oldest`` sums of it; None while there is nothing."""
-        part = list(self.chunks)[:oldest]
-        if not part:
-            return None
-        total = part[0]
-        for chunk in part[1:]:
-            total = _merge(total, chunk)
+    def merged(self) -> _Chunk | None:
+        """The newest sums that make up the target, and no older ones; None while there is nothing."""
+        total: _Chunk | None = None
+        for chunk in reversed(self.chunks):
+            if total is not None and total.updates >= self.target:
+                break
+            total = chunk if total is None else _merge(chunk, total)
         return total
+
+    def oldest(self) -> _Chunk | None:
+        """The older half of a full ring, to compare the newest with; None until it is full."""
+        if len(self.chunks) < CHUNKS:
+            return None
+        return _merge(self.chunks[0], self.chunks[1])
 
 
 def _merge(a: _Chunk, b: _Chunk) -> _Chunk:
