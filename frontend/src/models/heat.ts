@@ -46,7 +46,7 @@ export function columns(x: Float64Array, from: number, to: number, width: number
     while (start + 1 < x.length && x[start + 1] <= left) start++;
     let end = start + 1;
     while (end < x.length && x[end] < right) end++;
-    const empty = !x.length || right <= x[0] || left > x[x.length - 1] + (to - from) / width;
+    const empty = !x.length || right <= x[0] || left > x[x.length - 1];
     bounds[2 * column] = start;
     bounds[2 * column + 1] = empty ? start : end;
   }

@@ -1,0 +1,70 @@
+import { afterEach, describe, expect, it, vi } from 'vitest';
+import { Resource } from '../src/api';
+import { decodeFrame } from '../src/frame';
+import { encodeFrame } from './samples';
+
+function answer(body: unknown, status = 200, etag = '"a"'): Response {
+  const text = status === 304 ? null : JSON.stringify(body);
+  return new Response(text, { status, headers: { ETag: etag } });
+}
+
+const json = (reply: Response) => reply.json() as Promise<{ n: number }>;
+
+afterEach(() => vi.unstubAllGlobals());
+
+describe('frame', () => {
+  it('decodes both widths, with padding after an odd number of floats', () => {
+    const frame = decodeFrame(
+      encodeFrame({
+        steps: { data: [1, 2, 3], dtype: 'f8' },
+        v: { data: [0.5, 1, 2] },
+        w: { data: [9], shape: [1, 1] },
+      }),
+    );
+    expect([...(frame.get('steps')?.data ?? [])]).toEqual([1, 2, 3]);
+    expect([...(frame.get('v')?.data ?? [])]).toEqual([0.5, 1, 2]);
+    expect(frame.get('w')).toMatchObject({ shape: [1, 1] });
+  });
+  it('says what is wrong with a cut one', () => {
+    const whole = encodeFrame({ v: { data: [1, 2, 3, 4] } });
+    expect(() => decodeFrame(whole.slice(0, whole.byteLength - 8))).toThrow('ends inside "v"');
+    expect(() => decodeFrame(new ArrayBuffer(2))).toThrow('at least 4 bytes');
+  });
+});
+
+describe('resource', () => {
+  it('asks with the ETag and keeps the same value when nothing changed', async () => {
+    const fetch = vi
+      .fn()
+      .mockResolvedValueOnce(answer({ n: 1 }))
+      .mockResolvedValueOnce(answer(null, 304));
+    vi.stubGlobal('fetch', fetch);
+    const resource = new Resource('runs', json);
+    await resource.load();
+    const first = resource.snapshot.value;
+    await resource.load();
+    expect(fetch.mock.calls[1][1].headers).toEqual({ 'If-None-Match': '"a"' });
+    expect(resource.snapshot.value).toBe(first);
+  });
+  it('keeps the last value through a failure and says what failed', async () => {
+    const fetch = vi
+      .fn()
+      .mockResolvedValueOnce(answer({ n: 1 }))
+      .mockResolvedValueOnce(answer({ error: 'Choose another run.' }, 404))
+      .mockRejectedValueOnce(new TypeError('network'));
+    vi.stubGlobal('fetch', fetch);
+    const resource = new Resource('runs', json);
+    await resource.load();
+    await resource.load();
+    expect(resource.snapshot).toMatchObject({ value: { n: 1 }, error: 'Choose another run.' });
+    await resource.load();
+    expect(resource.snapshot.error).toContain('does not answer');
+  });
+  it('does not ask twice at once', async () => {
+    const fetch = vi.fn().mockResolvedValue(answer({ n: 1 }));
+    vi.stubGlobal('fetch', fetch);
+    const resource = new Resource('runs', json);
+    await Promise.all([resource.load(), resource.load()]);
+    expect(fetch).toHaveBeenCalledTimes(1);
+  });
+});

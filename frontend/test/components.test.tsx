@@ -1,0 +1,149 @@
+import { cleanup, fireEvent, render, screen, within } from '@testing-library/preact';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { FindingCards } from '../src/components/FindingCards';
+import { LayerTable } from '../src/components/LayerTable';
+import { RunPicker } from '../src/components/RunPicker';
+import { Empty } from '../src/components/States';
+import { Verdict } from '../src/components/Verdict';
+import { DEFAULT_VIEW } from '../src/link';
+import { view } from '../src/view';
+import { finding, LOSSES, layer, overview } from './samples';
+
+const HOSTILE = '<img src=x onerror="alert(1)">';
+
+beforeEach(() => {
+  view.set(DEFAULT_VIEW);
+  vi.stubGlobal('fetch', () => new Promise(() => {}));
+});
+afterEach(() => {
+  cleanup();
+  vi.unstubAllGlobals();
+});
+
+describe('verdict', () => {
+  it('shows the sentence whole, the losses and the decomposition in words', () => {
+    render(<Verdict overview={overview()} />);
+    expect(screen.getByRole('heading', { level: 1 }).textContent).toBe(overview().verdict);
+    expect(screen.getByText('15,126')).toBeTruthy();
+    expect(screen.getByRole('img', { name: /stale statistics \+15,125/ })).toBeTruthy();
+  });
+  it('says why a loss is missing', () => {
+    const losses = {
+      ...LOSSES,
+      training: null,
+      not_evaluated: { training: 'The model was compiled without a loss.' },
+    };
+    render(<Verdict overview={overview({ losses })} />);
+    expect(screen.getByText('not evaluated').getAttribute('data-tip')).toContain('compiled without a loss');
+  });
+  it('tells a loss that overflowed from one that was not measured', () => {
+    render(
+      <Verdict overview={overview({ losses: { ...LOSSES, inference: null, overflowed: ['inference'] } })} />,
+    );
+    expect(screen.getByText('not finite')).toBeTruthy();
+  });
+});
+
+describe('findings', () => {
+  it('opens failures, folds the rest, and keeps symptoms under their cause', () => {
+    const findings = [
+      finding({}),
+      finding({ rule: 'gap', title: 'A gap', explained_by: 'momentum-too-high' }),
+      finding({ rule: 'quiet', title: 'Silenced one', silenced: true }),
+      finding({ rule: 'ok', status: 'pass', severity: 'none', title: 'All finite' }),
+    ];
+    render(<FindingCards overview={overview({ findings })} />);
+    expect(screen.getAllByRole('heading', { level: 3 }).map((h) => h.textContent)).toEqual([
+      'Momentum too high for this run',
+    ]);
+    expect(screen.getByText('1 passed')).toBeTruthy();
+    expect(screen.getByText('1 silenced')).toBeTruthy();
+    expect(screen.getByText('Explains').parentElement?.textContent).toContain('A gap');
+    expect(screen.getByText('11,635')).toBeTruthy();
+  });
+  it('is chosen and let go with the keyboard’s own button', () => {
+    render(<FindingCards overview={overview()} />);
+    const button = screen.getByRole('button', { name: 'Show in all views' });
+    fireEvent.click(button);
+    expect(view.get().finding).toBe('momentum-too-high');
+    fireEvent.click(button);
+    expect(view.get().finding).toBeNull();
+  });
+  it('says so when nothing failed', () => {
+    render(<FindingCards overview={overview({ findings: [] })} />);
+    expect(screen.getByText(/no rule failed/)).toBeTruthy();
+  });
+});
+
+describe('layer table', () => {
+  const layers = Array.from({ length: 3000 }, (_, i) => layer({ index: i, order: i, name: `block_${i}/bn` }));
+
+  it('draws few of thousands of rows, and tells their number', () => {
+    render(<LayerTable overview={overview({ layers })} layer={0} />);
+    expect(screen.getAllByRole('row').length).toBeLessThan(60);
+    expect(screen.getByRole('grid').getAttribute('aria-rowcount')).toBe('3001');
+  });
+  it('filters by regex', () => {
+    render(<LayerTable overview={overview({ layers })} layer={0} />);
+    fireEvent.input(screen.getByRole('searchbox'), { target: { value: 'block_299\\d/' } });
+    expect(screen.getByText('10 of 3,000 layers')).toBeTruthy();
+  });
+  it('moves with the arrow keys', () => {
+    view.set({ layer: 0 });
+    render(<LayerTable overview={overview({ layers })} layer={0} />);
+    fireEvent.keyDown(screen.getByRole('grid'), { key: 'ArrowDown' });
+    expect(view.get().layer).toBe(1);
+    fireEvent.keyDown(screen.getByRole('grid'), { key: 'End' });
+    expect(view.get().layer).toBe(2999);
+  });
+  it('keeps its rows, focus and filter when live data comes in', () => {
+    const { rerender } = render(<LayerTable overview={overview({ layers })} layer={0} />);
+    const grid = screen.getByRole('grid');
+    grid.focus();
+    const row = within(grid).getByText('block_3/bn');
+    rerender(
+      <LayerTable overview={overview({ layers: layers.map((l) => ({ ...l, distance: 0.1 })) })} layer={0} />,
+    );
+    expect(within(grid).getByText('block_3/bn')).toBe(row);
+    expect(document.activeElement).toBe(grid);
+  });
+  it('shows every name as text', () => {
+    render(<LayerTable overview={overview({ layers: [layer({ name: HOSTILE })] })} layer={0} />);
+    expect(screen.getByText(HOSTILE)).toBeTruthy();
+    expect(document.querySelector('img')).toBeNull();
+  });
+});
+
+describe('run picker', () => {
+  const runs = Array.from({ length: 500 }, (_, i) => ({
+    run: `exp/${i}`,
+    severity: null,
+    verdict: null,
+    last_step: i,
+  }));
+
+  it('filters hundreds of runs and chooses with the keyboard', () => {
+    const choose = vi.fn();
+    render(<RunPicker label="Run" runs={runs} chosen={['exp/3']} onChoose={choose} />);
+    fireEvent.click(screen.getByRole('button'));
+    expect(screen.getAllByRole('option').length).toBe(200);
+    const input = screen.getByRole('combobox');
+    fireEvent.input(input, { target: { value: '49\\d$' } });
+    expect(screen.getAllByRole('option').length).toBe(10);
+    fireEvent.keyDown(input, { key: 'ArrowDown' });
+    fireEvent.keyDown(input, { key: 'Enter' });
+    expect(choose).toHaveBeenCalledWith('exp/491');
+    expect(screen.queryByRole('listbox')).toBeNull();
+  });
+  it('closes on Escape and gives the focus back', () => {
+    render(<RunPicker label="Run" runs={runs} chosen={[]} onChoose={() => {}} />);
+    fireEvent.click(screen.getByRole('button'));
+    fireEvent.keyDown(screen.getByRole('combobox'), { key: 'Escape' });
+    expect(document.activeElement).toBe(screen.getByRole('button'));
+  });
+});
+
+it('says which lines to add where there is no data', () => {
+  render(<Empty />);
+  expect(screen.getByText(/callbacks=\[BNLens\("runs\/exp1"\)\]/)).toBeTruthy();
+});

@@ -1,0 +1,39 @@
+import { expect, it } from 'vitest';
+import { duration, momentum, number, percent, plural, ratio, signed, steps } from '../src/format';
+
+it.each([
+  [null, '–'],
+  [Number.NaN, '–'],
+  [Number.POSITIVE_INFINITY, '∞'],
+  [0, '0'],
+  [0.999, '0.999'],
+  [1.183, '1.18'],
+  [-12.34, '−12.3'],
+  [15126.4, '15,126'],
+  [0.00002, '2.0e-5'],
+  [1.5e9, '1.5e+9'],
+])('number %s is %s', (value, text) => expect(number(value)).toBe(text));
+
+it('says how many and how far', () => {
+  expect(steps('never')).toBe('never');
+  expect(steps(4498)).toBe('4,498');
+  expect(steps(null)).toBe('–');
+  expect(signed(2)).toBe('+2');
+  expect(signed(-2)).toBe('−2');
+  expect(ratio(12800.2)).toBe('12,800×');
+  expect(percent(0.0081)).toBe('0.81%');
+  expect(plural(1, 'layer')).toBe('1 layer');
+});
+
+it('keeps the digits of a momentum that matter', () => {
+  expect(momentum(0.9)).toBe('0.9');
+  expect(momentum(0.9997)).toBe('0.9997');
+  expect(momentum(0.98741)).toBe('0.987');
+  expect(momentum(1)).toBe('1');
+});
+
+it('writes times in two units', () => {
+  expect(duration(4.25)).toBe('4.3 s');
+  expect(duration(200)).toBe('3 min 20 s');
+  expect(duration(7500)).toBe('2 h 5 min');
+});

@@ -1,0 +1,46 @@
+import { describe, expect, it } from 'vitest';
+import { decodeFrame } from '../src/frame';
+import { KINDS, lossChart } from '../src/models/lossChart';
+import { encodeFrame, LOSSES } from './samples';
+
+const frame = decodeFrame(
+  encodeFrame({
+    steps: { data: [0, 200, 400], dtype: 'f8' },
+    wall_times: { data: [1000, 1100, 1200], dtype: 'f8' },
+    'train/inference': { data: [9000, 12000, 15126] },
+    'train/batch': { data: [9000, 90, 1.2] },
+  }),
+);
+const run = { run: 'a', color: null, frame, losses: LOSSES };
+
+describe('paired-loss chart', () => {
+  it('draws the kinds that were measured, and the forecast past the last step', () => {
+    const chart = lossChart([run], KINDS, 'train', 'step', 0);
+    expect(chart.lines.map((line) => line.label)).toEqual(['batch', 'inference', 'forecast']);
+    expect([...chart.x]).toEqual([0, 200, 400, 500]);
+    expect(chart.lines[2].values).toEqual([null, null, 15126, 900]);
+    expect(chart.scale).toBe('log');
+    expect(chart.extent).toEqual([0, 500]);
+  });
+  it('shows no more than a quarter ahead of the record until asked for', () => {
+    const far = { ...run, losses: { ...LOSSES, forecast: [{ updates: 4500, loss: 1.3 }] } };
+    const chart = lossChart([far], KINDS, 'train', 'step', 0);
+    expect(chart.extent).toEqual([0, 500]);
+    expect(chart.forecastEnd).toBe(4900);
+  });
+  it('puts the forecast on the time axis at the pace of the run', () => {
+    const chart = lossChart([run], KINDS, 'train', 'relative', 0);
+    expect([...chart.x]).toEqual([0, 100, 200, 250]);
+  });
+  it('keeps the raw line, faint and unnamed, under a smoothed one', () => {
+    const chart = lossChart([run], ['batch'], 'train', 'step', 0.5);
+    expect(chart.lines.map(({ id, legend }) => [id, legend])).toEqual([
+      ['a/batch:raw', false],
+      ['a/batch', undefined],
+    ]);
+  });
+  it('has nothing to draw of an empty frame', () => {
+    const chart = lossChart([{ ...run, frame: new Map(), losses: null }], KINDS, 'train', 'step', 0);
+    expect([chart.lines, chart.extent]).toEqual([[], [0, 1]]);
+  });
+});

@@ -1,0 +1,43 @@
+import { describe, expect, it } from 'vitest';
+import {
+  fromSlider,
+  noiseFloor,
+  permanentLag,
+  stepsToConverge,
+  toSlider,
+  worstAt,
+} from '../src/models/momentum';
+import { layer } from './samples';
+
+describe('what-if momentum', () => {
+  it('gives the numbers of DESIGN.md section 4: variance 1.0 to a true 0.1 within 10%', () => {
+    expect(stepsToConverge(9, 0.1, 0.99)).toBe(448);
+    expect(stepsToConverge(9, 0.1, 0.999)).toBe(4498);
+  });
+  it('is converged within tolerance, and never at momentum 1', () => {
+    expect(stepsToConverge(0.05, 0.1, 0.999)).toBe(0);
+    expect(stepsToConverge(9, 0.1, 1)).toBe(Number.POSITIVE_INFINITY);
+    expect(stepsToConverge(null, 0.1, 0.9)).toBeNull();
+  });
+  it('computes the lag of a drift and the floor of the noise', () => {
+    expect(permanentLag(1e-3, 0.999)).toBeCloseTo(0.999, 9);
+    expect(noiseFloor(1, 0.9)).toBeCloseTo(Math.sqrt(0.1 / 1.9), 12);
+    expect(permanentLag(null, 0.9)).toBeNull();
+  });
+  it('names the worst layer of each number', () => {
+    const layers = [
+      layer({ name: 'a', error_p95: 9, drift: 0, noise_mean: 0.5 }),
+      layer({ name: 'b', error_p95: 1, drift: 1e-3, noise_mean: null }),
+    ];
+    expect(worstAt(layers, 0.1, 0.99)).toMatchObject({
+      steps: 448,
+      stepsLayer: 'a',
+      lagLayer: 'b',
+      noiseLayer: 'a',
+    });
+  });
+  it('has a slider that is even in 1 - momentum', () => {
+    expect(fromSlider(2)).toBeCloseTo(0.99, 12);
+    expect(toSlider(0.999)).toBeCloseTo(3, 9);
+  });
+});
