@@ -72,7 +72,6 @@ def _steps(value: float | None) -> int | str | None:
 
 def _losses(losses: Losses) -> dict[str, Any]:
     now = {kind: losses.now.get(kind, math.nan) for kind in LOSS_KINDS}
-    replays = ((m, losses.now.get(replay_row(m), math.nan)) for m in REPLAY_MOMENTA)
     out: dict[str, Any] = {"step": losses.step, **{kind: _number(value) for kind, value in now.items()}}
     out["dropout"] = _number(now["training"] - now["batch"])
     out["stale"] = _number(now["inference"] - now["recalibrated"])
@@ -80,8 +79,8 @@ def _losses(losses: Losses) -> dict[str, Any]:
     out["not_evaluated"] = dict(losses.not_evaluated)
     # JSON has no infinity, and a loss that overflowed is not one that was not measured.
     out["overflowed"] = [kind for kind, value in now.items() if math.isinf(value)]
-    out["forecast"] = [{"updates": int(n), "loss": _number(v)} for n, v in losses.forecast if math.isfinite(v)]
-    out["replayed"] = [{"momentum": m, "loss": _number(v)} for m, v in replays if math.isfinite(v)]
+    out["forecast"] = [{"updates": int(n), "loss": _number(v)} for n, v in losses.forecast[1:] if math.isfinite(v)]
+    out["replayed"] = [{"momentum": m, "loss": _number(v)} for m, v in losses.replayed.items() if math.isfinite(v)]
     return out
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tb_bnlens.analysis.lag import LayerTable
-from tb_bnlens.analysis.loss_gap import Losses
+from tb_bnlens.analysis.loss_gap import WARNING_HARM, Losses
 from tb_bnlens.history import History
 from tb_bnlens.rules.diagnose import Diagnosis
 from tb_bnlens.rules.judging import count, number, severity_of, worse
@@ -26,11 +26,12 @@ def verdict(history: History, losses: Losses, layers: LayerTable, diagnoses: Seq
     """
     if not history.manifest.layers and history.problems:
         return history.problems[0]
+    failures = [d for d in diagnoses if d.severity is not Severity.NONE]
     if not history.manifest.layers:
-        return "The model has no BatchNorm layers, so there is nothing to look at."
+        about = _headline(failures[0]) if failures else "there is nothing to look at"
+        return f"The model has no BatchNorm layers{', so ' if not failures else '. '}{about}{'' if failures else '.'}"
     if history.last_step is None:
         return "Nothing is recorded yet. Records appear as soon as training has done its first steps."
-    failures = [d for d in diagnoses if d.severity is not Severity.NONE]
     parts = [_losses(losses)]
     grave = [d for d in failures if d.severity in (Severity.ERROR, Severity.WARNING)]
     if grave:
@@ -42,7 +43,8 @@ def verdict(history: History, losses: Losses, layers: LayerTable, diagnoses: Seq
     else:
         parts.append(_healthy(layers, losses))
         if failures:
-            parts.append(f"{count(len(failures), 'note')} below.")
+            more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
+            parts.append(f"Worth a note: {_headline(failures[0]).rstrip('.')}{more}.")
     broken = sum(d.finding.status is Status.ERROR for d in diagnoses)
     if broken:
         parts.append(f"{count(broken, 'rule')} failed to run.")
@@ -68,7 +70,10 @@ def _losses(losses: Losses) -> str:
     if severity_of(gap) in (Severity.ERROR, Severity.WARNING):
         if not math.isfinite(inference):
             return f"Inference is not finite while batch mode stands at {number(batch)}, {where}."
-        return f"Inference is {worse(inference, batch, losses.natural_zero)} than training mode, {where}."
+        # Frozen layers take their own statistics into training, which is then no better than inference.
+        felt = losses.gap("training", "batch").known and not losses.gap("inference", "training").at_least(WARNING_HARM)
+        rival = "with the batch's own statistics" if felt else "training mode"
+        return f"Inference is {worse(inference, batch, losses.natural_zero)} than {rival}, {where}."
     return f"Inference stands at {number(inference)} and training mode at {number(batch)}, {where}."
 
 

@@ -48,7 +48,9 @@ class SimLayer:
     """Momentum the traced step really uses."""
     poisoned_at: int | None = None
     between: float = 0.0
-    """Extra standard deviation of the batch means, in batch standard deviations: batches that are not alike."""
+    """Batches take turns between two domains whose means lie this far to both sides, in batch standard deviations."""
+    block: int = 1
+    """Batches of one domain in a row."""
     epsilon: float = 1e-3
     collapsed: int = 0
 
@@ -99,6 +101,7 @@ class _Channels:
         self.start = self.m.copy(), self.s.copy()
         self.means, self.variances = np.empty((steps + 1, c)), np.empty((steps + 1, c))
         self.updates = 0
+        self.lags: dict[int, Array] = {}
 
     @property
     def m(self) -> Array:
@@ -122,8 +125,10 @@ class _Channels:
     def step(self, t: int) -> None:
         spec, n = self.spec, self.spec.samples
         mean, variance = self.true(t)
-        spread = np.sqrt(1.0 / n + spec.between**2) * self.sd
-        x = mean + spread * self.rng.standard_normal(spec.channels)
+        side = 1.0 if (t // spec.block) % 2 else -1.0
+        x = mean + self.sd * (
+            side * spec.between * self.direction + self.rng.standard_normal(spec.channels) / np.sqrt(n)
+        )
         v = np.clip(variance * (1.0 + np.sqrt(2.0 / n) * self.rng.standard_normal(spec.channels)), 0.0, None)
         self.means[t], self.variances[t] = x, v
         if spec.state in ("frozen", "inference_mode", "never_updated"):
@@ -137,8 +142,18 @@ class _Channels:
         first = max(1, t - length + 1)
         return self.means[first : t + 1].mean(0), self.variances[first : t + 1].mean(0), t + 1 - first
 
+    def cosine(self, t: int) -> float:
+        then = self.lags.get(t - SHORT)
+        self.lags[t] = now = (self.pool(t, SHORT)[0] - self.m) / self.sd
+        if then is None:
+            return np.nan
+        size = float(np.sqrt(np.sum(now**2) * np.sum(then**2)))
+        return float(np.sum(now * then)) / size if size > 0 else np.nan
+
     def w(self, t: int, m: Array, s: Array) -> float:
         mean, variance = self.true(t)
+        side = 1.0 if (t // self.spec.block) % 2 else -1.0
+        mean = mean + side * self.spec.between * self.direction * self.sd
         live = slice(self.spec.collapsed, None)
         d = distance(mean, variance, m, s, self.spec.epsilon)[live]
         return float(np.sqrt(np.mean(d**2)))
@@ -150,8 +165,9 @@ class _Channels:
         d = distance(mu, v, self.m, self.s, eps)
         me, ve = mean_error(mu, v, self.m, eps), variance_error(v, self.s, eps)
         e = convergence_error(mu, v, self.m, self.s, eps)
-        noise = float(np.sqrt(1.0 / spec.samples + spec.between**2))
-        earlier = max(1, t - SHORT)
+        # Neighbours on two sides differ by twice `between`, half the square of which is the estimate.
+        turns = 2.0 * spec.between**2 if spec.block == 1 else 0.0
+        noise = float(np.sqrt(1.0 / spec.samples + turns))
         out = {
             "state": STATES.index(spec.state),
             "updates": self.updates,
@@ -178,11 +194,11 @@ class _Channels:
             "noise_mean": noise,
             "noise_variance": np.sqrt(2.0 / spec.samples),
             "noise_updates": min(t, 50),
-            "between_within": 1.0 + spec.samples * spec.between**2,
+            "between_within": (1.0 + spec.samples * spec.between**2) * min(32, spec.samples) / spec.samples,
             "shift": np.sqrt(np.mean((mu - mu_long) ** 2 / (v + eps))),
             "shift_noise": noise * np.sqrt(1.0 / n + 1.0 / n_long),
             "shift_span": 0.5 * (n_long - n) or np.nan,
-            "lag_cosine": 1.0 if spec.drift or earlier < 40 else 0.0,
+            "lag_cosine": self.cosine(t),
             "channels_nonfinite": float(np.sum(~np.isfinite(self.m + self.s))),
             "window_nonfinite": float(spec.poisoned_at == t),
             "channels_collapsed": float(np.sum(v <= eps)),
@@ -207,6 +223,7 @@ def simulate(sim: Sim, run: str = "sim") -> History:
     for t in range(1, sim.steps + 1):
         for c in channels:
             c.step(t)
+            c.cosine(t)
         if t >= next_record or t == sim.steps:
             record = np.full((len(channels), len(LAYER_ROWS)), np.nan, np.float32)
             for i, c in enumerate(channels):
@@ -234,7 +251,7 @@ def simulate(sim: Sim, run: str = "sim") -> History:
     manifest = Manifest(
         layers,
         planned_steps=sim.planned,
-        batch_size=32,
+        batch_size=_batch_size(sim),
         tolerance=sim.tolerance,
         ignore=sim.ignore,
         events=sim.events,
@@ -250,6 +267,10 @@ def simulate(sim: Sim, run: str = "sim") -> History:
         np.array(loss_steps, np.float64),
         np.stack(losses) if losses else np.empty((0, len(PROBES), len(LOSS_ROWS)), np.float32),
     )
+
+
+def _batch_size(sim: Sim) -> int:
+    return int(min(32, *(s.samples for s in sim.layers)))
 
 
 def _losses(sim: Sim, channels: list[_Channels], t: int, rng: np.random.Generator) -> NDArray[np.float32]:
@@ -279,7 +300,7 @@ def _losses(sim: Sim, channels: list[_Channels], t: int, rng: np.random.Generato
         "recalibrated_long": loss(lambda c: c.pool(t, LONG)[:2]),
         "fit_loss": level + sim.dropout,
         "learning_rate": 1e-3,
-        "batch_size": 32,
+        "batch_size": _batch_size(sim),
         "short_updates": min(t, SHORT),
         "long_updates": min(t, LONG),
     }
@@ -296,6 +317,15 @@ def _losses(sim: Sim, channels: list[_Channels], t: int, rng: np.random.Generato
         row[1, LOSS_INDEX["batch"]] = level * sim.validation[0]
         row[1, LOSS_INDEX["inference"]] = level * sim.validation[1]
     return row
+
+
+def pose_network(momentum: float = 0.99, drift: float = 0.02, **kwargs: object) -> History:
+    """Story 2 in figures: every layer's batch mean moves by a fiftieth of its deviation at each step."""
+    specs = [SimLayer(f"bn_{i}", 16, momentum, drift=drift) for i in range(5)]
+    sim = Sim(specs, steps=900, planned=900, batch_loss=0.1, start_loss=100.0, gain=10.0)
+    for name, value in kwargs.items():
+        setattr(sim, name, value)
+    return simulate(sim, f"pose/{momentum:g}")
 
 
 def band_locator(momentum: float = 0.999, steps: int = 400, layers: int = 12, **kwargs: object) -> History:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,9 @@ WINDOW = 5
 """Last probes that are judged together; a median of five survives two odd batches."""
 WINDOW_SHARE = 0.2
 """...as long as they lie in the last fifth of the run: what is older is another network."""
+CORROBORATION = 3
+"""Probes of cheap steps are few and far between. With fewer than this many in the window, the median over the last
+this many of any age has to show the gap too, or one odd batch would be a verdict."""
 STANDARD_ERRORS = 2.0
 """A part is real when its median over the window is more than this many standard errors above zero."""
 SPREAD_SHARE = 0.5
@@ -52,6 +55,8 @@ class Gap:
     """Standard error of that median; NaN with fewer than three probes."""
     harm: float
     """``value`` against the scale of the loss: 1 doubles the loss or undoes the training."""
+    corroborated: bool = True
+    """False where it rests on a probe or two that those before contradict."""
 
     @property
     def known(self) -> bool:
@@ -61,7 +66,8 @@ class Gap:
     @property
     def significant(self) -> bool:
         """Whether it stands out from the spread between probes."""
-        return self.known and self.value > STANDARD_ERRORS * (self.uncertainty if self.uncertainty >= 0 else 0.0)
+        noise = self.uncertainty if self.uncertainty >= 0 else 0.0
+        return self.known and self.corroborated and self.value > STANDARD_ERRORS * noise
 
     def at_least(self, harm: float) -> bool:
         """Whether it is significant and does at least this much harm."""
@@ -72,21 +78,32 @@ class Gap:
 class Losses:
     """What the last probes say. ``now`` holds the last probe, ``typical`` the medians over the window."""
 
-    step: int | None
-    now: Mapping[str, float]
-    typical: Mapping[str, float]
-    window: Mapping[str, Array]
+    step: int | None = None
+    now: Mapping[str, float] = field(default_factory=dict)
+    typical: Mapping[str, float] = field(default_factory=dict)
+    window: Mapping[str, Array] = field(default_factory=dict)
     """Kind -> values over the window, [<= WINDOW]."""
-    scale: float
+    tail: Mapping[str, Array] = field(default_factory=dict)
+    """The last ``WINDOW`` probes of any age, for what has nothing to do with the age of the statistics."""
+    course: Mapping[str, Array] = field(default_factory=dict)
+    """Kind -> values over the second half of the run, oldest first, the window included."""
+    steps: Array = field(default_factory=lambda: np.empty(0))
+    """Steps of ``course``."""
+    forecast: tuple[tuple[float, float], ...] = ()
+    """(updates ahead, inference loss) of the last probe that looked ahead, (0, its inference loss) first."""
+    forecast_limit: float = math.nan
+    """The recalibrated loss of that probe, which the forecast tends to."""
+    scale: float = 0.0
     """Loss difference of harm 1."""
-    level: float
+    level: float = 0.0
     """The loss itself, for "within tolerance of it"; as ``scale`` where it has no natural zero."""
-    progress: float
-    spread: float
-    natural_zero: bool
-    diverged: bool
+    progress: float = 0.0
+    """What the loss fell since the start; 0 where that is not clear."""
+    spread: float = 0.0
+    natural_zero: bool = True
+    diverged: bool = False
     """The losses themselves are no longer finite, in training mode too."""
-    not_evaluated: Mapping[str, str]
+    not_evaluated: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def evaluated(self) -> bool:
@@ -95,15 +112,26 @@ class Losses:
 
     def gap(self, upper: str, lower: str) -> Gap:
         """The gap between two kinds, paired probe by probe."""
-        none = np.empty(0)
-        return self.judge(_difference(self.window.get(upper, none), self.window.get(lower, none)))
+        gap = self.judge(_difference(self.window, upper, lower))
+        last = _difference(self.tail, upper, lower)[-CORROBORATION:]
+        last = last[~np.isnan(last)]
+        if len(last) < CORROBORATION or np.sum(~np.isnan(_difference(self.window, upper, lower))) >= CORROBORATION:
+            return gap
+        # A statistic that is not finite stays so: it needs no second probe.
+        agreed = math.isinf(gap.value) or self.harm(float(np.median(last))) >= NOTE_HARM
+        return replace(gap, corroborated=agreed)
+
+    def lasting_gap(self, upper: str, lower: str) -> Gap:
+        """The same over the last probes of any age, for parts that have nothing to do with the statistics' age."""
+        return self.judge(_difference(self.tail, upper, lower))
 
     def judge(self, difference: Array) -> Gap:
         """A gap from paired differences over some probes, [n]; NaN entries are left out."""
         d = difference[~np.isnan(difference)]
         if not len(d):
             return Gap(math.nan, math.nan, math.nan)
-        value = float(np.median(d))
+        with np.errstate(invalid="ignore"):
+            value = float(np.median(d))
         if not math.isfinite(value):
             return Gap(value, 0.0, math.inf if value > 0 else 0.0)
         finite = d[np.isfinite(d)]
@@ -121,23 +149,28 @@ class Losses:
 
     @property
     def replayed(self) -> dict[float, float]:
-        """Momentum -> typical inference loss, had the momentum been this; only what was measured."""
-        values = {m: self.typical.get(replay_row(m), math.nan) for m in REPLAY_MOMENTA}
+        """Momentum -> last inference loss, had the momentum been this; only what was measured in the window."""
+        values = {m: self.now.get(replay_row(m), math.nan) for m in REPLAY_MOMENTA}
         return {m: v for m, v in values.items() if not math.isnan(v)}
 
-    @property
-    def forecast(self) -> list[tuple[float, float]]:
-        """(updates ahead, inference loss) of the last probe, in order."""
-        pairs = [
-            (self.now.get(f"forecast_step_{i}", math.nan), self.now.get(f"forecast_{i}", math.nan))
-            for i in range(FORECAST_POINTS)
-        ]
-        return sorted(p for p in pairs if not (math.isnan(p[0]) or math.isnan(p[1])))
 
-
-def _difference(upper: Array, lower: Array) -> Array:
+def _difference(columns: Mapping[str, Array], upper: str, lower: str) -> Array:
+    if upper not in columns or lower not in columns:
+        return np.empty(0)
     with np.errstate(invalid="ignore"):
-        return upper - lower if len(upper) == len(lower) else np.empty(0)
+        return np.asarray(columns[upper] - columns[lower])
+
+
+def _forecast(window: Mapping[str, Array]) -> tuple[tuple[tuple[float, float], ...], float]:
+    looked_ahead = np.flatnonzero(~np.isnan(window["forecast_0"]) & ~np.isnan(window["inference"]))
+    if not len(looked_ahead):
+        return (), math.nan
+    at = looked_ahead[-1]
+    points = [
+        (float(window[f"forecast_step_{i}"][at]), float(window[f"forecast_{i}"][at])) for i in range(FORECAST_POINTS)
+    ]
+    known = sorted(p for p in points if not (math.isnan(p[0]) or math.isnan(p[1])))
+    return ((0.0, float(window["inference"][at])), *known), float(window["recalibrated"][at])
 
 
 def _diverged(columns: Mapping[str, Array]) -> bool:
@@ -172,7 +205,7 @@ def measure(history: History, probe: str = "train") -> Losses:
     batch, inference = columns["batch"], columns["inference"].copy()
     measured = np.flatnonzero(np.isfinite(batch) | np.isfinite(columns["training"]) | ~np.isnan(inference))
     if not len(measured):
-        return Losses(None, {}, {}, {}, 0.0, 0.0, 0.0, 0.0, True, _diverged(columns), history.manifest.not_evaluated)
+        return Losses(diverged=_diverged(columns), not_evaluated=history.manifest.not_evaluated)
     last = int(measured[-1])
     if np.nansum(history.last("channels_nonfinite")) > 0 and "inference" not in history.manifest.not_evaluated:
         # A NaN loss and a loss that was not measured look alike in the record; poisoned statistics tell them apart.
@@ -184,12 +217,18 @@ def measure(history: History, probe: str = "train") -> Losses:
     window = {name: column[recent] for name, column in columns.items()}
     typical = {name: float(np.median(v[~np.isnan(v)])) for name, v in window.items() if not np.isnan(v).all()}
 
+    forecast, forecast_limit = _forecast(window)
+    # Replays and forecasts are measured at every other probe, so the last known of the window stands for now.
+    now = {name: float(v[~np.isnan(v)][-1]) for name, v in window.items() if not np.isnan(v).all()}
+    now |= {kind: float(columns[kind][last]) for kind in LOSS_KINDS if not np.isnan(columns[kind][last])}
+    settled = history.loss_steps >= SPREAD_SHARE * history.loss_steps[last]
+    settled[last + 1 :] = False
+
     level = typical.get("batch", math.nan)
     finite = [c[np.isfinite(c)] for c in (batch, columns["inference"], columns["recalibrated"], columns["training"])]
     natural_zero = bool(np.concatenate(finite).min(initial=0.0) >= 0.0)
     known = batch[np.isfinite(batch)]
-    settled = np.isfinite(batch) & (history.loss_steps >= SPREAD_SHARE * history.loss_steps[last])
-    spread = _spread(batch[settled])
+    spread = _spread(batch[settled & np.isfinite(batch)])
     progress = float(known[:3].max() - level) if len(known) > 3 and math.isfinite(level) else 0.0
     if not progress > max(3.0 * spread, LEAST_FALL * abs(level)):
         progress = 0.0
@@ -199,15 +238,20 @@ def measure(history: History, probe: str = "train") -> Losses:
     else:
         plain = scale = max(progress, spread)
     return Losses(
-        int(history.loss_steps[last]),
-        {name: float(column[last]) for name, column in columns.items()},
-        typical,
-        window,
-        scale,
-        plain,
-        progress,
-        spread,
-        natural_zero,
-        _diverged(columns),
-        history.manifest.not_evaluated,
+        step=int(history.loss_steps[last]),
+        now=now,
+        typical=typical,
+        window=window,
+        tail={name: column[measured[-WINDOW:]] for name, column in columns.items()},
+        course={name: column[settled] for name, column in columns.items()},
+        steps=history.loss_steps[settled].astype(np.float64),
+        forecast=forecast,
+        forecast_limit=forecast_limit,
+        scale=scale,
+        level=plain,
+        progress=progress,
+        spread=spread,
+        natural_zero=natural_zero,
+        diverged=_diverged(columns),
+        not_evaluated=history.manifest.not_evaluated,
     )

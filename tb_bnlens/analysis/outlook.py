@@ -55,13 +55,13 @@ def outlook(manifest: Manifest, losses: Losses, layers: LayerTable, last_step: i
 
 
 def _loss_steps(losses: Losses, tolerance: float) -> float:
-    points = losses.forecast
-    now, goal = losses.now.get("inference", math.nan), losses.now.get("recalibrated", math.nan)
-    if not points or math.isnan(now) or not math.isfinite(goal):
+    goal = losses.forecast_limit
+    if not losses.forecast or not math.isfinite(goal):
         return math.nan
+    updates, values = zip(*losses.forecast, strict=True)
     # The forecast tends to the pool's own loss, so that is where it is to be within tolerance of.
     target = goal + tolerance * losses.level
-    return updates_to_loss([0.0, *(n for n, _ in points)], [now, *(loss for _, loss in points)], target, goal)
+    return updates_to_loss(updates, values, target, goal)
 
 
 def advised_momentum(layers: LayerTable, losses: Losses, steps: int) -> float | None:

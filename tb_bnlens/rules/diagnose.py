@@ -11,24 +11,60 @@ from typing import Any
 
 import numpy as np
 
+from tb_bnlens.analysis.batches import Batches
+from tb_bnlens.analysis.batches import batches as look_at_batches
 from tb_bnlens.analysis.lag import LayerTable, table
 from tb_bnlens.analysis.loss_gap import Losses, measure
 from tb_bnlens.analysis.outlook import Outlook
 from tb_bnlens.analysis.outlook import outlook as look_ahead
 from tb_bnlens.history import History, Manifest
 from tb_bnlens.rules import (
+    alternating_domains,
+    averaged_weights,
+    batch_noise,
+    before_after_update,
+    collapsed_channels,
+    drift,
+    dropout_gap,
+    frozen_mismatch,
+    inference_mode_layer,
     momentum_too_high,
+    momentum_too_low,
+    never_updated,
     non_finite_statistics,
+    overfitting,
+    replica_spread,
+    set_after_trace,
+    short_last_batch,
     train_inference_gap,
+    unlike_batches,
+    validation_shift,
     warming_up,
 )
 from tb_bnlens.rules.rule import Finding, Meta, Severity, Status
 
 RULES: tuple[ModuleType, ...] = (
     non_finite_statistics,
+    never_updated,
+    set_after_trace,
     momentum_too_high,
     warming_up,
+    drift,
+    frozen_mismatch,
+    inference_mode_layer,
+    alternating_domains,
+    unlike_batches,
+    momentum_too_low,
+    short_last_batch,
+    averaged_weights,
+    batch_noise,
+    replica_spread,
+    validation_shift,
     train_inference_gap,
+    overfitting,
+    dropout_gap,
+    before_after_update,
+    collapsed_channels,
 )
 """Causes first; among failures of one severity this is the order they are shown in."""
 
@@ -58,6 +94,11 @@ class Artifacts:
     def layers(self) -> LayerTable:
         """The layers at the end."""
         return table(self.history)
+
+    @cached_property
+    def batches(self) -> Batches:
+        """Whether the batches are alike."""
+        return look_at_batches(self.history, self.layers)
 
     @cached_property
     def outlook(self) -> Outlook:

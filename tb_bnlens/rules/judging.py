@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tb_bnlens.analysis.loss_gap import ERROR_HARM, NOTE_HARM, WARNING_HARM, Gap, Losses
+from tb_bnlens.history import History
 from tb_bnlens.rules.rule import Severity
 
 ESTIMATE_DISTANCE = 0.1
@@ -95,6 +96,11 @@ def worse(upper: float, lower: float, natural_zero: bool = True) -> str:
             return f"{round(ratio, digits) if digits < 0 else round(ratio):,.0f}x worse"
         return f"{ratio:.1f}x worse" if ratio >= 2 else f"{100 * (ratio - 1):.0f}% worse"
     return f"worse by {number(upper - lower)}"
+
+
+def first_step(history: History) -> int | None:
+    """The first step of the record, None where it is empty."""
+    return min((int(s[0]) for s in (history.steps, history.loss_steps) if len(s)), default=None)
 
 
 def names_words(names: Sequence[str], shown: int = 3) -> str:

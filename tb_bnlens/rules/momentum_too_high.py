@@ -88,7 +88,7 @@ def check(losses: Losses, layers: LayerTable, outlook: Outlook, history: History
         headline + judging.estimate_note(losses),
         severity,
         layers=judging.layers_of(starting),
-        first_step=int(history.steps[0]),
+        first_step=judging.first_step(history),
         last_step=outlook.last_step,
         steps_to_converge=outlook.steps * float(np.median(layers.updates_per_step[starting])),
         evidence=evidence,

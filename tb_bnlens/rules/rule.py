@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-ARTIFACTS = ("manifest", "losses", "validation", "layers", "outlook", "history")
+ARTIFACTS = ("manifest", "losses", "validation", "layers", "batches", "outlook", "history")
 """What a rule can ask for: the manifest, the paired losses on training and on validation data
-(``analysis.loss_gap.Losses``), the layers at the end (``analysis.lag.LayerTable``), the run's steps to converge
-(``analysis.outlook.Outlook``), and the whole history for those that look at the course of the run."""
+(``analysis.loss_gap.Losses``), the layers at the end (``analysis.lag.LayerTable``), whether batches are alike
+(``analysis.batches.Batches``), the run's steps to converge (``analysis.outlook.Outlook``), and the whole history for
+those that look at the course of the run."""
 
 
 class Status(str, Enum):

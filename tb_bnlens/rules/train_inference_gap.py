@@ -27,8 +27,8 @@ def check(losses: Losses, history: History) -> Finding:
         return not_applicable("The model has no BatchNorm layers.")
     gap = losses.gap("inference", "batch")
     if not gap.known:
-        reasons = [losses.not_evaluated[k] for k in ("inference", "batch") if k in losses.not_evaluated]
-        return not_evaluated(reasons[0] if reasons else "No probe has measured both losses yet.")
+        reasons = " ".join(dict.fromkeys(losses.not_evaluated.values()))
+        return not_evaluated(reasons or "No probe has measured both losses yet.")
     inference, batch = losses.typical["inference"], losses.typical["batch"]
     numbers = f"inference {judging.number(inference)} against batch mode {judging.number(batch)}"
     severity = judging.severity_of(gap)

@@ -45,9 +45,9 @@ def test_steps_to_converge_are_right_within_one(momentum: float, true_variance: 
 
 
 def test_steps_in_terms_of_the_loss_are_seen_to_come_true() -> None:
-    early = run_report(band_locator(0.99, steps=150, planned=4000))
+    early = run_report(band_locator(0.99, layers=6, steps=150, planned=4000))
     predicted = 150 + finding(early, "warming-up")["steps_to_converge"]
-    late = band_locator(0.99, steps=2000, planned=4000, probe_every=5)
+    late = band_locator(0.99, layers=6, steps=1000, planned=4000, probe_every=5)
     inference, target = late.loss("inference"), late.loss("recalibrated") * 1.1
     observed = int(late.loss_steps[(inference > target).nonzero()[0][-1]])
     assert predicted == pytest.approx(observed, rel=0.1)
@@ -107,7 +107,7 @@ def test_diverged_training_is_not_blamed_on_batchnorm() -> None:
     ids=["0.9", "0.99", "batch 8, 4 units, 0.9", "batch 8, 4 units, 0.99", "batch 2"],
 )
 def test_healthy_runs_raise_nothing(layer: SimLayer, seed: int) -> None:
-    report = run_report(simulate(Sim([layer], steps=2000, planned=2000, seed=seed, gain=1.0, probe_every=50)))
+    report = run_report(simulate(Sim([layer], steps=1000, planned=1000, seed=seed, gain=1.0, probe_every=50)))
     assert report["severity"] == "none", report["verdict"]
 
 

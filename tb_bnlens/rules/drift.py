@@ -1,0 +1,116 @@
+"""The batch statistics move, and the moving statistics chase them without catching up."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from tb_bnlens.analysis.batches import Batches
+from tb_bnlens.analysis.fixed import best_average
+from tb_bnlens.analysis.lag import LARGE_DISTANCE, LayerTable
+from tb_bnlens.analysis.loss_gap import WARNING_HARM, Losses
+from tb_bnlens.history import History
+from tb_bnlens.rules import fixes, judging
+from tb_bnlens.rules.rule import Evidence, Finding, Meta, Severity, Status, not_applicable, not_evaluated, passed
+
+META = Meta(
+    id="drift",
+    title="The moving statistics keep up with the weights",
+    failure_title="Moving statistics chase drifting batch statistics",
+    description="At a high learning rate the weights move the batch statistics at every step. A moving average stays "
+    "behind by drift * momentum / (1 - momentum) for as long as that goes on, so waiting never helps; a lower learning "
+    "rate does, a lower momentum for a while.",
+    requires=("losses", "layers", "batches", "history"),
+    explains=("train-inference-gap",),
+)
+
+
+def check(losses: Losses, layers: LayerTable, batches: Batches, history: History) -> Finding:
+    """Blame drift for a lag that outlived the start, where newer statistics close the loss gap."""
+    if not layers.updating.any():
+        return not_applicable("No layer's moving statistics are being updated.")
+    if np.isnan(layers.error[layers.updating]).all():
+        return not_evaluated("No batch statistics to compare with yet; that takes two snapshots.")
+    # Where the shift cannot be told from noise for want of bursts, a lag without a start is all there is to go by.
+    drifting = layers.lagging & ~layers.starting & ((layers.rate > 0) | np.isnan(layers.rate))
+    if not drifting.any() or drifting.sum() < layers.starting.sum():
+        return passed("No layer lags behind moving batch statistics.")
+    if batches.sorted[drifting].mean() > 0.5:
+        return passed("The batch statistics come and go with the data rather than drift.")
+    batch = losses.window.get("batch", np.empty(0))
+    gap, newest = losses.gap("inference", "batch"), best_average(losses, ("recalibrated",))
+    cured = losses.judge(losses.window["inference"] - newest) if len(batch) and len(newest) else gap
+    severity = judging.severity_of_statistics(losses, cured, layers.distance, drifting)
+    if severity is Severity.NONE or (severity is Severity.INFO and losses.evaluated):
+        if not float(np.nanmax(layers.distance[drifting], initial=0.0)) >= LARGE_DISTANCE:
+            return passed("Batch statistics drift, and the loss does not feel it.")
+        severity = Severity.INFO
+    rate, lag = _median(layers.rate[drifting]), _median(layers.error[drifting])
+    learning_rate = losses.now.get("learning_rate", math.nan)
+    at = f" at learning rate {learning_rate:g}" if math.isfinite(learning_rate) else ""
+    per_step = f" by {judging.number(rate)} standard deviations a step" if math.isfinite(rate) else ""
+    headline = (
+        f"The batch statistics of {judging.count(int(drifting.sum()))} of {len(layers.names)} drift{per_step}{at}, and "
+        f"momentum {judging.momenta(layers.beta[drifting])} stays behind: they never converge at this rate; lower "
+        f"it first."
+    )
+    if severity is Severity.INFO and losses.evaluated:
+        headline += " The loss hardly feels it."
+    replays = ", ".join(f"{m:g}: {judging.number(v)}" for m, v in sorted(losses.replayed.items(), reverse=True))
+    evidence = {
+        "rate": Evidence("drift an update (median layer)", rate, None, "batch standard deviations"),
+        "significance": Evidence(
+            "shift between pools over its noise (median layer)",
+            _median((layers.shift / layers.shift_noise)[drifting]),
+            2.0,
+        ),
+        "permanent_lag": Evidence(
+            "permanent lag of the mean (median layer)", _median(layers.permanent_lag[drifting]), layers.tolerance
+        ),
+        "error": Evidence("relative error of the statistics (p95, median layer)", lag, layers.tolerance),
+        "memory": Evidence("share of the start left", float(np.nanmax(layers.memory[drifting]))),
+    }
+    if replays:
+        evidence["replays"] = Evidence("inference at lower momenta", replays)
+    long, short = losses.typical.get("recalibrated_long", math.nan), losses.typical.get("recalibrated", math.nan)
+    if math.isfinite(long) and math.isfinite(short):
+        evidence["pools"] = Evidence("loss on statistics of a long pool, against a short one", long, short)
+    good = [m for m, v in losses.replayed.items() if losses.harm(v - losses.now.get("batch", math.nan)) < WARNING_HARM]
+    goal = learning_rate * layers.tolerance / lag if math.isfinite(learning_rate) and lag > 0 else None
+    return Finding(
+        Status.FAIL,
+        headline + judging.estimate_note(losses),
+        severity,
+        layers=judging.layers_of(drifting),
+        last_step=history.last_step,
+        steps_to_converge=math.inf,
+        evidence=evidence,
+        ruled_out=(
+            (
+                "momentum too high for the run",
+                f"{100 * float(np.nanmax(layers.memory[drifting])):.2g}% of the start is left",
+            ),
+            ("batch noise", f"newer statistics give {judging.number(losses.judge(newest).value)}")
+            if len(newest)
+            else ("frozen layers", "they update"),
+        ),
+        fix=fixes.set_learning_rate(min(goal, learning_rate / 3) if goal else None)
+        + (
+            f"\n# A momentum of {max(good):g} would follow closely enough for now (replayed), before compile:\n"
+            f"# import tb_bnlens; tb_bnlens.set_momentum(model, {max(good):g})\n"
+            if good
+            else ""
+        )
+        + "\n# At the end of training, for statistics of the final weights:\n"
+        "# import tb_bnlens; tb_bnlens.recalibrate(model, data, batches=200)\n",
+        next="The lag shrinks with the learning rate, and inference comes down to batch mode once the momentum's "
+        "window "
+        f"({judging.number(1 / max(1 - _median(layers.beta[drifting]), 1e-9))} updates) has passed a few times.",
+        headline=headline,
+    )
+
+
+def _median(values: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> float:
+    known = values[~np.isnan(values)]
+    return float(np.median(known)) if len(known) else math.nan

@@ -1,0 +1,83 @@
+"""``python -m tb_bnlens report``: output, exit codes, and that it needs no TensorFlow."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tb_bnlens.cli import FOUND, OK, UNREADABLE, main
+from tests.fixtures.runs import write_run
+
+
+@pytest.fixture
+def logdir(tmp_path: Path) -> Path:
+    write_run(tmp_path / "slow", momentum=0.999, steps=40)
+    write_run(tmp_path / "fast", momentum=0.9, steps=40)
+    return tmp_path
+
+
+def test_text(logdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(logdir)]) == OK
+    out = capsys.readouterr().out
+    assert "slow  (step" in out and "fast  (step" in out
+
+
+def test_json_is_stable_and_complete(logdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(logdir), "--json"]) == OK
+    report = json.loads(capsys.readouterr().out)
+    assert report["format"] == 1
+    assert [run["run"] for run in report["runs"]] == ["fast", "slow"]
+    assert {"verdict", "severity", "last_step", "losses", "findings", "layers"} <= report["runs"][0].keys()
+
+
+def test_one_run(logdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(logdir), "--run", "slow", "--json"]) == OK
+    assert [run["run"] for run in json.loads(capsys.readouterr().out)["runs"]] == ["slow"]
+
+
+def test_comparison(logdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(logdir), "--compare", "slow", "fast", "--json"]) == OK
+    difference = json.loads(capsys.readouterr().out)["comparison"]
+    assert difference["runs"] == ["slow", "fast"]
+    assert main(["report", str(logdir), "--compare", "slow", "fast"]) == OK
+    assert "slow  ->  fast" in capsys.readouterr().out
+
+
+def test_fail_on(logdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(logdir), "--run", "slow", "--json"]) == OK
+    severity = json.loads(capsys.readouterr().out)["runs"][0]["severity"]
+    assert severity in ("warning", "error")
+    assert main(["report", str(logdir), "--run", "slow", "--fail-on", "warning"]) == FOUND
+    assert main(["report", str(logdir), "--run", "slow", "--fail-on", "error"]) == (
+        FOUND if severity == "error" else OK
+    )
+
+
+def test_an_unknown_run_names_those_that_exist(logdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(logdir), "--run", "nope"]) == UNREADABLE
+    error = capsys.readouterr().err
+    assert "nope" in error and "fast" in error
+
+
+def test_no_record_and_no_directory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(tmp_path)]) == UNREADABLE
+    assert "BNLens" in capsys.readouterr().err
+    assert main(["report", str(tmp_path / "missing")]) == UNREADABLE
+    assert "missing" in capsys.readouterr().err
+
+
+def test_wrong_usage_is_2() -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["report"])
+    assert stopped.value.code == 2
+
+
+def test_the_command_line_loads_no_tensorflow(logdir: Path) -> None:
+    code = (
+        "import sys; from tb_bnlens.cli import main; "
+        f"main(['report', {str(logdir)!r}, '--json']); "
+        "sys.exit(any(m.split('.')[0] in ('tensorflow', 'keras', 'werkzeug') for m in sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
