@@ -14,6 +14,17 @@ ARGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--
 ARGS += ["--disable-component-update", "--disable-sync"]
 
 
+AXE = Path(__file__).resolve().parents[1] / "node_modules/axe-core/axe.min.js"
+
+
+def audit(tab: Any) -> list[str]:
+    """What axe calls serious or worse."""
+    tab.evaluate(AXE.read_text(encoding="utf-8"))
+    found = tab.evaluate("axe.run(document, {resultTypes: ['violations']}).then((r) => r.violations)")
+    grave = [v for v in found if v["impact"] in ("serious", "critical")]
+    return [f"{v['id']}: {v['help']}: {[n['html'][:160] for n in v['nodes'][:3]]}" for v in grave]
+
+
 def choose_finding(tab: Any) -> None:
     tab.get_by_role("button", name="Show in all views").first.click()
 
@@ -91,6 +102,8 @@ def main(out: Path, names: list[str]) -> None:
             page.set_viewport_size({"width": width, "height": min(high + 4, 3600)})
             page.wait_for_timeout(500)
             page.screenshot(path=out / f"{name}.png")
+            for violation in audit(tab):
+                print("  axe", violation)
             page.close()
         browser.close()
 

@@ -30,7 +30,7 @@ export const WORDS = {
   dropout: {
     label: 'dropout',
     unit: 'loss',
-    text: 'training − batch: what dropout and other training-only layers change. Not a matter of BatchNorm.',
+    text: 'training − batch: what dropout and other training-only layers change, and layers that training itself runs on their moving statistics (frozen or in inference mode).',
   },
   noise: {
     label: 'batch noise',
@@ -113,7 +113,7 @@ export const WORDS = {
     text: 'Change of the batch statistics a step, in channel standard deviations. 0 where it cannot be told from noise.',
   },
   attribution: {
-    label: 'alone',
+    label: 'loss, this layer alone',
     unit: 'loss',
     text: 'Loss in batch mode with this layer alone on its moving statistics: who breaks the network.',
   },

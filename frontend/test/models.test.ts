@@ -107,11 +107,11 @@ describe('heat', () => {
     expect(shade(Number.NaN, scale)).toBeNaN();
   });
   it('gives every pixel column its records, and a record the columns until the next', () => {
-    expect([...columns(Float64Array.of(0, 10), 0, 20, 4)]).toEqual([0, 1, 0, 1, 1, 2, 1, 1]);
-    expect([...columns(Float64Array.of(0, 1, 2, 3), 0, 4, 2)]).toEqual([0, 2, 2, 4]);
+    expect([...columns(Float64Array.of(0, 10), 0, 20, 4, 15)]).toEqual([0, 1, 0, 1, 1, 2, 1, 1]);
+    expect([...columns(Float64Array.of(0, 1, 2, 3), 0, 4, 2, 4)]).toEqual([0, 2, 2, 4]);
   });
   it('shows nothing before the first record', () => {
-    const [first, end] = columns(Float64Array.of(10, 20), 0, 20, 2);
+    const [first, end] = columns(Float64Array.of(10, 20), 0, 20, 2, 30);
     expect(first).toBe(end);
   });
   it('keeps a spike that shares its pixel', () => {

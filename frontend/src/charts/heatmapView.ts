@@ -1,6 +1,6 @@
 import { crosshair } from '../crosshair';
 import type { XAxis } from '../link';
-import { columns, type Heat, type HeatScale, peak, shade } from '../models/heat';
+import { columns, type Heat, type HeatScale, lastEnd, peak, shade } from '../models/heat';
 import { ticks } from '../models/ticks';
 import { color, FONT, onTheme, theme } from '../theme';
 import { colormap } from './colormap';
@@ -130,7 +130,7 @@ export class HeatmapView {
     image.height = Math.max(spec.order.length, 1);
     const ctx = image.getContext('2d') as CanvasRenderingContext2D;
     const pixels = ctx.createImageData(width, image.height);
-    const bounds = columns(spec.heat.x, spec.range[0], spec.range[1], width);
+    const bounds = columns(spec.heat.x, spec.range[0], spec.range[1], width, lastEnd(spec.heat.x));
     spec.order.forEach((layer, row) => {
       for (let column = 0; column < width; column++) {
         const value = peak(spec.heat, layer, bounds[2 * column], bounds[2 * column + 1]);

@@ -49,6 +49,13 @@ export interface LineHandlers {
 
 const DISTRIBUTION = { linear: 1, log: 3, asinh: 4 } as const;
 
+const SPARSE = 40;
+
+/** A line of few points shows where it was measured. */
+function isSparse(line: Line): boolean {
+  return line.legend !== false && !line.bandToNext && line.values.filter((v) => v !== null).length < SPARSE;
+}
+
 /** The only file that knows uPlot. */
 export class LineChart {
   private plot: uPlot | null = null;
@@ -113,7 +120,7 @@ export class LineChart {
     const { plot, spec } = this;
     if (!plot || !spec) return;
     const [min, max] = spec.range ?? [spec.x[0] ?? 0, spec.x[spec.x.length - 1] ?? 1];
-    plot.setScale('x', { min, max: max > min ? max : min + 1 });
+    plot.setScale('x', max > min ? { min, max } : { min: min - 1, max: min + 1 });
   }
 
   private follow(x: number | null): void {
@@ -175,7 +182,7 @@ export class LineChart {
                   fill: () => stroke(line.color),
                   stroke: () => stroke(line.color),
                 }
-              : { show: line.values.length < 3 },
+              : { show: isSparse(line), size: 5, fill: () => stroke(line.color) },
           }),
         ),
       ],

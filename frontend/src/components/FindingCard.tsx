@@ -41,7 +41,10 @@ export function FindingCard({ finding, overview }: { finding: Finding; overview:
       <div class="card-body">
         <div class="card-text">
           <p class="summary">{finding.summary}</p>
-          <EvidenceTable evidence={Object.values(finding.evidence)} finding={finding} />
+          <EvidenceTable
+            evidence={Object.values(finding.evidence).filter(({ value }) => value !== null)}
+            finding={finding}
+          />
           {symptoms.length > 0 && (
             <div class="ruled">
               <h4>Explains</h4>

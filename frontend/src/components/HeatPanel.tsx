@@ -8,7 +8,7 @@ import { column } from '../frame';
 import { useResource, useTheme, useView } from '../hooks';
 import { HEAT_ROWS, type HeatRow } from '../link';
 import { AXIS_LABEL, upperBound } from '../models/axis';
-import { type Heat, heatScale, rowHeight } from '../models/heat';
+import { type Heat, heatScale, lastEnd, rowHeight } from '../models/heat';
 import { clockOf } from '../models/lossChart';
 import { depth } from '../models/table';
 import { shadeOf, X_FORMAT } from '../time';
@@ -52,7 +52,7 @@ export function HeatPanel({ overview, layer }: { overview: Overview; layer: numb
       order,
       names: layers.map(({ name }) => name),
       rowHeight: rowHeight(order.length),
-      range: range ?? (x.length > 1 ? [x[0], x[x.length - 1]] : [x[0] ?? 0, (x[0] ?? 0) + 1]),
+      range: range ?? [x[0] ?? 0, lastEnd(x)],
       selected: layer,
       lit: finding?.layer_indices.length ? new Set(finding.layer_indices) : null,
       shade: shadeOf(finding, overview, frame, axis),

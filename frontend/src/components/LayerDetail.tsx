@@ -1,7 +1,7 @@
 import { useMemo } from 'preact/hooks';
 import { momentum, number, steps } from '../format';
 import { useView } from '../hooks';
-import { layerAt } from '../models/momentum';
+import { layerAt, updates } from '../models/momentum';
 import { depth } from '../models/table';
 import { toggleFinding, view } from '../view';
 import type { LayerReport, Overview } from '../wire';
@@ -68,9 +68,18 @@ export function LayerDetail({ overview, layer }: { overview: Overview; layer: La
       <ChannelView overview={overview} layer={layer} />
       <section class="sub" aria-label="What if momentum were another">
         <h3>Momentum of this layer</h3>
-        <MomentumSlider value={current} usual={usual} />
-        <WhatIf {...layerAt(layer, overview.tolerance, current)} />
-        <ReplayedDistance layer={layer} current={current} />
+        {updates(layer) ? (
+          <>
+            <MomentumSlider value={current} usual={usual} />
+            <WhatIf {...layerAt(layer, overview.tolerance, current)} />
+            <ReplayedDistance layer={layer} current={current} />
+          </>
+        ) : (
+          <p class="hint">
+            This layer is {layer.state.replace('_', ' ')}: its statistics do not move, so its momentum changes
+            nothing.
+          </p>
+        )}
       </section>
     </Panel>
   );

@@ -44,7 +44,7 @@ export function LayerRow({ layer, top, place, chosen, lit, findings, series, str
         {depth(layer)}
       </div>
       <div role="gridcell" class="cell name" title={layer.name}>
-        {layer.name}
+        <bdi>{layer.name}</bdi>
       </div>
       <div role="gridcell" class={`cell what ${layer.state}`}>
         {layer.state.replace('_', ' ')}

@@ -18,7 +18,7 @@ const COLUMNS: { key: SortKey; label: string; word?: WordKey; class?: string }[]
   { key: 'state', label: 'state', word: 'state' },
   { key: 'distance', label: 'distance, sd', word: 'distance', class: 'right' },
   { key: 'steps', label: 'steps to conv.', word: 'steps', class: 'right' },
-  { key: 'attribution', label: 'alone', word: 'attribution', class: 'right' },
+  { key: 'attribution', label: 'loss alone', word: 'attribution', class: 'right' },
   { key: 'findings', label: 'findings' },
 ];
 

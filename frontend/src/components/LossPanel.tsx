@@ -10,6 +10,7 @@ import { runColor } from '../palette';
 import { marks, shadeOf, X_FORMAT } from '../time';
 import { view } from '../view';
 import type { Overview } from '../wire';
+import { EventList } from './EventList';
 import { Legend } from './Legend';
 import { type ChartHandle, LineChartBox } from './LineChartBox';
 import { type ChartData, Panel } from './Panel';
@@ -131,6 +132,7 @@ export function LossPanel({ overview }: { overview: Overview }) {
         onZoom={(zoomed) => view.set({ range: zoomed })}
         onPick={(x) => view.set({ step: Math.max(0, Math.round(clockOf(own.value).step(x, axis))) })}
       />
+      <EventList events={overview.events} />
       {own.error && !own.value && <p class="banner">{own.error}</p>}
     </Panel>
   );

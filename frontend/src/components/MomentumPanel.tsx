@@ -4,7 +4,7 @@ import { savePicture } from '../download';
 import { momentum as beta, number } from '../format';
 import { useView } from '../hooks';
 import { nullable } from '../models/align';
-import { worstAt } from '../models/momentum';
+import { updates, worstAt } from '../models/momentum';
 import { scaleFor } from '../models/scale';
 import type { Overview } from '../wire';
 import { type ChartHandle, LineChartBox } from './LineChartBox';
@@ -90,7 +90,9 @@ export function MomentumPanel({ overview }: { overview: Overview }) {
       ) : (
         <p class="none">
           {losses.not_evaluated.replayed ??
-            'No replayed loss yet: it comes with the first probe of the losses.'}
+            (layers.some(updates)
+              ? 'The loss at other momenta is not measured yet.'
+              : 'No layer updates its statistics, so another momentum would change nothing.')}
         </p>
       )}
       <MomentumSlider value={current} usual={usual} />

@@ -14,7 +14,7 @@ export function Toolbar({ runs, read }: { runs: readonly RunEntry[]; read: Snaps
   const smoothing = useView((v) => v.smoothing);
   const live = useView((v) => v.live);
   return (
-    <div class="toolbar" role="toolbar" aria-label="BN Lens">
+    <header class="toolbar">
       <RunPicker label="Run" runs={runs} chosen={run === null ? [] : [run]} onChoose={showRun} />
       {runs.length > 1 && (
         <RunPicker
@@ -76,7 +76,7 @@ export function Toolbar({ runs, read }: { runs: readonly RunEntry[]; read: Snaps
         </button>
         {run !== null && <Downloads run={run} />}
       </div>
-    </div>
+    </header>
   );
 }
 

@@ -1,5 +1,6 @@
 import { number, plural, signed } from '../format';
 import { decompose } from '../models/decomposition';
+import { updates } from '../models/momentum';
 import type { Losses, Overview } from '../wire';
 import { Icon } from './Icon';
 import { LossBar } from './LossBar';
@@ -12,7 +13,8 @@ const STEPS = [
 ] as const;
 
 export function Verdict({ overview }: { overview: Overview }) {
-  const { losses, severity, verdict, last_step } = overview;
+  const { losses, severity, verdict, last_step, layers } = overview;
+  const frozen = layers.some((layer) => !updates(layer));
   return (
     <section class={`panel verdict ${severity}`} aria-label="Verdict">
       <div class="verdict-head">
@@ -21,8 +23,10 @@ export function Verdict({ overview }: { overview: Overview }) {
           <Headline text={verdict} />
         </h1>
       </div>
-      <LossChain losses={losses} title="Losses on the same batch at the same weights" />
-      {losses.validation && <LossChain losses={losses.validation} title="The same on validation data" />}
+      <LossChain losses={losses} frozen={frozen} title="Losses on the same batch at the same weights" />
+      {losses.validation && (
+        <LossChain losses={losses.validation} frozen={frozen} title="The same on validation data" />
+      )}
       {last_step !== null && losses.step !== null && losses.step !== last_step && (
         <p class="hint">
           Losses were last probed at step {number(losses.step)}; the record goes to step {number(last_step)}.
@@ -44,8 +48,8 @@ function Headline({ text }: { text: string }) {
   );
 }
 
-/** training → batch → recalibrated → inference, with what each step adds. */
-function LossChain({ losses, title }: { losses: Losses; title: string }) {
+/** From the batch loss to the training loss on one side and to the inference loss on the other. */
+function LossChain({ losses, frozen, title }: { losses: Losses; frozen: boolean; title: string }) {
   const segments = decompose(losses);
   const missing = Object.keys(losses.not_evaluated).length;
   return (
@@ -59,12 +63,12 @@ function LossChain({ losses, title }: { losses: Losses; title: string }) {
         <LossTile losses={losses} kind="training" />
         {STEPS.map(({ part, to }) => (
           <>
-            <div class={`link ${part}`} key={part}>
+            <div class={`link ${part} ${part === 'dropout' ? 'back' : ''}`} key={part}>
               <span class="delta">
                 <Num k={part}>{signed(losses[part])}</Num>
               </span>
               <span class="arrow" aria-hidden="true" />
-              <Term k={part} />
+              <Term k={part}>{part === 'dropout' && frozen ? 'dropout, frozen layers' : undefined}</Term>
             </div>
             <LossTile losses={losses} kind={to} key={to} />
           </>

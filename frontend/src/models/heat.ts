@@ -35,9 +35,9 @@ export function shade(value: number, { low, high }: HeatScale): number {
 
 /**
  * The records behind each pixel column: [first, end). A record holds from its own x to the next one's, so a column
- * between two records shows the earlier, and a column over many shows them all.
+ * between two records shows the earlier, and a column over many shows them all. The last one holds until `until`.
  */
-export function columns(x: Float64Array, from: number, to: number, width: number): Int32Array {
+export function columns(x: Float64Array, from: number, to: number, width: number, until: number): Int32Array {
   const bounds = new Int32Array(width * 2);
   let start = 0;
   for (let column = 0; column < width; column++) {
@@ -46,11 +46,18 @@ export function columns(x: Float64Array, from: number, to: number, width: number
     while (start + 1 < x.length && x[start + 1] <= left) start++;
     let end = start + 1;
     while (end < x.length && x[end] < right) end++;
-    const empty = !x.length || right <= x[0] || left > x[x.length - 1];
+    const empty = !x.length || right <= x[0] || left >= until;
     bounds[2 * column] = start;
     bounds[2 * column + 1] = empty ? start : end;
   }
   return bounds;
+}
+
+/** Where the last record ends: after as long as it took since the one before. */
+export function lastEnd(x: Float64Array): number {
+  const last = x.length - 1;
+  if (last < 0) return 1;
+  return x[last] + (last > 0 ? x[last] - x[last - 1] : 1);
 }
 
 /** The value of largest size among records [first, end) of a layer, so that no spike is lost between pixels. */

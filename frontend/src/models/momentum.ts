@@ -56,10 +56,15 @@ export function layerAt(layer: LayerReport, tolerance: number, beta: number): Wh
   };
 }
 
-/** The worst layer for each number. */
+/** Whether a layer's statistics move at all; a frozen one has no use for a momentum. */
+export function updates(layer: LayerReport): boolean {
+  return layer.state !== 'frozen' && layer.state !== 'inference_mode';
+}
+
+/** The worst updating layer for each number. */
 export function worstAt(layers: readonly LayerReport[], tolerance: number, beta: number): WhatIfNumbers {
   const worst: WhatIfNumbers = { steps: null, lag: null, noise: null };
-  for (const layer of layers) {
+  for (const layer of layers.filter(updates)) {
     const { steps, lag, noise } = layerAt(layer, tolerance, beta);
     if (steps !== null && (worst.steps === null || steps > worst.steps)) {
       worst.steps = steps;
