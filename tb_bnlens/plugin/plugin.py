@@ -15,10 +15,10 @@ from tensorboard.plugins import base_plugin
 from werkzeug import wrappers
 
 from tb_bnlens import __version__, metadata
-from tb_bnlens.analysis.convergence import steps_to_converge
 from tb_bnlens.history import Channels, History
 from tb_bnlens.plugin import static_files
 from tb_bnlens.plugin.cache import Cache
+from tb_bnlens.plugin.estimates import steps_to_converge_by_record
 from tb_bnlens.plugin.responses import BadRequest, NotThere, respond, route
 from tb_bnlens.plugin.wire import FRAME_TYPE, JSON_TYPE, frame, to_json
 from tb_bnlens.reader import Run, find_run, list_runs, read_channels, read_run
@@ -179,7 +179,7 @@ class BNLensPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
         history = self._history(place, run)
         yield "steps", history.steps.astype(np.float64)
         yield "wall_times", history.wall_times
-        yield "values", _steps(history) if row == STEPS_TO_CONVERGE else history.row(row)
+        yield "values", (steps_to_converge_by_record(history) if row == STEPS_TO_CONVERGE else history.row(row))
 
     def layer_impl(self, place: Place, run: Run, layer: int) -> Arrays:
         """All rows of one layer over the records."""
@@ -225,13 +225,6 @@ def history_bytes(history: History) -> int:
         array.nbytes
         for array in (history.steps, history.wall_times, history.layers, history.loss_steps, history.losses)
     )
-
-
-def _steps(history: History) -> NDArray[np.float32]:
-    """Updates until each layer has converged, by record, [T, L]: inf is never, NaN is not known."""
-    effective = history.row("momentum_effective")
-    momentum = np.where(np.isfinite(effective), effective, history.row("momentum"))
-    return steps_to_converge(history.row("error_p95"), momentum, history.manifest.tolerance).astype(np.float32)
 
 
 def _static_route(name: str, kind: str) -> Callable[..., Any]:
