@@ -130,7 +130,7 @@ class BNLens(keras.callbacks.Callback):  # type: ignore[misc]
         look = self._epoch_end and (self._epoch >= self._next_epoch_end or self._is_last_step())
         if look:
             self._next_epoch_end = 2 * self._epoch + 1
-        return self._steps_per_execution() if self._level or look or recorder.wants_more_batches else 0
+        return self._steps_per_execution() if self._level or look or recorder.wants_to_keep else 0
 
     def before_step(self, elements: list[Any]) -> None:
         """Show the recorder the batches of the coming step."""
@@ -152,6 +152,10 @@ class BNLens(keras.callbacks.Callback):  # type: ignore[misc]
         recorder = self._recorder
         if recorder is None or not recorder.wanted:
             return
+        if not recorder.begun:
+            # The first step has built the model, or found it without an optimizer's count.
+            recorder.begin(self._iterations())
+            return
         steps = self._steps_per_execution()
         if steps > 1:
             # A partial last execution makes fewer; the optimizer counts them.
@@ -160,7 +164,6 @@ class BNLens(keras.callbacks.Callback):  # type: ignore[misc]
         fit_loss = None
         if recorder.loss_pending and isinstance(logs, dict) and "loss" in logs:
             fit_loss = float(logs["loss"])
-        recorder.begin(self._iterations())
         recorder.after_step(steps, fit_loss, self._short_batch)
 
     # --- inside --------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tb_bnlens.analysis.convergence import steps_to_converge
-from tb_bnlens.analysis.distance import convergence_error, distance
+from tb_bnlens.analysis.distance import LIVE_SHARE, convergence_error, distance
 from tb_bnlens.capture.data import batch_size
 from tb_bnlens.capture.probe import BatchPass, Probe, TrainingPass
 from tb_bnlens.capture.rows import ProbeState, batch_statistics
@@ -71,8 +71,17 @@ class Measurement:
         if not passes:
             return {}
         mean, variance = np.mean([p.mean for p in passes], axis=0), np.mean([p.variance for p in passes], axis=0)
+        self._compare_batches(np.stack([p.mean for p in passes]), variance, batch_size(batch))
         mean, variance = np.where(np.isnan(mean), moving[0], mean), np.where(np.isnan(variance), moving[1], variance)
         return {"recalibrated_now": self.probe.inference(batch, mean, variance), "now_batches": float(len(passes))}
+
+    def _compare_batches(self, means: Array, variance: Array, size: int | None) -> None:
+        if len(means) < 3 or not size:
+            return
+        live = variance > LIVE_SHARE * self._recovery.epsilon
+        with np.errstate(all="ignore"):
+            ratio = np.where(live, size * np.var(means, axis=0, ddof=1) / variance, np.nan)
+        (self.state.between_within,) = self._segments.quantiles(ratio, (0.5,))
 
     def extras(self, batch: Any, snapshot: Snapshot, windows: Windows) -> dict[str, float]:
         """The long pool, the replays and the forecast, on the same batch."""

@@ -29,8 +29,8 @@ ATTRIBUTION_SECONDS = 0.5
 KEPT_BATCHES = 9
 """Training batches that are kept for recalibration at the present weights: the probed one and eight others, whose
 mean statistics have a third of a batch's noise."""
-FIRST_KEPT = 4
-"""Extra looks begin at this step: a probe of three steps needs no recalibration."""
+KEPT_SPACING = 1.15
+"""Kept batches are this factor of steps apart: the nine reach back over two thirds of the run."""
 KEPT_BYTES = 64 * 2**20
 """And no more than this much of them."""
 RECORD, LOSSES = "the record", "the paired losses"
@@ -90,6 +90,7 @@ class Recorder:
         self._log.planned_steps = planned_steps
         self._guard = Guard(on_error, self._note_fault)
         self._schedule = Schedule(overhead)
+        self._schedule.last_step = planned_steps
         self._step = 0
         self._begun = self._closed = False
         self._active = is_chief()
@@ -97,6 +98,7 @@ class Recorder:
         self._measurement: Measurement | None = None
         self._last_batch: Any = None
         self._kept: deque[Any] = deque(maxlen=KEPT_BATCHES)
+        self._last_kept = 0
         self._last_probe = -1
         # Between a probe and the step that follows it:
         self._probed_batch: Any = None
@@ -159,9 +161,14 @@ class Recorder:
         return self.wanted and self._begun and self._data["train"] is None and self._guard.works(LOSSES)
 
     @property
-    def wants_more_batches(self) -> bool:
-        """Whether fewer batches are kept than recalibration at the present weights is good for."""
-        return len(self._kept) < KEPT_BATCHES and self._step >= FIRST_KEPT
+    def wants_to_keep(self) -> bool:
+        """Whether the coming batch should be kept: spread over the run, so that stretches of a kind show."""
+        return self._step >= KEPT_SPACING * self._last_kept + 1
+
+    @property
+    def begun(self) -> bool:
+        """Whether the record has begun: the model is built."""
+        return self._begun
 
     @property
     def step(self) -> int:
@@ -185,7 +192,7 @@ class Recorder:
 
     def plan(self, steps: int) -> None:
         """Say how many steps the loop will make in all."""
-        self._log.planned_steps = steps
+        self._log.planned_steps = self._schedule.last_step = steps
         self._log.manifest_due = True
 
     def note(self, sentence: str) -> None:
@@ -221,6 +228,7 @@ class Recorder:
         if sum(map(batch_bytes, self._kept)) + batch_bytes(batch) > KEPT_BYTES:
             self._kept.clear()
         self._kept.append(batch)
+        self._last_kept = self._step
         if self._log.batch_size is None:
             self._log.batch_size = batch_size(batch)
             self._log.manifest_due = True
@@ -371,7 +379,6 @@ class Recorder:
                 self._segments,
                 self._watch.momenta,
                 self._watch.states(windows),
-                self._log.batch_size,
             )
             windows.forget_since()
             self._log.write_layers(table, self._step)

@@ -28,13 +28,14 @@ class ProbeState:
     attribution: Array = field(default_factory=lambda: np.empty(0))
     call_alternation: Array = field(default_factory=lambda: np.empty(0))
     validation_distance: Array = field(default_factory=lambda: np.empty(0))
+    between_within: Array = field(default_factory=lambda: np.empty(0))
 
     @classmethod
     def empty(cls, segments: Segments) -> ProbeState:
         """Nothing measured yet."""
         nothing = np.full(int(segments.sizes.sum()), np.nan)
         layers = np.full(len(segments), np.nan)
-        return cls(nothing, nothing.copy(), 0, layers, layers.copy(), layers.copy(), layers.copy())
+        return cls(nothing, nothing.copy(), 0, *(layers.copy() for _ in range(5)))
 
     def pool(self, mean: Array, variance: Array) -> None:
         """Add the statistics of one more probed batch; old batches fade with a memory of some eight."""
@@ -67,7 +68,6 @@ def layer_table(
     segments: Segments,
     momenta: Array,
     states: Array,
-    batch_size: int | None,
 ) -> NDArray[np.float32]:
     """The record of all layers now, float32 [L, K]; see ``metadata.LAYER_ROWS`` for every formula."""
     table = np.full((len(segments), len(LAYER_ROWS)), np.nan)
@@ -114,10 +114,8 @@ def layer_table(
             put("noise_mean", noise)
             (relative,) = segments.quantiles(np.where(live, sd_variance / np.maximum(v, eps), np.nan), (0.5,))
             put("noise_variance", relative)
-            if batch_size:
-                (between,) = segments.quantiles(np.where(live, batch_size * windows.between / v, np.nan), (0.5,))
-                put("between_within", between)
         put("noise_updates", windows.noise_updates)
+        put("between_within", probe.between_within)
 
         old = windows.long.oldest()
         if pooled is not None and old is not None:

@@ -20,6 +20,8 @@ FLOOR_SPACING = {"snapshot": 1 / 4, "record": 1 / 4, "probe": 2.0, "full": math.
 60 and 13 in a million. A run too short for its budget would have nothing to show otherwise."""
 FIRST = {"snapshot": 0, "record": 0, "probe": 1, "full": 100}
 """Steps of the first ones of each kind; there is nothing to replay or forecast at the very start."""
+LAST_PROBES = 3
+"""Steps before the last one that are probed: a verdict should not hang on a single batch and dropout mask."""
 LEARNING_RATE = 0.3
 """Weight of the newest cost in its running mean."""
 
@@ -59,6 +61,8 @@ class Schedule:
         self.costs = {"snapshot": Cost(), "record": Cost(), "probe": Cost(), "full": Cost()}
         self._last = dict.fromkeys(FIRST, 0)
         self._burst_until = -1
+        self.last_step: int | None = None
+        """Steps that the loop will make in all, where known."""
         self._set_up = {"probe", "full"}  # of these the probe itself tells tracing apart
         self.excluded = 0.0
         """Seconds of tracing, a one-time cost that is told apart."""
@@ -134,6 +138,9 @@ class Schedule:
 
     def probe_due(self, step: int) -> str | None:
         """``"full"``, ``"probe"`` or None: what to measure before this step."""
+        if self.last_step is not None and 0 < self.last_step - step <= LAST_PROBES:
+            self._last["probe"] = step
+            return "probe"
         # The last probe of the run is always made in full, so its cost is kept back.
         reserve = self.costs["full"].mean
         if self._due("full", step, 2.0 / PROBE_SPACING, "probe", 1 - RECORD_SHARE, reserve):

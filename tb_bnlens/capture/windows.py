@@ -104,8 +104,8 @@ class Windows:
         self._shadow_variance = np.repeat(variance[None].astype(np.float32), len(REPLAY_MOMENTA), 0)
         self._single: tuple[Array, Array] | None = None
         size = len(start.mean)
-        self.noise_mean, self.noise_variance, self.between = np.zeros(size), np.zeros(size), np.zeros(size)
-        self._noise_weight = self._between_weight = 0.0
+        self.noise_mean, self.noise_variance = np.zeros(size), np.zeros(size)
+        self._noise_weight = 0.0
         self.noise_updates = 0
         self._lags: deque[Array] = deque(maxlen=CHUNKS + 1)
         self.since: list[tuple[int, Array]] = []
@@ -166,12 +166,6 @@ class Windows:
             )
             self.noise_updates += 1
         self._single = (mean, variance)
-        # Batches of one class after another differ little from their neighbours: measure them from afar too.
-        pooled = self.long.merged()
-        if pooled is not None and pooled.batches >= 5:
-            self._between_weight = NOISE_MEMORY * self._between_weight + 1
-            apart = np.square(mean - pooled.mean) / (1 + 1 / pooled.batches)
-            self.between += np.nan_to_num(apart - self.between) / self._between_weight
 
     def _advance_shadows(self, mean: Array, variance: Array, updates: Array) -> None:
         beta = np.asarray(REPLAY_MOMENTA)[:, None]
