@@ -330,7 +330,7 @@ class Recorder:
                     losses["validation"] = measurement.validation(self._batches["validation"], snapshot, windows)
             if measurement.probe.loss_reason:
                 self._log.not_evaluated("losses", measurement.probe.loss_reason)
-            self._probed_batch, self._losses = batch, losses
+            self._probed_batch, self._losses, self._last_probe = batch, losses, self._step
 
     @contextlib.contextmanager
     def _tracing_told_apart(self, probe: Probe) -> Any:
@@ -358,7 +358,7 @@ class Recorder:
         losses, self._losses = self._losses, None
         if losses is None:
             return
-        self._probed_batch, self._last_probe = None, self._step
+        self._probed_batch = None
         rows = losses["train"]
         rows["overhead"] = self._schedule.share
         rows["tracing_seconds"] = self._schedule.excluded
@@ -367,7 +367,8 @@ class Recorder:
         if optimizer is not None:
             rows["learning_rate"] = float(optimizer.learning_rate)
         with self._guard(RECORD):
-            self._log.write_losses(losses, self._step)
+            # The losses belong to the weights that were probed, not to the step made on them since.
+            self._log.write_losses(losses, self._last_probe)
 
     def _write_record(self, windows: Windows) -> None:
         with self._guard(RECORD), self._schedule.timed("record"):
