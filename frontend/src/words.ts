@@ -156,6 +156,11 @@ export const WORDS = {
   },
 } as const satisfies Record<string, Word>;
 
+/** Frozen layers normalize alike in training and inference, so they part training from batch mode as dropout does. */
+export function trainingOnly(frozen: boolean): string {
+  return frozen ? 'dropout, frozen layers' : WORDS.dropout.label;
+}
+
 export type WordKey = keyof typeof WORDS;
 
 export function tooltip(key: WordKey): string {

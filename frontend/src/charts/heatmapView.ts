@@ -270,6 +270,8 @@ export class HeatmapView {
 /** The end of a path tells more than its start. */
 function shorten(ctx: CanvasRenderingContext2D, name: string, width: number): string {
   if (ctx.measureText(name).width <= width) return name;
+  const leaf = `…${name.slice(name.lastIndexOf('/'))}`;
+  if (name.includes('/') && ctx.measureText(leaf).width <= width) return leaf;
   let kept = name.slice(-60);
   while (kept.length > 1 && ctx.measureText(`…${kept}`).width > width) kept = kept.slice(1);
   return `…${kept}`;

@@ -13,7 +13,7 @@ export interface Line {
   width: number;
   dash?: number[];
   alpha?: number;
-  /** Points only, without a line. */
+  /** True: points only, without a line. False: never points. Else points where the line has few. */
   points?: boolean;
   /** Fills the area between this line and the one after it. */
   bandToNext?: boolean;
@@ -53,7 +53,12 @@ const SPARSE = 40;
 
 /** A line of few points shows where it was measured. */
 function isSparse(line: Line): boolean {
-  return line.legend !== false && !line.bandToNext && line.values.filter((v) => v !== null).length < SPARSE;
+  return (
+    line.points !== false &&
+    line.legend !== false &&
+    !line.bandToNext &&
+    line.values.filter((v) => v !== null).length < SPARSE
+  );
 }
 
 /** The only file that knows uPlot. */

@@ -123,7 +123,15 @@ function scatter(points: Points, worst: Points, statistic: Statistic): LineSpec 
   return {
     x,
     lines: [
-      { id: 'agree', label: 'agreement', color: 'muted', width: 1, dash: [4, 4], values: moving },
+      {
+        id: 'agree',
+        label: 'agreement',
+        color: 'muted',
+        width: 1,
+        dash: [4, 4],
+        points: false,
+        values: moving,
+      },
       { id: 'channels', label: 'channel', color: 'batch', width: 4, points: true, values: only(false) },
       { id: 'worst', label: 'farthest off', color: 'inference', width: 7, points: true, values: only(true) },
     ],

@@ -1,7 +1,7 @@
 import { useRef, useState } from 'preact/hooks';
 
 /** Code with a copy button. The clipboard is refused in some iframes, so then the text is selected instead. */
-export function Code({ text, name }: { text: string; name: string }) {
+export function Code({ text, name, title }: { text: string; name: string; title?: string }) {
   const [state, setState] = useState<'copy' | 'copied' | 'selected'>('copy');
   const block = useRef<HTMLPreElement>(null);
   const copy = async () => {
@@ -21,12 +21,15 @@ export function Code({ text, name }: { text: string; name: string }) {
   const label = { copy: 'Copy', copied: 'Copied', selected: 'Press Ctrl+C' }[state];
   return (
     <div class="code">
+      <div class="code-head">
+        {title && <h4>{title}</h4>}
+        <button type="button" class="button small copy" onClick={copy} aria-label={`Copy ${name}`}>
+          <span aria-live="polite">{label}</span>
+        </button>
+      </div>
       <pre ref={block} tabIndex={0} role="region" aria-label={name}>
         <code>{text}</code>
       </pre>
-      <button type="button" class="button small copy" onClick={copy} aria-label={`Copy ${name}`}>
-        <span aria-live="polite">{label}</span>
-      </button>
     </div>
   );
 }

@@ -71,12 +71,7 @@ export function FindingCard({ finding, overview }: { finding: Finding; overview:
           )}
         </div>
         <div class="card-fix">
-          {finding.fix && (
-            <>
-              <h4>Fix</h4>
-              <Code text={finding.fix} name={`the fix for: ${title}`} />
-            </>
-          )}
+          {finding.fix && <Code title="Fix" text={finding.fix.trimEnd()} name={`the fix for: ${title}`} />}
           {finding.next && (
             <p class="next">
               <b>Then</b> {finding.next}

@@ -6,6 +6,7 @@ import { view } from '../view';
 import type { Finding, LayerReport } from '../wire';
 import { tooltip } from '../words';
 import { Icon } from './Icon';
+import { LayerName } from './LayerName';
 
 interface Props {
   layer: LayerReport;
@@ -43,8 +44,8 @@ export function LayerRow({ layer, top, place, chosen, lit, findings, series, str
       <div role="gridcell" class="cell order">
         {depth(layer)}
       </div>
-      <div role="gridcell" class="cell name" title={layer.name}>
-        <bdi>{layer.name}</bdi>
+      <div role="gridcell" class="cell name">
+        <LayerName name={layer.name} />
       </div>
       <div role="gridcell" class={`cell what ${layer.state}`}>
         {layer.state.replace('_', ' ')}

@@ -1,14 +1,13 @@
 import { percent, signed } from '../format';
-import type { Segment } from '../models/decomposition';
-import { tooltip, WORDS } from '../words';
+import type { Part, Segment } from '../models/decomposition';
+import { tooltip, trainingOnly, WORDS } from '../words';
 
 /** How the difference between training and inference loss is made up; each part has a pattern of its own. */
-export function LossBar({ segments }: { segments: readonly Segment[] }) {
+export function LossBar({ segments, frozen }: { segments: readonly Segment[]; frozen: boolean }) {
+  const label = (part: Part) => (part === 'dropout' ? trainingOnly(frozen) : WORDS[part].label);
   const drawn = segments.filter(({ share }) => share > 0);
   if (!drawn.length) return null;
-  const words = drawn
-    .map((s) => `${WORDS[s.part].label} ${signed(s.value)} (${percent(s.share)})`)
-    .join(', ');
+  const words = drawn.map((s) => `${label(s.part)} ${signed(s.value)} (${percent(s.share)})`).join(', ');
   return (
     <div class="bar" role="img" aria-label={`Difference between training and inference loss: ${words}`}>
       {drawn.map(({ part, value, share }) => (
@@ -20,7 +19,7 @@ export function LossBar({ segments }: { segments: readonly Segment[] }) {
         >
           {share > 0.12 && (
             <span>
-              {WORDS[part].label} {percent(share)}
+              {label(part)} {percent(share)}
             </span>
           )}
         </div>

@@ -39,6 +39,7 @@ export function MomentumPanel({ overview }: { overview: Overview }) {
           color: 'batch',
           width: 1.25,
           dash: [6, 4],
+          points: false,
           values: flat(losses.batch),
         },
       ],
@@ -95,8 +96,12 @@ export function MomentumPanel({ overview }: { overview: Overview }) {
               : 'No layer updates its statistics, so another momentum would change nothing.')}
         </p>
       )}
-      <MomentumSlider value={current} usual={usual} />
-      <WhatIf {...worst} />
+      {layers.some(updates) && (
+        <>
+          <MomentumSlider value={current} usual={usual} />
+          <WhatIf {...worst} />
+        </>
+      )}
     </Panel>
   );
 }

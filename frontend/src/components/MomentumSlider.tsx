@@ -1,6 +1,7 @@
 import { momentum as beta, steps as inSteps, number } from '../format';
 import { fromSlider, SLIDER_MAX, SLIDER_MIN, toSlider, type WhatIfNumbers } from '../models/momentum';
 import { view } from '../view';
+import { LayerName } from './LayerName';
 import { Num, Term } from './Tip';
 
 /** One momentum for the whole page: the panel of the run and that of the layer move together. */
@@ -38,7 +39,12 @@ function rounded(value: number): number {
 }
 
 export function WhatIf({ steps, lag, noise, stepsLayer, lagLayer, noiseLayer }: WhatIfNumbers) {
-  const of = (name?: string) => name && <span class="of" title={name}>{`worst: ${name}`}</span>;
+  const of = (name?: string) =>
+    name && (
+      <span class="of">
+        worst: <LayerName name={name} />
+      </span>
+    );
   return (
     <dl class="figures">
       <div>

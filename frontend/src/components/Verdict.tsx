@@ -2,6 +2,7 @@ import { number, plural, signed } from '../format';
 import { decompose } from '../models/decomposition';
 import { updates } from '../models/momentum';
 import type { Losses, Overview } from '../wire';
+import { trainingOnly } from '../words';
 import { Icon } from './Icon';
 import { LossBar } from './LossBar';
 import { Num, Term } from './Tip';
@@ -68,13 +69,13 @@ function LossChain({ losses, frozen, title }: { losses: Losses; frozen: boolean;
                 <Num k={part}>{signed(losses[part])}</Num>
               </span>
               <span class="arrow" aria-hidden="true" />
-              <Term k={part}>{part === 'dropout' && frozen ? 'dropout, frozen layers' : undefined}</Term>
+              <Term k={part}>{part === 'dropout' ? trainingOnly(frozen) : undefined}</Term>
             </div>
             <LossTile losses={losses} kind={to} key={to} />
           </>
         ))}
       </div>
-      <LossBar segments={segments} />
+      <LossBar segments={segments} frozen={frozen} />
     </div>
   );
 }
