@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from tb_bnlens.analysis.convergence import steps_to_converge
 from tb_bnlens.analysis.distance import convergence_error, distance, mean_error, variance_error
 from tb_bnlens.history import Event, History, Layer, Manifest
 from tb_bnlens.metadata import (
@@ -307,7 +308,12 @@ def _losses(sim: Sim, channels: list[_Channels], t: int, rng: np.random.Generato
     values["updated"] = values["inference"] + sim.update_effect
     for b in REPLAY_MOMENTA:
         values[replay_row(b)] = loss(lambda c, b=b: c.shadow[b])  # type: ignore[misc]
-    for i, n in enumerate((10, 30, 100, 300, 1000, 5000)[:FORECAST_POINTS]):
+    errors = [(c.rows(t)["error_p95"], c.beta) for c in channels if c.spec.state == "updating"]
+    steps = [float(steps_to_converge(e, beta)) for e, beta in errors]
+    horizon = max((x for x in steps if np.isfinite(x)), default=0.0)
+    # The recorder's own points, as shares of the steps to converge by the statistics.
+    shares = (1 / 32, 1 / 8, 1 / 4, 1 / 2, 1.0, 2.0)[:FORECAST_POINTS]
+    for i, n in enumerate(sorted({max(1, round(share * horizon)) for share in shares}) if horizon else ()):
         values[f"forecast_step_{i}"] = n
         values[f"forecast_{i}"] = loss(advanced(n))
     for name, value in {**values, **sim.loss_overrides}.items():

@@ -36,6 +36,8 @@ class Batches:
     returns: Array
     """Share of records in which the layer's statistics have turned back."""
     judged: NDArray[np.bool_]
+    first: int
+    """The layer nearest to the data."""
     size: int | None
 
     @property
@@ -46,8 +48,11 @@ class Batches:
     @property
     def sorted(self) -> NDArray[np.bool_]:
         """Layers whose batches are alike for a while and then others, and that come back."""
+        if not len(self.overall):
+            return self.judged
         moved = self.judged & (self.overall > ALIKE_LIMIT) & (self.overall > ALIKE_LIMIT * self.neighbours)
-        return np.asarray(moved & (self.returns >= RETURNS_SHARE))
+        # Weights that wander move deep layers most; what comes with the data is there from the first layer on.
+        return np.asarray(moved & (self.returns >= RETURNS_SHARE) & bool(moved[self.first]))
 
     @property
     def unlike(self) -> NDArray[np.bool_]:
@@ -67,5 +72,6 @@ def batches(history: History, layers: LayerTable) -> Batches:
         overall=layers.between_within,
         returns=returns,
         judged=layers.noise_updates >= LEAST_UPDATES,
+        first=int(np.argmin([x.order if x.order >= 0 else x.index for x in history.manifest.layers] or [0])),
         size=size,
     )

@@ -7,12 +7,16 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
+NOISE_SHARE = 0.01
+"""An excess under this share of the one that is looked for says that it is past, not when it was."""
+
 
 def updates_to_loss(updates: ArrayLike, losses: ArrayLike, target: float, limit: float = 0.0) -> float:
     """First number of updates whose loss is at or below the target and stays there, interpolated.
 
     Between two points the excess over the limit is taken as geometric, since that is how the statistics' error
-    shrinks and losses fall by orders of magnitude; as linear where an excess is not positive.
+    shrinks and losses fall by orders of magnitude. Where the later point has converged so far that its excess is
+    rounding and noise, the greater of the least pace that takes it there and the pace before is taken.
 
     Args:
         updates: n of each forecast, [F], 0 for the loss now; NaN entries are left out, the order does not matter.
@@ -44,7 +48,10 @@ def updates_to_loss(updates: ArrayLike, losses: ArrayLike, target: float, limit:
     left, right, goal = loss[last] - limit, loss[last + 1] - limit, target - limit
     if not math.isfinite(left):
         return float(n[last + 1])
-    if right > 0 and goal > 0:
-        left, right, goal = math.log(left), math.log(right), math.log(goal)
+    if goal > 0:
+        span, paces = n[last + 1] - n[last], [math.log(left / max(right, NOISE_SHARE * goal)) / (n[last + 1] - n[last])]
+        if right <= NOISE_SHARE * goal and last > 0 and math.isfinite(loss[last - 1]) and loss[last - 1] - limit > left:
+            paces.append(math.log((loss[last - 1] - limit) / left) / (n[last] - n[last - 1]))
+        return float(n[last] + min(math.log(left / goal) / max(paces), span))
     share = (left - goal) / (left - right) if left > right else 1.0
     return float(n[last] + share * (n[last + 1] - n[last]))

@@ -24,6 +24,10 @@ of some hundred normal values reaches 2.6 on average and 4 once in a hundred tim
 START_SHARE = 0.25
 """The start is to blame for a lag when it alone would cause this share of it. The estimate stands for a typical
 channel of the layer, and the lag that it is held against is the median channel's."""
+VARIANCE_NOISE = 8.0
+"""The variance of n random samples scatters by sqrt((kurtosis - 1) / n) of itself; this is a kurtosis of 9, of channels
+that are rarely active. Bursts that measure the noise lie far back where steps are cheap, and the noise of then over a
+variance of now can be anything; it is capped at what samples drawn at random give."""
 LOOK_BACK = 64
 """Records searched for the last value of a row that is not measured at each record."""
 LARGE_DISTANCE = 0.2
@@ -74,6 +78,8 @@ class LayerTable:
     validation_distance: Array
     replica_spread: Array
     alternation: Array
+    scatter: Array
+    """Distance of a single batch's statistics from their mean, from noise alone."""
     tolerance: float
 
     def is_state(self, *names: str) -> Mask:
@@ -98,8 +104,20 @@ class LayerTable:
 
     @property
     def drifting(self) -> Mask:
-        """Lagging layers that have forgotten their start and whose batch statistics move significantly."""
-        return np.asarray(self.lagging & ~self.starting & (self.rate > 0))
+        """Lagging layers that have forgotten their start and whose batch statistics move significantly.
+
+        Where the shift cannot be told from noise for want of bursts, a lag without a start is all there is to go by.
+        """
+        return np.asarray(self.lagging & ~self.starting & ((self.rate > 0) | np.isnan(self.rate)))
+
+    @property
+    def wandering(self) -> Mask:
+        """Layers whose batch means moved, from the long pool to the short one, by more than one batch scatters.
+
+        Their drift goes on inside of any pool, so that recalibrated statistics are old too.
+        """
+        moved = (self.shift >= self.noise_mean) & (self.shift >= self.tolerance)
+        return np.asarray(self.updating & ~self.starting & (self.rate > 0) & moved)
 
     @property
     def converge_updates(self) -> Array:
@@ -182,8 +200,12 @@ def table(history: History) -> LayerTable:
         counted = (history.row("updates")[-1] - history.row("updates")[0]) / (history.steps[-1] - history.steps[0])
         per_step = np.where(counted > 0, counted, calls)
 
-    mean_noise = pooled_noise(row["noise_mean"], beta, row["pool_updates"])
-    variance_noise = pooled_noise(row["noise_variance"], beta, row["pool_updates"])
+    samples = history.manifest.batch_size or np.nan
+    single_mean = np.fmin(row["noise_mean"], 1.0 / np.sqrt(samples))
+    single_variance = np.fmin(row["noise_variance"], np.sqrt(VARIANCE_NOISE / samples))
+    single_mean[np.isnan(row["noise_mean"])] = single_variance[np.isnan(row["noise_variance"])] = np.nan
+    mean_noise = pooled_noise(single_mean, beta, row["pool_updates"])
+    variance_noise = pooled_noise(single_variance, beta, row["pool_updates"])
     rate = drift.rate(row["shift"], row["shift_noise"], row["shift_span"], channels) / per_step
     return LayerTable(
         names=tuple(layer.name for layer in layers),
@@ -196,7 +218,6 @@ def table(history: History) -> LayerTable:
         updates_per_step=per_step,
         distance=row["distance_rms"],
         distance_p95=row["distance_p95"],
-        # A relative error of the variance counts half in the standard deviation.
         distance_noise=np.hypot(mean_noise, 0.5 * variance_noise),
         error=row["error_p95"],
         error_median=row["error_p50"],
@@ -219,6 +240,8 @@ def table(history: History) -> LayerTable:
         validation_distance=row["validation_distance_rms"],
         replica_spread=row["replica_spread"],
         alternation=row["call_alternation"],
+        # A relative error of the variance counts half in the standard deviation.
+        scatter=np.hypot(single_mean, 0.5 * single_variance),
         tolerance=history.manifest.tolerance,
     )
 

@@ -48,7 +48,7 @@ def check(losses: Losses, layers: LayerTable, batches: Batches) -> Finding:
         return passed(f"On the same batch: {numbers}.")
     if batches.unlike.any():
         return passed("The batches are not alike, which goes further than noise.")
-    scatter = np.hypot(layers.noise_mean, 0.5 * layers.noise_variance)
+    scatter = layers.scatter
     largest = float(np.nanmax(scatter, initial=0.0)) if not np.isnan(scatter).all() else math.nan
     if largest < NOISE_DISTANCE:
         return passed(f"Single batches scatter by {largest:.2g} only, too little to matter; {numbers}.")

@@ -35,7 +35,7 @@ def check(layers: LayerTable) -> Finding:
         Status.FAIL,
         f"{judging.count(inside, 'channel')} of {int(layers.channels[many].sum()):,} in "
         f"{judging.count(int(many.sum()))} "
-        "hardly vary (batch variance at or below epsilon). They carry no signal; distances leave them out.",
+        "hardly vary (batch variance at or below epsilon). Epsilon, not the data, sets their scale.",
         Severity.INFO,
         layers=judging.layers_of(many),
         evidence={

@@ -22,7 +22,7 @@ META = Meta(
     "behind by drift * momentum / (1 - momentum) for as long as that goes on, so waiting never helps; a lower learning "
     "rate does, a lower momentum for a while.",
     requires=("losses", "layers", "batches", "history"),
-    explains=("train-inference-gap",),
+    explains=("train-inference-gap", "batch-noise", "momentum-too-low"),
 )
 
 
@@ -32,21 +32,23 @@ def check(losses: Losses, layers: LayerTable, batches: Batches, history: History
         return not_applicable("No layer's moving statistics are being updated.")
     if np.isnan(layers.error[layers.updating]).all():
         return not_evaluated("No batch statistics to compare with yet; that takes two snapshots.")
-    # Where the shift cannot be told from noise for want of bursts, a lag without a start is all there is to go by.
-    drifting = layers.lagging & ~layers.starting & ((layers.rate > 0) | np.isnan(layers.rate))
+    # In a lag behind the pool, or further on: the pool itself is old where the statistics outrun a batch's scatter.
+    inside = bool(2 * layers.wandering.sum() > layers.updating.sum())
+    drifting = layers.drifting | layers.wandering if inside else layers.drifting
     if not drifting.any() or drifting.sum() < layers.starting.sum():
         return passed("No layer lags behind moving batch statistics.")
-    if batches.sorted[drifting].mean() > 0.5:
+    if batches.sorted.any():
         return passed("The batch statistics come and go with the data rather than drift.")
     batch = losses.window.get("batch", np.empty(0))
     gap, newest = losses.gap("inference", "batch"), best_average(losses, ("recalibrated",))
     cured = losses.judge(losses.window["inference"] - newest) if len(batch) and len(newest) else gap
-    severity = judging.severity_of_statistics(losses, cured, layers.distance, drifting)
+    severity = judging.severity_of_statistics(losses, gap if inside else cured, layers.distance, drifting)
     if severity is Severity.NONE or (severity is Severity.INFO and losses.evaluated):
         if not float(np.nanmax(layers.distance[drifting], initial=0.0)) >= LARGE_DISTANCE:
             return passed("Batch statistics drift, and the loss does not feel it.")
         severity = Severity.INFO
-    rate, lag = _median(layers.rate[drifting]), _median(layers.error[drifting])
+    rate = _median(layers.rate[drifting])
+    lag = max(_median(layers.error[drifting]), _median(layers.shift[drifting]) if inside else 0.0)
     learning_rate = losses.now.get("learning_rate", math.nan)
     at = f" at learning rate {learning_rate:g}" if math.isfinite(learning_rate) else ""
     per_step = f" by {judging.number(rate)} standard deviations a step" if math.isfinite(rate) else ""
@@ -68,7 +70,9 @@ def check(losses: Losses, layers: LayerTable, batches: Batches, history: History
         "permanent_lag": Evidence(
             "permanent lag of the mean (median layer)", _median(layers.permanent_lag[drifting]), layers.tolerance
         ),
-        "error": Evidence("relative error of the statistics (p95, median layer)", lag, layers.tolerance),
+        "error": Evidence(
+            "relative error of the statistics (p95, median layer)", _median(layers.error[drifting]), layers.tolerance
+        ),
         "memory": Evidence("share of the start left", float(np.nanmax(layers.memory[drifting]))),
     }
     if replays:

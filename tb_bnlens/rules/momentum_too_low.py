@@ -37,7 +37,7 @@ def check(losses: Losses, layers: LayerTable) -> Finding:
     """Compare inference with what a higher momentum would have given, at the worst of ten probes."""
     if not layers.updating.any():
         return not_applicable("No layer's moving statistics are being updated.")
-    scatter = noise_floor(np.hypot(layers.noise_mean, 0.5 * layers.noise_variance), layers.beta)
+    scatter = noise_floor(layers.scatter, layers.beta)
     beta = layers.beta[layers.updating]
     low = layers.updating & (layers.beta <= max(PASTED, float(np.min(beta)) + 1e-6))
     jump, best = _jump(losses, float(np.max(layers.beta[low])))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tb_bnlens.analysis.loss_gap import WARNING_HARM, Losses
+from tb_bnlens.analysis.loss_gap import ERROR_HARM, WARNING_HARM, Losses
 from tb_bnlens.rules import judging
 from tb_bnlens.rules.rule import Evidence, Finding, Meta, Severity, Status, not_applicable, passed
 
@@ -14,6 +14,9 @@ META = Meta(
     "above training: the network fits its training data better than others. Statistics that lag would show in both.",
     requires=("losses", "validation"),
 )
+
+BATCH_SPREADS = 3.0
+"""Validation has to stand this many standard deviations of a training batch's loss above training."""
 
 
 def check(losses: Losses, validation: Losses) -> Finding:
@@ -27,7 +30,8 @@ def check(losses: Losses, validation: Losses) -> Finding:
     modes = losses.gap("inference", "batch"), validation.gap("inference", "batch")
     if any(g.at_least(WARNING_HARM) for g in modes):
         return passed("BatchNorm's modes differ, which comes first.")
-    if losses.harm(value - trained) < WARNING_HARM:
+    # Two different batches, so the spread between batches comes in, which it does not in paired losses.
+    if losses.harm(value - trained) < ERROR_HARM or value - trained < BATCH_SPREADS * losses.spread:
         return passed(f"{numbers[0].upper()}{numbers[1:]}.")
     return Finding(
         Status.FAIL,
@@ -38,7 +42,7 @@ def check(losses: Losses, validation: Losses) -> Finding:
         last_step=validation.step,
         evidence={
             "validation": Evidence(
-                "validation inference - training inference", value - trained, WARNING_HARM * losses.scale
+                "validation inference - training inference", value - trained, ERROR_HARM * losses.scale
             ),
             "modes": Evidence("inference - batch on validation data", modes[1].value),
         },
