@@ -29,9 +29,15 @@ export const view = new ViewStore();
 /** Another run has other layers and steps, so what pointed into the old one goes. */
 export function showRun(run: string): void {
   if (run === view.get().run) return;
+  // A link can name a layer and no run: the first run to be shown is the one it means.
+  const before = view.get();
+  if (before.run === null) {
+    view.set({ run });
+    return;
+  }
   view.set({
     run,
-    compare: view.get().compare.filter((other) => other !== run),
+    compare: before.compare.filter((other) => other !== run),
     finding: null,
     layer: null,
     step: null,

@@ -8,7 +8,7 @@ import { columns, peak, rowHeight, shade } from '../src/models/heat';
 import { scaleFor } from '../src/models/scale';
 import { smooth } from '../src/models/smoothing';
 import { sparkPath } from '../src/models/sparkline';
-import { logTicks, ticks } from '../src/models/ticks';
+import { logTicks, thinLog, ticks } from '../src/models/ticks';
 import { LOSSES } from './samples';
 
 describe('clock', () => {
@@ -151,6 +151,11 @@ describe('ticks', () => {
     expect(ticks(0, 150, 5, 'relative')).toEqual([0, 30, 60, 90, 120, 150]);
     expect(ticks(5, 5, 5, 'step')).toEqual([5]);
     expect(logTicks(0.3, 12)).toEqual([0.5, 1, 2, 5, 10]);
+  });
+  it('thin out on a log axis as it gets longer', () => {
+    expect(thinLog([1, 2, 3, 5, 10], 200, 20)).toEqual([1, 2, null, 5, 10]);
+    expect(thinLog([1, 2, 10, 100], 200, 20)).toEqual([1, null, 10, 100]);
+    expect(thinLog([1, 10, 100, 1000], 40, 20)).toEqual([1, null, 100, null]);
   });
 });
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { nameFilter, sortLayers, visibleRows } from '../src/models/table';
+import { nameFilter, sharedFolders, sortLayers, visibleRows } from '../src/models/table';
 import { layer } from './samples';
 
 const layers = [
@@ -23,6 +23,11 @@ describe('layer table', () => {
     expect(nameFilter('block_1\\d_').test('Block_12_BN')).toBe(true);
     const broken = nameFilter('bn(');
     expect([broken.valid, broken.test('a/BN(1)')]).toEqual([false, true]);
+  });
+  it('finds the folders that all names share', () => {
+    expect(sharedFolders(['net/a/bn_1', 'net/a/bn_2', 'net/ab'])).toBe('net/');
+    expect(sharedFolders(['bn_1', 'bn_2'])).toBe('');
+    expect(sharedFolders(['net/bn'])).toBe('');
   });
   it('draws only the rows in view', () => {
     expect(visibleRows(5000, 28000, 560, 28)).toEqual({ first: 992, end: 1028 });

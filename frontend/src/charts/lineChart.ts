@@ -2,6 +2,7 @@ import uPlot from 'uplot';
 import 'uplot/dist/uPlot.min.css';
 import { crosshair } from '../crosshair';
 import type { ScaleKind } from '../models/scale';
+import { thinLog } from '../models/ticks';
 import { color, FONT, onTheme } from '../theme';
 import { type Mark, paintMarks, paintShade } from './overlay';
 
@@ -204,6 +205,13 @@ export class LineChart {
         },
         {
           ...axis(spec.yLabel),
+          ...(spec.yScale === 'log'
+            ? {
+                filter: (u, splits) => thinLog(splits, u.bbox.height / devicePixelRatio, 22),
+                grid: { ...axis('').grid, filter: (_u, splits) => thinLog(splits, 1e6, 1) },
+                ticks: { ...axis('').ticks, filter: (_u, splits) => thinLog(splits, 1e6, 1) },
+              }
+            : {}),
           values: (_u, splits) => splits.map((v) => (v === null ? '' : (this.spec?.yFormat(v) ?? ''))),
           size: (u, values) => {
             u.ctx.font = FONT;

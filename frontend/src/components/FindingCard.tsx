@@ -1,3 +1,4 @@
+import { useState } from 'preact/hooks';
 import { count, number, plural, steps } from '../format';
 import { useView } from '../hooks';
 import { toggleFinding } from '../view';
@@ -10,6 +11,8 @@ import { Term } from './Tip';
 export function FindingCard({ finding, overview }: { finding: Finding; overview: Overview }) {
   const chosen = useView((v) => v.finding === finding.rule);
   const { severity, title, layers, first_step, last_step } = finding;
+  // Only at first: from then on it is the reader who opens and closes.
+  const [opened] = useState(severity !== 'info' || chosen);
   const symptoms = overview.findings.filter((f) => f.explained_by === finding.rule && !f.silenced);
   const where = [
     layers.length
@@ -25,7 +28,7 @@ export function FindingCard({ finding, overview }: { finding: Finding; overview:
   return (
     <details
       class={`card panel ${severity} ${chosen ? 'chosen' : ''}`}
-      open={severity !== 'info'}
+      open={opened}
       id={`finding-${finding.rule}`}
     >
       <summary>

@@ -1,9 +1,13 @@
-/** A layer's path. Where there is no room its folders give way, since the last part tells layers apart. */
-export function LayerName({ name }: { name: string }) {
+/**
+ * A layer's path. Folders that all layers share are not shown, though read out; of the others, where there is no room,
+ * the folders give way, since the last part tells layers apart.
+ */
+export function LayerName({ name, shared = '' }: { name: string; shared?: string }) {
   const cut = name.lastIndexOf('/') + 1;
   return (
     <span class="layer-name" title={name}>
-      {cut > 0 && <span class="folders">{name.slice(0, cut)}</span>}
+      {shared && <span class="unseen">{shared}</span>}
+      {cut > shared.length && <span class="folders">{name.slice(shared.length, cut)}</span>}
       <span class="leaf">{name.slice(cut)}</span>
     </span>
   );

@@ -18,12 +18,14 @@ interface Props {
   findings: readonly Finding[];
   series: ArrayLike<number>;
   stride: number;
+  /** Folders that all layers share. */
+  shared: string;
 }
 
 const WIDTH = 64;
 const HEIGHT = 18;
 
-export function LayerRow({ layer, top, place, chosen, lit, findings, series, stride }: Props) {
+export function LayerRow({ layer, top, place, chosen, lit, findings, series, stride, shared }: Props) {
   const path = useMemo(
     () => sparkPath(series, stride, layer.index, WIDTH, HEIGHT),
     [series, stride, layer.index],
@@ -45,7 +47,7 @@ export function LayerRow({ layer, top, place, chosen, lit, findings, series, str
         {depth(layer)}
       </div>
       <div role="gridcell" class="cell name">
-        <LayerName name={layer.name} />
+        <LayerName name={layer.name} shared={shared} />
       </div>
       <div role="gridcell" class={`cell what ${layer.state}`}>
         {layer.state.replace('_', ' ')}

@@ -3,7 +3,15 @@ import { routes } from '../api';
 import { plural } from '../format';
 import { column } from '../frame';
 import { useResource, useView } from '../hooks';
-import { depth, nameFilter, type Sort, type SortKey, sortLayers, visibleRows } from '../models/table';
+import {
+  depth,
+  nameFilter,
+  type Sort,
+  type SortKey,
+  sharedFolders,
+  sortLayers,
+  visibleRows,
+} from '../models/table';
 import { view } from '../view';
 import type { LayerReport, Overview } from '../wire';
 import { tooltip, type WordKey } from '../words';
@@ -36,6 +44,7 @@ export function LayerTable({ overview, layer }: { overview: Overview; layer: num
     () => (finding?.layer_indices.length ? new Set(finding.layer_indices) : null),
     [finding],
   );
+  const shared = useMemo(() => sharedFolders(layers.map(({ name }) => name)), [layers]);
   const filter = useMemo(() => nameFilter(pattern), [pattern]);
   const rows = useMemo(
     () =>
@@ -108,6 +117,7 @@ export function LayerTable({ overview, layer }: { overview: Overview; layer: num
         {rows.length === layers.length
           ? plural(layers.length, 'layer')
           : `${rows.length} of ${plural(layers.length, 'layer')}`}
+        {shared && ` · all in ${shared}`}
         {!filter.valid && ' · not a valid expression: searched for as plain text'}
         {lit && ` · ${plural(lit.size, 'layer')} of the chosen finding marked`}
       </p>
@@ -151,6 +161,7 @@ export function LayerTable({ overview, layer }: { overview: Overview; layer: num
               findings={overview.findings}
               series={column(series.value, 'values')}
               stride={layers.length}
+              shared={shared}
             />
           ))}
         </div>

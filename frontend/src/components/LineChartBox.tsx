@@ -34,7 +34,8 @@ export function LineChartBox({ spec, height, label, handle, onZoom, onPick }: Pr
 
   const onKeyDown = (event: KeyboardEvent) => {
     const at = crosshair.get();
-    const { x } = spec;
+    // Not into the forecast that lies past the edge.
+    const x = spec.range ? spec.x.filter((v) => v <= (spec.range as readonly number[])[1]) : spec.x;
     if ((event.key === 'ArrowLeft' || event.key === 'ArrowRight') && x.length) {
       const stride = event.shiftKey ? Math.max(1, Math.round(x.length / 20)) : 1;
       const to = nearest(x, at ?? x[x.length - 1]) + (event.key === 'ArrowLeft' ? -stride : stride);

@@ -130,7 +130,10 @@ export function LossPanel({ overview }: { overview: Overview }) {
         handle={chart}
         label={`Paired losses of run ${run} over ${AXIS_LABEL[axis]}, ${plural(model.x.length, 'point')}`}
         onZoom={(zoomed) => view.set({ range: zoomed })}
-        onPick={(x) => view.set({ step: Math.max(0, Math.round(clockOf(own.value).step(x, axis))) })}
+        onPick={(x) => {
+          const step = Math.round(clockOf(own.value).step(x, axis));
+          view.set({ step: Math.min(Math.max(step, 0), overview.last_step ?? step) });
+        }}
       />
       <EventList events={overview.events} />
       {own.error && !own.value && <p class="banner">{own.error}</p>}

@@ -26,6 +26,14 @@ export function nameFilter(pattern: string): { test: (name: string) => boolean; 
   }
 }
 
+/** Folders that all names share, with the slash; nothing for a single name. */
+export function sharedFolders(names: readonly string[]): string {
+  if (names.length < 2) return '';
+  let shared = names[0];
+  for (const name of names) while (!name.startsWith(shared)) shared = shared.slice(0, -1);
+  return shared.slice(0, shared.lastIndexOf('/') + 1);
+}
+
 /** Order of execution where it is known, else position in the record. */
 export function depth(layer: LayerReport): number {
   return layer.order >= 0 ? layer.order : layer.index;

@@ -27,6 +27,22 @@ export function logTicks(low: number, high: number): number[] {
   return found;
 }
 
+/**
+ * Which of a log axis' splits are kept, null for the others: 1, 2 and 5 in a short range, whole decades in a long
+ * one, and in a very long one every second or third.
+ */
+export function thinLog(splits: readonly number[], pixels: number, least: number): (number | null)[] {
+  const logs = splits.map((value) => Math.log10(Math.abs(value)));
+  const decades = Math.max(...logs) - Math.min(...logs);
+  const stride = Math.max(1, Math.ceil((decades * least) / Math.max(pixels, 1)));
+  return splits.map((value, i) => {
+    const power = Math.floor(logs[i] + 1e-9);
+    const digit = Math.round(Math.abs(value) / 10 ** power);
+    if (decades <= 1.5 && stride === 1) return digit === 1 || digit === 2 || digit === 5 ? value : null;
+    return value === 0 || (digit === 1 && power % stride === 0) ? value : null;
+  });
+}
+
 function decimal(rough: number, axis: XAxis): number {
   const power = 10 ** Math.floor(Math.log10(rough));
   const gap = (ROUND.find((r) => r * power >= rough * (1 - 1e-9)) as number) * power;
