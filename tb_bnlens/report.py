@@ -73,6 +73,7 @@ def _steps(value: float | None) -> int | str | None:
 def _losses(losses: Losses) -> dict[str, Any]:
     now = {kind: losses.now.get(kind, math.nan) for kind in LOSS_KINDS}
     out: dict[str, Any] = {"step": losses.step, **{kind: _number(value) for kind, value in now.items()}}
+    out["recalibrated_now"] = _number(losses.now.get("recalibrated_now", math.nan))
     out["dropout"] = _number(now["training"] - now["batch"])
     out["stale"] = _number(now["inference"] - now["recalibrated"])
     out["noise"] = _number(now["recalibrated"] - now["batch"])

@@ -90,6 +90,7 @@ class _Channels:
     def __init__(self, spec: SimLayer, rng: np.random.Generator, steps: int) -> None:
         c = spec.channels
         self.spec, self.rng = spec, rng
+        self.kept = np.random.default_rng(0)
         self.mean = spec.true_mean * (1.0 if c == 1 else rng.choice([-1.0, 1.0], c))
         self.variance = np.full(c, spec.true_variance)
         self.variance[: spec.collapsed] = spec.epsilon / 2
@@ -151,6 +152,12 @@ class _Channels:
         size = float(np.sqrt(np.sum(now**2) * np.sum(then**2)))
         return float(np.sum(now * then)) / size if size > 0 else np.nan
 
+    def present(self, t: int) -> tuple[Array, Array]:
+        """Mean statistics of eight batches from all over the run, as the present weights would give them."""
+        at = self.kept.integers(1, t + 1, 8)
+        moved = np.stack([self.true(t)[0] - self.true(int(i))[0] for i in at])
+        return (self.means[at] + moved).mean(0), self.variances[at].mean(0)
+
     def w(self, t: int, m: Array, s: Array) -> float:
         mean, variance = self.true(t)
         side = 1.0 if (t // self.spec.block) % 2 else -1.0
@@ -195,7 +202,7 @@ class _Channels:
             "noise_mean": noise,
             "noise_variance": np.sqrt(2.0 / spec.samples),
             "noise_updates": min(t, 50),
-            "between_within": (1.0 + spec.samples * spec.between**2) * min(32, spec.samples) / spec.samples,
+            "between_within": min(32, spec.samples) * (1.0 / spec.samples + spec.between**2),
             "shift": np.sqrt(np.mean((mu - mu_long) ** 2 / (v + eps))),
             "shift_noise": noise * np.sqrt(1.0 / n + 1.0 / n_long),
             "shift_span": 0.5 * (n_long - n) or np.nan,
@@ -299,6 +306,8 @@ def _losses(sim: Sim, channels: list[_Channels], t: int, rng: np.random.Generato
         "inference": loss(lambda c: (c.m, c.s)),
         "recalibrated": loss(lambda c: c.pool(t, SHORT)[:2]),
         "recalibrated_long": loss(lambda c: c.pool(t, LONG)[:2]),
+        "recalibrated_now": loss(lambda c: c.present(t)),
+        "now_batches": 8,
         "fit_loss": level + sim.dropout,
         "learning_rate": 1e-3,
         "batch_size": _batch_size(sim),

@@ -200,7 +200,7 @@ def measure(history: History, probe: str = "train") -> Losses:
     """
     names = [*LOSS_KINDS, *(replay_row(m) for m in REPLAY_MOMENTA), "fit_loss", "learning_rate", "batch_size"]
     names += [f"forecast{s}_{i}" for i in range(FORECAST_POINTS) for s in ("", "_step")]
-    names += ["short_updates", "long_updates"]
+    names += ["short_updates", "long_updates", "recalibrated_now"]
     columns = {name: history.loss(name, probe).astype(np.float64) for name in names}
     batch, inference = columns["batch"], columns["inference"].copy()
     measured = np.flatnonzero(np.isfinite(batch) | np.isfinite(columns["training"]) | ~np.isnan(inference))

@@ -35,7 +35,7 @@ def check(losses: Losses, layers: LayerTable, batches: Batches) -> Finding:
     if not layers.names:
         return not_applicable("The model has no BatchNorm layers.")
     batch = losses.window.get("batch", np.empty(0))
-    best = best_average(losses, ("recalibrated", "recalibrated_long"))
+    best = best_average(losses, ("recalibrated", "recalibrated_long", "recalibrated_now"))
     if not losses.gap("recalibrated", "batch").known or len(best) != len(batch):
         return not_evaluated("It takes the loss on recalibrated statistics.")
     part = losses.judge(best - batch)

@@ -37,12 +37,16 @@ def check(losses: Losses, layers: LayerTable, batches: Batches, history: History
     drifting = layers.drifting | layers.wandering if inside else layers.drifting
     if not drifting.any() or drifting.sum() < layers.starting.sum():
         return passed("No layer lags behind moving batch statistics.")
-    if batches.sorted.any():
+    if batches.unlike.any():
         return passed("The batch statistics come and go with the data rather than drift.")
     batch = losses.window.get("batch", np.empty(0))
-    gap, newest = losses.gap("inference", "batch"), best_average(losses, ("recalibrated",))
+    gap, newest = losses.gap("inference", "batch"), best_average(losses, ("recalibrated", "recalibrated_now"))
     cured = losses.judge(losses.window["inference"] - newest) if len(batch) and len(newest) else gap
-    severity = judging.severity_of_statistics(losses, gap if inside else cured, layers.distance, drifting)
+    # Statistics taken at the present weights have no drift in them; without them the pool's are too old to tell.
+    present = losses.gap("recalibrated_now", "batch").known
+    severity = judging.severity_of_statistics(
+        losses, gap if inside and not present else cured, layers.distance, drifting
+    )
     if severity is Severity.NONE or (severity is Severity.INFO and losses.evaluated):
         if not float(np.nanmax(layers.distance[drifting], initial=0.0)) >= LARGE_DISTANCE:
             return passed("Batch statistics drift, and the loss does not feel it.")
