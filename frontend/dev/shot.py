@@ -39,7 +39,7 @@ def compare(tab: Any) -> None:
 def pick_run(name: str) -> Callable[[Any], None]:
     def act(tab: Any) -> None:
         tab.get_by_role("button", name="Run").first.click()
-        tab.get_by_role("option").filter(has_text=name).first.click()
+        tab.locator(".option", has=tab.get_by_text(name, exact=True)).click()
 
     return act
 
@@ -71,8 +71,8 @@ STATES: dict[str, tuple[str, int, Callable[[Any], None] | None]] = {
     "compare": ("/", 1280, compare),
     "picker": ("/", 1280, open_picker),
     "healthy": ("/", 1280, pick_run("band/0.9")),
-    "deep": ("/", 1280, pick_run("deep")),
-    "hostile": ("/", 800, pick_run("hostile")),
+    "deep": ("/", 1280, pick_run("deep/200 layers")),
+    "hostile": ("/", 800, pick_run("<b>hostile</b> & 'run'")),
     "relative": ("/?dark", 1280, relative_smooth),
     "folds": ("/", 1280, open_folds),
     "empty": ("/?empty", 1280, None),

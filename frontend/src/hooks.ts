@@ -1,6 +1,7 @@
-import { useEffect, useLayoutEffect, useReducer, useRef, useState } from 'preact/hooks';
-import type { Resource, Snapshot } from './api';
+import { useEffect, useLayoutEffect, useMemo, useReducer, useRef, useState } from 'preact/hooks';
+import { type Resource, routes, type Snapshot } from './api';
 import { crosshair, type Position } from './crosshair';
+import { column } from './frame';
 import type { View } from './link';
 import { onTheme, type Theme, theme } from './theme';
 import { view } from './view';
@@ -28,6 +29,14 @@ export function useResource<T>(resource: Resource<T> | null): Snapshot<T> {
   const [, again] = useReducer((n: number) => n + 1, 0);
   useEffect(() => resource?.subscribe(() => again(0)), [resource]);
   return resource?.snapshot ?? NOTHING;
+}
+
+/** Wall time of the first record of a run: losses and layers start at their own, and share one relative axis. */
+export function useRunStart(run: string): number | undefined {
+  const losses = useResource(useMemo(() => routes.losses(run), [run]));
+  const series = useResource(useMemo(() => routes.series(run, 'distance_rms'), [run]));
+  const first = [losses, series].flatMap(({ value }) => Array.from(column(value, 'wall_times').slice(0, 1)));
+  return first.length ? Math.min(...first) : undefined;
 }
 
 /** Routes of several runs at once, in the same order. */

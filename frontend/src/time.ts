@@ -1,8 +1,7 @@
 import type { Mark } from './charts/overlay';
 import { clock, count, duration } from './format';
-import type { Frame } from './frame';
 import type { XAxis } from './link';
-import { clockOf } from './models/lossChart';
+import type { Clock } from './models/axis';
 import type { Finding, Overview } from './wire';
 
 /** How an x axis is written. */
@@ -15,8 +14,7 @@ export const X_FORMAT: Record<XAxis, (x: number) => string> = {
 const QUIET = new Set(['epoch', 'learning_rate', 'note']);
 
 /** Events worth a line in a chart, and the pinned step. Epochs and schedules are too many to draw. */
-export function marks(overview: Overview, frame: Frame | null, axis: XAxis, pin: number | null): Mark[] {
-  const time = clockOf(frame);
+export function marks(overview: Overview, time: Clock, axis: XAxis, pin: number | null): Mark[] {
   const events = overview.events
     .filter((event) => !QUIET.has(event.kind) && event.step > 0)
     .map(
@@ -34,11 +32,10 @@ export function marks(overview: Overview, frame: Frame | null, axis: XAxis, pin:
 export function shadeOf(
   finding: Finding | undefined,
   overview: Overview,
-  frame: Frame | null,
+  time: Clock,
   axis: XAxis,
 ): [number, number] | null {
   if (!finding || finding.first_step === null) return null;
-  const time = clockOf(frame);
   const last = finding.last_step ?? overview.last_step ?? finding.first_step;
   return [time.position(finding.first_step, axis), time.position(last, axis)];
 }

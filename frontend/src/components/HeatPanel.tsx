@@ -5,7 +5,7 @@ import { type HeatHandlers, HeatmapView, type HeatSpec } from '../charts/heatmap
 import { savePicture } from '../download';
 import { number, steps } from '../format';
 import { column } from '../frame';
-import { useResource, useTheme, useView } from '../hooks';
+import { useResource, useRunStart, useTheme, useView } from '../hooks';
 import { HEAT_ROWS, type HeatRow } from '../link';
 import { AXIS_LABEL, upperBound } from '../models/axis';
 import { type Heat, heatScale, lastEnd, rowHeight } from '../models/heat';
@@ -33,13 +33,14 @@ export function HeatPanel({ overview, layer }: { overview: Overview; layer: numb
   const rule = useView((v) => v.finding);
   const series = useResource(useMemo(() => routes.series(run, row), [run, row]));
   const frame = series.value;
+  const start = useRunStart(run);
   const box = useRef<HTMLDivElement>(null);
   const heatmap = useRef<HeatmapView | null>(null);
   const readout = useRef<HTMLParagraphElement>(null);
 
+  const clock = useMemo(() => clockOf(frame, start), [frame, start]);
   const spec = useMemo((): HeatSpec | null => {
     if (!frame) return null;
-    const clock = clockOf(frame);
     const x = clock.all(axis);
     const shape = frame.get('values')?.shape ?? [0, 0];
     const heat: Heat = { x, values: column(frame, 'values'), layers: shape[1] };
@@ -55,13 +56,13 @@ export function HeatPanel({ overview, layer }: { overview: Overview; layer: numb
       range: range ?? [x[0] ?? 0, lastEnd(x)],
       selected: layer,
       lit: finding?.layer_indices.length ? new Set(finding.layer_indices) : null,
-      shade: shadeOf(finding, overview, frame, axis),
+      shade: shadeOf(finding, overview, clock, axis),
       pin: pin === null ? null : clock.position(pin, axis),
       xFormat: X_FORMAT[axis],
       xLabel: AXIS_LABEL[axis],
       axis,
     };
-  }, [frame, overview, row, axis, range, layer, pin, rule]);
+  }, [frame, clock, overview, row, axis, range, layer, pin, rule]);
 
   const latest = useRef<HeatHandlers | null>(null);
   const cell = (index: number, x: number): string => {
@@ -78,7 +79,7 @@ export function HeatPanel({ overview, layer }: { overview: Overview; layer: numb
     onHover: (at) => {
       if (readout.current) readout.current.textContent = at ? cell(at.layer, at.x) : '';
     },
-    onPick: (index, x) => view.set({ layer: index, step: Math.round(clockOf(frame).step(x, axis)) }),
+    onPick: (index, x) => view.set({ layer: index, step: Math.round(clock.step(x, axis)) }),
     onZoom: (zoomed) => view.set({ range: zoomed }),
   };
   useEffect(() => {

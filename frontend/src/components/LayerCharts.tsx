@@ -2,7 +2,7 @@ import { useMemo } from 'preact/hooks';
 import { routes } from '../api';
 import type { LineSpec } from '../charts/lineChart';
 import { number } from '../format';
-import { useResource, useView } from '../hooks';
+import { useResource, useRunStart, useView } from '../hooks';
 import { AXIS_LABEL } from '../models/axis';
 import { distanceChart, type LayerChart, meanChart, varianceChart } from '../models/layerCharts';
 import { clockOf } from '../models/lossChart';
@@ -21,6 +21,8 @@ export function LayerCharts({ overview, layer }: { overview: Overview; layer: La
   const range = useView((v) => v.range);
   const pin = useView((v) => v.step);
   const rule = useView((v) => v.finding);
+  const start = useRunStart(run);
+  const clock = useMemo(() => clockOf(frame, start), [frame, start]);
   const specs = useMemo(() => {
     if (!frame) return null;
     const finding = overview.findings.find((f) => f.rule === rule && f.layer_indices.includes(layer.index));
@@ -34,19 +36,19 @@ export function LayerCharts({ overview, layer }: { overview: Overview; layer: La
       yScale: chart.scale,
       yFormat: number,
       range,
-      marks: marks(overview, frame, axis, pin),
-      shade: shadeOf(finding, overview, frame, axis),
+      marks: marks(overview, clock, axis, pin),
+      shade: shadeOf(finding, overview, clock, axis),
       shared: true,
     });
     return [
-      { title: 'Mean, rms over channels', spec: spec(meanChart(frame, axis), 'activation') },
+      { title: 'Mean, rms over channels', spec: spec(meanChart(frame, clock, axis), 'activation') },
       {
         title: 'Variance, geometric mean over channels',
-        spec: spec(varianceChart(frame, axis), 'activation²'),
+        spec: spec(varianceChart(frame, clock, axis), 'activation²'),
       },
-      { title: 'Distance', spec: spec(distanceChart(frame, axis), 'sd') },
+      { title: 'Distance', spec: spec(distanceChart(frame, clock, axis), 'sd') },
     ];
-  }, [frame, overview, layer.index, axis, range, pin, rule]);
+  }, [frame, clock, overview, layer.index, axis, range, pin, rule]);
   if (!specs)
     return (
       <div class="chart-wait" role="status">
@@ -62,7 +64,7 @@ export function LayerCharts({ overview, layer }: { overview: Overview; layer: La
           name={`${run}-${layer.name}-${title.split(',')[0].toLowerCase()}`}
           spec={spec}
           onZoom={(zoomed) => view.set({ range: zoomed })}
-          onPick={(x) => view.set({ step: Math.max(0, Math.round(clockOf(frame).step(x, axis))) })}
+          onPick={(x) => view.set({ step: Math.max(0, Math.round(clock.step(x, axis))) })}
         />
       ))}
     </div>

@@ -3,7 +3,7 @@ import { routes } from '../api';
 import type { LineSpec } from '../charts/lineChart';
 import { savePicture } from '../download';
 import { number, plural } from '../format';
-import { useResource, useResources, useView } from '../hooks';
+import { useResource, useResources, useRunStart, useView } from '../hooks';
 import { AXIS_LABEL } from '../models/axis';
 import { clockOf, KINDS, type Kind, type LossRun, lossChart } from '../models/lossChart';
 import { runColor } from '../palette';
@@ -20,6 +20,7 @@ const HEIGHT = 280;
 export function LossPanel({ overview }: { overview: Overview }) {
   const { run } = overview;
   const own = useResource(useMemo(() => routes.losses(run), [run]));
+  const start = useRunStart(run);
   const compare = useView((v) => v.compare);
   const others = useResources(compare.map((name) => routes.losses(name)));
   const axis = useView((v) => v.axis);
@@ -39,11 +40,20 @@ export function LossPanel({ overview }: { overview: Overview }) {
     const runs = [run, ...compare].flatMap((name, i): LossRun[] => {
       const frame = frames[i];
       if (!frame) return [];
-      return [{ run: name, color: many ? runColor(i) : null, frame, losses: i ? null : overview.losses }];
+      return [
+        {
+          run: name,
+          color: many ? runColor(i) : null,
+          frame,
+          start: i ? undefined : start,
+          losses: i ? null : overview.losses,
+        },
+      ];
     });
     return lossChart(runs, many ? [kind] : KINDS, probe, axis, smoothing);
-  }, [overview, run, compare, axis, smoothing, kind, probe, ...frames]);
+  }, [overview, run, compare, axis, smoothing, kind, probe, start, ...frames]);
 
+  const clock = useMemo(() => clockOf(own.value, start), [own.value, start]);
   const spec = useMemo((): LineSpec => {
     const finding = overview.findings.find((f) => f.rule === rule);
     return {
@@ -56,11 +66,11 @@ export function LossPanel({ overview }: { overview: Overview }) {
       yScale: model.scale,
       yFormat: number,
       range: range ?? (ahead ? [model.extent[0], model.forecastEnd] : model.extent),
-      marks: marks(overview, own.value, axis, pin),
-      shade: shadeOf(finding, overview, own.value, axis),
+      marks: marks(overview, clock, axis, pin),
+      shade: shadeOf(finding, overview, clock, axis),
       shared: true,
     };
-  }, [model, hidden, overview, own.value, axis, range, pin, rule, ahead]);
+  }, [model, hidden, overview, clock, axis, range, pin, rule, ahead]);
 
   const beyond = model.forecastEnd > model.extent[1];
   const hasValidation = [...(own.value?.keys() ?? [])].some((name) => name.startsWith('validation/'));
@@ -131,7 +141,7 @@ export function LossPanel({ overview }: { overview: Overview }) {
         label={`Paired losses of run ${run} over ${AXIS_LABEL[axis]}, ${plural(model.x.length, 'point')}`}
         onZoom={(zoomed) => view.set({ range: zoomed })}
         onPick={(x) => {
-          const step = Math.round(clockOf(own.value).step(x, axis));
+          const step = Math.round(clock.step(x, axis));
           view.set({ step: Math.min(Math.max(step, 0), overview.last_step ?? step) });
         }}
       />

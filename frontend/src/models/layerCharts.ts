@@ -2,7 +2,7 @@ import type { Line } from '../charts/lineChart';
 import { column, type Frame } from '../frame';
 import type { XAxis } from '../link';
 import { nullable } from './align';
-import { clockOf } from './lossChart';
+import type { Clock } from './axis';
 import { type ScaleKind, scaleFor } from './scale';
 
 export interface LayerChart {
@@ -14,14 +14,14 @@ export interface LayerChart {
 type Values = (number | null)[];
 
 /** Batch against moving mean, with the scatter of single batches around the batch mean as a band. */
-export function meanChart(frame: Frame, axis: XAxis): LayerChart {
+export function meanChart(frame: Frame, clock: Clock, axis: XAxis): LayerChart {
   const batch = nullable(column(frame, 'batch_mean_rms'));
   const spread = nullable(column(frame, 'batch_variance_gm'));
   const noise = nullable(column(frame, 'noise_mean'));
   // noise_mean is in channel standard deviations; the chart is in activation units.
   const width = batch.map((_, i) => product(noise[i], root(spread[i])));
   return chart(
-    frame,
+    clock,
     axis,
     'mean',
     batch,
@@ -32,18 +32,18 @@ export function meanChart(frame: Frame, axis: XAxis): LayerChart {
 }
 
 /** The same for the variance; its noise is relative to the variance. */
-export function varianceChart(frame: Frame, axis: XAxis): LayerChart {
+export function varianceChart(frame: Frame, clock: Clock, axis: XAxis): LayerChart {
   const batch = nullable(column(frame, 'batch_variance_gm'));
   const noise = nullable(column(frame, 'noise_variance'));
   const high = batch.map((v, i) => product(v, plus(1, noise[i])));
   const low = batch.map((v, i) =>
     noise[i] === null || (noise[i] as number) >= 1 ? null : product(v, plus(1, -(noise[i] as number))),
   );
-  return chart(frame, axis, 'variance', batch, nullable(column(frame, 'moving_variance_gm')), high, low);
+  return chart(clock, axis, 'variance', batch, nullable(column(frame, 'moving_variance_gm')), high, low);
 }
 
 /** Distance at the records, and the least and greatest since the one before. */
-export function distanceChart(frame: Frame, axis: XAxis): LayerChart {
+export function distanceChart(frame: Frame, clock: Clock, axis: XAxis): LayerChart {
   const now = nullable(column(frame, 'distance_rms'));
   const lines: Line[] = [
     {
@@ -72,11 +72,11 @@ export function distanceChart(frame: Frame, axis: XAxis): LayerChart {
     },
     { id: 'rms', label: 'rms over channels', color: 'inference', width: 2, values: now },
   ].filter((line) => line.values.some((v) => v !== null));
-  return { x: clockOf(frame).all(axis), lines, scale: scaleFor(now) };
+  return { x: clock.all(axis), lines, scale: scaleFor(now) };
 }
 
 function chart(
-  frame: Frame,
+  clock: Clock,
   axis: XAxis,
   name: string,
   batch: Values,
@@ -107,7 +107,7 @@ function chart(
       ]
     : [];
   return {
-    x: clockOf(frame).all(axis),
+    x: clock.all(axis),
     lines: [
       ...band,
       { id: 'batch', label: `batch ${name}`, color: 'batch', width: 1.75, values: batch },

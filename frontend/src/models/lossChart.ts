@@ -25,6 +25,7 @@ export interface LossRun {
   /** A literal colour when several runs share the chart. */
   color: string | null;
   frame: Frame;
+  start?: number;
   losses: Losses | null;
 }
 
@@ -40,8 +41,9 @@ export interface LossChart {
 
 const AHEAD = 0.25;
 
-export function clockOf(frame: Frame | null): Clock {
-  return new Clock(column(frame, 'steps'), column(frame, 'wall_times'));
+/** `start` is the wall time of the run's first record, which another frame may hold. */
+export function clockOf(frame: Frame | null, start?: number): Clock {
+  return new Clock(column(frame, 'steps'), column(frame, 'wall_times'), start);
 }
 
 /** Lines of the paired-loss chart; with several runs, of the chosen kinds of each. */
@@ -83,12 +85,12 @@ interface Part {
 }
 
 function runParts(
-  { run, color, frame, losses }: LossRun,
+  { run, color, frame, start, losses }: LossRun,
   kinds: readonly Kind[],
   probe: string,
   axis: XAxis,
 ): Part[] {
-  const clock = clockOf(frame);
+  const clock = clockOf(frame, start);
   const x = clock.all(axis);
   const parts: Part[] = [];
   for (const kind of kinds) {
