@@ -101,8 +101,8 @@ class Measurement:
         losses["long_updates"] = pooled.updates
         shadow_mean, shadow_variance = windows.shadows()
         moved = ~np.isnan(pooled.mean)
-        for i, row in enumerate(REPLAY_ROWS):
-            losses[row] = self.probe.inference(
+        for i in np.flatnonzero(windows.replayable()):
+            losses[REPLAY_ROWS[i]] = self.probe.inference(
                 batch,
                 np.where(moved, shadow_mean[i], moving[0]),
                 np.where(moved, shadow_variance[i], moving[1]),

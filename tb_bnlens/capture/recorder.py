@@ -326,8 +326,8 @@ class Recorder:
                     losses["train"] |= measurement.extras(batch, snapshot, windows)
                     others = [kept for kept in self._kept if kept is not batch]
                     losses["train"] |= measurement.recalibrated_now(batch, others, snapshot)
-                if self._batches.get("validation") is not None:
-                    losses["validation"] = measurement.validation(self._batches["validation"], snapshot, windows)
+            if self._batches.get("validation") is not None:
+                losses["validation"] = measurement.validation(self._batches["validation"], snapshot, windows)
             if measurement.probe.loss_reason:
                 self._log.not_evaluated("losses", measurement.probe.loss_reason)
             self._probed_batch, self._losses, self._last_probe = batch, losses, self._step

@@ -147,8 +147,8 @@ def layer_table(
         if snapshot.replica_mean is not None:
             put("replica_spread", segments.rms(np.std(snapshot.replica_mean, axis=0) / scale))
         shadow_mean, shadow_variance = windows.shadows()
-        for i, row in enumerate(REPLAY_ROWS):
-            put(row, segments.rms(distance(mu, v, shadow_mean[i], shadow_variance[i], eps)))
+        for i in np.flatnonzero(windows.replayable()):
+            put(REPLAY_ROWS[i], segments.rms(distance(mu, v, shadow_mean[i], shadow_variance[i], eps)))
     return table.astype(np.float32)
 
 

@@ -20,6 +20,8 @@ FLOOR_SPACING = {"snapshot": 1 / 4, "record": 1 / 4, "probe": 2.0, "full": math.
 60 and 13 in a million. A run too short for its budget would have nothing to show otherwise."""
 FIRST = {"snapshot": 0, "record": 0, "probe": 1, "full": 100}
 """Steps of the first ones of each kind; there is nothing to replay or forecast at the very start."""
+DENSE = 44
+"""Every step is read this long before a full probe: the replay at momentum 0.9 then forgets coarser windows to 1%."""
 LAST_PROBES = 3
 """Steps before the last one that are probed: a verdict should not hang on a single batch and dropout mask."""
 LEARNING_RATE = 0.3
@@ -61,6 +63,7 @@ class Schedule:
         self.costs = {"snapshot": Cost(), "record": Cost(), "probe": Cost(), "full": Cost()}
         self._last = dict.fromkeys(FIRST, 0)
         self._burst_until = -1
+        self._full_at: int | None = None
         self.last_step: int | None = None
         """Steps that the loop will make in all, where known."""
         self._set_up = {"probe", "full"}  # of these the probe itself tells tracing apart
@@ -120,7 +123,8 @@ class Schedule:
 
     def snapshot_due(self, step: int) -> bool:
         """Whether to read the moving statistics after this step."""
-        if step > self._burst_until:
+        ahead = [s for s in (self._full_at, self.last_step) if s is not None]
+        if step > self._burst_until and not any(0 <= s - step < DENSE for s in ahead):
             if not self._due("snapshot", step, 0.5 / SPACING, "record", RECORD_SHARE):
                 return False
             self._burst_until = step + BURST - 1
@@ -138,14 +142,17 @@ class Schedule:
 
     def probe_due(self, step: int) -> str | None:
         """``"full"``, ``"probe"`` or None: what to measure before this step."""
+        if self._full_at is not None and step >= self._full_at:
+            self._full_at = None
+            self._last["full"] = self._last["probe"] = step
+            return "full"
         if self.last_step is not None and 0 < self.last_step - step <= LAST_PROBES:
             self._last["probe"] = step
             return "probe"
         # The last probe of the run is always made in full, so its cost is kept back.
         reserve = self.costs["full"].mean
         if self._due("full", step, 2.0 / PROBE_SPACING, "probe", 1 - RECORD_SHARE, reserve):
-            self._last["full"] = self._last["probe"] = step
-            return "full"
+            self._full_at = self._last["full"] = step + DENSE
         if self._due("probe", step, 1.0 / PROBE_SPACING, "full", 1 - RECORD_SHARE, reserve):
             self._last["probe"] = step
             return "probe"

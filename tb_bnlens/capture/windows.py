@@ -26,6 +26,10 @@ LONG_UPDATES = 200
 """Updates in the long pool: ten times the short one, so that drift shows between the two."""
 CHUNKS = 4
 """Each pool is a ring of this many sums, so that it forgets without keeping every window."""
+COARSE = 0.5
+"""A window longer than this share of a momentum's memory 1/(1-beta) smears its replay."""
+SMEARED = 0.1
+"""No replay is given where smeared windows hold more than this share of its weight."""
 NOISE_MEMORY = 0.97
 """Decay of the noise estimate per single-update window: some 30 batches."""
 
@@ -102,6 +106,7 @@ class Windows:
         variance = recovery.moving_variance(start)
         self._shadow_mean = np.repeat(start.mean[None].astype(np.float32), len(REPLAY_MOMENTA), 0)
         self._shadow_variance = np.repeat(variance[None].astype(np.float32), len(REPLAY_MOMENTA), 0)
+        self._smeared = np.zeros(len(REPLAY_MOMENTA))
         self._single: tuple[Array, Array] | None = None
         size = len(start.mean)
         self.noise_mean, self.noise_variance = np.zeros(size), np.zeros(size)
@@ -147,7 +152,7 @@ class Windows:
                 assert pooled is not None
                 self._lags.append(pooled.mean - snapshot.mean)
             self.long.add(mean, variance, k, batches, middle)
-        self._advance_shadows(mean, variance, updates)
+        self._advance_shadows(mean, variance, updates, k)
         self.updates += np.where(updates > 0, updates, 0)
         self.last, self.last_step = snapshot, step
 
@@ -167,7 +172,11 @@ class Windows:
             self.noise_updates += 1
         self._single = (mean, variance)
 
-    def _advance_shadows(self, mean: Array, variance: Array, updates: Array) -> None:
+    def _advance_shadows(self, mean: Array, variance: Array, updates: Array, k: float) -> None:
+        # Within a window of many updates nothing is known of their order, so a shorter memory is not replayed in it.
+        forgotten = np.asarray(REPLAY_MOMENTA) ** k
+        coarse = (k > 1) & (k > COARSE / (1 - np.asarray(REPLAY_MOMENTA)))
+        self._smeared = forgotten * self._smeared + (1 - forgotten) * coarse
         beta = np.asarray(REPLAY_MOMENTA)[:, None]
         power = (beta ** self._segments.spread(updates)).astype(np.float32)
         for shadow, value in ((self._shadow_mean, mean), (self._shadow_variance, variance)):
@@ -177,6 +186,10 @@ class Windows:
     def shadows(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Moving mean and variance that each of REPLAY_MOMENTA would have given, [8, C_total] each."""
         return self._shadow_mean, self._shadow_variance
+
+    def replayable(self) -> NDArray[np.bool_]:
+        """Which of REPLAY_MOMENTA the windows were fine enough for, [8]."""
+        return np.asarray(self._smeared <= SMEARED)
 
     def lag_cosine(self, scale: Array) -> Array:
         """Cosine over channels of the lag now and one short pool earlier, in units of ``scale``, [L]."""
