@@ -42,6 +42,16 @@ export const WORDS = {
     unit: 'loss',
     text: 'inference − recalibrated: what the moving statistics cost because they lag behind the batches.',
   },
+  'after the update': {
+    label: 'after the update',
+    unit: 'loss',
+    text: 'Inference loss on the same batch after the training step that followed: what the weight update changes.',
+  },
+  'shown by fit': {
+    label: 'shown by fit',
+    unit: 'loss',
+    text: 'What fit prints at this step: a mean over the epoch so far, of losses measured before each update.',
+  },
   forecast: {
     label: 'forecast',
     unit: 'loss',

@@ -20,6 +20,8 @@ export interface Line {
   bandToNext?: boolean;
   /** False for a line that the legend does not name: the other edge of a band, or a raw line under a smooth one. */
   legend?: boolean;
+  /** Drawn only when it is asked for. */
+  optional?: boolean;
   values: (number | null)[];
 }
 

@@ -7,19 +7,19 @@ interface Props {
   x: Float64Array;
   lines: readonly Line[];
   format: (value: number) => string;
-  hidden?: ReadonlySet<string>;
+  off?: (line: Line) => boolean;
   onToggle?: (id: string) => void;
 }
 
 /** Names of the lines, with each one's value under the crosshair or, without one, its last. */
-export function Legend({ x, lines, format, hidden, onToggle }: Props) {
+export function Legend({ x, lines, format, off: isOff, onToggle }: Props) {
   const at = useCrosshair();
   const index = at === null ? x.length - 1 : nearest(x, at);
   return (
     <ul class="legend">
       {lines.map((line, i) => {
         if (line.legend === false) return null;
-        const off = hidden?.has(line.id) ?? false;
+        const off = isOff?.(line) ?? false;
         const value = valueNear(line.values, index);
         const other = line.bandToNext ? valueNear(lines[i + 1].values, index) : null;
         const text =

@@ -1,11 +1,11 @@
 import { useMemo, useRef, useState } from 'preact/hooks';
 import { routes } from '../api';
-import type { LineSpec } from '../charts/lineChart';
+import type { Line, LineSpec } from '../charts/lineChart';
 import { savePicture } from '../download';
 import { number, plural } from '../format';
 import { useResource, useResources, useRunStart, useView } from '../hooks';
 import { AXIS_LABEL } from '../models/axis';
-import { clockOf, KINDS, type Kind, type LossRun, lossChart } from '../models/lossChart';
+import { clockOf, KINDS, type Kind, type LossRun, lossChart, MORE_KINDS } from '../models/lossChart';
 import { runColor } from '../palette';
 import { marks, shadeOf, X_FORMAT } from '../time';
 import { view } from '../view';
@@ -16,6 +16,12 @@ import { type ChartHandle, LineChartBox } from './LineChartBox';
 import { type ChartData, Panel } from './Panel';
 
 const HEIGHT = 280;
+const ALL_KINDS = [...KINDS, ...MORE_KINDS];
+
+/** Whether a line is left out: those drawn only when asked for start out so. A raw line goes with its smooth one. */
+function isOff({ id, optional = false }: Line, toggled: ReadonlySet<string>): boolean {
+  return toggled.has(id.replace(/:raw$/, '')) !== optional;
+}
 
 export function LossPanel({ overview }: { overview: Overview }) {
   const { run } = overview;
@@ -28,7 +34,7 @@ export function LossPanel({ overview }: { overview: Overview }) {
   const range = useView((v) => v.range);
   const pin = useView((v) => v.step);
   const rule = useView((v) => v.finding);
-  const [hidden, setHidden] = useState<ReadonlySet<string>>(new Set());
+  const [toggled, setToggled] = useState<ReadonlySet<string>>(new Set());
   const [kind, setKind] = useState<Kind>('inference');
   const [ahead, setAhead] = useState(false);
   const [probe, setProbe] = useState('train');
@@ -50,7 +56,7 @@ export function LossPanel({ overview }: { overview: Overview }) {
         },
       ];
     });
-    return lossChart(runs, many ? [kind] : KINDS, probe, axis, smoothing);
+    return lossChart(runs, many ? [kind] : ALL_KINDS, probe, axis, smoothing);
   }, [overview, run, compare, axis, smoothing, kind, probe, start, ...frames]);
 
   const clock = useMemo(() => clockOf(own.value, start), [own.value, start]);
@@ -58,7 +64,7 @@ export function LossPanel({ overview }: { overview: Overview }) {
     const finding = overview.findings.find((f) => f.rule === rule);
     return {
       x: model.x,
-      lines: model.lines.filter((line) => !hidden.has(line.id.replace(/:raw$/, ''))),
+      lines: model.lines.filter((line) => !isOff(line, toggled)),
       xTime: axis === 'wall',
       xLabel: AXIS_LABEL[axis],
       xFormat: X_FORMAT[axis],
@@ -70,14 +76,14 @@ export function LossPanel({ overview }: { overview: Overview }) {
       shade: shadeOf(finding, overview, clock, axis),
       shared: true,
     };
-  }, [model, hidden, overview, clock, axis, range, pin, rule, ahead]);
+  }, [model, toggled, overview, clock, axis, range, pin, rule, ahead]);
 
   const beyond = model.forecastEnd > model.extent[1];
   const hasValidation = [...(own.value?.keys() ?? [])].some((name) => name.startsWith('validation/'));
   const toggle = (id: string) => {
-    const next = new Set(hidden);
+    const next = new Set(toggled);
     if (!next.delete(id)) next.add(id);
-    setHidden(next);
+    setToggled(next);
   };
   return (
     <Panel
@@ -105,7 +111,7 @@ export function LossPanel({ overview }: { overview: Overview }) {
             <label class="inline">
               loss{' '}
               <select value={kind} onChange={(e) => setKind(e.currentTarget.value as Kind)}>
-                {KINDS.map((name) => (
+                {ALL_KINDS.map((name) => (
                   <option key={name}>{name}</option>
                 ))}
               </select>
@@ -133,7 +139,13 @@ export function LossPanel({ overview }: { overview: Overview }) {
         </>
       }
     >
-      <Legend x={model.x} lines={model.lines} format={number} hidden={hidden} onToggle={toggle} />
+      <Legend
+        x={model.x}
+        lines={model.lines}
+        format={number}
+        off={(line) => isOff(line, toggled)}
+        onToggle={toggle}
+      />
       <LineChartBox
         spec={spec}
         height={HEIGHT}

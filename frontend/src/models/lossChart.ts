@@ -8,7 +8,11 @@ import { type ScaleKind, scaleFor } from './scale';
 import { smooth } from './smoothing';
 
 export const KINDS = ['training', 'batch', 'recalibrated', 'inference'] as const;
-export type Kind = (typeof KINDS)[number];
+/** What a person compares these with: drawn when asked for. */
+export const MORE_KINDS = ['updated', 'fit_loss'] as const;
+export type Kind = (typeof KINDS)[number] | (typeof MORE_KINDS)[number];
+
+const LABEL: Partial<Record<Kind, string>> = { updated: 'after the update', fit_loss: 'shown by fit' };
 
 type Style = Pick<Line, 'color' | 'width' | 'dash'>;
 
@@ -18,6 +22,8 @@ export const KIND_STYLE: Record<Kind, Style> = {
   batch: { color: 'batch', width: 1.75 },
   recalibrated: { color: 'recalibrated', width: 1.75, dash: [9, 4] },
   inference: { color: 'inference', width: 2.5 },
+  updated: { color: 'accent', width: 1.25, dash: [1, 3] },
+  fit_loss: { color: 'text', width: 1.25, dash: [12, 3, 2, 3] },
 };
 
 export interface LossRun {
@@ -97,9 +103,12 @@ function runParts(
     const data = frame.get(`${probe}/${kind}`)?.data;
     if (!data) continue;
     const style = { ...KIND_STYLE[kind], ...(color ? { color } : {}) };
-    const label = color ? `${run} · ${kind}` : kind;
+    const name = LABEL[kind] ?? kind;
+    const label = color ? `${run} · ${name}` : name;
+    // Of several runs one kind is drawn, and that one was asked for.
+    const optional = !color && kind in LABEL;
     parts.push({
-      line: { id: `${run}/${kind}`, label, ...style },
+      line: { id: `${run}/${kind}`, label, optional, ...style },
       track: { x, values: nullable(data) },
       ahead: false,
     });
