@@ -101,7 +101,7 @@ class Measurement:
         losses["long_updates"] = pooled.updates
         shadow_mean, shadow_variance = windows.shadows()
         moved = ~np.isnan(pooled.mean)
-        for i in np.flatnonzero(windows.replayable()):
+        for i in map(int, np.flatnonzero(windows.replayable())):
             losses[REPLAY_ROWS[i]] = self.probe.inference(
                 batch,
                 np.where(moved, shadow_mean[i], moving[0]),
