@@ -74,7 +74,7 @@ def _losses(losses: Losses) -> str:
         felt = losses.gap("training", "batch").known and not losses.gap("inference", "training").at_least(WARNING_HARM)
         rival = "with the batch's own statistics" if felt else "training mode"
         return f"Inference is {worse(inference, batch, losses.natural_zero)} than {rival}, {where}."
-    return f"Inference stands at {number(inference)} and training mode at {number(batch)}, {where}."
+    return f"Inference stands at {number(inference)} and batch mode at {number(batch)}, {where}."
 
 
 def _healthy(layers: LayerTable, losses: Losses) -> str:

@@ -103,7 +103,6 @@ class _Channels:
         self.start = self.m.copy(), self.s.copy()
         self.means, self.variances = np.empty((steps + 1, c)), np.empty((steps + 1, c))
         self.updates = 0
-        self.lags: dict[int, Array] = {}
 
     @property
     def m(self) -> Array:
@@ -143,14 +142,6 @@ class _Channels:
     def pool(self, t: int, length: int) -> tuple[Array, Array, int]:
         first = max(1, t - length + 1)
         return self.means[first : t + 1].mean(0), self.variances[first : t + 1].mean(0), t + 1 - first
-
-    def cosine(self, t: int) -> float:
-        then = self.lags.get(t - SHORT)
-        self.lags[t] = now = (self.pool(t, SHORT)[0] - self.m) / self.sd
-        if then is None:
-            return np.nan
-        size = float(np.sqrt(np.sum(now**2) * np.sum(then**2)))
-        return float(np.sum(now * then)) / size if size > 0 else np.nan
 
     def present(self, t: int) -> tuple[Array, Array]:
         """Mean statistics of eight batches from all over the run, as the present weights would give them."""
@@ -206,7 +197,6 @@ class _Channels:
             "shift": np.sqrt(np.mean((mu - mu_long) ** 2 / (v + eps))),
             "shift_noise": noise * np.sqrt(1.0 / n + 1.0 / n_long),
             "shift_span": 0.5 * (n_long - n) or np.nan,
-            "lag_cosine": self.cosine(t),
             "channels_nonfinite": float(np.sum(~np.isfinite(self.m + self.s))),
             "window_nonfinite": float(spec.poisoned_at == t),
             "channels_collapsed": float(np.sum(v <= eps)),
@@ -231,7 +221,6 @@ def simulate(sim: Sim, run: str = "sim") -> History:
     for t in range(1, sim.steps + 1):
         for c in channels:
             c.step(t)
-            c.cosine(t)
         if t >= next_record or t == sim.steps:
             record = np.full((len(channels), len(LAYER_ROWS)), np.nan, np.float32)
             for i, c in enumerate(channels):

@@ -84,7 +84,7 @@ class Losses:
     window: Mapping[str, Array] = field(default_factory=dict)
     """Kind -> values over the window, [<= WINDOW]."""
     tail: Mapping[str, Array] = field(default_factory=dict)
-    """The last ``WINDOW`` probes of any age, for what has nothing to do with the age of the statistics."""
+    """The last ``WINDOW`` probes of any age."""
     course: Mapping[str, Array] = field(default_factory=dict)
     """Kind -> values over the second half of the run, oldest first, the window included."""
     steps: Array = field(default_factory=lambda: np.empty(0))
@@ -122,8 +122,8 @@ class Losses:
         return replace(gap, corroborated=agreed)
 
     def lasting_gap(self, upper: str, lower: str) -> Gap:
-        """The same over the last probes of any age, for parts that have nothing to do with the statistics' age."""
-        return self.judge(_difference(self.tail, upper, lower))
+        """The same over more probes, for parts that have nothing to do with the age of the statistics."""
+        return self.judge(_difference(self.course, upper, lower)[-WINDOW:])
 
     def judge(self, difference: Array) -> Gap:
         """A gap from paired differences over some probes, [n]; NaN entries are left out."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tb_bnlens.analysis import robust
 from tb_bnlens.analysis.advice import converging_momentum, round_down
 from tb_bnlens.analysis.forecast import updates_to_loss
 from tb_bnlens.analysis.lag import LayerTable
@@ -77,7 +78,7 @@ def advised_momentum(layers: LayerTable, losses: Losses, steps: int) -> float | 
             error = layers.start_error[starting] / layers.memory[starting]
         error = np.fmax(error, layers.error[starting])
         updates = USABLE_SHARE * max(steps, 1) * layers.updates_per_step[starting]
-        beta = float(np.nanmin(converging_momentum(error, updates, layers.tolerance)))
+        beta = 1.0 - robust.largest(1.0 - converging_momentum(error, updates, layers.tolerance))
     used = float(layers.beta[layers.updating].max(initial=0.0))
     candidate = round_down(min(beta, used - 1e-6 if used else 1.0))
     batch = losses.typical.get("batch", math.nan)

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from tb_bnlens.analysis import robust
 from tb_bnlens.analysis.lag import LayerTable
 from tb_bnlens.analysis.loss_gap import Losses
 from tb_bnlens.history import History
@@ -36,7 +37,7 @@ def check(losses: Losses, layers: LayerTable, history: History) -> Finding:
         return not_applicable("No layer is called more than once in a step.")
     noise = math.sqrt(3.0 / (history.manifest.batch_size or 8))
     unlike = shared & (layers.alternation > NOISE_FACTOR * noise)
-    largest = float(np.nanmax(layers.alternation))
+    largest = robust.largest(layers.alternation)
     if not unlike.any():
         return passed(
             f"The calls of shared layers differ by {largest:.2g}, within {NOISE_FACTOR * noise:.2g} of batch noise."

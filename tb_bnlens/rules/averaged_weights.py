@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from tb_bnlens.analysis import robust
 from tb_bnlens.analysis.loss_gap import WARNING_HARM, Gap, Losses
 from tb_bnlens.history import History
 from tb_bnlens.rules import judging
@@ -34,9 +35,9 @@ def check(losses: Losses, history: History) -> Finding:
     inference, recalibrated = (course[k] - course["batch"] for k in ("inference", "recalibrated"))
     now = Gap(float(inference[-1]), 0.0, losses.harm(float(inference[-1])))
     pooled = Gap(float(recalibrated[-1]), 0.0, losses.harm(float(recalibrated[-1])))
-    before = [float(np.nanmedian(x[:-1])) for x in (inference, recalibrated)]
+    before = [robust.median(x[:-1]) for x in (inference, recalibrated)]
     spread = [
-        1.4826 * float(np.nanmedian(np.abs(x[:-1] - b))) for x, b in zip((inference, recalibrated), before, strict=True)
+        1.4826 * robust.median(np.abs(x[:-1] - b)) for x, b in zip((inference, recalibrated), before, strict=True)
     ]
     sudden = all(
         g.value - b > DEVIATIONS * s and g.value > 2 * max(b, 0.0)

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from tb_bnlens.analysis import robust
 from tb_bnlens.analysis.batches import Batches
 from tb_bnlens.analysis.fixed import best_average
 from tb_bnlens.analysis.lag import LayerTable
@@ -41,7 +42,7 @@ def check(losses: Losses, layers: LayerTable, batches: Batches) -> Finding:
     part = losses.judge(best - batch)
     severity = judging.severity_of(part)
     numbers = (
-        f"best with fixed statistics {judging.number(float(np.nanmedian(best)))}, batch mode "
+        f"best with fixed statistics {judging.number(robust.median(best))}, batch mode "
         f"{judging.number(losses.typical['batch'])}"
     )
     if severity in (Severity.NONE, Severity.INFO):

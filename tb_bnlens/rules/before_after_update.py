@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
-from tb_bnlens.analysis.loss_gap import WARNING_HARM, Losses
+from tb_bnlens.analysis import robust
+from tb_bnlens.analysis.loss_gap import WARNING_HARM, WINDOW, Losses
 from tb_bnlens.rules import judging
 from tb_bnlens.rules.rule import Evidence, Finding, Meta, Severity, Status, not_evaluated, passed
 
@@ -36,7 +35,7 @@ def check(losses: Losses) -> Finding:
     )
     if not (after.known and averaging.known):
         return not_evaluated("It takes fit's own figure and a loss after the update.")
-    shown, updated = (float(np.nanmedian(losses.tail[kind])) for kind in ("fit_loss", "updated"))
+    shown, updated = (robust.median(losses.course[kind][-WINDOW:]) for kind in ("fit_loss", "updated"))
     numbers = f"fit shows {judging.number(shown)}, after the update the same batch gives {judging.number(updated)}"
     size = max(losses.harm(abs(total.value)), losses.harm(abs(after.value)))
     spread = 2.0 * max(x.uncertainty if x.uncertainty >= 0 else 0.0 for x in (total, after))

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from tb_bnlens.analysis import robust
 from tb_bnlens.analysis.batches import Batches
 from tb_bnlens.analysis.fixed import best_average
 from tb_bnlens.analysis.lag import LARGE_DISTANCE, LayerTable
@@ -51,8 +52,8 @@ def check(losses: Losses, layers: LayerTable, batches: Batches, history: History
         if not float(np.nanmax(layers.distance[drifting], initial=0.0)) >= LARGE_DISTANCE:
             return passed("Batch statistics drift, and the loss does not feel it.")
         severity = Severity.INFO
-    rate = _median(layers.rate[drifting])
-    lag = max(_median(layers.error[drifting]), _median(layers.shift[drifting]) if inside else 0.0)
+    rate = robust.median(layers.rate[drifting])
+    lag = max(robust.median(layers.error[drifting]), robust.median(layers.shift[drifting]) if inside else 0.0)
     learning_rate = losses.now.get("learning_rate", math.nan)
     at = f" at learning rate {learning_rate:g}" if math.isfinite(learning_rate) else ""
     per_step = f" by {judging.number(rate)} standard deviations a step" if math.isfinite(rate) else ""
@@ -68,16 +69,18 @@ def check(losses: Losses, layers: LayerTable, batches: Batches, history: History
         "rate": Evidence("drift an update (median layer)", rate, None, "batch standard deviations"),
         "significance": Evidence(
             "shift between pools over its noise (median layer)",
-            _median((layers.shift / layers.shift_noise)[drifting]),
+            robust.median((layers.shift / layers.shift_noise)[drifting]),
             2.0,
         ),
         "permanent_lag": Evidence(
-            "permanent lag of the mean (median layer)", _median(layers.permanent_lag[drifting]), layers.tolerance
+            "permanent lag of the mean (median layer)", robust.median(layers.permanent_lag[drifting]), layers.tolerance
         ),
         "error": Evidence(
-            "relative error of the statistics (p95, median layer)", _median(layers.error[drifting]), layers.tolerance
+            "relative error of the statistics (p95, median layer)",
+            robust.median(layers.error[drifting]),
+            layers.tolerance,
         ),
-        "memory": Evidence("share of the start left", float(np.nanmax(layers.memory[drifting]))),
+        "memory": Evidence("share of the start left", robust.largest(layers.memory[drifting])),
     }
     if replays:
         evidence["replays"] = Evidence("inference at lower momenta", replays)
@@ -97,7 +100,7 @@ def check(losses: Losses, layers: LayerTable, batches: Batches, history: History
         ruled_out=(
             (
                 "momentum too high for the run",
-                f"{100 * float(np.nanmax(layers.memory[drifting])):.2g}% of the start is left",
+                f"{100 * robust.largest(layers.memory[drifting]):.2g}% of the start is left",
             ),
             ("batch noise", f"newer statistics give {judging.number(losses.judge(newest).value)}")
             if len(newest)
@@ -114,11 +117,6 @@ def check(losses: Losses, layers: LayerTable, batches: Batches, history: History
         "# import tb_bnlens; tb_bnlens.recalibrate(model, data, batches=200)\n",
         next="The lag shrinks with the learning rate, and inference comes down to batch mode once the momentum's "
         "window "
-        f"({judging.number(1 / max(1 - _median(layers.beta[drifting]), 1e-9))} updates) has passed a few times.",
+        f"({judging.number(1 / max(1 - robust.median(layers.beta[drifting]), 1e-9))} updates) has passed a few times.",
         headline=headline,
     )
-
-
-def _median(values: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> float:
-    known = values[~np.isnan(values)]
-    return float(np.median(known)) if len(known) else math.nan

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
-
+from tb_bnlens.analysis import robust
 from tb_bnlens.analysis.lag import LARGE_DISTANCE, LayerTable
-from tb_bnlens.analysis.loss_gap import WARNING_HARM, Losses
+from tb_bnlens.analysis.loss_gap import WARNING_HARM, WINDOW, Losses
 from tb_bnlens.rules import judging
 from tb_bnlens.rules.rule import Evidence, Finding, Meta, Severity, Status, not_evaluated, passed
 
@@ -34,7 +33,7 @@ def check(losses: Losses, layers: LayerTable) -> Finding:
     gap = losses.lasting_gap("training", rival)
     if not gap.known:
         return not_evaluated("It takes the loss in training mode.")
-    training, other = (float(np.nanmedian(losses.tail[kind])) for kind in ("training", rival))
+    training, other = (robust.median(losses.course[kind][-WINDOW:]) for kind in ("training", rival))
     numbers = f"training {judging.number(training)}, without them {judging.number(other)}"
     if not gap.at_least(NOTE_HARM):
         return passed(f"On the same batch and weights: {numbers}.")

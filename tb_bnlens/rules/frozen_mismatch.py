@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from tb_bnlens.analysis import robust
 from tb_bnlens.analysis.fixed import constant_part
 from tb_bnlens.analysis.lag import LARGE_DISTANCE, LayerTable
 from tb_bnlens.analysis.loss_gap import WARNING_HARM, Losses
@@ -49,10 +50,10 @@ def check(losses: Losses, layers: LayerTable, history: History) -> Finding:
     said = {kind: judging.number(value) for kind, value in values.items()}
     text = (
         f"{int(off.sum())} of {judging.count(int(frozen.sum()), 'frozen layer')} use statistics of other data "
-        f"(distance up to {judging.number(float(np.nanmax(distance)))} batch standard deviations)."
+        f"(distance up to {judging.number(robust.largest(distance))} batch standard deviations)."
     )
     evidence = {
-        "distance": Evidence("largest distance of a frozen layer", float(np.nanmax(distance)), LARGE_DISTANCE),
+        "distance": Evidence("largest distance of a frozen layer", robust.largest(distance), LARGE_DISTANCE),
         "part": Evidence("loss that frozen statistics cost", part.value, WARNING_HARM * losses.scale),
     }
     grave = severity is not Severity.INFO

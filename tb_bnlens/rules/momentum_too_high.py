@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from tb_bnlens.analysis import robust
 from tb_bnlens.analysis.effective import shrink_per_update
 from tb_bnlens.analysis.lag import LARGE_DISTANCE, LayerTable
 from tb_bnlens.analysis.loss_gap import WARNING_HARM, Losses
@@ -34,7 +35,7 @@ def check(losses: Losses, layers: LayerTable, outlook: Outlook, history: History
         return not_evaluated("No batch statistics to compare with yet; that takes two snapshots.")
     starting = layers.starting
     if starting.sum() < max(1, int(layers.drifting.sum())):
-        memory = float(np.nanmax(layers.memory[layers.updating]))
+        memory = robust.largest(layers.memory[layers.updating])
         return passed(f"The moving statistics have forgotten their start (at most {100 * memory:.2g}% of it is left).")
     if outlook.will_converge:
         return passed(f"They need {judging.steps_words(outlook.steps)} more and {outlook.remaining:,} are planned.")
@@ -62,19 +63,19 @@ def check(losses: Losses, layers: LayerTable, outlook: Outlook, history: History
         headline += " The loss hardly feels it."
 
     half = len(history.steps) // 2
-    shrink = np.nanmedian(
+    shrink = robust.median(
         shrink_per_update(history.row("error_p50")[half:, starting], history.row("updates")[half:, starting])
         if half >= 1
         else np.array([np.nan])
     )
     evidence = {
-        "memory": Evidence(
-            "share of the start left in the moving statistics", float(np.nanmedian(layers.memory[starting]))
-        ),
+        "memory": Evidence("share of the start left in the moving statistics", robust.median(layers.memory[starting])),
         "steps_needed": Evidence("steps to converge, from the start", needed, outlook.last_step, "steps"),
         "momentum": Evidence("momentum", judging.momenta(beta), advice),
         "error": Evidence(
-            "relative error of the statistics (p95, median layer)", _median(layers.error[starting]), layers.tolerance
+            "relative error of the statistics (p95, median layer)",
+            robust.median(layers.error[starting]),
+            layers.tolerance,
         ),
     }
     if math.isfinite(shrink):
@@ -101,18 +102,14 @@ def check(losses: Losses, layers: LayerTable, outlook: Outlook, history: History
     )
 
 
-def _median(values: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> float:
-    return float(np.nanmedian(values))
-
-
 def _ruled_out(losses: Losses, layers: LayerTable) -> tuple[tuple[str, str], ...]:
     out = []
     starting = layers.starting
     lag = layers.permanent_lag[starting]
     if not np.isnan(lag).all():
-        share = _median(lag) / max(_median(layers.error[starting]), 1e-12)
+        share = robust.median(lag) / max(robust.median(layers.error[starting]), 1e-12)
         if share < 0.5:
-            rate = np.nanmedian(layers.rate[starting])
+            rate = robust.median(layers.rate[starting])
             out.append(
                 ("drift", f"{rate:.2g} batch standard deviations an update explain {100 * share:.0f}% of the lag")
             )

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from tb_bnlens.analysis import robust
 from tb_bnlens.analysis.lag import LayerTable
 from tb_bnlens.analysis.loss_gap import WARNING_HARM, Gap, Losses
 from tb_bnlens.analysis.noise import noise_floor
@@ -101,7 +102,8 @@ def _jump(losses: Losses, beta: float) -> tuple[Gap, float | None]:
     known = ~np.isnan(columns).all(0) & ~np.isnan(inference)
     if known.sum() < LEAST_PROBES:
         return Gap(math.nan, math.nan, math.nan), None
-    typical = np.nanmedian(columns[:, known], axis=1)
-    best = int(np.nanargmin(typical))
-    value = float(np.nanquantile(inference[known] - columns[best][known], JUMP_QUANTILE))
+    typical = np.array([robust.median(column[known]) for column in columns])
+    best = int(np.argmin(np.where(np.isnan(typical), np.inf, typical)))
+    jumps = inference[known] - columns[best][known]
+    value = float(np.quantile(jumps[~np.isnan(jumps)], JUMP_QUANTILE))
     return Gap(value, 0.0, losses.harm(value)), higher[best]

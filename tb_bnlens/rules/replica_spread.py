@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from tb_bnlens.analysis import robust
 from tb_bnlens.analysis.lag import NOISE_SIGMAS, LayerTable
 from tb_bnlens.analysis.loss_gap import Losses
 from tb_bnlens.analysis.noise import noise_floor
@@ -35,7 +36,7 @@ def check(manifest: Manifest, losses: Losses, layers: LayerTable) -> Finding:
     single = np.fmax(layers.noise_mean * math.sqrt(manifest.replicas), 1.0 / math.sqrt(max(share, 1.0)))
     expected = NOISE_SIGMAS * noise_floor(np.where(np.isnan(single), 1.0, single), layers.beta)
     apart = layers.replica_spread > np.maximum(expected, layers.tolerance)
-    largest = float(np.nanmax(layers.replica_spread))
+    largest = robust.largest(layers.replica_spread)
     if not apart.any():
         return passed(f"Replicas differ by {largest:.2g} standard deviations at most, which is batch noise.")
     severity = judging.severity_of_statistics(losses, losses.gap("inference", "batch"), layers.replica_spread, apart)
@@ -51,10 +52,8 @@ def check(manifest: Manifest, losses: Losses, layers: LayerTable) -> Finding:
         severity,
         layers=judging.layers_of(apart),
         last_step=losses.step,
-        evidence={"spread": Evidence("spread over replicas", largest, float(np.nanmax(expected)))},
-        ruled_out=(
-            ("batch noise", f"it would make {judging.number(float(np.nanmax(expected)) / NOISE_SIGMAS)} of it"),
-        ),
+        evidence={"spread": Evidence("spread over replicas", largest, robust.largest(expected))},
+        ruled_out=(("batch noise", f"it would make {judging.number(robust.largest(expected) / NOISE_SIGMAS)} of it"),),
         fix="# BatchNormalization(synchronized=True) in place of each layer, or shuffle before the data are shared "
         "out.\n"
         "# For this model as it is:\n" + fixes.RECALIBRATE,

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from tb_bnlens.analysis import robust
 from tb_bnlens.analysis.lag import LARGE_DISTANCE, LayerTable, latest
 from tb_bnlens.analysis.loss_gap import WARNING_HARM, Losses
 from tb_bnlens.history import History
@@ -35,28 +36,28 @@ def check(losses: Losses, layers: LayerTable, history: History) -> Finding:
     last = latest(history, "epoch_end_distance")
     if np.isnan(last).all():
         return not_applicable("No epoch ended in a short batch.")
-    usual = np.nanmedian(history.row("since_mean")[len(history.steps) // 2 :], axis=0)
+    usual = np.array([robust.median(column) for column in history.row("since_mean")[len(history.steps) // 2 :].T])
     left = (1.0 - layers.beta) * last
     outlier = (last > OUTLIER * usual) & (left >= SHARE)
     if not outlier.any():
-        return passed(f"The short last batch moves the statistics by {float(np.nanmax(left)):.2g} at most.")
+        return passed(f"The short last batch moves the statistics by {robust.largest(left):.2g} at most.")
     # The last probe comes right after the last batch of the last epoch; those before it mostly do not.
     difference = losses.course.get("inference", np.empty(0)) - losses.course.get("batch", np.empty(0))
     moved = math.nan
     if len(difference) >= 3 and losses.step == history.last_step:
-        moved = float(difference[-1] - np.nanmedian(difference[:-1]))
+        moved = float(difference[-1]) - robust.median(difference[:-1])
     harm = losses.harm(moved) if not math.isnan(moved) else 0.0
     if harm >= WARNING_HARM:
         severity = Severity.ERROR if harm >= 1.0 else Severity.WARNING
-    elif not losses.evaluated and float(np.nanmax(left)) >= LARGE_DISTANCE:
+    elif not losses.evaluated and robust.largest(left) >= LARGE_DISTANCE:
         severity = Severity.WARNING
     else:
         severity = Severity.INFO
     headline = (
-        f"The short last batch of an epoch is {judging.number(float(np.nanmax((last / usual)[outlier])))} times as "
+        f"The short last batch of an epoch is {judging.number(robust.largest((last / usual)[outlier]))} times as "
         f"far off as "
         f"others and moves the statistics of {judging.count(int(outlier.sum()))} by up to "
-        f"{judging.number(float(np.nanmax(left)))}."
+        f"{judging.number(robust.largest(left))}."
     )
     headline += (
         f" Inference is {judging.number(moved)} worse right after it." if severity is not Severity.INFO and harm else ""
@@ -70,10 +71,10 @@ def check(losses: Losses, layers: LayerTable, history: History) -> Finding:
         evidence={
             "distance": Evidence(
                 "distance of the last batch",
-                float(np.nanmax(last[outlier])),
-                OUTLIER * float(np.nanmax(usual[outlier])),
+                robust.largest(last[outlier]),
+                OUTLIER * robust.largest(usual[outlier]),
             ),
-            "left": Evidence("of it in the moving statistics", float(np.nanmax(left)), SHARE),
+            "left": Evidence("of it in the moving statistics", robust.largest(left), SHARE),
             "moved": Evidence("inference right after it, over usual", moved, WARNING_HARM * losses.scale),
         },
         fix="data = data.unbatch().batch(32, drop_remainder=True)\n",

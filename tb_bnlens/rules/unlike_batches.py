@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from tb_bnlens.analysis import robust
 from tb_bnlens.analysis.batches import ALIKE_LIMIT, Batches
 from tb_bnlens.analysis.lag import LayerTable
 from tb_bnlens.analysis.loss_gap import Losses
@@ -31,7 +32,7 @@ def check(losses: Losses, layers: LayerTable, batches: Batches) -> Finding:
     if np.isnan(batches.overall).all():
         return not_evaluated("It takes a probe that runs several batches at the same weights.")
     unlike = batches.unlike
-    times = float(np.nanmax(batches.overall))
+    times = robust.largest(batches.overall)
     if not unlike.any():
         return passed(f"The batch means vary {times:.2g} times as much as those of random samples do at most.")
     severity = judging.severity_of_statistics(losses, losses.gap("inference", "batch"), layers.distance, unlike)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from tb_bnlens.analysis import robust
 from tb_bnlens.analysis.lag import LayerTable
 from tb_bnlens.analysis.loss_gap import Losses
 from tb_bnlens.analysis.outlook import Outlook
@@ -56,7 +57,7 @@ def check(losses: Losses, layers: LayerTable, outlook: Outlook) -> Finding:
         steps_to_converge=outlook.steps * float(np.median(layers.updates_per_step[starting])),
         evidence={
             "steps": Evidence("steps still needed", outlook.steps, outlook.remaining, "steps"),
-            "memory": Evidence("share of the start left", float(np.nanmedian(layers.memory[starting]))),
+            "memory": Evidence("share of the start left", robust.median(layers.memory[starting])),
         },
         ruled_out=(("momentum too high", f"{outlook.remaining:,} steps are left"),),
         next=f"Inference within tolerance of batch mode by step {at:,}.",

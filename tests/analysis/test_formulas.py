@@ -7,7 +7,7 @@ import pkgutil
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tb_bnlens.analysis
@@ -17,6 +17,10 @@ from tb_bnlens.analysis.distance import convergence_error, distance
 from tb_bnlens.analysis.effective import differs, shrink_per_update
 from tb_bnlens.analysis.forecast import updates_to_loss
 from tb_bnlens.analysis.memory import start_error, start_memory
+
+# Two shared cores: a deadline would test the neighbours.
+settings.register_profile("steady", deadline=None, derandomize=True)
+settings.load_profile("steady")
 
 MODULES = [m.name for m in pkgutil.iter_modules(tb_bnlens.analysis.__path__)]
 betas = st.floats(0.01, 0.9999)
