@@ -11,7 +11,7 @@ export const X_FORMAT: Record<XAxis, (x: number) => string> = {
   wall: clock,
 };
 
-const QUIET = new Set(['epoch', 'learning_rate', 'note']);
+const QUIET = new Set(['start', 'epoch', 'learning_rate', 'note']);
 
 /** Events worth a line in a chart, and the pinned step. Epochs and schedules are too many to draw. */
 export function marks(overview: Overview, time: Clock, axis: XAxis, pin: number | null): Mark[] {

@@ -29,6 +29,8 @@ export function paintMarks(plot: Plot, marks: readonly Mark[]): void {
   ctx.save();
   ctx.font = FONT.replace('11px', `${10 * ratio}px`);
   ctx.textBaseline = 'top';
+  // uPlot leaves its own alignment behind.
+  ctx.textAlign = 'left';
   for (const mark of marks) {
     const x = plot.valToPos(mark.x, 'x', true);
     if (!(x >= bbox.left - 1 && x <= bbox.left + bbox.width + 1)) continue;

@@ -6,7 +6,7 @@ import { DEFAULT_VIEW } from '../link';
 import { showRun, view } from '../view';
 import type { RunEntry } from '../wire';
 import { RunPage } from './RunPage';
-import { Empty, Failed, Loading } from './States';
+import { Empty, Failed, Gone, Loading } from './States';
 import { TipLayer } from './Tip';
 import { Toolbar } from './Toolbar';
 
@@ -22,9 +22,11 @@ export function App() {
     if (linked && run === null && entries?.length) showRun(firstRun(entries));
   }, [linked, run, entries]);
 
+  // A link, or a run that was deleted, can name what is not there.
+  const here = entries?.some((entry) => entry.run === run) ?? false;
   return (
     <>
-      <Toolbar runs={entries ?? []} read={runs} />
+      <Toolbar runs={entries ?? []} run={here ? run : null} read={runs} />
       <main>
         {runs.value?.problems.map((text) => (
           <p class="banner" key={text}>
@@ -34,7 +36,10 @@ export function App() {
         {!runs.value && runs.error && <Failed message={runs.error} />}
         {!runs.value && !runs.error && <Loading what="runs" />}
         {entries && !entries.length && <Empty />}
-        {run !== null && entries && entries.length > 0 && <RunPage key={run} run={run} />}
+        {here && <RunPage key={run} run={run as string} />}
+        {run !== null && entries && entries.length > 0 && !here && (
+          <Gone run={run} first={firstRun(entries)} />
+        )}
       </main>
       <TipLayer />
     </>

@@ -38,7 +38,7 @@ export function ChannelView({ overview, layer }: { overview: Overview; layer: La
     return finite?.length ? scatter(finite, worst, statistic) : null;
   }, [points, worst, statistic]);
   if (!points) {
-    return <p class="none">{error ?? 'No snapshot of the channels yet: a few are taken in a run.'}</p>;
+    return <p class="nothing">{error ?? 'No snapshot of the channels yet: a few are taken in a run.'}</p>;
   }
   return (
     <section class="sub" aria-label="Channels">

@@ -7,12 +7,19 @@ import { Code } from './Code';
 import { Icon, signName } from './Icon';
 import { Term } from './Tip';
 
+interface Props {
+  finding: Finding;
+  overview: Overview;
+  /** None of the run's findings is graver, so this one is open even where it is a note. */
+  grave: boolean;
+}
+
 /** One finding. Errors and warnings are open: what is wrong and what to do is read without a click. */
-export function FindingCard({ finding, overview }: { finding: Finding; overview: Overview }) {
+export function FindingCard({ finding, overview, grave }: Props) {
   const chosen = useView((v) => v.finding === finding.rule);
   const { severity, title, layers, first_step, last_step } = finding;
   // Only at first: from then on it is the reader who opens and closes.
-  const [opened] = useState(severity !== 'info' || chosen);
+  const [opened] = useState(severity !== 'info' || grave || chosen);
   const symptoms = overview.findings.filter((f) => f.explained_by === finding.rule && !f.silenced);
   const where = [
     layers.length

@@ -10,6 +10,7 @@ export function FindingCards({ overview }: { overview: Overview }) {
   const open = findings
     .filter((f) => f.status === 'fail' && !f.silenced && !f.explained_by)
     .sort((a, b) => ORDER[a.severity] - ORDER[b.severity]);
+  const worst = open[0]?.severity;
   const folded: [Sign, string, Finding[]][] = [
     ['error', 'could not run', findings.filter((f) => f.status === 'error')],
     ['not_evaluated', 'not evaluated', findings.filter((f) => f.status === 'not_evaluated')],
@@ -29,7 +30,12 @@ export function FindingCards({ overview }: { overview: Overview }) {
         <span class="muted"> {summary(open)}</span>
       </h2>
       {open.map((finding) => (
-        <FindingCard key={finding.rule} finding={finding} overview={overview} />
+        <FindingCard
+          key={finding.rule}
+          finding={finding}
+          overview={overview}
+          grave={finding.severity === worst}
+        />
       ))}
       <div class="folds">
         {folded

@@ -165,7 +165,7 @@ export function LayerTable({ overview, layer }: { overview: Overview; layer: num
             />
           ))}
         </div>
-        {!rows.length && <p class="none">No layer name matches. Clear the filter to see all of them.</p>}
+        {!rows.length && <p class="nothing">No layer name matches. Clear the filter to see all of them.</p>}
       </div>
     </Panel>
   );

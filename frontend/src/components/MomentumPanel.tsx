@@ -89,7 +89,7 @@ export function MomentumPanel({ overview }: { overview: Overview }) {
           label="Inference loss replayed at other momenta"
         />
       ) : (
-        <p class="none">
+        <p class="nothing">
           {losses.not_evaluated.replayed ??
             (layers.some(updates)
               ? 'The loss at other momenta is not measured yet.'

@@ -29,15 +29,21 @@ export function RunPage({ run }: { run: string }) {
       <Verdict overview={value} />
       <RunComparison run={run} />
       <FindingCards overview={value} />
-      <div class="row charts">
+      {layer ? (
+        <>
+          <div class="row charts">
+            <LossPanel overview={value} />
+            <MomentumPanel overview={value} />
+          </div>
+          <HeatPanel overview={value} layer={layer.index} />
+          <div class="row layers">
+            <LayerTable overview={value} layer={layer.index} />
+            <LayerDetail key={layer.index} overview={value} layer={layer} />
+          </div>
+        </>
+      ) : (
         <LossPanel overview={value} />
-        <MomentumPanel overview={value} />
-      </div>
-      <HeatPanel overview={value} layer={layer?.index ?? null} />
-      <div class="row layers">
-        <LayerTable overview={value} layer={layer?.index ?? null} />
-        {layer && <LayerDetail key={layer.index} overview={value} layer={layer} />}
-      </div>
+      )}
       <Notes overview={value} />
     </>
   );

@@ -1,4 +1,5 @@
 import { refresh } from '../api';
+import { showRun } from '../view';
 import { Code } from './Code';
 
 const FIRST_LINES = `from tb_bnlens import BNLens
@@ -26,6 +27,20 @@ export function Failed({ message }: { message: string }) {
       <p>{message}</p>
       <button type="button" class="button" onClick={() => void refresh()}>
         Try again
+      </button>
+    </div>
+  );
+}
+
+export function Gone({ run, first }: { run: string; first: string }) {
+  return (
+    <div class="page-state" role="status">
+      <h2>Run “{run}” is not in this log directory</h2>
+      <p>
+        It was deleted or renamed, or it has not written its first record. It is shown as soon as it appears.
+      </p>
+      <button type="button" class="button" onClick={() => showRun(first)}>
+        Show {first}
       </button>
     </div>
   );

@@ -7,8 +7,14 @@ import type { RunEntry, RunList } from '../wire';
 import { Menu } from './Panel';
 import { RunPicker } from './RunPicker';
 
-export function Toolbar({ runs, read }: { runs: readonly RunEntry[]; read: Snapshot<RunList> }) {
-  const run = useView((v) => v.run);
+interface Props {
+  runs: readonly RunEntry[];
+  /** The run on the page, null where there is none. */
+  run: string | null;
+  read: Snapshot<RunList>;
+}
+
+export function Toolbar({ runs, run, read }: Props) {
   const compare = useView((v) => v.compare);
   const axis = useView((v) => v.axis);
   const smoothing = useView((v) => v.smoothing);
