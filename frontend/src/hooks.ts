@@ -27,8 +27,14 @@ const NOTHING: Snapshot<never> = { value: null, error: null, loading: false, at:
 /** A route's latest answer; null asks for nothing. Being on the page is what keeps a route polled. */
 export function useResource<T>(resource: Resource<T> | null): Snapshot<T> {
   const [, again] = useReducer((n: number) => n + 1, 0);
-  useEffect(() => resource?.subscribe(() => again(0)), [resource]);
-  return resource?.snapshot ?? NOTHING;
+  const shown = resource?.snapshot ?? NOTHING;
+  useEffect(() => {
+    const stop = resource?.subscribe(() => again(0));
+    // An answer can come between the render and this.
+    if (resource && resource.snapshot !== shown) again(0);
+    return stop;
+  }, [resource]);
+  return shown;
 }
 
 /** Wall time of the first record of a run: losses and layers start at their own, and share one relative axis. */
@@ -67,6 +73,16 @@ export function useCrosshair(): Position {
     };
   }, []);
   return x;
+}
+
+/** A value once it has stood still: holding an arrow key must not ask for every layer it passes. */
+export function useSettled<T>(value: T, milliseconds: number): T {
+  const [settled, setSettled] = useState(value);
+  useEffect(() => {
+    const timer = window.setTimeout(() => setSettled(value), milliseconds);
+    return () => window.clearTimeout(timer);
+  }, [value, milliseconds]);
+  return settled;
 }
 
 export function useTheme(): Theme {

@@ -1,12 +1,12 @@
 import { routes } from '../api';
-import { number, ratio } from '../format';
+import { count, number, ratio } from '../format';
 import { useResources, useView } from '../hooks';
 import { runColor } from '../palette';
 import { showRun, view } from '../view';
 import type { Overview } from '../wire';
 import { Icon } from './Icon';
 import { Panel } from './Panel';
-import { Term } from './Tip';
+import { Num, Term } from './Tip';
 
 /** Verdicts of the chosen runs side by side. */
 export function RunComparison({ run }: { run: string }) {
@@ -44,43 +44,38 @@ export function RunComparison({ run }: { run: string }) {
         </button>
       }
     >
-      <div class="scroll-x">
-        <table>
-          <thead>
-            <tr>
-              <th scope="col">run</th>
-              <th scope="col">verdict</th>
-              <th scope="col" class="right">
-                <Term k="batch" />
-              </th>
-              <th scope="col" class="right">
-                <Term k="recalibrated" />
-              </th>
-              <th scope="col" class="right">
-                <Term k="inference" />
-              </th>
-              <th scope="col" class="right">
-                inference / batch
-              </th>
-              <th scope="col" class="right">
-                step
-              </th>
-            </tr>
-          </thead>
-          <tbody>
-            {names.map((name, i) => (
-              <Row
-                key={name}
-                name={name}
-                color={runColor(i)}
-                main={i === 0}
-                overview={snapshots[i]?.value ?? null}
-                error={snapshots[i]?.error ?? null}
-              />
-            ))}
-          </tbody>
-        </table>
-      </div>
+      <table>
+        <thead>
+          <tr>
+            <th scope="col">run</th>
+            <th scope="col" class="right">
+              <Term k="batch" />
+            </th>
+            <th scope="col" class="right">
+              <Term k="recalibrated" />
+            </th>
+            <th scope="col" class="right">
+              <Term k="inference" />
+            </th>
+            <th scope="col" class="right">
+              inference / batch
+            </th>
+            <th scope="col" class="right">
+              step
+            </th>
+          </tr>
+        </thead>
+        {names.map((name, i) => (
+          <RunRows
+            key={name}
+            name={name}
+            color={runColor(i)}
+            main={i === 0}
+            overview={snapshots[i]?.value ?? null}
+            error={snapshots[i]?.error ?? null}
+          />
+        ))}
+      </table>
     </Panel>
   );
 }
@@ -93,37 +88,43 @@ interface RowProps {
   error: string | null;
 }
 
-function Row({ name, color, main, overview, error }: RowProps) {
+/** Numbers on one line, the verdict in full below: side by side in the narrowest page. */
+function RunRows({ name, color, main, overview, error }: RowProps) {
   const l = overview?.losses;
   const times = l && l.inference !== null && l.batch ? l.inference / l.batch : null;
   return (
-    <tr>
-      <th scope="row">
-        <button
-          type="button"
-          class="run-link"
-          disabled={main}
-          onClick={() => showRun(name)}
-          title={main ? name : `Show ${name}`}
-        >
-          <i style={{ background: color }} aria-hidden="true" />
-          <span>{name}</span>
-        </button>
-      </th>
-      <td class="verdict-cell">
-        {overview ? (
-          <>
-            <Icon sign={overview.severity} size={14} /> {overview.verdict}
-          </>
-        ) : (
-          (error ?? 'Reading …')
-        )}
-      </td>
-      <td class="right">{number(l?.batch)}</td>
-      <td class="right">{number(l?.recalibrated)}</td>
-      <td class="right">{number(l?.inference)}</td>
-      <td class="right">{ratio(times)}</td>
-      <td class="right">{number(overview?.last_step)}</td>
-    </tr>
+    <tbody>
+      <tr>
+        <th scope="row">
+          <button
+            type="button"
+            class="run-link"
+            disabled={main}
+            onClick={() => showRun(name)}
+            title={main ? name : `Show ${name}`}
+          >
+            <i style={{ background: color }} aria-hidden="true" />
+            {overview && <Icon sign={overview.severity} size={14} />}
+            <span>{name}</span>
+          </button>
+        </th>
+        <td class="right">
+          <Num k="batch">{number(l?.batch)}</Num>
+        </td>
+        <td class="right">
+          <Num k="recalibrated">{number(l?.recalibrated)}</Num>
+        </td>
+        <td class="right">
+          <Num k="inference">{number(l?.inference)}</Num>
+        </td>
+        <td class="right">{ratio(times)}</td>
+        <td class="right">{count(overview?.last_step)}</td>
+      </tr>
+      <tr>
+        <td colSpan={6} class="verdict-cell">
+          {overview ? overview.verdict : (error ?? 'Reading …')}
+        </td>
+      </tr>
+    </tbody>
   );
 }

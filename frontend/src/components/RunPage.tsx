@@ -1,7 +1,7 @@
 import { useMemo } from 'preact/hooks';
 import { routes } from '../api';
-import { useResource, useView } from '../hooks';
-import type { Overview } from '../wire';
+import { useResource, useSettled, useView } from '../hooks';
+import type { LayerReport, Overview } from '../wire';
 import { FindingCards } from './FindingCards';
 import { HeatPanel } from './HeatPanel';
 import { LayerDetail } from './LayerDetail';
@@ -13,12 +13,16 @@ import { RunComparison } from './RunComparison';
 import { Failed, Loading } from './States';
 import { Verdict } from './Verdict';
 
+const SETTLE_MS = 90;
+
 export function RunPage({ run }: { run: string }) {
   const overview = useResource(useMemo(() => routes.overview(run), [run]));
   const chosen = useView((v) => v.layer);
+  const settled = useSettled(chosen, SETTLE_MS);
   const value = overview.value;
   if (!value) return overview.error ? <Failed message={overview.error} /> : <Loading what={`run “${run}”`} />;
-  const layer = value.layers.find(({ index }) => index === chosen) ?? firstLayer(value);
+  const layer = layerAt(value, chosen);
+  const detail = layerAt(value, settled) ?? layer;
   return (
     <>
       {overview.error && (
@@ -38,7 +42,7 @@ export function RunPage({ run }: { run: string }) {
           <HeatPanel overview={value} layer={layer.index} />
           <div class="row layers">
             <LayerTable overview={value} layer={layer.index} />
-            <LayerDetail key={layer.index} overview={value} layer={layer} />
+            <LayerDetail key={detail?.index} overview={value} layer={detail ?? layer} />
           </div>
         </>
       ) : (
@@ -49,8 +53,12 @@ export function RunPage({ run }: { run: string }) {
   );
 }
 
+function layerAt(overview: Overview, index: number | null): LayerReport | null {
+  return overview.layers.find((layer) => layer.index === index) ?? firstLayer(overview);
+}
+
 /** Where nobody chose a layer: the one that breaks the network most, else the one farthest off. */
-function firstLayer({ layers, losses }: Overview) {
+function firstLayer({ layers, losses }: Overview): LayerReport | null {
   const blame = (attribution: number | null) => attribution ?? losses.batch ?? 0;
   const ranked = layers
     .slice()
