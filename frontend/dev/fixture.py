@@ -157,7 +157,7 @@ def gm(x: np.ndarray) -> float:
 @cache
 def runs() -> dict[str, Run]:
     layers = mobilenet_names()
-    hostile = [("<img src=x onerror=alert(1)>", 8), ("слой/нормализация/" + "x" * 160, 8), ('"quoted" & \'bn\'', 4)]
+    hostile = [("<img src=x onerror=alert(1)>", 8), ("слой/нормализация/" + "x" * 160, 8), ("\"quoted\" & 'bn'", 4)]
     made = [
         Run("band/0.999", 0.999, 400, layers),
         Run("band/0.9", 0.9, 400, layers),

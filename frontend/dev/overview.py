@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-
 from fixture import TOLERANCE, Run
+
 from tb_bnlens.metadata import REPLAY_MOMENTA, replay_row
 
 FIX = """from keras.layers import BatchNormalization
@@ -46,7 +46,10 @@ def overview(run: Run) -> dict:
             "noise": losses["recalibrated"] - losses["batch"],
             "not_evaluated": {},
             "forecast": [
-                {"updates": n, "loss": losses["recalibrated"] + (losses["inference"] - losses["batch"]) * 0.999 ** (n * 3)}
+                {
+                    "updates": n,
+                    "loss": losses["recalibrated"] + (losses["inference"] - losses["batch"]) * 0.999 ** (n * 3),
+                }
                 for n in (100, 300, 1000, 2000, 3000, 4500)
             ]
             if broken
@@ -71,9 +74,9 @@ def overview(run: Run) -> dict:
 
 
 def layer_report(run: Run, index: int, losses: dict[str, float]) -> dict:
-    name, channels = run.layers[index]
+    name = run.layers[index][0]
     beta, error = run.momentum, run.last("error_p95", index)
-    when, values = run.channels[index]
+    values = run.channels[index][1]
     return {
         "index": index,
         "name": name,
@@ -120,7 +123,12 @@ def momentum_finding(run: Run, layers: list[dict], losses: dict[str, float], slo
         "last_step": int(run.steps[-1]),
         "steps_to_converge": slowest,
         "evidence": {
-            "gap": {"label": "Inference over recalibrated loss", "value": losses["inference"] / losses["recalibrated"], "limit": 1.5, "unit": "x"},
+            "gap": {
+                "label": "Inference over recalibrated loss",
+                "value": losses["inference"] / losses["recalibrated"],
+                "limit": 1.5,
+                "unit": "x",
+            },
             "start": {"label": "Start left in the statistics", "value": 67.0, "limit": 10.0, "unit": "%"},
             "contraction": {"label": "Error shrinks a step by", "value": 0.999, "limit": "momentum 0.999", "unit": ""},
         },
@@ -138,25 +146,54 @@ def momentum_finding(run: Run, layers: list[dict], losses: dict[str, float], slo
 def others(broken: bool) -> list[dict]:
     def finding(rule: str, status: str, severity: str, title: str, summary: str, **more: object) -> dict:
         blank: dict = {
-            "rule": rule, "status": status, "severity": severity, "title": title, "summary": summary,
-            "description": summary, "layers": [], "layer_indices": [], "first_step": None, "last_step": None,
-            "steps_to_converge": None, "evidence": {}, "ruled_out": [], "fix": "", "next": "", "silenced": False,
+            "rule": rule,
+            "status": status,
+            "severity": severity,
+            "title": title,
+            "summary": summary,
+            "description": summary,
+            "layers": [],
+            "layer_indices": [],
+            "first_step": None,
+            "last_step": None,
+            "steps_to_converge": None,
+            "evidence": {},
+            "ruled_out": [],
+            "fix": "",
+            "next": "",
+            "silenced": False,
         }
         return {**blank, **more}
 
     made = [
-        finding("non-finite", "pass", "none", "All moving statistics are finite", "0 channels of 9,272 are not finite."),
+        finding(
+            "non-finite", "pass", "none", "All moving statistics are finite", "0 channels of 9,272 are not finite."
+        ),
         finding("never-updated", "pass", "none", "Every layer updates", "All layers changed since the start."),
         finding("drift", "pass", "none", "The batch statistics stand still", "Drift is within noise in every layer."),
         finding("frozen", "not_applicable", "none", "Frozen statistics fit the data", "No layer is frozen."),
-        finding("validation-shift", "not_evaluated", "none", "Validation data look like training data",
-                "Pass validation_data to BNLens to have this judged."),
+        finding(
+            "validation-shift",
+            "not_evaluated",
+            "none",
+            "Validation data look like training data",
+            "Pass validation_data to BNLens to have this judged.",
+        ),
     ]
     if broken:
-        made.insert(0, finding(
-            "dead-channels", "fail", "info", "41 channels are constant",
-            "41 of 9,272 channels have a batch variance at or below epsilon; ratios mean nothing there.",
-            layers=["block_3_depthwise_BN", "block_4_depthwise_BN"], layer_indices=[10, 13], first_step=120, last_step=400,
-            evidence={"share": {"label": "Constant channels", "value": 0.44, "limit": 20.0, "unit": "%"}},
-        ))
+        made.insert(
+            0,
+            finding(
+                "dead-channels",
+                "fail",
+                "info",
+                "41 channels are constant",
+                "41 of 9,272 channels have a batch variance at or below epsilon; ratios mean nothing there.",
+                layers=["block_3_depthwise_BN", "block_4_depthwise_BN"],
+                layer_indices=[10, 13],
+                first_step=120,
+                last_step=400,
+                evidence={"share": {"label": "Constant channels", "value": 0.44, "limit": 20.0, "unit": "%"}},
+            ),
+        )
     return made

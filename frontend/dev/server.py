@@ -16,12 +16,14 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlparse
 
 import numpy as np
-
 from fixture import LAYER_ROWS, runs
 from overview import overview
 
 STATIC = Path(__file__).resolve().parents[2] / "tb_bnlens" / "static"
-ENTRY = "import('./index.js').then((m) => void m.render());"
+ENTRY_PAGE = """<!DOCTYPE html>
+<head><base href="plugin/bn_lens/" /></head>
+<body><script type="module">import('./index.js').then((m) => void m.render());</script></body>"""
+FRAME_STYLE = "border:0;width:100vw;height:100vh;display:block"
 POLICY = (
     "default-src 'self'; font-src 'self' data:; img-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; "
     "connect-src 'self'; script-src 'self' 'unsafe-inline'"
@@ -51,12 +53,11 @@ class Handler(BaseHTTPRequestHandler):
         if url.path == "/":
             self.page(url.query)
         elif name == "plugin_entry.html":
-            html = f'<!DOCTYPE html><head><base href="plugin/bn_lens/" /></head><body><script type="module">{ENTRY}</script></body>'
-            self.reply(html.encode(), "text/html")
+            self.reply(ENTRY_PAGE.encode(), "text/html")
         elif name in ("index.js", "index.css"):
             self.reply((STATIC / name).read_bytes(), TYPES[Path(name).suffix])
         elif mode == "broken":
-            self.json({"error": "The run's manifest has format 9; this viewer reads up to 1. Update tensorboard-plugin-bnlens."}, 500)
+            self.json({"error": "The manifest has format 9; this viewer reads up to 1. Update the plugin."}, 500)
         else:
             self.data(name, query, mode == "empty")
 
@@ -64,7 +65,7 @@ class Handler(BaseHTTPRequestHandler):
         theme = "dark-mode" if "dark" in query else ""
         prefix = "/empty" if "empty" in query else "/broken" if "broken" in query else ""
         html = f"""<!DOCTYPE html><body class="{theme}" style="margin:0">
-<iframe src="{prefix}/data/plugin_entry.html?name=bn_lens" style="border:0;width:100vw;height:100vh;display:block"></iframe>"""
+<iframe src="{prefix}/data/plugin_entry.html?name=bn_lens" style="{FRAME_STYLE}"></iframe>"""
         self.reply(html.encode(), "text/html")
 
     def data(self, route: str, query: dict[str, str], empty: bool) -> None:
