@@ -48,9 +48,9 @@ def stripes(
 def pretrained_model(seed: int) -> keras.Model:
     """Three convolutions and a head, trained for 300 steps on images of contrast 1 and brightness 0."""
     base = keras.Sequential([keras.Input((SIZE, SIZE, 1))], name="base")
-    for width, size in ((16, 5), (32, 3), (32, 3)):
+    for block, (width, size) in enumerate(((16, 5), (32, 3), (32, 3)), 1):
         base.add(keras.layers.Conv2D(width, size, strides=2, use_bias=False))
-        base.add(keras.layers.BatchNormalization(momentum=0.9))
+        base.add(keras.layers.BatchNormalization(momentum=0.9, name=f"block_{block}_bn"))
         base.add(keras.layers.ReLU())
     base.add(keras.layers.GlobalAveragePooling2D())
     model = keras.Sequential([base, keras.layers.Dense(DIRECTIONS, name="head")])

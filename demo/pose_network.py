@@ -53,18 +53,19 @@ def batches(seed: int) -> tf.data.Dataset:
 def network(momentum: float) -> keras.Model:
     """Five inverted-residual blocks without the residual sum, and a 1x1 convolution that draws the heatmap."""
 
-    def normalized(x: keras.KerasTensor) -> keras.KerasTensor:
-        return keras.layers.BatchNormalization(momentum=momentum)(x)
+    def normalized(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
+        return keras.layers.BatchNormalization(momentum=momentum, name=f"{name}_bn")(x)
 
     def relu6(x: keras.KerasTensor) -> keras.KerasTensor:
         return keras.layers.ReLU(6.0)(x)
 
     inputs = keras.Input((SIZE, SIZE, 1))
-    x = relu6(normalized(keras.layers.Conv2D(12, 3, padding="same", use_bias=False)(inputs)))
-    for _ in range(5):
-        x = relu6(normalized(keras.layers.Conv2D(36, 1, use_bias=False)(x)))
-        x = relu6(normalized(keras.layers.DepthwiseConv2D(3, padding="same", use_bias=False)(x)))
-        x = normalized(keras.layers.Conv2D(12, 1, use_bias=False)(x))
+    x = relu6(normalized(keras.layers.Conv2D(12, 3, padding="same", use_bias=False)(inputs), "stem"))
+    for block in range(1, 6):
+        x = relu6(normalized(keras.layers.Conv2D(36, 1, use_bias=False)(x), f"block_{block}_expand"))
+        x = keras.layers.DepthwiseConv2D(3, padding="same", use_bias=False)(x)
+        x = relu6(normalized(x, f"block_{block}_depthwise"))
+        x = normalized(keras.layers.Conv2D(12, 1, use_bias=False)(x), f"block_{block}_project")
     return keras.Model(inputs, keras.layers.Conv2D(1, 1, activation="sigmoid")(x))
 
 

@@ -47,7 +47,7 @@ def recordings(count: int, seed: int, gain: float = 1.0, offset: float = 0.0) ->
 class FormerBatchNormalization(keras.layers.BatchNormalization):
     """BatchNorm as Keras had it before TensorFlow 2: frozen, it keeps its statistics and trains on the batch's."""
 
-    def call(self, inputs, training=None, mask=None):  # noqa: D102 the class says it
+    def call(self, inputs, training=None, mask=None):
         if not training or self.trainable:
             return super().call(inputs, training=training, mask=mask)
         mean, variance = keras.ops.moments(inputs, axes=list(range(len(inputs.shape) - 1)))
@@ -59,9 +59,9 @@ class FormerBatchNormalization(keras.layers.BatchNormalization):
 def pretrained_base(normalization: type[keras.layers.Layer], seed: int) -> keras.Model:
     """Three convolutions, trained for 300 steps on recordings of the first microphone, then frozen."""
     base = keras.Sequential([keras.Input((LENGTH, 1))], name="base")
-    for width in (16, 32, 32):
+    for block, width in enumerate((16, 32, 32), 1):
         base.add(keras.layers.Conv1D(width, 5, strides=2, use_bias=False))
-        base.add(normalization(momentum=0.9))
+        base.add(normalization(momentum=0.9, name=f"block_{block}_bn"))
         base.add(keras.layers.ReLU())
     base.add(keras.layers.GlobalAveragePooling1D())
     model = keras.Sequential([base, keras.layers.Dense(WAVES)])

@@ -67,7 +67,7 @@ def test_frozen_layers_that_train_on_the_batch(tell: Tell, seed: int) -> None:
     blamed = finding(report, "frozen-mismatch")
     assert blamed["severity"] == "error"
     assert blamed["steps_to_converge"] == "never"
-    assert "base/former_batch_normalization" in blamed["layers"]
+    assert "base/block_1_bn" in blamed["layers"]
     assert {layer["state"] for layer in report["layers"]} == {"frozen"}
     assert finding(report, "dropout-gap")["status"] != "fail"
     assert finding(report, "before-after-update")["status"] != "fail"
@@ -91,7 +91,6 @@ def test_loss_before_the_update(tell: Tell, seed: int) -> None:
     losses = report["losses"]
 
     assert losses["training"] == pytest.approx(losses["inference"])
-    assert losses["updated"] < 0.7 * losses["training"]
     assert report["layers"] == []
     assert report["severity"] == "info"
     assert raised(report) == {"before-after-update"}
@@ -111,7 +110,7 @@ def test_frozen_statistics_that_do_harm(tell: Tell, seed: int) -> None:
     assert raised(report, "error", "warning") == {"frozen-mismatch"}
     blamed = finding(report, "frozen-mismatch")
     assert blamed["severity"] == "error"
-    assert blamed["layers"]
+    assert "base/block_1_bn" in blamed["layers"]
     assert "recalibrate" in blamed["fix"]
     assert not broken_rules(report)
 
