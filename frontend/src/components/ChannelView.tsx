@@ -1,6 +1,6 @@
 import { useMemo, useRef, useState } from 'preact/hooks';
 import { routes } from '../api';
-import type { LineSpec } from '../charts/lineChart';
+import type { LineSpec } from '../charts/lineSpec';
 import { savePicture } from '../download';
 import { count, number } from '../format';
 import { column } from '../frame';

@@ -1,7 +1,9 @@
 import { useEffect, useMemo, useRef } from 'preact/hooks';
 import { routes } from '../api';
 import { gradient } from '../charts/colormap';
-import { type HeatHandlers, HeatmapView, type HeatSpec } from '../charts/heatmapView';
+import { heatHeight } from '../charts/heatGeometry';
+import type { HeatSpec } from '../charts/heatmapPaint';
+import { type HeatHandlers, HeatmapView } from '../charts/heatmapView';
 import { savePicture } from '../download';
 import { number, steps } from '../format';
 import { column } from '../frame';
@@ -104,7 +106,7 @@ export function HeatPanel({ overview, layer }: { overview: Overview; layer: numb
     view.set({ layer: spec.order[to] });
     if (readout.current) readout.current.textContent = cell(spec.order[to], spec.range[1]);
   };
-  const height = spec ? spec.order.length * spec.rowHeight + 40 : 200;
+  const height = spec ? heatHeight(spec.order.length, spec.rowHeight) : 200;
   const word = WORDS[ROW_WORD[row]];
   return (
     <Panel

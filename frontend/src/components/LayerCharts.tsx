@@ -1,6 +1,6 @@
 import { useMemo } from 'preact/hooks';
 import { routes } from '../api';
-import type { LineSpec } from '../charts/lineChart';
+import type { LineSpec } from '../charts/lineSpec';
 import { number } from '../format';
 import { useResource, useRunStart, useView } from '../hooks';
 import { AXIS_LABEL } from '../models/axis';

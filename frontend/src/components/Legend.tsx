@@ -1,4 +1,4 @@
-import type { Line } from '../charts/lineChart';
+import type { Line } from '../charts/lineSpec';
 import { useCrosshair } from '../hooks';
 import { nearest } from '../models/axis';
 import { tooltip, WORDS, type WordKey } from '../words';

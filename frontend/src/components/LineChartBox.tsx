@@ -1,6 +1,7 @@
 import type { Ref } from 'preact';
 import { useEffect, useImperativeHandle, useRef } from 'preact/hooks';
-import { LineChart, type LineHandlers, type LineSpec } from '../charts/lineChart';
+import { LineChart } from '../charts/lineChart';
+import type { LineHandlers, LineSpec } from '../charts/lineSpec';
 import { crosshair } from '../crosshair';
 import { nearest } from '../models/axis';
 

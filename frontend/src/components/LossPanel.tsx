@@ -1,6 +1,6 @@
 import { useMemo, useRef, useState } from 'preact/hooks';
 import { routes } from '../api';
-import type { Line, LineSpec } from '../charts/lineChart';
+import type { Line, LineSpec } from '../charts/lineSpec';
 import { savePicture } from '../download';
 import { number, plural } from '../format';
 import { useResource, useResources, useRunStart, useView } from '../hooks';

@@ -1,5 +1,5 @@
 import { useMemo, useRef } from 'preact/hooks';
-import type { LineSpec } from '../charts/lineChart';
+import type { LineSpec } from '../charts/lineSpec';
 import { savePicture } from '../download';
 import { momentum as beta, number } from '../format';
 import { useView } from '../hooks';

@@ -1,5 +1,5 @@
 import { useRef } from 'preact/hooks';
-import type { LineHandlers, LineSpec } from '../charts/lineChart';
+import type { LineHandlers, LineSpec } from '../charts/lineSpec';
 import { savePicture } from '../download';
 import { number } from '../format';
 import { Legend } from './Legend';

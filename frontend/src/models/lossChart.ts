@@ -1,4 +1,4 @@
-import type { Line } from '../charts/lineChart';
+import type { Line } from '../charts/lineSpec';
 import { column, type Frame } from '../frame';
 import type { XAxis } from '../link';
 import type { Losses } from '../wire';

@@ -1,0 +1,149 @@
+import type uPlot from 'uplot';
+import { crosshair } from '../crosshair';
+import { thinLog } from '../models/ticks';
+import { color, FONT } from '../theme';
+import type { Line, LineHandlers, LineSpec } from './lineSpec';
+import { paintMarks, paintShade } from './overlay';
+
+export interface ChartHost {
+  width: number;
+  height: number;
+  /** Who moves the crosshair, so that it does not follow itself. */
+  owner: unknown;
+  handlers: LineHandlers;
+  /** What is drawn now: marks and formats change without a new chart. */
+  spec: () => LineSpec | null;
+}
+
+const DISTRIBUTION = { linear: 1, log: 3, asinh: 4 } as const;
+
+const SPARSE = 40;
+
+/** A line of few points shows where it was measured. */
+function isSparse(line: Line): boolean {
+  return (
+    line.points !== false &&
+    line.legend !== false &&
+    !line.bandToNext &&
+    line.values.filter((v) => v !== null).length < SPARSE
+  );
+}
+
+/** uPlot's options for a spec. */
+export function lineOptions(spec: LineSpec, host: ChartHost): uPlot.Options {
+  const stroke = (name: string) => (name.startsWith('#') ? name : color(name));
+  const axis = (label: string): uPlot.Axis => ({
+    stroke: () => color('muted'),
+    grid: { stroke: () => color('grid'), width: 1 },
+    ticks: { stroke: () => color('grid'), width: 1, size: 4 },
+    font: FONT,
+    label,
+    labelFont: FONT,
+    labelSize: 16,
+    labelGap: 0,
+    gap: 4,
+  });
+  return {
+    width: host.width,
+    height: host.height,
+    padding: [12, 14, 0, 0],
+    legend: { show: false },
+    focus: { alpha: 1 },
+    scales: {
+      x: { time: spec.xTime },
+      y: { distr: DISTRIBUTION[spec.yScale], asinh: 1e-3 },
+    },
+    cursor: {
+      drag: { x: true, y: false, setScale: false },
+      points: { size: 6 },
+      y: false,
+      bind: {
+        dblclick: () => () => {
+          host.handlers.onZoom?.(null);
+          return null;
+        },
+      },
+    },
+    series: [
+      {},
+      ...spec.lines.map(
+        (line): uPlot.Series => ({
+          label: line.label,
+          stroke: () => stroke(line.color),
+          width: line.points ? 0 : line.width,
+          dash: line.dash,
+          alpha: line.alpha ?? 1,
+          spanGaps: true,
+          paths: line.points ? () => null : undefined,
+          points: line.points
+            ? {
+                show: true,
+                size: line.width,
+                fill: () => stroke(line.color),
+                stroke: () => stroke(line.color),
+              }
+            : { show: isSparse(line), size: 5, fill: () => stroke(line.color) },
+        }),
+      ),
+    ],
+    bands: spec.lines.flatMap((line, i): uPlot.Band[] =>
+      line.bandToNext ? [{ series: [i + 1, i + 2], fill: () => color('band') }] : [],
+    ),
+    axes: [
+      {
+        ...axis(spec.xLabel),
+        ...(spec.xTime ? {} : { values: (_u, splits) => splits.map((v) => host.spec()?.xFormat(v) ?? '') }),
+        size: 24,
+        space: spec.xSpace ?? 70,
+        ...(spec.xTicks ? { splits: spec.xTicks } : {}),
+      },
+      {
+        ...axis(spec.yLabel),
+        ...(spec.yScale === 'log'
+          ? {
+              filter: (u, splits) => thinLog(splits, u.bbox.height / devicePixelRatio, 22),
+              grid: { ...axis('').grid, filter: (_u, splits) => thinLog(splits, 1e6, 1) },
+              ticks: { ...axis('').ticks, filter: (_u, splits) => thinLog(splits, 1e6, 1) },
+            }
+          : {}),
+        values: (_u, splits) => splits.map((v) => (v === null ? '' : (host.spec()?.yFormat(v) ?? ''))),
+        size: (u, values) => {
+          u.ctx.font = FONT;
+          const widest = Math.max(0, ...(values ?? []).map((v) => u.ctx.measureText(v ?? '').width));
+          return Math.ceil(widest / devicePixelRatio) + 12;
+        },
+      },
+    ],
+    hooks: {
+      drawClear: [(u) => paintShade(u, host.spec()?.shade ?? null)],
+      draw: [(u) => paintMarks(u, host.spec()?.marks ?? [])],
+      setCursor: [
+        (u) => {
+          if (!host.spec()?.shared) return;
+          const { left } = u.cursor;
+          crosshair.move(left === undefined || left < 0 ? null : u.posToVal(left, 'x'), host.owner);
+        },
+      ],
+      setSelect: [
+        (u) => {
+          const { left, width } = u.select;
+          if (width > 4) host.handlers.onZoom?.([u.posToVal(left, 'x'), u.posToVal(left + width, 'x')]);
+          u.setSelect({ left: 0, top: 0, width: 0, height: 0 }, false);
+        },
+      ],
+      ready: [
+        (u) => {
+          let downAt = 0;
+          u.over.addEventListener('mousedown', (e) => {
+            downAt = e.clientX;
+          });
+          u.over.addEventListener('click', (e) => {
+            // A drag ends in a click too.
+            if (Math.abs(e.clientX - downAt) < 4 && e.detail === 1)
+              host.handlers.onPick?.(u.posToVal(u.cursor.left ?? 0, 'x'));
+          });
+        },
+      ],
+    },
+  };
+}
