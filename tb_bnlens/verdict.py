@@ -32,6 +32,8 @@ def verdict(history: History, losses: Losses, layers: LayerTable, diagnoses: Seq
         return f"The model has no BatchNorm layers{', so ' if not failures else '. '}{about}{'' if failures else '.'}"
     if history.last_step is None:
         return "Nothing is recorded yet. Records appear as soon as training has done its first steps."
+    if losses.diverged:
+        return " ".join([_losses(losses), *(_headline(d) for d in failures[:1])])
     parts = [_losses(losses)]
     grave = [d for d in failures if d.severity in (Severity.ERROR, Severity.WARNING)]
     if grave:

@@ -25,6 +25,8 @@ WINDOW_SHARE = 0.2
 CORROBORATION = 3
 """Probes of cheap steps are few and far between. With fewer than this many in the window, the median over the last
 this many of any age has to show the gap too, or one odd batch would be a verdict."""
+JUMP_QUANTILE = 0.9
+"""A jump is what one probe in ten exceeds."""
 STANDARD_ERRORS = 2.0
 """A part is real when its median over the window is more than this many standard errors above zero."""
 SPREAD_SHARE = 0.5
@@ -93,8 +95,6 @@ class Losses:
     """(updates ahead, inference loss) of the last probe that looked ahead, (0, its inference loss) first."""
     forecast_limit: float = math.nan
     """The recalibrated loss of that probe, which the forecast tends to."""
-    scale: float = 0.0
-    """Loss difference of harm 1."""
     level: float = 0.0
     """The loss itself, for "within tolerance of it"; as ``scale`` where it has no natural zero."""
     progress: float = 0.0
@@ -112,21 +112,40 @@ class Losses:
 
     def gap(self, upper: str, lower: str) -> Gap:
         """The gap between two kinds, paired probe by probe."""
-        gap = self.judge(_difference(self.window, upper, lower))
+        level = self.typical.get(lower, math.nan)
+        gap = self.judge(_difference(self.window, upper, lower), level)
         last = _difference(self.tail, upper, lower)[-CORROBORATION:]
         last = last[~np.isnan(last)]
         if len(last) < CORROBORATION or np.sum(~np.isnan(_difference(self.window, upper, lower))) >= CORROBORATION:
             return gap
         # A statistic that is not finite stays so: it needs no second probe.
-        agreed = math.isinf(gap.value) or self.harm(float(np.median(last))) >= NOTE_HARM
+        agreed = math.isinf(gap.value) or self.harm(float(np.median(last)), level) >= NOTE_HARM
         return replace(gap, corroborated=agreed)
 
     def lasting_gap(self, upper: str, lower: str) -> Gap:
         """The same over more probes, for parts that have nothing to do with the age of the statistics."""
-        return self.judge(_difference(self.course, upper, lower)[-WINDOW:])
+        return self.judge(_difference(self.course, upper, lower)[-WINDOW:], self.typical.get(lower, math.nan))
 
-    def judge(self, difference: Array) -> Gap:
-        """A gap from paired differences over some probes, [n]; NaN entries are left out."""
+    def jump(self, upper: str, lower: str) -> Gap:
+        """What one probe in ten of the second half of the run exceeds: for losses that are bad now and then.
+
+        NaN with fewer than ``CORROBORATION`` probes.
+        """
+        d = _difference(self.course, upper, lower)
+        d = d[~np.isnan(d)]
+        if len(d) < CORROBORATION:
+            return Gap(math.nan, math.nan, math.nan)
+        with np.errstate(invalid="ignore"):
+            value = float(np.quantile(d, JUMP_QUANTILE))
+        return Gap(value, 0.0, self.harm(value, self.typical.get(lower, math.nan)))
+
+    def judge(self, difference: Array, level: float = math.nan) -> Gap:
+        """A gap from paired differences over some probes, [n]; NaN entries are left out.
+
+        Args:
+            difference: upper minus lower loss.
+            level: the lower loss, for the scale; the batch-mode loss where it is not known.
+        """
         d = difference[~np.isnan(difference)]
         if not len(d):
             return Gap(math.nan, math.nan, math.nan)
@@ -138,14 +157,27 @@ class Losses:
         # 1.4826 makes the MAD a standard deviation, 1.2533 that of a mean the one of a median (normal values).
         mad = 1.4826 * float(np.median(np.abs(finite - np.median(finite))))
         uncertainty = 1.2533 * mad / math.sqrt(len(finite)) if len(finite) >= 3 else math.nan
-        return Gap(value, uncertainty, self.harm(value))
+        return Gap(value, uncertainty, self.harm(value, level))
 
-    def harm(self, value: float) -> float:
-        """A loss difference against the scale of the loss, 0 for an improvement."""
+    def harm(self, value: float, level: float = math.nan) -> float:
+        """A loss difference against the scale of the loss it is added to, 0 for an improvement."""
         if not value > 0:
             return 0.0
-        harm = value / self.scale if self.scale > 0 else math.inf
+        scale = self.scale_of(level) if math.isfinite(level) else self.scale
+        harm = value / scale if scale > 0 else math.inf
         return max(harm, value / self.progress) if self.progress > 0 else harm
+
+    def scale_of(self, level: float) -> float:
+        """Difference of harm 1 over a loss of this level; see ``measure``."""
+        if not self.natural_zero:
+            return max(self.progress, self.spread)
+        geometric = math.sqrt(GEOMETRIC_SHARE * abs(level) * self.progress)
+        return max(abs(level), geometric, FLOOR_SHARE * self.progress, self.spread)
+
+    @property
+    def scale(self) -> float:
+        """Difference of harm 1 over the batch-mode loss."""
+        return self.scale_of(self.typical.get("batch", 0.0)) if self.step is not None else 0.0
 
     @property
     def replayed(self) -> dict[float, float]:
@@ -234,9 +266,8 @@ def measure(history: History, probe: str = "train") -> Losses:
         progress = 0.0
     if natural_zero:
         plain = max(abs(level), FLOOR_SHARE * progress, spread)
-        scale = max(plain, math.sqrt(GEOMETRIC_SHARE * abs(level) * progress))
     else:
-        plain = scale = max(progress, spread)
+        plain = max(progress, spread)
     return Losses(
         step=int(history.loss_steps[last]),
         now=now,
@@ -247,7 +278,6 @@ def measure(history: History, probe: str = "train") -> Losses:
         steps=history.loss_steps[settled].astype(np.float64),
         forecast=forecast,
         forecast_limit=forecast_limit,
-        scale=scale,
         level=plain,
         progress=progress,
         spread=spread,

@@ -42,7 +42,9 @@ def check(losses: Losses, layers: LayerTable, history: History) -> Finding:
         return passed(
             f"The calls of shared layers differ by {largest:.2g}, within {NOISE_FACTOR * noise:.2g} of batch noise."
         )
-    severity = judging.severity_of_statistics(losses, losses.gap("inference", "batch"), layers.distance, unlike)
+    severity = judging.severity_or_estimate(
+        losses, judging.severity_of(losses.gap("inference", "batch")), layers.distance, unlike
+    )
     if severity in (Severity.NONE, Severity.INFO):
         if largest < NOTE_ALTERNATION:
             return passed(f"The calls of shared layers differ by {largest:.2g}, and the loss does not feel it.")

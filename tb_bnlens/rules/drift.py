@@ -43,11 +43,13 @@ def check(losses: Losses, layers: LayerTable, batches: Batches, history: History
     batch = losses.window.get("batch", np.empty(0))
     gap, newest = losses.gap("inference", "batch"), best_average(losses, ("recalibrated", "recalibrated_now"))
     cured = losses.judge(losses.window["inference"] - newest) if len(batch) and len(newest) else gap
-    # Statistics taken at the present weights have no drift in them; without them the pool's are too old to tell.
+    # Statistics taken at the present weights have no drift in them.
     present = losses.gap("recalibrated_now", "batch").known
-    severity = judging.severity_of_statistics(
-        losses, gap if inside and not present else cured, layers.distance, drifting
-    )
+    measured = judging.severity_of(gap)
+    if present or not inside:
+        # Only what newer statistics take away is drift; without any at the present weights the pool's are too old.
+        measured = judging.at_most(judging.severity_of(cured), measured)
+    severity = judging.severity_or_estimate(losses, measured, layers.distance, drifting)
     if severity is Severity.NONE or (severity is Severity.INFO and losses.evaluated):
         if not float(np.nanmax(layers.distance[drifting], initial=0.0)) >= LARGE_DISTANCE:
             return passed("Batch statistics drift, and the loss does not feel it.")
@@ -82,6 +84,9 @@ def check(losses: Losses, layers: LayerTable, batches: Batches, history: History
         ),
         "memory": Evidence("share of the start left", robust.largest(layers.memory[drifting])),
     }
+    steady = robust.median(layers.lag_cosine[drifting])
+    if math.isfinite(steady):
+        evidence["cosine"] = Evidence("cosine of the lag with that one pool earlier (1 keeps its sign)", steady)
     if replays:
         evidence["replays"] = Evidence("inference at lower momenta", replays)
     long, short = losses.typical.get("recalibrated_long", math.nan), losses.typical.get("recalibrated", math.nan)

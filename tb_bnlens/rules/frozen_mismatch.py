@@ -37,7 +37,7 @@ def check(losses: Losses, layers: LayerTable, history: History) -> Finding:
     part = constant_part(losses, layers)
     severity = judging.severity_of(part) if part.known else Severity.NONE
     if not losses.evaluated:
-        severity = judging.severity_of_statistics(losses, part, layers.distance, frozen) if far.any() else Severity.NONE
+        severity = judging.severity_or_estimate(losses, severity, layers.distance, far) if far.any() else Severity.NONE
     off = far if far.any() else frozen & (distance >= layers.tolerance)
     if severity in (Severity.NONE, Severity.INFO):
         if not far.any():

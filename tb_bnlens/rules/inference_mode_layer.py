@@ -34,7 +34,7 @@ def check(losses: Losses, layers: LayerTable, history: History) -> Finding:
     distance = float(np.nanmax(layers.distance[called], initial=0.0))
     severity = judging.severity_of(part) if part.known and distance >= layers.tolerance else Severity.NONE
     if not losses.evaluated and distance >= LARGE_DISTANCE:
-        severity = judging.severity_of_statistics(losses, part, layers.distance, called)
+        severity = judging.severity_or_estimate(losses, Severity.NONE, layers.distance, called)
     unfrozen = [
         e
         for e in history.manifest.events

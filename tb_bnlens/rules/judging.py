@@ -25,14 +25,27 @@ def severity_of(gap: Gap) -> Severity:
     return Severity.NONE
 
 
-def severity_of_statistics(
-    losses: Losses, gap: Gap, distance: NDArray[np.float64], mask: NDArray[np.bool_]
+def severity_of_stale(losses: Losses) -> Severity:
+    """Severity where statistics do not belong to the batches: against batch mode, and against what fitting ones give.
+
+    Batch mode pays for its own noise, so inference can be no worse than it and yet far from what it could be; that
+    alone is a warning at most.
+    """
+    possible = severity_of(losses.gap("inference", "recalibrated"))
+    return min(severity_of(losses.gap("inference", "batch")), at_most(possible, Severity.WARNING), key=lambda s: s.rank)
+
+
+def at_most(severity: Severity, limit: Severity) -> Severity:
+    """The severity, or the limit where that is less grave."""
+    return max(severity, limit, key=lambda s: s.rank)
+
+
+def severity_or_estimate(
+    losses: Losses, measured: Severity, distance: NDArray[np.float64], mask: NDArray[np.bool_]
 ) -> Severity:
-    """Severity of a gap where it was measured, else what the distance of the masked layers makes one expect."""
-    if gap.known:
-        return severity_of(gap)
+    """The measured severity where losses were evaluated, else what the masked layers' distance makes one expect."""
     if losses.evaluated:
-        return severity_of(losses.gap("inference", "batch"))
+        return measured
     largest = float(np.nanmax(distance[mask], initial=0.0))
     return Severity.WARNING if largest >= ESTIMATE_DISTANCE else Severity.INFO
 

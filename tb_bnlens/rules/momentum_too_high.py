@@ -40,7 +40,7 @@ def check(losses: Losses, layers: LayerTable, outlook: Outlook, history: History
     if outlook.will_converge:
         return passed(f"They need {judging.steps_words(outlook.steps)} more and {outlook.remaining:,} are planned.")
     stale = losses.gap("inference", "recalibrated")
-    severity = judging.severity_of_statistics(losses, stale, layers.distance, starting)
+    severity = judging.severity_or_estimate(losses, judging.severity_of_stale(losses), layers.distance, starting)
     if severity is Severity.NONE:
         if not float(np.nanmax(layers.distance[starting], initial=0.0)) >= LARGE_DISTANCE:
             return passed("Some of the start is left in the moving statistics, and the loss does not feel it.")

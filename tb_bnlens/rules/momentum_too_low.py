@@ -6,11 +6,9 @@ import math
 
 import numpy as np
 
-from tb_bnlens.analysis import robust
 from tb_bnlens.analysis.lag import LayerTable
-from tb_bnlens.analysis.loss_gap import WARNING_HARM, Gap, Losses
+from tb_bnlens.analysis.loss_gap import WARNING_HARM, Losses
 from tb_bnlens.analysis.noise import noise_floor
-from tb_bnlens.metadata import REPLAY_MOMENTA, replay_row
 from tb_bnlens.rules import fixes, judging
 from tb_bnlens.rules.rule import Evidence, Finding, Meta, Severity, Status, not_applicable, not_evaluated, passed
 
@@ -26,9 +24,6 @@ META = Meta(
 
 PASTED = 0.5
 """At or below it the last batch counts for as much as all before: seldom meant."""
-JUMP_QUANTILE = 0.9
-"""A jump is what one probe in ten exceeds."""
-LEAST_PROBES = 3
 NOISE_DISTANCE = 0.05
 """The moving statistics have to scatter this much, as a distance, before the loss can jump with them: below it three
 measured networks lost 10 to 30% at most (DESIGN.md, section 4)."""
@@ -41,16 +36,17 @@ def check(losses: Losses, layers: LayerTable) -> Finding:
     scatter = noise_floor(layers.scatter, layers.beta)
     beta = layers.beta[layers.updating]
     low = layers.updating & (layers.beta <= max(PASTED, float(np.min(beta)) + 1e-6))
-    jump, best = _jump(losses, float(np.max(layers.beta[low])))
+    jump, best = losses.jump("inference", "recalibrated"), _best_higher(losses, float(np.max(layers.beta[low])))
     noisy = low & ~(scatter < NOISE_DISTANCE)
     if not jump.known and float(np.min(beta)) > PASTED:
-        return not_evaluated("It takes the loss at other momenta.")
+        return not_evaluated("It takes a few probes of the recalibrated loss.")
     severity = judging.severity_of(jump) if jump.known and noisy.any() else Severity.NONE
+    if float(np.min(beta)) > PASTED and best is None:
+        return passed("No higher momentum does better.")
     if severity in (Severity.NONE, Severity.INFO):
         if not float(np.min(beta)) <= PASTED:
             return passed("The loss does not jump with the last batches.")
-        better_lower = best is not None and jump.known and jump.value <= 0 and bool(layers.drifting.any())
-        if better_lower:
+        if losses.replayed and best is None and bool((layers.drifting | layers.wandering).any()):
             return passed("The momentum is low, and following drift it does better than a higher one.")
         severity, noisy = Severity.INFO, layers.updating & (layers.beta <= PASTED)
     value = float(np.min(layers.beta[noisy]))
@@ -62,7 +58,7 @@ def check(losses: Losses, layers: LayerTable) -> Finding:
         f"{judging.count(int(noisy.sum()))}"
     )
     headline += (
-        f": inference jumps by {judging.number(jump.value)} at one probe in ten where a higher momentum would not."
+        f": inference jumps by {judging.number(jump.value)} at one probe in ten over an average of more batches."
         if severity is not Severity.INFO
         else "; the loss does not jump with them here."
     )
@@ -76,9 +72,7 @@ def check(losses: Losses, layers: LayerTable) -> Finding:
         last_step=losses.step,
         evidence={
             "momentum": Evidence("momentum", value, PASTED),
-            "jump": Evidence(
-                "inference over the best higher momentum, one probe in ten", jump.value, WARNING_HARM * losses.scale
-            ),
+            "jump": Evidence("inference over recalibrated, one probe in ten", jump.value, WARNING_HARM * losses.scale),
             "scatter": Evidence(
                 "scatter of the moving statistics", float(scattered.max()) if len(scattered) else None, NOISE_DISTANCE
             ),
@@ -92,18 +86,10 @@ def check(losses: Losses, layers: LayerTable) -> Finding:
     )
 
 
-def _jump(losses: Losses, beta: float) -> tuple[Gap, float | None]:
-    """Inference over the best of the pool and of higher momenta, at its 90th percentile; that momentum."""
-    higher = [m for m in REPLAY_MOMENTA if m > beta + 1e-9 and replay_row(m) in losses.course]
-    if not higher or not losses.course:
-        return Gap(math.nan, math.nan, math.nan), None
-    columns = np.stack([losses.course[replay_row(m)] for m in higher])
-    inference = losses.course["inference"]
-    known = ~np.isnan(columns).all(0) & ~np.isnan(inference)
-    if known.sum() < LEAST_PROBES:
-        return Gap(math.nan, math.nan, math.nan), None
-    typical = np.array([robust.median(column[known]) for column in columns])
-    best = int(np.argmin(np.where(np.isnan(typical), np.inf, typical)))
-    jumps = inference[known] - columns[best][known]
-    value = float(np.quantile(jumps[~np.isnan(jumps)], JUMP_QUANTILE))
-    return Gap(value, 0.0, losses.harm(value)), higher[best]
+def _best_higher(losses: Losses, beta: float) -> float | None:
+    """The replayed momentum above beta with the least inference loss, None where none does better than inference."""
+    higher = {m: v for m, v in losses.replayed.items() if m > beta + 1e-9}
+    if not higher:
+        return None
+    best = min(higher, key=lambda m: higher[m])
+    return best if higher[best] < losses.now.get("inference", math.nan) else None

@@ -28,8 +28,7 @@ def check(losses: Losses, layers: LayerTable, history: History) -> Finding:
     still = layers.is_state("never_updated")
     if not still.any():
         return passed("No layer in training mode kept its start.")
-    gap = losses.gap("inference", "batch")
-    severity = judging.severity_of_statistics(losses, gap, layers.distance, still)
+    severity = judging.severity_or_estimate(losses, judging.severity_of_stale(losses), layers.distance, still)
     severity = Severity.INFO if severity is Severity.NONE else severity
     one = layers.momentum[still] >= 1.0
     why = (

@@ -59,7 +59,8 @@ def check(losses: Losses, layers: LayerTable, history: History) -> Finding:
         summary += f" Training mode does not read them and stands at {judging.number(batch)}."
         ruled_out = (("diverged weights", f"the batch-mode loss is finite, {judging.number(batch)}"),)
     gap = losses.gap("inference", "batch")
-    severity = judging.severity_of(gap) if gap.known and math.isfinite(gap.value) else Severity.ERROR
+    harmless = gap.known and math.isfinite(gap.value) and not losses.diverged
+    severity = judging.severity_of(gap) if harmless else Severity.ERROR
     window = np.nan_to_num(history.row("window_nonfinite")) > 0
     evidence = {
         "channels": Evidence("channels with a statistic that is not finite", channels, 0),

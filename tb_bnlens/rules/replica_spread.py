@@ -39,7 +39,9 @@ def check(manifest: Manifest, losses: Losses, layers: LayerTable) -> Finding:
     largest = robust.largest(layers.replica_spread)
     if not apart.any():
         return passed(f"Replicas differ by {largest:.2g} standard deviations at most, which is batch noise.")
-    severity = judging.severity_of_statistics(losses, losses.gap("inference", "batch"), layers.replica_spread, apart)
+    severity = judging.severity_or_estimate(
+        losses, judging.severity_of(losses.gap("inference", "batch")), layers.replica_spread, apart
+    )
     severity = Severity.INFO if severity is Severity.NONE else severity
     headline = (
         f"The moving means of {judging.count(int(apart.sum()))} differ by up to {judging.number(largest)} standard "

@@ -18,7 +18,7 @@ META = Meta(
     description="momentum and trainable are baked into the training step when it is traced. Set later without compile, "
     "they change the attribute and nothing else: the moving statistics show the old value.",
     requires=("losses", "layers", "history"),
-    explains=("inference-mode-layer",),
+    explains=("inference-mode-layer", "momentum-too-high", "momentum-too-low", "train-inference-gap"),
 )
 
 WINDOW_FACTOR = 1.25
@@ -44,7 +44,7 @@ def check(losses: Losses, layers: LayerTable, history: History) -> Finding:
     wrong = other | still_updating | thawed
     if not wrong.any():
         return passed("The moving statistics change as momentum and trainable say.")
-    severity = judging.severity_of_statistics(losses, losses.gap("inference", "batch"), layers.distance, wrong)
+    severity = judging.severity_or_estimate(losses, judging.severity_of_stale(losses), layers.distance, wrong)
     severity = Severity.INFO if severity is Severity.NONE else severity
     parts = []
     if other.any():

@@ -36,7 +36,7 @@ def check(losses: Losses, layers: LayerTable, history: History) -> Finding:
     last = latest(history, "epoch_end_distance")
     if np.isnan(last).all():
         return not_applicable("No epoch ended in a short batch.")
-    usual = np.array([robust.median(column) for column in history.row("since_mean")[len(history.steps) // 2 :].T])
+    usual = np.array([robust.median(column) for column in history.row("since_min")[len(history.steps) // 2 :].T])
     left = (1.0 - layers.beta) * last
     outlier = (last > OUTLIER * usual) & (left >= SHARE)
     if not outlier.any():

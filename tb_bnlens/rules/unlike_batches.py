@@ -35,9 +35,11 @@ def check(losses: Losses, layers: LayerTable, batches: Batches) -> Finding:
     times = robust.largest(batches.overall)
     if not unlike.any():
         return passed(f"The batch means vary {times:.2g} times as much as those of random samples do at most.")
-    severity = judging.severity_of_statistics(losses, losses.gap("inference", "batch"), layers.distance, unlike)
-    if severity in (Severity.NONE, Severity.INFO):
-        return passed("Batches are not alike, and the loss does not feel it.")
+    # What fits the mean of all batches may fail only where one kind follows another.
+    gaps = losses.gap("inference", "batch"), losses.jump("inference", "batch")
+    measured = min((judging.severity_of(g) for g in gaps), key=lambda s: s.rank)
+    severity = judging.severity_or_estimate(losses, measured, layers.distance, unlike)
+    severity = Severity.INFO if severity is Severity.NONE else severity
     how = (
         "from one batch to the next: domains or classes take turns"
         if batches.alternating
@@ -48,6 +50,8 @@ def check(losses: Losses, layers: LayerTable, batches: Batches) -> Finding:
         f"{how}. "
         "The moving statistics are a mean that fits none of them."
     )
+    if severity is Severity.INFO and losses.evaluated:
+        headline += " The paired losses do not feel it."
     return Finding(
         Status.FAIL,
         headline + judging.estimate_note(losses),

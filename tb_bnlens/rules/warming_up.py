@@ -37,7 +37,7 @@ def check(losses: Losses, layers: LayerTable, outlook: Outlook) -> Finding:
     if not outlook.will_converge:
         return passed("Not a matter of waiting: the steps that are left do not suffice.")
     gap = losses.gap("inference", "recalibrated")
-    if gap.known and judging.severity_of(gap) is Severity.NONE:
+    if losses.evaluated and judging.severity_of_stale(losses) is Severity.NONE:
         return passed("Some of the start is left in the moving statistics, and the loss does not feel it.")
     n, at = int(starting.sum()), int(np.ceil(outlook.last_step + outlook.steps))
     now = ""
