@@ -80,6 +80,11 @@ export function writeLink(hash: string, view: View): string {
   return `#${[...kept, ...parts].join('&')}`;
 }
 
+/** Whether a link says of the view what it is already: switching tabs changes the hash, but not our part of it. */
+export function sameLink(linked: Partial<View>, view: View): boolean {
+  return writeLink('', { ...DEFAULT_VIEW, ...linked }) === writeLink('', view);
+}
+
 function pairs(hash: string): [string, string][] {
   return hash
     .replace(/^#/, '')

@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import { Resource } from '../src/api';
+import { poll, Resource } from '../src/api';
 import { decodeFrame } from '../src/frame';
 import { encodeFrame } from './samples';
 
@@ -29,6 +29,23 @@ describe('frame', () => {
     const whole = encodeFrame({ v: { data: [1, 2, 3, 4] } });
     expect(() => decodeFrame(whole.slice(0, whole.byteLength - 8))).toThrow('ends inside "v"');
     expect(() => decodeFrame(new ArrayBuffer(2))).toThrow('at least 4 bytes');
+  });
+});
+
+describe('poll', () => {
+  it('asks only while it is wanted', async () => {
+    vi.useFakeTimers();
+    let wanted = false;
+    const asked = vi.fn(() => wanted);
+    const stop = poll(5, asked);
+    await vi.advanceTimersByTimeAsync(11_000);
+    expect(asked).toHaveBeenCalledTimes(2);
+    wanted = true;
+    await vi.advanceTimersByTimeAsync(5_000);
+    stop();
+    await vi.advanceTimersByTimeAsync(20_000);
+    expect(asked).toHaveBeenCalledTimes(3);
+    vi.useRealTimers();
   });
 });
 

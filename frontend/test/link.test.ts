@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { DEFAULT_VIEW, readLink, type View, writeLink } from '../src/link';
+import { DEFAULT_VIEW, readLink, sameLink, type View, writeLink } from '../src/link';
 
 describe('deep link', () => {
   it('comes back as it was written, whatever the names', () => {
@@ -22,6 +22,11 @@ describe('deep link', () => {
     expect(writeLink(hash, { ...DEFAULT_VIEW, run: 'new' })).toBe(
       '#bn_lens&runFilter=x&p.other.run=1&p.bn_lens.run=new',
     );
+  });
+  it('knows itself again', () => {
+    const view: View = { ...DEFAULT_VIEW, run: 'a', layer: 2, range: [1, 2], momentum: 0.9 };
+    expect(sameLink(readLink(writeLink('#scalars', view)), view)).toBe(true);
+    expect(sameLink({ run: 'a' }, view)).toBe(false);
   });
   it('ignores what it does not understand', () => {
     expect(

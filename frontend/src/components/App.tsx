@@ -2,7 +2,7 @@ import { useEffect, useRef, useState } from 'preact/hooks';
 import { poll, refresh, routes } from '../api';
 import { useResource, useView } from '../hooks';
 import { followVisibility, linkedView, linkView, onLinkChange, onReload } from '../host';
-import { DEFAULT_VIEW } from '../link';
+import { DEFAULT_VIEW, sameLink } from '../link';
 import { showRun, view } from '../view';
 import type { RunEntry } from '../wire';
 import { RunPage } from './RunPage';
@@ -11,6 +11,8 @@ import { TipLayer } from './Tip';
 import { Toolbar } from './Toolbar';
 
 const POLL_SECONDS = 5;
+// Browsers refuse more than some 200 changes of the address in half a minute: a slider makes that many.
+const LINK_MS = 200;
 
 export function App() {
   const runs = useResource(routes.runs());
@@ -54,13 +56,18 @@ function firstRun(entries: readonly RunEntry[]): string {
 function useHost(ready: () => void): void {
   const visible = useRef(true);
   useEffect(() => {
+    let writing = 0;
     view.set(linkedView());
     ready();
     const stops = [
-      view.subscribe(linkView),
+      view.subscribe(() => {
+        window.clearTimeout(writing);
+        writing = window.setTimeout(() => linkView(view.get()), LINK_MS);
+      }),
       onLinkChange((linked) => {
         // Another tab's hash says nothing of ours; a pasted link says all of it.
-        if (linked.run !== undefined) view.set({ ...DEFAULT_VIEW, live: view.get().live, ...linked });
+        if (linked.run === undefined || sameLink(linked, view.get())) return;
+        view.set({ ...DEFAULT_VIEW, live: view.get().live, ...linked });
       }),
       onReload(() => void refresh()),
       followVisibility((now) => {
@@ -70,6 +77,7 @@ function useHost(ready: () => void): void {
       poll(POLL_SECONDS, () => visible.current && view.get().live),
     ];
     return () => {
+      window.clearTimeout(writing);
       for (const stop of stops) stop();
     };
   }, []);
