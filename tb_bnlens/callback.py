@@ -62,6 +62,7 @@ class BNLens(keras.callbacks.Callback):  # type: ignore[misc]
         self._expecting = False
         self._level: str | None = None
         self._short_batch = False
+        self._seen = 0
         self._epoch_end = False
         self._next_epoch_end = 0
         self._epoch = 0
@@ -121,7 +122,7 @@ class BNLens(keras.callbacks.Callback):  # type: ignore[misc]
         if recorder is None or not recorder.wanted:
             return 0
         recorder.begin(self._iterations())
-        self._level, self._short_batch = recorder.probe_due(), False
+        self._level, self._short_batch, self._seen = recorder.probe_due(), False, 0
         if not recorder.wants_batch:
             if self._level is not None:
                 recorder.before_step(self._level)
@@ -137,6 +138,7 @@ class BNLens(keras.callbacks.Callback):  # type: ignore[misc]
         recorder = self._recorder
         assert recorder is not None
         # With several steps an execution only the first batch meets the weights as they are now.
+        self._seen = len(elements)
         batch, usual = elements[0], recorder.batch_size
         if usual is not None and (batch_size(batch) or 0) < usual:
             # A short batch has losses unlike the others': its statistics alone are looked at.
@@ -156,9 +158,9 @@ class BNLens(keras.callbacks.Callback):  # type: ignore[misc]
             # The first step has built the model, or found it without an optimizer's count.
             recorder.begin(self._iterations())
             return
-        steps = self._steps_per_execution()
-        if steps > 1:
-            # A partial last execution makes fewer; the optimizer counts them.
+        steps = self._seen or self._steps_per_execution()
+        if steps > 1 and not self._seen and not hasattr(self.model.optimizer, "inner_optimizer"):
+            # A partial last execution makes fewer. The optimizer counts them, save where it skips some (mixed_float16).
             made = self._iterations() - recorder.step
             steps = made if 0 < made < steps else steps
         fit_loss = None
@@ -182,6 +184,8 @@ class BNLens(keras.callbacks.Callback):  # type: ignore[misc]
     def _iterations(self) -> int:
         # Not optimizer.iterations, which is divided under gradient accumulation.
         optimizer = getattr(self.model, "optimizer", None)
+        # Under mixed_float16 a wrapper that scales the loss has a count of its own, which stays 0.
+        optimizer = getattr(optimizer, "inner_optimizer", optimizer)
         return int(optimizer._iterations) if optimizer is not None else 0
 
     def _wrap(self) -> None:

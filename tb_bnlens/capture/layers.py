@@ -21,6 +21,8 @@ class TrackedLayer:
     access: str
     """Python expression that reaches the layer from ``model``; empty where none is known."""
     channels: int
+    looped: bool = False
+    """Part of a recurrent cell, which is called once a time step."""
 
     @property
     def renorm(self) -> bool:
@@ -67,21 +69,23 @@ def find_layers(model: Any) -> tuple[TrackedLayer, ...]:
     A layer that is not built yet has no moving statistics and is left out: ask again after the first step.
     Paths repeat (two layers named ``bn`` under one parent): later ones get ``#2``, ``#3``.
     """
-    found: list[tuple[Any, str, str]] = []
-    seen: set[int] = set()
-    _walk(model, "", "model", found, seen)
+    found: list[tuple[Any, str, str, bool]] = []
+    _walk(model, "", "model", False, found, set())
     count: Counter[str] = Counter()
     tracked = []
-    for layer, path, access in found:
+    for layer, path, access, looped in found:
         if getattr(layer, "moving_mean", None) is None:
             continue
         count[path] += 1
         name = path if count[path] == 1 else f"{path}#{count[path]}"
-        tracked.append(TrackedLayer(layer, name, access, int(layer.moving_mean.shape[0])))
+        tracked.append(TrackedLayer(layer, name, access, int(layer.moving_mean.shape[0]), looped))
     return tuple(tracked)
 
 
-def _walk(parent: Any, path: str, access: str, found: list[tuple[Any, str, str]], seen: set[int]) -> None:
+def _walk(
+    parent: Any, path: str, access: str, looped: bool, found: list[tuple[Any, str, str, bool]], seen: set[int]
+) -> None:
+    looped = looped or isinstance(parent, keras.layers.RNN)
     for child in parent._flatten_layers(include_self=False, recursive=False):
         if id(child) in seen:
             continue
@@ -89,8 +93,8 @@ def _walk(parent: Any, path: str, access: str, found: list[tuple[Any, str, str]]
         child_path = f"{path}/{child.name}" if path else child.name
         child_access = _access(parent, child, access)
         if isinstance(child, keras.layers.BatchNormalization):
-            found.append((child, child_path, child_access))
-        _walk(child, child_path, child_access, found, seen)
+            found.append((child, child_path, child_access, looped))
+        _walk(child, child_path, child_access, looped, found, seen)
 
 
 def _access(parent: Any, child: Any, access: str) -> str:

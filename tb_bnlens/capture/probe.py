@@ -133,6 +133,11 @@ class Probe:
         loss, mean, spread = self._run(self._training, batch)
         return TrainingPass(float(loss), mean.numpy().astype(np.float64), spread.numpy().astype(np.float64))
 
+    def count_calls(self, batch: Any) -> None:
+        """Find ``order`` without running a pass: windows cannot be recovered before it is known."""
+        nothing = np.zeros(int(self._segments.sizes.sum()))
+        self._traced(self._batch, batch, *self._statistics(nothing, nothing), tf.zeros(len(self._layers), tf.bool))
+
     # --- traces --------------------------------------------------------------------------------------
 
     def _trace_inference(self, batch: Any, mean: Any, variance: Any) -> Any:
@@ -157,13 +162,17 @@ class Probe:
                 layer = self._layers[index].layer
                 refuse_inner_graph(outer, self._layers[index].name)
                 inputs = keras.ops.cast(args[0], keras.backend.result_type(args[0].dtype, "float32"))
-                m, v = layer._moments(inputs, kwargs.get("mask"))
+                # Under a mask Keras squeezes the statistics of a single channel to scalars.
+                m, v = (tf.reshape(part, [-1]) for part in layer._moments(inputs, kwargs.get("mask")))
                 order.append(index)
                 moments.append((m, v))
                 # Batch statistics stand in for the moving ones, in inference mode: that works for frozen layers
                 # and leaves everything else in the layer as it is.
-                scope.add_update((layer.moving_mean, tf.where(on_moving[index], means[index], m)))
-                scope.add_update((layer.moving_variance, tf.where(on_moving[index], variances[index], v)))
+                for variable, given, own in (
+                    (layer.moving_mean, means[index], m),
+                    (layer.moving_variance, variances[index], v),
+                ):
+                    scope.add_update((variable, tf.where(on_moving[index], tf.cast(given, own.dtype), own)))
                 return call(*args, **{**kwargs, "training": False})
 
             with self._patched(normalize):
@@ -244,6 +253,10 @@ class Probe:
                 layer._loss_ids.update(ids)
 
     def _run(self, function: Any, batch: Any, *args: Any) -> Any:
+        self._traced(function, batch, *args)
+        return function(batch, *args)
+
+    def _traced(self, function: Any, batch: Any, *args: Any) -> None:
         started = time.perf_counter()
         traces = function.experimental_get_tracing_count()
         with random_state_kept():
@@ -253,7 +266,6 @@ class Probe:
             self._checked.add(id(concrete))
         if function.experimental_get_tracing_count() != traces:
             self.tracing_seconds += time.perf_counter() - started
-        return function(batch, *args)
 
 
 def _concat(parts: list[Any]) -> Any:

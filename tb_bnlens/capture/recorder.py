@@ -163,7 +163,7 @@ class Recorder:
     @property
     def wants_to_keep(self) -> bool:
         """Whether the coming batch should be kept: spread over the run, so that stretches of a kind show."""
-        return self._step >= KEPT_SPACING * self._last_kept + 1
+        return self._last_batch is None or self._step >= KEPT_SPACING * self._last_kept + 1
 
     @property
     def begun(self) -> bool:
@@ -240,7 +240,8 @@ class Recorder:
             return
         self.snapshot()
         self._probe(batch, level)
-        if self._windows is not None and self._losses is not None:
+        # The coming step shows the effective momentum only on the batch that its prediction was made on.
+        if self._windows is not None and self._losses is not None and self._data["train"] is None:
             self._before = self._windows.last
 
     def after_step(self, steps: int, fit_loss: float | None = None, short_batch: bool = False) -> None:
@@ -273,12 +274,22 @@ class Recorder:
         windows = self._windows
         if windows is None or windows.last_step == self._step or not self.wanted:
             return
+        self._count_calls()
         with self._guard(RECORD), self._schedule.timed("snapshot"):
             now = self._reader.read()
             updates = self._watch.updates(windows.last, now, self._step - windows.last_step)
             windows.add(now, self._step, updates, short_batch)
 
     # --- inside --------------------------------------------------------------------------------------
+
+    def _count_calls(self) -> None:
+        measurement = self._measurement
+        if measurement is None or measurement.probe.order or not self._guard.works(LOSSES):
+            return
+        batch = self._batch_to_probe()
+        if batch is not None:
+            with self._guard(LOSSES), self._tracing_told_apart(measurement.probe):
+                measurement.probe.count_calls(batch)
 
     def _begin(self, step: int) -> None:
         self._step = step
@@ -373,6 +384,11 @@ class Recorder:
     def _write_record(self, windows: Windows) -> None:
         with self._guard(RECORD), self._schedule.timed("record"):
             self._watch.look_for_changes()
+            for name in self._watch.uncounted():
+                self.note(
+                    f"How often {name!r} is updated in a step cannot be counted (it is called in a loop or in a "
+                    "function of its own), so nothing is said of the batches that it has met."
+                )
             table = layer_table(
                 windows,
                 self._state,

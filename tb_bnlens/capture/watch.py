@@ -71,15 +71,24 @@ class LayerWatch:
         return True
 
     def calls(self) -> Array:
-        """Calls of each layer in a forward pass, [L]; 1 where no pass has counted them."""
-        calls = np.ones(len(self._layers))
-        if self.probe is not None and self.probe.order:
-            indices, counts = np.unique(self.probe.order, return_counts=True)
-            calls[indices] = counts
+        """Calls of each layer in a forward pass, [L]; NaN where they cannot be counted.
+
+        Where no pass of the probe can be traced, one call is taken for granted, but not in a recurrent cell.
+        """
+        if self.probe is None or not self.probe.order:
+            return np.asarray([np.nan if t.looped else 1.0 for t in self._layers])
+        calls = np.full(len(self._layers), np.nan)
+        indices, counts = np.unique(self.probe.order, return_counts=True)
+        calls[indices] = counts
         return calls
 
+    def uncounted(self) -> list[str]:
+        """Layers that are updated, no one knows how often in a step."""
+        unknown = np.isnan(self.calls()) & ~self._still
+        return [t.name for t, yes in zip(self._layers, unknown, strict=True) if yes]
+
     def updates(self, before: Snapshot, after: Snapshot, steps: int) -> Array:
-        """BatchNorm updates of each layer between two snapshots, [L].
+        """BatchNorm updates of each layer between two snapshots, [L]; NaN where they cannot be counted.
 
         Statistics that are bit-identical were not updated, whatever the flags say.
         """
@@ -130,7 +139,7 @@ class LayerWatch:
         order: dict[int, int] = {}
         if self.probe is not None:
             order = {index: position for position, index in enumerate(dict.fromkeys(self.probe.order))}
-        calls = self.calls()
+        calls = np.nan_to_num(self.calls())
         return [t.describe(i, order.get(i, -1), int(calls[i])) for i, t in enumerate(self._layers)]
 
 

@@ -123,7 +123,7 @@ class Windows:
         Args:
             snapshot: the moving statistics now.
             step: the step of the training loop now.
-            updates: updates of each layer since the last snapshot.
+            updates: updates of each layer since the last snapshot, NaN where they cannot be counted.
             epoch_end: the window holds the last batch of an epoch and nothing else.
         """
         if not np.any(updates > 0):
@@ -153,7 +153,7 @@ class Windows:
                 self._lags.append(pooled.mean - snapshot.mean)
             self.long.add(mean, variance, k, batches, middle)
         self._advance_shadows(mean, variance, updates, k)
-        self.updates += np.where(updates > 0, updates, 0)
+        self.updates += updates
         self.last, self.last_step = snapshot, step
 
     def _noise(self, mean: Array, variance: Array, single: bool) -> None:

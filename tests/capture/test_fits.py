@@ -1,0 +1,209 @@
+"""What happens around a fit: other callbacks, further fits, interruptions, saving and cloning."""
+
+from __future__ import annotations
+
+import math
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from tb_bnlens.capture.feed import PeekingTrainFunction
+from tests.capture import models
+from tests.capture.runs import assert_clean, assert_same, fit, lens, record, state
+from tests.capture.setups import BATCH, Setup, arrays, plain
+
+# Keras' own saving, against NumPy 2.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
+
+DROPOUT = Setup("dropout", lambda: models.functional(keras.layers.Dropout(0.5)))
+
+
+class AtStep(keras.callbacks.Callback):  # type: ignore[misc]
+    """Does something once, after this many batches."""
+
+    def __init__(self, step: int, action: Callable[[Any], object]) -> None:
+        super().__init__()
+        self.left, self.action = step, action
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.left -= 1
+        if self.left == 0:
+            self.action(self.model)
+
+
+def recompile(model: Any) -> None:
+    model.compile(keras.optimizers.SGD(0.02), "mae", jit_compile=False)
+    model.make_train_function()
+
+
+def save_and_load(path: Path) -> Callable[[Any], object]:
+    def action(model: Any) -> None:
+        path.mkdir(exist_ok=True)
+        model.save(path / "model.keras")
+        loaded = keras.models.load_model(path / "model.keras")
+        x, _ = arrays(BATCH)
+        assert np.array_equal(model.predict(x, verbose=0), loaded.predict(x, verbose=0))
+
+    return action
+
+
+def stop(model: Any) -> None:
+    model.stop_training = True
+
+
+def poison(model: Any) -> None:
+    model.get_layer("dense").bias.assign(np.full(5, np.nan))
+
+
+COMPANY: dict[str, Callable[[Path], Any]] = {
+    "early stopping": lambda _: keras.callbacks.EarlyStopping(
+        "loss", patience=0, restore_best_weights=True, min_delta=9
+    ),
+    "backup": lambda path: keras.callbacks.BackupAndRestore(path / "backup", save_freq=3),
+    "terminate": lambda _: keras.callbacks.TerminateOnNaN(),
+    "checkpoint": lambda path: keras.callbacks.ModelCheckpoint(path / "saved.keras", save_freq=3),
+    "tensorboard": lambda path: keras.callbacks.TensorBoard(path / "run", update_freq=1, histogram_freq=1),
+    "learning rate": lambda _: keras.callbacks.LearningRateScheduler(lambda epoch: 0.01 / (1 + epoch)),
+    "evaluation": lambda _: AtStep(3, lambda model: model.evaluate(*arrays(16), verbose=0)),
+    "training in between": lambda _: AtStep(3, lambda model: model.train_on_batch(*arrays(BATCH))),
+    "recompile": lambda _: AtStep(3, recompile),
+    "stop": lambda _: AtStep(5, stop),
+    "save": lambda path: AtStep(3, save_and_load(path)),
+    "clone": lambda _: AtStep(3, keras.models.clone_model),
+    "pickle": lambda _: AtStep(3, lambda model: pickle.loads(pickle.dumps(model))),
+    "poison": lambda _: AtStep(3, poison),
+    "swap": lambda _: keras.callbacks.SwapEMAWeights(),
+}
+
+
+def company_setup(name: str) -> Setup:
+    averaged = {"optimizer": lambda: keras.optimizers.SGD(0.01, use_ema=True)} if name == "swap" else {}
+    return Setup(name, DROPOUT.model, compile=averaged)
+
+
+@pytest.mark.parametrize(
+    ("name", "first"), [*((name, False) for name in COMPANY), ("recompile", True), ("swap", True), ("stop", True)]
+)
+def test_in_company(name: str, first: bool, tmp_path: Path) -> None:
+    setup = company_setup(name)
+    without = state(fit(setup, COMPANY[name](tmp_path / "without")))
+    company, ours = COMPANY[name](tmp_path / "with"), lens(tmp_path / "with")
+    model = fit(setup, *((ours, company) if first else (company, ours)))
+    assert_clean(model)
+    assert_same(without, state(model))
+    read = record(tmp_path / "with")
+    assert not read.problems and len(read.steps) and len(read.loss_steps)
+    if name == "recompile":
+        assert "recompile" in [event.kind for event in read.manifest.events]
+
+
+def test_two_fits_are_one_record(tmp_path: Path) -> None:
+    def twice(*callbacks: Any) -> dict[str, Any]:
+        model = fit(DROPOUT, *callbacks)
+        model.train_on_batch(*arrays(BATCH))
+        return state(fit(DROPOUT, *callbacks, model=model))
+
+    assert_same(twice(), twice(lens(tmp_path)))
+    read = record(tmp_path)
+    assert [event.kind for event in read.manifest.events] == ["start", "restart"]
+    assert read.last_step == 17 and not read.problems
+    assert np.all(np.diff(read.steps) > 0) and read.steps[0] <= 1
+
+
+def test_two_lenses(tmp_path: Path) -> None:
+    without = state(fit(DROPOUT))
+    model = fit(DROPOUT, lens(tmp_path / "a"), lens(tmp_path / "b"))
+    assert_clean(model)
+    assert_same(without, state(model))
+    a, b = record(tmp_path / "a"), record(tmp_path / "b")
+    assert np.array_equal(a.steps, b.steps) and np.array_equal(a.loss("batch"), b.loss("batch"))
+    assert np.all(np.isfinite(a.loss("inference")))
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+@pytest.mark.parametrize("then", ["fit", "train_on_batch", "save"])
+def test_interrupted(error: type[BaseException], then: str, tmp_path: Path) -> None:
+    def interrupt(_: Any) -> None:
+        raise error
+
+    def run(*callbacks: Any) -> Any:
+        model = DROPOUT.make()
+        with pytest.raises(error):
+            fit(DROPOUT, *callbacks, AtStep(5, interrupt), model=model)
+        if then == "fit":
+            fit(DROPOUT, model=model)
+        elif then == "train_on_batch":
+            model.train_on_batch(*arrays(BATCH))
+        else:
+            model.save(tmp_path / "interrupted.keras")
+            model = keras.models.load_model(tmp_path / "interrupted.keras")
+            model.train_on_batch(*arrays(BATCH))
+        return model
+
+    without = state(run())
+    model = run(lens(tmp_path))
+    assert_clean(model)
+    assert_same(without, state(model))
+    read = record(tmp_path)
+    assert not read.problems and read.last_step in (4, 5), "what was written before the interruption can be read"
+
+
+def test_an_interrupted_lens_records_the_next_fit(tmp_path: Path) -> None:
+    def interrupt(_: Any) -> None:
+        raise KeyboardInterrupt
+
+    ours = lens(tmp_path)
+    model = DROPOUT.make()
+    with pytest.raises(KeyboardInterrupt):
+        fit(DROPOUT, ours, AtStep(5, interrupt), model=model)
+    fit(DROPOUT, ours, model=model)
+    assert_clean(model)
+    read = record(tmp_path)
+    assert read.last_step == 13 and np.all(np.diff(read.steps) > 0)
+
+
+def test_the_copy_of_a_model_in_training_has_no_lens(tmp_path: Path) -> None:
+    copies: list[Any] = []
+
+    def copy(model: Any) -> None:
+        assert isinstance(model.train_function, PeekingTrainFunction)
+        copies.append(keras.models.clone_model(model))
+        copies.append(pickle.loads(pickle.dumps(model)))
+
+    fit(DROPOUT, lens(tmp_path), AtStep(3, copy))
+    for model in copies:
+        assert_clean(model)
+
+
+def test_a_lens_is_used_again_for_another_model(tmp_path: Path) -> None:
+    ours = lens(tmp_path)
+    fit(DROPOUT, ours)
+    without = state(fit(DROPOUT))
+    model = fit(DROPOUT, ours)
+    assert_clean(model)
+    assert_same(without, state(model))
+
+
+def test_default_density_is_harmless_too(tmp_path: Path) -> None:
+    without = state(fit(DROPOUT, epochs=6))
+    model = fit(DROPOUT, lens(tmp_path, overhead=0.01), epochs=6)
+    assert_same(without, state(model))
+    assert math.isfinite(record(tmp_path).loss("inference")[-1])
+
+
+def test_evaluate_and_predict_see_no_trace(tmp_path: Path) -> None:
+    """Functions that Keras compiles after the probe's passes must not hold anything of them."""
+    results = []
+    for callbacks in ((), (lens(tmp_path),)):
+        model = fit(DROPOUT, *callbacks)
+        for variable in model.non_trainable_variables:
+            if "moving_mean" in variable.path:
+                variable.assign(variable + 1.0)
+        data = plain()
+        results.append((model.evaluate(data["x"], data["y"], verbose=0), model.predict(data["x"], verbose=0).tolist()))
+    assert results[0] == results[1]
