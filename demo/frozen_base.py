@@ -9,12 +9,12 @@ A small BatchNorm network learns to tell the direction of stripes. Frozen, it is
 
 Measured at the end of training, on the training data (mean over batches of 32), seeds 0, 1 and 2:
 
-============================== ================== =================
-run                            batch              inference
-============================== ================== =================
-harmful-dim-images             0.04               1.46
-harmless-strong-contrast       0.36               0.005
-============================== ================== =================
+======================== ================= ===================
+run                      batch             inference
+======================== ================= ===================
+harmful-dim-images       0.04 0.10 0.07    1.43 1.35 0.90
+harmless-strong-contrast 0.38 0.23 0.15    0.004 0.002 0.002
+======================== ================= ===================
 """
 
 from __future__ import annotations

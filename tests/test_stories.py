@@ -6,13 +6,18 @@ The short ones run in ``make test`` with one seed; the long ones, and other seed
 from __future__ import annotations
 
 import importlib
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tb_bnlens.reader import open_logdir, read_run
 from tb_bnlens.report import run_report
+
+ROOT = Path(__file__).parent.parent
 
 Report = dict[str, Any]
 Tell = Callable[[str, str, int], Report]
@@ -124,6 +129,20 @@ def test_frozen_statistics_that_do_no_harm(tell: Tell, seed: int) -> None:
     assert report["severity"] == "info"
     assert raised(report) == {"frozen-mismatch"}
     assert not broken_rules(report)
+
+
+def test_the_command_trains_and_reports_without_noise(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "demo", "frozen-base", "--no-serve", "--logdir", str(tmp_path / "new")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=True)
+
+    assert "[frozen-base, run 1 of 2] harmful-dim-images" in done.stdout
+    assert "Frozen moving statistics do not fit the data" in done.stdout
+    assert "It does no harm" in done.stdout
+    assert done.stderr == ""
+
+    again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    assert again.returncode == 2
+    assert "is not empty" in again.stderr
 
 
 @pytest.mark.slow
