@@ -266,7 +266,7 @@ def test_other_numbers_are_converted(provider: Open, tmp_path: Path, dtype: Any)
 def test_a_float64_beyond_float32_is_infinite(provider: Open, tmp_path: Path) -> None:
     file = record(tmp_path)
     file.tensor(metadata.LAYERS_TAG, np.full((1, len(metadata.LAYER_ROWS)), 1e300), 1)
-    assert np.isinf(only_run(provider, tmp_path).last("updates")).all()
+    assert np.isinf(only_run(provider, tmp_path).last("distance_rms")).all()
 
 
 @pytest.mark.parametrize("written", [1, 2, 5])
@@ -289,8 +289,24 @@ def test_nan_and_infinity_everywhere(provider: Open, tmp_path: Path) -> None:
         file.layers(np.full((2, len(metadata.LAYER_ROWS)), value), step)
         file.losses(np.full((len(metadata.PROBES), len(metadata.LOSS_ROWS)), value), step)
     history = only_run(provider, tmp_path)
-    assert np.isnan(history.layers[0]).all() and np.isposinf(history.layers[1]).all()
-    assert history.problems == ()
+    assert np.isnan(history.layers[0]).all()
+    assert np.isposinf(history.row("distance_rms")[1]).all() and np.isneginf(history.row("distance_rms")[2]).all()
+    assert not any("left out" in problem and "record" in problem for problem in history.problems)
+
+
+def test_counts_that_cannot_be_ones_are_left_out(tmp_path: Path) -> None:
+    file = record(tmp_path)
+    file.manifest(manifest(layers=2), 0)
+    file.layers(layer_table(2, state=[99, 1], updates=[np.inf, -1], worst_channel=[np.nan, 3], distance_rms=-np.inf), 1)
+    file.losses(loss_table(forecast_step_0=np.inf, batch_size=16, inference=np.inf), 1)
+    history = read_run(open_logdir(tmp_path), "", "exp")
+    assert said(history, "3 counts were left out") and said(history, "1 counts")
+    assert np.isnan(history.last("updates")).all()
+    assert np.isnan(history.last("state")).tolist() == [True, False]
+    assert history.last("worst_channel")[1] == 3
+    assert np.isneginf(history.last("distance_rms")).all()
+    assert np.isnan(history.loss("forecast_step_0")[0])
+    assert np.isposinf(history.loss("inference")[0])
 
 
 def test_tags_of_ours_from_elsewhere_are_not_read(provider: Open, tmp_path: Path) -> None:

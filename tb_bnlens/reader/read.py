@@ -16,7 +16,7 @@ from tb_bnlens.history import Channels, Event, History, Manifest
 from tb_bnlens.reader.logdir import LogdirProvider
 from tb_bnlens.reader.manifest import BadManifest, parse_manifest, unnamed_layers, with_events
 from tb_bnlens.reader.runs import Run, find_run
-from tb_bnlens.reader.series import Table, before_fences, current, to_table
+from tb_bnlens.reader.series import Table, before_fences, current, to_table, without_impossible
 
 # The provider has sampled already, when it loaded; 0 would mean none rather than all.
 ALL_POINTS = 1_000_000
@@ -74,6 +74,8 @@ def read_run(
     layers = to_table(valid[metadata.LAYERS_TAG], announced, len(metadata.LAYER_ROWS), "layer record")
     losses = to_table(valid[metadata.LOSSES_TAG], len(metadata.PROBES), len(metadata.LOSS_ROWS), "probe")
     losses = _probes(losses)
+    layers = without_impossible(layers, metadata.LAYER_ROWS)
+    losses = without_impossible(losses, metadata.LOSS_ROWS)
     problems += (*layers.problems, *losses.problems)
 
     voided = sum(len(raw[tag]) - len(valid[tag]) for tag in raw)

@@ -4,15 +4,36 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tb_bnlens.history import Floats
+from tb_bnlens.metadata import FORECAST_POINTS, STATES
 
 NUMERIC = "fiub"
+LARGEST_COUNT = 2.0**53
+COUNTS = frozenset(
+    (
+        "state",
+        "updates",
+        "pool_updates",
+        "noise_updates",
+        "shift_span",
+        "channels_nonfinite",
+        "window_nonfinite",
+        "channels_collapsed",
+        "worst_channel",
+        "since_max_step",
+        "batch_size",
+        "short_updates",
+        "long_updates",
+        *(f"forecast_step_{i}" for i in range(FORECAST_POINTS)),
+    )
+)
+"""Rows that count or point at something; all others may hold any number."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +114,25 @@ def to_table(points: Sequence[Any], rows: int | None, columns: int, what: str) -
         values=values,
         problems=tuple(problems),
     )
+
+
+def without_impossible(table: Table, rows: Sequence[str]) -> Table:
+    """Counts, steps and positions that cannot be ones become NaN, so that all that follows may rely on them."""
+    values = table.values
+    impossible = 0
+    for i, name in enumerate(rows):
+        limit = float(len(STATES)) if name == "state" else LARGEST_COUNT
+        if name in COUNTS:
+            column = values[..., i]
+            with np.errstate(invalid="ignore"):
+                wrong = ~np.isnan(column) & ~((column >= 0) & (column < limit))
+            if wrong.any():
+                impossible += int(wrong.sum())
+                column[wrong] = np.nan
+    if not impossible:
+        return table
+    sentence = f"{impossible} counts were left out: negative, infinite or too large."
+    return replace(table, problems=(*table.problems, sentence))
 
 
 def _count(number: int, what: str) -> str:
