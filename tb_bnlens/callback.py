@@ -73,6 +73,10 @@ class BNLens(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Begin the record, or go on with it in a further ``fit``."""
+        # An earlier fit may have ended in an exception, of which no hook is told.
+        self._unwrap()
+        if self._recorder is not None:
+            self._recorder.abandon()
         step = self._iterations()
         self._recorder = Recorder(self.model, self._log_dir, **self._options)
         self._recorder.begin(step)

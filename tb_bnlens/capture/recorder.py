@@ -142,6 +142,13 @@ class Recorder:
         with self._guard(RECORD):
             self._log.close()
 
+    def abandon(self) -> None:
+        """Flush what is written, without a last probe: the weights may be others by now."""
+        if not self._closed and self._active:
+            self._closed = True
+            with self._guard(RECORD):
+                self._log.close()
+
     def __enter__(self) -> Recorder:
         return self
 
