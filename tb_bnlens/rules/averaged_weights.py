@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from tb_bnlens.analysis import robust
+from tb_bnlens.analysis.lag import LayerTable
 from tb_bnlens.analysis.loss_gap import WARNING_HARM, Gap, Losses
 from tb_bnlens.history import History
 from tb_bnlens.rules import judging
-from tb_bnlens.rules.rule import Evidence, Finding, Meta, Status, not_evaluated, passed
+from tb_bnlens.rules.rule import Evidence, Finding, Meta, Severity, Status, not_evaluated, passed
 
 META = Meta(
     id="averaged-weights",
@@ -17,7 +18,7 @@ META = Meta(
     description="SwapEMAWeights and its like put averaged weights into the model after an epoch. Their activations "
     "have "
     "statistics of their own, and neither the moving statistics nor those of the last batches are those.",
-    requires=("losses", "history"),
+    requires=("losses", "layers", "history"),
     explains=("train-inference-gap", "batch-noise", "short-last-batch"),
 )
 
@@ -25,50 +26,72 @@ LEAST_BEFORE = 3
 """Probes before the last one that show what is usual."""
 DEVIATIONS = 5.0
 """The last gap has to stand this many robust standard deviations above those."""
+LONGER_HELPS = 0.75
+"""Averaged weights resemble those of a long stretch of training, so a longer average of the statistics does "
+"better, here
+by a quarter; where weights drift a shorter one does."""
 
 
-def check(losses: Losses, history: History) -> Finding:
-    """Compare the probe after the last step with the probes during training."""
+def check(losses: Losses, layers: LayerTable, history: History) -> Finding:
+    """Compare the probe after the last step with the probes during training, and with the present weights' own."""
     course = losses.course
-    if not losses.evaluated or "recalibrated" not in course or len(losses.steps) < LEAST_BEFORE + 1:
+    if not losses.evaluated or len(losses.steps) < LEAST_BEFORE + 1:
         return not_evaluated("It takes a few probes during training and one after it.")
-    inference, recalibrated = (course[k] - course["batch"] for k in ("inference", "recalibrated"))
-    now = Gap(float(inference[-1]), 0.0, losses.harm(float(inference[-1])))
-    pooled = Gap(float(recalibrated[-1]), 0.0, losses.harm(float(recalibrated[-1])))
-    before = [robust.median(x[:-1]) for x in (inference, recalibrated)]
-    spread = [
-        1.4826 * robust.median(np.abs(x[:-1] - b)) for x, b in zip((inference, recalibrated), before, strict=True)
+    inference, pooled = (course[k] - course["batch"] for k in ("inference", "recalibrated"))
+    if np.isnan([inference[-1], pooled[-1]]).any() or losses.step != history.last_step:
+        return not_evaluated("It takes a probe after the last step.")
+    usual = [robust.median(x[:-1]) for x in (inference, pooled)]
+    at_last = [
+        Gap(float(x[-1]), 0.0, losses.harm(float(x[-1]), float(course["batch"][-1]))) for x in (inference, pooled)
     ]
     sudden = all(
-        g.value - b > DEVIATIONS * s and g.value > 2 * max(b, 0.0)
-        for g, b, s in zip((now, pooled), before, spread, strict=True)
+        g.value - b > DEVIATIONS * 1.4826 * robust.median(np.abs(x[:-1] - b)) and g.value > 2 * max(b, 0.0)
+        for g, b, x in zip(at_last, usual, (inference, pooled), strict=True)
     )
-    if not (
-        sudden and now.at_least(WARNING_HARM) and pooled.at_least(WARNING_HARM) and losses.step == history.last_step
-    ):
-        return passed("The gap after the last step is like that during training.")
+    over_batch = judging.severity_of(at_last[0]) if sudden and at_last[1].at_least(WARNING_HARM) else Severity.NONE
+    severity = min(
+        over_batch, judging.at_most(_foreign(losses, layers, usual[1]), Severity.WARNING), key=lambda s: s.rank
+    )
+    if severity in (Severity.NONE, Severity.INFO):
+        return passed("The statistics after the last step are those of the weights.")
+    present = float(course["recalibrated_now"][-1])
+    own = f", while statistics of these weights give {judging.number(present)}" if not np.isnan(present) else ""
     headline = (
-        f"During training inference was within {judging.number(max(before[0], 0.0))} of batch mode; after the last "
-        f"step it is "
-        f"{judging.number(now.value)} above it, and statistics of the last batches do not help "
-        f"({judging.number(pooled.value)} "
-        "above): the weights were exchanged for averaged ones, and the statistics belong to the others."
+        f"After the last step inference stands at {judging.number(float(course['inference'][-1]))}, and statistics "
+        f"of the "
+        f"last batches of training do no better ({judging.number(float(course['recalibrated'][-1]))}){own}: the "
+        f"weights "
+        "were exchanged for averaged ones, and the moving statistics belong to the others."
     )
     return Finding(
         Status.FAIL,
         headline,
-        judging.severity_of(now),
+        severity,
         first_step=losses.step,
         last_step=losses.step,
         evidence={
-            "after": Evidence("inference - batch after the last step", now.value, before[0]),
-            "recalibrated": Evidence("recalibrated - batch after the last step", pooled.value, before[1]),
+            "after": Evidence("inference - batch after the last step", at_last[0].value, usual[0]),
+            "recalibrated": Evidence("recalibrated - batch after the last step", at_last[1].value, usual[1]),
+            "present": Evidence("inference on statistics of the present weights", present),
         },
         ruled_out=(
-            ("stale statistics", "those of the last batches do no better"),
-            ("batch noise", "during training there was none"),
+            ("stale statistics", "those of the last batches of training do no better"),
+            ("drift", "during training the statistics of the last batches served"),
         ),
         fix="import tb_bnlens\n\ntb_bnlens.recalibrate(model, data, batches=200)  # on the averaged weights\n",
         next="Inference with the averaged weights comes down to batch mode.",
         headline=headline,
     )
+
+
+def _foreign(losses: Losses, layers: LayerTable, usual: float) -> Severity:
+    """Severity of statistics that a long average of training fits better than its end does, and its own fit best."""
+    present = float(losses.course["recalibrated_now"][-1])
+    used = float(np.max(layers.beta[layers.updating], initial=0.0))
+    longer = [loss for m, loss in losses.replayed.items() if m > used + 1e-9]
+    if np.isnan(present) or not longer or losses.harm(usual) >= WARNING_HARM:
+        return Severity.NONE
+    newest = min(float(losses.course[kind][-1]) for kind in ("inference", "recalibrated"))
+    if not min(longer) < LONGER_HELPS * newest:
+        return Severity.NONE
+    return judging.severity_of(Gap(newest - present, 0.0, losses.harm(newest - present, present)))

@@ -40,7 +40,15 @@ def check(losses: Losses, layers: LayerTable) -> Finding:
     noisy = low & ~(scatter < NOISE_DISTANCE)
     if not jump.known and float(np.min(beta)) > PASTED:
         return not_evaluated("It takes a few probes of the recalibrated loss.")
-    severity = judging.severity_of(jump) if jump.known and noisy.any() else Severity.NONE
+    severity = Severity.NONE
+    if jump.known and noisy.any():
+        # As for stale statistics: worse than batch mode, or, at most a warning, worse than it could be.
+        over_batch = judging.severity_of(losses.jump("inference", "batch"))
+        severity = min(
+            judging.at_most(over_batch, judging.severity_of(jump)),
+            judging.at_most(judging.severity_of(jump), Severity.WARNING),
+            key=lambda s: s.rank,
+        )
     if float(np.min(beta)) > PASTED and best is None:
         return passed("No higher momentum does better.")
     if severity in (Severity.NONE, Severity.INFO):

@@ -18,7 +18,7 @@ META = Meta(
     description="momentum and trainable are baked into the training step when it is traced. Set later without compile, "
     "they change the attribute and nothing else: the moving statistics show the old value.",
     requires=("losses", "layers", "history"),
-    explains=("inference-mode-layer", "momentum-too-high", "momentum-too-low", "train-inference-gap"),
+    explains=("inference-mode-layer", "never-updated", "momentum-too-high", "momentum-too-low", "train-inference-gap"),
 )
 
 WINDOW_FACTOR = 1.25
