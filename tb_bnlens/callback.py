@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tb_bnlens.capture.data import batch_size
@@ -77,15 +78,15 @@ class BNLens(keras.callbacks.Callback):  # type: ignore[misc]
         self._unwrap()
         if self._recorder is not None:
             self._recorder.abandon()
-        step = self._iterations()
-        self._recorder = Recorder(self.model, self._log_dir, **self._options)
-        self._recorder.begin(step)
-        if type(self.model).train_step is not keras.Model.train_step:
-            self._recorder.note(
-                "The model has a train_step of its own: the paired losses are those of compile(loss=...), which may "
-                "not be what it minimizes."
-            )
-        self._wrap()
+        self._recorder = recorder = Recorder(self.model, self._log_dir, **self._options)
+        with recorder.guarded():
+            recorder.begin(self._iterations())
+            if type(self.model).train_step is not keras.Model.train_step:
+                recorder.note(
+                    "The model has a train_step of its own: the paired losses are those of compile(loss=...), which "
+                    "may not be what it minimizes."
+                )
+            self._wrap()
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Note how far the run is planned to go."""
@@ -98,7 +99,8 @@ class BNLens(keras.callbacks.Callback):  # type: ignore[misc]
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         """Expect the step that follows, and no other: ``fit`` calls it right after this."""
         if self._wrapper is not self.model.train_function and self._recorder is not None:
-            self._rewrap()
+            with self._recorder.guarded():
+                self._rewrap()
         self._expecting = True
         steps = (self.params or {}).get("steps")
         self._epoch_end = steps is not None and batch + self._steps_per_execution() >= steps
@@ -125,6 +127,28 @@ class BNLens(keras.callbacks.Callback):  # type: ignore[misc]
         recorder = self._recorder
         if recorder is None or not recorder.wanted:
             return 0
+        with recorder.guarded():
+            return self._wants_batches(recorder)
+        return 0
+
+    def before_step(self, elements: list[Any]) -> None:
+        """Show the recorder the batches of the coming step."""
+        recorder = self._recorder
+        assert recorder is not None
+        with recorder.guarded():
+            self._before_step(recorder, elements)
+
+    def after_step(self, logs: Any) -> None:
+        """Tell the recorder how many steps were made."""
+        recorder = self._recorder
+        if recorder is None or not recorder.wanted:
+            return
+        with recorder.guarded():
+            self._after_step(recorder, logs)
+
+    # --- inside --------------------------------------------------------------------------------------
+
+    def _wants_batches(self, recorder: Recorder) -> int:
         recorder.begin(self._iterations())
         self._level, self._short_batch, self._seen = recorder.probe_due(), False, 0
         if not recorder.wants_batch:
@@ -137,10 +161,7 @@ class BNLens(keras.callbacks.Callback):  # type: ignore[misc]
             self._next_epoch_end = 2 * self._epoch + 1
         return self._steps_per_execution() if self._level or look or recorder.wants_to_keep else 0
 
-    def before_step(self, elements: list[Any]) -> None:
-        """Show the recorder the batches of the coming step."""
-        recorder = self._recorder
-        assert recorder is not None
+    def _before_step(self, recorder: Recorder, elements: list[Any]) -> None:
         # With several steps an execution only the first batch meets the weights as they are now.
         self._seen = len(elements)
         batch, usual = elements[0], recorder.batch_size
@@ -153,11 +174,7 @@ class BNLens(keras.callbacks.Callback):  # type: ignore[misc]
         if self._level is not None:
             recorder.before_step(self._level)
 
-    def after_step(self, logs: Any) -> None:
-        """Tell the recorder how many steps were made."""
-        recorder = self._recorder
-        if recorder is None or not recorder.wanted:
-            return
+    def _after_step(self, recorder: Recorder, logs: Any) -> None:
         if not recorder.begun:
             # The first step has built the model, or found it without an optimizer's count.
             recorder.begin(self._iterations())
@@ -171,8 +188,6 @@ class BNLens(keras.callbacks.Callback):  # type: ignore[misc]
         if recorder.loss_pending and isinstance(logs, dict) and "loss" in logs:
             fit_loss = float(logs["loss"])
         recorder.after_step(steps, fit_loss, self._short_batch)
-
-    # --- inside --------------------------------------------------------------------------------------
 
     def _is_last_step(self) -> bool:
         recorder = self._recorder
@@ -190,7 +205,7 @@ class BNLens(keras.callbacks.Callback):  # type: ignore[misc]
         optimizer = getattr(self.model, "optimizer", None)
         # Under mixed_float16 a wrapper that scales the loss has a count of its own, which stays 0.
         optimizer = getattr(optimizer, "inner_optimizer", optimizer)
-        return int(optimizer._iterations) if optimizer is not None else 0
+        return int(np.asarray(optimizer._iterations)) if optimizer is not None else 0
 
     def _wrap(self) -> None:
         assert self._recorder is not None

@@ -123,9 +123,12 @@ class Recorder:
             raise RuntimeError("Recorder.record was called inside a tf.function; call it after the compiled step")
         if not self.wanted:
             return
-        self.begin(0 if step is None else max(step - 1, 0))
         self.keep_batch(keras.utils.pack_x_y_sample_weight(x, y, sample_weight))
-        self.after_step(1 if step is None else max(step - self._step, 1))
+        if self._begun:
+            self.after_step(1 if step is None else max(step - self._step, 1))
+        else:
+            # What the model was before its first step is past.
+            self.begin(1 if step is None else step)
         level = self.probe_due()
         if level is not None:
             self._probe(self._batch_to_probe(), level)
@@ -156,6 +159,10 @@ class Recorder:
         self.close()
 
     # --- for BNLens, which meets the batch before the step ---------------------------------------------
+
+    def guarded(self) -> contextlib.AbstractContextManager[None]:
+        """Keep a fault of what is done around the recorder from ending training."""
+        return self._guard(RECORD)
 
     @property
     def wanted(self) -> bool:
@@ -382,9 +389,9 @@ class Recorder:
         rows["tracing_seconds"] = self._schedule.excluded
         # A custom loop may keep its optimizer outside the model.
         optimizer = getattr(self._model, "optimizer", None)
-        if optimizer is not None:
-            rows["learning_rate"] = float(optimizer.learning_rate)
         with self._guard(RECORD):
+            if optimizer is not None:
+                rows["learning_rate"] = float(np.asarray(optimizer.learning_rate))
             # The losses belong to the weights that were probed, not to the step made on them since.
             self._log.write_losses(losses, self._last_probe)
 

@@ -126,7 +126,10 @@ class Windows:
             updates: updates of each layer since the last snapshot, NaN where they cannot be counted.
             epoch_end: the window holds the last batch of an epoch and nothing else.
         """
+        self.updates += updates
         if not np.any(updates > 0):
+            # Nothing moved: the next window begins here.
+            self.last, self.last_step = snapshot, step
             return
         mean, variance = self._recovery.recover(self.last, snapshot, updates)
         # "Did the batches carry something non-finite" can only be asked of layers that were finite before.
@@ -153,7 +156,6 @@ class Windows:
                 self._lags.append(pooled.mean - snapshot.mean)
             self.long.add(mean, variance, k, batches, middle)
         self._advance_shadows(mean, variance, updates, k)
-        self.updates += updates
         self.last, self.last_step = snapshot, step
 
     def _noise(self, mean: Array, variance: Array, single: bool) -> None:

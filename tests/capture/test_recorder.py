@@ -1,0 +1,190 @@
+"""Recorder in loops of the user's own."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tb_bnlens
+from tests.capture import models
+from tests.capture.runs import assert_same, record, spying, state
+from tests.capture.setups import BATCH, arrays
+from tests.conftest import ROOT
+
+
+def model(compiled: bool = False) -> Any:
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(3)
+    inputs = keras.Input((models.FEATURES,))
+    x = models.batch_norm("first")(inputs)
+    x = keras.layers.Dropout(0.3)(keras.layers.Dense(5)(x))
+    made = keras.Model(inputs, keras.layers.Dense(1)(models.batch_norm("second")(x)))
+    made.compile(keras.optimizers.SGD(0.01), "mse" if compiled else None, jit_compile=False)
+    made.optimizer.build(made.trainable_variables)
+    return made
+
+
+def squared(y: Any, y_pred: Any) -> Any:
+    return tf.reduce_mean(tf.square(y - y_pred))
+
+
+def eager_step(made: Any) -> Callable[[Any, Any], None]:
+    def step(x: Any, y: Any) -> None:
+        with tf.GradientTape() as tape:
+            loss = squared(y, made(x, training=True))
+        weights = made.trainable_variables
+        made.optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))
+
+    return step
+
+
+def compiled_step(made: Any) -> Callable[[Any, Any], None]:
+    step: Callable[[Any, Any], None] = tf.function(eager_step(made))
+    return step
+
+
+def keras_step(made: Any) -> Callable[[Any, Any], None]:
+    return lambda x, y: made.train_on_batch(x, y)
+
+
+def batches(count: int = 10) -> list[tuple[Any, Any]]:
+    x, y = arrays(BATCH * count)
+    return [(x[i : i + BATCH], y[i : i + BATCH]) for i in range(0, len(x), BATCH)]
+
+
+def recorder(made: Any, path: Path, **options: Any) -> Any:
+    return tb_bnlens.Recorder(made, str(path / "run"), **{"overhead": math.inf, "on_error": "raise", **options})
+
+
+@pytest.mark.parametrize("make_step", [eager_step, compiled_step, keras_step])
+def test_loop(make_step: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def loop(lens: Any = None) -> dict[str, Any]:
+        made = model(compiled=make_step is keras_step)
+        step = make_step(made)
+        opened = lens(made) if lens else None
+        for x, y in batches():
+            step(x, y)
+            if opened:
+                opened.record(x, y)
+        if opened:
+            opened.close()
+            last.append(float(squared(y, made(x))))
+        return state(made)
+
+    last: list[float] = []
+    without = loop()
+    loss = None if make_step is keras_step else squared
+    with spying(monkeypatch) as seen:
+        assert_same(without, loop(lambda made: recorder(made, tmp_path, loss=loss)))
+
+    for window in seen.windows:
+        x = np.concatenate([b[0] for b in batches()[window.first : window.last]])
+        np.testing.assert_allclose(window.mean[: models.FEATURES], x.mean(0), rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(window.variance[: models.FEATURES], x.var(0), rtol=1e-4)
+    assert len(seen.windows) == 9, "the first call meets the model after its first step"
+    read = record(tmp_path)
+    assert read.last_step == 10 and not read.manifest.not_evaluated and not read.problems
+    assert read.loss("inference")[-1] == pytest.approx(last[0], rel=1e-6)
+
+
+def test_a_compiled_loop_of_many_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Called after five steps at a time: the window is their exponentially weighted mean."""
+    made = model()
+    step = eager_step(made)
+    xs, ys = (np.stack(part) for part in zip(*batches(20), strict=True))
+
+    @tf.function
+    def five(first: Any) -> None:
+        for i in tf.range(first, first + 5):
+            step(tf.gather(xs, i), tf.gather(ys, i))
+
+    with spying(monkeypatch) as seen, recorder(made, tmp_path, loss=squared) as lens:
+        for first in range(0, 20, 5):
+            five(tf.constant(first))
+            lens.record(xs[first + 4], ys[first + 4], step=first + 5)
+    weights = 0.9 ** np.arange(4, -1, -1)
+    assert [(w.first, w.last) for w in seen.windows] == [(5, 10), (10, 15), (15, 20)]
+    for window in seen.windows:
+        means = xs[window.first : window.last].mean(1)
+        np.testing.assert_allclose(
+            window.mean[: models.FEATURES], weights @ means / weights.sum(), rtol=1e-4, atol=1e-4
+        )
+    assert list(record(tmp_path).last("updates")) == [15, 15]
+
+
+def test_not_inside_a_function(tmp_path: Path) -> None:
+    made = model()
+    lens = recorder(made, tmp_path)
+
+    @tf.function
+    def step(x: Any, y: Any) -> None:
+        lens.record(x, y)
+
+    with pytest.raises(RuntimeError, match=r"inside a tf\.function; call it after"):
+        step(*map(tf.constant, batches()[0]))
+
+
+def test_without_a_loss_the_statistics_are_recorded(tmp_path: Path) -> None:
+    made = model()
+    step = eager_step(made)
+    with recorder(made, tmp_path) as lens:
+        for x, y in batches():
+            step(x, y)
+            lens.record(x, y)
+    read = record(tmp_path)
+    assert "no loss" in read.manifest.not_evaluated["losses"]
+    assert np.all(np.isnan(read.loss("inference"))) and np.all(np.isfinite(read.last("distance_rms")))
+
+
+def test_a_model_built_by_its_first_step(tmp_path: Path) -> None:
+    made = models.Subclassed()
+    with recorder(made, tmp_path, loss=squared) as lens:
+        for x, y in batches():
+            made(x, training=True)
+            lens.record(x, y)
+    read = record(tmp_path)
+    assert len(read.manifest.layers) == 2 and read.last_step == 10
+
+
+def test_arguments() -> None:
+    for options, sentence in (
+        ({"overhead": 0}, "overhead is 0"),
+        ({"tolerance": 2}, "tolerance is 2"),
+        ({"on_error": "ignore"}, "on_error is 'ignore'"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            tb_bnlens.Recorder(keras.Sequential(), "logs", **options)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match=sentence):
+            tb_bnlens.BNLens("logs", **options)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="expected a keras"):
+        tb_bnlens.Recorder("model", "logs")
+
+
+def test_two_replicas(tmp_path: Path) -> None:
+    """MirroredStrategy on two virtual devices, which have to be made before TensorFlow starts."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.capture.mirrored", str(tmp_path)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["different"] == {"fit": [], "fit on probe data": [], "loop": []}
+
+    read = record(tmp_path / "fit")
+    assert read.manifest.replicas == 2 and not read.problems
+    assert "distribution strategy" in read.manifest.not_evaluated["losses"]
+    assert np.all(read.last("replica_spread") > 0) and np.all(np.isfinite(read.last("distance_rms")))
+    # The first replica's batches are the first half of every global one.
+    np.testing.assert_allclose(read.last("batch_mean_rms")[0], result["batch_mean_rms"], rtol=0.05)
+
+    probed = record(tmp_path / "fit on probe data")
+    assert not probed.manifest.not_evaluated and np.all(np.isfinite(probed.loss("inference")))
