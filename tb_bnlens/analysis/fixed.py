@@ -21,7 +21,14 @@ def best_average(losses: Losses, kinds: tuple[str, ...] = ()) -> Array:
     """
     names = ["inference", *kinds, *(replay_row(m) for m in REPLAY_MOMENTA)]
     columns = [losses.window[name] for name in names if name in losses.window]
-    return np.fmin.reduce(columns) if columns else np.empty(0)
+    if not columns:
+        return np.empty(0)
+    best = np.fmin.reduce(columns)
+    present = losses.window.get("recalibrated_now", np.empty(0))
+    if "recalibrated_now" in kinds and not np.isnan(present).all():
+        # Where weights drift only this is no average of old ones, so probes without it would be judged too harshly.
+        best = np.where(np.isnan(present), np.nan, best)
+    return np.asarray(best)
 
 
 def constant_part(losses: Losses, layers: LayerTable) -> Gap:

@@ -27,9 +27,8 @@ LEAST_BEFORE = 3
 DEVIATIONS = 5.0
 """The last gap has to stand this many robust standard deviations above those."""
 LONGER_HELPS = 0.75
-"""Averaged weights resemble those of a long stretch of training, so a longer average of the statistics does "
-"better, here
-by a quarter; where weights drift a shorter one does."""
+"""Averaged weights resemble those of a long stretch of training, so a longer average of the statistics does
+better, here by a quarter; where weights drift a shorter one does."""
 
 
 def check(losses: Losses, layers: LayerTable, history: History) -> Finding:
@@ -45,7 +44,7 @@ def check(losses: Losses, layers: LayerTable, history: History) -> Finding:
         Gap(float(x[-1]), 0.0, losses.harm(float(x[-1]), float(course["batch"][-1]))) for x in (inference, pooled)
     ]
     sudden = all(
-        g.value - b > DEVIATIONS * 1.4826 * robust.median(np.abs(x[:-1] - b)) and g.value > 2 * max(b, 0.0)
+        g.value - b > DEVIATIONS * 1.4826 * robust.median(np.abs(x[:-1] - b)) and losses.harm(b) < WARNING_HARM
         for g, b, x in zip(at_last, usual, (inference, pooled), strict=True)
     )
     over_batch = judging.severity_of(at_last[0]) if sudden and at_last[1].at_least(WARNING_HARM) else Severity.NONE
