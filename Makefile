@@ -3,10 +3,11 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint format frontend frontend-check screenshots versions clean
+.PHONY: help demo test test-slow lint format frontend frontend-check screenshots review fuzz clean
 
 CI ?=
-PORT ?= 6006
+PORT ?=
+SECONDS_TO_FUZZ ?= 120
 VENV := .venv
 VIEWER := .venv-viewer
 BIN := $(VENV)/bin
@@ -18,14 +19,16 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.13 python3.10; 
 	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
 
 help:
-	@echo 'make demo         train the band locator twice, print the reports, serve the tab (PORT=6006)'
+	@echo 'make demo         train the band locator twice, print the reports, serve the tab'
+	@echo '                  (PORT=6007; DEMO=--full for the whole story, DEMO=pose-network for another)'
 	@echo 'make test         lint, types, front end and tests; installs what it needs into .venv'
 	@echo 'make test-slow    the tests that train for minutes'
 	@echo 'make lint         ruff and mypy          make format       ruff and biome'
+	@echo 'make review       figures for long runs   make fuzz        coverage-guided, SECONDS_TO_FUZZ=120'
 	@echo 'make frontend     rebuild the bundle     make screenshots  pictures of the tab in both themes'
 
 demo: $(VENV)/.installed
-	@$(BIN)/python -m demo --serve --port $(PORT)
+	@$(BIN)/python -m demo $(if $(PORT),--port $(PORT)) $(DEMO)
 
 test: lint frontend-check $(VIEWER)/.installed browser
 	$(BIN)/python -m pytest -m 'not slow' $(PYTEST)
@@ -52,6 +55,13 @@ frontend-check: $(VENV)/.installed
 screenshots: $(VENV)/.installed $(VIEWER)/.installed browser
 	BN_LENS_SCREENSHOTS=out/screenshots $(BIN)/python -m pytest -m browser $(PYTEST)
 	@echo 'Pictures are in out/screenshots'
+
+review: $(VENV)/.installed $(VIEWER)/.installed browser
+	$(BIN)/python -W ignore -m tests.benchmarks.review $(REVIEW)
+
+fuzz: $(VENV)/.installed
+	$(BIN)/pip install --quiet --disable-pip-version-check atheris
+	$(BIN)/python -m tests.host.coverage_fuzz -max_total_time=$(SECONDS_TO_FUZZ) -print_final_stats=1
 
 clean:
 	rm -rf $(VENV) $(VIEWER) frontend/node_modules build dist *.egg-info
