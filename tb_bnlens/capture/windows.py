@@ -116,6 +116,7 @@ class Windows:
         self.since: list[tuple[int, Array]] = []
         self.window_nonfinite = np.zeros(len(segments))
         self.epoch_end: Array | None = None
+        self._recorded = False
 
     def add(self, snapshot: Snapshot, step: int, updates: Array, epoch_end: bool = False) -> None:
         """Take in the snapshot that came ``updates`` [L] BatchNorm updates after the last one.
@@ -126,6 +127,8 @@ class Windows:
             updates: updates of each layer since the last snapshot, NaN where they cannot be counted.
             epoch_end: the window holds the last batch of an epoch and nothing else.
         """
+        if self._recorded:
+            self._clear_since()
         self.updates += updates
         if not np.any(updates > 0):
             # Nothing moved: the next window begins here.
@@ -214,7 +217,12 @@ class Windows:
         return self._segments.rms(moved)
 
     def forget_since(self) -> None:
-        """Begin a new span of extremes: what came before is in a record."""
+        """Begin a new span of extremes with the next window: what came before is in a record."""
+        # And not at once: the last record of a run is written again, with what its last probe has found.
+        self._recorded = True
+
+    def _clear_since(self) -> None:
+        self._recorded = False
         self.since = []
         self.window_nonfinite = np.zeros(len(self._segments))
         self.epoch_end = None
