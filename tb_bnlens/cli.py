@@ -1,5 +1,7 @@
 """``python -m tb_bnlens report LOGDIR``: the report on the command line. Needs no TensorFlow.
 
+``python -m tb_bnlens import CHECKPOINT_DIR --out LOGDIR`` makes a record of saved weights, and needs it.
+
 Exit codes: 0 nothing found at or above ``--fail-on`` (always, without it); 1 something was; 2 wrong usage, or a
 log directory or run that cannot be read.
 """
@@ -8,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -23,6 +26,8 @@ OK, FOUND, UNREADABLE = 0, 1, 2
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     arguments = _parser().parse_args(argv)
+    if arguments.command == "import":
+        return _import(arguments)
     # Imported here so that `--help` and wrong usage answer at once.
     from tb_bnlens.reader import RunNotFound, Unreadable, list_runs, open_logdir, read_run
 
@@ -53,6 +58,39 @@ def main(argv: Sequence[str] | None = None) -> int:
     return FOUND if arguments.fail_on and _reaches(report, Severity(arguments.fail_on)) else OK
 
 
+def _import(arguments: argparse.Namespace) -> int:
+    from tb_bnlens.importer import CannotImport, import_checkpoints
+
+    try:
+        series = import_checkpoints(
+            arguments.checkpoints,
+            arguments.out,
+            run=arguments.run,
+            momentum=arguments.momentum,
+            epsilon=arguments.epsilon,
+            steps_per_epoch=arguments.steps_per_epoch,
+            from_scratch=arguments.from_scratch,
+        )
+    except ModuleNotFoundError as e:
+        if e.name not in ("tensorflow", "keras", "h5py"):
+            raise
+        print(
+            f"tb_bnlens import: {e.name} is not installed, and reading checkpoints needs it; run: "
+            "pip install 'tensorboard-plugin-bnlens[tensorflow]'",
+            file=sys.stderr,
+        )
+        return UNREADABLE
+    except (CannotImport, OSError) as e:
+        print(f"tb_bnlens import: {e}", file=sys.stderr)
+        return UNREADABLE
+    for note in series.notes:
+        print(f"tb_bnlens import: {note}", file=sys.stderr)
+    count, first, last = len(series.checkpoints), series.steps[0], series.steps[-1]
+    print(f"{count} checkpoint{'' if count == 1 else 's'}, steps {first:,} to {last:,}. Now:")
+    print(f"python -m tb_bnlens report {shlex.quote(arguments.out)}")
+    return OK
+
+
 def _reaches(report: dict[str, Any], limit: Severity) -> bool:
     return any(Severity(run["severity"]).rank <= limit.rank for run in report["runs"])
 
@@ -72,4 +110,28 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--run", action="append", metavar="R", help="only this run; can be given again")
     report.add_argument("--fail-on", choices=["error", "warning"], help="exit with 1 where this or worse is found")
     report.add_argument("--compare", nargs=2, metavar=("A", "B"), help="also say what changed from run A to run B")
+    _add_import(commands)
     return parser
+
+
+def _add_import(commands: Any) -> None:
+    parser = commands.add_parser(
+        "import",
+        help="make a record from the checkpoints of a run that never had the callback",
+        description="Recover from saved moving statistics what they were chasing, and write it to LOGDIR/NAME. Reads "
+        ".keras files, .weights.h5 files and TensorFlow checkpoints.",
+    )
+    parser.add_argument("checkpoints", metavar="CHECKPOINT_DIR", help="holds the checkpoints of one run")
+    parser.add_argument("--out", required=True, metavar="LOGDIR", help="what you give to tensorboard --logdir")
+    parser.add_argument("--run", metavar="NAME", help="name of the run (default: that of CHECKPOINT_DIR)")
+    parser.add_argument("--momentum", type=float, metavar="M", help="of every layer; weights alone do not have it")
+    parser.add_argument("--epsilon", type=float, metavar="E", help="of every layer; weights alone do not have it")
+    parser.add_argument(
+        "--steps-per-epoch",
+        type=int,
+        metavar="N",
+        help="steps between two of the numbers in the names, where neither names nor contents carry steps",
+    )
+    parser.add_argument(
+        "--from-scratch", action="store_true", help="the run began at step 0 with fresh moving statistics"
+    )

@@ -1,0 +1,122 @@
+"""``.keras`` and ``.weights.h5`` files: zip, JSON and HDF5, without TensorFlow and without building the model."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py  # type: ignore[import-untyped]
+import numpy as np
+
+from tb_bnlens.importer.keras_config import batch_norm_settings
+from tb_bnlens.importer.saved import BadCheckpoint, Checkpoint, SavedLayer, Settings, key_order, uniquely_named
+
+CONFIG, WEIGHTS = "config.json", "model.weights.h5"
+NAMED_FOR_IT = re.compile(r"batch_?norm|(^|_)bn(\d|_|$)", re.IGNORECASE)
+"""Groups that are BatchNorm layers by their name. Keras names a group by the class of the layer, or by the
+attribute that holds it."""
+AVERAGES = {2: 0, 3: 1, 4: 2, 5: 0, 6: 1, 7: 2}
+"""Variables of a layer -> position of its moving mean: after gamma and beta, which can be left out. The moving
+variance follows, and with ``renorm`` (three variables more) the moving standard deviation."""
+RENORM_FROM = 5
+
+
+def read_keras(path: Path) -> Checkpoint:
+    """A whole model, whose config says momentum and epsilon.
+
+    Raises:
+        BadCheckpoint: it is no archive of Keras 3, or its weights cannot be read.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            config = json.loads(archive.read(CONFIG))
+            weights = io.BytesIO(archive.read(WEIGHTS))
+    except zipfile.BadZipFile as error:
+        raise BadCheckpoint(f"it is no zip archive, or a truncated one ({error})") from error
+    except KeyError as error:
+        raise BadCheckpoint(f"the archive lacks a part of what model.save writes ({error.args[0]})") from error
+    except ValueError as error:
+        raise BadCheckpoint(f"its {CONFIG} is no JSON ({error})") from error
+    return _read(path, weights, batch_norm_settings(config))
+
+
+def read_weights(path: Path) -> Checkpoint:
+    """Weights alone; momentum and epsilon have to come from elsewhere.
+
+    Raises:
+        BadCheckpoint: it is no HDF5 file that Keras 3 wrote.
+    """
+    return _read(path, path, {})
+
+
+@dataclass(frozen=True)
+class _Group:
+    key: str
+    name: str
+    path: str
+    variables: list[Any]
+
+
+def _read(path: Path, source: Any, settings: Mapping[str, Settings]) -> Checkpoint:
+    try:
+        with h5py.File(source, "r") as file:
+            groups = list(_walk(file, ()))
+            found = [_layer(g, settings.get(g.path)) for g in groups if _is_batch_norm(g, settings)]
+            iterations = _iterations(file)
+    # h5py raises all of these for truncated and damaged files.
+    except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:
+        raise BadCheckpoint(f"it cannot be read as HDF5 ({_first_line(error)})") from error
+    order = {name: i for i, name in enumerate(settings)}
+    found.sort(key=lambda layer: order.get(layer.name, len(order)))
+    return Checkpoint(path, uniquely_named(found), iterations)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _walk(group: Any, trail: tuple[str, ...]) -> Iterator[_Group]:
+    for key in sorted(group, key=key_order):
+        child = group[key]
+        if not isinstance(child, h5py.Group) or key == "vars" or (key == "optimizer" and not trail):
+            continue
+        # Lists of layers are groups without variables and without a name; older Keras 3 stored no names at all.
+        own = child.get("vars")
+        name = "" if own is None else str(own.attrs.get("name", key))
+        child_trail = (*trail, name) if name else trail
+        if own is not None:
+            yield _Group(key, name, "/".join(child_trail), [own[str(i)] for i in range(len(own))])
+        yield from _walk(child, child_trail)
+
+
+def _is_batch_norm(group: _Group, settings: Mapping[str, Settings]) -> bool:
+    shapes = {variable.shape for variable in group.variables}
+    if len(group.variables) not in AVERAGES or len(shapes) != 1 or len(next(iter(shapes))) != 1:
+        return False
+    if group.path in settings:
+        return True
+    named = bool(NAMED_FOR_IT.search(group.key) or NAMED_FOR_IT.search(group.name))
+    # No other layer of Keras has four vectors of one length.
+    return named or (not settings and len(group.variables) == 4)
+
+
+def _layer(group: _Group, settings: Settings | None) -> SavedLayer:
+    at = AVERAGES[len(group.variables)]
+    renorm = len(group.variables) >= RENORM_FROM
+    mean, spread = (np.asarray(group.variables[i], np.float64) for i in (at, at + (2 if renorm else 1)))
+    return SavedLayer(group.path, mean, spread, renorm, settings)
+
+
+def _iterations(file: Any) -> int | None:
+    # A loss-scaling optimizer wraps the one that counts the steps which changed the weights.
+    for place in ("optimizer/inner_optimizer/vars/0", "optimizer/vars/0"):
+        variable = file.get(place)
+        if variable is not None and variable.shape == () and variable.dtype.kind in "iu":
+            return int(variable[()])
+    return None

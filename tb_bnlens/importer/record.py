@@ -1,0 +1,172 @@
+"""A series of checkpoints, written as the record that the callback would have left."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tb_bnlens.capture.log import RunLog
+from tb_bnlens.capture.rows import ProbeState, batch_statistics, layer_table
+from tb_bnlens.capture.segments import Segments
+from tb_bnlens.capture.snapshots import Snapshot, WindowRecovery
+from tb_bnlens.capture.watch import STATE, LayerWatch
+from tb_bnlens.capture.windows import SHORT_UPDATES, Windows
+from tb_bnlens.history import Layer
+from tb_bnlens.importer.constants import Constants
+from tb_bnlens.importer.saved import Checkpoint
+from tb_bnlens.importer.series import Series
+from tb_bnlens.metadata import LAYER_INDEX, LAYER_ROWS
+
+Array = NDArray[np.float64]
+Table = NDArray[np.float32]
+
+TOLERANCE = 0.1
+BLIND_MEMORIES = 3.0
+"""In a window of k updates of weights beta^j, moving statistics that trail a steady drift keep k p / (1-p) of their
+lag of beta / (1-beta), with p = beta^k: 16% at three memories 1 / (1-beta), and 3% at five."""
+PARTLY_BELOW = 0.7
+"""A lag that shows at less than this share is said to."""
+COMPARED = tuple(
+    name for name in LAYER_ROWS if name.startswith(("distance_", "mean_error_", "variance_error_", "error_", "replay_"))
+)
+NO_LOSSES = (
+    "The record was made from checkpoints after training: losses take the batches, and weights alone do not have them. "
+    "Train with callbacks=[tb_bnlens.BNLens(log_dir)] to measure them."
+)
+
+
+class Replay:
+    """Goes through the checkpoints as the recorder goes through training.
+
+    Args:
+        series: what to go through.
+        constants: the layers' momenta and epsilons.
+        log: where the record goes.
+        from_scratch: the statistics were fresh (mean 0, deviation 1) at step 0.
+    """
+
+    def __init__(self, series: Series, constants: Constants, log: RunLog, *, from_scratch: bool):
+        self._series, self._constants, self._log = series, constants, log
+        first = series.checkpoints[0]
+        self._layers = constants.tracked(first)
+        self._segments = Segments([t.channels for t in self._layers])
+        self._recovery = WindowRecovery(self._layers, self._segments)
+        self._watch = LayerWatch(self._layers, self._segments, self._event)
+        settings = [layer.settings for layer in first.layers]
+        self._calls = np.asarray([1 if s is None else s.calls for s in settings], np.float64)
+        self._kinds = ["BatchNormalization" if s is None else s.kind for s in settings]
+        self._told = np.asarray([s is not None for s in settings])
+        self._step = 0 if from_scratch else series.steps[0]
+        size = int(self._segments.sizes.sum())
+        start = Snapshot(np.zeros(size), np.ones(size)) if from_scratch else _snapshot(first)
+        self._windows = Windows(start, self._step, self._recovery, self._segments)
+        self._tables: list[tuple[int, Table]] = []
+        self._spans: list[Array] = []
+
+    def write(self) -> None:
+        """Write the whole record."""
+        self._event("start", "the first checkpoint" if self._step else "fresh statistics")
+        self._take()
+        for step, checkpoint in zip(self._series.steps, self._series.checkpoints, strict=True):
+            if step > self._step:
+                self._constants.follow(self._layers, checkpoint)
+                self._advance(step, _snapshot(checkpoint))
+        self._say_what_windows_hide()
+        self._log.not_evaluated("losses", NO_LOSSES)
+        for step, table in self._tables:
+            self._log.write_layers(table, step)
+        self._write_channels()
+        self._log.write_manifest(self._describe(), 1, self._step)
+
+    def _event(self, kind: str, text: str, layers: object = ()) -> None:
+        self._log.event(self._step, kind, text, layers)  # type: ignore[arg-type]
+
+    def _advance(self, step: int, snapshot: Snapshot) -> None:
+        updates = self._watch.updates(self._windows.last, snapshot, step - self._step) * self._calls
+        self._step = step
+        self._watch.look_for_changes()
+        self._recovery.set_momenta([t.beta for t in self._layers], [t.gain for t in self._layers])
+        self._windows.add(snapshot, step, updates)
+        # A window without an update of any layer is not taken in, yet the checkpoint is of this step.
+        self._windows.last, self._windows.last_step = snapshot, step
+        self._spans.append(updates)
+        self._take()
+
+    def _take(self) -> None:
+        probe = ProbeState.empty(self._segments)
+        with np.errstate(all="ignore"):
+            table = layer_table(
+                self._windows, probe, self._recovery, self._segments, self._watch.momenta, self._states()
+            )
+        self._windows.forget_since()
+        self._tables.append((self._step, table))
+        if self._log.channels_due(self._step):
+            self._write_channels()
+
+    def _write_channels(self) -> None:
+        windows = self._windows
+        mu, v, _ = batch_statistics(windows, ProbeState.empty(self._segments))
+        packed = np.stack([mu, v, windows.last.mean, self._recovery.moving_variance(windows.last)])
+        self._log.write_channels(self._segments.split(packed), self._step)
+
+    def _states(self) -> Array:
+        """What can be told without a call of the model."""
+        states = self._watch.states(self._windows)
+        last = self._windows.last
+        if not self._tables:
+            return np.full(len(states), float(STATE["unknown"]))
+        constant = (states == STATE["unknown"]) & (self._windows.updates == 0)
+        fresh = self._segments.count((last.mean == 0) & (last.spread == 1)) == self._segments.sizes
+        # The values that a layer is built with: whatever mode it was called in, no update ever reached it.
+        states[constant & fresh] = STATE["never_updated"]
+        states[constant & ~fresh & self._told] = STATE["inference_mode"]
+        return states
+
+    def _say_what_windows_hide(self) -> None:
+        """Leave out distances whose smallness says nothing, for the whole run: readers look back for a last value."""
+        if not self._spans:
+            return
+        span, beta = self._spans[-1], self._recovery.beta
+        memory = 1 / np.maximum(1 - beta, 1e-9)
+        error = self._tables[-1][1][:, LAYER_INDEX["error_p95"]]
+        long = span >= SHORT_UPDATES
+        blind = long & (span > BLIND_MEMORIES * memory) & ~(error > TOLERANCE)
+        with np.errstate(all="ignore"):
+            shown = span * beta**span / (1 - beta**span) / (beta * memory)
+        partly = long & ~blind & (shown < PARTLY_BELOW)
+        if partly.any():
+            self._log.note(
+                f"The checkpoints are {np.median(span[partly]):,.0f} updates apart: the moving statistics' lag behind "
+                f"batch statistics that drift shows at {100 * np.median(shown[partly]):.0f}% of its size in "
+                f"{int(partly.sum())} of {len(partly)} layers. What is left of their start shows whole."
+            )
+        if not blind.any():
+            return
+        for _, table in self._tables:
+            for name in COMPARED:
+                table[blind, LAYER_INDEX[name]] = np.nan
+        k, m = float(np.median(span[blind])), float(np.median(memory[blind]))
+        reason = (
+            f"Of {int(blind.sum())} of {len(blind)} layers the checkpoints are {k:,.0f} updates apart, and their "
+            f"momentum remembers some {m:,.0f}: they have forgotten their start, and whether they lag behind drifting "
+            "batch statistics cannot be told. Checkpoints closer than that tell it, and so does the callback."
+        )
+        self._log.not_evaluated("distance_rms", reason)
+        self._log.note(reason)
+
+    def _describe(self) -> list[Layer]:
+        described = self._watch.describe()
+        return [
+            # Files of weights alone sort layers by the name of their class.
+            replace(layer, kind=kind, calls=int(calls), order=i if told else -1)
+            for i, (layer, kind, calls, told) in enumerate(
+                zip(described, self._kinds, self._calls, self._told, strict=True)
+            )
+        ]
+
+
+def _snapshot(checkpoint: Checkpoint) -> Snapshot:
+    layers = checkpoint.layers
+    return Snapshot(np.concatenate([x.mean for x in layers]), np.concatenate([x.spread for x in layers]))

@@ -1,0 +1,179 @@
+"""The checkpoints of a directory as one series of one network by step."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tb_bnlens.importer.saved import BadCheckpoint, CannotImport, Checkpoint
+from tb_bnlens.importer.steps import number_in
+
+KERAS, WEIGHTS, TENSORFLOW = ".keras", ".weights.h5", ".index"
+EXPECTED = "model.keras files, *.weights.h5 files or TensorFlow checkpoints (*.index)"
+
+
+@dataclass(frozen=True)
+class Series:
+    """Checkpoints of one network in the order of their steps, each step once."""
+
+    steps: tuple[int, ...]
+    checkpoints: tuple[Checkpoint, ...]
+    notes: tuple[str, ...]
+    """Sentences on what was left out."""
+
+
+def read_series(directory: Path, steps_per_epoch: int | None, least: int) -> Series:
+    """Read every checkpoint that lies in a directory.
+
+    Args:
+        directory: where to look; directories below it are other series.
+        steps_per_epoch: steps between two numbers in the names; None where contents or names carry steps.
+        least: checkpoints that are needed.
+
+    Raises:
+        CannotImport: there are fewer of one network with a known step.
+    """
+    files = _find(directory)
+    readable, notes = _read(files)
+    if not readable:
+        raise CannotImport(f"{directory}: none of {len(files)} checkpoints can be read. {' '.join(notes)}")
+    with_layers = [c for c in readable if c.layers]
+    notes += [f"{c.path.name} was left out: it holds no BatchNorm layer." for c in readable if not c.layers]
+    if not with_layers:
+        raise CannotImport(
+            f"{directory}: no BatchNorm layer in {_count(readable)}, of which {readable[0].path.name} is one; expected "
+            "moving means and variances. A model without BatchNorm has nothing to review."
+        )
+    alike, others = _of_one_network(with_layers)
+    notes += others
+    stepped, unnumbered = _numbered(alike, steps_per_epoch)
+    notes += unnumbered
+    series: dict[int, Checkpoint] = {}
+    for step, checkpoint in stepped:
+        if step in series:
+            notes.append(f"{checkpoint.path.name} was left out: {series[step].path.name} is of step {step:,} too.")
+        else:
+            series[step] = checkpoint
+    if len(series) < least:
+        raise CannotImport(
+            f"{directory}: {_count(list(series.values()))} of one network at different steps; expected {least} or "
+            "more, since a window is what lies between two. "
+            + (" ".join(notes) + " " if notes else "")
+            + "Save more of them (keras.callbacks.ModelCheckpoint with {epoch} in the name), or give --from-scratch "
+            "where the first one began with fresh statistics at step 0."
+        )
+    steps = sorted(series)
+    return Series(tuple(steps), tuple(series[step] for step in steps), tuple(notes))
+
+
+def _find(directory: Path) -> list[Path]:
+    if not directory.is_dir():
+        what = "a file" if directory.exists() else "not there"
+        raise CannotImport(f"{directory} is {what}; expected a directory with {EXPECTED}")
+    inside = sorted(directory.iterdir())
+    found = [p for kind in (KERAS, WEIGHTS, TENSORFLOW) for p in inside if p.name.endswith(kind) and p.is_file()]
+    if not found:
+        came = ", ".join(p.name for p in inside[:3]) + (", ..." if len(inside) > 3 else "")
+        raise CannotImport(f"{directory} holds {came or 'nothing'}; expected {EXPECTED}, not in directories below it")
+    return found
+
+
+def _reader(path: Path) -> tuple[Callable[[Path], Checkpoint], Path]:
+    # Each kind needs a library of its own, and a directory seldom holds more than one.
+    if path.name.endswith(TENSORFLOW):
+        from tb_bnlens.importer.tf_checkpoints import read_tf
+
+        return read_tf, path.with_name(path.name.removesuffix(TENSORFLOW))
+    from tb_bnlens.importer.keras_files import read_keras, read_weights
+
+    return (read_keras if path.name.endswith(KERAS) else read_weights), path
+
+
+def _read(files: Sequence[Path]) -> tuple[list[Checkpoint], list[str]]:
+    readable, notes = [], []
+    for path in files:
+        read, source = _reader(path)
+        try:
+            readable.append(read(source))
+        except BadCheckpoint as error:
+            notes.append(f"{path.name} was left out: {error}. Copy it anew, or delete it.")
+    return readable, notes
+
+
+def _of_one_network(checkpoints: Sequence[Checkpoint]) -> tuple[list[Checkpoint], list[str]]:
+    counts = Counter(c.layout for c in checkpoints)
+    # Of layouts that are as frequent the first: whole models, whose config says more, were read first.
+    chosen = counts.most_common(1)[0][0]
+    expected = {name: channels for name, channels, _ in chosen}
+    notes = []
+    for c in checkpoints:
+        if c.layout == chosen:
+            continue
+        came = {name: channels for name, channels, _ in c.layout}
+        differing = sorted(n for n in came.keys() | expected.keys() if came.get(n) != expected.get(n))
+        which = f", which differ in {', '.join(differing[:3])}{', ...' if len(differing) > 3 else ''}" * bool(differing)
+        notes.append(
+            f"{c.path.name} was left out: it has {_layers(came)}, and {counts[chosen]} of {len(checkpoints)} "
+            f"checkpoints have {_layers(expected)}{which}. Checkpoints of another network belong in a "
+            "directory of their own."
+        )
+    alike = [c for c in checkpoints if c.layout == chosen]
+    return _in_one_order(alike), notes
+
+
+def _in_one_order(checkpoints: Sequence[Checkpoint]) -> list[Checkpoint]:
+    """Layers in the same order in all, and what a config beside them says of those that are weights alone."""
+    model = next((c for c in checkpoints if c.configured), checkpoints[0])
+    ordered = []
+    for c in checkpoints:
+        by_name = {layer.name: layer for layer in c.layers}
+        layers = tuple(
+            replace(by_name[like.name], settings=by_name[like.name].settings or like.settings) for like in model.layers
+        )
+        ordered.append(replace(c, layers=layers))
+    return ordered
+
+
+def _layers(of: dict[str, int]) -> str:
+    return f"{len(of)} BatchNorm layer{'' if len(of) == 1 else 's'} ({sum(of.values()):,} channels)"
+
+
+def _numbered(
+    checkpoints: Sequence[Checkpoint], steps_per_epoch: int | None
+) -> tuple[list[tuple[int, Checkpoint]], list[str]]:
+    # A count that stands still is of an optimizer that did not train these weights.
+    counts = {c.iterations for c in checkpoints}
+    trusted = len(counts - {None}) > 1 or (len(checkpoints) == 1 and counts != {0})
+    numbered, notes, unclear = [], [], []
+    for c in checkpoints:
+        number = number_in(c.path.name.removesuffix(KERAS).removesuffix(WEIGHTS))
+        if trusted and c.iterations is not None:
+            numbered.append((c.iterations, c))
+        elif number is not None and number.is_step:
+            numbered.append((number.number, c))
+        elif number is not None and steps_per_epoch is not None:
+            numbered.append((number.number * steps_per_epoch, c))
+        elif number is not None:
+            unclear.append((c, number.number))
+        else:
+            notes.append(
+                f"{c.path.name} was left out: neither its name nor its contents carry a step. Name it like step_1200 "
+                "or epoch_03."
+            )
+    if unclear and not numbered:
+        c, n = unclear[0]
+        raise CannotImport(
+            f"{c.path}: its contents carry no step, and its name the number {n}, which may count epochs or saves; "
+            "expected to know the steps between two such numbers. Give --steps-per-epoch N (1 if it is the step itself)"
+        )
+    notes += [
+        f"{c.path.name} was left out: its number {n} may count epochs, and --steps-per-epoch is not given."
+        for c, n in unclear
+    ]
+    return numbered, notes
+
+
+def _count(of: Sequence[object]) -> str:
+    return f"{len(of)} checkpoint{'' if len(of) == 1 else 's'}"
