@@ -94,7 +94,8 @@ class BNLens(keras.callbacks.Callback):  # type: ignore[misc]
         params = self.params or {}
         self._epoch = epoch
         if recorder is not None and recorder.planned_steps is None and params.get("steps") and params.get("epochs"):
-            recorder.plan(recorder.step + (params["epochs"] - epoch) * params["steps"])
+            with recorder.guarded():
+                recorder.plan(recorder.step + (params["epochs"] - epoch) * params["steps"])
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         """Expect the step that follows, and no other: ``fit`` calls it right after this."""

@@ -1,0 +1,272 @@
+"""Whatever goes wrong in the lens, training ends where it would have ended, and the record says what is missing."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import resource
+import shutil
+import subprocess
+import sys
+import textwrap
+import types
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tb_bnlens.capture import data as capture_data
+from tb_bnlens.capture import recorder as recorder_module
+from tb_bnlens.capture.log import RunLog
+from tb_bnlens.capture.measure import Measurement
+from tb_bnlens.capture.probe import Probe
+from tb_bnlens.capture.recorder import Recorder
+from tb_bnlens.capture.snapshots import SnapshotReader
+from tb_bnlens.capture.watch import LayerWatch
+from tb_bnlens.capture.windows import Windows
+from tests.capture import models
+from tests.capture.runs import assert_clean, assert_same, fit, lens, record, state
+from tests.capture.setups import Setup, arrays, from_arrays
+from tests.capture.test_fits import AtStep
+from tests.conftest import ROOT
+
+DROPOUT = Setup("", lambda: models.functional(keras.layers.Dropout(0.5)))
+
+
+@contextlib.contextmanager
+def complaints() -> Iterator[list[str]]:
+    """The lens's warnings."""
+    heard: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield heard
+    heard += [str(w.message) for w in caught if "BN Lens" in str(w.message)]
+
+
+@pytest.fixture(scope="module")
+def without() -> dict[str, Any]:
+    return state(fit(DROPOUT))
+
+
+PARTS: list[tuple[Any, str]] = [
+    *((Recorder, name) for name in ("begin", "probe_due", "keep_batch", "before_step", "after_step", "snapshot")),
+    *((Recorder, name) for name in ("plan", "event", "_finish", "_attribute", "_begin")),
+    *((RunLog, name) for name in ("open", "close", "write_layers", "write_losses", "write_manifest", "write_channels")),
+    *((Windows, name) for name in ("add", "shadows", "noise")),
+    *((Measurement, name) for name in ("pair", "extras", "momentum_of_update", "inference")),
+    *((Probe, name) for name in ("batch", "training", "inference", "count_calls")),
+    *((LayerWatch, name) for name in ("updates", "states", "describe", "look_for_changes")),
+    (SnapshotReader, "read"),
+    (recorder_module, "layer_table"),
+    (recorder_module, "find_layers"),
+]
+
+
+CASES = [(home, name, 0) for home, name in PARTS] + [
+    *((Recorder, name, 3) for name in ("before_step", "after_step", "snapshot", "_write_record")),
+    *((RunLog, name, 3) for name in ("write_layers", "write_losses")),
+    *((home, name, 3) for home, name in ((Windows, "add"), (Measurement, "pair"), (SnapshotReader, "read"))),
+]
+
+
+@pytest.mark.parametrize(
+    ("home", "name", "calls"), CASES, ids=lambda x: str(x) if isinstance(x, (str, int)) else x.__name__.split(".")[-1]
+)
+def test_any_part_may_fail(
+    home: Any,
+    name: str,
+    calls: int,
+    without: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real = getattr(home, name)
+    made: list[int] = []
+
+    def fails(*args: Any, **more: Any) -> Any:
+        made.append(1)
+        if len(made) > calls:
+            raise tf.errors.ResourceExhaustedError(None, None, "out of memory\nand much more")
+        return real(*args, **more)
+
+    monkeypatch.setattr(home, name, fails)
+    with complaints() as heard:
+        model = fit(DROPOUT, lens(tmp_path, on_error="warn"))
+    assert_clean(model)
+    assert_same(without, state(model))
+    if made:
+        assert heard and all("Training goes on unchanged" in text and "\n" not in text for text in heard)
+        assert len(set(heard)) == len(heard) <= 2, "once for each part"
+        assert "ResourceExhaustedError" in heard[0]
+
+
+def test_raises_when_asked_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Windows, "add", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        fit(DROPOUT, lens(tmp_path))
+
+
+def test_statistics_go_on_without_the_probe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def out_of_memory(*_: Any) -> None:
+        raise tf.errors.ResourceExhaustedError(None, None, "out of memory")
+
+    monkeypatch.setattr(Measurement, "pair", out_of_memory)
+    with complaints() as heard:
+        fit(DROPOUT, lens(tmp_path, on_error="warn"))
+    read = record(tmp_path)
+    assert len(heard) == 1 and "the paired losses" in heard[0]
+    assert "out of memory" in read.manifest.not_evaluated["losses"]
+    assert any("paired losses" in note for note in read.manifest.notes)
+    assert read.steps[-1] == 8 and np.all(np.isfinite(read.last("distance_rms")))
+
+
+def test_a_loss_that_refuses_one_more_trace(tmp_path: Path) -> None:
+    traces: list[int] = []
+
+    def setup(allowed: float) -> Setup:
+        traces.clear()
+
+        def loss(y: Any, y_pred: Any) -> Any:
+            traces.append(1)
+            if len(traces) > allowed:
+                raise RuntimeError("no further")
+            return tf.reduce_mean(tf.square(y - y_pred))
+
+        return Setup("", models.sequential, compile={"loss": loss})
+
+    without = state(fit(setup(math.inf)))
+    model = fit(setup(len(traces)), lens(tmp_path))
+    assert_same(without, state(model))
+    assert "no further" in record(tmp_path).manifest.not_evaluated["losses"]
+
+
+# --- the disk -------------------------------------------------------------------------------------------
+
+
+def test_a_directory_that_cannot_be_made(tmp_path: Path, without: dict[str, Any]) -> None:
+    (tmp_path / "run").write_text("a file in its place")
+    with complaints() as heard:
+        model = fit(DROPOUT, lens(tmp_path, on_error="warn"))
+    assert_clean(model)
+    assert_same(without, state(model))
+    assert len(heard) == 1 and "the record" in heard[0]
+
+
+def test_a_full_disk(tmp_path: Path, without: dict[str, Any]) -> None:
+    """Files may not grow beyond 10 kB: what the system says is not what a full disk says, but comes the same way."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
+    try:
+        with complaints() as heard:
+            model = fit(DROPOUT, lens(tmp_path, on_error="warn"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert_clean(model)
+    assert_same(without, state(model))
+    assert len(heard) == 1 and "the record" in heard[0]
+    assert record(tmp_path).manifest.layers, "what was written before is there"
+
+
+def test_a_directory_removed_in_mid_run(tmp_path: Path, without: dict[str, Any]) -> None:
+    with complaints() as heard:
+        model = fit(DROPOUT, lens(tmp_path, on_error="warn"), AtStep(4, lambda _: shutil.rmtree(tmp_path / "run")))
+    assert_clean(model)
+    assert_same(without, state(model))
+    assert len(heard) <= 1
+
+
+def test_a_killed_process(tmp_path: Path) -> None:
+    """Killed in mid-run: all that was flushed reads without a complaint."""
+    script = textwrap.dedent(
+        """
+        import os, pathlib, signal, sys
+        from tests.capture.runs import fit, lens
+        from tests.capture.test_faults import DROPOUT
+        from tests.capture.test_fits import AtStep
+
+        die = AtStep(30, lambda _: os.kill(os.getpid(), signal.SIGKILL))
+        fit(DROPOUT, lens(pathlib.Path(sys.argv[1])), die, epochs=20)
+        """
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == -9, done.stderr[-2000:]
+    read = record(tmp_path)
+    assert read.manifest.layers and len(read.steps) > 3 and len(read.loss_steps) > 3
+    assert all("could not" not in problem for problem in read.problems)
+
+    fit(DROPOUT, lens(tmp_path))
+    again = record(tmp_path)
+    assert [event.kind for event in again.manifest.events][-1] == "restart"
+    assert again.last_step == 8, "a run from the start takes the place of the killed one"
+
+
+def test_remote_paths(without: dict[str, Any]) -> None:
+    from tb_bnlens import BNLens
+
+    model = fit(DROPOUT, BNLens("ram://bucket/run", on_error="raise"))
+    assert_same(without, state(model))
+    (written,) = tf.io.gfile.listdir("ram://bucket/run/bn_lens")
+    assert ".tfevents." in written
+    assert tf.io.gfile.stat(f"ram://bucket/run/bn_lens/{written}").length > 1000
+
+
+@pytest.mark.parametrize(
+    ("task_type", "task_id", "writes"),
+    [(None, None, True), ("chief", 0, True), ("worker", 0, True), ("worker", 1, False), ("evaluator", 0, False)],
+)
+def test_only_the_chief_writes(
+    task_type: Any, task_id: Any, writes: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolver = types.SimpleNamespace(task_type=task_type, task_id=task_id)
+    strategy = types.SimpleNamespace(cluster_resolver=resolver)
+    monkeypatch.setattr(capture_data.tf.distribute, "get_strategy", lambda: strategy)
+    lensed = Recorder(models.functional(), str(tmp_path / "run"), on_error="raise")
+    monkeypatch.undo()
+    assert lensed.wanted == writes
+    lensed.record(*arrays(8))
+    lensed.close()
+    assert (tmp_path / "run").exists() == writes
+
+
+# --- the training itself goes wrong ---------------------------------------------------------------------
+
+
+def test_training_that_ends_in_nan(tmp_path: Path) -> None:
+    x, y = arrays()
+    y[20] = np.nan
+    setup = Setup("", DROPOUT.model, lambda: from_arrays(x, y))
+    without = state(fit(setup, keras.callbacks.TerminateOnNaN()))
+    model = fit(setup, lens(tmp_path), keras.callbacks.TerminateOnNaN())
+    assert_clean(model)
+    assert_same(without, state(model))
+    assert not record(tmp_path).problems
+
+
+def test_data_that_fail_in_mid_run(tmp_path: Path) -> None:
+    """The user's own error comes through as it is."""
+
+    def fragile() -> Any:
+        data = tf.data.Dataset.from_tensor_slices(arrays()).batch(8).enumerate()
+
+        def check(i: Any, batch: Any) -> Any:
+            with tf.control_dependencies([tf.debugging.assert_less(i, tf.constant(3, tf.int64), "a bad record")]):
+                return tf.identity(batch[0]), tf.identity(batch[1])
+
+        return {"x": data.map(check)}
+
+    def ends(*callbacks: Any) -> dict[str, Any]:
+        model = DROPOUT.make()
+        with pytest.raises(tf.errors.InvalidArgumentError, match="a bad record"):
+            fit(Setup("", DROPOUT.model, fragile), *callbacks, model=model)
+        return state(model)
+
+    # TensorFlow counts the step and draws its random numbers beside the read that fails.
+    def weights(kept: dict[str, Any]) -> dict[str, Any]:
+        return {k: v for k, v in kept.items() if k.startswith("weights")}
+
+    assert_same(weights(ends()), weights(ends(lens(tmp_path, on_error="warn"))))
