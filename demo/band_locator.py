@@ -7,11 +7,13 @@ has a momentum of 0.999, so that after 400 steps two thirds of the moving statis
 Measured on fresh data after 400 steps (squared error; batch statistics against moving ones, same weights). The
 momentum does not touch training, so both runs of a seed have the same weights:
 
-===== ===== ============ ==============
-seed  batch at 0.999     at 0.9
-===== ===== ============ ==============
-0     2.2   1,254        2.0
-===== ===== ============ ==============
+===== ====== ============ =======
+seed  batch  at 0.999     at 0.9
+===== ====== ============ =======
+0     2.3    1,509        2.1
+1     1.1    1,214        1.5
+2     2.5    1,597        4.8
+===== ====== ============ =======
 """
 
 from __future__ import annotations
