@@ -401,3 +401,37 @@ def test_a_run_is_read_in_one_request(tmp_path: Path) -> None:
     data.read_tensors = lambda *args, **kwargs: calls.append(kwargs) or whole(*args, **kwargs)  # type: ignore[method-assign]
     read_run(data, "", "exp")
     assert len(calls) == 1
+
+
+class Limited:
+    """A provider whose replies fail above a number of records, as gRPC's do above 256 MiB."""
+
+    def __init__(self, data: Any, tag: str, limit: int) -> None:
+        self._data, self._tag, self._limit = data, tag, limit
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._data, name)
+
+    def read_tensors(self, *args: Any, downsample: int, run_tag_filter: Any, **kwargs: Any) -> Any:
+        if self._tag in run_tag_filter.tags and downsample > self._limit:
+            raise RuntimeError("RESOURCE_EXHAUSTED: reply of 300 MiB\nand more")
+        reply = self._data.read_tensors(*args, downsample=downsample, run_tag_filter=run_tag_filter, **kwargs)
+        return {run: {tag: values[-downsample:] for tag, values in tags.items()} for run, tags in reply.items()}
+
+
+@pytest.mark.parametrize(("limit", "shown"), [(600, 512), (100, 16), (1, 1)])
+def test_a_reply_that_is_too_large_is_read_in_part(tmp_path: Path, limit: int, shown: int) -> None:
+    write_run(tmp_path / "exp", steps=700, layers=1)
+    history = read_run(Limited(open_logdir(tmp_path), metadata.LAYERS_TAG, limit), "", "exp")
+    assert len(history.steps) == shown
+    assert history.last_step == 700
+    assert len(history.loss_steps) == 140
+    assert said(history, "bn_lens/layers could not be read whole", f"{shown} of its records are shown")
+    assert not said(history, "and more")
+
+
+def test_a_part_that_cannot_be_read_at_all_leaves_the_others(tmp_path: Path) -> None:
+    write_run(tmp_path / "exp", steps=20)
+    history = read_run(Limited(open_logdir(tmp_path), metadata.LAYERS_TAG, 0), "", "exp")
+    assert len(history.steps) == 0 and len(history.loss_steps) == 4
+    assert said(history, "bn_lens/layers could not be read (RuntimeError")
