@@ -18,6 +18,7 @@ from tb_bnlens import BNLens
 from tb_bnlens.cli import OK, UNREADABLE, main
 from tb_bnlens.history import Channels, History
 from tb_bnlens.importer import CannotImport, import_checkpoints
+from tb_bnlens.importer.saved import BadCheckpoint, Checkpoint
 from tb_bnlens.importer.steps import NamedNumber, number_in
 from tb_bnlens.reader import open_logdir, read_run
 from tb_bnlens.reader.read import read_channels
@@ -218,13 +219,36 @@ def test_never_updated_is_found(directory: Path, made: Callable[..., dict[str, A
     }
 
 
-def test_constant_layers_are_told_apart_by_the_config(directory: Path, made: Callable[..., dict[str, Any]]) -> None:
-    model = network(trainable=False)
+@pytest.mark.parametrize(("trainable", "state"), [(False, "frozen"), (True, "inference_mode")])
+def test_constant_layers_are_told_apart_by_the_config(
+    directory: Path, made: Callable[..., dict[str, Any]], trainable: bool, state: str
+) -> None:
+    model = network(trainable=trainable)
     for step in (100, 200):
         put(model, step, step / 100, 2.0, only="first")
         put(model, step, 3.0, 2.0, only="second")
         model.save(directory / f"{step}.keras")
-    assert [layer["state"] for layer in made()["layers"]] == ["updating", "frozen"]
+    assert [layer["state"] for layer in made()["layers"]] == ["updating", state]
+
+
+def test_without_a_config_nothing_is_said_of_constant_layers(
+    directory: Path, made: Callable[..., dict[str, Any]]
+) -> None:
+    model = network()
+    for step in (100, 200):
+        put(model, step, 3.0, 2.0)
+        model.save_weights(directory / f"{step}.weights.h5")
+    assert [layer["state"] for layer in made(momentum=0.99)["layers"]] == ["unknown", "unknown"]
+
+
+def test_poisoned_statistics_are_found(directory: Path, made: Callable[..., dict[str, Any]]) -> None:
+    model = network()
+    for step, mean in ((100, 1.0), (200, 2.0), (300, np.nan), (400, np.nan)):
+        put(model, step, 1 + step / 1000, 2.0)
+        put(model, step, mean, 2.0, only="second")
+        model.save(directory / f"{step}.keras")
+    finding = failed(made())["non-finite-statistics"]
+    assert finding["layers"] == ["second"]
 
 
 def test_what_changes_between_checkpoints_is_an_event(directory: Path, made: Callable[..., dict[str, Any]]) -> None:
@@ -396,6 +420,31 @@ def test_bad_files_among_good_ones_are_left_out_with_a_note(
     assert "other.keras was left out: it has 1 BatchNorm layer (4 channels)" in notes
     assert "weights20.weights.h5 was left out: good20.keras is of step 20 too" in notes
     assert read(directory.parent / "logs", "run").steps.tolist() == [10, 20, 30]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_damage_gets_past_the_file(kind: str, trained: tuple[Path, Saving], tmp_path: Path) -> None:
+    from tb_bnlens.importer.keras_files import read_keras, read_weights
+    from tb_bnlens.importer.tf_checkpoints import read_tf
+
+    whole = {path.name: path.read_bytes() for path in sorted((trained[0] / kind).iterdir())}
+    random = np.random.default_rng(0)
+    read_one: Callable[[Path], Checkpoint] = {"keras": read_keras, "weights": read_weights, "tf": read_tf}[kind]
+    hurt = next(name for name in whole if name.startswith(("model_", "m4", "ckpt-1.data")))
+    for name in ("ckpt-1.index", "ckpt-1.data-00000-of-00001") if kind == "tf" else ():
+        (tmp_path / name).write_bytes(whole[name])
+    refusals = 0
+    for trial in range(30):
+        octets = np.frombuffer(whole[hurt], np.uint8).copy()
+        octets[random.integers(len(octets), size=20)] = random.integers(256, size=20)
+        (tmp_path / hurt).write_bytes(
+            octets[: random.integers(len(octets))].tobytes() if trial % 2 else octets.tobytes()
+        )
+        try:
+            read_one(tmp_path / ("ckpt-1" if kind == "tf" else hurt))
+        except BadCheckpoint:
+            refusals += 1
+    assert refusals >= 15
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:

@@ -6,6 +6,7 @@ import io
 import json
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,15 +36,18 @@ def read_keras(path: Path) -> Checkpoint:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            config = json.loads(archive.read(CONFIG))
+            config = archive.read(CONFIG)
             weights = io.BytesIO(archive.read(WEIGHTS))
-    except zipfile.BadZipFile as error:
-        raise BadCheckpoint(f"it is no zip archive, or a truncated one ({error})") from error
     except KeyError as error:
         raise BadCheckpoint(f"the archive lacks a part of what model.save writes ({error.args[0]})") from error
-    except ValueError as error:
-        raise BadCheckpoint(f"its {CONFIG} is no JSON ({error})") from error
-    return _read(path, weights, batch_norm_settings(config))
+    # zipfile raises all of these for truncated and damaged archives, and for those it cannot unpack.
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError) as error:
+        raise BadCheckpoint(f"it is no zip archive, or a truncated one ({_first_line(error)})") from error
+    try:
+        settings = batch_norm_settings(json.loads(config))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise BadCheckpoint(f"its {CONFIG} is not what model.save writes ({_first_line(error)})") from error
+    return _read(path, weights, settings)
 
 
 def read_weights(path: Path) -> Checkpoint:
@@ -69,8 +73,7 @@ def _read(path: Path, source: Any, settings: Mapping[str, Settings]) -> Checkpoi
             groups = list(_walk(file, ()))
             found = [_layer(g, settings.get(g.path)) for g in groups if _is_batch_norm(g, settings)]
             iterations = _iterations(file)
-    # h5py raises all of these for truncated and damaged files.
-    except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:
+    except Exception as error:  # h5py raises some seven kinds for damaged files, and one file must not cost the others
         raise BadCheckpoint(f"it cannot be read as HDF5 ({_first_line(error)})") from error
     order = {name: i for i, name in enumerate(settings)}
     found.sort(key=lambda layer: order.get(layer.name, len(order)))

@@ -34,8 +34,7 @@ def read_tf(prefix: Path) -> Checkpoint:
         # A model can carry an optimizer that never made a step, beside the loop's own.
         iterations = count if count or step is None else step
         counter = _largest(reader, keys, re.compile(r"^save_counter$"))
-    # TensorFlow raises its own errors for damaged files and Python's for missing ones.
-    except (tf.errors.OpError, ValueError, KeyError, RuntimeError, OSError) as error:
+    except Exception as error:  # TensorFlow's own, protobuf's and Python's; one file must not cost the others
         text = (str(error).splitlines() or [""])[0]
         raise BadCheckpoint(f"TensorFlow cannot read it ({type(error).__name__}: {text})") from error
     return Checkpoint(prefix, uniquely_named(layer for layer in layers if layer is not None), iterations, counter)
