@@ -29,7 +29,9 @@ ARROWS: Mapping[str, set[str]] = {
     "report": {"rules", "analysis", "history", "metadata", "verdict", "compare"},
     "text": {"report", "compare", "rules", "metadata"},
     "reader": {"reader", "history", "metadata"},
-    "cli": {"reader", "report", "rules", "text", "compare", "history", "metadata", ""},
+    # It records, from files instead of a training loop. The command line imports it when it is asked for.
+    "importer": {"importer", "capture", "history", "metadata"},
+    "cli": {"reader", "report", "rules", "text", "importer", "compare", "history", "metadata", ""},
     "__main__": {"cli"},
     "plugin.loader": {"metadata", "plugin"},
     "plugin": {"plugin", "reader", "report", "analysis", "history", "metadata", ""},
@@ -44,8 +46,9 @@ FRAME_OF_RULES = {"rules.rule", "rules.diagnose", "rules.judging", "rules.fixes"
 
 # Package from outside -> the rooms that may import it.
 OUTSIDE: Mapping[str, set[str]] = {
-    "tensorflow": {"capture", "callback", "summary", "remedies"},
-    "keras": {"capture", "callback", "remedies"},
+    "tensorflow": {"capture", "callback", "summary", "remedies", "importer"},
+    "keras": {"capture", "callback", "remedies", "importer"},
+    "h5py": {"importer"},
     "tensorboard": {"reader", "plugin", "plugin.loader"},
     "google": {"reader"},
     "werkzeug": {"plugin"},
