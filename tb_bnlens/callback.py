@@ -150,7 +150,9 @@ class BNLens(keras.callbacks.Callback):  # type: ignore[misc]
     # --- inside --------------------------------------------------------------------------------------
 
     def _wants_batches(self, recorder: Recorder) -> int:
-        recorder.begin(self._iterations())
+        if not recorder.begun:
+            # Reading the count takes a tenth of a millisecond: not at every step.
+            recorder.begin(self._iterations())
         self._level, self._short_batch, self._seen = recorder.probe_due(), False, 0
         if not recorder.wants_batch:
             if self._level is not None:

@@ -168,7 +168,7 @@ def held(lens: Any) -> str:
         if isinstance(thing, np.ndarray):
             arrays += thing.nbytes
         elif tf.is_tensor(thing):
-            tensors += int(np.prod(thing.shape)) * thing.dtype.size
+            tensors += int(np.prod(thing.shape)) * tf.as_dtype(thing.dtype).size
         elif isinstance(thing, (list, tuple, set, deque)):
             waiting += thing
         elif isinstance(thing, dict):

@@ -73,10 +73,16 @@ CASES = [(home, name, 0) for home, name in PARTS] + [
     *((home, name, 3) for home, name in ((Windows, "add"), (Measurement, "pair"), (SnapshotReader, "read"))),
 ]
 
+QUICK = {"plan", "before_step", "_finish", "open", "write_losses", "add", "pair", "batch", "updates", "read"}
 
-@pytest.mark.parametrize(
-    ("home", "name", "calls"), CASES, ids=lambda x: str(x) if isinstance(x, (str, int)) else x.__name__.split(".")[-1]
-)
+
+def marked(home: Any, name: str, calls: int) -> Any:
+    quick = name in QUICK and not calls
+    label = f"{home.__name__.split('.')[-1]}.{name}" + (" later" if calls else "")
+    return pytest.param(home, name, calls, id=label, marks=[] if quick else [pytest.mark.slow])
+
+
+@pytest.mark.parametrize(("home", "name", "calls"), [marked(*case) for case in CASES])
 def test_any_part_may_fail(
     home: Any,
     name: str,

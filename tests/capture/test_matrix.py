@@ -23,7 +23,20 @@ from tests.capture.runs import (
 from tests.capture.setups import SETUPS, Setup
 
 
-@pytest.mark.parametrize("setup", SETUPS, ids=lambda s: s.name)
+VARIANTS = """
+adam momentum_0 momentum_1 functional axis_1 mask_to_loss run_eagerly_dataset executions_of_2 executions_of_3
+executions_of_3_endless executions_of_3_overshoot executions_of_3_jit bfloat16 ema metrics dropout_jit dropout_eager
+dropout_executions_of_3 tensorflow_noise spectral_norm dataset dataset_shuffled py_dataset_ragged validation
+lens_validation ragged last_batch_of_one
+""".split()
+"""Close to others of the matrix: with the slow tests, so that the rest stays at some three minutes."""
+
+
+def marked(setup: Setup) -> object:
+    return pytest.param(setup, id=setup.name, marks=[pytest.mark.slow] if setup.name in VARIANTS else [])
+
+
+@pytest.mark.parametrize("setup", map(marked, SETUPS))
 def test_matrix(setup: Setup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     without = state(fit(setup))
     with spying(monkeypatch) as seen:
