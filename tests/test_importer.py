@@ -143,7 +143,8 @@ def test_distances_agree_with_the_callback(trained: tuple[Path, Saving]) -> None
 def test_losses_are_not_evaluated_and_the_reason_is_given(trained: tuple[Path, Saving]) -> None:
     report = run_report(read(trained[0] / "logs", "tf"))
     assert report["losses"]["inference"] is None
-    assert "checkpoints" in report["losses"]["not_evaluated"]["losses"]
+    for kind in ("losses", "training", "batch", "inference", "recalibrated", "replayed"):
+        assert "checkpoints" in report["losses"]["not_evaluated"][kind]
     assert not [f for f in report["findings"] if f["status"] == "error"]
 
 
@@ -485,6 +486,8 @@ def test_the_command(directory: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert "30.keras was left out" in printed.err
     assert main(["report", logs, "--run", "old", "--json"]) == OK
     assert json.loads(capsys.readouterr().out)["runs"][0]["last_step"] == 20
+    (directory / "file").write_text("")
+    assert "Not a directory" in refused(capsys, str(directory), "--out", str(directory / "file" / "logs"))
     assert "holds a record already; give --run" in refused(capsys, str(directory), "--out", logs, "--run", "old")
 
 

@@ -41,6 +41,7 @@ def import_checkpoints(
 
     Raises:
         CannotImport: nothing was written; the message says why and what to do.
+        OSError: the record cannot be written there.
         ModuleNotFoundError: TensorFlow, Keras or h5py is not installed.
     """
     if steps_per_epoch is not None and steps_per_epoch < 1:
@@ -63,6 +64,8 @@ def import_checkpoints(
     constants = Constants(momentum, epsilon)
     log = RunLog(str(target), TOLERANCE, None)
     replay = Replay(series, constants, log, from_scratch=from_scratch)
+    # TensorFlow's writer says less, and in errors of its own, of a place that cannot be written to.
+    target.mkdir(parents=True, exist_ok=True)
     log.open()
     log.note(
         f"Made after training from {len(series.checkpoints)} checkpoints in {source.resolve().name}, steps "

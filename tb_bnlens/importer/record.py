@@ -17,7 +17,7 @@ from tb_bnlens.history import Layer
 from tb_bnlens.importer.constants import Constants
 from tb_bnlens.importer.saved import Checkpoint
 from tb_bnlens.importer.series import Series
-from tb_bnlens.metadata import LAYER_INDEX, LAYER_ROWS
+from tb_bnlens.metadata import LAYER_INDEX, LAYER_ROWS, LOSS_KINDS
 
 Array = NDArray[np.float64]
 Table = NDArray[np.float32]
@@ -74,7 +74,8 @@ class Replay:
                 self._constants.follow(self._layers, checkpoint)
                 self._advance(step, _snapshot(checkpoint))
         self._say_what_windows_hide()
-        self._log.not_evaluated("losses", NO_LOSSES)
+        for kind in ("losses", *LOSS_KINDS, "replayed"):
+            self._log.not_evaluated(kind, NO_LOSSES)
         for step, table in self._tables:
             self._log.write_layers(table, step)
         self._write_channels()
