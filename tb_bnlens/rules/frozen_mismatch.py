@@ -49,7 +49,8 @@ def check(losses: Losses, layers: LayerTable, history: History) -> Finding:
     values = {kind: losses.typical.get(kind, math.nan) for kind in ("training", "batch", "inference")}
     said = {kind: judging.number(value) for kind, value in values.items()}
     text = (
-        f"{int(off.sum())} of {judging.count(int(frozen.sum()), 'frozen layer')} use statistics of other data "
+        f"{int(off.sum())} of {judging.count(int(frozen.sum()), 'frozen layer')} "
+        f"{judging.verb(int(off.sum()), 'use')} statistics of other data "
         f"(distance up to {judging.number(robust.largest(distance))} batch standard deviations)."
     )
     evidence = {

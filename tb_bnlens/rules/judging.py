@@ -78,6 +78,11 @@ def count(n: int, noun: str = "layer") -> str:
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
 
 
+def verb(n: int, plural: str) -> str:
+    """A verb for so many: "remembers" for 1, "remember" for others."""
+    return f"{plural}s" if n == 1 else plural
+
+
 def layers_of(mask: NDArray[np.bool_]) -> tuple[int, ...]:
     """Indices of a mask."""
     return tuple(int(i) for i in np.flatnonzero(mask))

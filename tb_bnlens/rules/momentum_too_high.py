@@ -54,7 +54,7 @@ def check(losses: Losses, layers: LayerTable, outlook: Outlook, history: History
     if outlook.remaining:
         had += f" and {outlook.remaining:,} are left"
     headline = (
-        f"{n} of {judging.count(len(layers.names), 'BatchNorm layer')} still remember their start: momentum "
+        f"{n} of {len(layers.names)} BatchNorm layers still {judging.verb(n, 'remember')} their start: momentum "
         f"{judging.momenta(beta)} needs {judging.steps_words(needed)}, {had}."
     )
     if math.isfinite(replayed):

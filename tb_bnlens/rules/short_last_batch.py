@@ -77,7 +77,7 @@ def check(losses: Losses, layers: LayerTable, history: History) -> Finding:
             "left": Evidence("of it in the moving statistics", robust.largest(left), SHARE),
             "moved": Evidence("inference right after it, over usual", moved, WARNING_HARM * losses.scale),
         },
-        fix="data = data.unbatch().batch(32, drop_remainder=True)\n",
+        fix=f"data = data.unbatch().batch({history.manifest.batch_size or 32}, drop_remainder=True)\n",
         next="No epoch ends in a short batch, and inference after an epoch is as before it.",
         headline=headline,
     )

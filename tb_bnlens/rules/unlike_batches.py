@@ -69,7 +69,7 @@ def check(losses: Losses, layers: LayerTable, batches: Batches) -> Finding:
             ("drift", "the batches were compared at the same weights"),
         ),
         fix="# Shuffle across the whole data set before batching; `data` is the tf.data pipeline of single batches:\n"
-        "data = data.unbatch().shuffle(10_000).batch(32)\n"
+        f"data = data.unbatch().shuffle(10_000).batch({batches.size or 32})\n"
         "# Domains that have to stay apart need a BatchNormalization layer each.\n",
         next="The ratio falls to 1 or below, and inference to batch mode.",
         headline=headline,

@@ -45,7 +45,8 @@ def check(losses: Losses, layers: LayerTable, outlook: Outlook) -> Finding:
         inference, batch = losses.now["inference"], losses.now["batch"]
         now = f" Until then inference ({judging.number(inference)}) lags behind batch mode ({judging.number(batch)})."
     headline = (
-        f"{n} of {judging.count(len(layers.names), 'BatchNorm layer')} still remember their start and will make it: "
+        f"{n} of {len(layers.names)} BatchNorm layers still {judging.verb(n, 'remember')} their start and will make "
+        "it: "
         f"converged by step {at:,} of {outlook.last_step + outlook.remaining:,}."
     )
     return Finding(
