@@ -98,7 +98,7 @@ class Poison(keras.callbacks.Callback):
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         if int(self.model.optimizer.iterations) == 200:
             norm = next(x for x in self.model.layers if isinstance(x, kl.BatchNormalization))
-            mean = keras.ops.convert_to_numpy(norm.moving_mean).copy()
+            mean = norm.moving_mean.numpy().copy()
             mean[3] = np.nan
             norm.moving_mean.assign(mean)
 
