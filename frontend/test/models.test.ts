@@ -1,14 +1,14 @@
 import { describe, expect, it } from 'vitest';
 import { align } from '../src/models/align';
 import { Clock, nearest, upperBound } from '../src/models/axis';
-import { channelPoints, distance, worstChannels } from '../src/models/channels';
+import { channelPoints, channelScale, distance, worstChannels } from '../src/models/channels';
 import { csv } from '../src/models/csv';
 import { decompose } from '../src/models/decomposition';
 import { columns, peak, rowHeight, shade } from '../src/models/heat';
 import { scaleFor } from '../src/models/scale';
 import { smooth } from '../src/models/smoothing';
 import { sparkPath } from '../src/models/sparkline';
-import { logTicks, thinLog, ticks } from '../src/models/ticks';
+import { asinhSplits, logSplits, logTicks, thinLog, ticks } from '../src/models/ticks';
 import { LOSSES } from './samples';
 
 describe('clock', () => {
@@ -142,6 +142,16 @@ describe('channels', () => {
     const points = channelPoints({ ...data, values: [0, 1, 1, 1, Number.NaN, 0, 4, 1] }, 0, 'mean', 0);
     expect(worstChannels(points, 1)[0].channel).toBe(0);
   });
+  it('draws a dead channel at the edge, on two axes of one kind', () => {
+    const dead = [
+      { channel: 0, batch: 1e-43, moving: 3e-37, distance: 0 },
+      { channel: 1, batch: 0.5, moving: 0.4, distance: 0 },
+    ];
+    const scale = channelScale(dead, 'variance', 1e-3);
+    expect(scale).toEqual({ moving: [1e-5, 0.4], batch: [1e-5, 0.5], log: true });
+    const means = channelScale([{ channel: 0, batch: -2, moving: 9, distance: 0 }], 'mean', 1e-3);
+    expect(means).toEqual({ moving: [9], batch: [-2], log: false });
+  });
 });
 
 describe('ticks', () => {
@@ -156,6 +166,24 @@ describe('ticks', () => {
     expect(thinLog([1, 2, 3, 5, 10], 200, 20)).toEqual([1, 2, null, 5, 10]);
     expect(thinLog([1, 2, 10, 100], 200, 20)).toEqual([1, null, 10, 100]);
     expect(thinLog([1, 10, 100, 1000], 40, 20)).toEqual([1, null, 100, null]);
+  });
+});
+
+describe('splits of a log axis', () => {
+  it('end, however small or large the values are', () => {
+    expect(logSplits(8, 25)).toEqual([8, 9, 10, 20]);
+    expect(logSplits(1e-43, 0.03)).toHaveLength(9 * 41 + 3);
+    expect(logSplits(1e-24, 2e-24)).toEqual([1e-24, 2e-24]);
+    expect(logSplits(1, 1e38).length).toBeLessThan(400);
+    expect(logSplits(0, 1)).toEqual([]);
+    expect(logSplits(1, Number.POSITIVE_INFINITY)).toEqual([]);
+  });
+  it('mirror at zero where values are of both signs', () => {
+    expect(asinhSplits(-2, 0.2, 0.1)).toEqual([
+      -2, -1, -0.9, -0.8, -0.7, -0.6, -0.5, -0.4, -0.3, -0.2, -0.1, 0, 0.1, 0.2,
+    ]);
+    expect(asinhSplits(3, 5, 0.1)).toEqual([3, 4, 5]);
+    expect(asinhSplits(-5, -3, 0.1)).toEqual([-5, -4, -3]);
   });
 });
 

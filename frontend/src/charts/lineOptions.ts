@@ -1,6 +1,6 @@
 import type uPlot from 'uplot';
 import { crosshair } from '../crosshair';
-import { thinLog } from '../models/ticks';
+import { asinhSplits, logSplits, thinLog } from '../models/ticks';
 import { color, FONT } from '../theme';
 import type { Line, LineHandlers, LineSpec } from './lineSpec';
 import { paintMarks, paintShade } from './overlay';
@@ -16,6 +16,9 @@ export interface ChartHost {
 }
 
 const DISTRIBUTION = { linear: 1, log: 3, asinh: 4 } as const;
+
+/** Below this size an asinh axis is linear. */
+const THRESHOLD = 1e-3;
 
 const SPARSE = 40;
 
@@ -51,7 +54,7 @@ export function lineOptions(spec: LineSpec, host: ChartHost): uPlot.Options {
     focus: { alpha: 1 },
     scales: {
       x: { time: spec.xTime },
-      y: { distr: DISTRIBUTION[spec.yScale], asinh: 1e-3 },
+      y: { distr: DISTRIBUTION[spec.yScale], asinh: THRESHOLD },
     },
     cursor: {
       drag: { x: true, y: false, setScale: false },
@@ -101,10 +104,14 @@ export function lineOptions(spec: LineSpec, host: ChartHost): uPlot.Options {
         ...axis(spec.yLabel),
         ...(spec.yScale === 'log'
           ? {
+              splits: (_u, _axis, min, max) => logSplits(min, max),
               filter: (u, splits) => thinLog(splits, u.bbox.height / devicePixelRatio, 22),
               grid: { ...axis('').grid, filter: (_u, splits) => thinLog(splits, 1e6, 1) },
               ticks: { ...axis('').ticks, filter: (_u, splits) => thinLog(splits, 1e6, 1) },
             }
+          : {}),
+        ...(spec.yScale === 'asinh'
+          ? { splits: (_u, _axis, min, max) => asinhSplits(min, max, THRESHOLD) }
           : {}),
         values: (_u, splits) => splits.map((v) => (v === null ? '' : (host.spec()?.yFormat(v) ?? ''))),
         size: (u, values) => {

@@ -6,8 +6,7 @@ import { count, number } from '../format';
 import { column } from '../frame';
 import { useResource, useView } from '../hooks';
 import { nearest } from '../models/axis';
-import { channelPoints, type Statistic, worstChannels } from '../models/channels';
-import { scaleFor } from '../models/scale';
+import { channelPoints, channelScale, type Statistic, worstChannels } from '../models/channels';
 import { logTicks } from '../models/ticks';
 import type { LayerReport, Overview } from '../wire';
 import { type ChartHandle, LineChartBox } from './LineChartBox';
@@ -35,8 +34,8 @@ export function ChannelView({ overview, layer }: { overview: Overview; layer: La
   const worst = useMemo(() => (points ? worstChannels(points, WORST) : []), [points]);
   const spec = useMemo(() => {
     const finite = points?.filter((p) => Number.isFinite(p.batch) && Number.isFinite(p.moving));
-    return finite?.length ? scatter(finite, worst, statistic) : null;
-  }, [points, worst, statistic]);
+    return finite?.length ? scatter(finite, worst, statistic, layer.epsilon) : null;
+  }, [points, worst, statistic, layer.epsilon]);
   if (!points) {
     return <p class="nothing">{error ?? 'No snapshot of the channels yet: a few are taken in a run.'}</p>;
   }
@@ -110,16 +109,12 @@ export function ChannelView({ overview, layer }: { overview: Overview; layer: La
 
 type Points = ReturnType<typeof channelPoints>;
 
-function scatter(points: Points, worst: Points, statistic: Statistic): LineSpec {
+function scatter(points: Points, worst: Points, statistic: Statistic, epsilon: number): LineSpec {
   const named = new Set(worst.map((p) => p.channel));
-  const moving = points.map((p) => p.moving);
-  const batch = points.map((p) => p.batch);
-  const [low, high] = [moving[0], moving[moving.length - 1]];
-  const logX = low > 0 && high / low > 5;
-  const x = Float64Array.from(moving, (value) => (logX ? Math.log10(value) : value));
+  const { moving, batch, log } = channelScale(points, statistic, epsilon);
+  const x = Float64Array.from(moving, (value) => (log ? Math.log10(value) : value));
   const unit = statistic === 'mean' ? 'activation' : 'activation²';
   const only = (wanted: boolean) => batch.map((v, i) => (named.has(points[i].channel) === wanted ? v : null));
-  const yScale = scaleFor(batch) === 'log' ? 'log' : 'linear';
   return {
     x,
     lines: [
@@ -136,18 +131,24 @@ function scatter(points: Points, worst: Points, statistic: Statistic): LineSpec 
       { id: 'worst', label: 'farthest off', color: 'inference', width: 7, points: true, values: only(true) },
     ],
     xTime: false,
-    xLabel: `moving ${statistic} (${unit}${logX ? ', log' : ''})`,
-    xFormat: (at) => number(logX ? 10 ** at : at),
-    xSpace: logX ? 30 : 60,
-    xTicks: logX ? logTicks(low, high).map(Math.log10) : undefined,
-    yLabel: `batch ${statistic}${yScale === 'log' ? ' (log)' : ''}`,
-    yScale,
+    xLabel: `moving ${statistic} (${unit}${log ? ', log' : ''})`,
+    xFormat: (at) => number(log ? 10 ** at : at),
+    xSpace: log ? 30 : 60,
+    xTicks: log ? spread(moving[0], moving[moving.length - 1]).map(Math.log10) : undefined,
+    yLabel: `batch ${statistic}${log ? ' (log)' : ''}`,
+    yScale: log ? 'log' : 'linear',
     yFormat: number,
     range: padded(x),
     marks: [],
     shade: null,
     shared: false,
   };
+}
+
+/** Labels of a log axis: whole decades in a long range, its ends where there is no round number in it. */
+function spread(low: number, high: number): number[] {
+  const found = high / low > 100 ? logTicks(low, high, [1]) : logTicks(low, high);
+  return found.length > 1 ? found : [low, high];
 }
 
 function padded(x: Float64Array): [number, number] {

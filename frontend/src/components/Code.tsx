@@ -28,7 +28,11 @@ export function Code({ text, name, title }: { text: string; name: string; title?
         </button>
       </div>
       <pre ref={block} tabIndex={0} role="region" aria-label={name}>
-        <code>{text}</code>
+        <code>
+          {text.split(/(?<=\n)/).map((line, i) => (
+            <span key={i}>{line}</span>
+          ))}
+        </code>
       </pre>
     </div>
   );

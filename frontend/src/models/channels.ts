@@ -58,3 +58,22 @@ export function worstChannels(points: readonly ChannelPoint[], size: number): Ch
     .sort((a, b) => rank(b) - rank(a))
     .slice(0, size);
 }
+
+const SPREAD_FOR_LOG = 5;
+/** Of epsilon: variances below it are alike to the layer, and that of a dead channel would stretch the axis to 1e-43. */
+const LEAST = 0.01;
+
+/** Where the points are drawn. Both axes are log or neither, or else agreement would not be a straight line. */
+export function channelScale(
+  points: readonly ChannelPoint[],
+  statistic: Statistic,
+  epsilon: number,
+): { moving: number[]; batch: number[]; log: boolean } {
+  const least = statistic === 'variance' ? LEAST * epsilon : Number.NEGATIVE_INFINITY;
+  const moving = points.map((p) => Math.max(p.moving, least));
+  const batch = points.map((p) => Math.max(p.batch, least));
+  const all = [...moving, ...batch];
+  const low = all.reduce((a, b) => Math.min(a, b), Number.POSITIVE_INFINITY);
+  const high = all.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY);
+  return { moving, batch, log: low > 0 && high / low > SPREAD_FOR_LOG };
+}

@@ -15,16 +15,35 @@ export function ticks(from: number, to: number, wanted: number, axis: XAxis): nu
   return found;
 }
 
+const ROUND_DIGITS = [1, 2, 5];
+const ALL_DIGITS = [1, 2, 3, 4, 5, 6, 7, 8, 9];
+
 /** 1, 2 and 5 of every decade between two positive ends. */
-export function logTicks(low: number, high: number): number[] {
+export function logTicks(low: number, high: number, digits: readonly number[] = ROUND_DIGITS): number[] {
   const found: number[] = [];
   for (let power = Math.floor(Math.log10(low)); power <= Math.log10(high); power++) {
-    for (const digit of [1, 2, 5]) {
-      const at = digit * 10 ** power;
+    for (const digit of digits) {
+      // Not digit * 10 ** power, which is 1.0000000000000001e-24 where 1e-24 is meant.
+      const at = Number(`${digit}e${power}`);
       if (at >= low && at <= high) found.push(at);
     }
   }
   return found;
+}
+
+/**
+ * Every digit of every decade of a log axis. uPlot's own steps never reach the end where a value lies below 1e-32,
+ * as the variance of a channel does that died.
+ */
+export function logSplits(low: number, high: number): number[] {
+  return low > 0 && high < Number.POSITIVE_INFINITY ? logTicks(low, high, ALL_DIGITS) : [];
+}
+
+/** The same for an axis that is linear up to a threshold on both sides of zero. */
+export function asinhSplits(low: number, high: number, threshold: number): number[] {
+  const below = logSplits(Math.max(threshold, -high), -low).map((at) => -at);
+  const zero = low <= 0 && high >= 0 ? [0] : [];
+  return [...below.reverse(), ...zero, ...logSplits(Math.max(threshold, low), high)];
 }
 
 /**
