@@ -10,7 +10,7 @@ import numpy as np
 
 from tb_bnlens.analysis.loss_gap import Losses
 from tb_bnlens.history import History
-from tb_bnlens.metadata import FORMAT, LOSS_KINDS, REPLAY_MOMENTA, replay_row
+from tb_bnlens.metadata import FORMAT, LAYER_INDEX, LOSS_KINDS, REPLAY_MOMENTA, replay_row
 from tb_bnlens.rules.diagnose import Artifacts, Diagnosis, diagnose
 from tb_bnlens.rules.rule import Evidence, Severity
 from tb_bnlens.verdict import verdict
@@ -73,11 +73,14 @@ def _steps(value: float | None) -> int | str | None:
 def _losses(losses: Losses) -> dict[str, Any]:
     now = {kind: losses.now.get(kind, math.nan) for kind in LOSS_KINDS}
     out: dict[str, Any] = {"step": losses.step, **{kind: _number(value) for kind, value in now.items()}}
-    out["recalibrated_now"] = _number(losses.now.get("recalibrated_now", math.nan))
+    fresh = losses.now.get("recalibrated_now", math.nan)
+    out["recalibrated_now"] = _number(fresh)
+    # Windows of past weights hold drift as well as noise; statistics at the present weights part the two.
+    reference = now["recalibrated"] if math.isnan(fresh) else fresh
     out["dropout"] = _number(now["training"] - now["batch"])
-    out["stale"] = _number(now["inference"] - now["recalibrated"])
-    out["noise"] = _number(now["recalibrated"] - now["batch"])
-    out["not_evaluated"] = dict(losses.not_evaluated)
+    out["stale"] = _number(now["inference"] - reference)
+    out["noise"] = _number(reference - now["batch"])
+    out["not_evaluated"] = {what: why for what, why in losses.not_evaluated.items() if what not in LAYER_INDEX}
     # JSON has no infinity, and a loss that overflowed is not one that was not measured.
     out["overflowed"] = [kind for kind, value in now.items() if math.isinf(value)]
     out["forecast"] = [{"updates": int(n), "loss": _number(v)} for n, v in losses.forecast[1:] if math.isfinite(v)]

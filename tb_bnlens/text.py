@@ -48,20 +48,11 @@ def _losses(losses: dict[str, Any]) -> list[str]:
     columns = {name: losses[name] for name in names}
     fresh = losses["recalibrated_now"]
     if fresh is not None:
-        # Windows of past weights hold drift as well as noise; statistics at the present weights tell the two apart.
         columns = {**{n: losses[n] for n in names[:3]}, "recalib. now": fresh, "inference": losses["inference"]}
     shown = {n: "not finite" if n in losses["overflowed"] else number(x) for n, x in columns.items()}
     lines = ["  ".join(f"{name:>12}" for name in shown), "  ".join(f"{x:>12}" for x in shown.values())]
-    reference = losses["recalibrated"] if fresh is None else fresh
-    parts = [
-        f"{label} {upper - lower:+.4g}"
-        for label, upper, lower in (
-            ("dropout and the like", losses["training"], losses["batch"]),
-            ("batch noise", reference, losses["batch"]),
-            ("stale statistics", losses["inference"], reference),
-        )
-        if upper is not None and lower is not None
-    ]
+    labels = {"dropout": "dropout and the like", "noise": "batch noise", "stale": "stale statistics"}
+    parts = [f"{label} {losses[part]:+.4g}" for part, label in labels.items() if losses[part] is not None]
     if parts:
         lines.append("  parts: " + ", ".join(parts))
     if losses["replayed"]:
