@@ -82,7 +82,7 @@ def _losses(losses: Losses) -> str:
 def _healthy(layers: LayerTable, losses: Losses) -> str:
     known = layers.distance[~np.isnan(layers.distance)]
     if not len(known):
-        return "The layers' statistics are not measured yet."
+        return losses.not_evaluated.get("distance_rms", "The layers' statistics are not measured yet.")
     distance = (
         f"their outputs differ by {number(float(np.median(known)))} batch standard deviations in the median layer"
     )

@@ -32,7 +32,7 @@ def check(losses: Losses, layers: LayerTable, batches: Batches, history: History
     if not layers.updating.any():
         return not_applicable("No layer's moving statistics are being updated.")
     if np.isnan(layers.error[layers.updating]).all():
-        return not_evaluated("No batch statistics to compare with yet; that takes two snapshots.")
+        return not_evaluated(judging.no_statistics(losses))
     # In a lag behind the pool, or further on: the pool itself is old where the statistics outrun a batch's scatter.
     inside = bool(2 * layers.wandering.sum() > layers.updating.sum())
     drifting = layers.drifting | layers.wandering if inside else layers.drifting

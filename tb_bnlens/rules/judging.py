@@ -125,3 +125,9 @@ def names_words(names: Sequence[str], shown: int = 3) -> str:
     """Layer names in text, the first few and how many more."""
     head = ", ".join(names[:shown])
     return head if len(names) <= shown else f"{head} and {len(names) - shown} more"
+
+
+def no_statistics(losses: Losses) -> str:
+    """Why there is nothing to compare the moving statistics with."""
+    waiting = "No batch statistics to compare with yet; that takes two snapshots."
+    return losses.not_evaluated.get("distance_rms", waiting)

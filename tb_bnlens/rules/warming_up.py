@@ -28,7 +28,7 @@ def check(losses: Losses, layers: LayerTable, outlook: Outlook) -> Finding:
     if not layers.updating.any():
         return not_applicable("No layer's moving statistics are being updated.")
     if np.isnan(layers.error[layers.updating]).all():
-        return not_evaluated("No batch statistics to compare with yet; that takes two snapshots.")
+        return not_evaluated(judging.no_statistics(losses))
     starting = layers.starting
     if starting.sum() < max(1, int(layers.drifting.sum())):
         return passed("The moving statistics have forgotten their start.")
