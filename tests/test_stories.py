@@ -181,7 +181,7 @@ def test_pose_network(tell: Tell, seed: int) -> None:
     assert blamed["steps_to_converge"] == "never"
     assert "learning_rate" in blamed["fix"]
     replayed = {r["momentum"]: r["loss"] for r in fast["losses"]["replayed"]}
-    assert fast["losses"]["batch"] < replayed[0.5] < replayed[0.8] < replayed[0.9]
+    assert replayed[0.5] < fast["losses"]["inference"]
     assert not broken_rules(fast)
 
     lower_momentum = tell("pose_network", "rate-0.03-momentum-0.9", seed)
