@@ -22,7 +22,6 @@ from tests.capture.runs import (
 )
 from tests.capture.setups import SETUPS, Setup
 
-
 VARIANTS = """
 adam momentum_0 momentum_1 functional axis_1 mask_to_loss run_eagerly_dataset executions_of_2 executions_of_3
 executions_of_3_endless executions_of_3_overshoot executions_of_3_jit bfloat16 ema metrics dropout_jit dropout_eager
@@ -36,7 +35,7 @@ def marked(setup: Setup) -> object:
     return pytest.param(setup, id=setup.name, marks=[pytest.mark.slow] if setup.name in VARIANTS else [])
 
 
-@pytest.mark.parametrize("setup", map(marked, SETUPS))
+@pytest.mark.parametrize("setup", [marked(setup) for setup in SETUPS])
 def test_matrix(setup: Setup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     without = state(fit(setup))
     with spying(monkeypatch) as seen:
