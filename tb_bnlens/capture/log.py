@@ -18,8 +18,11 @@ from tb_bnlens.metadata import RUN_SUFFIX
 FLUSH_MILLIS = 5_000
 """TensorFlow's writer flushes every two minutes by default, too long for a live tab."""
 CHANNEL_SPACING = 1.25
-"""Per-channel snapshots are the heavy part of a record: each comes this factor of steps after the last, so that a
-million steps hold some sixty."""
+"""Per-channel snapshots are the heavy part of a record: each comes at least this factor of steps after the last."""
+CHANNEL_BYTES = 4 * 2**20
+"""What the snapshots of a million steps hold, except that there are always four: TensorBoard keeps them in memory."""
+FEWEST_CHANNELS = 4
+LONG_RUN = 1_000_000
 
 
 class RunLog:
@@ -106,7 +109,8 @@ class RunLog:
 
     def write_channels(self, per_layer: Sequence[NDArray[np.float64]], step: int) -> None:
         """Write the per-channel snapshots of all layers, [4, C] each."""
-        self._next_channels = max(step + 1, math.ceil(step * CHANNEL_SPACING))
+        wanted = max(FEWEST_CHANNELS, CHANNEL_BYTES / max(1, sum(4 * values.size for values in per_layer)))
+        self._next_channels = max(step + 1, math.ceil(step * max(CHANNEL_SPACING, LONG_RUN ** (1 / wanted))))
         with self._writer.as_default():
             for index, values in enumerate(per_layer):
                 summary.channels(index, values, step)

@@ -23,6 +23,7 @@ from tb_bnlens.capture.segments import Segments
 from tb_bnlens.capture.snapshots import Snapshot, SnapshotReader, WindowRecovery
 from tb_bnlens.capture.watch import LayerWatch, replicas
 from tb_bnlens.capture.windows import Windows
+from tb_bnlens.metadata import LAYER_ROWS
 
 ATTRIBUTION_SECONDS = 0.5
 """Attribution at the end may take this long even where the budget is spent."""
@@ -325,6 +326,7 @@ class Recorder:
             probe = Probe(self._model, layers, self._segments, self._loss)
             self._watch.probe = probe
             self._measurement = Measurement(probe, self._state, self._recovery, self._segments, self._tolerance)
+        self._schedule.fit_records(4 * len(layers) * len(LAYER_ROWS))
         self._schedule.start()
         self._write_manifest()
 

@@ -13,6 +13,11 @@ SPACING = 128
 """Records are about step/SPACING apart, so a million steps are some 1,300 records."""
 BURST = 3
 """Consecutive steps of a burst: two single-step windows side by side give the batch-to-batch noise."""
+RECORD_BYTES = 24 * 2**20
+"""What the packed records of a million steps hold at most, up to 1,000 layers: TensorBoard keeps every record in
+memory, and a record of 500 layers is 100 kB. A wider spacing loses no event, as a record holds the extremes since
+the one before."""
+COARSEST = 10
 PROBE_SPACING = 16
 """Probes are at least step/PROBE_SPACING apart, and full ones twice as far."""
 FLOOR_SPACING = {"snapshot": 1 / 4, "record": 1 / 4, "probe": 2.0, "full": math.inf}
@@ -63,12 +68,18 @@ class Schedule:
         self.costs = {"snapshot": Cost(), "record": Cost(), "probe": Cost(), "full": Cost()}
         self._last = dict.fromkeys(FIRST, 0)
         self._burst_until = -1
+        self._spacing = float(SPACING)
         self._full_at: int | None = None
         self.last_step: int | None = None
         """Steps that the loop will make in all, where known."""
         self._set_up = {"probe", "full"}  # of these the probe itself tells tracing apart
         self.excluded = 0.0
         """Seconds of tracing, a one-time cost that is told apart."""
+
+    def fit_records(self, record_bytes: int) -> None:
+        """Space records of this size so that those of a million steps stay within RECORD_BYTES."""
+        # n(1 + ln(steps/n)) records are step/n apart, a record a step at first: some 11 n in a million.
+        self._spacing = min(SPACING, max(COARSEST, RECORD_BYTES / (11 * max(record_bytes, 1))))
 
     def now(self) -> float:
         """The clock, in seconds."""
@@ -135,7 +146,7 @@ class Schedule:
         """Whether to write a record at this snapshot: at the end of a burst, except in the first steps."""
         if step >= BURST and step < self._burst_until:
             return False
-        if not self._due("record", step, 1.0 / SPACING, "snapshot", RECORD_SHARE):
+        if not self._due("record", step, 1.0 / self._spacing, "snapshot", RECORD_SHARE):
             return False
         self._last["record"] = step
         return True

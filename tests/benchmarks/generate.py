@@ -56,12 +56,13 @@ class Truth:
     """Standard deviation of one batch's mean, in channel standard deviations."""
 
 
-def scheduled(steps: int) -> tuple[list[int], list[int]]:
+def scheduled(steps: int, layers: int) -> tuple[list[int], list[int]]:
     """Steps of records and of probes as the recorder's own schedule puts them when time is no matter."""
     from tb_bnlens.capture.schedule import Schedule
 
     now = 0
     schedule = Schedule(math.inf, clock=lambda: float(now))
+    schedule.fit_records(4 * layers * len(metadata.LAYER_ROWS))
     schedule.start()
     records, probes = [], []
     for now in range(1, steps + 1):
@@ -74,7 +75,7 @@ def scheduled(steps: int) -> tuple[list[int], list[int]]:
 
 def plan(steps: int, layers: int) -> Truth:
     """Lay out the events of a run of this size."""
-    records, probes = scheduled(steps)
+    records, probes = scheduled(steps, layers)
     written = sorted({*records, *probes})
     gaps = np.diff(written)
     middle = int(np.searchsorted(written, 0.35 * steps))
