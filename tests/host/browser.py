@@ -66,16 +66,24 @@ class Tab:
         return path
 
 
+_running: list[Any] = []
+
+
 @contextlib.contextmanager
 def chromium() -> Iterator[Any]:
-    """A headless browser."""
+    """A headless browser. Playwright runs once in a process, so who comes later gets the one that is there."""
+    if _running:
+        yield _running[0]
+        return
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        _running.append(browser)
         try:
             yield browser
         finally:
+            _running.clear()
             browser.close()
 
 

@@ -1,3 +1,4 @@
+import { Fragment } from 'preact';
 import { useRef, useState } from 'preact/hooks';
 
 /** Code with a copy button. The clipboard is refused in some iframes, so then the text is selected instead. */
@@ -29,8 +30,11 @@ export function Code({ text, name, title }: { text: string; name: string; title?
       </div>
       <pre ref={block} tabIndex={0} role="region" aria-label={name}>
         <code>
-          {text.split(/(?<=\n)/).map((line, i) => (
-            <span key={i}>{line}</span>
+          {text.split('\n').map((line, i) => (
+            <Fragment key={i}>
+              {i > 0 && '\n'}
+              <span>{line}</span>
+            </Fragment>
           ))}
         </code>
       </pre>
