@@ -226,7 +226,12 @@ SETUPS = (
     Setup("dropout_eager", lambda: models.functional(Dropout(0.5)), compile={"run_eagerly": True}),
     Setup("dropout_executions_of_3", lambda: models.functional(Dropout(0.5)), compile={"steps_per_execution": 3}),
     Setup("tensorflow_noise", lambda: models.functional(models.TensorFlowNoise()), compare=False),
-    Setup("tensorflow_noise_eager", lambda: models.functional(models.TensorFlowNoise()), compile={"run_eagerly": True}),
+    Setup(
+        "tensorflow_noise_eager",
+        lambda: models.functional(models.TensorFlowNoise()),
+        compile={"run_eagerly": True},
+        compare=False,
+    ),
     Setup("keras_state", lambda: models.functional(models.Counts())),
     Setup(
         "outside_state",
