@@ -66,11 +66,16 @@ def test_the_momentum_change_is_seen(history: History, generated: tuple[Path, Tr
 
 
 def test_records_grow_with_the_logarithm_of_the_steps() -> None:
-    counts = [len(scheduled(steps)[0]) for steps in (1_000, 10_000, 100_000)]
+    counts = [len(scheduled(steps, layers=4)[0]) for steps in (1_000, 10_000, 100_000)]
     assert counts[0] < 300
     # As many more for each factor of ten.
     assert counts[2] - counts[1] == pytest.approx(counts[1] - counts[0], rel=0.25)
     assert counts[2] - counts[1] < 350
+
+
+def test_records_of_many_layers_are_fewer() -> None:
+    few, many = (len(scheduled(10_000, layers)[0]) for layers in (4, 500))
+    assert many < few / 2
 
 
 def provider_that_keeps(logdir: Path, records: int) -> Any:
