@@ -54,6 +54,9 @@ def assert_accessible(opened: Tab, axe: str) -> None:
 def picture(opened: Tab, directory: Path, name: str, tallest: int = TALLEST) -> Path:
     """The tab from top to bottom, as a PNG."""
     size = opened.page.viewport_size
+    # Neither a tooltip nor the place that was scrolled to.
+    opened.page.mouse.move(0, 0)
+    opened.frame.evaluate("document.activeElement.blur(), document.scrollingElement.scrollTop = 0")
     high = opened.frame.evaluate("document.documentElement.scrollHeight")
     around = opened.page.evaluate("innerHeight") - opened.frame.evaluate("innerHeight")
     opened.page.set_viewport_size({"width": size["width"], "height": min(high + around, tallest)})
@@ -67,7 +70,7 @@ def picture(opened: Tab, directory: Path, name: str, tallest: int = TALLEST) -> 
 @contextlib.contextmanager
 def menu(scope: Any, name: str) -> Iterator[Any]:
     """An open menu: a chart's Export, or the run's Download."""
-    box = scope.locator("details.menu", has=scope.get_by_text(name, exact=True)).first
+    box = scope.locator("details.menu").filter(has_text=name).first
     box.locator("summary").click()
     yield box
 
@@ -78,6 +81,9 @@ def download(opened: Tab, scope: Any, name: str, item: str) -> tuple[str, bytes]
         box.get_by_role("button", name=item).click()
     file = coming.value
     return file.suggested_filename, Path(file.path()).read_bytes()
+
+
+HEATMAP = "Layers \N{MULTIPLICATION SIGN} steps"
 
 
 def panel(frame: Any, title: str) -> Any:
