@@ -43,6 +43,8 @@ export interface Losses {
   batch: number | null;
   inference: number | null;
   recalibrated: number | null;
+  /** The same with statistics of other batches at the present weights, where measured; stale and noise are told by it. */
+  recalibrated_now?: number | null;
   /** training - batch: dropout and other training-only layers. */
   dropout: number | null;
   /** inference - recalibrated: stale statistics. */

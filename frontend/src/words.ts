@@ -22,6 +22,11 @@ export const WORDS = {
     unit: 'loss',
     text: 'Inference loss with the statistics of the last windows (some 20 batches) in place of the moving ones, on the same batch and weights.',
   },
+  recalibrated_now: {
+    label: 'recalibrated',
+    unit: 'loss',
+    text: 'Inference loss with the mean statistics of other kept batches, run at the present weights: what recalibrate() would give. The chart shows it with windows of past weights, which hold drift as well.',
+  },
   inference: {
     label: 'inference',
     unit: 'loss',

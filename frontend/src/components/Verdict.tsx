@@ -87,14 +87,16 @@ function LossTile({
   losses: Losses;
   kind: 'training' | 'batch' | 'recalibrated' | 'inference';
 }) {
-  const value = losses[kind];
-  const why = losses.not_evaluated[kind];
+  // Windows belong to past weights; where statistics of the present ones are measured, the parts are told by them.
+  const now = kind === 'recalibrated' ? (losses.recalibrated_now ?? null) : null;
+  const value = now ?? losses[kind];
+  const why = losses.not_evaluated[kind] ?? losses.not_evaluated.losses;
   const overflowed = losses.overflowed?.includes(kind) ?? false;
   return (
     <div class={`tile ${kind}`}>
       <span class="tile-name">
         <i aria-hidden="true" />
-        <Term k={kind} />
+        <Term k={now === null ? kind : 'recalibrated_now'} />
       </span>
       <span class="tile-value">
         {value === null && (why || overflowed) ? (
@@ -102,7 +104,7 @@ function LossTile({
             {overflowed ? 'not finite' : 'not evaluated'}
           </span>
         ) : (
-          <Num k={kind}>{number(value)}</Num>
+          <Num k={now === null ? kind : 'recalibrated_now'}>{number(value)}</Num>
         )}
       </span>
     </div>
