@@ -34,6 +34,8 @@ class Measurement:
         self._recovery, self._segments, self._tolerance = recovery, segments, tolerance
         self._predicted: TrainingPass | None = None
         # Of the last probe: its training pass, whose update is compared with the one really made.
+        self._present: tuple[Array, Array] | None = None
+        # Of this probe: statistics at the present weights, which serve validation data too.
 
     def inference(self, batch: Any, snapshot: Snapshot) -> float:
         """The loss in inference mode on these moving statistics."""
@@ -41,6 +43,7 @@ class Measurement:
 
     def pair(self, batch: Any, snapshot: Snapshot, windows: Windows | None) -> dict[str, float]:
         """``batch``, ``inference``, ``training`` and ``recalibrated`` on one batch."""
+        self._present = None
         moving = snapshot.mean, self._recovery.moving_variance(snapshot)
         passed = self.probe.batch(batch, *moving)
         self.state.pool(passed.mean, passed.variance)
@@ -73,6 +76,7 @@ class Measurement:
         mean, variance = np.mean([p.mean for p in passes], axis=0), np.mean([p.variance for p in passes], axis=0)
         self._compare_batches(np.stack([p.mean for p in passes]), variance, batch_size(batch))
         mean, variance = np.where(np.isnan(mean), moving[0], mean), np.where(np.isnan(variance), moving[1], variance)
+        self._present = mean, variance
         return {"recalibrated_now": self.probe.inference(batch, mean, variance), "now_batches": float(len(passes))}
 
     def _compare_batches(self, means: Array, variance: Array, size: int | None) -> None:
@@ -128,6 +132,8 @@ class Measurement:
         target = self._target(windows, moving) if windows is not None else None
         if target is not None:
             losses["recalibrated"] = self.probe.inference(batch, *target)
+        if self._present is not None:
+            losses["recalibrated_now"] = self.probe.inference(batch, *self._present)
         losses["batch_size"] = float(batch_size(batch) or np.nan)
         return losses
 
