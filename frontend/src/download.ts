@@ -1,11 +1,20 @@
 import { color, FONT } from './theme';
 
+const LONGEST = 120;
+
+/** A name that every file system takes. A long one loses its middle: its end says what is in the file. */
+export function fileName(name: string): string {
+  const safe = name.replace(/[^\w.-]+/g, '_');
+  const half = LONGEST / 2;
+  return safe.length > LONGEST ? `${safe.slice(0, half - 1)}_${safe.slice(-half)}` : safe;
+}
+
 /** Hands a file to the user. Nothing leaves the page: the file is made here. */
 export function save(name: string, content: Blob): void {
   const url = URL.createObjectURL(content);
   const anchor = document.createElement('a');
   anchor.href = url;
-  anchor.download = name.replace(/[^\w.-]+/g, '_').slice(0, 120);
+  anchor.download = fileName(name);
   anchor.click();
   URL.revokeObjectURL(url);
 }

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { fileName } from '../src/download';
 import { align } from '../src/models/align';
 import { Clock, nearest, upperBound } from '../src/models/axis';
 import { channelPoints, channelScale, distance, worstChannels } from '../src/models/channels';
@@ -184,6 +185,15 @@ describe('splits of a log axis', () => {
     ]);
     expect(asinhSplits(3, 5, 0.1)).toEqual([3, 4, 5]);
     expect(asinhSplits(-5, -3, 0.1)).toEqual([-5, -4, -3]);
+  });
+});
+
+describe('a file name', () => {
+  it('keeps what the file is', () => {
+    expect(fileName('a/b c-losses.csv')).toBe('a_b_c-losses.csv');
+    const long = fileName(`${'y'.repeat(200)}-losses.csv`);
+    expect(long).toHaveLength(120);
+    expect(long.endsWith('y-losses.csv')).toBe(true);
   });
 });
 

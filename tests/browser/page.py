@@ -56,7 +56,7 @@ def picture(opened: Tab, directory: Path, name: str, tallest: int = TALLEST) -> 
     size = opened.page.viewport_size
     # Neither a tooltip nor the place that was scrolled to.
     opened.page.mouse.move(0, 0)
-    opened.frame.evaluate("document.activeElement.blur(), document.scrollingElement.scrollTop = 0")
+    opened.frame.evaluate("document.scrollingElement.scrollTop = 0")
     high = opened.frame.evaluate("document.documentElement.scrollHeight")
     around = opened.page.evaluate("innerHeight") - opened.frame.evaluate("innerHeight")
     opened.page.set_viewport_size({"width": size["width"], "height": min(high + around, tallest)})

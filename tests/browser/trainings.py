@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -56,7 +57,8 @@ def train_for_long(log_dir: str) -> None:
         steps_per_epoch=100_000,
         shuffle=False,
         verbose=0,
-        callbacks=[BNLens(log_dir), Slowly()],
+        # Every step, so that there is always something new.
+        callbacks=[BNLens(log_dir, overhead=math.inf), Slowly()],
     )
 
 

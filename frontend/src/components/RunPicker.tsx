@@ -115,6 +115,8 @@ export function RunPicker({ label, runs, chosen, many, onChoose }: Props) {
                 tabIndex={-1}
                 aria-selected={chosen.includes(entry.run)}
                 class={`option ${i === active ? 'active' : ''}`}
+                // The focus stays in the filter, where the keys are heard.
+                onMouseDown={(e) => e.preventDefault()}
                 onClick={() => choose(entry.run)}
                 onPointerMove={() => setActive(i)}
               >
