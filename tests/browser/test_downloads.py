@@ -45,13 +45,6 @@ def test_the_copy_button_copies_the_very_text(browser: Any, stories: Server, all
         assert opened.page.evaluate("navigator.clipboard.readText()") == fix(stories).rstrip()
 
 
-def test_a_long_line_of_a_fix_wraps(browser: Any, stories: Server) -> None:
-    for width in (1280, 800):
-        with tab(browser, stories, width=width) as opened:
-            block = open_run(opened, RUN).locator(".card pre").first
-            assert block.evaluate("e => e.scrollWidth <= e.clientWidth")
-
-
 def test_losses_as_csv_and_json(browser: Any, stories: Server) -> None:
     losses = stories.plugin("losses", run=RUN).frame
     with tab(browser, stories) as opened:

@@ -31,7 +31,7 @@ export function RunComparison({ run }: { run: string }) {
                   v.last_step,
                   v.losses.training,
                   v.losses.batch,
-                  v.losses.recalibrated,
+                  v.losses.recalibrated_now ?? v.losses.recalibrated,
                   v.losses.inference,
                 ],
               ]
@@ -112,7 +112,9 @@ function RunRows({ name, color, main, overview, error }: RowProps) {
           <Num k="batch">{number(l?.batch)}</Num>
         </td>
         <td class="right">
-          <Num k="recalibrated">{number(l?.recalibrated)}</Num>
+          <Num k={l?.recalibrated_now == null ? 'recalibrated' : 'recalibrated_now'}>
+            {number(l?.recalibrated_now ?? l?.recalibrated)}
+          </Num>
         </td>
         <td class="right">
           <Num k="inference">{number(l?.inference)}</Num>
