@@ -16,10 +16,10 @@ from tests.host.server import tensorboard
 
 LARGEST = 400_000
 PICTURES = {
-    "band-locator": ("band-locator/momentum-0.999", 1420),
-    "pose-network": ("pose-network/rate-0.03", 1000),
-    "pretrained-base": ("pretrained-base/a-frozen-but-trained-on-batch-statistics", 760),
-    "frozen-base": ("frozen-base/harmful-dim-images", 760),
+    "band-locator": ("band-locator/momentum-0.999", 1840),
+    "pose-network": ("pose-network/rate-0.03", 1080),
+    "pretrained-base": ("pretrained-base/a-frozen-but-trained-on-batch-statistics", 860),
+    "frozen-base": ("frozen-base/harmful-dim-images", 860),
 }
 
 

@@ -36,19 +36,19 @@ def test_findings(browser: Any, stories: Server) -> None:
         frame.locator(".toolbar button").first.focus()
         tab_to(opened, "#finding-drift > summary")
         press(opened, "Enter")
-        assert frame.locator("#finding-drift").get_attribute("open") is None
+        wait_until(opened, lambda: frame.locator("#finding-drift").get_attribute("open") is None)
         press(opened, "Enter")
-        assert frame.locator("#finding-drift").get_attribute("open") is not None
+        wait_until(opened, lambda: frame.locator("#finding-drift").get_attribute("open") is not None)
         tab_to(opened, "#finding-drift .card-fix .copy")
         tab_to(opened, "#finding-drift .card-fix > button")
         press(opened, "Space")
         wait_until(opened, lambda: "finding=drift" in opened.page.url)
-        assert frame.locator(".grid-row.lit").count() > 0
+        wait_until(opened, lambda: frame.locator(".grid-row.lit").count() > 0)
         press(opened, "Space")
         wait_until(opened, lambda: "finding=drift" not in opened.page.url)
         tab_to(opened, ".fold > summary")
         press(opened, "Enter")
-        assert frame.locator(".fold[open]").count() == 1
+        wait_until(opened, lambda: frame.locator(".fold[open]").count() == 1)
 
 
 def test_the_layer_table(browser: Any, stories: Server) -> None:
@@ -73,7 +73,8 @@ def test_the_layer_table(browser: Any, stories: Server) -> None:
             assert frame.locator(f"#{active}").get_attribute("aria-selected") == "true"
         tab_to(opened, ".grid-head [role=columnheader].distance button")
         press(opened, "Enter")
-        assert frame.locator("[role=columnheader].distance").get_attribute("aria-sort") == "descending"
+        distance = frame.locator("[role=columnheader].distance")
+        wait_until(opened, lambda: distance.get_attribute("aria-sort") == "descending")
         frame.locator("input.search").focus()
         opened.page.keyboard.type("project_bn$")
         wait_until(opened, lambda: frame.locator(".grid-row").count() == 5)
@@ -91,12 +92,12 @@ def test_the_run_picker_and_the_menus(browser: Any, stories: Server) -> None:
         wait_until(opened, lambda: frame.locator(".picker-value").first.inner_text() == "pretrained-base/dropout")
         assert frame.evaluate("document.activeElement.getAttribute('aria-haspopup')") == "listbox"
         press(opened, "Enter", "Escape")
-        assert frame.locator(".option").count() == 0
+        wait_until(opened, lambda: frame.locator(".option").count() == 0)
         tab_to(opened, ".toolbar .menu > summary")
         press(opened, "Enter")
-        assert frame.locator(".toolbar .menu[open]").count() == 1
+        wait_until(opened, lambda: frame.locator(".toolbar .menu[open]").count() == 1)
         press(opened, "Escape")
-        assert frame.locator(".toolbar .menu[open]").count() == 0
+        wait_until(opened, lambda: frame.locator(".toolbar .menu[open]").count() == 0)
         assert frame.evaluate("document.activeElement.tagName") == "SUMMARY"
         assert opened.complaints == []
 

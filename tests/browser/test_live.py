@@ -81,7 +81,7 @@ def test_live_can_be_turned_off_and_reload_reads_at_once(browser: Any, training:
         wait_until(opened, lambda: step(opened) > 0, seconds=60)
         live = frame.get_by_role("button", name="Live")
         live.click()
-        assert live.get_attribute("aria-pressed") == "false"
+        wait_until(opened, lambda: live.get_attribute("aria-pressed") == "false")
         opened.page.wait_for_timeout(500)
         shown = step(opened)
         wait_for(lambda: training.plugin("overview", run="now").json["losses"]["step"] > shown, "a newer probe")

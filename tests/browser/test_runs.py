@@ -38,7 +38,7 @@ def test_two_runs_compared(browser: Any, stories: Server, theme: str, width: int
         picture(opened, screenshots, f"compare-picker-{theme}-{width}", tallest=800)
         assert_no_sideways_scroll(opened)
         opened.page.keyboard.press("Escape")
-        assert frame.locator(".option").count() == 0
+        wait_until(opened, lambda: frame.locator(".option").count() == 0)
         table = panel(frame, "Runs side by side")
         for run in (FAULTY, HEALTHY):
             overview = stories.plugin("overview", run=run).json

@@ -129,7 +129,7 @@ function EvidenceTable({ evidence, finding }: { evidence: Evidence[]; finding: F
         {evidence.map(({ label, value, limit, unit }) => (
           <tr key={label}>
             <th scope="row">{label}</th>
-            <td>
+            <td class={typeof value === 'string' ? 'words' : ''}>
               {typeof value === 'string' ? value : number(value)}
               {unit && value !== null && <span class="unit"> {unit}</span>}
             </td>
