@@ -1,4 +1,4 @@
-import { useEffect, useId, useMemo, useRef, useState } from 'preact/hooks';
+import { useEffect, useId, useLayoutEffect, useMemo, useRef, useState } from 'preact/hooks';
 import { count } from '../format';
 import { nameFilter } from '../models/table';
 import type { RunEntry } from '../wire';
@@ -29,7 +29,8 @@ export function RunPicker({ label, runs, chosen, many, onChoose }: Props) {
   }, [runs, pattern]);
   const listed = found.slice(0, LISTED);
 
-  useEffect(() => {
+  // Before anything is painted: a key that follows the click at once belongs to the filter.
+  useLayoutEffect(() => {
     if (!open) return;
     const close = (event: Event) => {
       if (!box.current?.contains(event.target as Node)) setOpen(false);
@@ -72,6 +73,7 @@ export function RunPicker({ label, runs, chosen, many, onChoose }: Props) {
         aria-haspopup="listbox"
         aria-expanded={open}
         onClick={() => setOpen(!open)}
+        onKeyDown={(e) => open && e.key === 'Escape' && shut()}
       >
         {!many && single?.severity && <Icon sign={single.severity} size={14} />}
         <span class="picker-label">{label}</span>
