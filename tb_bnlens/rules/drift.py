@@ -88,7 +88,7 @@ def check(losses: Losses, layers: LayerTable, batches: Batches, history: History
     if math.isfinite(steady):
         evidence["cosine"] = Evidence("cosine of the lag with that one pool earlier (1 keeps its sign)", steady)
     if replays:
-        evidence["replays"] = Evidence("inference at lower momenta", replays)
+        evidence["replays"] = Evidence("inference at other momenta", replays)
     long, short = losses.typical.get("recalibrated_long", math.nan), losses.typical.get("recalibrated", math.nan)
     if math.isfinite(long) and math.isfinite(short):
         evidence["pools"] = Evidence("loss on statistics of a long pool, against a short one", long, short)
