@@ -103,6 +103,10 @@ class RunLog:
         with self._writer.as_default():
             summary.losses(summary.loss_table(values), step)
 
+    def want_channels(self) -> None:
+        """Have the next record come with a per-channel snapshot."""
+        self._next_channels = 0
+
     def channels_due(self, step: int) -> bool:
         """Whether a per-channel snapshot is wanted with this record."""
         return step >= self._next_channels

@@ -182,7 +182,7 @@ class Measurement:
         return np.where(telling & np.isfinite(gain), 1.0 - gain, np.nan)
 
     def _target(self, windows: Windows, moving: tuple[Array, Array]) -> tuple[Array, Array] | None:
-        mu, v, _ = batch_statistics(windows, self.state)
+        mu, v = batch_statistics(windows, self.state)
         if np.all(np.isnan(mu)):
             return None
         # A layer that no pass has met keeps what it has.

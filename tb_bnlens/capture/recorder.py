@@ -421,7 +421,7 @@ class Recorder:
                 self._write_manifest()
 
     def _write_channels(self, windows: Windows) -> None:
-        mu, v, _ = batch_statistics(windows, self._state)
+        mu, v = batch_statistics(windows, self._state)
         packed = np.stack([mu, v, windows.last.mean, self._recovery.moving_variance(windows.last)])
         self._log.write_channels(self._segments.split(packed), self._step)
 
@@ -436,8 +436,8 @@ class Recorder:
             self._attribute(batch)
             self._write_losses()
         if self._windows is not None:
+            self._log.want_channels()
             self._write_record(self._windows)
-            self._write_channels(self._windows)
         self._write_manifest()
 
     def _attribute(self, batch: Any) -> None:

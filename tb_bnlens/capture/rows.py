@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -46,19 +47,16 @@ class ProbeState:
             np.copyto(held, new, where=np.isnan(held))
 
 
-def batch_statistics(windows: Windows, probe: ProbeState) -> tuple[Array, Array, bool]:
+def batch_statistics(windows: Windows, probe: ProbeState) -> tuple[Array, Array]:
     """Mean and variance that training mode normalizes with, [C_total].
 
     The windows know them for layers that update; for frozen or poisoned channels the probe does.
-
-    Returns:
-        mean, variance and whether any window had a part in them.
     """
     pooled = windows.short.merged()
     if pooled is None:
-        return probe.mean, probe.variance, False
+        return probe.mean, probe.variance
     missing = np.isnan(pooled.mean)
-    return np.where(missing, probe.mean, pooled.mean), np.where(missing, probe.variance, pooled.variance), True
+    return np.where(missing, probe.mean, pooled.mean), np.where(missing, probe.variance, pooled.variance)
 
 
 def layer_table(
@@ -78,7 +76,7 @@ def layer_table(
     eps = recovery.epsilon
     snapshot = windows.last
     m, s = snapshot.mean, recovery.moving_variance(snapshot)
-    mu, v, _ = batch_statistics(windows, probe)
+    mu, v = batch_statistics(windows, probe)
     pooled = windows.short.merged()
     from_windows = np.zeros(len(segments)) if pooled is None else segments.count(~np.isnan(pooled.mean))
 
@@ -153,7 +151,12 @@ def layer_table(
 
 
 def _quantiles(
-    put: object, segments: Segments, name: str, values: Array, shares: tuple[float, ...], suffixes: tuple[str, ...]
+    put: Callable[[str, ArrayLike], None],
+    segments: Segments,
+    name: str,
+    values: Array,
+    shares: tuple[float, ...],
+    suffixes: tuple[str, ...],
 ) -> None:
     for suffix, value in zip(suffixes, segments.quantiles(values, shares), strict=True):
-        put(f"{name}_{suffix}", value)  # type: ignore[operator]
+        put(f"{name}_{suffix}", value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 RECORD_SHARE = 0.4
 """Part of the budget for snapshots and records; the rest is for probes."""
@@ -59,7 +59,7 @@ class Schedule:
         ValueError: overhead is not positive.
     """
 
-    def __init__(self, overhead: float, clock: object = time.perf_counter):
+    def __init__(self, overhead: float, clock: Callable[[], float] = time.perf_counter):
         if not overhead > 0:
             raise ValueError(f"overhead is {overhead!r}; it is a share of training time, e.g. 0.01, and has to be > 0")
         self.overhead = overhead
@@ -83,7 +83,7 @@ class Schedule:
 
     def now(self) -> float:
         """The clock, in seconds."""
-        return float(self._clock())  # type: ignore[operator]
+        return self._clock()
 
     def start(self) -> None:
         """Training begins, or goes on."""

@@ -40,7 +40,6 @@ class SnapshotReader:
     def __init__(self, layers: Sequence[TrackedLayer]):
         self._means = [t.layer.moving_mean for t in layers]
         self._spreads = [t.averaged for t in layers]
-        self._sizes = [t.channels for t in layers]
         self._replicated = _replicas(self._means[0]) if layers else 1
 
         def read() -> Any:

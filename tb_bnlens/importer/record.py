@@ -108,7 +108,7 @@ class Replay:
 
     def _write_channels(self) -> None:
         windows = self._windows
-        mu, v, _ = batch_statistics(windows, ProbeState.empty(self._segments))
+        mu, v = batch_statistics(windows, ProbeState.empty(self._segments))
         packed = np.stack([mu, v, windows.last.mean, self._recovery.moving_variance(windows.last)])
         self._log.write_channels(self._segments.split(packed), self._step)
 
