@@ -12,6 +12,7 @@ import argparse
 import json
 import shlex
 import sys
+import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
@@ -52,9 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.json:
         print(json.dumps(report, indent=2, allow_nan=False))
     else:
-        print(render(report), end="")
+        print(printable(render(report)), end="")
         if difference:
-            print("\n" + render_comparison(difference), end="")
+            print("\n" + printable(render_comparison(difference)), end="")
     return FOUND if arguments.fail_on and _reaches(report, Severity(arguments.fail_on)) else OK
 
 
@@ -89,6 +90,13 @@ def _import(arguments: argparse.Namespace) -> int:
     print(f"{count} checkpoint{'' if count == 1 else 's'}, steps {first:,} to {last:,}. Now:")
     print(f"python -m tb_bnlens report {shlex.quote(arguments.out)}")
     return OK
+
+
+def printable(text: str) -> str:
+    """The text with control characters spelled out: names from a log directory must not steer a terminal."""
+    # Of category C are controls, escapes, marks that turn the direction of text, and halves of surrogate pairs, which
+    # stand for octets of a file name that are no text and which cannot be printed at all.
+    return "".join(c if c == "\n" or not unicodedata.category(c).startswith("C") else ascii(c)[1:-1] for c in text)
 
 
 def _reaches(report: dict[str, Any], limit: Severity) -> bool:

@@ -86,16 +86,33 @@ def _first_line(error: Exception) -> str:
 
 def _walk(group: Any, trail: tuple[str, ...]) -> Iterator[_Group]:
     for key in sorted(group, key=key_order):
-        child = group[key]
+        child = _inside(group, key)
         if not isinstance(child, h5py.Group) or key == "vars" or (key == "optimizer" and not trail):
             continue
         # Lists of layers are groups without variables and without a name; older Keras 3 stored no names at all.
-        own = child.get("vars")
+        own = _inside(child, "vars") if "vars" in child else None
         name = "" if own is None else str(own.attrs.get("name", key))
         child_trail = (*trail, name) if name else trail
         if own is not None:
-            yield _Group(key, name, "/".join(child_trail), [own[str(i)] for i in range(len(own))])
+            yield _Group(key, name, "/".join(child_trail), [_inside(own, str(i)) for i in range(len(own))])
         yield from _walk(child, child_trail)
+
+
+def _inside(group: Any, key: str) -> Any:
+    """A member of a group that lies in this very file.
+
+    HDF5 can point to other files, even of raw octets: a hostile checkpoint would have any of this machine's read, and
+    written into a record that is then passed on.
+
+    Raises:
+        ValueError: it lies elsewhere.
+    """
+    if not isinstance(group.get(key, getlink=True), h5py.HardLink):
+        raise ValueError(f"{group.name}/{key} is a link, which no checkpoint of Keras holds")
+    member = group[key]
+    if isinstance(member, h5py.Dataset) and (member.external or member.is_virtual):
+        raise ValueError(f"{member.name} is stored in another file, as no checkpoint of Keras is")
+    return member
 
 
 def _is_batch_norm(group: _Group, settings: Mapping[str, Settings]) -> bool:
@@ -119,7 +136,9 @@ def _layer(group: _Group, settings: Settings | None) -> SavedLayer:
 def _iterations(file: Any) -> int | None:
     # A loss-scaling optimizer wraps the one that counts the steps which changed the weights.
     for place in ("optimizer/inner_optimizer/vars/0", "optimizer/vars/0"):
-        variable = file.get(place)
-        if variable is not None and variable.shape == () and variable.dtype.kind in "iu":
+        variable = file
+        for key in place.split("/"):
+            variable = _inside(variable, key) if isinstance(variable, h5py.Group) and key in variable else None
+        if isinstance(variable, h5py.Dataset) and variable.shape == () and variable.dtype.kind in "iu":
             return int(variable[()])
     return None

@@ -8,27 +8,22 @@ a run at a time, and says what it could not read.
 from __future__ import annotations
 
 import os
-import struct
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO
+from typing import Any
 
 from google.protobuf.message import DecodeError
 from tensorboard.compat.proto import event_pb2
-from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 from tensorboard.context import RequestContext
 from tensorboard.data import provider
-from tensorboard.util import tensor_util
 
 from tb_bnlens import metadata
+from tb_bnlens.reader.records import RecordFileError, decoded, records
 
 EVENT_FILE = "tfevents"
 OUR_BYTES = metadata.PLUGIN_NAME.encode()
 """Part of all our plugin names and tags, so an event without it needs no parsing."""
-
-
-class RecordFileError(ValueError):
-    """An event file ends or breaks at a byte."""
 
 
 @dataclass
@@ -131,7 +126,7 @@ class LogdirProvider(provider.DataProvider):  # type: ignore[misc]
                 if value.tag not in wanted:
                     continue
                 try:
-                    array = tensor_util.make_ndarray(value.tensor)
+                    array = decoded(value.tensor)
                 except Exception:  # a foreign tensor can fail in any way, and only it is lost
                     undecodable += 1
                     continue
@@ -176,8 +171,11 @@ class LogdirProvider(provider.DataProvider):  # type: ignore[misc]
         for path in self._files.get(run, ()):
             name = os.path.basename(path)
             try:
+                # Opening a pipe would wait for its writer for good.
+                if not stat.S_ISREG(os.stat(path).st_mode):
+                    raise RecordFileError("is no regular file; it was left out.")
                 with open(path, "rb") as file:
-                    for record in _records(file):
+                    for record in records(file):
                         if OUR_BYTES not in record:
                             continue
                         try:
@@ -239,28 +237,3 @@ def _event_files(logdir: str) -> Mapping[str, tuple[str, ...]]:
 def _passes(run_tag_filter: Any, tag: str) -> bool:
     tags = getattr(run_tag_filter, "tags", None)
     return tags is None or tag in tags
-
-
-def _records(file: BinaryIO) -> Iterator[bytes]:
-    """Payloads of a TFRecord file.
-
-    Checks each length against its checksum, since a wrong one loses all that follows; the checksums of the payloads
-    are not computed, as in Python that takes longer than all the rest.
-
-    Raises:
-        RecordFileError: the file is cut off or damaged; says at which byte.
-    """
-    size = os.fstat(file.fileno()).st_size
-    while header := file.read(12):
-        offset = file.tell() - len(header)
-        if len(header) < 12:
-            raise RecordFileError(f"is cut off at byte {offset} (a run that was killed, or is being written).")
-        (length, checksum) = struct.unpack("<QI", header)
-        if masked_crc32c(header[:8]) != checksum:
-            raise RecordFileError(f"is damaged at byte {offset}; what follows in it was left out.")
-        # Against the size first: a hostile length must not allocate.
-        if file.tell() + length + 4 > size:
-            raise RecordFileError(f"is cut off at byte {offset} (a run that was killed, or is being written).")
-        payload = file.read(length)
-        file.seek(4, os.SEEK_CUR)
-        yield payload

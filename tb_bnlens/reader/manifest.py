@@ -10,6 +10,7 @@ from typing import Any
 
 from tb_bnlens.history import Event, Layer, Manifest
 from tb_bnlens.metadata import FORMAT
+from tb_bnlens.reader.access import checked_access
 
 DEFAULT_MOMENTUM = 0.99
 DEFAULT_EPSILON = 1e-3
@@ -80,7 +81,7 @@ def _layer(index: int, item: object) -> Layer:
         trainable=body.get("trainable") is not False,
         order=_integer_or(body.get("order"), -1),
         calls=max(1, _integer_or(body.get("calls"), 1)),
-        access=_text(body.get("access"), ""),
+        access=checked_access(body.get("access")),
     )
 
 

@@ -16,7 +16,7 @@ from tb_bnlens.history import Channels, Event, History, Manifest
 from tb_bnlens.reader.logdir import LogdirProvider
 from tb_bnlens.reader.manifest import BadManifest, parse_manifest, unnamed_layers, with_events
 from tb_bnlens.reader.runs import Run, find_run
-from tb_bnlens.reader.series import Table, before_fences, current, to_table, without_impossible
+from tb_bnlens.reader.series import NUMERIC, Table, before_fences, current, to_table, without_impossible
 
 # The provider has sampled already, when it loaded; 0 would mean none rather than all.
 ALL_POINTS = 1_000_000
@@ -126,9 +126,9 @@ def read_channels(
     points, _ = _read(data, experiment_id, ctx, found.run_id, metadata.CHANNELS_PLUGIN_NAME, [tag])
     rows = len(metadata.CHANNEL_ROWS)
     tables = [
-        (point, np.asarray(point.numpy))
+        (point, array)
         for point in points.get(tag, [])
-        if np.asarray(point.numpy).ndim == 2 and np.asarray(point.numpy).dtype.kind in "fiub"
+        if (array := np.asarray(point.numpy)).ndim == 2 and array.shape[1] and array.dtype.kind in NUMERIC
     ]
     width = tables[-1][1].shape[1] if tables else 0
     tables = [(point, array) for point, array in tables if array.shape[0] >= rows and array.shape[1] == width]

@@ -88,7 +88,8 @@ def to_table(points: Sequence[Any], rows: int | None, columns: int, what: str) -
     tables = []
     for point in points:
         array = np.asarray(point.numpy)
-        if array.ndim == 2 and array.dtype.kind in NUMERIC:
+        # Without columns a record of no octets could claim any number of rows.
+        if array.ndim == 2 and array.shape[1] and array.dtype.kind in NUMERIC:
             tables.append((point, array))
     if unusable := len(points) - len(tables):
         problems.append(f"{_count(unusable, what)} left out: not a two-dimensional table of numbers.")
