@@ -1,0 +1,212 @@
+"""docs/reference.md: the public names, rendered from their docstrings; ``make docs`` writes it.
+
+Sources are parsed and not imported, so that it needs no TensorFlow and is the same on every version of Python.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import inspect
+import itertools
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import tb_bnlens
+from tb_bnlens.cli import _parser
+from tb_bnlens.rules.diagnose import RULES
+
+ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "docs" / "reference.md"
+WIDTH = 100
+
+# What of each module is public, in the order of the page; of classes those methods that users call.
+NAMES: dict[str, dict[str, tuple[str, ...]]] = {
+    "callback": {"BNLens": ()},
+    "capture.recorder": {"Recorder": ("record", "close")},
+    "remedies": {"recalibrate": (), "Recalibration": ("undo", "keep"), "set_momentum": ()},
+    "summary": dict.fromkeys(("manifest", "layers", "losses", "channels", "loss_table", "empty_losses"), ()),
+}
+
+INTRODUCTION = """\
+# Reference
+
+Rendered from the docstrings by `make docs`; a test sees that it is up to date. `import tb_bnlens` loads nothing:
+`BNLens`, `Recorder`, `recalibrate`, `set_momentum` and `summary` are imported when they are first used, and need
+TensorFlow. The report's JSON is described in the [README](../README.md#the-report-as-json) and, field by field, in
+[frontend/src/wire.ts](../frontend/src/wire.ts); what is on disk in [tb_bnlens/metadata.py](../tb_bnlens/metadata.py).
+"""
+
+
+def render() -> str:
+    """The whole page."""
+    parts = [INTRODUCTION]
+    for module, names in NAMES.items():
+        path = ROOT / "tb_bnlens" / f"{module.replace('.', '/')}.py"
+        source = path.read_text(encoding="utf-8")
+        tree = ast.parse(source)
+        prefix = "tb_bnlens."
+        if module == "summary":
+            parts.append(f"## tb_bnlens.summary\n\n{markdown(ast.get_docstring(tree) or '')}")
+            prefix = "summary."
+        for name, methods in names.items():
+            parts += _entry(_named(tree, name), prefix, methods, source, "###" if module == "summary" else "##")
+    parts += [_command_line(), _rules()]
+    return "\n".join(part.rstrip() + "\n" for part in parts)
+
+
+def markdown(docstring: str) -> str:
+    """A docstring of the house as Markdown: its sections as lists, its literal blocks as code."""
+    lines = inspect.cleandoc(docstring).split("\n")
+    out: list[str] = []
+    section = ""
+    code = False
+    for line in lines:
+        indent = len(line) - len(line.lstrip())
+        if code and line and not indent:
+            out[-1:] = ["```", ""] if not out[-1] else [out[-1], "```", ""]
+            code = False
+        if code:
+            out.append(line[4:])
+        elif re.fullmatch(r"(Args|Returns|Raises):", line):
+            section = line[:-1]
+            out += [{"Args": "Arguments:", "Returns": "Returns:", "Raises": "Raises:"}[section], ""]
+        elif line.rstrip().endswith("::"):
+            text = line.rstrip()[:-2]
+            out += [f"{text}:", "", "```python"] if text else ["```python"]
+            code = True
+        elif section and line:
+            text = line.strip()
+            item = indent == 4 and (section != "Returns" or out[-1] == "")
+            named = re.match(r"(\w+): (.*)", text)
+            if item and section != "Returns" and named:
+                out.append(f"- `{named[1]}`: {named[2]}")
+            else:
+                out.append(f"- {text}" if item else f"  {text}")
+        else:
+            out.append(line)
+    if code:
+        out.append("```")
+    text = "\n".join(out)
+    # The blank line that follows the opening of a block belongs to the docstring's markup.
+    text = re.sub(r"```python\n\n", "```python\n", text)
+    return _outside_code(text)
+
+
+def _outside_code(text: str) -> str:
+    """Double backquotes as Markdown's single ones, except inside of code blocks."""
+    blocks = re.split(r"(```python\n.*?```)", text, flags=re.DOTALL)
+    return "".join(b if b.startswith("```") else b.replace("``", "`") for b in blocks)
+
+
+def _named(tree: ast.AST, name: str) -> ast.ClassDef | ast.FunctionDef:
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
+            return node
+    raise LookupError(f"{name} is not defined there any more; mend NAMES in tests/reference.py")
+
+
+def _entry(
+    node: ast.ClassDef | ast.FunctionDef, prefix: str, methods: Iterable[str], source: str, level: str
+) -> Iterator[str]:
+    if isinstance(node, ast.FunctionDef):
+        shown = signature(node, prefix + node.name, source)
+    elif hasattr(tb_bnlens, node.name) and node.name in tb_bnlens.__all__:
+        shown = signature(_named(node, "__init__"), prefix + node.name, source)
+    else:
+        # Made by a function, never by users.
+        shown = ""
+    code = f"\n```python\n{shown}\n```\n" if shown else ""
+    yield f"{level} {prefix if shown else ''}{node.name}\n{code}\n{markdown(_docstring(node))}"
+    attributes = list(_attributes(node))
+    if attributes and not shown:
+        yield "\n".join(f"- `{name}`: {text}" for name, text in attributes)
+    for name in methods:
+        method = _named(node, name)
+        code = signature(method, f"{node.name}.{name}", source)
+        yield f"{level}# {node.name}.{name}\n\n```python\n{code}\n```\n\n{markdown(_docstring(method))}"
+
+
+def _docstring(node: ast.ClassDef | ast.FunctionDef) -> str:
+    text = ast.get_docstring(node)
+    if not text:
+        raise LookupError(f"{node.name} is public and has no docstring")
+    return text
+
+
+def _attributes(node: ast.AST) -> Iterator[tuple[str, str]]:
+    """Attributes that ``__init__`` sets with a docstring below them."""
+    body = next((n.body for n in ast.walk(node) if isinstance(n, ast.FunctionDef) and n.name == "__init__"), [])
+    for assigned, text in itertools.pairwise(body):
+        described = isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)
+        if described and isinstance(assigned, ast.Assign) and isinstance(assigned.targets[0], ast.Attribute):
+            yield assigned.targets[0].attr, str(text.value.value).replace("``", "`")
+
+
+def signature(node: ast.ClassDef | ast.FunctionDef, name: str, source: str) -> str:
+    """As it is called, with types and defaults as they are written in the source."""
+    assert isinstance(node, ast.FunctionDef)
+
+    def one(argument: ast.arg, default: ast.expr | None) -> str:
+        text = argument.arg
+        if argument.annotation is not None:
+            text += f": {ast.get_source_segment(source, argument.annotation)}"
+        return text if default is None else f"{text} = {ast.get_source_segment(source, default)}"
+
+    a = node.args
+    plain = [*a.posonlyargs, *a.args]
+    defaults = [None] * (len(plain) - len(a.defaults)) + list(a.defaults)
+    listed = [one(x, d) for x, d in zip(plain, defaults, strict=True) if x.arg != "self"]
+    if a.kwonlyargs:
+        listed += ["*", *(one(x, d) for x, d in zip(a.kwonlyargs, a.kw_defaults, strict=True))]
+    returns = ast.get_source_segment(source, node.returns) if node.returns is not None else ""
+    arrow = f" -> {returns}" if returns and returns != "None" else ""
+    line = f"{name}({', '.join(listed)}){arrow}"
+    return line if len(line) <= WIDTH else f"{name}(\n    " + ",\n    ".join(listed) + f",\n){arrow}"
+
+
+def _command_line() -> str:
+    """From the parser itself; argparse's own help differs between versions of Python."""
+    parser = _parser()
+    (commands,) = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+    helps = {choice.dest: choice.help for choice in commands._choices_actions}
+    parts = ["## Command line"]
+    for name, command in commands.choices.items():
+        actions = [a for a in command._actions if not isinstance(a, argparse._HelpAction)]
+        operands = " ".join(str(a.metavar) for a in actions if not a.option_strings)
+        parts.append(f"### python -m tb_bnlens {name} {operands}\n")
+        parts.append(f"{str(helps[name]).capitalize()}. {command.description}\n")
+        parts += [f"- `{_usage(a)}`: {a.help}{' (needed)' if a.required and a.option_strings else ''}" for a in actions]
+        parts.append("")
+    source = (ROOT / "tb_bnlens" / "cli.py").read_text(encoding="utf-8")
+    *_, codes = inspect.cleandoc(ast.get_docstring(ast.parse(source)) or "").split("\n\n")
+    return "\n".join([*parts, _outside_code(codes)])
+
+
+def _usage(action: argparse.Action) -> str:
+    values = action.metavar if action.metavar is not None else "{" + ",".join(action.choices or ()) + "}"
+    if isinstance(values, tuple):
+        values = " ".join(values)
+    if not action.option_strings:
+        return str(values)
+    return action.option_strings[-1] + ("" if action.nargs == 0 else f" {values}")
+
+
+def _rules() -> str:
+    rows = [f"| `{rule.META.id}` | {rule.META.failure_title} | {rule.META.description} |" for rule in RULES]
+    return "\n".join(
+        [
+            "## Rules\n",
+            'By the ids that `ignore={"rule-id": ["layer*"]}` takes and the report names. What tells one from another',
+            "is in the README, [What it tells apart](../README.md#what-it-tells-apart).\n",
+            "| rule | what it says | what it looks at |",
+            "|---|---|---|",
+            *rows,
+        ]
+    )
+
+
+if __name__ == "__main__":
+    PAGE.write_text(render(), encoding="utf-8")
+    print(f"wrote {PAGE.relative_to(ROOT)}")

@@ -1,0 +1,228 @@
+"""Documents that are made from the code are up to date, and code in documents runs."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+import subprocess
+import sys
+import types
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import tb_bnlens
+from tb_bnlens.cli import _parser
+from tests import reference
+from tests.conftest import ROOT
+from tests.test_architecture import forbidden_arrows, sources
+
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+CONTRIBUTING = ROOT / "docs" / "contributing.md"
+
+
+def code_blocks(page: Path, language: str = "python") -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+# --- the reference --------------------------------------------------------------------------------------
+
+
+def test_the_reference_is_up_to_date() -> None:
+    assert reference.PAGE.read_text(encoding="utf-8") == reference.render(), "run make docs and commit it"
+
+
+def test_the_reference_names_all_that_is_public() -> None:
+    text = reference.PAGE.read_text(encoding="utf-8")
+    assert [name for name in tb_bnlens.__all__ if f"tb_bnlens.{name}" not in text and not name.startswith("__")] == []
+    functions = [
+        node.name
+        for node in ast.parse((ROOT / "tb_bnlens" / "summary.py").read_text(encoding="utf-8")).body
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")
+    ]
+    assert sorted(functions) == sorted(reference.NAMES["summary"])
+
+
+def test_markdown_of_a_docstring() -> None:
+    docstring = """One ``name``.
+
+    Use it::
+
+        f(x)  # ``as is``
+
+    Args:
+        x: a number
+            of two lines.
+        y: another.
+
+    Returns:
+        A tuple
+        of things.
+
+    Raises:
+        ValueError: it is
+            wrong.
+    """
+    assert reference.markdown(docstring) == "\n".join(
+        [
+            "One `name`.",
+            "",
+            "Use it:",
+            "",
+            "```python",
+            "f(x)  # ``as is``",
+            "```",
+            "",
+            "Arguments:",
+            "",
+            "- `x`: a number",
+            "  of two lines.",
+            "- `y`: another.",
+            "",
+            "Returns:",
+            "",
+            "- A tuple",
+            "  of things.",
+            "",
+            "Raises:",
+            "",
+            "- `ValueError`: it is",
+            "  wrong.",
+        ]
+    )
+
+
+# --- the worked example of a rule -----------------------------------------------------------------------
+
+
+def example(kind: str) -> tuple[str, str]:
+    """Path and source of the block of contributing.md that begins with a path there."""
+    (block,) = (b for b in code_blocks(CONTRIBUTING) if b.startswith(f"# {kind}"))
+    return block.split("\n", 1)[0][2:], block
+
+
+@pytest.fixture
+def example_rule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[types.ModuleType]:
+    """The rule of contributing.md as a module of the package, for one test."""
+    path, source = example("tb_bnlens/rules/")
+    stem = Path(path).stem
+    (tmp_path / f"{stem}.py").write_text(source, encoding="utf-8")
+    rules = importlib.import_module("tb_bnlens.rules")
+    monkeypatch.setattr(rules, "__path__", [*rules.__path__, str(tmp_path)])
+    yield importlib.import_module(f"tb_bnlens.rules.{stem}")
+    del sys.modules[f"tb_bnlens.rules.{stem}"]
+    delattr(rules, stem)
+
+
+def example_tests() -> list[str]:
+    return re.findall(r"^def (test_\w+)", example("tests/rules/")[1], re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", example_tests())
+def test_the_worked_example_passes_its_own_test(example_rule: types.ModuleType, name: str) -> None:
+    path, source = example("tests/rules/")
+    namespace: dict[str, object] = {}
+    exec(compile(source, path, "exec"), namespace)
+    test = namespace[name]
+    assert callable(test)
+    test()
+
+
+def test_the_worked_example_s_test_can_fail(example_rule: types.ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    namespace: dict[str, object] = {}
+    exec(example("tests/rules/")[1], namespace)
+    monkeypatch.setattr(example_rule, "LARGEST_RATIO", 1e9)
+    with pytest.raises(AssertionError):
+        namespace["test_a_pretrained_part_with_a_momentum_of_its_own"]()  # type: ignore[operator]
+
+
+def test_the_worked_example_keeps_to_the_seams(example_rule: types.ModuleType) -> None:
+    path, source = example("tb_bnlens/rules/")
+    assert forbidden_arrows({**sources(), f"rules.{Path(path).stem}": source}) == []
+    # Names of the real rules are taken.
+    from tb_bnlens.rules.diagnose import RULES
+
+    assert example_rule.META.id not in [rule.META.id for rule in RULES]
+
+
+@pytest.mark.parametrize("kind", ["tb_bnlens/rules/", "tests/rules/"])
+def test_the_worked_example_is_formatted(kind: str) -> None:
+    pytest.importorskip("ruff", reason="checks the house's formatting, with the version that the house pins")
+    path, source = example(kind)
+    for command in (["check", "--quiet"], ["format", "--check", "--quiet"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "ruff", *command, f"--stdin-filename={path}", "-"],
+            input=source,
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+# --- what documents mention exists ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    headings = {
+        other: {
+            re.sub(r"[^\w\- ]", "", line.lstrip("#").strip().lower()).replace(" ", "-")
+            for line in other.read_text(encoding="utf-8").splitlines()
+            if line.startswith("#")
+        }
+        for other in PAGES
+    }
+    links = re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8"))
+    for link in links:
+        if "://" in link:
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), f"{page.name} links to {link}"
+        assert not anchor or anchor in headings[target], f"{page.name} links to {link}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_make_targets_and_options_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in re.findall(r"`(?:CI=\S+ )?make ([\w-]+)", text):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"{page.name} mentions make {target}"
+    (commands,) = (a for a in _parser()._actions if a.dest == "command")
+    known = {option for command in commands.choices.values() for option in command._option_string_actions}
+    # TensorBoard's, the demo's and those of fuzz and benchmarks come with a command of their own.
+    for command, rest in re.findall(r"`python -m tb_bnlens (\w+)([^`]*)`", text):
+        assert command in commands.choices
+        assert set(re.findall(r"--[\w-]+", rest)) <= known, f"{page.name}: {rest}"
+
+
+def test_python_in_the_readme_uses_what_there_is() -> None:
+    blocks = code_blocks(ROOT / "README.md")
+    assert blocks
+    for block in blocks:
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "tb_bnlens":
+                assert node.attr in tb_bnlens.__all__
+            if isinstance(node, ast.ImportFrom) and node.module == "tb_bnlens":
+                assert {alias.name for alias in node.names} <= set(tb_bnlens.__all__)
+
+
+# --- the licence ----------------------------------------------------------------------------------------
+
+
+def test_the_licence_is_where_packaging_takes_it_from() -> None:
+    assert "Apache License\n" in (ROOT / "tb_bnlens" / "LICENSE").read_text(encoding="utf-8")
+    setup = (ROOT / "setup.py").read_text(encoding="utf-8")
+    assert 'license="Apache-2.0"' in setup and 'license_files=["tb_bnlens/LICENSE"]' in setup
+    bundled = (ROOT / "tb_bnlens" / "static" / "LICENSES.md").read_text(encoding="utf-8")
+    # The only packages whose code is in the bundle: what the sources import.
+    imported = {
+        match.split("/")[0]
+        for path in (ROOT / "frontend" / "src").rglob("*.ts*")
+        for match in re.findall(r"from '([^.'][^']*)'", path.read_text(encoding="utf-8"))
+    }
+    assert imported and {name for name in imported if f"## {name} - " not in bundled} == set()
