@@ -1,33 +1,60 @@
-"""Coverage-guided fuzzing of the reader and the report, for a bounded time: ``make fuzz``.
+"""Coverage-guided fuzzing of the reader, the report and the routes, for a bounded time: ``make fuzz``.
 
-Atheris mutates the octets of an event file, and of the manifest inside one, towards new paths through the reader.
-Whatever comes out has to be a history with a report that JSON can hold.
+Atheris mutates the octets of an event file, of the manifest or an event inside one, and of a request, towards new paths
+through the code. Whatever comes out has to be a history with a report that JSON can hold, and an answer that is no
+exception page. Ends with the number of inputs that were tried.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 import atheris
 
 with atheris.instrument_imports(include=["tb_bnlens"]):
     from tb_bnlens import metadata
+    from tb_bnlens.plugin import plugin as _plugin  # noqa: F401  (imported here to be instrumented)
     from tb_bnlens.reader import Unreadable, list_runs, open_logdir, read_channels, read_run
     from tb_bnlens.report import run_report
 
 from tests.fixtures.event_files import EventFile
-from tests.fixtures.runs import extend_run, manifest
+from tests.fixtures.runs import extend_run, manifest, write_run
+from tests.host.test_routes import PREFIX, client
 
 SCRATCH = Path(tempfile.mkdtemp())
+REQUEST = b"\xd5"
 
 
 def one_input(octets: bytes) -> None:
-    """An event file of these octets, or a well-formed one whose manifest they are."""
-    directory = SCRATCH / "exp" / metadata.RUN_SUFFIX
+    """A request of these octets, an event file of them, or a well-formed one whose manifest or event they are."""
+    if octets[:1] >= REQUEST:
+        one_request(octets[1:])
+    else:
+        one_file(octets)
+
+
+def one_request(octets: bytes) -> None:
+    path, _, query = octets.partition(b"?")
+    reply = web().get(PREFIX + quote(path), query_string=query.decode("latin-1"))
+    assert reply.status_code in (200, 400, 404), reply.text
+
+
+@functools.cache
+def web() -> Any:
+    """A TensorBoard with one run."""
+    write_run(SCRATCH / "served" / "exp", steps=5)
+    return client(open_logdir(SCRATCH / "served"))
+
+
+def one_file(octets: bytes) -> None:
+    directory = SCRATCH / "logs" / "exp" / metadata.RUN_SUFFIX
     shutil.rmtree(directory, ignore_errors=True)
     kind, rest = octets[:1], octets[1:]
     if kind < b"\x55":
@@ -40,7 +67,7 @@ def one_input(octets: bytes) -> None:
             extend_run(file, layers=1, steps=2, every=1)
         else:
             file.raw(rest)
-    data = open_logdir(SCRATCH)
+    data = open_logdir(SCRATCH / "logs")
     for run in list_runs(data):
         try:
             json.dumps(run_report(read_run(data, "", run)), allow_nan=False)
@@ -68,6 +95,8 @@ def seeds(directory: Path) -> None:
     second = 16 + int.from_bytes(whole[:8], "little")
     length = int.from_bytes(whole[second : second + 8], "little")
     (directory / "event").write_bytes(b"\xb0" + whole[second + 12 : second + 12 + length])
+    for i, request in enumerate(("overview?run=exp", "series?run=exp&row=state", "layer?run=exp&layer=1", "index.js")):
+        (directory / f"request{i}").write_bytes(REQUEST + request.encode())
 
 
 if __name__ == "__main__":

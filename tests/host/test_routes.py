@@ -156,6 +156,29 @@ def test_a_provider_s_own_error_keeps_its_status(logdir: Path) -> None:
     refused(web.get(PREFIX + "runs"), 403, "not yours")
 
 
+def test_a_slow_provider_holds_up_nobody_else(logdir: Path) -> None:
+    """One run's read that takes its time: the list, the bundle and other runs answer meanwhile."""
+    write_run(logdir / "other")
+    reading, release = threading.Event(), threading.Event()
+    data = Failing(open_logdir(logdir))
+    web = client(data)
+
+    def slow() -> None:
+        data.behaviour.clear()
+        reading.set()
+        assert release.wait(30)
+
+    data.behaviour["read_tensors"] = slow
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(web.get, PREFIX + "overview?run=exp")
+        assert reading.wait(30)
+        for route in ("runs", "index.js", *(route.format("other") for route in RUN_ROUTES)):
+            assert web.get(PREFIX + route).status_code == 200, route
+        assert not waiting.done()
+        release.set()
+        assert waiting.result().status_code == 200
+
+
 def test_a_failure_is_not_kept(logdir: Path) -> None:
     data = Failing(open_logdir(logdir), read_tensors=raises(ValueError("once")))
     web = client(data)
