@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import json
 import re
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import tb_bnlens
-from tb_bnlens.cli import _parser
+from tb_bnlens.cli import _parser, main
 from tests import reference
 from tests.conftest import ROOT
 from tests.test_architecture import forbidden_arrows, sources
@@ -209,6 +210,31 @@ def test_python_in_the_readme_uses_what_there_is() -> None:
                 assert node.attr in tb_bnlens.__all__
             if isinstance(node, ast.ImportFrom) and node.module == "tb_bnlens":
                 assert {alias.name for alias in node.names} <= set(tb_bnlens.__all__)
+
+
+def test_the_readme_s_report_is_what_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(ROOT / "tests" / "fixtures" / "format1"), "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    (shown,) = code_blocks(ROOT / "README.md", "json")
+    assert_part_of(json.loads(shown), printed, "report")
+    with pytest.raises(AssertionError):
+        assert_part_of({"runs": [{"last_step": 65}]}, printed, "report")
+
+
+def assert_part_of(shown: object, printed: object, where: str) -> None:
+    """Every value that is shown is printed too, in more digits; "..." and {} stand for anything of their kind."""
+    if isinstance(shown, dict):
+        assert isinstance(printed, dict), where
+        for name, value in shown.items():
+            assert_part_of(value, printed.get(name), f"{where}.{name}")
+    elif isinstance(shown, list):
+        assert isinstance(printed, list), where
+        for i, value in enumerate(shown):
+            assert_part_of(value, printed[i], f"{where}[{i}]")
+    elif isinstance(shown, float):
+        assert printed == pytest.approx(shown, rel=0.02), where
+    elif shown != "...":
+        assert printed == shown, where
 
 
 # --- the licence ----------------------------------------------------------------------------------------
