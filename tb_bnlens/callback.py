@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -65,7 +67,9 @@ class BNLens(keras.callbacks.Callback):  # type: ignore[misc]
         self._short_batch = False
         self._seen = 0
         self._epoch_end = False
+        self._last_batch = math.inf
         self._next_epoch_end = 0
+        self._single_steps = True
         self._epoch = 0
         # Arguments are checked here, where the user is, and not in the middle of fit.
         Recorder(keras.Sequential(), log_dir, **self._options)
@@ -93,23 +97,27 @@ class BNLens(keras.callbacks.Callback):  # type: ignore[misc]
         recorder = self._recorder
         params = self.params or {}
         self._epoch = epoch
+        self._single_steps = self._steps_per_execution() == 1
+        self._last_batch = params["steps"] - self._steps_per_execution() if params.get("steps") else math.inf
         if recorder is not None and recorder.planned_steps is None and params.get("steps") and params.get("epochs"):
             with recorder.guarded():
                 recorder.plan(recorder.step + (params["epochs"] - epoch) * params["steps"])
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         """Expect the step that follows, and no other: ``fit`` calls it right after this."""
-        if self._wrapper is not self.model.train_function and self._recorder is not None:
+        # Not self.model, a property that asks for the backend's kind of trainer.
+        if self._wrapper is not self._model.train_function and self._recorder is not None:
             with self._recorder.guarded():
                 self._rewrap()
         self._expecting = True
-        steps = (self.params or {}).get("steps")
-        self._epoch_end = steps is not None and batch + self._steps_per_execution() >= steps
+        self._epoch_end = batch >= self._last_batch
 
     def on_train_end(self, logs: Any = None) -> None:
         """Make the last probe and record, and take the wrapper off."""
         self._unwrap()
         if self._recorder is not None:
+            with self._recorder.guarded():
+                self._note_averages(self._recorder)
             self._recorder.close()
             self._recorder = None
 
@@ -122,6 +130,20 @@ class BNLens(keras.callbacks.Callback):  # type: ignore[misc]
             # An earlier fit ended in an exception that no hook saw; this call is somebody else's.
             self._unwrap()
         return expected
+
+    def quiet(self) -> bool:
+        """Whether nothing is asked of the coming step: it is to be followed by ``count_quiet`` and no more."""
+        recorder = self._recorder
+        return recorder is not None and self._single_steps and not self._wants_epoch_end() and recorder.quiet_for(1)
+
+    def count_quiet(self) -> None:
+        """Take note of a quiet step."""
+        if self._recorder is not None:
+            self._recorder.count_quiet(1)
+
+    def all_timed(self) -> contextlib.AbstractContextManager[None]:
+        """Count the block as a cost of recording."""
+        return contextlib.nullcontext() if self._recorder is None else self._recorder.all_timed()
 
     def wants_batches(self) -> int:
         """Elements to look at before this step: 0, or as many as one execution takes."""
@@ -158,8 +180,7 @@ class BNLens(keras.callbacks.Callback):  # type: ignore[misc]
             if self._level is not None:
                 recorder.before_step(self._level)
             return 0
-        # The last batch of an epoch may be a short one: look, in a few epochs.
-        look = self._epoch_end and (self._epoch >= self._next_epoch_end or self._is_last_step())
+        look = self._wants_epoch_end()
         if look:
             self._next_epoch_end = 2 * self._epoch + 1
         return self._steps_per_execution() if self._level or look or recorder.wants_to_keep else 0
@@ -173,7 +194,7 @@ class BNLens(keras.callbacks.Callback):  # type: ignore[misc]
             self._short_batch = self._steps_per_execution() == 1
             recorder.snapshot()
             return
-        recorder.keep_batch(batch)
+        recorder.meet_batch(batch)
         if self._level is not None:
             recorder.before_step(self._level)
 
@@ -191,6 +212,10 @@ class BNLens(keras.callbacks.Callback):  # type: ignore[misc]
         if recorder.loss_pending and isinstance(logs, dict) and "loss" in logs:
             fit_loss = float(logs["loss"])
         recorder.after_step(steps, fit_loss, self._short_batch)
+
+    def _wants_epoch_end(self) -> bool:
+        # The last batch of an epoch may be a short one: look, in a few epochs.
+        return self._epoch_end and (self._epoch >= self._next_epoch_end or self._is_last_step())
 
     def _is_last_step(self) -> bool:
         recorder = self._recorder
@@ -241,6 +266,13 @@ class BNLens(keras.callbacks.Callback):  # type: ignore[misc]
         while isinstance(function, PeekingTrainFunction) and function.observer is None:
             function = function.inner
         self.model.train_function = function
+
+    def _note_averages(self, recorder: Recorder) -> None:
+        optimizer = getattr(self.model, "optimizer", None)
+        optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+        if getattr(optimizer, "use_ema", False) and recorder.begun:
+            # fit has done so by now, with SwapEMAWeights or without it (Optimizer.finalize_variable_values).
+            recorder.event("averaged", "the optimizer's averaged weights were put into the model (use_ema)")
 
     def _strategy_replicas(self) -> int:
         return int(self.model.distribute_strategy.num_replicas_in_sync)

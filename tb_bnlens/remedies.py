@@ -16,7 +16,7 @@ from tb_bnlens.capture.probe import BatchPass, Probe
 from tb_bnlens.capture.segments import Segments
 from tb_bnlens.capture.side_effects import NotEvaluated
 
-Array = NDArray[np.float64]
+Array = NDArray[np.floating[Any]]
 
 POOLS = ("batches", "samples")
 MIN_SAMPLES = 100

@@ -15,7 +15,7 @@ class PeekingTrainFunction:
 
     Args:
         inner: the function that ``fit`` would call.
-        observer: the lens; see ``BNLens`` for its four methods.
+        observer: the lens; see ``BNLens`` for the methods that are called here.
     """
 
     def __init__(self, inner: Callable[[Any], Any], observer: Any):
@@ -27,13 +27,19 @@ class PeekingTrainFunction:
         observer = self.observer
         if observer is None or not observer.expects_step(self):
             return self.inner(iterator)
-        count = observer.wants_batches()
-        if count:
-            iterator, elements = peek(iterator, count)
-            if elements:
-                observer.before_step(elements)
+        if observer.quiet():
+            logs = self.inner(iterator)
+            observer.count_quiet()
+            return logs
+        with observer.all_timed():
+            count = observer.wants_batches()
+            if count:
+                iterator, elements = peek(iterator, count)
+                if elements:
+                    observer.before_step(elements)
         logs = self.inner(iterator)
-        observer.after_step(logs)
+        with observer.all_timed():
+            observer.after_step(logs)
         return logs
 
 

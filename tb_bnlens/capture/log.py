@@ -111,7 +111,7 @@ class RunLog:
         """Whether a per-channel snapshot is wanted with this record."""
         return step >= self._next_channels
 
-    def write_channels(self, per_layer: Sequence[NDArray[np.float64]], step: int) -> None:
+    def write_channels(self, per_layer: Sequence[NDArray[np.floating[Any]]], step: int) -> None:
         """Write the per-channel snapshots of all layers, [4, C] each."""
         wanted = max(FEWEST_CHANNELS, CHANNEL_BYTES / max(1, sum(4 * values.size for values in per_layer)))
         self._next_channels = max(step + 1, math.ceil(step * max(CHANNEL_SPACING, LONG_RUN ** (1 / wanted))))

@@ -18,7 +18,7 @@ from tb_bnlens.capture.snapshots import Snapshot, WindowRecovery
 from tb_bnlens.capture.windows import Windows
 from tb_bnlens.metadata import FORECAST_POINTS, REPLAY_ROWS
 
-Array = NDArray[np.float64]
+Array = NDArray[np.floating[Any]]
 
 FORECAST_SHARES = (1 / 32, 1 / 8, 1 / 4, 1 / 2, 1.0, 2.0)
 """Forecast points as shares of the steps to converge of the slowest layer (95th percentile of its channels)."""

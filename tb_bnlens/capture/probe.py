@@ -29,7 +29,7 @@ from tb_bnlens.capture.side_effects import (
     refuse_traced_calls,
 )
 
-Array = NDArray[np.float64]
+Array = NDArray[np.floating[Any]]
 
 
 class _ReadingScope(keras.StatelessScope):  # type: ignore[misc]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -11,7 +10,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tb_bnlens.capture.data import batch_bytes, batch_size, first_batch, is_chief
+from tb_bnlens.capture.batches import Batches
+from tb_bnlens.capture.data import is_chief
 from tb_bnlens.capture.guard import Guard
 from tb_bnlens.capture.layers import find_layers
 from tb_bnlens.capture.log import RunLog
@@ -27,13 +27,6 @@ from tb_bnlens.metadata import LAYER_ROWS
 
 ATTRIBUTION_SECONDS = 0.5
 """Attribution at the end may take this long even where the budget is spent."""
-KEPT_BATCHES = 9
-"""Training batches that are kept for recalibration at the present weights: the probed one and eight others, whose
-mean statistics have a third of a batch's noise."""
-KEPT_SPACING = 1.15
-"""Kept batches are this factor of steps apart: the nine reach back over two thirds of the run."""
-KEPT_BYTES = 64 * 2**20
-"""And no more than this much of them."""
 RECORD, LOSSES = "the record", "the paired losses"
 """Parts that can be given up on their own; see Guard."""
 
@@ -85,21 +78,19 @@ class Recorder:
         if not isinstance(model, keras.Model):
             raise ValueError(f"model is a {type(model).__name__}; expected a keras.Model")
         self._model, self._loss, self._tolerance = model, loss, tolerance
-        self._data = {"train": probe_data, "validation": validation_data}
-        self._batches: dict[str, Any] = {}
         self._log = RunLog(log_dir, tolerance, ignore)
         self._log.planned_steps = planned_steps
         self._guard = Guard(on_error, self._note_fault)
+        self._batches = Batches(probe_data, validation_data, self._guard)
         self._schedule = Schedule(overhead)
         self._schedule.last_step = planned_steps
-        self._step = 0
+        self._step = self._asked_at = 0
+        self._quiet_until = 0.0
         self._begun = self._closed = False
+        self._keep = True  # the first batch, from which calls are counted
         self._active = is_chief()
         self._windows: Windows | None = None
         self._measurement: Measurement | None = None
-        self._last_batch: Any = None
-        self._kept: deque[Any] = deque(maxlen=KEPT_BATCHES)
-        self._last_kept = 0
         self._last_probe = -1
         # Between a probe and the step that follows it:
         self._probed_batch: Any = None
@@ -124,16 +115,21 @@ class Recorder:
             raise RuntimeError("Recorder.record was called inside a tf.function; call it after the compiled step")
         if not self.wanted:
             return
-        self.keep_batch(keras.utils.pack_x_y_sample_weight(x, y, sample_weight))
-        if self._begun:
-            self.after_step(1 if step is None else max(step - self._step, 1))
-        else:
-            # What the model was before its first step is past.
-            self.begin(1 if step is None else step)
-        level = self.probe_due()
-        if level is not None:
-            self._probe(self._batch_to_probe(), level)
-            self._write_losses()
+        self.meet_batch(keras.utils.pack_x_y_sample_weight(x, y, sample_weight))
+        steps = 1 if step is None else max(step - self._step, 1)
+        if self.quiet_for(steps):
+            self.count_quiet(steps)
+            return
+        with self._schedule.all_timed():
+            if self._begun:
+                self.after_step(steps)
+            else:
+                # What the model was before its first step is past.
+                self.begin(1 if step is None else step)
+            level = self.probe_due()
+            if level is not None:
+                self._probe(self._batches.to_probe(), level)
+                self._write_losses()
 
     def close(self) -> None:
         """Make the last probe and record, and flush. Safe to call twice."""
@@ -165,6 +161,18 @@ class Recorder:
         """Keep a fault of what is done around the recorder from ending training."""
         return self._guard(RECORD)
 
+    def all_timed(self) -> contextlib.AbstractContextManager[None]:
+        """Count the block as a cost of recording, whatever is done in it."""
+        return self._schedule.all_timed()
+
+    def quiet_for(self, steps: int) -> bool:
+        """Whether the coming steps may go by with no more than ``count_quiet``: nothing is due on either side."""
+        return self._step + steps < self._quiet_until
+
+    def count_quiet(self, steps: int) -> None:
+        """Take note of steps made while quiet."""
+        self._step += steps
+
     @property
     def wanted(self) -> bool:
         """Whether there is anything left to record."""
@@ -173,12 +181,13 @@ class Recorder:
     @property
     def wants_batch(self) -> bool:
         """Whether a look at the training batch is of use."""
-        return self.wanted and self._begun and self._data["train"] is None and self._guard.works(LOSSES)
+        return self.wanted and self._begun and self._batches.from_training and self._guard.works(LOSSES)
 
     @property
     def wants_to_keep(self) -> bool:
-        """Whether the coming batch should be kept: spread over the run, so that stretches of a kind show."""
-        return self._last_batch is None or self._step >= KEPT_SPACING * self._last_kept + 1
+        """Whether the coming batch should be kept, probe or not."""
+        self._keep = self._keep or self._schedule.keep_due(self._step)
+        return self._keep
 
     @property
     def begun(self) -> bool:
@@ -220,7 +229,7 @@ class Recorder:
 
     def give_up_losses(self, reason: str) -> None:
         """Say that the paired losses cannot be measured on training batches in this run, and why."""
-        if self._data["train"] is None:
+        if self._batches.from_training:
             self._guard.give_up(LOSSES, reason, warn=False)
 
     def begin(self, step: int) -> None:
@@ -237,26 +246,23 @@ class Recorder:
             return None
         return self._schedule.probe_due(self._step)
 
-    def keep_batch(self, batch: Any) -> None:
-        """Remember a training batch for the last probe, and its size as the usual one."""
-        self._last_batch = batch
-        if sum(map(batch_bytes, self._kept)) + batch_bytes(batch) > KEPT_BYTES:
-            self._kept.clear()
-        self._kept.append(batch)
-        self._last_kept = self._step
+    def meet_batch(self, batch: Any) -> None:
+        """Remember a training batch for a probe, and its size as the usual one."""
+        self._batches.meet(batch, self.wants_to_keep)
+        self._keep = False
         if self._log.batch_size is None:
-            self._log.batch_size = batch_size(batch)
+            self._log.batch_size = self._batches.usual_size
             self._log.manifest_due = True
 
     def before_step(self, level: str) -> None:
-        """Probe the kept batch, on which the coming step is about to be trained."""
-        batch = self._batch_to_probe()
+        """Probe the batch on which the coming step is about to be trained."""
+        batch = self._batches.to_probe()
         if batch is None:
             return
         self.snapshot()
         self._probe(batch, level)
         # The coming step shows the effective momentum only on the batch that its prediction was made on.
-        if self._windows is not None and self._losses is not None and self._data["train"] is None:
+        if self._windows is not None and self._losses is not None and self._batches.from_training_whole:
             self._before = self._windows.last
 
     def after_step(self, steps: int, fit_loss: float | None = None, short_batch: bool = False) -> None:
@@ -267,7 +273,9 @@ class Recorder:
             fit_loss: what ``fit`` shows as the loss, a running mean.
             short_batch: the step was made on a last batch that is smaller than the others.
         """
+        self._schedule.charge_quiet(self._step - self._asked_at)
         self._step += steps
+        self._asked_at = self._step
         if not self._begun:
             return
         before, self._before = self._before, None
@@ -283,6 +291,10 @@ class Recorder:
                 self._losses["train"]["fit_loss"] = fit_loss
             self._probe_updated()
             self._write_losses()
+        kinds = ["snapshot"] if self._windows is not None else []
+        if self._measurement is not None and self._guard.works(LOSSES):
+            kinds += ["probe", "full", *(["keep"] if self._batches.from_training else [])]
+        self._quiet_until = self._schedule.quiet_until(self._step, kinds)
 
     def snapshot(self, short_batch: bool = False) -> None:
         """Read the moving statistics now, unless that was done at this step."""
@@ -301,13 +313,13 @@ class Recorder:
         measurement = self._measurement
         if measurement is None or measurement.probe.order or not self._guard.works(LOSSES):
             return
-        batch = self._batch_to_probe()
+        batch = self._batches.to_probe()
         if batch is not None:
             with self._guard(LOSSES), self._tracing_told_apart(measurement.probe):
                 measurement.probe.count_calls(batch)
 
     def _begin(self, step: int) -> None:
-        self._step = step
+        self._step = self._asked_at = step
         layers = find_layers(self._model)
         self._segments = Segments([t.channels for t in layers])
         self._recovery = WindowRecovery(layers, self._segments)
@@ -333,31 +345,33 @@ class Recorder:
     def _now(self) -> Snapshot:
         return self._reader.read() if self._windows is not None else Snapshot(np.zeros(0), np.zeros(0))
 
-    def _batch_to_probe(self) -> Any:
-        for which, data in self._data.items():
-            if data is not None and which not in self._batches:
-                self._batches[which] = None
-                with self._guard(f"the {which} data"):
-                    self._batches[which] = first_batch(data, self._log.batch_size or 32)
-        return self._last_batch if self._data["train"] is None else self._batches["train"]
-
     def _probe(self, batch: Any, level: str) -> None:
-        measurement, windows = self._measurement, self._windows
+        measurement = self._measurement
         if measurement is None or batch is None or not self._guard.works(LOSSES):
             return
-        snapshot = windows.last if windows is not None else self._now()
         with self._guard(LOSSES), self._schedule.timed(level), self._tracing_told_apart(measurement.probe):
-            losses = {"train": measurement.pair(batch, snapshot, windows)}
-            if level == "full":
-                if windows is not None:
-                    losses["train"] |= measurement.extras(batch, snapshot, windows)
-                    others = [kept for kept in self._kept if kept is not batch]
-                    losses["train"] |= measurement.recalibrated_now(batch, others, snapshot)
-            if self._batches.get("validation") is not None:
-                losses["validation"] = measurement.validation(self._batches["validation"], snapshot, windows)
+            try:
+                losses = self._measure(measurement, batch, level)
+            except tf.errors.ResourceExhaustedError:
+                if not self._batches.back_off():
+                    raise
+                self.note(f"A probe ran out of memory at step {self._step}: half as much is probed from there on.")
+                return
             if measurement.probe.loss_reason:
                 self._log.not_evaluated("losses", measurement.probe.loss_reason)
             self._probed_batch, self._losses, self._last_probe = batch, losses, self._step
+
+    def _measure(self, measurement: Measurement, batch: Any, level: str) -> dict[str, dict[str, float]]:
+        windows = self._windows
+        snapshot = windows.last if windows is not None else self._now()
+        losses = {"train": measurement.pair(batch, snapshot, windows)}
+        if level == "full" and windows is not None:
+            losses["train"] |= measurement.extras(batch, snapshot, windows)
+            losses["train"] |= measurement.recalibrated_now(batch, self._batches.others(), snapshot)
+        validation = self._batches.validation()
+        if validation is not None:
+            losses["validation"] = measurement.validation(validation, snapshot, windows)
+        return losses
 
     @contextlib.contextmanager
     def _tracing_told_apart(self, probe: Probe) -> Any:
@@ -430,7 +444,7 @@ class Recorder:
 
     def _finish(self) -> None:
         self.snapshot()
-        batch = self._batch_to_probe()
+        batch = self._batches.to_probe()
         if batch is not None and self._last_probe < self._step:
             self._probe(batch, "full")
             self._attribute(batch)

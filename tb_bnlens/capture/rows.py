@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,7 +15,7 @@ from tb_bnlens.capture.snapshots import WindowRecovery
 from tb_bnlens.capture.windows import Windows
 from tb_bnlens.metadata import LAYER_INDEX, LAYER_ROWS, REPLAY_ROWS
 
-Array = NDArray[np.float64]
+Array = NDArray[np.floating[Any]]
 
 
 @dataclass
@@ -34,7 +35,7 @@ class ProbeState:
     @classmethod
     def empty(cls, segments: Segments) -> ProbeState:
         """Nothing measured yet."""
-        nothing = np.full(int(segments.sizes.sum()), np.nan)
+        nothing = np.full(int(segments.sizes.sum()), np.nan, np.float32)
         layers = np.full(len(segments), np.nan)
         return cls(nothing, nothing.copy(), 0, *(layers.copy() for _ in range(5)))
 

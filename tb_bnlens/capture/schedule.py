@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 RECORD_SHARE = 0.4
 """Part of the budget for snapshots and records; the rest is for probes."""
@@ -20,10 +20,13 @@ the one before."""
 COARSEST = 10
 PROBE_SPACING = 16
 """Probes are at least step/PROBE_SPACING apart, and full ones twice as far."""
-FLOOR_SPACING = {"snapshot": 1 / 4, "record": 1 / 4, "probe": 2.0, "full": math.inf}
+KEEP_SPACING = 0.15
+"""Training batches are kept at least this share of the step apart: nine of them reach back over two thirds of the
+run. A look at the batch on its way to the step takes some 2 ms."""
+FLOOR_SPACING = {"snapshot": 1 / 4, "record": 1 / 4, "probe": 2.0, "full": math.inf, "keep": 1 / 2}
 """What is always done, budget or not, is this share of the step apart: some 20 records and 6 probes in 400 steps,
 60 and 13 in a million. A run too short for its budget would have nothing to show otherwise."""
-FIRST = {"snapshot": 0, "record": 0, "probe": 1, "full": 100}
+FIRST = {"snapshot": 0, "record": 0, "probe": 1, "full": 100, "keep": 0}
 """Steps of the first ones of each kind; there is nothing to replay or forecast at the very start."""
 DENSE = 44
 """Every step is read this long before a full probe: the replay at momentum 0.9 then forgets coarser windows to 1%."""
@@ -31,6 +34,14 @@ LAST_PROBES = 3
 """Steps before the last one that are probed: a verdict should not hang on a single batch and dropout mask."""
 LEARNING_RATE = 0.3
 """Weight of the newest cost in its running mean."""
+PATIENCE = 1.0
+"""Work that is not paid for yet is asked after again this many of its spacings later. Asking costs some 80 us with
+cold caches, 3% of a step of a few milliseconds."""
+
+
+QUIET_SECONDS = 8e-6
+"""What a step costs of which nothing is asked, with cold caches: charged as it stands, since a clock in each such
+step would cost as much again. Measured by tests/benchmarks/overhead.py: 5 us warm, 10 us cold."""
 
 
 class Cost:
@@ -65,14 +76,15 @@ class Schedule:
         self.overhead = overhead
         self._clock = clock
         self._started: float | None = None
-        self.costs = {"snapshot": Cost(), "record": Cost(), "probe": Cost(), "full": Cost()}
+        self.costs = {kind: Cost() for kind in (*FIRST, "hooks")}
         self._last = dict.fromkeys(FIRST, 0)
+        self._ask_at = dict(FIRST)
         self._burst_until = -1
         self._spacing = float(SPACING)
         self._full_at: int | None = None
         self.last_step: int | None = None
         """Steps that the loop will make in all, where known."""
-        self._set_up = {"probe", "full"}  # of these the probe itself tells tracing apart
+        self._set_up = {"probe", "full", "keep", "hooks"}  # of these the probe itself tells tracing apart
         self.excluded = 0.0
         """Seconds of tracing, a one-time cost that is told apart."""
 
@@ -105,6 +117,22 @@ class Schedule:
                 self._set_up.add(kind)
                 self.excluded += seconds
 
+    @contextlib.contextmanager
+    def all_timed(self) -> Iterator[None]:
+        """Count what the block takes beyond what is timed within it: a look at the batch, the asking itself."""
+        if self._started is None:
+            yield
+            return
+        started, known = self.now(), self.spent + self.excluded
+        try:
+            yield
+        finally:
+            self.costs["hooks"].add(max(self.now() - started - (self.spent + self.excluded - known), 0.0))
+
+    def charge_quiet(self, steps: int) -> None:
+        """Count steps of which nothing was asked."""
+        self.costs["hooks"].total += QUIET_SECONDS * steps
+
     @property
     def elapsed(self) -> float:
         """Seconds since the start, tracing left out."""
@@ -123,14 +151,40 @@ class Schedule:
 
     @property
     def budget(self) -> float:
-        """Seconds that recording may have taken by now."""
-        return self.overhead * self.elapsed
+        """Seconds that snapshots, records and probes may have taken by now; the hooks are paid first."""
+        return self.overhead * self.elapsed - self.costs["hooks"].total
 
     def _due(self, kind: str, step: int, apart: float, others: str, share: float, reserve: float = 0.0) -> bool:
         """Whether work of this kind is due: ``apart`` is its spacing, as a share of the step, where it is paid for."""
+        if step < self._ask_at[kind]:
+            return False
+        last = self._last[kind]
         spent = self.costs[kind].total + self.costs[others].total + self.costs[kind].mean + reserve
-        spacing = apart if spent <= share * self.budget else FLOOR_SPACING[kind]
-        return step >= max(FIRST[kind], self._last[kind] + max(1.0, spacing * max(self._last[kind], 1)))
+        paid = spent <= share * self.budget
+        due_at = max(FIRST[kind], last + max(1.0, (apart if paid else FLOOR_SPACING[kind]) * max(last, 1)))
+        if step >= due_at:
+            self._ask_at[kind] = step + math.ceil(max(1.0, apart * step))
+            return True
+        self._ask_at[kind] = math.ceil(min(due_at, step + max(1.0, PATIENCE * apart * step)))
+        return False
+
+    def keep_due(self, step: int) -> bool:
+        """Whether to keep the batch of the coming step."""
+        if not self._due("keep", step, KEEP_SPACING, "keep", 1.0):
+            return False
+        self._last["keep"] = step
+        return True
+
+    def quiet_until(self, step: int, kinds: Sequence[str]) -> float:
+        """The first step that has to be asked after: nothing is due before or after those between this one and it.
+
+        Args:
+            step: steps made so far.
+            kinds: what is asked after at all, of the keys of FIRST.
+        """
+        soon = [float(self._ask_at[kind]) for kind in kinds]
+        soon += [ahead - DENSE for ahead in (self._full_at, self.last_step) if ahead is not None and ahead > step]
+        return step if step <= self._burst_until else min(soon, default=math.inf)
 
     def snapshot_due(self, step: int) -> bool:
         """Whether to read the moving statistics after this step."""

@@ -18,12 +18,12 @@ from numpy.typing import ArrayLike, NDArray
 from tb_bnlens.capture.layers import TrackedLayer
 from tb_bnlens.capture.segments import Segments
 
-Array = NDArray[np.float64]
+Array = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Moving statistics of all layers at one moment, [C_total] each, as float64 copies.
+    """Moving statistics of all layers at one moment, [C_total] each, float32 as the variables are.
 
     For ``renorm`` layers the second array holds the moving *standard deviation*, which is what is averaged.
     """
@@ -51,7 +51,7 @@ class SnapshotReader:
         """The moving statistics now."""
         if self._replicated > 1:
             return self._read_replicas()
-        flat = self._read().numpy().astype(np.float64)
+        flat = self._read().numpy()
         half = len(flat) // 2
         return Snapshot(flat[:half], flat[half:])
 
@@ -59,7 +59,7 @@ class SnapshotReader:
         # Each replica updates a copy of its own; a cross-replica read would hide that they differ.
         def stack(variables: list[Any]) -> Array:
             per_layer = [np.stack([np.asarray(v) for v in _local_values(var)]) for var in variables]
-            return np.concatenate(per_layer, axis=-1).astype(np.float64)
+            return np.concatenate(per_layer, axis=-1).astype(np.float32)
 
         means, spreads = stack(self._means), stack(self._spreads)
         return Snapshot(means[0], spreads[0], replica_mean=means)

@@ -16,7 +16,7 @@ from tb_bnlens.capture.windows import Windows
 from tb_bnlens.history import Layer
 from tb_bnlens.metadata import STATES
 
-Array = NDArray[np.float64]
+Array = NDArray[np.floating[Any]]
 STATE = {name: i for i, name in enumerate(STATES)}
 
 MOMENTUM_ERROR = 0.02

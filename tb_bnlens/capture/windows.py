@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from tb_bnlens.capture.segments import Segments
 from tb_bnlens.capture.snapshots import Snapshot, WindowRecovery
 from tb_bnlens.metadata import REPLAY_MOMENTA
 
-Array = NDArray[np.float64]
+Array = NDArray[np.floating[Any]]
 
 SHORT_UPDATES = 20
 """Updates in the short pool: enough to average the noise of single batches down by sqrt(20), and few enough to
@@ -109,7 +110,7 @@ class Windows:
         self._smeared = np.zeros(len(REPLAY_MOMENTA))
         self._single: tuple[Array, Array] | None = None
         size = len(start.mean)
-        self.noise_mean, self.noise_variance = np.zeros(size), np.zeros(size)
+        self.noise_mean, self.noise_variance = np.zeros(size, np.float32), np.zeros(size, np.float32)
         self._noise_weight = 0.0
         self.noise_updates = 0
         self._lags: deque[Array] = deque(maxlen=CHUNKS + 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ from tb_bnlens.importer.saved import Checkpoint
 from tb_bnlens.importer.series import Series
 from tb_bnlens.metadata import LAYER_INDEX, LAYER_ROWS, LOSS_KINDS
 
-Array = NDArray[np.float64]
+Array = NDArray[np.floating[Any]]
 Table = NDArray[np.float32]
 
 TOLERANCE = 0.1

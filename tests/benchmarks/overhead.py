@@ -1,16 +1,17 @@
 """What the lens costs: interleaved training runs, with the noise of two identical baselines beside.
 
-    python -m tests.benchmarks.overhead                      # some three minutes
-    python -m tests.benchmarks.overhead --rounds 20 --seconds 10 --network mobilenet
+    python -m tests.benchmarks.overhead                      # some ten minutes
+    python -m tests.benchmarks.overhead --network small --steps 30000
 
-Each network is compiled once for each way to train and goes on training, a block of steps at a time, in an order that
-is shuffled anew each round; a ratio is the median over rounds of one way's time a step over the first baseline's of
-the same round. CPU time counts all threads. The first block of each way pays for tracing and is told apart.
+One model goes on training, each way to train in its turn, a step at a time, in an order that is shuffled anew each
+round; a ratio is one way's CPU time over the first baseline's in the same rounds. CPU time counts all threads. Tracing,
+which is paid once, is told apart: it falls into the first tenth of the steps.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import math
 import os
 import random
@@ -64,94 +65,132 @@ WAYS: dict[str, Callable[[str], list[Any]]] = {
 
 @dataclass
 class Way:
-    """One model in one long run, of which ``fit`` makes some more steps."""
+    """One way to train the one model, a step at a time."""
 
     name: str
-    fit: Callable[[int], None]
     callbacks: list[Any]
-    first: tuple[float, float] = (0.0, 0.0)
+    step: Callable[[], None]
+    clock: OwnClock
     cpu: list[float] = field(default_factory=list)
     wall: list[float] = field(default_factory=list)
 
-
-def prepare(network: str, name: str, path: Path, epoch: int) -> Way:
-    """A model of its own, and Keras' loop over its steps: a ``fit`` a block would begin a record in each."""
-    keras.utils.set_random_seed(0)
-    model, make = NETWORKS[network]()
-    rng = np.random.default_rng(0)
-    x, y = (np.asarray(part, np.float32) for part in make(rng))
-    model.compile("adam", "mse", jit_compile=False)
-    data = tf.data.Dataset.from_tensors((x, y)).repeat()
-    iterator = iter(data)
-    made = WAYS[name](str(path))
-    callbacks = keras.callbacks.CallbackList(made, model=model, epochs=1000, steps=epoch)
-    model.make_train_function()
-    callbacks.on_train_begin()
-    state = {"epoch": 0}
-
-    def fit(steps: int) -> None:
-        done = 0
-        while done < steps:
-            callbacks.on_epoch_begin(state["epoch"])
-            for batch in range(min(epoch, steps - done)):
-                callbacks.on_train_batch_begin(batch)
-                logs = model.train_function(iterator)
-                callbacks.on_train_batch_end(batch, logs)
-            done += min(epoch, steps - done)
-            callbacks.on_epoch_end(state["epoch"], {k: float(v) for k, v in logs.items()})
-            state["epoch"] += 1
-
-    return Way(name, fit, made)
+    def timed_step(self) -> None:
+        """Make a step, and note the CPU seconds of all threads and the wall seconds that it took."""
+        cpu, wall = time.process_time(), time.perf_counter()
+        with self.clock:
+            self.step()
+        self.cpu.append(time.process_time() - cpu)
+        self.wall.append(time.perf_counter() - wall)
 
 
-def timed(work: Callable[[], None]) -> tuple[float, float]:
-    """CPU seconds of all threads, and wall seconds."""
-    cpu, wall = time.process_time(), time.perf_counter()
-    work()
-    return time.process_time() - cpu, time.perf_counter() - wall
+class OwnClock:
+    """Seconds of one way's own steps: a lens must not take the other ways' time for training that it may share in."""
+
+    def __init__(self) -> None:
+        self._before = 0.0
+        self._since: float | None = None
+
+    def __enter__(self) -> None:
+        self._since = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self._before, self._since = self(), None
+
+    def __call__(self) -> float:
+        return self._before + (0.0 if self._since is None else time.perf_counter() - self._since)
+
+
+class Training:
+    """One model, one trace and one input for all ways: two models of a kind differ by some percent in speed.
+
+    Keras' own loop over the steps, taken apart so that the ways take turns step by step: the machine's moods last for
+    seconds, and meet all of them alike. What a lens records here is the work of all; what it costs is its own.
+    """
+
+    def __init__(self, network: str, epoch: int):
+        keras.utils.set_random_seed(0)
+        self.model, make = NETWORKS[network]()
+        x, y = (np.asarray(part, np.float32) for part in make(np.random.default_rng(0)))
+        self.model.compile("adam", "mse", jit_compile=False)
+        self._iterator = iter(tf.data.Dataset.from_tensors((x, y)).repeat())
+        self._epoch = epoch
+        self.model.make_train_function()
+        self._bare = self.model.train_function
+
+    def way(self, name: str, path: Path) -> Way:
+        """Begin a run of its own with the callbacks of this name."""
+        made = WAYS[name](str(path))
+        self.model.train_function = self._bare
+        callbacks = keras.callbacks.CallbackList(made, model=self.model, epochs=10_000, steps=self._epoch)
+        callbacks.on_train_begin()
+        function = self.model.train_function
+        clock = OwnClock()
+        for lens in made:
+            if isinstance(lens, BNLens):
+                schedule = lens._recorder._schedule  # type: ignore[union-attr]
+                schedule._clock, schedule._started = clock, clock()
+        count = itertools.count()
+
+        def step() -> None:
+            self.model.train_function = function
+            epoch, batch = divmod(next(count), self._epoch)
+            if batch == 0:
+                callbacks.on_epoch_begin(epoch)
+            callbacks.on_train_batch_begin(batch)
+            logs = function(self._iterator)
+            callbacks.on_train_batch_end(batch, logs)
+            if batch == self._epoch - 1:
+                callbacks.on_epoch_end(epoch, {k: float(v) for k, v in logs.items()})
+
+        return Way(name, made, step, clock)
 
 
 def main() -> None:
     """Print a table for each network."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--network", choices=sorted(NETWORKS), action="append", help="one or more; default all")
-    parser.add_argument("--rounds", type=int, default=8)
-    parser.add_argument("--seconds", type=float, default=1.0, help="of a block of the baseline")
+    parser.add_argument("--steps", type=int, default=10_000, help="of each way")
+    parser.add_argument("--minutes", type=float, default=6.0, help="after which a network is left, whatever its steps")
     parser.add_argument("--epoch", type=int, default=50, help="steps of an epoch, after which TensorBoard writes")
+    parser.add_argument("--threads", type=int, default=1, help="of TensorFlow; one is the quietest")
     options = parser.parse_args()
+    tf.config.threading.set_intra_op_parallelism_threads(options.threads)
+    tf.config.threading.set_inter_op_parallelism_threads(options.threads)
     for network in options.network or NETWORKS:
-        measure(network, options.rounds, options.seconds, options.epoch)
+        measure(network, options.steps, 60 * options.minutes, options.epoch)
 
 
-def measure(network: str, rounds: int, seconds: float, epoch: int) -> None:
+def measure(network: str, steps: int, seconds: float, epoch: int) -> None:
     """Train in turn, and print the ratios."""
     with tempfile.TemporaryDirectory() as directory:
-        ways = [prepare(network, name, Path(directory) / str(i), epoch) for i, name in enumerate(WAYS)]
-        for way in ways:
-            way.first = timed(lambda way=way: way.fit(epoch))  # type: ignore[misc]
-        _, wall = timed(lambda: ways[0].fit(epoch))
-        block = max(round(seconds / (wall / epoch) / epoch), 1) * epoch
-        for _ in range(rounds):
+        training = Training(network, epoch)
+        ways = [training.way(name, Path(directory) / str(i)) for i, name in enumerate(WAYS)]
+        ends = time.monotonic() + seconds
+        for _ in range(steps):
             for way in random.sample(ways, len(ways)):
-                cpu, wall = timed(lambda way=way: way.fit(block))  # type: ignore[misc]
-                way.cpu.append(cpu / block)
-                way.wall.append(wall / block)
-        report(network, ways, block, rounds)
+                way.timed_step()
+            if time.monotonic() > ends:
+                break
+        report(network, ways)
 
 
-def report(network: str, ways: list[Way], block: int, rounds: int) -> None:
-    """One line a way: median ratios with quartiles, and what the first block took more than the baseline's."""
+def report(network: str, ways: list[Way]) -> None:
+    """One line a way: CPU and wall time over the baseline's, tracing apart, early and late in the run."""
     base = ways[0]
-    print(f"\n{network}: {1e3 * np.median(base.wall):.2f} ms a step ({1e3 * np.median(base.cpu):.2f} ms CPU),", end=" ")
-    print(f"{rounds} rounds of {block} steps")
-    print(f"{'':32}{'CPU time':>24}{'wall time':>24}{'first block':>14}")
+    steps = len(base.cpu)
+    print(f"\n{network}: {steps} steps of {1e3 * np.median(base.wall):.2f} ms ({1e3 * np.median(base.cpu):.2f} ms CPU)")
+    spans = [(1, steps // 10), (steps // 10, steps // 2), (steps // 2, steps)]
+    heads = [f"steps {a + (a == 1)} to {b}" for a, b in spans]
+    print(f"{'CPU time':32}" + "".join(f"{head:>22}" for head in heads) + f"{'wall':>20}{'tracing':>10}")
     for way in ways:
-        first = way.first[1] - base.first[1]
-        print(f"{way.name:32}{spread(way.cpu, base.cpu):>24}{spread(way.wall, base.wall):>24}{first:>+12.1f} s")
-    for way in ways:
-        for lens in way.callbacks:
-            if isinstance(lens, BNLens):
-                print(f"{way.name} holds {held(lens)}")
+        lens = next((c for c in way.callbacks if isinstance(c, BNLens)), None)
+        schedule = lens._recorder._schedule if lens is not None else None  # type: ignore[union-attr]
+        traced = schedule.excluded if schedule is not None else 0.0
+        parts = "".join(f"{ratio(way.cpu[a:b], base.cpu[a:b]):>22}" for a, b in spans)
+        a, b = spans[-1]
+        print(f"{way.name:32}{parts}{ratio(way.wall[a:b], base.wall[a:b]):>20}{traced:>8.1f} s")
+        if lens is not None and schedule is not None:
+            print(f"  of itself it says {schedule.share:.4f} all along; it holds {held(lens)}")
     print(f"peak memory of the process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB")
 
 
@@ -182,10 +221,13 @@ def held(lens: Any) -> str:
     )
 
 
-def spread(times: list[float], base: list[float]) -> str:
-    """Median ratio and its quartiles, e.g. ``1.004 (0.996-1.012)``."""
-    low, middle, high = np.quantile(np.asarray(times) / np.asarray(base), (0.25, 0.5, 0.75))
-    return f"{middle:.3f} ({low:.3f}-{high:.3f})"
+def ratio(times: list[float], base: list[float], chunks: int = 50) -> str:
+    """Total over total, and its standard error by the jackknife over stretches of the run: ``1.004 +- 0.002``."""
+    pairs = np.array_split(np.stack([times, base]), min(chunks, len(base)), axis=1)
+    sums = np.asarray([pair.sum(axis=1) for pair in pairs])
+    left_out = (sums.sum(0) - sums)[:, 0] / (sums.sum(0) - sums)[:, 1]
+    error = np.sqrt((len(sums) - 1) * np.mean(np.square(left_out - left_out.mean())))
+    return f"{np.sum(times) / np.sum(base):.3f} +- {error:.3f}"
 
 
 if __name__ == "__main__":

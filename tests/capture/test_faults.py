@@ -54,7 +54,7 @@ def without() -> dict[str, Any]:
 
 
 PARTS: list[tuple[Any, str]] = [
-    *((Recorder, name) for name in ("begin", "probe_due", "keep_batch", "before_step", "after_step", "snapshot")),
+    *((Recorder, name) for name in ("begin", "probe_due", "meet_batch", "before_step", "after_step", "snapshot")),
     *((Recorder, name) for name in ("plan", "event", "_finish", "_attribute", "_begin")),
     *((RunLog, name) for name in ("open", "close", "write_layers", "write_losses", "write_manifest", "write_channels")),
     *((Windows, name) for name in ("add", "shadows", "noise")),
@@ -129,6 +129,31 @@ def test_statistics_go_on_without_the_probe(tmp_path: Path, monkeypatch: pytest.
     assert "out of memory" in read.manifest.not_evaluated["losses"]
     assert any("paired losses" in note for note in read.manifest.notes)
     assert read.steps[-1] == 8 and np.all(np.isfinite(read.last("distance_rms")))
+
+
+@pytest.mark.parametrize("room", [8, 5, 0])
+def test_a_probe_backs_off_where_memory_ends(room: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches of 8: a part of them that fits is probed, down to one sample; with no room at all it gives up."""
+    pair = Measurement.pair
+
+    def with_room(self: Measurement, batch: Any, *rest: Any) -> Any:
+        if len(batch[0]) > room:
+            raise tf.errors.ResourceExhaustedError(None, None, "out of memory")
+        return pair(self, batch, *rest)
+
+    monkeypatch.setattr(Measurement, "pair", with_room)
+    without = state(fit(DROPOUT))
+    with complaints() as heard:
+        model = fit(DROPOUT, lens(tmp_path, on_error="warn"))
+    assert_same(without, state(model))
+    read = record(tmp_path)
+    sizes = read.loss("batch_size")
+    assert sum("ran out of memory" in note for note in read.manifest.notes) == {8: 0, 5: 1, 0: 3}[room]
+    assert bool(heard) == (room == 0)
+    if room:
+        assert np.all(sizes == {8: 8, 5: 4}[room]) and np.all(np.isfinite(read.loss("inference")))
+    # Half a batch was not what the step was made on: it says nothing of the momentum.
+    assert np.all(np.isfinite(read.last("momentum_effective"))) == (room == 8)
 
 
 def test_a_loss_that_refuses_one_more_trace(tmp_path: Path) -> None:
