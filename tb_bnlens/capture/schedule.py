@@ -197,10 +197,11 @@ class Schedule:
         return True
 
     def record_due(self, step: int) -> bool:
-        """Whether to write a record at this snapshot: at the end of a burst, except in the first steps."""
-        if step >= BURST and step < self._burst_until:
+        """Whether to write a record at this snapshot: at the end of a burst, except in the first, dense steps."""
+        if step >= self._spacing and step < self._burst_until:
             return False
-        if not self._due("record", step, 1.0 / self._spacing, "snapshot", RECORD_SHARE):
+        # A little less than the spacing of two snapshots, or every third would be one.
+        if not self._due("record", step, 0.95 / self._spacing, "snapshot", RECORD_SHARE):
             return False
         self._last["record"] = step
         return True
