@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,8 @@ class TrackedLayer:
     channels: int
     looped: bool = False
     """Part of a recurrent cell, which is called once a time step."""
+    calls: int | None = None
+    """Calls in a forward pass as the graph of a functional model has them; None inside a ``call`` of the user's."""
 
     @property
     def renorm(self) -> bool:
@@ -69,32 +72,52 @@ def find_layers(model: Any) -> tuple[TrackedLayer, ...]:
     A layer that is not built yet has no moving statistics and is left out: ask again after the first step.
     Paths repeat (two layers named ``bn`` under one parent): later ones get ``#2``, ``#3``.
     """
-    found: list[tuple[Any, str, str, bool]] = []
-    _walk(model, "", "model", False, found, set())
     count: Counter[str] = Counter()
     tracked = []
-    for layer, path, access, looped in found:
-        if getattr(layer, "moving_mean", None) is None:
+    for found in _walk(_Place(model, "", "model", False, 1), set()):
+        if getattr(found.layer, "moving_mean", None) is None:
             continue
-        count[path] += 1
-        name = path if count[path] == 1 else f"{path}#{count[path]}"
-        tracked.append(TrackedLayer(layer, name, access, int(layer.moving_mean.shape[0]), looped))
+        count[found.path] += 1
+        name = found.path if count[found.path] == 1 else f"{found.path}#{count[found.path]}"
+        channels = int(found.layer.moving_mean.shape[0])
+        tracked.append(TrackedLayer(found.layer, name, found.access, channels, found.looped, found.calls))
     return tuple(tracked)
 
 
-def _walk(
-    parent: Any, path: str, access: str, looped: bool, found: list[tuple[Any, str, str, bool]], seen: set[int]
-) -> None:
-    looped = looped or isinstance(parent, keras.layers.RNN)
+@dataclass(frozen=True)
+class _Place:
+    """A layer in the model, with what ``TrackedLayer`` says of it."""
+
+    layer: Any
+    path: str
+    access: str
+    looped: bool
+    calls: int | None
+
+
+def _walk(place: _Place, seen: set[int]) -> Iterator[_Place]:
+    parent = place.layer
+    looped = place.looped or isinstance(parent, keras.layers.RNN)
     for child in parent._flatten_layers(include_self=False, recursive=False):
         if id(child) in seen:
             continue
         seen.add(id(child))
-        child_path = f"{path}/{child.name}" if path else child.name
-        child_access = _access(parent, child, access)
+        path = f"{place.path}/{child.name}" if place.path else child.name
+        below = _Place(child, path, _access(parent, child, place.access), looped, _calls(place, child))
         if isinstance(child, keras.layers.BatchNormalization):
-            found.append((child, child_path, child_access, looped))
-        _walk(child, child_path, child_access, looped, found, seen)
+            yield below
+        yield from _walk(below, seen)
+
+
+def _calls(place: _Place, child: Any) -> int | None:
+    if place.calls is None:
+        return None
+    if isinstance(place.layer, keras.Sequential):
+        return place.calls
+    nodes = getattr(place.layer, "_nodes_by_depth", None)
+    if nodes is None:
+        return None
+    return place.calls * sum(node.operation is child for level in nodes.values() for node in level)
 
 
 def _access(parent: Any, child: Any, access: str) -> str:

@@ -419,6 +419,12 @@ class Recorder:
                     f"How often {name!r} is updated in a step cannot be counted (it is called in a loop or in a "
                     "function of its own), so nothing is said of the batches that it has met."
                 )
+            granted = self._watch.taken_for_granted()
+            if granted:
+                self.note(
+                    f"{len(granted)} layers ({granted[0]!r} ...) are taken to be called once in a step, since no pass "
+                    "could be traced to count it: of one that is shared the batch statistics are wrong."
+                )
             table = layer_table(
                 windows,
                 self._state,

@@ -73,14 +73,22 @@ class LayerWatch:
     def calls(self) -> Array:
         """Calls of each layer in a forward pass, [L]; NaN where they cannot be counted.
 
-        Where no pass of the probe can be traced, one call is taken for granted, but not in a recurrent cell.
+        Where no pass of the probe can be traced, the graph of a functional model tells; elsewhere one call is taken
+        for granted, but not in a recurrent cell.
         """
         if self.probe is None or not self.probe.order:
-            return np.asarray([np.nan if t.looped else 1.0 for t in self._layers])
+            return np.asarray([np.nan if t.looped else float(t.calls or 1) for t in self._layers])
         calls = np.full(len(self._layers), np.nan)
         indices, counts = np.unique(self.probe.order, return_counts=True)
         calls[indices] = counts
         return calls
+
+    def taken_for_granted(self) -> list[str]:
+        """Layers that are updated once in a step for all that anyone knows."""
+        if self.probe is not None and self.probe.order:
+            return []
+        known = self._still | np.asarray([t.looped or t.calls is not None for t in self._layers])
+        return [t.name for t, yes in zip(self._layers, known, strict=True) if not yes]
 
     def uncounted(self) -> list[str]:
         """Layers that are updated, no one knows how often in a step."""

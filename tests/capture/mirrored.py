@@ -23,7 +23,8 @@ def model(strategy: Any) -> Any:
     with strategy.scope():
         inputs = keras.Input((models.FEATURES,))
         x = models.batch_norm("first")(inputs)
-        x = models.batch_norm("second")(keras.layers.Dense(5)(x))
+        second, dense = models.batch_norm("second"), keras.layers.Dense(5)
+        x = second(dense(x)) + second(dense(-x))
         made = keras.Model(inputs, keras.layers.Dense(1)(x))
         made.compile(keras.optimizers.SGD(0.01), "mse", jit_compile=False)
     return made

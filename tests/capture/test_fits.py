@@ -15,7 +15,7 @@ import pytest
 from tb_bnlens.capture.feed import PeekingTrainFunction
 from tests.capture import models
 from tests.capture.runs import assert_clean, assert_same, fit, lens, record, state
-from tests.capture.setups import BATCH, Setup, arrays, plain
+from tests.capture.setups import BATCH, SETUPS, Setup, arrays
 
 # Keras' own saving, against NumPy 2.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
@@ -196,14 +196,20 @@ def test_default_density_is_harmless_too(tmp_path: Path) -> None:
     assert math.isfinite(record(tmp_path).loss("inference")[-1])
 
 
-def test_evaluate_and_predict_see_no_trace(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "name",
+    """dropout subclassed nested renorm rnn_cell time_distributed tf_function_call tf_function_inside
+    jit_compile mixed_float16 add_loss keras_state""".split(),
+)
+def test_evaluate_and_predict_see_no_trace(name: str, tmp_path: Path) -> None:
     """Functions that Keras compiles after the probe's passes must not hold anything of them."""
+    setup = next(s for s in SETUPS if s.name == name)
     results = []
     for callbacks in ((), (lens(tmp_path),)):
-        model = fit(DROPOUT, *callbacks)
+        model = fit(setup, *callbacks)
         for variable in model.non_trainable_variables:
             if "moving_mean" in variable.path:
                 variable.assign(variable + 1.0)
-        data = plain()
+        data = setup.data()
         results.append((model.evaluate(data["x"], data["y"], verbose=0), model.predict(data["x"], verbose=0).tolist()))
     assert results[0] == results[1]

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 
+from tb_bnlens.capture.side_effects import NotEvaluated
 from tb_bnlens.history import History
 from tb_bnlens.metadata import STATES
 from tb_bnlens.reader import open_logdir, read_channels
@@ -157,3 +158,21 @@ def test_access_reaches_the_layer(tmp_path: Path) -> None:
             reached = eval(layer.access, {"model": model})
             assert isinstance(reached, keras.layers.BatchNormalization) and reached.name == layer.name.split("/")[-1]
     assert arrays(1)[0].shape == (1, models.FEATURES)
+
+
+@pytest.mark.parametrize("model", [models.shared, models.nested, models.sequential, models.Subclassed])
+def test_calls_where_no_pass_can_be_traced(model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The graph of a functional model counts them as the probe would; of a ``call`` one is taken, and that is said."""
+    fit(Setup("", model), lens(tmp_path / "traced"))
+    traced = record(tmp_path / "traced")
+
+    def refuse(_: Any) -> None:
+        raise NotEvaluated("not this one")
+
+    monkeypatch.setattr("tb_bnlens.capture.probe.refuse_traced_calls", refuse)
+    fit(Setup("", model), lens(tmp_path / "untraced"))
+    read = record(tmp_path / "untraced")
+    assert not len(read.loss_steps) and "not this one" in read.manifest.not_evaluated["losses"]
+    np.testing.assert_array_equal(read.last("updates"), traced.last("updates"))
+    granted = [note for note in read.manifest.notes if "taken to be called once" in note]
+    assert bool(granted) == (model is models.Subclassed)

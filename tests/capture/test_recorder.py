@@ -183,6 +183,8 @@ def test_two_replicas(tmp_path: Path) -> None:
     assert read.manifest.replicas == 2 and not read.problems
     assert "distribution strategy" in read.manifest.not_evaluated["losses"]
     assert np.all(read.last("replica_spread") > 0) and np.all(np.isfinite(read.last("distance_rms")))
+    calls = [layer.calls for layer in read.manifest.layers]
+    assert calls == [1, 2] and read.last("updates").tolist() == [8, 16], "no pass is traced: the graph tells"
     # The first replica's batches are the first half of every global one.
     np.testing.assert_allclose(read.last("batch_mean_rms")[0], result["batch_mean_rms"], rtol=0.05)
 
