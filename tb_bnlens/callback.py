@@ -233,7 +233,9 @@ class BNLens(keras.callbacks.Callback):  # type: ignore[misc]
         optimizer = getattr(self.model, "optimizer", None)
         # Under mixed_float16 a wrapper that scales the loss has a count of its own, which stays 0.
         optimizer = getattr(optimizer, "inner_optimizer", optimizer)
-        return int(np.asarray(optimizer._iterations)) if optimizer is not None else 0
+        # Keras 3.3 has the one count, which nothing divides.
+        count = getattr(optimizer, "_iterations", getattr(optimizer, "iterations", 0))
+        return int(np.asarray(count))
 
     def _wrap(self) -> None:
         assert self._recorder is not None

@@ -203,7 +203,10 @@ class Probe:
             if self._loss is not None:
                 loss = tf.reduce_mean(tf.cast(self._loss(y, y_pred), tf.float32))
             elif getattr(model, "compiled", False):
-                loss = model._compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=weight, training=training)
+                parts = {"x": x, "y": y, "y_pred": y_pred, "sample_weight": weight}
+                # Keras 3.3 has only the public method, which is not told the mode.
+                own = hasattr(model, "_compute_loss")
+                loss = model._compute_loss(**parts, training=training) if own else model.compute_loss(**parts)
             else:
                 raise ValueError("the model is not compiled and no loss was given")
         except NotEvaluated:
