@@ -47,6 +47,8 @@ class VersionSet:
     tensorflow: bool = True
     forced: tuple[str, ...] = ()
     """Installed over what pip resolved, against what TensorFlow asks for."""
+    left_out: tuple[str, ...] = ()
+    """Given to pytest: what the versions of the set do not have."""
     old: bool = False
     """Packages that warn of what was deprecated after their time: such warnings are no errors here."""
 
@@ -61,6 +63,8 @@ SETS = (
         ("tensorflow==2.16.1", "keras==3.3.*", "tensorboard==2.16.*", "numpy==1.26.*", PKG_RESOURCES),
         # TensorFlow 2.16 asks for the TensorBoard of its own number.
         forced=("tensorboard==2.18.*",),
+        # Keras 3.3 has no renorm and writes no layer names beside the weights, which the importer's tests save.
+        left_out=("-k", "not renorm", "--deselect", "tests/test_importer.py"),
         old=True,
     ),
     VersionSet("middle", "3.12", ("tensorflow==2.18.*", "tensorboard==2.18.*", PKG_RESOURCES), old=True),
@@ -144,7 +148,7 @@ def run(chosen: VersionSet, where: Path, arguments: list[str]) -> dict[str, obje
     clone, python = install(chosen, where)
     report = directory / "junit.xml"
     command = [python, "-m", "pytest", "-m", "not slow and not browser", "-q", f"--junitxml={report}", *arguments]
-    command += ["-W", "default", "--disable-warnings"] if chosen.old else []
+    command += [*chosen.left_out, *(("-W", "default", "--disable-warnings") if chosen.old else ())]
     command += [] if chosen.tensorflow else VIEWING
     # Where CI is set, a missing browser fails a test instead of skipping it.
     outside = {name: value for name, value in os.environ.items() if name not in ("CI", "PYTHONPATH", "VIRTUAL_ENV")}
