@@ -40,6 +40,7 @@ def test_it_holds_the_package_and_the_bundle(wheel: Path) -> None:
     for name in ("index.js", "index.css", "LICENSES.md"):
         assert f"tb_bnlens/static/{name}" in names
     assert "tb_bnlens/py.typed" in names
+    assert [name for name in names if ".dist-info/" in name and name.endswith("LICENSE")]
     for path in (ROOT / "tb_bnlens").rglob("*.py"):
         tracked = subprocess.run(
             ["git", "ls-files", "--error-unmatch", path], cwd=ROOT, capture_output=True, check=False
