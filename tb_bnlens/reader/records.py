@@ -39,7 +39,7 @@ def decoded(tensor: Any) -> Any:
 
     Raises:
         ValueError: it claims more values than it holds. The format lets a single value stand for all, so that some
-            thirty octets can claim any amount of memory; no writer of the lens makes use of it.
+            twenty octets can claim any amount of memory; no writer of the lens makes use of it.
     """
     claimed = math.prod(dimension.size for dimension in tensor.tensor_shape.dim)
     if not tensor.tensor_content and claimed > sum(len(getattr(tensor, name)) for name in VALUES):

@@ -121,7 +121,7 @@ def test_what_is_watched_would_be_seen(deed: str, event: str, tmp_path: Path) ->
 
 
 def claiming(*shape: int, dtype: int = types_pb2.DT_FLOAT) -> Any:
-    """A tensor of thirty octets that stands for any number of values."""
+    """A tensor of twenty octets that stands for any number of values."""
     proto = tensor_util.make_tensor_proto(np.float32(1))
     proto.dtype = dtype
     for size in shape:
