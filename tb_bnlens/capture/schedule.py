@@ -13,7 +13,7 @@ SPACING = 128
 """Records are about step/SPACING apart, so a million steps are some 1,300 records."""
 BURST = 3
 """Consecutive steps of a burst: two single-step windows side by side give the batch-to-batch noise."""
-RECORD_BYTES = 24 * 2**20
+RECORD_BYTES = 14 * 2**20
 """What the packed records of a million steps hold at most, up to 1,000 layers: TensorBoard keeps every record in
 memory, and a record of 500 layers is 100 kB. A wider spacing loses no event, as a record holds the extremes since
 the one before."""

@@ -19,6 +19,7 @@ from tb_bnlens.history import Channels, History
 from tb_bnlens.plugin import static_files
 from tb_bnlens.plugin.cache import Cache
 from tb_bnlens.plugin.estimates import steps_to_converge_by_record
+from tb_bnlens.plugin.memory import give_back, keep_little
 from tb_bnlens.plugin.responses import BadRequest, NotThere, respond, route
 from tb_bnlens.plugin.wire import FRAME_TYPE, JSON_TYPE, frame, to_json
 from tb_bnlens.reader import Run, find_run, list_runs, read_channels, read_run
@@ -54,6 +55,7 @@ class BNLensPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
     plugin_name = metadata.PLUGIN_NAME
 
     def __init__(self, context: base_plugin.TBContext) -> None:
+        keep_little()
         self._data: provider.DataProvider | None = context.data_provider
         self._cap: int | None = (context.sampling_hints or {}).get(metadata.PLUGIN_NAME)
         self._histories: Cache[History] = Cache(HISTORY_BYTES, history_bytes)
@@ -158,8 +160,11 @@ class BNLensPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
             # Imported late: the list of runs has to come up even where an analysis cannot be imported.
             from tb_bnlens.report import run_report
 
-            report = run_report(self._history(place, run))
-            return Overview(to_json(report), report.get("severity"), report.get("verdict"))
+            history = self._history(place, run)
+            report = run_report(history)
+            body = to_json(report)
+            give_back(history_bytes(history))
+            return Overview(body, report.get("severity"), report.get("verdict"))
 
         return self._overviews.get((place.experiment_id, run.run_id), run.fingerprint, analyse).body
 
@@ -200,7 +205,9 @@ class BNLensPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
 
     def _history(self, place: Place, run: Run) -> History:
         def read() -> History:
-            return read_run(self._provider(), place.experiment_id, run, ctx=place.ctx, cap=self._cap)
+            history = read_run(self._provider(), place.experiment_id, run, ctx=place.ctx, cap=self._cap)
+            give_back(history_bytes(history))
+            return history
 
         return self._histories.get((place.experiment_id, run.run_id), run.fingerprint, read)
 
