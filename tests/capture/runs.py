@@ -221,4 +221,6 @@ def assert_windows(setup: Setup, seen: Seen, model: Any, listener: Reference) ->
 
 def evaluated(model: Any, batch: Any) -> float:
     x, y, weight = keras.utils.unpack_x_y_sample_weight(batch)
+    # Keras 3.3 goes on with the running mean of what was evaluated or trained before.
+    model.reset_metrics()
     return float(model.test_on_batch(x, y, weight, return_dict=True)["loss"])
