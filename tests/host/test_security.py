@@ -46,7 +46,7 @@ def watch(event, arguments):
         path, mode, flags = arguments
         if isinstance(mode, str) and set(mode) & set("wax+") or isinstance(flags, int) and flags & 3:
             seen.append((event, str(path)))
-    elif event.startswith(("subprocess.", "os.", "socket.", "pickle.", "shutil.", "ctypes.")) or event in FORBIDDEN:
+    elif event.startswith(("subprocess.", "os.", "socket.", "pickle.", "shutil.")) or event in FORBIDDEN:
         if event not in ("os.listdir", "os.scandir", "os.walk", "os.fwalk"):
             seen.append((event, str(arguments)[:100]))
 
