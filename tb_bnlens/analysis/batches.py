@@ -15,9 +15,10 @@ Array = NDArray[np.float64]
 LEAST_UPDATES = 8
 """Pairs of neighbouring batches behind their spread before it is judged."""
 ALIKE_LIMIT = 4.0
-"""``n * var(batch means) / v`` is at most 1 for samples drawn at random, whatever is correlated within a sample. Over
-8 batches the estimate of one channel is below 3.5 in 999 cases of 1,000 (chi-squared, 7 degrees of freedom); a layer
-reports its median channel."""
+"""``n * var(batch means) / v`` is at most n/(n-1) for samples drawn at random, whatever is correlated within a sample:
+a batch's own variance holds ``1 - 1/n`` of that between samples. This is how many times that; over 8 batches the
+estimate of one channel is below 3.5 times its value in 999 cases of 1,000 (chi-squared, 7 degrees of freedom), and a
+layer reports its median channel."""
 
 
 @dataclass(frozen=True)
@@ -31,14 +32,21 @@ class Batches:
     size: int | None
 
     @property
+    def limit(self) -> float:
+        """What the spread has to exceed; inf for batches of one sample, which tell nothing of the samples' spread."""
+        if self.size is None:
+            return ALIKE_LIMIT
+        return ALIKE_LIMIT * self.size / (self.size - 1) if self.size > 1 else np.inf
+
+    @property
     def unlike(self) -> NDArray[np.bool_]:
         """Layers whose batches are not alike."""
-        return np.asarray(self.overall > ALIKE_LIMIT)
+        return np.asarray(self.overall > self.limit)
 
     @property
     def alternating(self) -> bool:
         """Whether it is batches that follow each other that differ, rather than stretches of them."""
-        return bool(np.nanmax(self.neighbours[self.unlike], initial=0.0) > ALIKE_LIMIT)
+        return bool(np.nanmax(self.neighbours[self.unlike], initial=0.0) > self.limit)
 
 
 def batches(history: History, layers: LayerTable) -> Batches:

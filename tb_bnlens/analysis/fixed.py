@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
+from tb_bnlens.analysis import robust
 from tb_bnlens.analysis.lag import LayerTable
 from tb_bnlens.analysis.loss_gap import Gap, Losses
 from tb_bnlens.metadata import REPLAY_MOMENTA, replay_row
@@ -12,23 +15,30 @@ from tb_bnlens.metadata import REPLAY_MOMENTA, replay_row
 Array = NDArray[np.float64]
 
 
-def best_average(losses: Losses, kinds: tuple[str, ...] = ()) -> Array:
-    """Least inference loss of any averaging of the batches' statistics, probe by probe over the window.
+def best_average(losses: Losses, kinds: Sequence[str] = (), momenta: Sequence[float] = REPLAY_MOMENTA) -> Array:
+    """Inference loss over the window of the averaging of batch statistics that does best there.
+
+    One averaging is chosen for the whole window, by the median of its excess over batch mode: the least value of each
+    probe would be that of the luckiest of a dozen noisy ones, and better than any of them is.
 
     Args:
         losses: of the run.
         kinds: kinds to take besides inference and the replays, e.g. ``("recalibrated",)``.
+        momenta: replays to take.
+
+    Returns:
+        Losses, [<= WINDOW], NaN where that averaging was not measured; empty where none was.
     """
-    names = ["inference", *kinds, *(replay_row(m) for m in REPLAY_MOMENTA)]
+    names = ["inference", *kinds, *(replay_row(m) for m in momenta)]
     columns = [losses.window[name] for name in names if name in losses.window]
-    if not columns:
-        return np.empty(0)
-    best = np.fmin.reduce(columns)
+    batch = losses.window.get("batch", np.empty(0))
     present = losses.window.get("recalibrated_now", np.empty(0))
     if "recalibrated_now" in kinds and not np.isnan(present).all():
         # Where weights drift only this is no average of old ones, so probes without it would be judged too harshly.
-        best = np.where(np.isnan(present), np.nan, best)
-    return np.asarray(best)
+        columns = [np.where(np.isnan(present), np.nan, column) for column in columns]
+    known = [(robust.median(column - batch), column) for column in columns if len(column) == len(batch)]
+    known = [(excess, column) for excess, column in known if not np.isnan(excess)]
+    return min(known, key=lambda pair: pair[0])[1] if known else np.empty(0)
 
 
 def constant_part(losses: Losses, layers: LayerTable) -> Gap:

@@ -11,7 +11,7 @@ from tb_bnlens.analysis import drift
 from tb_bnlens.analysis.convergence import steps_to_converge
 from tb_bnlens.analysis.effective import differs
 from tb_bnlens.analysis.memory import start_error, start_memory
-from tb_bnlens.analysis.noise import pooled_noise
+from tb_bnlens.analysis.noise import noise_floor, pooled_noise
 from tb_bnlens.history import History
 from tb_bnlens.metadata import STATES
 
@@ -106,9 +106,12 @@ class LayerTable:
     def drifting(self) -> Mask:
         """Lagging layers that have forgotten their start and whose batch statistics move significantly.
 
-        Where the shift cannot be told from noise for want of bursts, a lag without a start is all there is to go by.
+        A drift whose lag batch noise hides in the moving mean is not what makes them lag. Where the shift cannot be
+        told from noise for want of bursts, a lag without a start is all there is to go by.
         """
-        return np.asarray(self.lagging & ~self.starting & ((self.rate > 0) | np.isnan(self.rate)))
+        hidden = self.permanent_lag < noise_floor(self.noise_mean, self.beta)
+        moves = ((self.rate > 0) & ~hidden) | np.isnan(self.rate)
+        return np.asarray(self.lagging & ~self.starting & moves)
 
     @property
     def wandering(self) -> Mask:

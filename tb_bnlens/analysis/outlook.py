@@ -6,9 +6,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tb_bnlens.analysis import robust
-from tb_bnlens.analysis.advice import converging_momentum, round_down
+from tb_bnlens.analysis.advice import WhatIf, converging_momentum, round_down, tracking_momentum, what_if
 from tb_bnlens.analysis.forecast import updates_to_loss
 from tb_bnlens.analysis.lag import LayerTable
 from tb_bnlens.analysis.loss_gap import WARNING_HARM, Losses
@@ -65,18 +66,47 @@ def _loss_steps(losses: Losses, tolerance: float) -> float:
     return updates_to_loss(updates, values, target, goal)
 
 
+def following_momentum(layers: LayerTable) -> float:
+    """Momentum that best follows drifting statistics through batch noise, 1 where nothing drifts.
+
+    One momentum serves all layers, so the sums of the squared lags and of the squared noise are weighed:
+    ``advice.tracking_momentum`` of the root mean squares over the updating layers where both are known.
+    """
+    known = layers.updating & ~np.isnan(layers.rate) & ~np.isnan(layers.noise_mean)
+    if not known.any():
+        return 1.0
+    rate, noise = (float(np.sqrt(np.mean(x[known] ** 2))) for x in (layers.rate, layers.noise_mean))
+    return float(tracking_momentum(rate, noise))
+
+
+def _first_error(layers: LayerTable) -> NDArray[np.float64]:
+    """Relative error that layers which remember their start began with, [layers.starting]."""
+    starting = layers.starting
+    with np.errstate(all="ignore"):
+        return np.fmax(layers.start_error[starting] / layers.memory[starting], layers.error[starting])
+
+
+def price(momentum: float, layers: LayerTable) -> WhatIf:
+    """What a momentum would cost the median layer that remembers its start, from the start of the run."""
+    starting = layers.starting
+    error, rate, noise = (
+        robust.median(x) for x in (_first_error(layers), layers.rate[starting], layers.noise_mean[starting])
+    )
+    return what_if(momentum, error, rate, noise, layers.tolerance)
+
+
 def advised_momentum(layers: LayerTable, losses: Losses, steps: int) -> float | None:
     """Momentum to try in a run of this many steps: one in common use, confirmed by its replay where there is one.
 
     Largest beta that forgets the start in the first ``USABLE_SHARE`` of the run, then down through the replayed
-    momenta to the first whose inference loss is no warning. None when every replay that was measured is one.
+    momenta to the first whose inference loss is no warning; a replay has the lag and the noise of that momentum in
+    it. Where none was measured, ``following_momentum`` is the cap. None when every replay that was measured is a
+    warning.
     """
     starting = layers.starting
     beta = 1.0
     if starting.any():
-        with np.errstate(all="ignore"):
-            error = layers.start_error[starting] / layers.memory[starting]
-        error = np.fmax(error, layers.error[starting])
+        error = _first_error(layers)
         updates = USABLE_SHARE * max(steps, 1) * layers.updates_per_step[starting]
         beta = 1.0 - robust.largest(1.0 - converging_momentum(error, updates, layers.tolerance))
     used = float(layers.beta[layers.updating].max(initial=0.0))
@@ -84,6 +114,6 @@ def advised_momentum(layers: LayerTable, losses: Losses, steps: int) -> float | 
     batch = losses.typical.get("batch", math.nan)
     replayed = {m: loss for m, loss in losses.replayed.items() if m <= candidate}
     if not replayed or not math.isfinite(batch):
-        return candidate
+        return round_down(min(candidate, following_momentum(layers)))
     good = [m for m, loss in replayed.items() if losses.harm(loss - batch) < WARNING_HARM]
     return max(good) if good else None

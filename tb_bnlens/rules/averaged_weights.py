@@ -8,7 +8,7 @@ from tb_bnlens.analysis import robust
 from tb_bnlens.analysis.lag import LayerTable
 from tb_bnlens.analysis.loss_gap import WARNING_HARM, Gap, Losses
 from tb_bnlens.history import History
-from tb_bnlens.rules import judging
+from tb_bnlens.rules import fixes, judging
 from tb_bnlens.rules.rule import Evidence, Finding, Meta, Severity, Status, not_evaluated, passed
 
 META = Meta(
@@ -34,11 +34,13 @@ better, here by a quarter; where weights drift a shorter one does."""
 def check(losses: Losses, layers: LayerTable, history: History) -> Finding:
     """Compare the probe after the last step with the probes during training, and with the present weights' own."""
     course = losses.course
-    if not losses.evaluated or len(losses.steps) < LEAST_BEFORE + 1:
+    known = any(e.kind == "averaged" and e.step == losses.step for e in history.manifest.events)
+    if not losses.evaluated or len(losses.steps) < (1 if known else LEAST_BEFORE + 1):
         return not_evaluated("It takes a few probes during training and one after it.")
     inference, pooled = (course[k] - course["batch"] for k in ("inference", "recalibrated"))
     if np.isnan([inference[-1], pooled[-1]]).any() or losses.step != history.last_step:
         return not_evaluated("It takes a probe after the last step.")
+    present = float(course["recalibrated_now"][-1])
     usual = [robust.median(x[:-1]) for x in (inference, pooled)]
     at_last = [
         Gap(float(x[-1]), 0.0, losses.harm(float(x[-1]), float(course["batch"][-1]))) for x in (inference, pooled)
@@ -48,19 +50,18 @@ def check(losses: Losses, layers: LayerTable, history: History) -> Finding:
         for g, b, x in zip(at_last, usual, (inference, pooled), strict=True)
     )
     over_batch = judging.severity_of(at_last[0]) if sudden and at_last[1].at_least(WARNING_HARM) else Severity.NONE
-    severity = min(
-        over_batch, judging.at_most(_foreign(losses, layers, usual[1]), Severity.WARNING), key=lambda s: s.rank
-    )
+    own = _own_serve(losses, present)
+    if known and own.rank <= Severity.WARNING.rank:
+        over_batch = judging.severity_of(at_last[0])
+    foreign = own if known or _resembles_a_long_average(losses, layers, usual[1]) else Severity.NONE
+    severity = min(over_batch, judging.at_most(foreign, Severity.WARNING), key=lambda s: s.rank)
     if severity in (Severity.NONE, Severity.INFO):
         return passed("The statistics after the last step are those of the weights.")
-    present = float(course["recalibrated_now"][-1])
-    own = f", while statistics of these weights give {judging.number(present)}" if not np.isnan(present) else ""
+    those = f", while statistics of these weights give {judging.number(present)}" if not np.isnan(present) else ""
     headline = (
         f"After the last step inference stands at {judging.number(float(course['inference'][-1]))}, and statistics "
-        f"of the "
-        f"last batches of training do no better ({judging.number(float(course['recalibrated'][-1]))}){own}: the "
-        f"weights "
-        "were exchanged for averaged ones, and the moving statistics belong to the others."
+        f"of the last batches of training do no better ({judging.number(float(course['recalibrated'][-1]))}){those}: "
+        "the weights were exchanged for averaged ones, and the moving statistics belong to the others."
     )
     return Finding(
         Status.FAIL,
@@ -75,22 +76,27 @@ def check(losses: Losses, layers: LayerTable, history: History) -> Finding:
         },
         ruled_out=(
             ("stale statistics", "those of the last batches of training do no better"),
-            ("drift", "during training the statistics of the last batches served"),
+            ("drift", "the optimizer has use_ema, whose averages fit puts in at its end")
+            if known
+            else ("drift", "during training the statistics of the last batches served"),
         ),
-        fix="import tb_bnlens\n\ntb_bnlens.recalibrate(model, data, batches=200)  # on the averaged weights\n",
+        fix="# On the averaged weights:\n" + fixes.RECALIBRATE,
         next="Inference with the averaged weights comes down to batch mode.",
         headline=headline,
     )
 
 
-def _foreign(losses: Losses, layers: LayerTable, usual: float) -> Severity:
-    """Severity of statistics that a long average of training fits better than its end does, and its own fit best."""
-    present = float(losses.course["recalibrated_now"][-1])
-    used = float(np.max(layers.beta[layers.updating], initial=0.0))
-    longer = [loss for m, loss in losses.replayed.items() if m > used + 1e-9]
-    if np.isnan(present) or not longer or losses.harm(usual) >= WARNING_HARM:
-        return Severity.NONE
+def _own_serve(losses: Losses, present: float) -> Severity:
+    """Severity of what inference loses against statistics of the present weights, and pooled ones lose as well."""
     newest = min(float(losses.course[kind][-1]) for kind in ("inference", "recalibrated"))
-    if not min(longer) < LONGER_HELPS * newest:
+    if np.isnan(present):
         return Severity.NONE
     return judging.severity_of(Gap(newest - present, 0.0, losses.harm(newest - present, present)))
+
+
+def _resembles_a_long_average(losses: Losses, layers: LayerTable, usual: float) -> bool:
+    """Whether a long average of training's statistics does better at the end than its newest ones."""
+    used = float(np.max(layers.beta[layers.updating], initial=0.0))
+    longer = [loss for m, loss in losses.replayed.items() if m > used + 1e-9]
+    newest = min(float(losses.course[kind][-1]) for kind in ("inference", "recalibrated"))
+    return bool(longer) and losses.harm(usual) < WARNING_HARM and min(longer) < LONGER_HELPS * newest

@@ -29,6 +29,11 @@ META = Meta(
 NOISE_DISTANCE = 0.05
 """Single batches have to scatter this much about their mean, as a distance: below it three measured networks lost
 10 to 30% at most (DESIGN.md, section 4), so batch noise cannot be the cause of a warning."""
+ENLARGED = 32
+"""Batch size that is advised at the least: the one from which Wu & He 2018 ("Group Normalization", figure 1) see
+nothing more to gain."""
+MOST_ENLARGED = 16.0
+"""And no more than about this many times the batches there are; beyond that normalize without batches."""
 
 
 def check(losses: Losses, layers: LayerTable, batches: Batches) -> Finding:
@@ -74,10 +79,19 @@ def check(losses: Losses, layers: LayerTable, batches: Batches) -> Finding:
             ("stale statistics", f"recalibrated ones give {judging.number(losses.typical['recalibrated'])}"),
             ("drift", "replays at lower momenta do not help"),
         ),
-        fix="# Larger batches where memory allows (gradient accumulation does not count), or normalize without "
-        "batches:\n"
-        "import keras\n\n"
-        "norm = keras.layers.GroupNormalization(groups=8)  # in place of each BatchNormalization\n",
+        fix=_fix(batches.size, part.harm),
         next="Recalibrated statistics then give the batch-mode loss.",
         headline=headline,
+    )
+
+
+def _fix(size: int | None, harm: float) -> str:
+    """Larger batches: what noise costs goes with its square, and so with 1/n, down to where it is no warning."""
+    times = min(harm / WARNING_HARM, MOST_ENLARGED)
+    wanted = max(ENLARGED, 2 ** math.ceil(math.log2(max(2.0, times * (size or 8)))))
+    return (
+        "# Larger batches where memory allows (gradient accumulation does not count); `data` is the tf.data pipeline:\n"
+        f"data = data.unbatch().batch({wanted}, drop_remainder=True)\n"
+        "# Or normalize without batches: keras.layers.GroupNormalization(groups=8) in place of each "
+        "BatchNormalization.\n"
     )

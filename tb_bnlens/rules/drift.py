@@ -11,7 +11,9 @@ from tb_bnlens.analysis.batches import Batches
 from tb_bnlens.analysis.fixed import best_average
 from tb_bnlens.analysis.lag import LARGE_DISTANCE, LayerTable
 from tb_bnlens.analysis.loss_gap import WARNING_HARM, Losses
+from tb_bnlens.analysis.outlook import following_momentum
 from tb_bnlens.history import History
+from tb_bnlens.metadata import REPLAY_MOMENTA
 from tb_bnlens.rules import fixes, judging
 from tb_bnlens.rules.rule import Evidence, Finding, Meta, Severity, Status, not_applicable, not_evaluated, passed
 
@@ -41,10 +43,16 @@ def check(losses: Losses, layers: LayerTable, batches: Batches, history: History
     if batches.unlike.any():
         return passed("The batch statistics come and go with the data rather than drift.")
     batch = losses.window.get("batch", np.empty(0))
-    gap, newest = losses.gap("inference", "batch"), best_average(losses, ("recalibrated", "recalibrated_now"))
-    cured = losses.judge(losses.window["inference"] - newest) if len(batch) and len(newest) else gap
-    # Statistics taken at the present weights have no drift in them.
+    gap = losses.gap("inference", "batch")
+    # Statistics taken at the present weights have no drift in them; without any, the shortest averages have least.
     present = losses.gap("recalibrated_now", "batch").known
+    shorter = [] if present else [m for m in REPLAY_MOMENTA if m < float(np.max(layers.beta[drifting])) - 1e-9]
+    newest = best_average(losses, ("recalibrated", "recalibrated_now"), shorter)
+    paired = len(batch) > 0 and len(newest) > 0
+    cured = losses.judge(losses.window["inference"] - newest) if paired else gap
+    left = losses.judge(newest - batch) if paired else gap
+    if present and left.at_least(WARNING_HARM) and left.value > cured.value:
+        return passed("Batch statistics drift, but newer ones take away less of the gap than they leave.")
     measured = judging.severity_of(gap)
     if present or not inside:
         # Only what newer statistics take away is drift; without any at the present weights the pool's are too old.
@@ -92,7 +100,12 @@ def check(losses: Losses, layers: LayerTable, batches: Batches, history: History
     long, short = losses.typical.get("recalibrated_long", math.nan), losses.typical.get("recalibrated", math.nan)
     if math.isfinite(long) and math.isfinite(short):
         evidence["pools"] = Evidence("loss on statistics of a long pool, against a short one", long, short)
+    follows = following_momentum(layers)
+    if follows < 1.0:
+        evidence["follows"] = Evidence("momentum of least lag and noise at this rate of drift", follows)
     good = [m for m, v in losses.replayed.items() if losses.harm(v - losses.now.get("batch", math.nan)) < WARNING_HARM]
+    rates = history.loss("learning_rate")
+    scheduled = len(np.unique(rates[~np.isnan(rates)])) > 1
     goal = learning_rate * layers.tolerance / lag if math.isfinite(learning_rate) and lag > 0 else None
     return Finding(
         Status.FAIL,
@@ -111,7 +124,7 @@ def check(losses: Losses, layers: LayerTable, batches: Batches, history: History
             if len(newest)
             else ("frozen layers", "they update"),
         ),
-        fix=fixes.set_learning_rate(min(goal, learning_rate / 3) if goal else None)
+        fix=fixes.set_learning_rate(min(goal, learning_rate / 3) if goal else None, scheduled)
         + (
             f"\n# A momentum of {max(good):g} would follow closely enough for now (replayed), before compile:\n"
             f"# import tb_bnlens; tb_bnlens.set_momentum(model, {max(good):g})\n"

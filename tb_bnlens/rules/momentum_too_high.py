@@ -10,7 +10,7 @@ from tb_bnlens.analysis import robust
 from tb_bnlens.analysis.effective import shrink_per_update
 from tb_bnlens.analysis.lag import LARGE_DISTANCE, LayerTable
 from tb_bnlens.analysis.loss_gap import WARNING_HARM, Losses
-from tb_bnlens.analysis.outlook import Outlook, advised_momentum
+from tb_bnlens.analysis.outlook import Outlook, advised_momentum, price
 from tb_bnlens.history import History
 from tb_bnlens.rules import fixes, judging
 from tb_bnlens.rules.rule import Evidence, Finding, Meta, Severity, Status, not_applicable, not_evaluated, passed
@@ -78,6 +78,18 @@ def check(losses: Losses, layers: LayerTable, outlook: Outlook, history: History
             layers.tolerance,
         ),
     }
+    if advice is not None:
+        costs = price(advice, layers)
+        evidence["advised"] = Evidence(
+            f"steps to converge at momentum {advice:g} (median layer)",
+            costs.updates / float(np.median(layers.updates_per_step[starting])),
+            needed,
+            "steps",
+        )
+        if math.isfinite(costs.noise):
+            evidence["advised_noise"] = Evidence("batch noise it leaves in the moving mean (median layer)", costs.noise)
+        if math.isfinite(costs.lag):
+            evidence["advised_lag"] = Evidence("lag that drift leaves at it (median layer)", costs.lag)
     if math.isfinite(shrink):
         evidence["shrink"] = Evidence("the error shrinks at each update by", float(shrink), float(np.median(beta)))
     if stale.known:

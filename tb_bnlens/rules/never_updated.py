@@ -43,7 +43,9 @@ def check(losses: Losses, layers: LayerTable, history: History) -> Finding:
     fix = (
         fixes.set_momentum(0.99)
         if one.all()
-        else "# In your training step:  y_pred = model(x, training=True)\n" + fixes.RECALIBRATE
+        # Weights that have learned with the start want no other statistics.
+        else "# In your training step:  y_pred = model(x, training=True)\n"
+        + (fixes.RECALIBRATE if severity is not Severity.INFO else "")
     )
     return Finding(
         Status.FAIL,

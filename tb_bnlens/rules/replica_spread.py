@@ -56,9 +56,8 @@ def check(manifest: Manifest, losses: Losses, layers: LayerTable) -> Finding:
         last_step=losses.step,
         evidence={"spread": Evidence("spread over replicas", largest, robust.largest(expected))},
         ruled_out=(("batch noise", f"it would make {judging.number(robust.largest(expected) / NOISE_SIGMAS)} of it"),),
-        fix="# BatchNormalization(synchronized=True) in place of each layer, or shuffle before the data are shared "
-        "out.\n"
-        "# For this model as it is:\n" + fixes.RECALIBRATE,
+        fix=fixes.shuffle(manifest.batch_size)
+        + "# Or BatchNormalization(synchronized=True) in place of each layer, so that all replicas share one batch.\n",
         next="The spread falls to batch noise.",
         headline=headline,
     )

@@ -72,7 +72,9 @@ def check(losses: Losses, layers: LayerTable, history: History) -> Finding:
         layers=judging.layers_of(wrong),
         last_step=history.last_step,
         evidence=evidence or {"layers": Evidence("layers that do not do what their flag says", int(wrong.sum()), 0)},
-        fix="model.compile(optimizer=model.optimizer, loss=model.loss)  # the next fit traces the step anew\n",
+        # An optimizer keeps to the variables that it was built with, and unfreezing adds some.
+        fix="optimizer = model.optimizer.from_config(model.optimizer.get_config())\n"
+        "model.compile(optimizer=optimizer, loss=model.loss)  # the next fit traces the step anew\n",
         next="The statistics move as the attributes say.",
         headline=headline,
     )

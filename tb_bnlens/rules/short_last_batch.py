@@ -77,7 +77,9 @@ def check(losses: Losses, layers: LayerTable, history: History) -> Finding:
             "left": Evidence("of it in the moving statistics", robust.largest(left), SHARE),
             "moved": Evidence("inference right after it, over usual", moved, WARNING_HARM * losses.scale),
         },
-        fix=f"data = data.unbatch().batch({history.manifest.batch_size or 32}, drop_remainder=True)\n",
+        # Batching anew would leave Keras without the number of batches, which it warns of at each epoch.
+        fix="data = data.take(data.cardinality() - 1)  # or, where it is made: "
+        f".batch({history.manifest.batch_size or 32}, drop_remainder=True)\n",
         next="No epoch ends in a short batch, and inference after an epoch is as before it.",
         headline=headline,
     )

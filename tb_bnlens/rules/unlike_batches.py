@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from tb_bnlens.analysis import robust
-from tb_bnlens.analysis.batches import ALIKE_LIMIT, Batches
+from tb_bnlens.analysis.batches import Batches
 from tb_bnlens.analysis.lag import LayerTable
 from tb_bnlens.analysis.loss_gap import Losses
-from tb_bnlens.rules import judging
+from tb_bnlens.rules import fixes, judging
 from tb_bnlens.rules.rule import Evidence, Finding, Meta, Severity, Status, not_applicable, not_evaluated, passed
 
 META = Meta(
@@ -29,6 +29,8 @@ def check(losses: Losses, layers: LayerTable, batches: Batches) -> Finding:
     """Compare the spread of the batch means with that of random draws; the loss says whether it matters."""
     if not layers.updating.any():
         return not_applicable("No layer's moving statistics are being updated.")
+    if batches.size == 1:
+        return not_applicable("A batch is one sample: how samples differ and how batches do is the same.")
     if np.isnan(batches.overall).all():
         return not_evaluated("It takes a probe that runs several batches at the same weights.")
     unlike = batches.unlike
@@ -59,7 +61,7 @@ def check(losses: Losses, layers: LayerTable, batches: Batches) -> Finding:
         layers=judging.layers_of(unlike),
         last_step=losses.step,
         evidence={
-            "overall": Evidence("variance of batch means over that of random samples, at most", times, ALIKE_LIMIT),
+            "overall": Evidence("variance of batch means over that of random samples, at most", times, batches.limit),
             "neighbours": Evidence(
                 "the same, of batches that follow each other", float(np.nanmax(batches.neighbours[unlike], initial=0.0))
             ),
@@ -68,9 +70,7 @@ def check(losses: Losses, layers: LayerTable, batches: Batches) -> Finding:
             ("batch noise", "random samples stay under 1"),
             ("drift", "the batches were compared at the same weights"),
         ),
-        fix="# Shuffle across the whole data set before batching; `data` is the tf.data pipeline of single batches:\n"
-        f"data = data.unbatch().shuffle(10_000).batch({batches.size or 32})\n"
-        "# Domains that have to stay apart need a BatchNormalization layer each.\n",
+        fix=fixes.shuffle(batches.size) + "# Domains that have to stay apart need a BatchNormalization layer each.\n",
         next="The ratio falls to 1 or below, and inference to batch mode.",
         headline=headline,
     )

@@ -6,7 +6,7 @@ import numpy as np
 
 from tb_bnlens.analysis.lag import LayerTable
 from tb_bnlens.analysis.loss_gap import WARNING_HARM, Losses
-from tb_bnlens.rules import judging
+from tb_bnlens.rules import fixes, judging
 from tb_bnlens.rules.rule import Evidence, Finding, Meta, Severity, Status, not_applicable, passed
 
 META = Meta(
@@ -60,9 +60,7 @@ def check(losses: Losses, validation: Losses, layers: LayerTable) -> Finding:
         ruled_out=(("stale statistics", f"inference - batch is {judging.number(here.value)} on training data"),),
         fix="# Check first that validation data are preprocessed as training data are. Where they do come from "
         "elsewhere:\n"
-        "import tb_bnlens\n\n"
-        "with tb_bnlens.recalibrate(model, data, batches=200):  # data: from where the model is to be used\n"
-        "    model.evaluate(data)\n",
+        "# `data` from where the model is to be used.\n" + fixes.RECALIBRATE,
         next="On validation data inference agrees with batch mode.",
         headline=headline,
     )

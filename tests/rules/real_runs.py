@@ -1,4 +1,8 @@
-"""Small real training runs, each with a fault or without: seconds each, on blobs in 16 dimensions."""
+"""Parts of small real trainings: data, models and how they are trained; seconds each, on blobs in 16 dimensions.
+
+Each function trains one run, records it in ``run`` and returns ``(model, data)`` as they are then. ``mend`` is what a
+user who applies a fix does to the two before compiling; without one the run is as it is.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,13 @@ from keras import layers as kl
 
 from tb_bnlens import BNLens, Recorder
 
-Build = Callable[[str], None]
+Trained = tuple[Any, Any]
+Mend = Callable[[Any, Any], Trained]
+Build = Callable[..., Trained]
+
+
+def as_is(model: Any, data: Any) -> Trained:
+    return model, data
 
 
 def blobs(n: int = 2048, *, seed: int = 0, scale: float = 1.0, shift: float = 0.0, spread: float = 1.5) -> Any:
@@ -31,48 +41,87 @@ def batched(xy: Any, size: int = 32, shuffle: bool = True, drop: bool = True) ->
     return data.batch(size, drop_remainder=drop)
 
 
-def dense(momentum: float = 0.99, *, width: int = 32, depth: int = 2, dropout: float = 0.0) -> Any:
+def batch_norm(momentum: float) -> Any:
+    return kl.BatchNormalization(momentum=momentum)
+
+
+def dense(
+    momentum: float = 0.99,
+    *,
+    width: int = 32,
+    depth: int = 2,
+    dropout: float = 0.0,
+    norm: Callable[[float], Any] = batch_norm,
+) -> Any:
     inputs = x = keras.Input((16,))
     for _ in range(depth):
         x = kl.Dense(width, use_bias=False)(x)
-        x = kl.ReLU()(kl.BatchNormalization(momentum=momentum)(x))
+        x = kl.ReLU()(norm(momentum)(x))
         if dropout:
             x = kl.Dropout(dropout)(x)
     return keras.Model(inputs, kl.Dense(4)(x))
 
 
-def compiled(model: Any, rate: float = 1e-3, optimizer: Any = None) -> Any:
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(optimizer or keras.optimizers.Adam(rate), loss)
+def cross_entropy() -> Any:
+    return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+def compiled(model: Any, rate: Any = 1e-3, optimizer: Any = None) -> Any:
+    model.compile(optimizer or keras.optimizers.Adam(rate), cross_entropy())
     return model
 
 
-def fit(run: str, model: Any, data: Any, epochs: int = 8, callbacks: Any = (), **options: Any) -> None:
+def fit(run: str, model: Any, data: Any, epochs: int = 8, callbacks: Any = (), **options: Any) -> Trained:
     lens = BNLens(run, on_error="raise", **options)
     model.fit(data, epochs=epochs, shuffle=False, verbose=0, callbacks=[*callbacks, lens])
+    return model, data
 
 
-def trained(run: str, xy: Any, momentum: float = 0.99, epochs: int = 8, size: int = 32, **model: Any) -> None:
-    fit(run, compiled(dense(momentum, **model)), batched(xy, size), epochs)
+def trained(
+    run: str,
+    xy: Any,
+    momentum: float = 0.99,
+    epochs: int = 8,
+    size: int = 32,
+    *,
+    rate: Any = 1e-3,
+    optimizer: Any = None,
+    mend: Mend = as_is,
+    options: Any = None,
+    **model: Any,
+) -> Trained:
+    """A dense network on shuffled batches."""
+    network, data = mend(dense(momentum, **model), batched(xy, size))
+    return fit(run, compiled(network, rate, optimizer), data, epochs, **(options or {}))
 
 
-def sorted_by_class(run: str) -> None:
+def unshuffled(run: str, xy: Any, epochs: int = 8, *, mend: Mend = as_is, **model: Any) -> Trained:
+    """In the order in which the data lie."""
+    network, data = mend(dense(**model), batched(xy, shuffle=False))
+    return fit(run, compiled(network), data, epochs)
+
+
+def sorted_by_class() -> Any:
     x, y = blobs()
     order = np.argsort(y, kind="stable")
-    fit(run, compiled(dense()), batched((x[order], y[order]), shuffle=False))
+    return x[order], y[order]
 
 
-def domains_in_turn(run: str) -> None:
-    kinds = [batched(blobs(1024)).repeat(), batched(blobs(1024, seed=1, shift=4, scale=2)).repeat()]
-    data = tf.data.Dataset.choose_from_datasets(kinds, tf.data.Dataset.range(2).repeat()).take(64)
-    fit(run, compiled(dense()), data)
+def two_domains(stretch: int = 32) -> Any:
+    """Two kinds of data that take turns after ``stretch`` samples; what tells the classes is the same in both."""
+    kinds = [blobs(1024), blobs(1024, seed=1, shift=4, scale=2)]
+    parts = [[part.reshape(-1, stretch, *part.shape[1:]) for part in kind] for kind in kinds]
+    return tuple(np.stack(pair, 1).reshape(-1, *pair[0].shape[2:]) for pair in zip(*parts, strict=True))
 
 
-def shared_layer(run: str, shift: float, scale: float) -> None:
+def shared_layer(run: str, shift: float, scale: float, norms: Any = None) -> Trained:
+    """Two towers of one set of weights, with one BatchNorm layer or with one each."""
     (x, y), (x2, y2) = blobs(1024), blobs(1024, seed=1, shift=shift, scale=scale)
     a, b = keras.Input((16,)), keras.Input((16,))
-    first, norm, last = kl.Dense(32), kl.BatchNormalization(momentum=0.9), kl.Dense(4)
-    towers = [last(kl.ReLU()(norm(first(t)))) for t in (a, b)]
+    first, last = kl.Dense(32), kl.Dense(4)
+    if norms is None:
+        norms = (batch_norm(0.9),) * 2
+    towers = [last(kl.ReLU()(norm(first(t)))) for norm, t in zip(norms, (a, b), strict=True)]
     model = keras.Model([a, b], kl.Concatenate()(towers))
 
     def loss(target: Any, logits: Any) -> Any:
@@ -81,17 +130,18 @@ def shared_layer(run: str, shift: float, scale: float) -> None:
 
     model.compile(keras.optimizers.Adam(1e-2), loss)
     pairs = tf.data.Dataset.from_tensor_slices(((x, x2), np.stack([y, y2], 1)))
-    fit(run, model, pairs.shuffle(1024, seed=0).batch(32), 10)
+    return fit(run, model, pairs.shuffle(1024, seed=0).batch(32), 10)
 
 
-def short_last_batch(run: str) -> None:
-    fit(run, compiled(dense(0.5, depth=3)), batched(blobs(513, spread=0.7), 64, drop=False), 20)
+def short_last_batch(run: str, momentum: float = 0.5, epochs: int = 20, mend: Mend = as_is, **model: Any) -> Trained:
+    network, data = mend(dense(momentum, **model), batched(blobs(513, spread=0.7), 64, drop=False))
+    return fit(run, compiled(network), data, epochs)
 
 
-def averaged_weights(run: str) -> None:
+def averaged_weights(run: str) -> Trained:
     optimizer = keras.optimizers.Adam(0.02, use_ema=True, ema_momentum=0.995)
     swap = keras.callbacks.SwapEMAWeights(swap_on_epoch=True)
-    fit(run, compiled(dense(0.9, depth=4), optimizer=optimizer), batched(blobs(spread=0.7)), callbacks=[swap])
+    return fit(run, compiled(dense(0.9, depth=4), optimizer=optimizer), batched(blobs(spread=0.7)), callbacks=[swap])
 
 
 class Poison(keras.callbacks.Callback):
@@ -103,37 +153,47 @@ class Poison(keras.callbacks.Callback):
             norm.moving_mean.assign(mean)
 
 
-def poisoned(run: str) -> None:
-    fit(run, compiled(dense()), batched(blobs()), callbacks=[Poison()])
+def poisoned(run: str) -> Trained:
+    return fit(run, compiled(dense()), batched(blobs()), callbacks=[Poison()])
 
 
-def frozen_base(run: str, **other: float) -> None:
-    model = compiled(dense(0.9, depth=3), 1e-2)
+def pretrained(momentum: float = 0.9, depth: int = 3) -> Any:
+    model = compiled(dense(momentum, depth=depth), 1e-2)
     model.fit(batched(blobs()), epochs=6, shuffle=False, verbose=0)
+    return model
+
+
+def frozen_base(run: str, rate: float = 1e-3, **other: float) -> Trained:
+    """A trained network on other data; all but its head is frozen, and the rate says how far the head can adapt."""
+    model = pretrained()
     for layer in model.layers[:-1]:
         layer.trainable = False
-    fit(run, compiled(model), batched(blobs(seed=5, **other)))
+    return fit(run, compiled(model, rate), batched(blobs(seed=5, **other)))
 
 
 @keras.saving.register_keras_serializable()
-class CalledInInferenceMode(keras.Model):
-    def __init__(self, base: Any):
+class CallsInInferenceMode(keras.Model):
+    """Passes training=False to a trainable base, or, mended, its own argument."""
+
+    def __init__(self, base: Any, passes_on: bool = False):
         super().__init__()
-        self.base, self.head = base, kl.Dense(4)
+        self.base, self.passes_on = base, passes_on
 
-    def call(self, x: Any) -> Any:
-        return self.head(self.base(x, training=False))
+    def call(self, x: Any, training: Any = None) -> Any:
+        return self.base(x, training=training if self.passes_on else False)
 
 
-def inference_mode(run: str) -> None:
-    model = CalledInInferenceMode(dense(0.9))
+def inference_mode(
+    run: str, base: Any, rate: float, passes_on: bool = False, scale: float = 0.2, shift: float = 2.0
+) -> Trained:
+    model = CallsInInferenceMode(base, passes_on)
     model(np.zeros((2, 16), "float32"))
-    fit(run, compiled(model, 1e-2), batched(blobs(scale=10, shift=5)))
+    return fit(run, compiled(model, rate), batched(blobs(seed=5, scale=scale, shift=shift)))
 
 
-def own_loop(run: str, training: bool) -> None:
-    model, optimizer = dense(0.9), keras.optimizers.Adam(1e-2)
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+def own_loop(run: str, training: bool, model: Any = None, rate: float = 1e-2) -> Trained:
+    model, optimizer = model or dense(0.9), keras.optimizers.Adam(rate)
+    loss, data = cross_entropy(), batched(blobs(scale=10, shift=5))
 
     @tf.function
     def step(x: Any, y: Any) -> None:
@@ -144,90 +204,57 @@ def own_loop(run: str, training: bool) -> None:
 
     with Recorder(model, run, loss=loss, on_error="raise") as lens:
         for _ in range(6):
-            for x, y in batched(blobs(scale=10, shift=5)):
+            for x, y in data:
                 step(x, y)
                 lens.record(x, y)
+    return model, data
 
 
-def momentum_after_trace(run: str) -> None:
-    model, data = compiled(dense(0.999, depth=3)), batched(blobs(scale=10, shift=5))
-    model.fit(data.take(2), shuffle=False, verbose=0)
-    for layer in model.layers:
-        if isinstance(layer, kl.BatchNormalization):
-            layer.momentum = 0.9
-    fit(run, model, data)
+def set_after_trace(run: str, first: dict[str, Any], then: dict[str, Any], at_epoch: int | None) -> Trained:
+    """Set attributes of every BatchNorm layer once two steps have traced the training step, or in mid-run."""
+    model, data = dense(depth=3), batched(blobs(scale=10, shift=5))
+
+    def put(values: dict[str, Any]) -> None:
+        for layer in model.layers:
+            if isinstance(layer, kl.BatchNormalization):
+                for name, value in values.items():
+                    setattr(layer, name, value)
+
+    class Set(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+            if epoch == at_epoch:
+                put(then)
+
+    put(first)
+    compiled(model).fit(data.take(2), shuffle=False, verbose=0)
+    if at_epoch is None:
+        put(then)
+    return fit(run, model, data, callbacks=[Set()])
 
 
-def overfitted(run: str) -> None:
+def overfitted(run: str) -> Trained:
     data, other = blobs(128, spread=0.3), blobs(512, spread=0.3, seed=7)
-    fit(run, compiled(dense(0.9, width=128), 1e-2), batched(data), 60, validation_data=other)
+    return fit(run, compiled(dense(0.9, width=128), 1e-2), batched(data), 60, validation_data=other)
 
 
-def shifted_validation(run: str) -> None:
-    other = blobs(512, seed=7, scale=2, shift=3)
-    fit(run, compiled(dense(0.9), 1e-2), batched(blobs()), validation_data=other)
+def shifted_validation(run: str, **other: float) -> Trained:
+    data = blobs(512, seed=7, **other)
+    model, _ = fit(run, compiled(dense(0.9), 1e-2), batched(blobs()), validation_data=data)
+    return model, batched(data)
 
 
-def dead_channels(run: str) -> None:
+def dead_channels(run: str) -> Trained:
     inputs = keras.Input((16,))
     x = kl.Dense(16, use_bias=False)(inputs) * np.array([1.0] * 10 + [0.0] * 6, "float32")
-    x = kl.ReLU()(kl.BatchNormalization(momentum=0.9)(x))
-    fit(run, compiled(keras.Model(inputs, kl.Dense(4)(x)), 1e-2), batched(blobs()))
+    x = kl.ReLU()(batch_norm(0.9)(x))
+    return fit(run, compiled(keras.Model(inputs, kl.Dense(4)(x)), 1e-2), batched(blobs()))
 
 
-def negative_loss(run: str, momentum: float, scale: float) -> None:
+def negative_loss(run: str, momentum: float, scale: float, mend: Mend = as_is) -> Trained:
     def nll(target: Any, out: Any) -> Any:
         return tf.reduce_mean(out[:, 1] + 0.5 * tf.exp(-2 * out[:, 1]) * tf.square(target[:, 0] - out[:, 0]))
 
     x, _ = blobs()
-    model = dense(momentum)
+    model, data = mend(dense(momentum), batched((x * scale, 0.01 * x[:, :1] + 0.02)))
     model.compile(keras.optimizers.Adam(3e-3), nll)
-    fit(run, model, batched((x * scale, 0.01 * x[:, :1] + 0.02)), 15)
-
-
-FAULTS: dict[str, tuple[Build, str, set[str]]] = {
-    "momentum 0.9997": (
-        lambda run: trained(run, blobs(scale=0.1), 0.9997, 20, depth=3),
-        "momentum-too-high",
-        {"error"},
-    ),
-    "negative loss": (lambda run: negative_loss(run, 0.9995, 10), "momentum-too-high", {"error"}),
-    "momentum 0.1": (
-        lambda run: trained(run, blobs(1024, spread=0.7), 0.1, 6, 8, depth=4),
-        "momentum-too-low",
-        {"warning", "error"},
-    ),
-    "momentum 1": (
-        lambda run: trained(run, blobs(scale=10, shift=5), 1.0, 6),
-        "never-updated",
-        {"info", "warning", "error"},
-    ),
-    "poisoned": (poisoned, "non-finite-statistics", {"error"}),
-    "sorted by class": (sorted_by_class, "unlike-batches", {"info", "warning", "error"}),
-    "domains in turn": (domains_in_turn, "unlike-batches", {"error"}),
-    "shared by two domains": (lambda run: shared_layer(run, 4, 2), "alternating-domains", {"error"}),
-    "short last batch": (short_last_batch, "short-last-batch", {"warning", "error"}),
-    "averaged weights": (averaged_weights, "averaged-weights", {"warning", "error"}),
-    "frozen on other data": (lambda run: frozen_base(run, scale=3, shift=3), "frozen-mismatch", {"info"}),
-    "called in inference mode": (inference_mode, "inference-mode-layer", {"info"}),
-    "loop without training=True": (lambda run: own_loop(run, False), "never-updated", {"info"}),
-    "momentum set after the trace": (momentum_after_trace, "set-after-trace", {"info", "warning", "error"}),
-    "overfitted": (overfitted, "overfitting", {"info"}),
-    "shifted validation": (shifted_validation, "validation-shift", {"warning", "error"}),
-    "dead channels": (dead_channels, "collapsed-channels", {"info"}),
-}
-"""Name -> how to train it, the rule that has to be the cause, its severities."""
-
-HEALTHY: dict[str, Build] = {
-    "momentum 0.9": lambda run: trained(run, blobs(), 0.9),
-    "momentum 0.99": lambda run: trained(run, blobs(), 0.99, 12),
-    "batch of 4": lambda run: trained(run, blobs(1024), 0.9, 6, 4),
-    "batch of 8, 4 units": lambda run: trained(run, blobs(1024), 0.99, 10, 8, width=4),
-    "labels without meaning": lambda run: trained(run, (blobs()[0], blobs(seed=3)[1])),
-    "some dropout": lambda run: trained(run, blobs(spread=0.7), 0.9, dropout=0.2),
-    "frozen on its own data": lambda run: frozen_base(run),
-    "shared by one domain": lambda run: shared_layer(run, 0, 1),
-    "loop": lambda run: own_loop(run, True),
-    "negative loss": lambda run: negative_loss(run, 0.9, 1),
-    "short last batch at 0.99": lambda run: fit(run, compiled(dense()), batched(blobs(513), 64, drop=False), 60),
-}
+    return fit(run, model, data, 15)

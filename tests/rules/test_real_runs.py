@@ -9,7 +9,9 @@ keras = pytest.importorskip("keras")
 
 from tb_bnlens.reader import open_logdir, read_run  # noqa: E402
 from tb_bnlens.report import run_report  # noqa: E402
-from tests.rules.real_runs import FAULTS, HEALTHY, Build  # noqa: E402
+from tests.rules.faults import FAULTS  # noqa: E402
+from tests.rules.healthy import HEALTHY  # noqa: E402
+from tests.rules.real_runs import Build, Trained  # noqa: E402
 
 QUICK = {"momentum 0.1", "poisoned", "domains in turn", "loop without training=True", "momentum 0.9", "batch of 4"}
 
@@ -19,12 +21,13 @@ def cases(names: Any) -> list[Any]:
     return [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in names]
 
 
-def report(build: Build, tmp_path: Path) -> dict[str, Any]:
+def record(build: Build, directory: Path, **options: Any) -> tuple[dict[str, Any], Trained]:
+    """Train so, and report on the record; with the model and the data as they are then."""
     keras.utils.set_random_seed(0)
-    build(str(tmp_path / "run"))
-    told = run_report(read_run(open_logdir(str(tmp_path)), "", "run"))
+    trained = build(str(directory / "run"), **options)
+    told = run_report(read_run(open_logdir(str(directory)), "", "run"))
     assert not [f["summary"] for f in told["findings"] if f["status"] == "error"]
-    return told
+    return told, trained
 
 
 def raised(told: dict[str, Any]) -> dict[str, str]:
@@ -38,14 +41,13 @@ def raised(told: dict[str, Any]) -> dict[str, str]:
 
 @pytest.mark.parametrize("name", cases(FAULTS))
 def test_the_cause_is_named(name: str, tmp_path: Path) -> None:
-    build, rule, severities = FAULTS[name]
-    told = raised(report(build, tmp_path))
-    assert rule in told, told
-    assert told[rule] in severities, told
-    assert {r for r, severity in told.items() if severity != "info"} <= {rule}, told
+    fault = FAULTS[name]
+    told = raised(record(fault.build, tmp_path)[0])
+    assert told.get(fault.rule) in fault.severities, told
+    assert {rule for rule, severity in told.items() if severity != "info"} <= {fault.rule}, told
 
 
 @pytest.mark.parametrize("name", cases(HEALTHY))
 def test_a_healthy_run_raises_nothing(name: str, tmp_path: Path) -> None:
-    told = report(HEALTHY[name], tmp_path)
+    told, _ = record(HEALTHY[name], tmp_path)
     assert raised(told) == {}, told["verdict"]
