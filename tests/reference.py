@@ -25,7 +25,8 @@ WIDTH = 100
 NAMES: dict[str, dict[str, tuple[str, ...]]] = {
     "callback": {"BNLens": ()},
     "capture.recorder": {"Recorder": ("record", "close")},
-    "remedies": {"recalibrate": (), "Recalibration": ("undo", "keep"), "set_momentum": ()},
+    "remedies.recalibration": {"recalibrate": (), "Recalibration": ("undo", "keep")},
+    "remedies.momentum": {"set_momentum": ()},
     "summary": dict.fromkeys(("manifest", "layers", "losses", "channels", "loss_table", "empty_losses"), ()),
 }
 

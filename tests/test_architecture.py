@@ -39,7 +39,7 @@ ARROWS: Mapping[str, set[str]] = {
     # What both sides compute by the same formula; nothing that judges.
     "capture": {"capture", "summary", "history", "metadata", "analysis.distance", "analysis.convergence", ""},
     "callback": {"capture", "history", "metadata"},
-    "remedies": {"capture", "history", "metadata"},
+    "remedies": {"remedies", "capture"},
 }
 
 FRAME_OF_RULES = {"rules.rule", "rules.diagnose", "rules.judging", "rules.fixes"}

@@ -17,6 +17,7 @@ from tb_bnlens.capture.layers import find_layers
 from tb_bnlens.capture.log import RunLog
 from tb_bnlens.capture.measure import Measurement
 from tb_bnlens.capture.probe import Probe
+from tb_bnlens.capture.prober import LOSSES, RECORD, Prober
 from tb_bnlens.capture.rows import ProbeState, batch_statistics, layer_table
 from tb_bnlens.capture.schedule import Schedule
 from tb_bnlens.capture.segments import Segments
@@ -24,11 +25,6 @@ from tb_bnlens.capture.snapshots import Snapshot, SnapshotReader, WindowRecovery
 from tb_bnlens.capture.watch import LayerWatch, replicas
 from tb_bnlens.capture.windows import Windows
 from tb_bnlens.metadata import LAYER_ROWS
-
-ATTRIBUTION_SECONDS = 0.5
-"""Attribution at the end may take this long even where the budget is spent."""
-RECORD, LOSSES = "the record", "the paired losses"
-"""Parts that can be given up on their own; see Guard."""
 
 
 class Recorder:
@@ -90,12 +86,8 @@ class Recorder:
         self._keep = True  # the first batch, from which calls are counted
         self._active = is_chief()
         self._windows: Windows | None = None
-        self._measurement: Measurement | None = None
-        self._last_probe = -1
-        # Between a probe and the step that follows it:
-        self._probed_batch: Any = None
+        self._prober: Prober | None = None
         self._before: Snapshot | None = None
-        self._losses: dict[str, dict[str, float]] | None = None
 
     # --- the public loop -----------------------------------------------------------------------------
 
@@ -115,21 +107,23 @@ class Recorder:
             raise RuntimeError("Recorder.record was called inside a tf.function; call it after the compiled step")
         if not self.wanted:
             return
-        self.meet_batch(keras.utils.pack_x_y_sample_weight(x, y, sample_weight))
         steps = 1 if step is None else max(step - self._step, 1)
-        if self.quiet_for(steps):
-            self.count_quiet(steps)
-            return
-        with self._schedule.all_timed():
-            if self._begun:
-                self.after_step(steps)
-            else:
-                # What the model was before its first step is past.
-                self.begin(1 if step is None else step)
-            level = self.probe_due()
-            if level is not None:
-                self._probe(self._batches.to_probe(), level)
-                self._write_losses()
+        with self._guard(RECORD):
+            self.meet_batch(keras.utils.pack_x_y_sample_weight(x, y, sample_weight))
+            if self.quiet_for(steps):
+                self.count_quiet(steps)
+                return
+            with self._schedule.all_timed():
+                if self._begun:
+                    self.after_step(steps)
+                else:
+                    # What the model was before its first step is past.
+                    self.begin(1 if step is None else step)
+                level = self.probe_due()
+                if level is not None:
+                    self._probe(level)
+                    if self._prober is not None:
+                        self._prober.write()
 
     def close(self) -> None:
         """Make the last probe and record, and flush. Safe to call twice."""
@@ -207,7 +201,7 @@ class Recorder:
     @property
     def loss_pending(self) -> bool:
         """Whether a probe waits for the step to be made."""
-        return self._losses is not None
+        return self._prober is not None and self._prober.pending
 
     @property
     def planned_steps(self) -> int | None:
@@ -242,9 +236,7 @@ class Recorder:
 
     def probe_due(self) -> str | None:
         """What the schedule asks to be measured at the present weights."""
-        if not self._begun or not self.wanted or self._measurement is None or not self._guard.works(LOSSES):
-            return None
-        return self._schedule.probe_due(self._step)
+        return self._prober.due(self._step) if self._begun and self.wanted and self._prober is not None else None
 
     def meet_batch(self, batch: Any) -> None:
         """Remember a training batch for a probe, and its size as the usual one."""
@@ -256,13 +248,12 @@ class Recorder:
 
     def before_step(self, level: str) -> None:
         """Probe the batch on which the coming step is about to be trained."""
-        batch = self._batches.to_probe()
-        if batch is None:
+        if self._batches.to_probe() is None:
             return
         self.snapshot()
-        self._probe(batch, level)
+        self._probe(level)
         # The coming step shows the effective momentum only on the batch that its prediction was made on.
-        if self._windows is not None and self._losses is not None and self._batches.from_training_whole:
+        if self._windows is not None and self.loss_pending and self._batches.from_training_whole:
             self._before = self._windows.last
 
     def after_step(self, steps: int, fit_loss: float | None = None, short_batch: bool = False) -> None:
@@ -286,13 +277,10 @@ class Recorder:
                 self._compare_update(before, self._windows)
             if self._windows.last_step == self._step and self._schedule.record_due(self._step):
                 self._write_record(self._windows)
-        if self._losses is not None:
-            if fit_loss is not None:
-                self._losses["train"]["fit_loss"] = fit_loss
-            self._probe_updated()
-            self._write_losses()
+        if self._prober is not None:
+            self._prober.step_made(fit_loss, self._now)
         kinds = ["snapshot"] if self._windows is not None else []
-        if self._measurement is not None and self._guard.works(LOSSES):
+        if self._prober is not None and self._prober.works:
             kinds += ["probe", "full", *(["keep"] if self._batches.from_training else [])]
         self._quiet_until = self._schedule.quiet_until(self._step, kinds)
 
@@ -301,22 +289,14 @@ class Recorder:
         windows = self._windows
         if windows is None or windows.last_step == self._step or not self.wanted:
             return
-        self._count_calls()
+        if self._prober is not None:
+            self._prober.count_calls()
         with self._guard(RECORD), self._schedule.timed("snapshot"):
             now = self._reader.read()
             updates = self._watch.updates(windows.last, now, self._step - windows.last_step)
             windows.add(now, self._step, updates, short_batch)
 
     # --- inside --------------------------------------------------------------------------------------
-
-    def _count_calls(self) -> None:
-        measurement = self._measurement
-        if measurement is None or measurement.probe.order or not self._guard.works(LOSSES):
-            return
-        batch = self._batches.to_probe()
-        if batch is not None:
-            with self._guard(LOSSES), self._tracing_told_apart(measurement.probe):
-                measurement.probe.count_calls(batch)
 
     def _begin(self, step: int) -> None:
         self._step = self._asked_at = step
@@ -337,7 +317,8 @@ class Recorder:
         with self._guard(LOSSES):
             probe = Probe(self._model, layers, self._segments, self._loss)
             self._watch.probe = probe
-            self._measurement = Measurement(probe, self._state, self._recovery, self._segments, self._tolerance)
+            measurement = Measurement(probe, self._state, self._recovery, self._segments, self._tolerance)
+            self._prober = Prober(self._model, measurement, self._batches, self._schedule, self._guard, self._log)
         self._schedule.fit_records(4 * len(layers) * len(LAYER_ROWS))
         self._schedule.start()
         self._write_manifest()
@@ -345,71 +326,16 @@ class Recorder:
     def _now(self) -> Snapshot:
         return self._reader.read() if self._windows is not None else Snapshot(np.zeros(0), np.zeros(0))
 
-    def _probe(self, batch: Any, level: str) -> None:
-        measurement = self._measurement
-        if measurement is None or batch is None or not self._guard.works(LOSSES):
-            return
-        with self._guard(LOSSES), self._schedule.timed(level), self._tracing_told_apart(measurement.probe):
-            try:
-                losses = self._measure(measurement, batch, level)
-            except tf.errors.ResourceExhaustedError:
-                if not self._batches.back_off():
-                    raise
-                self.note(f"A probe ran out of memory at step {self._step}: half as much is probed from there on.")
-                return
-            if measurement.probe.loss_reason:
-                self._log.not_evaluated("losses", measurement.probe.loss_reason)
-            self._probed_batch, self._losses, self._last_probe = batch, losses, self._step
-
-    def _measure(self, measurement: Measurement, batch: Any, level: str) -> dict[str, dict[str, float]]:
-        windows = self._windows
-        snapshot = windows.last if windows is not None else self._now()
-        losses = {"train": measurement.pair(batch, snapshot, windows)}
-        if level == "full" and windows is not None:
-            losses["train"] |= measurement.extras(batch, snapshot, windows)
-            losses["train"] |= measurement.recalibrated_now(batch, self._batches.others(), snapshot)
-        validation = self._batches.validation()
-        if validation is not None:
-            losses["validation"] = measurement.validation(validation, snapshot, windows)
-        return losses
-
-    @contextlib.contextmanager
-    def _tracing_told_apart(self, probe: Probe) -> Any:
-        # Tracing is paid once: it must not count against what recording costs all along.
-        traced = probe.tracing_seconds
-        try:
-            yield
-        finally:
-            self._schedule.excluded += probe.tracing_seconds - traced
-
-    def _probe_updated(self) -> None:
-        if self._measurement is None or self._losses is None or not self._guard.works(LOSSES):
-            return
-        with self._guard("the loss after the update"), self._schedule.timed("probe"):
-            self._losses["train"]["updated"] = self._measurement.inference(self._probed_batch, self._now())
+    def _probe(self, level: str) -> None:
+        if self._prober is not None:
+            snapshot = self._windows.last if self._windows is not None else self._now()
+            self._prober.probe(level, self._step, snapshot, self._windows)
 
     def _compare_update(self, before: Snapshot, windows: Windows) -> None:
-        if self._measurement is None:
-            return
-        with self._guard("the effective momentum"):
-            estimate = self._measurement.momentum_of_update(before, windows.last)
-            self._state.momentum_effective = self._watch.use_effective_momentum(estimate, self._recovery)
-
-    def _write_losses(self) -> None:
-        losses, self._losses = self._losses, None
-        if losses is None:
-            return
-        self._probed_batch = None
-        rows = losses["train"]
-        rows["overhead"] = self._schedule.share
-        rows["tracing_seconds"] = self._schedule.excluded
-        # A custom loop may keep its optimizer outside the model.
-        optimizer = getattr(self._model, "optimizer", None)
-        with self._guard(RECORD):
-            if optimizer is not None:
-                rows["learning_rate"] = float(np.asarray(optimizer.learning_rate))
-            # The losses belong to the weights that were probed, not to the step made on them since.
-            self._log.write_losses(losses, self._last_probe)
+        if self._prober is not None:
+            with self._guard("the effective momentum"):
+                estimate = self._prober.momentum_of_update(before, windows.last)
+                self._state.momentum_effective = self._watch.use_effective_momentum(estimate, self._recovery)
 
     def _write_record(self, windows: Windows) -> None:
         with self._guard(RECORD), self._schedule.timed("record"):
@@ -450,26 +376,15 @@ class Recorder:
 
     def _finish(self) -> None:
         self.snapshot()
-        batch = self._batches.to_probe()
-        if batch is not None and self._last_probe < self._step:
-            self._probe(batch, "full")
-            self._attribute(batch)
-            self._write_losses()
+        if self._prober is not None and self._prober.last_step < self._step:
+            self._probe("full")
+            if self._windows is not None:
+                self._prober.attribute(self._windows.last, self._tolerance)
+            self._prober.write()
         if self._windows is not None:
             self._log.want_channels()
             self._write_record(self._windows)
         self._write_manifest()
-
-    def _attribute(self, batch: Any) -> None:
-        if self._losses is None or self._windows is None or self._measurement is None:
-            return
-        losses = self._losses["train"]
-        # Without a gap there is nothing to share out among the layers.
-        if not losses["inference"] - losses["batch"] > self._tolerance * abs(losses["batch"]):
-            return
-        ends = self._schedule.now() + max(ATTRIBUTION_SECONDS, self._schedule.left_for_probes())
-        with self._guard("the attribution"), self._schedule.timed("full"):
-            self._measurement.attribution(batch, self._windows.last, lambda: ends - self._schedule.now())
 
     def _note_fault(self, part: str, sentence: str) -> None:
         self._log.note(sentence)

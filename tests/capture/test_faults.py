@@ -25,6 +25,7 @@ from tb_bnlens.capture import recorder as recorder_module
 from tb_bnlens.capture.log import RunLog
 from tb_bnlens.capture.measure import Measurement
 from tb_bnlens.capture.probe import Probe
+from tb_bnlens.capture.prober import Prober
 from tb_bnlens.capture.recorder import Recorder
 from tb_bnlens.capture.snapshots import SnapshotReader
 from tb_bnlens.capture.watch import LayerWatch
@@ -55,7 +56,8 @@ def without() -> dict[str, Any]:
 
 PARTS: list[tuple[Any, str]] = [
     *((Recorder, name) for name in ("begin", "probe_due", "meet_batch", "before_step", "after_step", "snapshot")),
-    *((Recorder, name) for name in ("plan", "event", "_finish", "_attribute", "_begin")),
+    *((Recorder, name) for name in ("plan", "event", "_finish", "_begin")),
+    *((Prober, name) for name in ("due", "count_calls", "probe", "step_made", "attribute", "write")),
     *((RunLog, name) for name in ("open", "close", "write_layers", "write_losses", "write_manifest", "write_channels")),
     *((Windows, name) for name in ("add", "shadows", "noise")),
     *((Measurement, name) for name in ("pair", "extras", "momentum_of_update", "inference")),
@@ -301,3 +303,17 @@ def test_data_that_fail_in_mid_run(tmp_path: Path) -> None:
         return {k: v for k, v in kept.items() if k.startswith("weights")}
 
     assert_same(weights(ends()), weights(ends(lens(tmp_path, on_error="warn"))))
+
+
+@pytest.mark.parametrize(("home", "name"), [(Recorder, "meet_batch"), (Recorder, "after_step"), (Prober, "due")])
+def test_a_loop_of_ones_own_goes_on(home: Any, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any, **__: Any) -> None:
+        raise OSError("no such thing")
+
+    monkeypatch.setattr(home, name, fails)
+    model = DROPOUT.make()
+    with complaints() as heard, Recorder(model, str(tmp_path / "run")) as opened:
+        for _ in range(3):
+            model.train_on_batch(*arrays(8))
+            opened.record(*arrays(8))
+    assert len(heard) == 1 and "OSError: no such thing" in heard[0]

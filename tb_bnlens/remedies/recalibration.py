@@ -1,9 +1,8 @@
-"""Remedies: measure the moving statistics afresh, with undo, and set the momentum of every BatchNorm layer."""
+"""Measure the moving statistics afresh at the weights as they are, with undo."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -11,18 +10,18 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from tb_bnlens.capture.layers import TrackedLayer, find_layers
+from tb_bnlens.capture.layers import TrackedLayer
 from tb_bnlens.capture.probe import BatchPass, Probe
 from tb_bnlens.capture.segments import Segments
 from tb_bnlens.capture.side_effects import NotEvaluated
+from tb_bnlens.remedies.inputs import input_batches
+from tb_bnlens.remedies.layers import built_layers
 
 Array = NDArray[np.floating[Any]]
 
 POOLS = ("batches", "samples")
 MIN_SAMPLES = 100
 """Below this the mean of a channel is not known to a tenth of its standard deviation, a lag of its own."""
-SHUFFLE_SEED = 0
-"""Arrays are shuffled, as ``fit`` does, and always in the same way, so that the result can be had again."""
 
 
 class Recalibration:
@@ -123,66 +122,13 @@ def recalibrate(
         raise ValueError(f"pool is {pool!r}; expected one of {POOLS}")
     if batches < 1:
         raise ValueError(f"batches is {batches!r}; expected 1 or more")
-    layers = _built_layers(model)
+    layers = built_layers(model)
     segments = Segments([t.channels for t in layers])
     try:
         probe = Probe(model, layers, segments, loss=_no_loss)
-        return _recalibrate(probe, layers, segments, _batches(data, batches, batch_size), frozen, pool)
+        return _recalibrate(probe, layers, segments, input_batches(data, batches, batch_size), frozen, pool)
     except NotEvaluated as reason:
         raise RuntimeError(f"The model cannot be recalibrated: {reason}") from reason
-
-
-def set_momentum(model: Any, value: float | Mapping[str, float]) -> dict[str, float]:
-    """Set the momentum of every BatchNorm layer; Keras' momentum is the share that is *kept* at a step.
-
-    Call it before ``compile``: a training step that is traced already keeps the old value. A warning says so
-    where ``fit`` has traced one; a ``tf.function`` of your own has to be made anew.
-
-    Args:
-        model: a Keras model.
-        value: one momentum for all, or layer name -> momentum (for instance what an earlier call returned).
-
-    Returns:
-        The old values by layer name: ``set_momentum(model, old)`` brings them back.
-
-    Raises:
-        ValueError: no BatchNorm layer, an unknown layer name, or a value outside of [0, 1).
-    """
-    layers = _built_layers(model)
-    names = {t.name for t in layers}
-    wanted = dict(value) if isinstance(value, Mapping) else dict.fromkeys(names, value)
-    for name, momentum in wanted.items():
-        if name not in names:
-            raise ValueError(f"{name!r} is not a BatchNorm layer of the model; it has {', '.join(sorted(names))}")
-        if not 0 <= momentum < 1:
-            raise ValueError(
-                f"momentum is {momentum!r}; expected 0 <= momentum < 1 (1 would never update, and PyTorch's 0.1 is "
-                "0.9 in Keras)"
-            )
-    old = {t.name: float(t.layer.momentum) for t in layers if t.name in wanted}
-    changed = [t for t in layers if t.name in wanted and t.layer.momentum != wanted[t.name]]
-    for tracked in changed:
-        tracked.layer.momentum = float(wanted[tracked.name])
-    if changed and getattr(model, "train_function", None) is not None and not model.run_eagerly:
-        warnings.warn(
-            "The training step was traced before set_momentum and keeps the old momentum; call model.compile(...) "
-            "again before the next fit.",
-            stacklevel=2,
-        )
-    return old
-
-
-# --- inside ----------------------------------------------------------------------------------------------
-
-
-def _built_layers(model: Any) -> tuple[TrackedLayer, ...]:
-    if not isinstance(model, keras.Model):
-        raise ValueError(f"model is a {type(model).__name__}; expected a keras.Model")
-    layers = find_layers(model)
-    if not layers:
-        reason = "has no BatchNorm layer" if model.built else "is not built; call it on a batch first"
-        raise ValueError(f"The model {model.name!r} {reason}")
-    return layers
 
 
 def _recalibrate(
@@ -279,36 +225,3 @@ def _require_finite(
 
 def _no_loss(_y: Any, _y_pred: Any) -> Any:
     return tf.constant(0.0)
-
-
-def _batches(data: Any, batches: int, batch_size: int) -> Iterator[Any]:
-    """``(x,)`` of up to ``batches`` batches, as tensors."""
-    source: Iterable[Any]
-    if isinstance(data, keras.utils.PyDataset):
-        # A PyDataset without a length of its own never ends.
-        length = data.num_batches
-        source = (data[i] for i in range(batches if length is None else min(batches, int(length))))
-    elif isinstance(data, (tf.data.Dataset, Iterator)) or not _is_arrays(data):
-        source = data
-    else:
-        source = _cut(_inputs(data), batch_size)
-    for _, batch in zip(range(batches), source, strict=False):
-        yield (keras.tree.map_structure(tf.convert_to_tensor, _inputs(batch)),)
-
-
-def _is_arrays(data: Any) -> bool:
-    return all(hasattr(leaf, "shape") for leaf in keras.tree.flatten(data))
-
-
-def _inputs(data: Any) -> Any:
-    return data[0] if isinstance(data, tuple) else data
-
-
-def _cut(x: Any, size: int) -> Iterator[Any]:
-    samples = int(keras.tree.flatten(x)[0].shape[0])
-    order = np.random.default_rng(SHUFFLE_SEED).permutation(samples)
-    take: Callable[[Any], Any] = np.asarray
-    arrays = keras.tree.map_structure(take, x)
-    for start in range(0, samples, size):
-        chosen = order[start : start + size]
-        yield keras.tree.map_structure(lambda a, chosen=chosen: a[chosen], arrays)

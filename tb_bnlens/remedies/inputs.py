@@ -1,0 +1,46 @@
+"""The inputs of a model, batch by batch, out of whatever ``fit`` would take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+SHUFFLE_SEED = 0
+"""Arrays are shuffled, as ``fit`` does, and always in the same way, so that the result can be had again."""
+
+
+def input_batches(data: Any, batches: int, batch_size: int) -> Iterator[Any]:
+    """``(x,)`` of up to ``batches`` batches, as tensors."""
+    source: Iterable[Any]
+    if isinstance(data, keras.utils.PyDataset):
+        # A PyDataset without a length of its own never ends.
+        length = data.num_batches
+        source = (data[i] for i in range(batches if length is None else min(batches, int(length))))
+    elif isinstance(data, (tf.data.Dataset, Iterator)) or not _is_arrays(data):
+        source = data
+    else:
+        source = _cut(_inputs(data), batch_size)
+    for _, batch in zip(range(batches), source, strict=False):
+        yield (keras.tree.map_structure(tf.convert_to_tensor, _inputs(batch)),)
+
+
+def _is_arrays(data: Any) -> bool:
+    return all(hasattr(leaf, "shape") for leaf in keras.tree.flatten(data))
+
+
+def _inputs(data: Any) -> Any:
+    return data[0] if isinstance(data, tuple) else data
+
+
+def _cut(x: Any, size: int) -> Iterator[Any]:
+    samples = int(keras.tree.flatten(x)[0].shape[0])
+    order = np.random.default_rng(SHUFFLE_SEED).permutation(samples)
+    take: Callable[[Any], Any] = np.asarray
+    arrays = keras.tree.map_structure(take, x)
+    for start in range(0, samples, size):
+        chosen = order[start : start + size]
+        yield keras.tree.map_structure(lambda a, chosen=chosen: a[chosen], arrays)

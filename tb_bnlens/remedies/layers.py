@@ -1,0 +1,20 @@
+"""The BatchNorm layers that a remedy is applied to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from tb_bnlens.capture.layers import TrackedLayer, find_layers
+
+
+def built_layers(model: Any) -> tuple[TrackedLayer, ...]:
+    """The layers of a built model; ``ValueError`` where there are none, with the reason."""
+    if not isinstance(model, keras.Model):
+        raise ValueError(f"model is a {type(model).__name__}; expected a keras.Model")
+    layers = find_layers(model)
+    if not layers:
+        reason = "has no BatchNorm layer" if model.built else "is not built; call it on a batch first"
+        raise ValueError(f"The model {model.name!r} {reason}")
+    return layers

@@ -1,0 +1,49 @@
+"""Set the momentum of every BatchNorm layer."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+from tb_bnlens.remedies.layers import built_layers
+
+
+def set_momentum(model: Any, value: float | Mapping[str, float]) -> dict[str, float]:
+    """Set the momentum of every BatchNorm layer; Keras' momentum is the share that is *kept* at a step.
+
+    Call it before ``compile``: a training step that is traced already keeps the old value. A warning says so
+    where ``fit`` has traced one; a ``tf.function`` of your own has to be made anew.
+
+    Args:
+        model: a Keras model.
+        value: one momentum for all, or layer name -> momentum (for instance what an earlier call returned).
+
+    Returns:
+        The old values by layer name: ``set_momentum(model, old)`` brings them back.
+
+    Raises:
+        ValueError: no BatchNorm layer, an unknown layer name, or a value outside of [0, 1).
+    """
+    layers = built_layers(model)
+    names = {t.name for t in layers}
+    wanted = dict(value) if isinstance(value, Mapping) else dict.fromkeys(names, value)
+    for name, momentum in wanted.items():
+        if name not in names:
+            raise ValueError(f"{name!r} is not a BatchNorm layer of the model; it has {', '.join(sorted(names))}")
+        if not 0 <= momentum < 1:
+            raise ValueError(
+                f"momentum is {momentum!r}; expected 0 <= momentum < 1 (1 would never update, and PyTorch's 0.1 is "
+                "0.9 in Keras)"
+            )
+    old = {t.name: float(t.layer.momentum) for t in layers if t.name in wanted}
+    changed = [t for t in layers if t.name in wanted and t.layer.momentum != wanted[t.name]]
+    for tracked in changed:
+        tracked.layer.momentum = float(wanted[tracked.name])
+    if changed and getattr(model, "train_function", None) is not None and not model.run_eagerly:
+        warnings.warn(
+            "The training step was traced before set_momentum and keeps the old momentum; call model.compile(...) "
+            "again before the next fit.",
+            stacklevel=2,
+        )
+    return old
