@@ -113,7 +113,7 @@ def _entry(
 ) -> Iterator[str]:
     if isinstance(node, ast.FunctionDef):
         shown = signature(node, prefix + node.name, source)
-    elif hasattr(tb_bnlens, node.name) and node.name in tb_bnlens.__all__:
+    elif node.name in tb_bnlens.__all__:
         shown = signature(_named(node, "__init__"), prefix + node.name, source)
     else:
         # Made by a function, never by users.
