@@ -28,6 +28,7 @@ VIEWING = (
     "tests/rules/test_rules.py",
     "tests/test_architecture.py",
     "tests/test_bundle.py",
+    "tests/test_docs.py",
     "tests/test_reader.py",
     "tests/test_reader_format1.py",
     "tests/test_report.py",
