@@ -24,6 +24,8 @@ META = Meta(
 
 def check(losses: Losses) -> Finding:
     """Split fit's figure minus the loss after the update, where neither BatchNorm nor dropout is to blame."""
+    if losses.diverged:
+        return not_evaluated("Training has diverged.")
     before, after, averaging = (
         losses.lasting_gap(a, b)
         for a, b in (
