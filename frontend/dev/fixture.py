@@ -138,6 +138,9 @@ class Run:
     def series(self, row: str) -> np.ndarray:
         if row == "steps_to_converge":
             return self.converge(self.rows[:, :, LAYER_ROWS.index("error_p95")]).astype(np.float32)
+        if row == "variance_ratio":
+            moving, batch = (self.rows[:, :, LAYER_ROWS.index(f"{name}_variance_gm")] for name in ("moving", "batch"))
+            return moving / batch
         return self.rows[:, :, LAYER_ROWS.index(row)]
 
 

@@ -8,17 +8,25 @@ export interface Snapshot<T> {
   loading: boolean;
   /** Time of the last good answer, in ms; 0 before it. */
   at: number;
+  /** After a failure, when polling asks again, in ms; 0 otherwise. */
+  retryAt: number;
 }
 
 type Listener = () => void;
 
 const KEPT = 80;
+// What failed once is likely to fail again, and a server in trouble is not helped by being asked.
+const FIRST_RETRY_MS = 10_000;
+const LAST_RETRY_MS = 160_000;
+// A TensorBoard that was stopped is started again by hand, and nobody is burdened meanwhile.
+const LAST_UNREACHABLE_MS = 20_000;
 const UNREACHABLE = 'TensorBoard does not answer. Is it still running?';
 
 /** One route, fetched with its ETag so that an unchanged answer costs nothing and keeps its identity. */
 export class Resource<T> {
-  snapshot: Snapshot<T> = { value: null, error: null, loading: false, at: 0 };
+  snapshot: Snapshot<T> = { value: null, error: null, loading: false, at: 0, retryAt: 0 };
   private etag: string | null = null;
+  private failures = 0;
   private readonly listeners = new Set<Listener>();
   private pending: Promise<void> | null = null;
 
@@ -29,6 +37,11 @@ export class Resource<T> {
 
   get watched(): boolean {
     return this.listeners.size > 0;
+  }
+
+  /** Whether polling may ask now: after each failure in a row it waits twice as long. */
+  get due(): boolean {
+    return Date.now() >= this.snapshot.retryAt;
   }
 
   subscribe(listener: Listener): () => void {
@@ -50,17 +63,25 @@ export class Resource<T> {
       const headers: Record<string, string> = this.etag ? { 'If-None-Match': this.etag } : {};
       const reply = await fetch(new URL(this.path, document.baseURI), { headers, cache: 'no-store' });
       if (reply.status === 304) {
-        this.set({ ...this.snapshot, error: null, loading: false, at: Date.now() });
+        this.succeed(this.snapshot.value as T);
         return;
       }
       if (!reply.ok) throw new RouteError(await sentence(reply));
       const value = await this.decode(reply);
       this.etag = reply.headers.get('ETag');
-      this.set({ value, error: null, loading: false, at: Date.now() });
+      this.succeed(value);
     } catch (error) {
-      const message = error instanceof TypeError ? UNREACHABLE : String((error as Error).message ?? error);
-      this.set({ ...this.snapshot, error: message, loading: false });
+      const unreachable = error instanceof TypeError;
+      const message = unreachable ? UNREACHABLE : String((error as Error).message ?? error);
+      const longest = unreachable ? LAST_UNREACHABLE_MS : LAST_RETRY_MS;
+      const wait = Math.min(FIRST_RETRY_MS * 2 ** this.failures++, longest);
+      this.set({ ...this.snapshot, error: message, loading: false, retryAt: Date.now() + wait });
     }
+  }
+
+  private succeed(value: T): void {
+    this.failures = 0;
+    this.set({ value, error: null, loading: false, at: Date.now(), retryAt: 0 });
   }
 
   private set(next: Snapshot<T>): void {
@@ -114,12 +135,13 @@ export const routes = {
   channels: (run: string, layer: number) => resource('channels', { run, layer: String(layer) }, frame),
 };
 
-/** Asks again for everything that is on the page. */
-export async function refresh(): Promise<void> {
-  await Promise.all([...resources.values()].filter((r) => r.watched).map((r) => r.load()));
+/** Asks again for everything that is on the page; `due` leaves out what failed a short while ago. */
+export async function refresh(due = false): Promise<void> {
+  const wanted = [...resources.values()].filter((r) => r.watched && (!due || r.due));
+  await Promise.all(wanted.map((r) => r.load()));
 }
 
-/** Refreshes every `seconds` while `wanted()`; returns what stops it. A slow answer is waited for, not piled on. */
+/** Refreshes what is due every `seconds` while `wanted()`; returns what stops it. A slow answer is waited for, not piled on. */
 export function poll(seconds: number, wanted: () => boolean): () => void {
   let timer = 0;
   let stopped = false;
@@ -127,7 +149,7 @@ export function poll(seconds: number, wanted: () => boolean): () => void {
     if (!stopped) timer = window.setTimeout(tick, seconds * 1000);
   };
   const tick = () => {
-    if (wanted()) void refresh().finally(again);
+    if (wanted()) void refresh(true).finally(again);
     else again();
   };
   again();

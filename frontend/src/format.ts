@@ -9,7 +9,7 @@ export function number(value: number | null | undefined): string {
   const size = Math.abs(value);
   if (size === 0) return '0';
   if (size >= 1e7) return minus(value.toExponential(1));
-  if (size >= 100) return minus(Math.round(value).toLocaleString('en-US'));
+  if (size >= 100) return minus(grouped(Math.round(value)));
   if (size >= 0.001) return minus(trim(value.toPrecision(3)));
   return minus(value.toExponential(1));
 }
@@ -17,7 +17,7 @@ export function number(value: number | null | undefined): string {
 /** A whole number, grouped. */
 export function count(value: number | null | undefined): string {
   if (value === null || value === undefined || !Number.isFinite(value)) return NONE;
-  return Math.round(value).toLocaleString('en-US');
+  return grouped(Math.round(value));
 }
 
 export function signed(value: number | null | undefined): string {
@@ -68,6 +68,11 @@ export function clock(unixSeconds: number): string {
 
 export function plural(size: number, noun: string): string {
   return `${count(size)} ${noun}${size === 1 ? '' : 's'}`;
+}
+
+/** Not toLocaleString: its first call loads a library for some 10 ms, before anything is painted. */
+function grouped(whole: number): string {
+  return String(whole).replace(/\B(?=(\d{3})+$)/g, ',');
 }
 
 function whole(size: number, unit: number): number {

@@ -22,19 +22,25 @@ export function useView<T>(select: (view: View) => T): T {
   return value;
 }
 
-const NOTHING: Snapshot<never> = { value: null, error: null, loading: false, at: 0 };
+const NOTHING: Snapshot<never> = { value: null, error: null, loading: false, at: 0, retryAt: 0 };
 
 /** A route's latest answer; null asks for nothing. Being on the page is what keeps a route polled. */
 export function useResource<T>(resource: Resource<T> | null): Snapshot<T> {
   const [, again] = useReducer((n: number) => n + 1, 0);
   const shown = resource?.snapshot ?? NOTHING;
-  useEffect(() => {
+  // Not after the paint: the sooner a route is asked, the sooner it answers.
+  useLayoutEffect(() => {
     const stop = resource?.subscribe(() => again(0));
     // An answer can come between the render and this.
     if (resource && resource.snapshot !== shown) again(0);
     return stop;
   }, [resource]);
   return shown;
+}
+
+/** Asks for a route that a component further down will show, without rendering again when it comes. */
+export function useWanted(resource: Resource<unknown>): void {
+  useLayoutEffect(() => resource.subscribe(() => {}), [resource]);
 }
 
 /** Wall time of the first record of a run: losses and layers start at their own, and share one relative axis. */
@@ -49,7 +55,7 @@ export function useRunStart(run: string): number | undefined {
 export function useResources<T>(resources: readonly Resource<T>[]): Snapshot<T>[] {
   const [, again] = useReducer((n: number) => n + 1, 0);
   const key = resources.map((r) => r.path).join('\n');
-  useEffect(() => {
+  useLayoutEffect(() => {
     const stops = resources.map((r) => r.subscribe(() => again(0)));
     return () => {
       for (const stop of stops) stop();

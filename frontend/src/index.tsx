@@ -1,4 +1,5 @@
 import { render as mount } from 'preact';
+import { routes } from './api';
 import { App } from './components/App';
 import { followTheme } from './host';
 import './styles/tokens.css';
@@ -15,6 +16,8 @@ export async function render(): Promise<void> {
   document.documentElement.lang = 'en';
   document.title = 'BN Lens';
   followTheme(setTheme);
+  // Whatever the page will be, it needs the runs: they are asked for beside the styles.
+  void routes.runs().load();
   await styles();
   const root = document.createElement('div');
   root.id = 'bn-lens';

@@ -1,13 +1,13 @@
 export type XAxis = 'step' | 'relative' | 'wall';
-export type HeatRow = 'distance_rms' | 'steps_to_converge' | 'mean_error_p95' | 'variance_error_p95';
-
 export const X_AXES: readonly XAxis[] = ['step', 'relative', 'wall'];
-export const HEAT_ROWS: readonly HeatRow[] = [
+export const HEAT_ROWS = [
   'distance_rms',
   'steps_to_converge',
   'mean_error_p95',
   'variance_error_p95',
-];
+  'variance_ratio',
+] as const;
+export type HeatRow = (typeof HEAT_ROWS)[number];
 
 export interface View {
   run: string | null;

@@ -7,7 +7,7 @@
  *   overview?run=R                    -> Overview
  *   losses?run=R                      -> frame: steps f64 [P], wall_times f64 [P], one f32 [P] per `${probe}/${row}` with data
  *   series?run=R&row=distance_rms     -> frame: steps f64 [T], wall_times f64 [T], values f32 [T, L]
- *                                        (row: any of metadata.LAYER_ROWS, or "steps_to_converge")
+ *                                        (row: any of metadata.LAYER_ROWS, "steps_to_converge" or "variance_ratio")
  *   layer?run=R&layer=3               -> frame: steps f64 [T], wall_times f64 [T], one f32 [T] per row of metadata.LAYER_ROWS
  *   channels?run=R&layer=3            -> frame: steps f64 [S], values f32 [S, 4, C] (metadata.CHANNEL_ROWS)
  * An error is a JSON body {"error": "sentence that says what to do"} with status 400, 404 or 500.

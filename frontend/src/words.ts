@@ -95,7 +95,7 @@ export const WORDS = {
   variance_ratio: {
     label: 'variance ratio',
     unit: '×',
-    text: 'Moving variance over batch variance. 1 is agreement.',
+    text: '(s+ε) / (v+ε), geometric mean over channels: moving variance over the batches’ variance. 1 is agreement; above 1 inference scales the activations too small, below 1 too large.',
   },
   momentum: {
     label: 'momentum',

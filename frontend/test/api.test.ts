@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import { poll, Resource } from '../src/api';
+import { poll, Resource, refresh, routes } from '../src/api';
 import { decodeFrame } from '../src/frame';
 import { encodeFrame } from './samples';
 
@@ -46,6 +46,40 @@ describe('poll', () => {
     await vi.advanceTimersByTimeAsync(20_000);
     expect(asked).toHaveBeenCalledTimes(3);
     vi.useRealTimers();
+  });
+});
+
+describe('a route that fails', () => {
+  it('is asked for less and less often, at once on demand, and as before when it answers', async () => {
+    vi.useFakeTimers();
+    const fetch = vi.fn().mockImplementation(async () => answer({ error: 'no' }, 404));
+    vi.stubGlobal('fetch', fetch);
+    const resource = routes.overview('broken');
+    const forget = resource.subscribe(() => {});
+    const stop = poll(5, () => true);
+    await vi.advanceTimersByTimeAsync(1000);
+    expect(resource.snapshot.retryAt).toBe(Date.now() - 1000 + 10_000);
+    await vi.advanceTimersByTimeAsync(600_000);
+    // Every 5 s that were 120 requests.
+    const asked = fetch.mock.calls.length;
+    expect(asked).toBeGreaterThan(4);
+    expect(asked).toBeLessThan(10);
+    await refresh();
+    expect(fetch).toHaveBeenCalledTimes(asked + 1);
+    fetch.mockImplementation(async () => answer({}));
+    await refresh();
+    expect(resource.snapshot.retryAt).toBe(0);
+    await vi.advanceTimersByTimeAsync(11_000);
+    expect(fetch).toHaveBeenCalledTimes(asked + 4);
+    stop();
+    forget();
+    vi.useRealTimers();
+  });
+  it('is asked for again soon where TensorBoard was only stopped', async () => {
+    vi.stubGlobal('fetch', vi.fn().mockRejectedValue(new TypeError('network')));
+    const resource = new Resource('runs', json);
+    for (let i = 0; i < 8; i++) await resource.load();
+    expect(resource.snapshot.retryAt - Date.now()).toBeLessThanOrEqual(20_000);
   });
 });
 

@@ -5,7 +5,8 @@ import { Clock, nearest, upperBound } from '../src/models/axis';
 import { channelPoints, channelScale, distance, worstChannels } from '../src/models/channels';
 import { csv } from '../src/models/csv';
 import { decompose } from '../src/models/decomposition';
-import { columns, peak, rowHeight, shade } from '../src/models/heat';
+import { visibleExtent } from '../src/models/extent';
+import { columns, heatScale, peak, rowHeight, shade } from '../src/models/heat';
 import { scaleFor } from '../src/models/scale';
 import { smooth } from '../src/models/smoothing';
 import { sparkPath } from '../src/models/sparkline';
@@ -84,6 +85,40 @@ describe('align', () => {
   });
 });
 
+describe('extent', () => {
+  const x = [0, 10, 20, 30];
+  it('holds the points in view', () => {
+    expect(visibleExtent(x, [[1, 2, 3, 4]], 10, 20, 'linear')).toEqual([2, 3]);
+    expect(visibleExtent(x, [[null, null, null, null]], 0, 30, 'linear')).toBeNull();
+  });
+  it('holds where a line comes in from outside and leaves', () => {
+    expect(visibleExtent(x, [[100, 0, 0, 50]], 5, 25, 'linear')).toEqual([0, 50]);
+    expect(visibleExtent(x, [[10000, 1, 1, 1]], 5, 25, 'log')).toEqual([1, expect.closeTo(100, 9)]);
+    expect(visibleExtent(x, [[-1000, 0, 0, 0]], 5, 25, 'asinh', 1)?.[0]).toBeCloseTo(
+      -Math.sinh(Math.asinh(1000) / 2),
+      9,
+    );
+  });
+  it('holds a line that has no point in view, or gaps around it', () => {
+    expect(
+      visibleExtent(
+        x,
+        [
+          [null, 8, null, 8],
+          [1, 2, 2, 2],
+        ],
+        12,
+        18,
+        'linear',
+      ),
+    ).toEqual([2, 8]);
+    expect(visibleExtent(x, [[4, null, null, 4]], 12, 18, 'linear')).toEqual([4, 4]);
+  });
+  it('leaves out what a log axis cannot show', () => {
+    expect(visibleExtent(x, [[0, -1, 5, 6]], 0, 30, 'log')).toEqual([5, 6]);
+  });
+});
+
 describe('decomposition', () => {
   it('shares out the sizes of the parts', () => {
     const parts = decompose({ ...LOSSES, dropout: -1, noise: 1, stale: 8 });
@@ -106,6 +141,19 @@ describe('heat', () => {
     expect(shade(50, scale)).toBe(1);
     expect(shade(Number.POSITIVE_INFINITY, scale)).toBe(2);
     expect(shade(Number.NaN, scale)).toBeNaN();
+  });
+  it('has agreement in the middle of a diverging scale, and keeps the worse of two sides', () => {
+    const ratio = heatScale('variance_ratio');
+    expect([0.001, 0.1, 1, 10, 1000].map((v) => shade(v, ratio))).toEqual([
+      0,
+      expect.closeTo(0.25, 9),
+      expect.closeTo(0.5, 9),
+      expect.closeTo(0.75, 9),
+      1,
+    ]);
+    const heat = { x: Float64Array.of(0, 1, 2), values: [3, 0.1, Number.NaN], layers: 1 };
+    expect(peak(heat, 0, 0, 3, true)).toBe(0.1);
+    expect(peak(heat, 0, 0, 3)).toBe(3);
   });
   it('gives every pixel column its records, and a record the columns until the next', () => {
     expect([...columns(Float64Array.of(0, 10), 0, 20, 4, 15)]).toEqual([0, 1, 0, 1, 1, 2, 1, 1]);

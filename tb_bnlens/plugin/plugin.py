@@ -18,13 +18,11 @@ from tb_bnlens import __version__, metadata
 from tb_bnlens.history import Channels, History
 from tb_bnlens.plugin import static_files
 from tb_bnlens.plugin.cache import Cache
-from tb_bnlens.plugin.estimates import steps_to_converge_by_record
+from tb_bnlens.plugin.estimates import DERIVED
 from tb_bnlens.plugin.memory import give_back, keep_little
 from tb_bnlens.plugin.responses import BadRequest, NotThere, respond, route
 from tb_bnlens.plugin.wire import FRAME_TYPE, JSON_TYPE, frame, to_json
 from tb_bnlens.reader import Run, find_run, list_runs, read_channels, read_run
-
-STEPS_TO_CONVERGE = "steps_to_converge"
 
 HISTORY_BYTES = 48 * 2**20
 OVERVIEW_BYTES = 16 * 2**20
@@ -109,8 +107,8 @@ class BNLensPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
     def serve_series(self, request: wrappers.Request) -> wrappers.Response:
         """GET series?run=R&row=distance_rms -> frame."""
         row = _parameter(request, "row")
-        if row not in metadata.LAYER_INDEX and row != STEPS_TO_CONVERGE:
-            known = ", ".join((STEPS_TO_CONVERGE, *metadata.LAYER_ROWS))
+        if row not in metadata.LAYER_INDEX and row not in DERIVED:
+            known = ", ".join((*DERIVED, *metadata.LAYER_ROWS))
             raise BadRequest(f"row is {row!r}; expected one of {known}")
         place, run = self._asked(request)
         return respond(request, _tag(run, "series", row), FRAME_TYPE, lambda: frame(self.series_impl(place, run, row)))
@@ -184,7 +182,7 @@ class BNLensPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
         history = self._history(place, run)
         yield "steps", history.steps.astype(np.float64)
         yield "wall_times", history.wall_times
-        yield "values", (steps_to_converge_by_record(history) if row == STEPS_TO_CONVERGE else history.row(row))
+        yield "values", (DERIVED[row](history) if row in DERIVED else history.row(row))
 
     def layer_impl(self, place: Place, run: Run, layer: int) -> Arrays:
         """All rows of one layer over the records."""

@@ -1,4 +1,4 @@
-"""The heatmap's steps to converge end in the report's."""
+"""The heatmap's derived series end in what the report says."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tb_bnlens.plugin.estimates import steps_to_converge_by_record
+from tb_bnlens.plugin.estimates import steps_to_converge_by_record, variance_ratio_by_record
 from tb_bnlens.report import run_report
 from tests.simulation import Sim, SimLayer, simulate
 
@@ -35,3 +35,15 @@ def test_the_last_record_is_the_report_s(layer: dict[str, Any]) -> None:
     expected = {"never": math.inf, None: math.nan}.get(reported, reported)
     assert steps[-1, 0] == pytest.approx(expected, nan_ok=True)
     assert not np.isneginf(steps).any()
+
+
+@pytest.mark.parametrize("true_variance", [0.1, 10.0])
+def test_the_variance_ratio_starts_on_its_side_of_1_and_ends_in_the_report_s(true_variance: float) -> None:
+    history = simulate(Sim([SimLayer("bn", momentum=0.99, true_variance=true_variance)], steps=100))
+    ratio = variance_ratio_by_record(history)
+    assert ratio.shape == history.layers.shape[:2] and ratio.dtype == np.float32
+    (reported,) = (entry["variance_ratio"] for entry in run_report(history)["layers"])
+    assert ratio[-1, 0] == pytest.approx(reported)
+    # The moving variance starts at 1 and never overshoots.
+    assert (ratio > 1).all() == (true_variance < 1)
+    assert (ratio < 1).all() == (true_variance > 1)

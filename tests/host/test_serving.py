@@ -68,6 +68,9 @@ def test_the_frames_are_what_was_written(server: Server, logdir: Path, run: str)
     assert np.array_equal(series["wall_times"], history.wall_times)
     assert np.array_equal(series["values"], history.row("distance_rms"), equal_nan=True)
     assert server.plugin("series", run=run, row="steps_to_converge").frame["values"].shape == series["values"].shape
+    ratio = history.row("moving_variance_gm") / history.row("batch_variance_gm")
+    served = server.plugin("series", run=run, row="variance_ratio").frame["values"]
+    assert np.array_equal(served, ratio, equal_nan=True)
 
     layer = server.plugin("layer", run=run, layer=2).frame
     assert list(layer) == ["steps", "wall_times", *metadata.LAYER_ROWS]

@@ -22,9 +22,38 @@ const RAMPS: Record<Theme, readonly Rgb[]> = {
   ],
 };
 
+/**
+ * Agreement in the middle (the panel's own colour, nearly). Below it is blue, above it orange: hues that every common
+ * kind of colour blindness keeps apart. As far from the middle, above stands out more in lightness than below.
+ */
+const DIVERGING: Record<Theme, readonly Rgb[]> = {
+  light: [
+    [30, 110, 205],
+    [92, 160, 230],
+    [166, 205, 242],
+    [236, 239, 244],
+    [248, 178, 92],
+    [186, 78, 22],
+    [84, 22, 8],
+  ],
+  dark: [
+    [84, 140, 214],
+    [52, 102, 172],
+    [42, 72, 118],
+    [48, 50, 56],
+    [136, 70, 24],
+    [232, 138, 52],
+    [255, 232, 176],
+  ],
+};
+
+function stops(theme: Theme, diverging: boolean): readonly Rgb[] {
+  return (diverging ? DIVERGING : RAMPS)[theme];
+}
+
 /** 256 colours, RGB. */
-export function colormap(theme: Theme): Uint8Array {
-  const ramp = RAMPS[theme];
+export function colormap(theme: Theme, diverging = false): Uint8Array {
+  const ramp = stops(theme, diverging);
   const out = new Uint8Array(256 * 3);
   for (let i = 0; i < 256; i++) {
     const place = (i / 255) * (ramp.length - 1);
@@ -36,7 +65,7 @@ export function colormap(theme: Theme): Uint8Array {
   return out;
 }
 
-export function gradient(theme: Theme): string {
-  const ramp = RAMPS[theme];
+export function gradient(theme: Theme, diverging = false): string {
+  const ramp = stops(theme, diverging);
   return `linear-gradient(to right, ${ramp.map(([r, g, b]) => `rgb(${r} ${g} ${b})`).join(', ')})`;
 }

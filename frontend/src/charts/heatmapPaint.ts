@@ -38,7 +38,8 @@ export function paintHeatmap(ctx: Context, spec: HeatSpec, at: HeatGeometry): vo
 
 /** One pixel a column and a layer, scaled up when drawn: painting 200 layers costs no more than its pixels. */
 function cells(spec: HeatSpec, at: HeatGeometry): HTMLCanvasElement {
-  const map = colormap(theme());
+  const { diverging } = spec.scale;
+  const map = colormap(theme(), diverging);
   const width = Math.round(at.width * devicePixelRatio);
   const image = document.createElement('canvas');
   image.width = width;
@@ -48,7 +49,7 @@ function cells(spec: HeatSpec, at: HeatGeometry): HTMLCanvasElement {
   const bounds = columns(spec.heat.x, at.range[0], at.range[1], width, lastEnd(spec.heat.x));
   spec.order.forEach((layer, row) => {
     for (let column = 0; column < width; column++) {
-      const value = peak(spec.heat, layer, bounds[2 * column], bounds[2 * column + 1]);
+      const value = peak(spec.heat, layer, bounds[2 * column], bounds[2 * column + 1], diverging);
       const place = shade(value, spec.scale);
       if (Number.isNaN(place)) continue;
       const pixel = 4 * (row * width + column);

@@ -1,9 +1,18 @@
 import uPlot from 'uplot';
 import 'uplot/dist/uPlot.min.css';
 import { crosshair } from '../crosshair';
+import { visibleExtent } from '../models/extent';
+import type { ScaleKind } from '../models/scale';
 import { onTheme } from '../theme';
-import { type ChartHost, lineOptions } from './lineOptions';
+import { ASINH_THRESHOLD, type ChartHost, lineOptions } from './lineOptions';
 import type { LineHandlers, LineSpec } from './lineSpec';
+
+/** uPlot's own rounding of the ends of an axis; its extent is ours, see visibleExtent. */
+const ROUNDED: Record<ScaleKind, (low: number, high: number) => uPlot.Range.MinMax> = {
+  linear: (low, high) => uPlot.rangeNum(low, high, 0.1, true),
+  log: (low, high) => uPlot.rangeLog(low, high, 10, true),
+  asinh: (low, high) => uPlot.rangeAsinh(low, high, 10, true),
+};
 
 /** The only file that runs uPlot; lineOptions.ts says what it draws. */
 export class LineChart {
@@ -68,8 +77,16 @@ export class LineChart {
   private zoom(): void {
     const { plot, spec } = this;
     if (!plot || !spec) return;
-    const [min, max] = spec.range ?? [spec.x[0] ?? 0, spec.x[spec.x.length - 1] ?? 1];
-    plot.setScale('x', max > min ? { min, max } : { min: min - 1, max: min + 1 });
+    const [min, max] = ends(spec);
+    plot.setScale('x', { min, max });
+  }
+
+  private yRange(): uPlot.Range.MinMax {
+    const { spec } = this;
+    if (!spec) return [null, null];
+    const lines = spec.lines.map(({ values }) => values);
+    const extent = visibleExtent(spec.x, lines, ...ends(spec), spec.yScale, ASINH_THRESHOLD);
+    return extent ? ROUNDED[spec.yScale](...extent) : [null, null];
   }
 
   private follow(x: number | null): void {
@@ -86,6 +103,13 @@ export class LineChart {
       owner: this,
       handlers: this.handlers,
       spec: () => this.spec,
+      yRange: () => this.yRange(),
     };
   }
+}
+
+/** What of x is shown. */
+function ends({ range, x }: LineSpec): [number, number] {
+  const [min, max] = range ?? [x[0] ?? 0, x[x.length - 1] ?? 1];
+  return max > min ? [min, max] : [min - 1, min + 1];
 }

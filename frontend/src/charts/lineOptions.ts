@@ -13,12 +13,14 @@ export interface ChartHost {
   handlers: LineHandlers;
   /** What is drawn now: marks and formats change without a new chart. */
   spec: () => LineSpec | null;
+  /** The ends of the y axis for what of x is shown. */
+  yRange: () => uPlot.Range.MinMax;
 }
 
 const DISTRIBUTION = { linear: 1, log: 3, asinh: 4 } as const;
 
 /** Below this size an asinh axis is linear. */
-const THRESHOLD = 1e-3;
+export const ASINH_THRESHOLD = 1e-3;
 
 const SPARSE = 40;
 
@@ -54,7 +56,7 @@ export function lineOptions(spec: LineSpec, host: ChartHost): uPlot.Options {
     focus: { alpha: 1 },
     scales: {
       x: { time: spec.xTime },
-      y: { distr: DISTRIBUTION[spec.yScale], asinh: THRESHOLD },
+      y: { distr: DISTRIBUTION[spec.yScale], asinh: ASINH_THRESHOLD, range: host.yRange },
     },
     cursor: {
       drag: { x: true, y: false, setScale: false },
@@ -111,7 +113,7 @@ export function lineOptions(spec: LineSpec, host: ChartHost): uPlot.Options {
             }
           : {}),
         ...(spec.yScale === 'asinh'
-          ? { splits: (_u, _axis, min, max) => asinhSplits(min, max, THRESHOLD) }
+          ? { splits: (_u, _axis, min, max) => asinhSplits(min, max, ASINH_THRESHOLD) }
           : {}),
         values: (_u, splits) => splits.map((v) => (v === null ? '' : (host.spec()?.yFormat(v) ?? ''))),
         size: (u, values) => {

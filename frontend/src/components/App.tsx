@@ -35,7 +35,7 @@ export function App() {
             {text}
           </p>
         ))}
-        {!runs.value && runs.error && <Failed message={runs.error} />}
+        {!runs.value && runs.error && <Failed read={runs} />}
         {!runs.value && !runs.error && <Loading what="runs" />}
         {entries && !entries.length && <Empty />}
         {here && <RunPage key={run} run={run as string} />}

@@ -24,6 +24,7 @@ const ROW_WORD: Record<HeatRow, WordKey> = {
   steps_to_converge: 'steps',
   mean_error_p95: 'mean_error',
   variance_error_p95: 'variance_error',
+  variance_ratio: 'variance_ratio',
 };
 
 export function HeatPanel({ overview, layer }: { overview: Overview; layer: number | null }) {
@@ -160,24 +161,31 @@ export function HeatPanel({ overview, layer }: { overview: Overview; layer: numb
   );
 }
 
+/** What the colours say, and that an estimate of never is hatched. */
 function ColorKey({ row }: { row: HeatRow }) {
   const theme = useTheme();
-  const { low, high } = heatScale(row);
+  const { low, high, diverging } = heatScale(row);
   const { unit } = WORDS[ROW_WORD[row]];
   const middle = Math.sqrt(low * high);
+  const never = row === 'steps_to_converge';
+  const [below, above] = diverging ? ['moving smaller', 'moving larger'] : ['', ''];
+  const label = `Colour: from ${number(low)} or less ${below} to ${number(high)} ${unit} or more ${above}, log scale`;
   return (
-    <div
-      class="color-key"
-      role="img"
-      aria-label={`Colour: from ${number(low)} or less to ${number(high)} ${unit} or more, log scale; hatched: never`}
-    >
-      <span>≤ {number(low)}</span>
-      <span class="ramp" style={{ background: gradient(theme) }}>
+    <div class="color-key" role="img" aria-label={never ? `${label}; hatched: never` : label}>
+      <span>
+        {below} ≤ {number(low)}
+      </span>
+      <span class="ramp" style={{ background: gradient(theme, diverging) }}>
         <i>{number(middle)}</i>
       </span>
       <span>
-        ≥ {number(high)} {unit}
+        ≥ {number(high)} {unit} {above}
       </span>
+      {never && (
+        <span class="never">
+          <i /> never
+        </span>
+      )}
     </div>
   );
 }
@@ -187,8 +195,14 @@ function heatData(run: string, row: HeatRow, spec: HeatSpec | null, overview: Ov
   const rows = spec
     ? Array.from(spec.heat.x, (x, record) => [
         x,
-        ...layers.map(({ index }) => spec.heat.values[record * spec.heat.layers + index]),
+        ...layers.map(({ index }) => written(spec.heat.values[record * spec.heat.layers + index], row)),
       ])
     : [];
   return { name: `${run}-${row}`, header: [spec?.xLabel ?? 'step', ...layers.map(({ name }) => name)], rows };
+}
+
+/** JSON has no infinity, and in a file "never" is not "not known". */
+function written(value: number, row: HeatRow): number | string {
+  if (value !== Number.POSITIVE_INFINITY) return value;
+  return row === 'steps_to_converge' ? 'never' : 'infinite';
 }

@@ -1,6 +1,6 @@
 import { useMemo } from 'preact/hooks';
 import { routes } from '../api';
-import { useResource, useSettled, useView } from '../hooks';
+import { useResource, useSettled, useView, useWanted } from '../hooks';
 import type { LayerReport, Overview } from '../wire';
 import { FindingCards } from './FindingCards';
 import { HeatPanel } from './HeatPanel';
@@ -10,26 +10,26 @@ import { LossPanel } from './LossPanel';
 import { MomentumPanel } from './MomentumPanel';
 import { Notes } from './Notes';
 import { RunComparison } from './RunComparison';
-import { Failed, Loading } from './States';
+import { Failed, Loading, Stale } from './States';
 import { Verdict } from './Verdict';
 
 const SETTLE_MS = 90;
 
 export function RunPage({ run }: { run: string }) {
   const overview = useResource(useMemo(() => routes.overview(run), [run]));
+  // What the charts show first is asked for beside the analysis, not after it.
+  const row = useView((v) => v.row);
+  useWanted(useMemo(() => routes.series(run, row), [run, row]));
+  useWanted(useMemo(() => routes.losses(run), [run]));
   const chosen = useView((v) => v.layer);
   const settled = useSettled(chosen, SETTLE_MS);
   const value = overview.value;
-  if (!value) return overview.error ? <Failed message={overview.error} /> : <Loading what={`run “${run}”`} />;
+  if (!value) return overview.error ? <Failed read={overview} /> : <Loading what={`run “${run}”`} />;
   const layer = layerAt(value, chosen);
   const detail = layerAt(value, settled) ?? layer;
   return (
     <>
-      {overview.error && (
-        <p class="banner" role="status">
-          {overview.error} What is shown was read at {new Date(overview.at).toLocaleTimeString('en-GB')}.
-        </p>
-      )}
+      {overview.error && <Stale read={overview} />}
       <Verdict overview={value} />
       <RunComparison run={run} />
       <FindingCards overview={value} />

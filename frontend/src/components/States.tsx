@@ -1,4 +1,5 @@
-import { refresh } from '../api';
+import { refresh, type Snapshot } from '../api';
+import { useView } from '../hooks';
 import { showRun } from '../view';
 import { Code } from './Code';
 
@@ -20,16 +21,44 @@ export function Loading({ what }: { what: string }) {
   );
 }
 
-export function Failed({ message }: { message: string }) {
+export function Failed({ read }: { read: Snapshot<unknown> }) {
   return (
     <div class="page-state failed" role="alert">
       <h2>This could not be read</h2>
-      <p>{message}</p>
+      <p>{read.error}</p>
+      <p class="muted">
+        <Retry read={read} />
+      </p>
       <button type="button" class="button" onClick={() => void refresh()}>
         Try again
       </button>
     </div>
   );
+}
+
+/** What is shown is older than what was asked for. */
+export function Stale({ read }: { read: Snapshot<unknown> }) {
+  return (
+    <p class="banner" role="status">
+      {read.error} What is shown was read at {time(read.at)}. <Retry read={read} />
+    </p>
+  );
+}
+
+/** When polling asks again for what failed. */
+function Retry({ read }: { read: Snapshot<unknown> }) {
+  const live = useView((v) => v.live);
+  return (
+    <>
+      {live
+        ? `It is asked for again after ${time(read.retryAt)}.`
+        : 'Live is off: nothing is asked for again.'}
+    </>
+  );
+}
+
+function time(at: number): string {
+  return new Date(at).toLocaleTimeString('en-GB');
 }
 
 export function Gone({ run, first }: { run: string; first: string }) {

@@ -7,30 +7,44 @@ export interface Heat {
   layers: number;
 }
 
+/** A logarithmic colour scale. */
 export interface HeatScale {
   low: number;
   high: number;
+  /** 1 is agreement and lies in the middle; what is below and what is above it differ in kind. Else the sign is dropped. */
+  diverging?: boolean;
 }
 
-/** Below `low` nothing is wrong yet; above `high` it does not get worse to look at. */
+/**
+ * Below `low` nothing is wrong yet; above `high` it does not get worse to look at. The mean error has a sign too, but one
+ * that says nothing of a layer: channels of both signs cancel (in the demos the signed median is 5 to 26% of the 95th
+ * percentile of sizes, and the sign of the worst channel flips in up to a fifth of the records).
+ */
 const BOUNDS: Record<HeatRow, HeatScale> = {
   distance_rms: { low: 0.01, high: 1 },
   steps_to_converge: { low: 10, high: 10000 },
   mean_error_p95: { low: 0.01, high: 10 },
   variance_error_p95: { low: 0.01, high: 100 },
+  variance_ratio: { low: 0.01, high: 100, diverging: true },
 };
 
 export function heatScale(row: HeatRow): HeatScale {
   return BOUNDS[row];
 }
 
-/** Place on the log colour scale, 0 to 1; NaN where not measured, 2 for never (infinite). */
-export function shade(value: number, { low, high }: HeatScale): number {
+/** Place on the colour scale, 0 to 1; NaN where not measured, 2 for never (infinite). */
+export function shade(value: number, { low, high, diverging }: HeatScale): number {
   if (Number.isNaN(value)) return Number.NaN;
   if (!Number.isFinite(value)) return 2;
-  const size = Math.abs(value);
+  const size = diverging ? value : Math.abs(value);
   if (size <= low) return 0;
   return Math.min(1, Math.log(size / low) / Math.log(high / low));
+}
+
+/** How far from right a value is, of two on the same scale the greater. */
+function badness(value: number, diverging: boolean): number {
+  if (!diverging) return Math.abs(value);
+  return value < 1 ? 1 / value : value;
 }
 
 /**
@@ -60,13 +74,17 @@ export function lastEnd(x: Float64Array): number {
   return x[last] + (last > 0 ? (x[last] - x[0]) / 100 : 1);
 }
 
-/** The value of largest size among records [first, end) of a layer, so that no spike is lost between pixels. */
-export function peak(heat: Heat, layer: number, first: number, end: number): number {
+/** The worst value among records [first, end) of a layer, so that no spike is lost between pixels. */
+export function peak(heat: Heat, layer: number, first: number, end: number, diverging = false): number {
   let found = Number.NaN;
+  let worst = -1;
   for (let record = first; record < end; record++) {
     const value = heat.values[record * heat.layers + layer];
-    if (Number.isNaN(value)) continue;
-    if (Number.isNaN(found) || Math.abs(value) > Math.abs(found)) found = value;
+    const size = badness(value, diverging);
+    if (size > worst) {
+      found = value;
+      worst = size;
+    }
   }
   return found;
 }
