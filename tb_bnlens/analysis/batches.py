@@ -30,13 +30,15 @@ class Batches:
     neighbours: Array
     """Of batches that follow each other in training: above 1 when they take turns. NaN where not measured."""
     size: int | None
+    unequal: float = 1.0
+    """Largest over smallest batch: the spread is that of the smallest, and the factor n that of any."""
 
     @property
     def limit(self) -> float:
         """What the spread has to exceed; inf for batches of one sample, which tell nothing of the samples' spread."""
         if self.size is None:
-            return ALIKE_LIMIT
-        return ALIKE_LIMIT * self.size / (self.size - 1) if self.size > 1 else np.inf
+            return ALIKE_LIMIT * self.unequal
+        return ALIKE_LIMIT * self.unequal * self.size / (self.size - 1) if self.size > 1 else np.inf
 
     @property
     def unlike(self) -> NDArray[np.bool_]:
@@ -52,9 +54,12 @@ class Batches:
 def batches(history: History, layers: LayerTable) -> Batches:
     """Read the spreads of a run's batches."""
     size = history.manifest.batch_size
+    probed = history.loss("batch_size")
+    probed = probed[probed > 0]
     enough = layers.noise_updates >= LEAST_UPDATES
     return Batches(
         overall=layers.between_within,
         neighbours=np.where(enough, (size or np.nan) * layers.noise_mean**2, np.nan),
         size=size,
+        unequal=float(probed.max() / probed.min()) if len(probed) else 1.0,
     )

@@ -21,7 +21,7 @@ META = Meta(
     description="Each replica normalizes with its own share of the batch and keeps moving statistics of its own. Apart "
     "from batch noise they agree when all replicas see alike data.",
     requires=("manifest", "losses", "layers"),
-    explains=("train-inference-gap",),
+    explains=("train-inference-gap", "batch-noise"),
 )
 
 

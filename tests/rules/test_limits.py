@@ -290,6 +290,7 @@ CASES: dict[tuple[Any, str], tuple[str, Build]] = {
         "batch-noise",
         lambda x: scattering(SimLayer(samples=4), x * batch_noise.NOISE_DISTANCE, noise_penalty=2.0),
     ),
+    (batch_noise, "ENLARGED"): ("batch-noise", lambda x: noisy(x * batch_noise.ENLARGED)),
     (momentum_too_low, "PASTED"): ("momentum-too-low", pasted),
     (momentum_too_low, "NOISE_DISTANCE"): ("momentum-too-low", jumping),
     (alternating_domains, "NOISE_FACTOR"): (
@@ -324,6 +325,12 @@ CASES: dict[tuple[Any, str], tuple[str, Build]] = {
     ),
 }
 """(module, limit) -> the rule that it decides for, and a run whose figure is x times the limit."""
+
+
+def noisy(wanted: float) -> History:
+    """Batches of 4 whose noise costs so much that batches of this size are wanted."""
+    penalty = loss_gap.WARNING_HARM * wanted / 4
+    return run(SimLayer(samples=4), noise_penalty=penalty, gain=0.0, loss_noise=0.0, start_loss=0.0)
 
 
 def faint(gap: float) -> History:
@@ -362,7 +369,13 @@ def test_a_channel_is_live_just_above_its_share_of_epsilon() -> None:
     assert distance.convergence_error(0.0, ABOVE * v, 0.0, 1.0, 1e-3) > 1
 
 
-ELSEWHERE = {"NOISE_SHARE", "LIVE_SHARE"}
+def test_advised_batches_grow_with_the_harm_up_to_a_limit() -> None:
+    most = batch_noise.MOST_ENLARGED * loss_gap.WARNING_HARM
+    assert ".batch(128," in batch_noise._fix(8, most) and ".batch(128," in batch_noise._fix(8, 100 * most)
+    assert ".batch(64," in batch_noise._fix(8, most / 2)
+
+
+ELSEWHERE = {"NOISE_SHARE", "LIVE_SHARE", "MOST_ENLARGED"}
 """Limits of formulas, which have a test of their own above."""
 
 
