@@ -43,6 +43,11 @@ class TrackedLayer:
         return float(np.float32(1.0 - float(self.layer.momentum)))
 
     @property
+    def coarse(self) -> bool:
+        """Moving statistics of two or three digits, which float32's seven cannot be recovered from."""
+        return str(self.layer.moving_mean.dtype) in ("bfloat16", "float16")
+
+    @property
     def averaged(self) -> Any:
         """The variable whose moving average is kept beside the mean: ``renorm`` averages the deviation."""
         return self.layer.moving_stddev if self.renorm else self.layer.moving_variance

@@ -345,6 +345,13 @@ class Recorder:
                     f"How often {name!r} is updated in a step cannot be counted (it is called in a loop or in a "
                     "function of its own), so nothing is said of the batches that it has met."
                 )
+            coarse = self._watch.coarse()
+            if coarse:
+                self.note(
+                    f"{len(coarse)} layers ({coarse[0]!r} ...) keep their moving statistics in half precision, from "
+                    "which batch statistics cannot be recovered: those of the probe stand in for them. mixed_bfloat16 "
+                    "and mixed_float16 keep them in float32."
+                )
             granted = self._watch.taken_for_granted()
             if granted:
                 self.note(

@@ -41,6 +41,7 @@ class LayerWatch:
     ):
         self._layers, self._segments, self._on_event = layers, segments, on_event
         self._still = np.ones(len(layers), bool)
+        self._coarse = np.asarray([t.coarse for t in layers], bool)
         self._attributes = self._read_attributes()
         self.probe: Probe | None = None
         """What the probe's traces know of calls and modes, once there is one."""
@@ -83,6 +84,10 @@ class LayerWatch:
         calls[indices] = counts
         return calls
 
+    def coarse(self) -> list[str]:
+        """Layers whose single updates cannot be recovered, as their statistics are kept in half precision."""
+        return [t.name for t in self._layers if t.coarse]
+
     def taken_for_granted(self) -> list[str]:
         """Layers that are updated once in a step for all that anyone knows."""
         if self.probe is not None and self.probe.order:
@@ -92,7 +97,7 @@ class LayerWatch:
 
     def uncounted(self) -> list[str]:
         """Layers that are updated, no one knows how often in a step."""
-        unknown = np.isnan(self.calls()) & ~self._still
+        unknown = np.isnan(self.calls()) & ~self._still & ~self._coarse
         return [t.name for t, yes in zip(self._layers, unknown, strict=True) if yes]
 
     def updates(self, before: Snapshot, after: Snapshot, steps: int) -> Array:
@@ -103,7 +108,7 @@ class LayerWatch:
         same = (before.mean == after.mean) & (before.spread == after.spread)
         same |= np.isnan(before.mean) & np.isnan(after.mean)
         self._still = self._segments.count(same) == self._segments.sizes
-        return np.where(self._still, 0.0, steps * self.calls())
+        return np.where(self._still, 0.0, np.where(self._coarse, np.nan, steps * self.calls()))
 
     def states(self, windows: Windows) -> Array:
         """Position in ``metadata.STATES`` of what each layer does, [L]."""

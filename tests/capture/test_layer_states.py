@@ -15,7 +15,7 @@ from tb_bnlens.metadata import STATES
 from tb_bnlens.reader import open_logdir, read_channels
 from tests.capture import models
 from tests.capture.runs import fit, lens, record, spying
-from tests.capture.setups import Setup, arrays
+from tests.capture.setups import Setup, arrays, in_policy
 from tests.capture.test_fits import AtStep
 
 
@@ -176,3 +176,14 @@ def test_calls_where_no_pass_can_be_traced(model: Any, tmp_path: Path, monkeypat
     np.testing.assert_array_equal(read.last("updates"), traced.last("updates"))
     granted = [note for note in read.manifest.notes if "taken to be called once" in note]
     assert bool(granted) == (model is models.Subclassed)
+
+
+def test_statistics_in_half_precision_are_not_recovered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A snapshot of three digits would give windows that are off by tens of percent: the probe is asked instead."""
+    with spying(monkeypatch) as seen:
+        fit(Setup("", lambda: in_policy("bfloat16", models.functional)), lens(tmp_path))
+    assert not any(np.any(np.isfinite(window.mean)) for window in seen.windows)
+    read = record(tmp_path)
+    assert any("half precision" in note for note in read.manifest.notes)
+    assert not any("cannot be counted" in note for note in read.manifest.notes)
+    assert np.all(np.isfinite(read.last("distance_rms"))) and np.all(np.isfinite(read.loss("inference")))
