@@ -96,7 +96,7 @@ LAYER_ROWS = (
     "noise_mean",  # rms over channels of sd(single batch's mean)/sqrt(v+eps), from single-update windows
     "noise_variance",  # median over channels of sd(single batch's variance)/max(v, eps)
     "noise_updates",  # single-update windows behind the two (0: none)
-    "between_within",  # median over channels of batch_size * var(batch means)/v, over batches at the same weights: at
+    "between_within",  # median over channels of var(batch means)/mean(v/batch_size), batches at the same weights: at
     # most about 1 for batches of independent samples, whatever the correlation within a sample
     "shift",  # rms over channels of (mu_short - mu_long)/sqrt(v+eps): the short pool against the long one
     "shift_noise",  # what batch noise alone makes of it: noise_mean * sqrt(1/n_short + 1/n_long)

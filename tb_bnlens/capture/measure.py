@@ -74,17 +74,19 @@ class Measurement:
         if not passes:
             return {}
         mean, variance = np.mean([p.mean for p in passes], axis=0), np.mean([p.variance for p in passes], axis=0)
-        self._compare_batches(np.stack([p.mean for p in passes]), variance, batch_size(batch))
+        self._compare_batches(np.stack([p.mean for p in passes]), variance, [batch_size(other) for other in others])
         mean, variance = np.where(np.isnan(mean), moving[0], mean), np.where(np.isnan(variance), moving[1], variance)
         self._present = mean, variance
         return {"recalibrated_now": self.probe.inference(batch, mean, variance), "now_batches": float(len(passes))}
 
-    def _compare_batches(self, means: Array, variance: Array, size: int | None) -> None:
-        if len(means) < 3 or not size:
+    def _compare_batches(self, means: Array, variance: Array, sizes: Sequence[int | None]) -> None:
+        if len(means) < 3 or not all(sizes):
             return
+        # Means of alike batches of n_i samples vary by the mean of variance/n_i.
+        alike = variance * np.mean([1 / size for size in sizes if size])
         live = variance > LIVE_SHARE * self._recovery.epsilon
         with np.errstate(all="ignore"):
-            ratio = np.where(live, size * np.var(means, axis=0, ddof=1) / variance, np.nan)
+            ratio = np.where(live, np.var(means, axis=0, ddof=1) / alike, np.nan)
         (self.state.between_within,) = self._segments.quantiles(ratio, (0.5,))
 
     def extras(self, batch: Any, snapshot: Snapshot, windows: Windows) -> dict[str, float]:

@@ -129,7 +129,9 @@ class Recorder:
         """Make the last probe and record, and flush. Safe to call twice."""
         if self._closed or not self._active:
             return
-        if self._begun and self._guard.works(RECORD):
+        if not self._begun:
+            self._guard.give_up(RECORD, "the model was never built; call it on a batch before training")
+        elif self._guard.works(RECORD):
             with self._guard("the end of the run"):
                 self._finish()
         self._closed = True

@@ -317,3 +317,10 @@ def test_a_loop_of_ones_own_goes_on(home: Any, name: str, tmp_path: Path, monkey
             model.train_on_batch(*arrays(8))
             opened.record(*arrays(8))
     assert len(heard) == 1 and "OSError: no such thing" in heard[0]
+
+
+def test_a_model_that_is_never_built_is_said_to_be_not_recorded(tmp_path: Path) -> None:
+    """A GAN's ``train_step`` calls its two networks and never the model around them."""
+    with complaints() as heard, Recorder(keras.Sequential([keras.layers.Dense(1)]), str(tmp_path / "run")) as opened:
+        opened.record(*arrays(8))
+    assert len(heard) == 1 and "never built" in heard[0]

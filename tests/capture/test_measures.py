@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tb_bnlens import Recorder
 from tb_bnlens.history import History
 from tb_bnlens.metadata import FORECAST_POINTS, REPLAY_MOMENTA, replay_row
 from tb_bnlens.reader import open_logdir, read_channels
@@ -188,3 +189,17 @@ def test_drift_keeps_its_sign(tmp_path: Path, slow: tuple[History, Path]) -> Non
     drifting = run(tmp_path, 0.99, steps=240, drift=0.05)
     assert drifting.last("lag_cosine")[0] > 0.95
     assert drifting.last("shift")[0] > 5 * drifting.last("shift_noise")[0]
+
+
+def test_batches_of_mixed_sizes_are_alike(tmp_path: Path) -> None:
+    """The mean of a batch of 4 varies four times as much as that of one of 16; both are drawn alike."""
+    x, y = numbers(1200)
+    sizes = np.resize([4, 32, 8], 80)
+    stops = np.cumsum(sizes)
+    made = model(0.9)
+    with Recorder(made, str(tmp_path / "run"), overhead=math.inf, on_error="raise") as opened:
+        for stop, size in zip(stops, sizes, strict=True):
+            batch = x[stop - size : stop], y[stop - size : stop]
+            made.train_on_batch(*batch)
+            opened.record(*batch)
+    assert record(tmp_path).last("between_within")[0] == pytest.approx(1.0, abs=0.6)
