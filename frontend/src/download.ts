@@ -23,15 +23,23 @@ export function saveText(name: string, type: string, text: string): void {
   save(name, new Blob([text], { type }));
 }
 
-/** A chart's canvas with its title, legend and the theme's background, as a PNG. */
+/** A colour scale: its colours from low to high, and the words at either end. */
+export interface PictureScale {
+  stops: readonly string[];
+  low: string;
+  high: string;
+}
+
+/** A chart's canvas with its title, legend or colour scale, and the theme's background, as a PNG. */
 export function savePicture(
   name: string,
   canvas: HTMLCanvasElement,
   title: string,
   legend: readonly { label: string; color: string }[],
+  scale?: PictureScale,
 ): void {
   const ratio = devicePixelRatio;
-  const top = (legend.length ? 46 : 28) * ratio;
+  const top = (legend.length || scale ? 46 : 28) * ratio;
   const picture = document.createElement('canvas');
   picture.width = canvas.width;
   picture.height = canvas.height + top;
@@ -51,6 +59,26 @@ export function savePicture(
     ctx.fillText(entry.label, left + 18 * ratio, 28 * ratio);
     left += ctx.measureText(entry.label).width + 34 * ratio;
   }
+  if (scale) drawScale(ctx, scale, left, ratio);
   ctx.drawImage(canvas, 0, top);
   picture.toBlob((blob) => blob && save(name, blob), 'image/png');
+}
+
+function drawScale(
+  ctx: CanvasRenderingContext2D,
+  { stops, low, high }: PictureScale,
+  left: number,
+  ratio: number,
+) {
+  const from = left + ctx.measureText(low).width + 6 * ratio;
+  const width = 180 * ratio;
+  const ramp = ctx.createLinearGradient(from, 0, from + width, 0);
+  stops.forEach((stop, i) => {
+    ramp.addColorStop(i / (stops.length - 1), stop);
+  });
+  ctx.fillStyle = ramp;
+  ctx.fillRect(from, 30 * ratio, width, 10 * ratio);
+  ctx.fillStyle = color('text');
+  ctx.fillText(low, left, 28 * ratio);
+  ctx.fillText(high, from + width + 6 * ratio, 28 * ratio);
 }

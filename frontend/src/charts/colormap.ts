@@ -65,7 +65,7 @@ export function colormap(theme: Theme, diverging = false): Uint8Array {
   return out;
 }
 
-export function gradient(theme: Theme, diverging = false): string {
-  const ramp = stops(theme, diverging);
-  return `linear-gradient(to right, ${ramp.map(([r, g, b]) => `rgb(${r} ${g} ${b})`).join(', ')})`;
+/** The colours of a ramp from low to high, evenly spread, as CSS. */
+export function cssStops(theme: Theme, diverging = false): string[] {
+  return stops(theme, diverging).map(([r, g, b]) => `rgb(${r} ${g} ${b})`);
 }

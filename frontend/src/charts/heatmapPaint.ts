@@ -1,5 +1,14 @@
 import type { XAxis } from '../link';
-import { columns, type Heat, type HeatScale, lastEnd, peak, shade } from '../models/heat';
+import {
+  columns,
+  type Heat,
+  type HeatScale,
+  lastEnd,
+  layerRows,
+  peak,
+  shade,
+  worstRow,
+} from '../models/heat';
 import { ticks } from '../models/ticks';
 import { color, FONT, theme } from '../theme';
 import { colormap } from './colormap';
@@ -28,29 +37,45 @@ type Context = CanvasRenderingContext2D;
 
 const LABEL_HEIGHT = 13;
 
-export function paintHeatmap(ctx: Context, spec: HeatSpec, at: HeatGeometry): void {
+export function paintHeatmap(ctx: Context, spec: HeatSpec, at: HeatGeometry, cells: CanvasImageSource): void {
   ctx.imageSmoothingEnabled = false;
-  ctx.drawImage(cells(spec, at), at.left, at.top, at.width, cellsHeight(at));
+  ctx.drawImage(cells, at.left, at.top, at.width, cellsHeight(at));
   paintLit(ctx, spec, at);
   paintAxis(ctx, spec, at);
   paintNames(ctx, spec, at);
 }
 
+/** Whether two specs have the same cells: choosing a layer or a finding paints around them only. */
+export function sameCells(a: HeatSpec, b: HeatSpec): boolean {
+  return (
+    a.heat === b.heat &&
+    a.order === b.order &&
+    a.scale === b.scale &&
+    a.range[0] === b.range[0] &&
+    a.range[1] === b.range[1]
+  );
+}
+
 /** One pixel a column and a layer, scaled up when drawn: painting 200 layers costs no more than its pixels. */
-function cells(spec: HeatSpec, at: HeatGeometry): HTMLCanvasElement {
-  const { diverging } = spec.scale;
-  const map = colormap(theme(), diverging);
+export function paintCells(spec: HeatSpec, at: HeatGeometry): HTMLCanvasElement {
+  const { heat, order, scale } = spec;
+  const map = colormap(theme(), scale.diverging);
   const width = Math.round(at.width * devicePixelRatio);
+  const rows = layerRows(order.length, Math.round(cellsHeight(at) * devicePixelRatio));
+  const shared = rows.length - 1 < order.length;
   const image = document.createElement('canvas');
   image.width = width;
-  image.height = Math.max(at.rows, 1);
+  image.height = rows.length - 1;
   const ctx = image.getContext('2d') as Context;
   const pixels = ctx.createImageData(width, image.height);
-  const bounds = columns(spec.heat.x, at.range[0], at.range[1], width, lastEnd(spec.heat.x));
-  spec.order.forEach((layer, row) => {
+  const bounds = columns(heat.x, at.range[0], at.range[1], width, lastEnd(heat.x));
+  for (let row = 0; row < image.height; row++) {
     for (let column = 0; column < width; column++) {
-      const value = peak(spec.heat, layer, bounds[2 * column], bounds[2 * column + 1], diverging);
-      const place = shade(value, spec.scale);
+      const records = [bounds[2 * column], bounds[2 * column + 1]] as const;
+      const worst = shared
+        ? worstRow(heat, order, [rows[row], rows[row + 1]], records, scale.diverging)
+        : row;
+      const place = shade(peak(heat, order[worst], ...records, scale.diverging), scale);
       if (Number.isNaN(place)) continue;
       const pixel = 4 * (row * width + column);
       const index = 3 * (place > 1 ? 255 : Math.round(place * 255));
@@ -60,7 +85,7 @@ function cells(spec: HeatSpec, at: HeatGeometry): HTMLCanvasElement {
       // "Never" is hatched, so that it is not the colour alone that tells it from a large number.
       pixels.data[pixel + 3] = place > 1 && (column + 2 * row) % 6 < 2 ? 90 : 255;
     }
-  });
+  }
   ctx.putImageData(pixels, 0, 0);
   return image;
 }
@@ -68,12 +93,16 @@ function cells(spec: HeatSpec, at: HeatGeometry): HTMLCanvasElement {
 /** The layers of the chosen finding are marked at the edge, the others veiled. */
 function paintLit(ctx: Context, { lit, order }: HeatSpec, at: HeatGeometry): void {
   if (!lit) return;
-  order.forEach((layer, row) => {
-    const top = at.top + row * at.rowHeight;
-    ctx.fillStyle = color(lit.has(layer) ? 'accent' : 'veil');
-    if (lit.has(layer)) ctx.fillRect(2, top, 4, at.rowHeight);
-    else ctx.fillRect(at.left, top, at.width, at.rowHeight);
-  });
+  const top = (row: number) => at.top + row * at.rowHeight;
+  // Rows that are alike in one piece: rows thinner than a pixel would leave seams, or nothing.
+  for (let first = 0, end = 1; first < order.length; first = end, end++) {
+    const chosen = lit.has(order[first]);
+    while (end < order.length && lit.has(order[end]) === chosen) end++;
+    const height = top(end) - top(first);
+    ctx.fillStyle = color(chosen ? 'accent' : 'veil');
+    if (chosen) ctx.fillRect(2, top(first), 4, Math.max(height, 1));
+    else ctx.fillRect(at.left, top(first), at.width, height);
+  }
 }
 
 function paintAxis(ctx: Context, spec: HeatSpec, at: HeatGeometry): void {

@@ -1,7 +1,8 @@
 import { crosshair } from '../crosshair';
+import { columns, lastEnd, worstRow } from '../models/heat';
 import { onTheme } from '../theme';
 import { geometry, type HeatGeometry, heatHeight, rowAt, toPosition } from './heatGeometry';
-import { type HeatSpec, paintHeatmap, paintMarks } from './heatmapPaint';
+import { type HeatSpec, paintCells, paintHeatmap, paintMarks, sameCells } from './heatmapPaint';
 
 export interface HeatHandlers {
   onHover(cell: { layer: number; x: number } | null): void;
@@ -18,6 +19,7 @@ export class HeatmapView {
   private spec: HeatSpec | null = null;
   private drag: number | null = null;
   private hovered = -1;
+  private painted: { spec: HeatSpec; width: number; image: HTMLCanvasElement } | null = null;
 
   constructor(
     private readonly box: HTMLElement,
@@ -27,7 +29,12 @@ export class HeatmapView {
     box.append(this.cells, this.over);
     this.resize = new ResizeObserver(() => this.paint());
     this.resize.observe(box);
-    this.stop.push(onTheme(() => this.paint()));
+    this.stop.push(
+      onTheme(() => {
+        this.painted = null;
+        this.paint();
+      }),
+    );
     this.stop.push(crosshair.subscribe(() => this.paintOver()));
     this.over.addEventListener('pointermove', (e) => this.onMove(e));
     this.over.addEventListener('pointerleave', () => this.onLeave());
@@ -67,8 +74,28 @@ export class HeatmapView {
   private paint(): void {
     const place = this.place();
     if (!place) return;
-    paintHeatmap(this.clear(this.cells, place.spec), place.spec, place.at);
+    const { spec, at } = place;
+    if (!this.painted || this.painted.width !== at.width || !sameCells(this.painted.spec, spec)) {
+      this.painted = { spec, width: at.width, image: paintCells(spec, at) };
+    }
+    paintHeatmap(this.clear(this.cells, spec), spec, at, this.painted.image);
     this.paintOver();
+  }
+
+  /** The row at a place of the canvas, -1 for none. Where layers share a pixel it is the one that gave it its colour. */
+  private rowUnder({ spec, at }: { spec: HeatSpec; at: HeatGeometry }, left: number, top: number): number {
+    const row = rowAt(at, top);
+    if (row < 0 || at.rowHeight >= 1) return row;
+    const x = toPosition(at, left);
+    const [from, to] = columns(
+      spec.heat.x,
+      x,
+      x + (at.range[1] - at.range[0]) / at.width,
+      1,
+      lastEnd(spec.heat.x),
+    );
+    const end = Math.min(Math.ceil(row + 1 / at.rowHeight), at.rows);
+    return worstRow(spec.heat, spec.order, [row, end], [from, to], spec.scale.diverging);
   }
 
   private paintOver(): void {
@@ -102,7 +129,7 @@ export class HeatmapView {
     if (!place) return;
     const x = toPosition(place.at, event.offsetX);
     const inside = x >= place.at.range[0] && x <= place.at.range[1];
-    this.hovered = rowAt(place.at, event.offsetY);
+    this.hovered = this.rowUnder(place, event.offsetX, event.offsetY);
     this.handlers.onHover(this.hovered >= 0 && inside ? { layer: place.spec.order[this.hovered], x } : null);
     crosshair.move(inside ? x : null, this);
     this.paintOver();
@@ -126,7 +153,7 @@ export class HeatmapView {
       this.handlers.onZoom([Math.max(a, at.range[0]), Math.min(b, at.range[1])]);
       return;
     }
-    const row = rowAt(at, event.offsetY);
+    const row = this.rowUnder(place, event.offsetX, event.offsetY);
     if (row >= 0) this.handlers.onPick(spec.order[row], toPosition(at, event.offsetX));
   }
 }

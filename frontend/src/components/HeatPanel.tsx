@@ -1,6 +1,6 @@
 import { useEffect, useMemo, useRef } from 'preact/hooks';
 import { routes } from '../api';
-import { gradient } from '../charts/colormap';
+import { cssStops } from '../charts/colormap';
 import { heatHeight } from '../charts/heatGeometry';
 import type { HeatSpec } from '../charts/heatmapPaint';
 import { type HeatHandlers, HeatmapView } from '../charts/heatmapView';
@@ -13,6 +13,7 @@ import { AXIS_LABEL, upperBound } from '../models/axis';
 import { type Heat, heatScale, lastEnd, rowHeight } from '../models/heat';
 import { clockOf } from '../models/lossChart';
 import { depth } from '../models/table';
+import { theme } from '../theme';
 import { shadeOf, X_FORMAT } from '../time';
 import { view } from '../view';
 import type { Overview } from '../wire';
@@ -42,21 +43,24 @@ export function HeatPanel({ overview, layer }: { overview: Overview; layer: numb
   const readout = useRef<HTMLParagraphElement>(null);
 
   const clock = useMemo(() => clockOf(frame, start), [frame, start]);
-  const spec = useMemo((): HeatSpec | null => {
+  // Apart from the rest, so that choosing a layer paints no cell again.
+  const heat = useMemo((): Heat | null => {
     if (!frame) return null;
-    const x = clock.all(axis);
-    const shape = frame.get('values')?.shape ?? [0, 0];
-    const heat: Heat = { x, values: column(frame, 'values'), layers: shape[1] };
+    const [, layers] = frame.get('values')?.shape ?? [0, 0];
+    return { x: clock.all(axis), values: column(frame, 'values'), layers };
+  }, [frame, clock, axis]);
+  const layers = useMemo(() => overview.layers.slice().sort((a, b) => depth(a) - depth(b)), [overview]);
+  const order = useMemo(() => layers.map(({ index }) => index), [layers]);
+  const spec = useMemo((): HeatSpec | null => {
+    if (!heat) return null;
     const finding = overview.findings.find((f) => f.rule === rule);
-    const layers = overview.layers.slice().sort((a, b) => depth(a) - depth(b));
-    const order = layers.map(({ index }) => index);
     return {
       heat,
       scale: heatScale(row),
       order,
       names: layers.map(({ name }) => name),
       rowHeight: rowHeight(order.length),
-      range: range ?? [x[0] ?? 0, lastEnd(x)],
+      range: range ?? [heat.x[0] ?? 0, lastEnd(heat.x)],
       selected: layer,
       lit: finding?.layer_indices.length ? new Set(finding.layer_indices) : null,
       shade: shadeOf(finding, overview, clock, axis),
@@ -65,7 +69,7 @@ export function HeatPanel({ overview, layer }: { overview: Overview; layer: numb
       xLabel: AXIS_LABEL[axis],
       axis,
     };
-  }, [frame, clock, overview, row, axis, range, layer, pin, rule]);
+  }, [heat, order, layers, clock, overview, row, axis, range, layer, pin, rule]);
 
   const latest = useRef<HeatHandlers | null>(null);
   const cell = (index: number, x: number): string => {
@@ -117,7 +121,10 @@ export function HeatPanel({ overview, layer }: { overview: Overview; layer: numb
       data={() => heatData(run, row, spec, overview)}
       picture={() => {
         const canvas = heatmap.current?.canvas();
-        if (canvas) savePicture(`${run}-${row}.png`, canvas, `${word.label} (${word.unit}) · ${run}`, []);
+        if (!canvas) return;
+        const { low, high } = keyWords(row);
+        const scale = { stops: cssStops(theme(), heatScale(row).diverging), low, high };
+        savePicture(`${run}-${row}.png`, canvas, `${word.label} (${word.unit}) · ${run}`, [], scale);
       }}
       tools={
         <>
@@ -161,29 +168,34 @@ export function HeatPanel({ overview, layer }: { overview: Overview; layer: numb
   );
 }
 
-/** What the colours say, and that an estimate of never is hatched. */
-function ColorKey({ row }: { row: HeatRow }) {
-  const theme = useTheme();
+/** What either end of the colours means. */
+function keyWords(row: HeatRow): { low: string; high: string } {
   const { low, high, diverging } = heatScale(row);
   const { unit } = WORDS[ROW_WORD[row]];
-  const middle = Math.sqrt(low * high);
+  const [below, above] = diverging ? ['moving smaller ', ' moving larger'] : ['', ''];
+  return { low: `${below}≤ ${number(low)}`, high: `≥ ${number(high)} ${unit}${above}` };
+}
+
+/** The colour scale, and how an estimate of never is drawn. */
+function ColorKey({ row }: { row: HeatRow }) {
+  const colors = useTheme();
+  const scale = heatScale(row);
+  const { low, high } = keyWords(row);
   const never = row === 'steps_to_converge';
-  const [below, above] = diverging ? ['moving smaller', 'moving larger'] : ['', ''];
-  const label = `Colour: from ${number(low)} or less ${below} to ${number(high)} ${unit} or more ${above}, log scale`;
+  const label = `Colour: ${low} to ${high}, log scale${never ? '; hatched: never; blank: no estimate' : ''}`;
   return (
-    <div class="color-key" role="img" aria-label={never ? `${label}; hatched: never` : label}>
-      <span>
-        {below} ≤ {number(low)}
+    <div class="color-key" role="img" aria-label={label}>
+      <span>{low}</span>
+      <span
+        class="ramp"
+        style={{ background: `linear-gradient(to right, ${cssStops(colors, scale.diverging).join(', ')})` }}
+      >
+        <i>{number(Math.sqrt(scale.low * scale.high))}</i>
       </span>
-      <span class="ramp" style={{ background: gradient(theme, diverging) }}>
-        <i>{number(middle)}</i>
-      </span>
-      <span>
-        ≥ {number(high)} {unit} {above}
-      </span>
+      <span>{high}</span>
       {never && (
         <span class="never">
-          <i /> never
+          <i /> never; blank: no estimate
         </span>
       )}
     </div>

@@ -89,7 +89,36 @@ export function peak(heat: Heat, layer: number, first: number, end: number, dive
   return found;
 }
 
-/** Height of a row in CSS pixels: few layers get tall rows, many share the height there is. */
+/** The layers of `order` behind each pixel row: [first, end), several where there are more layers than pixels. */
+export function layerRows(layers: number, height: number): Int32Array {
+  const rows = Math.max(1, Math.min(layers, height));
+  return Int32Array.from({ length: rows + 1 }, (_, row) => Math.floor((row * layers) / rows));
+}
+
+/** Of the layers at [first, end) of `order` the place of the one with the worst value among some records. */
+export function worstRow(
+  heat: Heat,
+  order: readonly number[],
+  [first, end]: readonly [number, number],
+  [from, to]: readonly [number, number],
+  diverging = false,
+): number {
+  let found = first;
+  let worst = -1;
+  for (let row = first; row < end; row++) {
+    const size = badness(peak(heat, order[row], from, to, diverging), diverging);
+    if (size > worst) {
+      found = row;
+      worst = size;
+    }
+  }
+  return found;
+}
+
+const TALLEST = 600;
+
+/** Height of a row in CSS pixels: few layers get tall rows, many share the height there is, thousands a pixel. */
 export function rowHeight(layers: number): number {
-  return Math.min(22, Math.max(2, Math.floor(420 / Math.max(layers, 1))));
+  const shared = Math.floor(420 / Math.max(layers, 1));
+  return Math.min(22, Math.max(2, shared), TALLEST / Math.max(layers, 1));
 }
