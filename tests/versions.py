@@ -64,8 +64,15 @@ SETS = (
         ("tensorflow==2.16.1", "keras==3.3.*", "tensorboard==2.16.*", "numpy==1.26.*", PKG_RESOURCES),
         # TensorFlow 2.16 asks for the TensorBoard of its own number.
         forced=("tensorboard==2.18.*",),
-        # Keras 3.3 has no renorm and writes no layer names beside the weights, which the importer's tests save.
-        left_out=("-k", "not renorm", "--deselect", "tests/test_importer.py"),
+        # Keras 3.3 has no renorm; its test_on_batch, with which the matrix compares, fails under steps_per_execution;
+        # under float16 the steps of a partial last execution are not counted there; weights of losses have to be
+        # floats; int() takes no variable; it saves no names of layers, as the importer's tests ask for.
+        left_out=(
+            "-k",
+            "not renorm and not executions_of_3_ragged and not executions_of_3_float16 and not several_outputs",
+            "--deselect=tests/rules/test_real_runs.py::test_the_cause_is_named[poisoned]",
+            "--deselect=tests/test_importer.py",
+        ),
         old=True,
     ),
     VersionSet("middle", "3.12", ("tensorflow==2.18.*", "tensorboard==2.18.*", PKG_RESOURCES), old=True),
