@@ -115,7 +115,7 @@ describe('layer table', () => {
 });
 
 describe('run picker', () => {
-  const runs = Array.from({ length: 500 }, (_, i) => ({
+  const runs = Array.from({ length: 600 }, (_, i) => ({
     run: `exp/${i}`,
     severity: null,
     verdict: null,
@@ -126,8 +126,10 @@ describe('run picker', () => {
     const choose = vi.fn();
     render(<RunPicker label="Run" runs={runs} chosen={['exp/3']} onChoose={choose} />);
     fireEvent.click(screen.getByRole('button'));
-    expect(screen.getAllByRole('option').length).toBe(200);
+    expect(screen.getAllByRole('option').length).toBe(500);
     const input = screen.getByRole('combobox');
+    // The list opens where the reader is.
+    expect(document.querySelector('.option.active')?.textContent).toContain('exp/3');
     fireEvent.input(input, { target: { value: '49\\d$' } });
     expect(screen.getAllByRole('option').length).toBe(10);
     fireEvent.keyDown(input, { key: 'ArrowDown' });

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { fileName } from '../src/download';
 import { align } from '../src/models/align';
-import { Clock, nearest, upperBound } from '../src/models/axis';
+import { Clock, nearest, neighbour, upperBound } from '../src/models/axis';
 import { channelPoints, channelScale, distance, worstChannels } from '../src/models/channels';
 import { csv } from '../src/models/csv';
 import { decompose } from '../src/models/decomposition';
@@ -37,6 +37,12 @@ describe('clock', () => {
     expect(upperBound([1, 2, 2, 3], 2)).toBe(3);
     expect(nearest([0, 10, 20], 14)).toBe(1);
     expect(nearest([], 1)).toBe(-1);
+    expect([
+      neighbour([0, 10, 20], 14, 1),
+      neighbour([0, 10, 20], null, -1),
+      neighbour([0, 10], 0, -5),
+    ]).toEqual([20, 10, 0]);
+    expect(neighbour([], 3, 1)).toBeNull();
   });
 });
 

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from tests.browser.page import HEATMAP, download, open_run, panel
+from tests.browser.page import HEATMAP, download, open_run, panel, settle
 from tests.host.browser import tab
 from tests.host.server import Server
+from tests.host.test_browser import wait_until
 
 pytestmark = pytest.mark.browser
 
@@ -71,6 +72,10 @@ def test_layers_and_heatmap_as_csv(browser: Any, stories: Server) -> None:
         frame = open_run(opened, RUN)
         _, content = download(opened, panel(frame, "Layers"), "Export", "CSV")
         heat_name, heat = download(opened, panel(frame, HEATMAP), "Export", "CSV")
+        panel(frame, HEATMAP).get_by_role("button", name="variance ratio").click()
+        wait_until(opened, lambda: "p.bn_lens.row=variance_ratio" in opened.page.url)
+        settle(opened)
+        ratio_name, ratios = download(opened, panel(frame, HEATMAP), "Export", "CSV")
     header, *rows = table(content)
     for key, column in (("name", "name"), ("distance", "distance_sd"), ("attribution", "attribution_loss")):
         cells = [row[header.index(column)] for row in rows]
@@ -80,6 +85,9 @@ def test_layers_and_heatmap_as_csv(browser: Any, stories: Server) -> None:
     head, *records = table(heat)
     assert head == ["step", *(layer["name"] for layer in layers)]
     assert [numbers(row)[1:] for row in records] == [pytest.approx(row) for row in series["values"].tolist()]
+    assert ratio_name == f"{FILE}-variance_ratio.csv"
+    wanted = stories.plugin("series", run=RUN, row="variance_ratio").frame["values"].tolist()
+    assert [numbers(row)[1:] for row in table(ratios)[1:]] == [pytest.approx(row) for row in wanted]
 
 
 @pytest.mark.parametrize("title", ["Paired losses", HEATMAP, "Momentum, replayed"])

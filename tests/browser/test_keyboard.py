@@ -111,5 +111,12 @@ def test_charts_and_the_heatmap(browser: Any, stories: Server) -> None:
         panel(frame, HEATMAP).locator(".heat").focus()
         press(opened, "ArrowDown")
         wait_until(opened, lambda: "p.bn_lens.layer=4" in opened.page.url)
-        assert panel(frame, HEATMAP).locator(".readout").inner_text().startswith("block_2_expand_bn")
+        readout = panel(frame, HEATMAP).locator(".readout")
+        assert readout.inner_text().startswith("block_2_expand_bn")
+        before = readout.inner_text()
+        press(opened, "ArrowLeft", "ArrowLeft")
+        wait_until(opened, lambda: readout.inner_text() != before)
+        pinned = opened.page.url
+        press(opened, "Enter")
+        wait_until(opened, lambda: "p.bn_lens.step=" in opened.page.url and opened.page.url != pinned)
         assert verdict(opened)

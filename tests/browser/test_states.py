@@ -55,6 +55,7 @@ def test_a_route_that_fails(browser: Any, stories: Server, theme: str, screensho
         frame = opened.open(link(RUN))
         alert = frame.get_by_role("alert")
         alert.get_by_text(sentence).wait_for()
+        alert.get_by_text("It is asked for again after").wait_for()
         assert_accessible(opened, axe)
         assert_no_sideways_scroll(opened)
         picture(opened, screenshots, f"state-failed-{theme}")

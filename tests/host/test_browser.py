@@ -65,6 +65,20 @@ def test_a_deep_link_opens_its_run_and_the_address_follows(browser: Any, viewer:
         wait_until(opened, lambda: "p.bn_lens.run=exp1" in opened.page.url)
 
 
+def test_the_host_s_reload_button_reads_everything_again(browser: Any, viewer: Server) -> None:
+    with tab(browser, viewer) as opened:
+        frame = opened.open()
+        verdict(opened)
+        # Polling would ask too.
+        frame.get_by_role("button", name="Live").click()
+        opened.page.wait_for_timeout(1000)
+        asked: list[str] = []
+        opened.page.on("request", lambda request: asked.append(request.url.rpartition("/")[2].partition("?")[0]))
+        opened.page.locator(".reload-button").click()
+        wait_until(opened, lambda: {"runs", "overview", "losses", "series", "layer", "channels"} <= set(asked))
+        assert opened.complaints == []
+
+
 def test_every_layer_is_listed(browser: Any, viewer: Server) -> None:
     with tab(browser, viewer) as opened:
         opened.open()

@@ -4,12 +4,13 @@ import { cssStops } from '../charts/colormap';
 import { heatHeight } from '../charts/heatGeometry';
 import type { HeatSpec } from '../charts/heatmapPaint';
 import { type HeatHandlers, HeatmapView } from '../charts/heatmapView';
+import { crosshair } from '../crosshair';
 import { savePicture } from '../download';
 import { number, steps } from '../format';
 import { column } from '../frame';
 import { useResource, useRunStart, useTheme, useView } from '../hooks';
 import { HEAT_ROWS, type HeatRow } from '../link';
-import { AXIS_LABEL, upperBound } from '../models/axis';
+import { AXIS_LABEL, neighbour, upperBound } from '../models/axis';
 import { type Heat, heatScale, lastEnd, rowHeight } from '../models/heat';
 import { clockOf } from '../models/lossChart';
 import { depth } from '../models/table';
@@ -103,13 +104,27 @@ export function HeatPanel({ overview, layer }: { overview: Overview; layer: numb
   }, [spec]);
 
   const onKeyDown = (event: KeyboardEvent) => {
-    if (!spec || !['ArrowUp', 'ArrowDown', 'Escape'].includes(event.key)) return;
+    if (!spec) return;
+    const at = crosshair.get();
+    const say = (index: number, x: number) => {
+      if (readout.current) readout.current.textContent = cell(index, x);
+    };
+    if (event.key === 'Escape') view.set({ range: null });
+    else if (event.key === 'Enter' && at !== null) view.set({ step: Math.round(clock.step(at, axis)) });
+    else if (event.key === 'ArrowUp' || event.key === 'ArrowDown') {
+      const row = layer === null ? -1 : spec.order.indexOf(layer);
+      const to = Math.min(Math.max(row + (event.key === 'ArrowDown' ? 1 : -1), 0), spec.order.length - 1);
+      view.set({ layer: spec.order[to] });
+      say(spec.order[to], at ?? spec.range[1]);
+    } else if (event.key === 'ArrowLeft' || event.key === 'ArrowRight') {
+      const [from, until] = spec.range;
+      const shown = spec.heat.x.filter((x) => x >= from && x <= until);
+      const stride = event.shiftKey ? Math.max(1, Math.round(shown.length / 20)) : 1;
+      const to = neighbour(shown, at, event.key === 'ArrowLeft' ? -stride : stride);
+      crosshair.move(to, null);
+      if (layer !== null && to !== null) say(layer, to);
+    } else return;
     event.preventDefault();
-    if (event.key === 'Escape') return view.set({ range: null });
-    const at = layer === null ? -1 : spec.order.indexOf(layer);
-    const to = Math.min(Math.max(at + (event.key === 'ArrowDown' ? 1 : -1), 0), spec.order.length - 1);
-    view.set({ layer: spec.order[to] });
-    if (readout.current) readout.current.textContent = cell(spec.order[to], spec.range[1]);
   };
   const height = spec ? heatHeight(spec.order.length, spec.rowHeight) : 200;
   const word = WORDS[ROW_WORD[row]];
@@ -160,7 +175,7 @@ export function HeatPanel({ overview, layer }: { overview: Overview; layer: numb
         tabIndex={0}
         role="application"
         aria-roledescription="heatmap"
-        aria-label={`${word.label} of ${overview.layers.length} layers over ${AXIS_LABEL[axis]}. Up and down choose a layer; the table under Export has the numbers.`}
+        aria-label={`${word.label} of ${overview.layers.length} layers over ${AXIS_LABEL[axis]}. Up and down choose a layer, left and right a step, Enter pins it; the table under Export has the numbers.`}
         onKeyDown={onKeyDown}
       />
       {series.error && !frame && <p class="banner">{series.error}</p>}

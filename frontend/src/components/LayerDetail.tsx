@@ -9,7 +9,7 @@ import { ChannelView } from './ChannelView';
 import { Icon } from './Icon';
 import { LayerCharts } from './LayerCharts';
 import { MomentumSlider, WhatIf } from './MomentumSlider';
-import { Panel } from './Panel';
+import { Exports, Panel } from './Panel';
 import { ReplayedDistance } from './ReplayedDistance';
 import { Num, Term } from './Tip';
 
@@ -67,7 +67,16 @@ export function LayerDetail({ overview, layer }: { overview: Overview; layer: La
       <LayerCharts overview={overview} layer={layer} />
       <ChannelView overview={overview} layer={layer} />
       <section class="sub" aria-label="What if momentum were another">
-        <h3>Momentum of this layer</h3>
+        <Exports
+          title="Momentum of this layer"
+          data={() => ({
+            name: `${overview.run}-${layer.name}-replayed`,
+            header: ['momentum', 'distance_sd'],
+            rows: layer.replayed.map((r) => [r.momentum, r.distance]),
+          })}
+        >
+          <h3>Momentum of this layer</h3>
+        </Exports>
         {updates(layer) ? (
           <>
             <MomentumSlider value={current} usual={usual} />

@@ -3,7 +3,7 @@ import { useEffect, useImperativeHandle, useRef } from 'preact/hooks';
 import { LineChart } from '../charts/lineChart';
 import type { LineHandlers, LineSpec } from '../charts/lineSpec';
 import { crosshair } from '../crosshair';
-import { nearest } from '../models/axis';
+import { neighbour } from '../models/axis';
 
 export interface ChartHandle {
   canvas(): HTMLCanvasElement | null;
@@ -37,10 +37,9 @@ export function LineChartBox({ spec, height, label, handle, onZoom, onPick }: Pr
     const at = crosshair.get();
     // Not into the forecast that lies past the edge.
     const x = spec.range ? spec.x.filter((v) => v <= (spec.range as readonly number[])[1]) : spec.x;
-    if ((event.key === 'ArrowLeft' || event.key === 'ArrowRight') && x.length) {
+    if (event.key === 'ArrowLeft' || event.key === 'ArrowRight') {
       const stride = event.shiftKey ? Math.max(1, Math.round(x.length / 20)) : 1;
-      const to = nearest(x, at ?? x[x.length - 1]) + (event.key === 'ArrowLeft' ? -stride : stride);
-      crosshair.move(x[Math.min(Math.max(to, 0), x.length - 1)], null);
+      crosshair.move(neighbour(x, at, event.key === 'ArrowLeft' ? -stride : stride), null);
     } else if (event.key === 'Enter' && at !== null) onPick?.(at);
     else if (event.key === 'Escape') onZoom?.(null);
     else return;

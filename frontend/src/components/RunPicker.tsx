@@ -13,7 +13,7 @@ interface Props {
 }
 
 /** More than this is not read through but filtered. */
-const LISTED = 200;
+const LISTED = 500;
 
 /** A button that opens a list of runs with a filter; arrows move, Enter chooses, Escape closes. */
 export function RunPicker({ label, runs, chosen, many, onChoose }: Props) {
@@ -72,7 +72,17 @@ export function RunPicker({ label, runs, chosen, many, onChoose }: Props) {
         ref={button}
         aria-haspopup="listbox"
         aria-expanded={open}
-        onClick={() => setOpen(!open)}
+        onClick={() => {
+          // The list opens where the reader is.
+          if (!open)
+            setActive(
+              Math.max(
+                0,
+                listed.findIndex((entry) => entry.run === chosen[0]),
+              ),
+            );
+          setOpen(!open);
+        }}
         onKeyDown={(e) => open && e.key === 'Escape' && shut()}
       >
         {!many && single?.severity && <Icon sign={single.severity} size={14} />}

@@ -62,6 +62,14 @@ export function nearest(sorted: ArrayLike<number>, value: number): number {
   return Math.abs(sorted[before] - value) <= Math.abs(sorted[after] - value) ? before : after;
 }
 
+/** Where an arrow key moves the crosshair: `by` records on from the one nearest to it, from the last where there is none. */
+export function neighbour(sorted: ArrayLike<number>, at: number | null, by: number): number | null {
+  const last = sorted.length - 1;
+  if (last < 0) return null;
+  const from = at === null ? last : nearest(sorted, at);
+  return sorted[Math.min(Math.max(from + by, 0), last)];
+}
+
 export const AXIS_LABEL: Record<XAxis, string> = {
   step: 'step',
   relative: 'time since the start',
