@@ -10,8 +10,8 @@ import type { LineHandlers, LineSpec } from './lineSpec';
 /** uPlot's own rounding of the ends of an axis; its extent is ours, see visibleExtent. */
 const ROUNDED: Record<ScaleKind, (low: number, high: number) => uPlot.Range.MinMax> = {
   linear: (low, high) => uPlot.rangeNum(low, high, 0.1, true),
-  log: (low, high) => uPlot.rangeLog(low, high, 10, true),
-  asinh: (low, high) => uPlot.rangeAsinh(low, high, 10, true),
+  log: (low, high) => uPlot.rangeLog(low, high, 10, false),
+  asinh: (low, high) => uPlot.rangeAsinh(low, high, 10, false),
 };
 
 /** The only file that runs uPlot; lineOptions.ts says what it draws. */
