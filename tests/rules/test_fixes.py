@@ -123,7 +123,8 @@ CURES: dict[str, tuple[tuple[str, Callable[[Faulty], None]], ...]] = {
     ),
     "set-after-trace": (("momentum set after the trace", trained_on(2)), ("unfrozen after the trace", trained_on(4))),
     "momentum-too-high": (("momentum 0.9997", trained_again), ("negative loss", trained_again)),
-    "drift": (("drift", trained_on(4)), ("drift under a schedule", trained_on(4))),
+    # The momentum's window has to pass a few times, as the finding says.
+    "drift": (("drift", trained_on(12)), ("drift under a schedule", trained_on(12))),
     "frozen-mismatch": (("frozen on other data", trained_on(1)),),
     "inference-mode-layer": (
         ("called in inference mode", trained_on(1)),
