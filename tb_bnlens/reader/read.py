@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -79,7 +79,7 @@ def read_run(
     problems += (*layers.problems, *losses.problems)
 
     voided = sum(len(raw[tag]) - len(valid[tag]) for tag in raw)
-    manifest = _merged(manifests, layers, restarted=bool(voided))
+    manifest = _merged(manifests, layers, _went_back(fences, raw.values()))
     if voided:
         problems += (
             f"Recording went back to an earlier step; {voided} records of the abandoned stretch were left out.",
@@ -213,19 +213,30 @@ def _manifests(points: Sequence[Any]) -> tuple[list[tuple[Any, Manifest]], tuple
     return manifests, (f"{which} could not be used: {reason}.",)
 
 
-def _merged(manifests: Sequence[tuple[Any, Manifest]], layers: Table, *, restarted: bool) -> Manifest:
+def _went_back(fences: Sequence[tuple[float, int]], series: Iterable[Sequence[Any]]) -> int | None:
+    """Step of the last manifest that has made records void, None where none has."""
+    valid = [point for points in series for point in points]
+    went_back = None
+    for fence in fences:
+        count, valid = len(valid), before_fences(valid, [fence])
+        went_back = fence[1] if len(valid) < count else went_back
+    return went_back
+
+
+def _merged(manifests: Sequence[tuple[Any, Manifest]], layers: Table, went_back: int | None) -> Manifest:
     """The last manifest, with the events of the earlier ones that no restart has made void."""
     count = layers.values.shape[1]
     if not manifests:
         momenta = layers.values[-1, :, metadata.LAYER_INDEX["momentum"]].tolist() if len(layers.steps) else []
         return Manifest(layers=unnamed_layers(count, momenta))
-    point, manifest = manifests[-1]
+    _, manifest = manifests[-1]
     events: list[Event] = []
     for i, (_, earlier) in enumerate(manifests[:-1]):
         horizon = min(later.step for later, _ in manifests[i + 1 :])
         events += (event for event in earlier.events if event.step <= horizon)
-    if restarted and not any(event.kind == "restart" and event.step == point.step for event in manifest.events):
-        events.append(Event(point.step, "restart", f"Recording went back to step {point.step}."))
+    told = any(event.kind == "restart" and event.step == went_back for event in (*events, *manifest.events))
+    if went_back is not None and not told:
+        events.append(Event(went_back, "restart", f"Recording went back to step {went_back}."))
     merged = with_events(manifest, events)
     if len(layers.steps) and count != len(manifest.layers):
         named = manifest.layers[:count]

@@ -153,6 +153,29 @@ def test_interrupted(error: type[BaseException], then: str, tmp_path: Path) -> N
     assert not read.problems and read.last_step in (4, 5), "what was written before the interruption can be read"
 
 
+def test_a_backup_is_restored_after_a_crash(tmp_path: Path) -> None:
+    """Keras takes up the run at the last epoch that it saved, and the record goes back there with it."""
+
+    def crash(_: Any) -> None:
+        raise ValueError
+
+    def run(directory: Path, with_lens: bool) -> dict[str, Any]:
+        def callbacks() -> list[Any]:
+            backup = keras.callbacks.BackupAndRestore(directory / "backup")
+            return [backup, lens(directory)] if with_lens else [backup]
+
+        with pytest.raises(ValueError):
+            fit(DROPOUT, *callbacks(), AtStep(6, crash))
+        return state(fit(DROPOUT, *callbacks(), model=DROPOUT.make()))
+
+    assert_same(run(tmp_path / "without", False), run(tmp_path / "with", True))
+    read = record(tmp_path / "with")
+    assert [event.kind for event in read.manifest.events] == ["start", "restart"]
+    assert read.manifest.events[1].step == 4 and read.last_step == 8
+    assert np.all(np.diff(read.steps) > 0)
+    assert any("went back to an earlier step" in problem for problem in read.problems)
+
+
 def test_an_interrupted_lens_records_the_next_fit(tmp_path: Path) -> None:
     def interrupt(_: Any) -> None:
         raise KeyboardInterrupt
