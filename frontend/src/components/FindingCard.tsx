@@ -109,8 +109,15 @@ function EvidenceTable({ evidence, finding }: { evidence: Evidence[]; finding: F
       <thead>
         <tr>
           <th scope="col">Evidence</th>
-          <th scope="col">value</th>
-          <th scope="col">limit</th>
+          <th
+            scope="col"
+            data-tip="As measured over the last records and probes, in the unit beside it; without one it is a ratio, a share or a loss, as its name says."
+          >
+            value
+          </th>
+          <th scope="col" data-tip="Where this rule decides; empty for numbers that it only tells.">
+            limit
+          </th>
         </tr>
       </thead>
       <tbody>
@@ -127,7 +134,7 @@ function EvidenceTable({ evidence, finding }: { evidence: Evidence[]; finding: F
           </tr>
         )}
         {evidence.map(({ label, value, limit, unit }) => (
-          <tr key={label}>
+          <tr key={label} data-tip={finding.description}>
             <th scope="row">{label}</th>
             <td class={typeof value === 'string' ? 'words' : ''}>
               {typeof value === 'string' ? value : number(value)}
