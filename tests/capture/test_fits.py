@@ -219,11 +219,11 @@ def test_default_density_is_harmless_too(tmp_path: Path) -> None:
     assert math.isfinite(record(tmp_path).loss("inference")[-1])
 
 
-@pytest.mark.parametrize(
-    "name",
-    """dropout subclassed nested renorm rnn_cell time_distributed tf_function_call tf_function_inside
-    jit_compile mixed_float16 add_loss keras_state""".split(),
-)
+QUICK = ("dropout", "tf_function_call", "tf_function_inside")
+OTHERS = "subclassed nested renorm rnn_cell time_distributed jit_compile mixed_float16 add_loss keras_state".split()
+
+
+@pytest.mark.parametrize("name", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)])
 def test_evaluate_and_predict_see_no_trace(name: str, tmp_path: Path) -> None:
     """Functions that Keras compiles after the probe's passes must not hold anything of them."""
     setup = next(s for s in SETUPS if s.name == name)
