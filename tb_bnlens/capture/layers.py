@@ -45,7 +45,8 @@ class TrackedLayer:
     @property
     def coarse(self) -> bool:
         """Moving statistics of two or three digits, which float32's seven cannot be recovered from."""
-        return str(self.layer.moving_mean.dtype) in ("bfloat16", "float16")
+        # The constants that a checkpoint is read with hold no variable.
+        return str(getattr(getattr(self.layer, "moving_mean", None), "dtype", "")) in ("bfloat16", "float16")
 
     @property
     def averaged(self) -> Any:
