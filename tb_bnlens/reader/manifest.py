@@ -62,8 +62,8 @@ def unnamed_layers(count: int, momenta: Iterable[float]) -> tuple[Layer, ...]:
 
 
 def with_events(manifest: Manifest, events: Iterable[Event]) -> Manifest:
-    """The manifest with these events as well, by step, each once."""
-    merged = dict.fromkeys((*manifest.events, *events))
+    """The manifest with these earlier events as well, by step, each once; of one step as they came."""
+    merged = dict.fromkeys((*events, *manifest.events))
     return replace(manifest, events=tuple(sorted(merged, key=lambda event: event.step)))
 
 

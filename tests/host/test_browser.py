@@ -76,7 +76,8 @@ def test_the_host_s_reload_button_reads_everything_again(browser: Any, viewer: S
         opened.page.on("request", lambda request: asked.append(request.url.rpartition("/")[2].partition("?")[0]))
         opened.page.locator(".reload-button").click()
         wait_until(opened, lambda: {"runs", "overview", "losses", "series", "layer", "channels"} <= set(asked))
-        assert opened.complaints == []
+        # TensorBoard may put a new iframe in place of the old one, whose requests end there.
+        assert [text for text in opened.complaints if "ERR_ABORTED" not in text] == []
 
 
 def test_every_layer_is_listed(browser: Any, viewer: Server) -> None:
