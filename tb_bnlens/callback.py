@@ -229,13 +229,14 @@ class BNLens(keras.callbacks.Callback):  # type: ignore[misc]
         return int(self.model.steps_per_execution or 1)
 
     def _iterations(self) -> int:
-        # Not optimizer.iterations, which is divided under gradient accumulation.
+        # Not optimizer.iterations, which is divided under gradient accumulation. Keras 3.3 has that alone, undivided.
+        optimizer = self._optimizer()
+        return int(np.asarray(getattr(optimizer, "_iterations", getattr(optimizer, "iterations", 0))))
+
+    def _optimizer(self) -> Any:
+        # Under mixed_float16 a wrapper scales the loss, whose own count stays 0.
         optimizer = getattr(self.model, "optimizer", None)
-        # Under mixed_float16 a wrapper that scales the loss has a count of its own, which stays 0.
-        optimizer = getattr(optimizer, "inner_optimizer", optimizer)
-        # Keras 3.3 has the one count, which nothing divides.
-        count = getattr(optimizer, "_iterations", getattr(optimizer, "iterations", 0))
-        return int(np.asarray(count))
+        return getattr(optimizer, "inner_optimizer", optimizer)
 
     def _wrap(self) -> None:
         assert self._recorder is not None
@@ -270,9 +271,7 @@ class BNLens(keras.callbacks.Callback):  # type: ignore[misc]
         self.model.train_function = function
 
     def _note_averages(self, recorder: Recorder) -> None:
-        optimizer = getattr(self.model, "optimizer", None)
-        optimizer = getattr(optimizer, "inner_optimizer", optimizer)
-        if getattr(optimizer, "use_ema", False) and recorder.begun:
+        if getattr(self._optimizer(), "use_ema", False) and recorder.begun:
             # fit has done so by now, with SwapEMAWeights or without it (Optimizer.finalize_variable_values).
             recorder.event("averaged", "the optimizer's averaged weights were put into the model (use_ema)")
 

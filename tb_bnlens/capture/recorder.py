@@ -342,24 +342,8 @@ class Recorder:
     def _write_record(self, windows: Windows) -> None:
         with self._guard(RECORD), self._schedule.timed("record"):
             self._watch.look_for_changes()
-            for name in self._watch.uncounted():
-                self.note(
-                    f"How often {name!r} is updated in a step cannot be counted (it is called in a loop or in a "
-                    "function of its own), so nothing is said of the batches that it has met."
-                )
-            coarse = self._watch.coarse()
-            if coarse:
-                self.note(
-                    f"{len(coarse)} layers ({coarse[0]!r} ...) keep their moving statistics in half precision, from "
-                    "which batch statistics cannot be recovered: those of the probe stand in for them. mixed_bfloat16 "
-                    "and mixed_float16 keep them in float32."
-                )
-            granted = self._watch.taken_for_granted()
-            if granted:
-                self.note(
-                    f"{len(granted)} layers ({granted[0]!r} ...) are taken to be called once in a step, since no pass "
-                    "could be traced to count it: of one that is shared the batch statistics are wrong."
-                )
+            for caveat in self._watch.caveats():
+                self.note(caveat)
             table = layer_table(
                 windows,
                 self._state,

@@ -42,6 +42,7 @@ class LayerWatch:
         self._layers, self._segments, self._on_event = layers, segments, on_event
         self._still = np.ones(len(layers), bool)
         self._coarse = np.asarray([t.coarse for t in layers], bool)
+        self._told = np.asarray([t.looped or t.calls is not None for t in layers], bool)
         self._attributes = self._read_attributes()
         self.probe: Probe | None = None
         """What the probe's traces know of calls and modes, once there is one."""
@@ -77,28 +78,44 @@ class LayerWatch:
         Where no pass of the probe can be traced, the graph of a functional model tells; elsewhere one call is taken
         for granted, but not in a recurrent cell.
         """
-        if self.probe is None or not self.probe.order:
+        order = self._traced_order
+        if not order:
             return np.asarray([np.nan if t.looped else float(t.calls or 1) for t in self._layers])
         calls = np.full(len(self._layers), np.nan)
-        indices, counts = np.unique(self.probe.order, return_counts=True)
+        indices, counts = np.unique(order, return_counts=True)
         calls[indices] = counts
         return calls
 
-    def coarse(self) -> list[str]:
-        """Layers whose single updates cannot be recovered, as their statistics are kept in half precision."""
-        return [t.name for t in self._layers if t.coarse]
+    def caveats(self) -> list[str]:
+        """What a reader has to know of how the updates of these layers are counted and read."""
+        calls = self.calls()
+        uncounted = np.isnan(calls) & ~self._still & ~self._coarse
+        sentences = [
+            f"How often {name!r} is updated in a step cannot be counted (it is called in a loop or in a "
+            "function of its own), so nothing is said of the batches that it has met."
+            for name in self._names(uncounted)
+        ]
+        coarse = self._names(self._coarse)
+        if coarse:
+            sentences.append(
+                f"{len(coarse)} layers ({coarse[0]!r} ...) keep their moving statistics in half precision, from "
+                "which batch statistics cannot be recovered: those of the probe stand in for them. mixed_bfloat16 "
+                "and mixed_float16 keep them in float32."
+            )
+        granted = [] if self._traced_order else self._names(~(self._still | self._told))
+        if granted:
+            sentences.append(
+                f"{len(granted)} layers ({granted[0]!r} ...) are taken to be called once in a step, since no pass "
+                "could be traced to count it: of one that is shared the batch statistics are wrong."
+            )
+        return sentences
 
-    def taken_for_granted(self) -> list[str]:
-        """Layers that are updated once in a step for all that anyone knows."""
-        if self.probe is not None and self.probe.order:
-            return []
-        known = self._still | np.asarray([t.looped or t.calls is not None for t in self._layers])
-        return [t.name for t, yes in zip(self._layers, known, strict=True) if not yes]
+    def _names(self, chosen: NDArray[np.bool_]) -> list[str]:
+        return [t.name for t, yes in zip(self._layers, chosen, strict=True) if yes]
 
-    def uncounted(self) -> list[str]:
-        """Layers that are updated, no one knows how often in a step."""
-        unknown = np.isnan(self.calls()) & ~self._still & ~self._coarse
-        return [t.name for t, yes in zip(self._layers, unknown, strict=True) if yes]
+    @property
+    def _traced_order(self) -> Sequence[int]:
+        return self.probe.order if self.probe is not None else ()
 
     def updates(self, before: Snapshot, after: Snapshot, steps: int) -> Array:
         """BatchNorm updates of each layer between two snapshots, [L]; NaN where they cannot be counted.
@@ -149,9 +166,7 @@ class LayerWatch:
 
     def describe(self) -> list[Layer]:
         """The manifest's entries."""
-        order: dict[int, int] = {}
-        if self.probe is not None:
-            order = {index: position for position, index in enumerate(dict.fromkeys(self.probe.order))}
+        order = {index: position for position, index in enumerate(dict.fromkeys(self._traced_order))}
         calls = np.nan_to_num(self.calls())
         return [t.describe(i, order.get(i, -1), int(calls[i])) for i, t in enumerate(self._layers)]
 
