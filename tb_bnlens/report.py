@@ -151,6 +151,7 @@ def _layers(history: History, artifacts: Artifacts, diagnoses: Sequence[Diagnosi
             "steps_reason": table.reason(i),
             "error_p95": _number(table.error[i]),
             "error_max": _number(table.error_max[i]),
+            "error_renewed": _number(table.renewed[i]),
             "mean_error": _number(mean_error[i]),
             "variance_ratio": _number(ratio[i]),
             "noise_mean": _number(table.noise_mean[i]),

@@ -96,6 +96,7 @@ def layer_report(run: Run, index: int, losses: dict[str, float]) -> dict:
         "steps_reason": "",
         "error_p95": error,
         "error_max": run.last("error_max", index),
+        "error_renewed": 0.0,
         "mean_error": run.last("mean_error_p95", index),
         "variance_ratio": run.last("moving_variance_gm", index) / run.last("batch_variance_gm", index),
         "noise_mean": 0.06,

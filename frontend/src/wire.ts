@@ -115,9 +115,11 @@ export interface LayerReport {
   steps_to_converge_worst: number | 'never' | null;
   /** Why never, or why no estimate is given. */
   steps_reason: string;
-  /** Convergence errors e (see metadata.LAYER_ROWS): steps at any beta and tolerance = ln(e/tolerance)/-ln(beta). */
+  /** Convergence errors e (see metadata.LAYER_ROWS), which shrink by beta an update. */
   error_p95: number | null;
   error_max: number | null;
+  /** Part of error_p95 that the movement of the batch statistics keeps up (analysis/convergence.py). */
+  error_renewed: number | null;
   mean_error: number | null;
   variance_ratio: number | null;
   /** Standard deviation of one batch's mean, in channel standard deviations. */

@@ -75,7 +75,7 @@ export const WORDS = {
   steps: {
     label: 'steps to converge',
     unit: 'updates',
-    text: 'Updates until 95% of the channels are within tolerance at the layer’s momentum, if the batches stay as they are: ln(error / tolerance) / −ln(momentum).',
+    text: 'Updates until 95% of the channels are within tolerance at the layer’s momentum: ln(error / tolerance) / −ln(momentum), and longer where the movement of the batch statistics has kept renewing the error of late.',
   },
   steps_worst: {
     label: 'worst channel',

@@ -34,6 +34,7 @@ export function layer(change: Partial<LayerReport>): LayerReport {
     steps_reason: '',
     error_p95: 9,
     error_max: 10,
+    error_renewed: 0,
     mean_error: 0.1,
     variance_ratio: 50,
     noise_mean: 0.06,

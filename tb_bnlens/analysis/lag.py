@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tb_bnlens.analysis import drift
-from tb_bnlens.analysis.convergence import steps_to_converge
+from tb_bnlens.analysis.convergence import renewed_error, steps_to_converge
 from tb_bnlens.analysis.effective import differs
 from tb_bnlens.analysis.memory import start_error, start_memory
 from tb_bnlens.analysis.noise import noise_floor, pooled_noise
@@ -30,6 +30,9 @@ that are rarely active. Bursts that measure the noise lie far back where steps a
 variance of now can be anything; it is capped at what samples drawn at random give."""
 LOOK_BACK = 64
 """Records searched for the last value of a row that is not measured at each record."""
+RENEWAL_SHARE = 1.0 / 3.0
+"""Part of the record, up to now, over which it is seen how much of an error was renewed: the last third. What moved
+the batch statistics before, as a higher learning rate, is past."""
 LARGE_DISTANCE = 0.2
 """Distance of a layer from which three measured networks lost a factor of ten or more (DESIGN.md, section 4)."""
 
@@ -56,6 +59,9 @@ class LayerTable:
     """95th percentile over channels of the relative error (``distance.convergence_error``)."""
     error_median: Array
     error_max: Array
+    renewed: Array
+    """Part of ``error`` that the movement of the batch statistics keeps up, and of ``error_max``."""
+    renewed_max: Array
     error_noise: Array
     """Standard deviation of such an error from batch noise alone."""
     memory: Array
@@ -125,15 +131,15 @@ class LayerTable:
     @property
     def converge_updates(self) -> Array:
         """Updates until 95% of a layer's channels are within tolerance; inf for never, NaN where unknown."""
-        return self._updates(self.error)
+        return self._updates(self.error, self.renewed)
 
     @property
     def converge_updates_worst(self) -> Array:
         """The same for the worst channel."""
-        return self._updates(self.error_max)
+        return self._updates(self.error_max, self.renewed_max)
 
-    def _updates(self, error: Array) -> Array:
-        n = steps_to_converge(error, self.beta, self.tolerance)
+    def _updates(self, error: Array, renewed: Array) -> Array:
+        n = steps_to_converge(error, self.beta, self.tolerance, renewed=renewed, age=self.updates)
         noise = np.where(np.isnan(self.error_noise), 0.0, self.error_noise)
         # Under the noise floor an estimate would time the noise, not the lag.
         n = np.where((error > self.tolerance) & (error <= NOISE_SIGMAS * noise), np.nan, n)
@@ -175,6 +181,37 @@ def latest(history: History, name: str) -> Array:
         known = ~np.isnan(back)
         value[missing] = np.where(known.any(0), back[known.argmax(0), np.arange(len(missing))], np.nan)
     return value
+
+
+def renewal(history: History, row: str, beta: Array, records: NDArray[np.int64] | None = None) -> Array:
+    """What the batch statistics renewed of an error over the last third of the record before each of some records.
+
+    Args:
+        history: the run.
+        row: name of the error, e.g. ``"error_p95"``.
+        beta: momentum that the statistics show, [L] or [len(records), L].
+        records: positions of the records; the last one where None.
+
+    Returns:
+        Relative error as ``convergence.renewed_error`` has it, [len(records), L], 1 row of NaN for an empty record; 0
+        where the layer's momentum or state changed in between, as then the older error says nothing.
+    """
+    if not len(history.steps):
+        return np.full((1, len(history.manifest.layers)), np.nan)
+    now = np.array([len(history.steps) - 1]) if records is None else records
+    since = history.steps - history.steps[0]
+    then = np.searchsorted(since, (1.0 - RENEWAL_SHARE) * since[now])
+
+    def both(name: str) -> tuple[Array, Array]:
+        values = history.row(name)
+        return values[then].astype(np.float64), values[now].astype(np.float64)
+
+    (first, last), (before, after) = both(row), both("updates")
+    renewed = renewed_error(first, last, beta, after - before)
+    for name in ("momentum", "state"):
+        old, new = both(name)
+        renewed[old != new] = 0.0
+    return renewed
 
 
 def table(history: History) -> LayerTable:
@@ -225,6 +262,8 @@ def table(history: History) -> LayerTable:
         error=row["error_p95"],
         error_median=row["error_p50"],
         error_max=row["error_max"],
+        renewed=renewal(history, "error_p95", beta)[-1],
+        renewed_max=renewal(history, "error_max", beta)[-1],
         error_noise=np.fmax(mean_noise, variance_noise),
         memory=start_memory(beta, updates),
         start_error=_start(history, row, beta, updates),

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from tb_bnlens.analysis.convergence import steps_to_converge
 from tb_bnlens.analysis.effective import differs
-from tb_bnlens.analysis.lag import NOISE_SIGMAS
+from tb_bnlens.analysis.lag import NOISE_SIGMAS, renewal
 from tb_bnlens.analysis.noise import pooled_noise
 from tb_bnlens.history import History
 from tb_bnlens.metadata import STATES
@@ -36,7 +36,8 @@ def steps_to_converge_by_record(history: History) -> NDArray[np.float32]:
             pooled_noise(_carried(history.row("noise_variance")), beta, pool),
         )
         tolerance = history.manifest.tolerance
-        steps = steps_to_converge(error, beta, tolerance)
+        renewed = renewal(history, "error_p95", beta, np.arange(len(error)))
+        steps = steps_to_converge(error, beta, tolerance, renewed=renewed, age=history.row("updates"))
         steps = np.where((error > tolerance) & (error <= NOISE_SIGMAS * noise), np.nan, steps)
         constant = np.isin(history.row("state"), CONSTANT) & (error > tolerance)
         never = constant | (history.row("channels_nonfinite") > 0)

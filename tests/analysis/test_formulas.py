@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import tb_bnlens.analysis
 from tb_bnlens.analysis import advice, drift, noise
-from tb_bnlens.analysis.convergence import steps_to_converge
+from tb_bnlens.analysis.convergence import renewed_error, steps_to_converge
 from tb_bnlens.analysis.distance import convergence_error, distance
 from tb_bnlens.analysis.effective import differs, shrink_per_update
 from tb_bnlens.analysis.forecast import updates_to_loss
@@ -45,6 +45,38 @@ def test_steps_are_the_least_number_that_suffices(error: float, beta: float, tol
     assert error * beta**n <= tolerance * (1 + 1e-6)
     if n > 0:
         assert error * beta ** (n - 1) > tolerance * (1 - 1e-6)
+
+
+@given(st.floats(0.11, 1e4), st.floats(0.3, 0.99), st.floats(1e-3, 10.0), st.floats(1.0, 300.0))
+def test_steps_of_an_error_that_is_renewed_are_those_of_the_recursion(
+    error: float, beta: float, renewed: float, age: float
+) -> None:
+    n = float(steps_to_converge(error, beta, 0.1, renewed=renewed, age=age))
+    e, counted = error, 0
+    while e > 0.1:
+        e = beta * e + (1 - beta) * renewed * math.exp(-counted / age)
+        counted += 1
+    assert abs(n - counted) <= 1
+    assert n >= float(steps_to_converge(error, beta, 0.1))
+
+
+def test_a_movement_without_end_converges_below_the_tolerance_only() -> None:
+    assert steps_to_converge(1.0, 0.9, 0.1, renewed=0.11).tolist() == math.inf
+    assert steps_to_converge(1.0, 0.9, 0.1, renewed=0.05).tolist() == math.ceil(math.log(0.05 / 0.95) / math.log(0.9))
+    # As fast as it fades: n beta^(n-1) has a closed form of its own.
+    age = -1 / math.log(0.9)
+    assert 22 < steps_to_converge(1.0, 0.9, 0.1, renewed=0.5, age=age).tolist() < 50
+
+
+@given(st.floats(0.0, 10.0), st.floats(0.5, 0.999), st.floats(0.01, 10.0), st.integers(1, 500))
+def test_what_is_renewed_is_seen_in_how_an_error_falls(start: float, beta: float, renewed: float, updates: int) -> None:
+    error = start
+    for _ in range(updates):
+        error = beta * error + (1 - beta) * renewed
+    assert float(renewed_error(start, error, beta, updates)) == pytest.approx(renewed, rel=1e-2)
+    # Of an error that only fades nothing is renewed, whatever the rounding of the record.
+    faded = np.float32(start * beta**updates)
+    assert float(renewed_error(np.float32(start), faded, beta, updates)) == 0.0
 
 
 @given(errors, st.integers(1, 10**6))

@@ -36,25 +36,25 @@ def residual(momentum: float) -> Any:
     return keras.Model(inputs, kl.Dense(4)(kl.GlobalAveragePooling2D()(x)))
 
 
-def attention(run: str) -> Trained:
+def attention(run: str, momentum: float = 0.9, epochs: int = 10, **options: Any) -> Trained:
     """Tokens that attend to each other, BatchNorm where a transformer has LayerNorm."""
     inputs = keras.Input((8, 16))
     x = kl.Dense(16)(inputs)
     for _ in range(2):
-        x = batch_norm(0.9)(kl.Add()([x, kl.MultiHeadAttention(2, 8)(x, x)]))
-        x = batch_norm(0.9)(kl.Add()([x, kl.Dense(16)(kl.Dense(32, activation="gelu")(x))]))
+        x = batch_norm(momentum)(kl.Add()([x, kl.MultiHeadAttention(2, 8)(x, x)]))
+        x = batch_norm(momentum)(kl.Add()([x, kl.Dense(16)(kl.Dense(32, activation="gelu")(x))]))
     model = keras.Model(inputs, kl.Dense(4)(kl.GlobalAveragePooling1D()(x)))
     x, y = blobs(1024, spread=0.5)
     tokens = x[:, None] + np.random.default_rng(1).normal(size=(len(x), 8, 16)).astype("float32")
-    return fit(run, compiled(model), batched((tokens, y)), 10)
+    return fit(run, compiled(model), batched((tokens, y)), epochs, **options)
 
 
-def recurrent(run: str) -> Trained:
+def recurrent(run: str, momentum: float = 0.9, epochs: int = 12, **options: Any) -> Trained:
     inputs = keras.Input((8, 2))
-    hidden = kl.ReLU()(batch_norm(0.9)(kl.Dense(16)(kl.GRU(16)(inputs))))
+    hidden = kl.ReLU()(batch_norm(momentum)(kl.Dense(16)(kl.GRU(16)(inputs))))
     x, y = blobs(1024)
     model = keras.Model(inputs, kl.Dense(4)(hidden))
-    return fit(run, compiled(model, 3e-3), batched((x.reshape(-1, 8, 2), y)), 12)
+    return fit(run, compiled(model, 3e-3), batched((x.reshape(-1, 8, 2), y)), epochs, **options)
 
 
 class Gan(keras.Model):

@@ -5,13 +5,54 @@ import type { LayerReport } from '../wire';
  * cannot wait for a route.
  */
 
-/** Updates until an error e is within the tolerance: both terms of e shrink by beta an update. */
-export function stepsToConverge(error: number | null, tolerance: number, beta: number): number | null {
+/** What a movement of the batch statistics keeps up of an error, and the updates over which it was seen. */
+export interface Renewal {
+  error: number;
+  age: number;
+}
+
+const LARGEST_COUNT = 2 ** 53;
+
+/**
+ * Updates until an error e is within the tolerance: both terms of e shrink by beta an update, but for what is renewed
+ * (analysis/convergence.py has the formula and its reason).
+ */
+export function stepsToConverge(
+  error: number | null,
+  tolerance: number,
+  beta: number,
+  renewal: Renewal | null = null,
+): number | null {
   if (error === null || !Number.isFinite(error)) return null;
   if (error <= tolerance) return 0;
   if (beta >= 1) return Number.POSITIVE_INFINITY;
   if (beta <= 0) return 1;
-  return Math.ceil(Math.log(error / tolerance) / -Math.log(beta));
+  if (renewal === null || !(renewal.error > 0))
+    return Math.ceil(Math.log(error / tolerance) / -Math.log(beta));
+  const logBeta = Math.log(beta);
+  const logFade = -1 / renewal.age;
+  const slow = Math.max(logBeta, logFade);
+  const ratio = -Math.abs(logBeta - logFade);
+  const above = (n: number) => {
+    const together = (ratio ? Math.expm1(n * ratio) / Math.expm1(ratio) : n) * Math.exp((n - 1) * slow);
+    return error * beta ** n + (1 - beta) * renewal.error * together > tolerance;
+  };
+  let low = 0;
+  let high = LARGEST_COUNT;
+  if (above(high)) return Number.POSITIVE_INFINITY;
+  while (high - low > 1) {
+    const middle = Math.floor((low + high) / 2);
+    if (above(middle)) low = middle;
+    else high = middle;
+  }
+  return high;
+}
+
+/** What a layer's movement would keep up at another momentum: a standing error is as a lag, beta / (1 - beta). */
+function renewalAt(layer: LayerReport, beta: number): Renewal | null {
+  const { error_renewed: error, momentum, updates: age } = layer;
+  if (!error || !age || !(momentum > 0 && momentum < 1)) return null;
+  return { error: (error * (beta / (1 - beta)) * (1 - momentum)) / momentum, age };
 }
 
 /** Lag that drift leaves for good: drift * beta / (1 - beta), in the drift's unit. */
@@ -50,7 +91,7 @@ export interface WhatIfNumbers {
 
 export function layerAt(layer: LayerReport, tolerance: number, beta: number): WhatIfNumbers {
   return {
-    steps: stepsToConverge(layer.error_p95, tolerance, beta),
+    steps: stepsToConverge(layer.error_p95, tolerance, beta, renewalAt(layer, beta)),
     lag: permanentLag(layer.drift, beta),
     noise: noiseFloor(layer.noise_mean, beta),
   };
