@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ast
+import functools
 
 LONGEST = 2000
 """Characters; a layer ten models deep under names of 60 takes half of it."""
+REMEMBERED = 4096
+"""Expressions. A run's manifests repeat those of all its layers, and parsing 1,500 took a third of reading a run."""
 
 
 def checked_access(text: object) -> str:
@@ -20,8 +23,11 @@ def checked_access(text: object) -> str:
         >>> checked_access("__import__('os').system('rm -rf ~')")
         ''
     """
-    if not isinstance(text, str) or len(text) > LONGEST:
-        return ""
+    return _checked(text) if isinstance(text, str) and len(text) <= LONGEST else ""
+
+
+@functools.lru_cache(REMEMBERED)
+def _checked(text: str) -> str:
     try:
         expression = ast.parse(text, mode="eval").body
         # Written anew, which leaves out comments and line breaks.

@@ -91,3 +91,13 @@ def test_a_link_below_a_path_prefix(browser: Any, trained: Path, viewer_python: 
             assert "/team/x/" in opened.page.url
             assert_no_sideways_scroll(opened)
             assert opened.complaints == []
+
+
+def test_a_chart_below_the_fold_is_made_when_it_comes_near(browser: Any, stories: Server) -> None:
+    with tab(browser, stories) as opened:
+        frame = open_run(opened, RUN)
+        charts = frame.locator(".layer-charts .chart")
+        assert charts.count() == 3 and charts.locator("canvas").count() == 0
+        charts.first.scroll_into_view_if_needed()
+        charts.first.locator("canvas").wait_for()
+        assert opened.complaints == []

@@ -261,3 +261,42 @@ def test_names_are_data(tmp_path: Path) -> None:
     reply = client(open_logdir(tmp_path)).get(PREFIX + "overview?run=x")
     assert reply.content_type == "application/json"
     assert reply.json["layers"][0]["name"] == name
+
+
+class Counting(Failing):
+    """A provider that tells how often it was read, and when the reading begins."""
+
+    def __init__(self, data: Any) -> None:
+        super().__init__(data, read_tensors=self._read)
+        self.reads = 0
+        self.began = threading.Event()
+
+    def _read(self) -> None:
+        self.reads += 1
+        self.began.set()
+
+
+def test_the_only_run_is_analysed_while_the_module_is_on_its_way(logdir: Path) -> None:
+    data = Counting(open_logdir(logdir))
+    web = client(data)
+    assert web.get(PREFIX + "index.js").status_code == 200
+    assert data.began.wait(30)
+    assert web.get(PREFIX + "overview?run=exp").status_code == 200
+    assert data.reads == 1
+
+
+def test_of_several_runs_none_is_analysed_before_it_is_asked_for(logdir: Path) -> None:
+    write_run(logdir / "other")
+    data = Counting(open_logdir(logdir))
+    web = client(data)
+    web.get(PREFIX + "index.js")
+    assert not data.began.wait(1)
+
+
+def test_what_fails_ahead_of_a_request_is_told_to_the_request(logdir: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data = Failing(open_logdir(logdir), list_tensors=raises(RuntimeError("no disk")))
+    web = client(data)
+    assert web.get(PREFIX + "index.js").status_code == 200
+    refused(web.get(PREFIX + "runs"), 500, "no disk")
+    data.behaviour.clear()
+    assert web.get(PREFIX + "overview?run=exp").status_code == 200

@@ -70,12 +70,18 @@ export function paintCells(spec: HeatSpec, at: HeatGeometry): HTMLCanvasElement 
   const pixels = ctx.createImageData(width, image.height);
   const bounds = columns(heat.x, at.range[0], at.range[1], width, lastEnd(heat.x));
   for (let row = 0; row < image.height; row++) {
+    let place = Number.NaN;
     for (let column = 0; column < width; column++) {
       const records = [bounds[2 * column], bounds[2 * column + 1]] as const;
-      const worst = shared
-        ? worstRow(heat, order, [rows[row], rows[row + 1]], records, scale.diverging)
-        : row;
-      const place = shade(peak(heat, order[worst], ...records, scale.diverging), scale);
+      // A record of a long run is as wide as many columns.
+      const again =
+        column > 0 && bounds[2 * column - 2] === records[0] && bounds[2 * column - 1] === records[1];
+      if (!again) {
+        const worst = shared
+          ? worstRow(heat, order, [rows[row], rows[row + 1]], records, scale.diverging)
+          : row;
+        place = shade(peak(heat, order[worst], ...records, scale.diverging), scale);
+      }
       if (Number.isNaN(place)) continue;
       const pixel = 4 * (row * width + column);
       const index = 3 * (place > 1 ? 255 : Math.round(place * 255));

@@ -14,6 +14,9 @@ const ROUNDED: Record<ScaleKind, (low: number, high: number) => uPlot.Range.MinM
   asinh: (low, high) => uPlot.rangeAsinh(low, high, 10, false),
 };
 
+/** How far from what is seen a chart is made. */
+const AHEAD = '200px';
+
 /** The only file that runs uPlot; lineOptions.ts says what it draws. */
 export class LineChart {
   private plot: uPlot | null = null;
@@ -21,6 +24,8 @@ export class LineChart {
   private spec: LineSpec | null = null;
   private readonly stop: (() => void)[] = [];
   private readonly resize: ResizeObserver;
+  private readonly near: IntersectionObserver;
+  private met = false;
 
   constructor(
     private readonly box: HTMLElement,
@@ -29,13 +34,21 @@ export class LineChart {
   ) {
     this.resize = new ResizeObserver(() => this.fit());
     this.resize.observe(box);
+    // A chart takes some 20 ms to make, and half of a page's lie below its fold.
+    this.near = new IntersectionObserver(
+      (entries) => {
+        if (entries.some((entry) => entry.isIntersecting)) this.make();
+      },
+      { rootMargin: AHEAD },
+    );
+    this.near.observe(box);
     this.stop.push(onTheme(() => this.plot?.redraw(false)));
     this.stop.push(crosshair.subscribe((x, from) => from !== this && this.follow(x)));
   }
 
   update(spec: LineSpec): void {
     this.spec = spec;
-    if (!this.box.clientWidth) return;
+    if (!this.met || !this.box.clientWidth) return;
     const data = [spec.x, ...spec.lines.map((line) => line.values)] as uPlot.AlignedData;
     // uPlot fixes series and scales at construction, so only a change of those builds a new chart.
     const shape = JSON.stringify([
@@ -56,15 +69,24 @@ export class LineChart {
     this.zoom();
   }
 
+  /** For a picture of the chart, which may be asked for before the chart was in sight. */
   canvas(): HTMLCanvasElement | null {
+    this.make();
     return this.plot?.ctx.canvas ?? null;
   }
 
   destroy(): void {
     this.resize.disconnect();
+    this.near.disconnect();
     for (const stop of this.stop) stop();
     this.plot?.destroy();
     this.plot = null;
+  }
+
+  private make(): void {
+    this.near.disconnect();
+    this.met = true;
+    this.fit();
   }
 
   private fit(): void {

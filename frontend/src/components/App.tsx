@@ -1,4 +1,4 @@
-import { useEffect, useRef, useState } from 'preact/hooks';
+import { useLayoutEffect, useRef, useState } from 'preact/hooks';
 import { poll, refresh, routes } from '../api';
 import { useResource, useView } from '../hooks';
 import { followVisibility, linkedView, linkView, onLinkChange, onReload } from '../host';
@@ -20,7 +20,8 @@ export function App() {
   const [linked, setLinked] = useState(false);
   useHost(() => setLinked(true));
   const entries = runs.value?.runs;
-  useEffect(() => {
+  // None of these waits for a paint: the sooner the run is known, the sooner it is asked for.
+  useLayoutEffect(() => {
     if (linked && run === null && entries?.length) showRun(firstRun(entries));
   }, [linked, run, entries]);
 
@@ -55,7 +56,7 @@ function firstRun(entries: readonly RunEntry[]): string {
 
 function useHost(ready: () => void): void {
   const visible = useRef(true);
-  useEffect(() => {
+  useLayoutEffect(() => {
     let writing = 0;
     view.set(linkedView());
     ready();

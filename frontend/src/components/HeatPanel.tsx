@@ -1,4 +1,4 @@
-import { useEffect, useMemo, useRef } from 'preact/hooks';
+import { useLayoutEffect, useMemo, useRef } from 'preact/hooks';
 import { routes } from '../api';
 import { cssStops } from '../charts/colormap';
 import { heatHeight } from '../charts/heatGeometry';
@@ -90,7 +90,8 @@ export function HeatPanel({ overview, layer }: { overview: Overview; layer: numb
     onPick: (index, x) => view.set({ layer: index, step: Math.round(clock.step(x, axis)) }),
     onZoom: (zoomed) => view.set({ range: zoomed }),
   };
-  useEffect(() => {
+  // Before the paint, so that the page comes up with it and not a frame ahead of it.
+  useLayoutEffect(() => {
     const made = new HeatmapView(box.current as HTMLDivElement, {
       onHover: (at) => latest.current?.onHover(at),
       onPick: (index, x) => latest.current?.onPick(index, x),
@@ -99,7 +100,7 @@ export function HeatPanel({ overview, layer }: { overview: Overview; layer: numb
     heatmap.current = made;
     return () => made.destroy();
   }, []);
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (spec) heatmap.current?.update(spec);
   }, [spec]);
 

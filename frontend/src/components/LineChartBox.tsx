@@ -1,5 +1,5 @@
 import type { Ref } from 'preact';
-import { useEffect, useImperativeHandle, useRef } from 'preact/hooks';
+import { useImperativeHandle, useLayoutEffect, useRef } from 'preact/hooks';
 import { LineChart } from '../charts/lineChart';
 import type { LineHandlers, LineSpec } from '../charts/lineSpec';
 import { crosshair } from '../crosshair';
@@ -23,14 +23,15 @@ export function LineChartBox({ spec, height, label, handle, onZoom, onPick }: Pr
   const chart = useRef<LineChart | null>(null);
   const handlers = useRef<LineHandlers>({});
   handlers.current = { onZoom, onPick };
-  useEffect(() => {
+  // Before the paint, so that the page comes up with its charts and not a frame ahead of them.
+  useLayoutEffect(() => {
     chart.current = new LineChart(box.current as HTMLDivElement, height, {
       onZoom: (range) => handlers.current.onZoom?.(range),
       onPick: (x) => handlers.current.onPick?.(x),
     });
     return () => chart.current?.destroy();
   }, [height]);
-  useEffect(() => chart.current?.update(spec), [spec]);
+  useLayoutEffect(() => chart.current?.update(spec), [spec]);
   useImperativeHandle(handle ?? null, () => ({ canvas: () => chart.current?.canvas() ?? null }), []);
 
   const onKeyDown = (event: KeyboardEvent) => {
