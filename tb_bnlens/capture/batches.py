@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -15,6 +17,9 @@ KEPT_BATCHES = 9
 mean statistics have a third of a batch's noise."""
 KEPT_BYTES = 64 * 2**20
 """And no more than this much of them."""
+LEAST_SAMPLES = 8
+"""Samples that a loss is taken over, where training batches are kept: that of a single image says more about the image
+than about the statistics, and no median over some probes makes up for it."""
 USUAL_SIZE = 32
 """Samples of arrays that make a batch, where no training batch was seen; Keras' own default."""
 SMALLEST_PART = 1 / 8
@@ -71,6 +76,13 @@ class Batches:
     def others(self) -> list[Any]:
         """Training batches other than the newest."""
         return [self._cut(batch) for batch in self._kept if batch is not self._newest]
+
+    def to_probe_together(self, others: Sequence[Any]) -> list[Any]:
+        """The batch to probe, where training batches are small with some of the others, which are normalized apart."""
+        batch = self.to_probe()
+        if batch is None or not self.from_training or not self.usual_size:
+            return [] if batch is None else [batch]
+        return [batch, *others[: max(math.ceil(LEAST_SAMPLES / self.usual_size) - 1, 0)]]
 
     def back_off(self) -> bool:
         """Probe half as much from now on, and let go of what was kept. Returns whether there was less to try."""

@@ -27,7 +27,11 @@ FORECAST_HORIZON = 1_000_000
 
 
 class Measurement:
-    """Runs the passes of one probe at the weights as they are."""
+    """Runs the passes of one probe at the weights as they are.
+
+    Where it takes several ``batches``, each is normalized by itself and the losses are means over them; the first is
+    the one that the coming step is made on.
+    """
 
     def __init__(self, probe: Probe, state: ProbeState, recovery: WindowRecovery, segments: Segments, tolerance: float):
         self.probe, self.state = probe, state
@@ -37,47 +41,58 @@ class Measurement:
         self._present: tuple[Array, Array] | None = None
         # Of this probe: statistics at the present weights, which serve validation data too.
 
-    def inference(self, batch: Any, snapshot: Snapshot) -> float:
+    def inference(self, batches: Sequence[Any], snapshot: Snapshot) -> float:
         """The loss in inference mode on these moving statistics."""
-        return self.probe.inference(batch, snapshot.mean, self._recovery.moving_variance(snapshot))
+        return self._inference(batches, snapshot.mean, self._recovery.moving_variance(snapshot))
 
-    def pair(self, batch: Any, snapshot: Snapshot, windows: Windows | None) -> dict[str, float]:
-        """``batch``, ``inference``, ``training`` and ``recalibrated`` on one batch."""
+    def _inference(self, batches: Sequence[Any], mean: Array, variance: Array) -> float:
+        return float(np.mean([self.probe.inference(batch, mean, variance) for batch in batches]))
+
+    def pair(self, batches: Sequence[Any], snapshot: Snapshot, windows: Windows | None) -> dict[str, float]:
+        """``batch``, ``inference``, ``training`` and ``recalibrated`` on the same batches."""
         self._present = None
         moving = snapshot.mean, self._recovery.moving_variance(snapshot)
-        passed = self.probe.batch(batch, *moving)
+        first, *more = batches
+        passed = self.probe.batch(first, *moving)
         self.state.pool(passed.mean, passed.variance)
         self.state.call_alternation = self._alternation(passed)
-        self._predicted = self.probe.training(batch)
+        self._predicted = self.probe.training(first)
         losses = {
-            "batch": passed.loss,
-            "inference": self.probe.inference(batch, *moving),
-            "training": self._predicted.loss,
-            "batch_size": float(batch_size(batch) or np.nan),
+            "batch": float(np.mean([passed.loss, *(self.probe.batch(batch, *moving).loss for batch in more)])),
+            "inference": self._inference(batches, *moving),
+            "training": float(np.mean([self._predicted.loss, *(self.probe.training(batch).loss for batch in more)])),
+            "batch_size": float(batch_size(first) or np.nan),
         }
         if windows is not None:
             target = self._target(windows, moving)
             if target is not None:
-                losses["recalibrated"] = self.probe.inference(batch, *target)
+                losses["recalibrated"] = self._inference(batches, *target)
                 pooled = windows.short.merged()
                 losses["short_updates"] = pooled.updates if pooled else self.state.batches
         return losses
 
-    def recalibrated_now(self, batch: Any, others: Sequence[Any], snapshot: Snapshot) -> dict[str, float]:
+    def recalibrated_now(self, batches: Sequence[Any], others: Sequence[Any], snapshot: Snapshot) -> dict[str, float]:
         """Inference with the mean statistics of other batches, run through the network at the present weights.
 
         The windows' statistics belong to past weights. This is what ``recalibrate`` would give (PreciseBN, Wu &
-        Johnson 2021, section 3), so what it leaves over batch mode is batch noise and nothing else.
+        Johnson 2021, section 3), so what it leaves over batch mode is batch noise and nothing else. A batch that is
+        among the others is judged by the rest of them.
         """
         moving = snapshot.mean, self._recovery.moving_variance(snapshot)
         passes = [self.probe.batch(other, *moving) for other in others]
         if not passes:
             return {}
-        mean, variance = np.mean([p.mean for p in passes], axis=0), np.mean([p.variance for p in passes], axis=0)
+
+        def averaged(leave_out: Any = None) -> tuple[Array, Array]:
+            kept = [p for other, p in zip(others, passes, strict=True) if other is not leave_out] or passes
+            mean, variance = np.mean([p.mean for p in kept], axis=0), np.mean([p.variance for p in kept], axis=0)
+            return np.where(np.isnan(mean), moving[0], mean), np.where(np.isnan(variance), moving[1], variance)
+
+        variance = np.mean([p.variance for p in passes], axis=0)
         self._compare_batches(np.stack([p.mean for p in passes]), variance, [batch_size(other) for other in others])
-        mean, variance = np.where(np.isnan(mean), moving[0], mean), np.where(np.isnan(variance), moving[1], variance)
-        self._present = mean, variance
-        return {"recalibrated_now": self.probe.inference(batch, mean, variance), "now_batches": float(len(passes))}
+        self._present = averaged()
+        loss = float(np.mean([self.probe.inference(batch, *averaged(batch)) for batch in batches]))
+        return {"recalibrated_now": loss, "now_batches": float(len(passes))}
 
     def _compare_batches(self, means: Array, variance: Array, sizes: Sequence[int | None]) -> None:
         if len(means) < 3 or not all(sizes):
@@ -89,8 +104,8 @@ class Measurement:
             ratio = np.where(live, np.var(means, axis=0, ddof=1) / alike, np.nan)
         (self.state.between_within,) = self._segments.quantiles(ratio, (0.5,))
 
-    def extras(self, batch: Any, snapshot: Snapshot, windows: Windows) -> dict[str, float]:
-        """The long pool, the replays and the forecast, on the same batch."""
+    def extras(self, batches: Sequence[Any], snapshot: Snapshot, windows: Windows) -> dict[str, float]:
+        """The long pool, the replays and the forecast, on the same batches."""
         moving = snapshot.mean, self._recovery.moving_variance(snapshot)
         losses: dict[str, float] = {}
         target = self._target(windows, moving)
@@ -101,15 +116,15 @@ class Measurement:
         def long_or_short(values: Any, short: Array) -> Array:
             return np.where(np.isnan(values), short, values)
 
-        losses["recalibrated_long"] = self.probe.inference(
-            batch, long_or_short(pooled.mean, target[0]), long_or_short(pooled.variance, target[1])
+        losses["recalibrated_long"] = self._inference(
+            batches, long_or_short(pooled.mean, target[0]), long_or_short(pooled.variance, target[1])
         )
         losses["long_updates"] = pooled.updates
         shadow_mean, shadow_variance = windows.shadows()
         moved = ~np.isnan(pooled.mean)
         for i in map(int, np.flatnonzero(windows.replayable())):
-            losses[REPLAY_ROWS[i]] = self.probe.inference(
-                batch,
+            losses[REPLAY_ROWS[i]] = self._inference(
+                batches,
                 np.where(moved, shadow_mean[i], moving[0]),
                 np.where(moved, shadow_variance[i], moving[1]),
             )
@@ -118,8 +133,8 @@ class Measurement:
         for i, n in enumerate(self._horizons(mu, v, moving, moved)):
             power = np.where(moved, beta**n, 1.0)
             losses[f"forecast_step_{i}"] = float(n)
-            losses[f"forecast_{i}"] = self.probe.inference(
-                batch, mu + power * (moving[0] - mu), v + power * (moving[1] - v)
+            losses[f"forecast_{i}"] = self._inference(
+                batches, mu + power * (moving[0] - mu), v + power * (moving[1] - v)
             )
         return losses
 
@@ -139,11 +154,11 @@ class Measurement:
         losses["batch_size"] = float(batch_size(batch) or np.nan)
         return losses
 
-    def attribution(self, batch: Any, snapshot: Snapshot, time_left: Any) -> None:
+    def attribution(self, batches: Sequence[Any], snapshot: Snapshot, time_left: Any) -> None:
         """Loss in batch mode with one layer at a time on its moving statistics, farthest layers first.
 
         Args:
-            batch: the data.
+            batches: the data.
             snapshot: the moving statistics.
             time_left: called before each pass; the search ends when it says 0 or less.
         """
@@ -155,7 +170,7 @@ class Measurement:
                 break
             on_moving = np.zeros(len(self._segments), bool)
             on_moving[index] = True
-            losses[index] = self.probe.batch(batch, *moving, on_moving).loss
+            losses[index] = np.mean([self.probe.batch(batch, *moving, on_moving).loss for batch in batches])
         self.state.attribution = losses
 
     def momentum_of_update(self, before: Snapshot, after: Snapshot) -> Array:

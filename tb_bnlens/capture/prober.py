@@ -49,7 +49,7 @@ class Prober:
         self._schedule, self._guard, self._log = schedule, guard, log
         self.last_step = -1
         """Step of the last probe."""
-        self._batch: Any = None
+        self._probed: list[Any] = []
         self._losses: dict[str, dict[str, float]] | None = None
 
     @property
@@ -82,12 +82,13 @@ class Prober:
             snapshot: the moving statistics now.
             windows: what they were chasing, None for a model without BatchNorm.
         """
-        batch = self._batches.to_probe()
-        if batch is None or not self.works:
+        if self._batches.to_probe() is None or not self.works:
             return
+        others = self._batches.others()
+        batches = self._batches.to_probe_together(others)
         with self._guard(LOSSES), self._schedule.timed(level), self._tracing_told_apart():
             try:
-                losses = self._measure(batch, level, snapshot, windows)
+                losses = self._measure(batches, others, level, snapshot, windows)
             except tf.errors.ResourceExhaustedError:
                 if not self._batches.back_off():
                     raise
@@ -95,16 +96,16 @@ class Prober:
                 return
             if self._measurement.probe.loss_reason:
                 self._log.not_evaluated("losses", self._measurement.probe.loss_reason)
-            self._batch, self._losses, self.last_step = batch, losses, step
+            self._probed, self._losses, self.last_step = batches, losses, step
 
     def _measure(
-        self, batch: Any, level: str, snapshot: Snapshot, windows: Windows | None
+        self, batches: list[Any], others: list[Any], level: str, snapshot: Snapshot, windows: Windows | None
     ) -> dict[str, dict[str, float]]:
         measurement = self._measurement
-        losses = {"train": measurement.pair(batch, snapshot, windows)}
+        losses = {"train": measurement.pair(batches, snapshot, windows)}
         if level == "full" and windows is not None:
-            losses["train"] |= measurement.extras(batch, snapshot, windows)
-            losses["train"] |= measurement.recalibrated_now(batch, self._batches.others(), snapshot)
+            losses["train"] |= measurement.extras(batches, snapshot, windows)
+            losses["train"] |= measurement.recalibrated_now(batches, others, snapshot)
         validation = self._batches.validation()
         if validation is not None:
             losses["validation"] = measurement.validation(validation, snapshot, windows)
@@ -115,7 +116,7 @@ class Prober:
         return self._measurement.momentum_of_update(before, after)
 
     def step_made(self, fit_loss: float | None, now: Callable[[], Snapshot]) -> None:
-        """Measure the pending batch after the update, too, and write what is known of it.
+        """Measure the pending batches after the update, too, and write what is known of it.
 
         Args:
             fit_loss: what ``fit`` shows as the loss, a running mean.
@@ -127,7 +128,7 @@ class Prober:
             self._losses["train"]["fit_loss"] = fit_loss
         if self.works:
             with self._guard("the loss after the update"), self._schedule.timed("probe"):
-                self._losses["train"]["updated"] = self._measurement.inference(self._batch, now())
+                self._losses["train"]["updated"] = self._measurement.inference(self._probed, now())
         self.write()
 
     def attribute(self, snapshot: Snapshot, tolerance: float) -> None:
@@ -139,14 +140,14 @@ class Prober:
             return
         ends = self._schedule.now() + max(ATTRIBUTION_SECONDS, self._schedule.left_for_probes())
         with self._guard("the attribution"), self._schedule.timed("full"):
-            self._measurement.attribution(self._batch, snapshot, lambda: ends - self._schedule.now())
+            self._measurement.attribution(self._probed, snapshot, lambda: ends - self._schedule.now())
 
     def write(self) -> None:
         """Write the pending losses. They belong to the weights that were probed, not to a step made on them since."""
         losses, self._losses = self._losses, None
         if losses is None:
             return
-        self._batch = None
+        self._probed = []
         rows = losses["train"]
         rows["overhead"] = self._schedule.share
         rows["tracing_seconds"] = self._schedule.excluded

@@ -114,6 +114,8 @@ class Window:
 class Seen:
     windows: list[Window] = field(default_factory=list)
     batches: list[Any] = field(default_factory=list)
+    together: list[list[Any]] = field(default_factory=list)
+    """With those that were probed beside it, where batches are small."""
 
 
 @contextlib.contextmanager
@@ -132,9 +134,10 @@ def spying(monkeypatch: pytest.MonkeyPatch) -> Iterator[Seen]:
             seen.windows.append(Window(self.last_step, step, np.array(updates), *recovered, rounding))
         return add(self, snapshot, step, updates, *rest, **more)
 
-    def spy_pair(self: Any, batch: Any, *rest: Any) -> Any:
-        seen.batches.append(batch)
-        return pair(self, batch, *rest)
+    def spy_pair(self: Any, batches: Any, *rest: Any) -> Any:
+        seen.batches.append(batches[0])
+        seen.together.append(batches)
+        return pair(self, batches, *rest)
 
     with monkeypatch.context() as patch:
         patch.setattr(Windows, "add", spy_add)

@@ -138,10 +138,10 @@ def test_a_probe_backs_off_where_memory_ends(room: int, tmp_path: Path, monkeypa
     """Batches of 8: a part of them that fits is probed, down to one sample; with no room at all it gives up."""
     pair = Measurement.pair
 
-    def with_room(self: Measurement, batch: Any, *rest: Any) -> Any:
-        if len(batch[0]) > room:
+    def with_room(self: Measurement, batches: Any, *rest: Any) -> Any:
+        if len(batches[0][0]) > room:
             raise tf.errors.ResourceExhaustedError(None, None, "out of memory")
-        return pair(self, batch, *rest)
+        return pair(self, batches, *rest)
 
     monkeypatch.setattr(Measurement, "pair", with_room)
     without = state(fit(DROPOUT))

@@ -16,7 +16,7 @@ from tb_bnlens.history import History
 from tb_bnlens.metadata import FORECAST_POINTS, REPLAY_MOMENTA, replay_row
 from tb_bnlens.reader import open_logdir, read_channels
 from tests.capture import models
-from tests.capture.runs import lens, record
+from tests.capture.runs import evaluated, lens, record, spying
 
 FEATURES = models.FEATURES
 
@@ -203,3 +203,23 @@ def test_batches_of_mixed_sizes_are_alike(tmp_path: Path) -> None:
             made.train_on_batch(*batch)
             opened.record(*batch)
     assert record(tmp_path).last("between_within")[0] == pytest.approx(1.0, abs=0.6)
+
+
+@pytest.mark.parametrize(("size", "together"), [(2, 4), (3, 3), (8, 1)])
+def test_small_batches_are_probed_together(
+    size: int, together: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A loss is over eight samples at the least, each batch normalized by itself."""
+    made = model(0.9)
+    x, y = numbers(60 * size, size)
+    with spying(monkeypatch) as seen:
+        made.fit(x, y, batch_size=size, shuffle=False, verbose=0, callbacks=[lens(tmp_path)])
+    assert all(len(batches) <= together for batches in seen.together)
+    last = seen.together[-1]
+    assert len(last) == together and len({bytes(batch[0].numpy()) for batch in last}) == together
+    read = record(tmp_path)
+    assert read.loss("batch_size")[-1] == size
+    assert read.loss("inference")[-1] == pytest.approx(np.mean([evaluated(made, batch) for batch in last]), rel=1e-5)
+    alone = [float(keras.losses.MeanSquaredError()(b[1], made(b[0], training=True))) for b in last]
+    assert read.loss("batch")[-1] == pytest.approx(np.mean(alone), rel=1e-4)
+    assert np.isfinite(read.loss("recalibrated_now")[-1]) and np.isfinite(read.loss("updated")[:-1]).all()
