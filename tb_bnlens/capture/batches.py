@@ -42,6 +42,7 @@ class Batches:
         self._newest: Any = None
         self._kept: deque[Any] = deque(maxlen=KEPT_BATCHES)
         self._part = 1.0
+        self._turn = 0
         self.usual_size: int | None = None
         """Samples in a usual training batch, None until one was seen."""
 
@@ -78,11 +79,14 @@ class Batches:
         return [self._cut(batch) for batch in self._kept if batch is not self._newest]
 
     def to_probe_together(self, others: Sequence[Any]) -> list[Any]:
-        """The batch to probe, where training batches are small with some of the others, which are normalized apart."""
+        """The batch to probe, and where training batches are small some of the others, which are normalized apart."""
         batch = self.to_probe()
-        if batch is None or not self.from_training or not self.usual_size:
+        if batch is None or not self.from_training or not self.usual_size or not others:
             return [] if batch is None else [batch]
-        return [batch, *others[: max(math.ceil(LEAST_SAMPLES / self.usual_size) - 1, 0)]]
+        count = min(math.ceil(LEAST_SAMPLES / self.usual_size) - 1, len(others))
+        # Not the same ones in probes that follow each other, whose spread is to tell how sure their median is.
+        self._turn += count
+        return [batch, *(others[(self._turn + i) % len(others)] for i in range(count))]
 
     def back_off(self) -> bool:
         """Probe half as much from now on, and let go of what was kept. Returns whether there was less to try."""

@@ -6,6 +6,8 @@ import contextlib
 import warnings
 from collections.abc import Callable, Iterator
 
+import numpy as np
+
 from tb_bnlens.capture.side_effects import NotEvaluated
 
 ON_ERROR = ("warn", "raise")
@@ -48,7 +50,10 @@ class Guard:
     def __call__(self, part: str) -> Iterator[None]:
         """Keep faults of the block inside; the part is given up after one."""
         try:
-            yield
+            # The statistics of a training that diverges overflow. What comes of them is not finite and is shown as
+            # that; it is nothing that a user should be warned of by NumPy.
+            with np.errstate(all="ignore"):
+                yield
         except NotEvaluated as reason:
             # Known limits of what can be measured are no fault: they stand in the record, without a warning.
             self.give_up(part, str(reason), warn=False)

@@ -324,3 +324,22 @@ def test_a_model_that_is_never_built_is_said_to_be_not_recorded(tmp_path: Path) 
     with complaints() as heard, Recorder(keras.Sequential([keras.layers.Dense(1)]), str(tmp_path / "run")) as opened:
         opened.record(*arrays(8))
     assert len(heard) == 1 and "never built" in heard[0]
+
+
+def test_a_training_that_diverges_is_recorded_to_its_end(tmp_path: Path) -> None:
+    """Statistics beyond what float32 squares, step by step, and then none at all."""
+    inputs = keras.Input((4,))
+    made = keras.Model(inputs, keras.layers.BatchNormalization(momentum=0.9)(keras.layers.Dense(4)(inputs)))
+    made.compile(keras.optimizers.SGD(0.01), "mse")
+
+    class Grow(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+            kernel = made.layers[1].kernel
+            kernel.assign(kernel * 30.0)
+
+    x = np.random.default_rng(0).normal(size=(320, 4)).astype("float32")
+    # pytest turns NumPy's warnings into errors here.
+    made.fit(x, x, batch_size=8, verbose=0, callbacks=[Grow(), lens(tmp_path)])
+    read = record(tmp_path)
+    assert read.last_step == 40
+    assert read.last("channels_nonfinite")[0] == 4
