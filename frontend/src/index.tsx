@@ -1,7 +1,8 @@
 import { render as mount } from 'preact';
 import { routes } from './api';
 import { App } from './components/App';
-import { followTheme } from './host';
+import { followTheme, linkedView } from './host';
+import { DEFAULT_VIEW } from './link';
 import './styles/tokens.css';
 import './styles/base.css';
 import './styles/controls.css';
@@ -10,19 +11,31 @@ import './styles/findings.css';
 import './styles/charts.css';
 import './styles/layers.css';
 import { setTheme } from './theme';
+import { firstRun } from './view';
 
 /** TensorBoard calls this once, when the tab is first opened. */
 export async function render(): Promise<void> {
   document.documentElement.lang = 'en';
   document.title = 'BN Lens';
   followTheme(setTheme);
-  // Whatever the page will be, it needs the runs: they are asked for beside the styles.
-  void routes.runs().load();
+  void foresee();
   await styles();
   const root = document.createElement('div');
   root.id = 'bn-lens';
   document.body.append(root);
   mount(<App />, root);
+}
+
+/** Asks beside the styles for what the page will show first: the runs, and then the one that it will open. */
+async function foresee(): Promise<void> {
+  const runs = routes.runs();
+  await runs.load();
+  const entries = runs.snapshot.value?.runs ?? [];
+  if (!entries.length) return;
+  const { run = firstRun(entries), row = DEFAULT_VIEW.row } = linkedView();
+  if (run === null || !entries.some((entry) => entry.run === run)) return;
+  for (const wanted of [routes.overview(run), routes.series(run, row), routes.losses(run)])
+    void wanted.load();
 }
 
 /** A chart measures itself when it is made, so the page waits for its styles. */

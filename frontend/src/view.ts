@@ -1,4 +1,5 @@
 import { DEFAULT_VIEW, type View } from './link';
+import type { RunEntry } from './wire';
 
 type Listener = (view: View) => void;
 
@@ -25,6 +26,11 @@ class ViewStore {
 }
 
 export const view = new ViewStore();
+
+/** The run that is opened where no link says which: a broken one is what one came for; else the first. */
+export function firstRun(entries: readonly RunEntry[]): string {
+  return (entries.find((entry) => entry.severity === 'error') ?? entries[0]).run;
+}
 
 /** Another run has other layers and steps, so what pointed into the old one goes. */
 export function showRun(run: string): void {

@@ -3,8 +3,7 @@ import { poll, refresh, routes } from '../api';
 import { useResource, useView } from '../hooks';
 import { followVisibility, linkedView, linkView, onLinkChange, onReload } from '../host';
 import { DEFAULT_VIEW, sameLink } from '../link';
-import { showRun, view } from '../view';
-import type { RunEntry } from '../wire';
+import { firstRun, showRun, view } from '../view';
 import { RunPage } from './RunPage';
 import { Empty, Failed, Gone, Loading } from './States';
 import { TipLayer } from './Tip';
@@ -47,11 +46,6 @@ export function App() {
       <TipLayer />
     </>
   );
-}
-
-/** A broken run is what one came for; else the first. */
-function firstRun(entries: readonly RunEntry[]): string {
-  return (entries.find((entry) => entry.severity === 'error') ?? entries[0]).run;
 }
 
 function useHost(ready: () => void): void {
