@@ -28,6 +28,8 @@ from tests.host.server import Server, tensorboard
 
 EPOCHS = 30
 WARM_REQUESTS = 20
+VISITS = 5
+"""Single visits to the same page differ by a third on two cores."""
 VIEWER = ROOT / ".venv-viewer" / "bin" / "python"
 
 # Time since the frame was navigated to, when what a person waits for has been drawn.
@@ -78,13 +80,17 @@ def run_figures(name: str, logdir: Path, runs: int, last_step: int, load_fast: s
         detail = timed(lambda: server.plugin("layer", run=first, layer=3)) + timed(
             lambda: server.plugin("channels", run=first, layer=3)
         )
-        again = painted(browser, server, first)
+        again = statistics.median(painted(browser, server, first) for _ in range(VISITS))
         memory, peak = resident(server)
-    # A fresh server: what a person meets who opens the tab once everything is ingested.
-    with tensorboard(logdir, f"--load_fast={load_fast}", python=str(VIEWER)) as server:
-        wait_for(complete_of(server, runs, last_step), "the logdir", 300)
-        time.sleep(1.0)
-        fresh = painted(browser, server, others[-1] if others else first)
+
+    def first_visit() -> float:
+        """What a person meets who opens the tab once everything is ingested."""
+        with tensorboard(logdir, f"--load_fast={load_fast}", python=str(VIEWER)) as server:
+            wait_for(complete_of(server, runs, last_step), "the logdir", 300)
+            time.sleep(1.0)
+            return painted(browser, server, others[-1] if others else first)
+
+    fresh = statistics.median(first_visit() for _ in range(VISITS))
     return Figures(name, size(logdir), ingestion, cold, warm, detail, fresh, again, memory, peak)
 
 
