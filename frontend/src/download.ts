@@ -1,6 +1,7 @@
 import { color, FONT } from './theme';
 
 const LONGEST = 120;
+const REVOKE_MS = 60_000;
 
 /** A name that every file system takes. A long one loses its middle: its end says what is in the file. */
 export function fileName(name: string): string {
@@ -16,7 +17,8 @@ export function save(name: string, content: Blob): void {
   anchor.href = url;
   anchor.download = fileName(name);
   anchor.click();
-  URL.revokeObjectURL(url);
+  // The browser fetches it after the click, and may be busy.
+  window.setTimeout(() => URL.revokeObjectURL(url), REVOKE_MS);
 }
 
 export function saveText(name: string, type: string, text: string): void {

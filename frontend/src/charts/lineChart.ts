@@ -72,6 +72,8 @@ export class LineChart {
   /** For a picture of the chart, which may be asked for before the chart was in sight. */
   canvas(): HTMLCanvasElement | null {
     this.make();
+    // uPlot sizes and draws after the present task; a transaction has it done at once.
+    this.plot?.batch(() => {});
     return this.plot?.ctx.canvas ?? null;
   }
 
