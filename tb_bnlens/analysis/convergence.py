@@ -32,7 +32,7 @@ def steps_to_converge(
         momentum: beta, broadcast against ``error``; 1 and above never converges, 0 takes one update.
         tolerance: relative error that counts as converged, > 0.
         renewed: error that is left however long one waits while the batch statistics move as they did, >= 0, from
-            ``renewed_error``; broadcast. NaN is unknown and counts as 0.
+            ``renewal.renewed_error``; broadcast. NaN is unknown and counts as 0.
         age: updates over which they were seen to move, > 0; broadcast. inf for a movement without an end.
 
     Returns:
@@ -83,33 +83,3 @@ def _while_moving(error: Array, beta: Array, tolerance: float, renewed: Array, f
         over = above(middle)
         low, high = np.where(over, middle, low), np.where(over, high, middle)
     return np.where(never, np.inf, high)
-
-
-def renewed_error(then: ArrayLike, now: ArrayLike, momentum: ArrayLike, updates: ArrayLike) -> Array:
-    """Error that is not left from an earlier one: what a movement of the batch statistics keeps up.
-
-    Of the error ``then``, ``beta**k`` is left after k updates. The rest of the error ``now`` was renewed in between,
-    and one that is renewed at an even pace tends to ``(now - beta^k then) / (1 - beta^k)``.
-
-    Args:
-        then: relative error k updates ago, >= 0, any shape.
-        now: relative error now; broadcast.
-        momentum: beta; broadcast.
-        updates: k >= 0; broadcast.
-
-    Returns:
-        Relative error, 0 where the error fell as fast as ``beta**k`` or no update lies between; NaN where an error is
-        not known.
-
-    Example:
-        >>> round(float(renewed_error(1.0, 0.5, 0.99, 100)), 3), float(renewed_error(1.0, 0.2, 0.99, 100))
-        (0.211, 0.0)
-    """
-    then, now, beta, k = np.broadcast_arrays(*(np.asarray(x, np.float64) for x in (then, now, momentum, updates)))
-    with np.errstate(all="ignore"):
-        kept = beta**k
-        excess = now - kept * then
-        # The records hold float32 values.
-        excess = np.where(excess > 1e-6 * (then + now), excess, 0.0)
-        renewed = np.where(kept < 1.0, excess / (1.0 - kept), 0.0)
-        return np.asarray(np.where(np.isnan(then) | np.isnan(now), np.nan, renewed))

@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tb_bnlens.analysis import drift
-from tb_bnlens.analysis.convergence import renewed_error, steps_to_converge
+from tb_bnlens.analysis.convergence import steps_to_converge
 from tb_bnlens.analysis.effective import differs
 from tb_bnlens.analysis.memory import start_error, start_memory
 from tb_bnlens.analysis.noise import noise_floor, pooled_noise
+from tb_bnlens.analysis.renewal import renewal
 from tb_bnlens.history import History
 from tb_bnlens.metadata import STATES
 
@@ -30,9 +31,6 @@ that are rarely active. Bursts that measure the noise lie far back where steps a
 variance of now can be anything; it is capped at what samples drawn at random give."""
 LOOK_BACK = 64
 """Records searched for the last value of a row that is not measured at each record."""
-RENEWAL_SHARE = 1.0 / 3.0
-"""Part of the record, up to now, over which it is seen how much of an error was renewed: the last third. What moved
-the batch statistics before, as a higher learning rate, is past."""
 LARGE_DISTANCE = 0.2
 """Distance of a layer from which three measured networks lost a factor of ten or more (DESIGN.md, section 4)."""
 
@@ -181,37 +179,6 @@ def latest(history: History, name: str) -> Array:
         known = ~np.isnan(back)
         value[missing] = np.where(known.any(0), back[known.argmax(0), np.arange(len(missing))], np.nan)
     return value
-
-
-def renewal(history: History, row: str, beta: Array, records: NDArray[np.int64] | None = None) -> Array:
-    """What the batch statistics renewed of an error over the last third of the record before each of some records.
-
-    Args:
-        history: the run.
-        row: name of the error, e.g. ``"error_p95"``.
-        beta: momentum that the statistics show, [L] or [len(records), L].
-        records: positions of the records; the last one where None.
-
-    Returns:
-        Relative error as ``convergence.renewed_error`` has it, [len(records), L], 1 row of NaN for an empty record; 0
-        where the layer's momentum or state changed in between, as then the older error says nothing.
-    """
-    if not len(history.steps):
-        return np.full((1, len(history.manifest.layers)), np.nan)
-    now = np.array([len(history.steps) - 1]) if records is None else records
-    since = history.steps - history.steps[0]
-    then = np.searchsorted(since, (1.0 - RENEWAL_SHARE) * since[now])
-
-    def both(name: str) -> tuple[Array, Array]:
-        values = history.row(name)
-        return values[then].astype(np.float64), values[now].astype(np.float64)
-
-    (first, last), (before, after) = both(row), both("updates")
-    renewed = renewed_error(first, last, beta, after - before)
-    for name in ("momentum", "state"):
-        old, new = both(name)
-        renewed[old != new] = 0.0
-    return renewed
 
 
 def table(history: History) -> LayerTable:

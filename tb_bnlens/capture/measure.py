@@ -52,16 +52,16 @@ class Measurement:
         """``batch``, ``inference``, ``training`` and ``recalibrated`` on the same batches."""
         self._present = None
         moving = snapshot.mean, self._recovery.moving_variance(snapshot)
-        first, *more = batches
-        passed = self.probe.batch(first, *moving)
-        self.state.pool(passed.mean, passed.variance)
-        self.state.call_alternation = self._alternation(passed)
-        self._predicted = self.probe.training(first)
+        passes = [self.probe.batch(batch, *moving) for batch in batches]
+        trained = [self.probe.training(batch) for batch in batches]
+        self.state.pool(passes[0].mean, passes[0].variance)
+        self.state.call_alternation = self._alternation(passes[0])
+        self._predicted = trained[0]
         losses = {
-            "batch": float(np.mean([passed.loss, *(self.probe.batch(batch, *moving).loss for batch in more)])),
+            "batch": float(np.mean([passed.loss for passed in passes])),
             "inference": self._inference(batches, *moving),
-            "training": float(np.mean([self._predicted.loss, *(self.probe.training(batch).loss for batch in more)])),
-            "batch_size": float(batch_size(first) or np.nan),
+            "training": float(np.mean([passed.loss for passed in trained])),
+            "batch_size": float(batch_size(batches[0]) or np.nan),
         }
         if windows is not None:
             target = self._target(windows, moving)

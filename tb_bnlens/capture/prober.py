@@ -84,9 +84,9 @@ class Prober:
         """
         if self._batches.to_probe() is None or not self.works:
             return
-        others = self._batches.others()
-        batches = self._batches.to_probe_together(others)
         with self._guard(LOSSES), self._schedule.timed(level), self._tracing_told_apart():
+            others = self._batches.others()
+            batches = self._batches.to_probe_together(others)
             try:
                 losses = self._measure(batches, others, level, snapshot, windows)
             except tf.errors.ResourceExhaustedError:

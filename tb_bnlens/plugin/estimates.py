@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from tb_bnlens.analysis.convergence import steps_to_converge
 from tb_bnlens.analysis.effective import differs
-from tb_bnlens.analysis.lag import NOISE_SIGMAS, renewal
+from tb_bnlens.analysis.lag import NOISE_SIGMAS
 from tb_bnlens.analysis.noise import pooled_noise
+from tb_bnlens.analysis.renewal import renewal
 from tb_bnlens.history import History
 from tb_bnlens.metadata import STATES
 

@@ -93,8 +93,7 @@ class BNLensPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
     def serve_module(self, request: wrappers.Request) -> wrappers.Response:
         """GET index.js: the front end, whose first question is answered while it loads."""
         threading.Thread(target=self._foresee, args=(_place(request),), daemon=True).start()
-        body = static_files.content(static_files.MODULE)
-        return respond(request, body, static_files.CONTENT_TYPES[".js"], lambda: body)
+        return _file(request, static_files.MODULE, static_files.CONTENT_TYPES[".js"])
 
     @route
     def serve_runs(self, request: wrappers.Request) -> wrappers.Response:
@@ -252,11 +251,15 @@ def history_bytes(history: History) -> int:
     )
 
 
+def _file(request: wrappers.Request, name: str, kind: str) -> wrappers.Response:
+    body = static_files.content(name)
+    return respond(request, body, kind, lambda: body)
+
+
 def _static_route(name: str, kind: str) -> Callable[..., Any]:
     @route
     def serve(self: None, request: wrappers.Request) -> wrappers.Response:
-        body = static_files.content(name)
-        return respond(request, body, kind, lambda: body)
+        return _file(request, name, kind)
 
     return lambda environ, start_response: serve(None, environ, start_response)
 

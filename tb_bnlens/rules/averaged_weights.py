@@ -51,11 +51,11 @@ def check(losses: Losses, layers: LayerTable, history: History) -> Finding:
     )
     over_batch = judging.severity_of(at_last[0]) if sudden and at_last[1].at_least(WARNING_HARM) else Severity.NONE
     own = _own_serve(losses, present)
-    if own.rank > Severity.WARNING.rank and not np.isnan(present):
-        # The probes of the last steps share most of their samples, so that the next one can stand out by chance.
+    if own.rank <= Severity.WARNING.rank:
+        over_batch = judging.severity_of(at_last[0]) if known else over_batch
+    elif not np.isnan(present):
+        # One probe stands out from a few before it by chance; statistics of the weights have to do better, too.
         over_batch = Severity.NONE
-    elif known and own.rank <= Severity.WARNING.rank:
-        over_batch = judging.severity_of(at_last[0])
     foreign = own if known or _resembles_a_long_average(losses, layers, usual[1]) else Severity.NONE
     severity = min(over_batch, judging.at_most(foreign, Severity.WARNING), key=lambda s: s.rank)
     if severity in (Severity.NONE, Severity.INFO):

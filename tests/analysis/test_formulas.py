@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 
 import tb_bnlens.analysis
 from tb_bnlens.analysis import advice, drift, noise
-from tb_bnlens.analysis.convergence import renewed_error, steps_to_converge
+from tb_bnlens.analysis.convergence import steps_to_converge
 from tb_bnlens.analysis.distance import convergence_error, distance
 from tb_bnlens.analysis.effective import differs, shrink_per_update
 from tb_bnlens.analysis.forecast import updates_to_loss
 from tb_bnlens.analysis.memory import start_error, start_memory
+from tb_bnlens.analysis.renewal import renewed_error
 
 # Two shared cores: a deadline would test the neighbours.
 settings.register_profile("steady", deadline=None, derandomize=True)

@@ -1,7 +1,7 @@
 """Steps to converge, predicted early in a recorded training and seen in the rest of it.
 
 Single layers scatter, and where the rate is so high that the statistics wander instead of settling they take several
-times as long as foretold (5 at "blobs, 0.99, rate 0.01" and tolerance 0.1). What is asserted is the median, over all
+times as long as foretold (4 at "blobs, 0.99, rate 0.01" and tolerance 0.1). What is asserted is the median, over all
 layers and over the trainings.
 """
 

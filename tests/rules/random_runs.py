@@ -39,10 +39,8 @@ class Drawn:
     spread: float
     activation: str
 
-    def network(self, momentum: float | None = None, dropout: float | None = None) -> Any:
-        """The model; the two are as drawn unless given."""
-        momentum = self.momentum if momentum is None else momentum
-        dropout = self.dropout if dropout is None else dropout
+    def network(self, momentum: float, dropout: float) -> Any:
+        """The model, with these two in place of those that were drawn."""
 
         def normalized(x: Any) -> Any:
             x = kl.Activation(self.activation)(kl.BatchNormalization(momentum=momentum)(x))
@@ -81,15 +79,14 @@ class Drawn:
         """Squared error or cross-entropy."""
         return keras.losses.MeanSquaredError() if self.kind == "regression" else cross_entropy()
 
-    def train(self, run: str, **changed: Any) -> Trained:
+    def train(self, run: str) -> Trained:
         """Train and record."""
-        model, data = self.network(changed.get("momentum")), self.data()
-        rate = self.rate * changed.get("rate", 1.0)
+        model, data = self.network(self.momentum, self.dropout), self.data()
         made = {
-            "adam": lambda: keras.optimizers.Adam(rate),
-            "sgd": lambda: keras.optimizers.SGD(20 * rate, momentum=0.9),
-            "rmsprop": lambda: keras.optimizers.RMSprop(rate),
-            "adamw": lambda: keras.optimizers.AdamW(rate, weight_decay=0.05),
+            "adam": lambda: keras.optimizers.Adam(self.rate),
+            "sgd": lambda: keras.optimizers.SGD(20 * self.rate, momentum=0.9),
+            "rmsprop": lambda: keras.optimizers.RMSprop(self.rate),
+            "adamw": lambda: keras.optimizers.AdamW(self.rate, weight_decay=0.05),
         }[self.optimizer]()
         model.compile(made, self.loss())
         steps = min(self.epochs * int(data.cardinality()), MOST_STEPS)

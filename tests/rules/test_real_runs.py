@@ -21,9 +21,9 @@ def cases(names: Any) -> list[Any]:
     return [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in names]
 
 
-def record(build: Build, directory: Path, **options: Any) -> tuple[dict[str, Any], Trained]:
+def record(build: Build, directory: Path, seed: int = 0, **options: Any) -> tuple[dict[str, Any], Trained]:
     """Train so, and report on the record; with the model and the data as they are then."""
-    keras.utils.set_random_seed(0)
+    keras.utils.set_random_seed(seed)
     trained = build(str(directory / "run"), **options)
     told = run_report(read_run(open_logdir(str(directory)), "", "run"))
     assert not [f["summary"] for f in told["findings"] if f["status"] == "error"]

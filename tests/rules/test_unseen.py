@@ -14,9 +14,8 @@ import pytest
 
 keras = pytest.importorskip("keras")
 
-from tb_bnlens.reader import open_logdir, read_run  # noqa: E402
-from tb_bnlens.report import run_report  # noqa: E402
 from tests.rules.random_runs import Drawn, Truth, drawn, truth  # noqa: E402
+from tests.rules.test_real_runs import record  # noqa: E402
 
 SEEDS = range(200, 260)
 """Not those that were looked at while the rules were written (0 to 131)."""
@@ -31,11 +30,7 @@ ODD_ONES = 1
 def told(of: Drawn, seed: int, directory: Path) -> tuple[dict[str, str], Truth]:
     """Failures with their severity, and the truth of the same training."""
     keras.backend.clear_session()
-    keras.utils.set_random_seed(seed)
-    run = directory / str(seed)
-    model, data = of.train(str(run))
-    report = run_report(read_run(open_logdir(str(run.parent)), "", run.name))
-    assert not [f["summary"] for f in report["findings"] if f["status"] == "error"]
+    report, (model, data) = record(of.train, directory / str(seed), seed)
     failures = {f["rule"]: f["severity"] for f in report["findings"] if f["status"] == "fail"}
     # A difference of the training mode alone is no matter of inference.
     failures.pop("dropout-gap", None)
