@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tb_bnlens.compare import compare
 from tb_bnlens.history import Event, History, Layer, Manifest
 from tb_bnlens.metadata import LAYER_INDEX, LAYER_ROWS, LOSS_INDEX, LOSS_ROWS, PROBES
-from tb_bnlens.report import build_report, run_report
+from tb_bnlens.report import build_report, run_report, schema
+from tb_bnlens.report.compare import compare
+from tb_bnlens.report.text import render, render_comparison
 from tb_bnlens.rules.diagnose import RULES, diagnose
 from tb_bnlens.rules.rule import Finding, Meta, Severity, Status
-from tb_bnlens.text import render, render_comparison
 from tests.simulation import Sim, SimLayer, band_locator, simulate
 
 ROOT = Path(__file__).parents[1]
@@ -93,6 +93,21 @@ def test_every_field_of_the_wire_is_there() -> None:
         assert interface("Finding") <= finding.keys()
         for evidence in finding["evidence"].values():
             assert interface("Evidence") == evidence.keys()
+
+
+def keys_of(shape: Any) -> set[str]:
+    return set(shape.__required_keys__)
+
+
+def test_the_report_has_the_keys_of_its_schema() -> None:
+    for run in golden_runs()["runs"]:
+        assert keys_of(schema.Overview) == run.keys()
+        assert keys_of(schema.Losses) == run["losses"].keys() - {"validation"}
+        assert all(keys_of(schema.Finding) == finding.keys() for finding in run["findings"])
+        assert all(keys_of(schema.LayerReport) == layer.keys() for layer in run["layers"])
+        for finding in run["findings"]:
+            assert all(keys_of(schema.Evidence) == e.keys() for e in finding["evidence"].values())
+        assert run["verdict"] == " ".join([run["headline"], *run["reasons"]])
 
 
 def test_every_rule_is_reported_once_and_failures_come_first() -> None:

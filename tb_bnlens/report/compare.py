@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tb_bnlens.metadata import LOSS_KINDS
+from tb_bnlens.report.schema import Comparison
 
 
-def compare(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
+def compare(a: Mapping[str, Any], b: Mapping[str, Any]) -> Comparison:
     """Differences of two runs.
 
     Args:
@@ -42,13 +44,13 @@ def compare(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _counts(finding: dict[str, Any]) -> bool:
+def _counts(finding: Mapping[str, Any]) -> bool:
     return finding["status"] == "fail" and not finding["silenced"] and not finding["explained_by"]
 
 
-def _differs(by_name: list[dict[str, Any]], name: str) -> bool:
+def _differs(by_name: Sequence[Mapping[str, Any]], name: str) -> bool:
     return any(by_name[0][name][key] != by_name[1][name][key] for key in ("momentum", "state"))
 
 
-def _layer(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
+def _layer(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, object]:
     return {"name": a["name"], **{key: [a[key], b[key]] for key in ("momentum", "state", "distance")}}
