@@ -16,11 +16,11 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
+from tb_bnlens.diagnosis.severity import Severity
 from tb_bnlens.report import build_report
 from tb_bnlens.report.compare import compare
 from tb_bnlens.report.schema import Report
 from tb_bnlens.report.text import render, render_comparison
-from tb_bnlens.rules.rule import Severity
 
 OK, FOUND, UNREADABLE = 0, 1, 2
 
@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(printable(render(report)), end="")
         if difference:
             print("\n" + printable(render_comparison(difference)), end="")
-    return FOUND if arguments.fail_on and _reaches(report, Severity(arguments.fail_on)) else OK
+    return FOUND if arguments.fail_on and _reaches(report, Severity[arguments.fail_on.upper()]) else OK
 
 
 def _import(arguments: argparse.Namespace) -> int:
@@ -101,7 +101,7 @@ def printable(text: str) -> str:
 
 
 def _reaches(report: Report, limit: Severity) -> bool:
-    return any(Severity(run["severity"]).rank <= limit.rank for run in report["runs"])
+    return any(Severity[run["severity"].upper()] >= limit for run in report["runs"])
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,4 +1,4 @@
-"""What a run's record is once read: frozen dataclasses over NumPy arrays, the input of analysis and rules."""
+"""What a run's record is once read: frozen dataclasses over NumPy arrays, the input of analysis."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Manifest:
     """Relative error of the moving statistics that counts as converged."""
     versions: Mapping[str, str] = field(default_factory=dict)
     ignore: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Rule id -> layer name patterns (``fnmatch``) that the user silenced."""
+    """Id of a cause -> layer name patterns (``fnmatch``) that the user silenced."""
     notes: tuple[str, ...] = ()
     """Sentences on what could not be recorded, and why."""
     not_evaluated: Mapping[str, str] = field(default_factory=dict)

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import tb_bnlens
 from tb_bnlens.cli import _parser
-from tb_bnlens.rules.diagnose import RULES
+from tb_bnlens.diagnosis.causes import CAUSES
+from tb_bnlens.diagnosis.words import WORDS
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "reference.md"
@@ -53,7 +54,7 @@ def render() -> str:
             prefix = "summary."
         for name, methods in names.items():
             parts += _entry(_named(tree, name), prefix, methods, source, "###" if module == "summary" else "##")
-    parts += [_command_line(), _rules()]
+    parts += [_command_line(), _causes()]
     return "\n".join(part.rstrip() + "\n" for part in parts)
 
 
@@ -194,14 +195,14 @@ def _usage(action: argparse.Action) -> str:
     return action.option_strings[-1] + ("" if action.nargs == 0 else f" {values}")
 
 
-def _rules() -> str:
-    rows = [f"| `{rule.META.id}` | {rule.META.failure_title} | {rule.META.description} |" for rule in RULES]
+def _causes() -> str:
+    rows = [f"| `{c.id}` | {WORDS[c.id].failure_title} | {WORDS[c.id].description} |" for c in CAUSES]
     return "\n".join(
         [
-            "## Rules\n",
-            'By the ids that `ignore={"rule-id": ["layer*"]}` takes and the report names. What tells one from another',
-            "is in the README, [What it tells apart](../README.md#what-it-tells-apart).\n",
-            "| rule | what it says | what it looks at |",
+            "## Causes\n",
+            'In causal order, by the ids that `ignore={"cause-id": ["layer*"]}` takes and the report names as `rule`.',
+            "What tells one from another is in the README, [What it tells apart](../README.md#what-it-tells-apart).\n",
+            "| id | what it says | what it looks at |",
             "|---|---|---|",
             *rows,
         ]

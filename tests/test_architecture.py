@@ -23,12 +23,15 @@ ARROWS: Mapping[str, set[str]] = {
     "metadata": set(),
     "history": {"metadata"},
     "analysis": {"analysis", "history", "metadata"},
-    "rules": {"rules", "analysis", "history", "metadata"},
-    "report": {"report", "rules", "analysis", "history", "metadata"},
+    "diagnosis": {"diagnosis", "analysis", "history", "metadata"},
+    # Words are told what was decided; the table and its conditions know no words.
+    "diagnosis.words": {"diagnosis.words", "diagnosis", "analysis", "history", "metadata"},
+    "diagnosis.diagnose": {"diagnosis", "diagnosis.words", "analysis", "history"},
+    "report": {"report", "diagnosis", "diagnosis.words", "diagnosis.diagnose", "analysis", "history", "metadata"},
     "reader": {"reader", "history", "metadata"},
     # It records, from files instead of a training loop. The command line imports it when it is asked for.
     "importer": {"importer", "capture", "history", "metadata"},
-    "cli": {"reader", "report", "rules", "importer", "history", "metadata", ""},
+    "cli": {"reader", "report", "diagnosis", "importer", "history", "metadata", ""},
     "__main__": {"cli"},
     "plugin.loader": {"metadata", "plugin"},
     "plugin": {"plugin", "reader", "report", "analysis", "history", "metadata", ""},
@@ -38,8 +41,6 @@ ARROWS: Mapping[str, set[str]] = {
     "callback": {"capture", "history", "metadata"},
     "remedies": {"remedies", "capture"},
 }
-
-FRAME_OF_RULES = {"rules.rule", "rules.diagnose", "rules.judging", "rules.fixes"}
 
 # Package from outside -> the rooms that may import it.
 OUTSIDE: Mapping[str, set[str]] = {
@@ -96,8 +97,6 @@ def forbidden_arrows(modules: Mapping[str, str]) -> list[str]:
                 allowed = ARROWS[room]
                 if target not in allowed and room_of(target) not in allowed:
                     wrong.append(f"{module} imports {PACKAGE}.{rest}")
-                if room == "rules" and module not in FRAME_OF_RULES | {"rules"} and target in _rules(modules):
-                    wrong.append(f"rule {module} imports rule {target}")
             elif top in OUTSIDE and room not in OUTSIDE[top]:
                 wrong.append(f"{module} imports {top}")
             elif top not in OUTSIDE and top not in sys.stdlib_module_names:
@@ -110,10 +109,6 @@ def forbidden_arrows(modules: Mapping[str, str]) -> list[str]:
 def _prefixes(name: str) -> Iterator[str]:
     parts = name.split(".")
     return (".".join(parts[:i]) for i in range(len(parts), 0, -1))
-
-
-def _rules(modules: Mapping[str, str]) -> set[str]:
-    return {m for m in modules if m.startswith("rules.")} - FRAME_OF_RULES
 
 
 def test_the_arrows() -> None:
@@ -134,12 +129,15 @@ def test_the_arrows() -> None:
         ("plugin.loader", "from tensorboard.util import tensor_util"),
         ("cli", "def f():\n    import tensorflow"),
         ("capture.new", "import werkzeug"),
-        ("capture.new", "from tb_bnlens.rules import rule"),
+        ("capture.new", "from tb_bnlens.diagnosis import causes"),
         ("capture.new", "from tb_bnlens.analysis import lag"),
         ("callback", "from tb_bnlens.plugin import plugin"),
         ("summary", "from tb_bnlens.analysis.distance import distance"),
-        ("rules.momentum_too_high", "from tb_bnlens.rules import warming_up"),
-        ("rules.momentum_too_high", "from tb_bnlens.rules.warming_up import check"),
+        ("diagnosis.conditions", "from tb_bnlens.diagnosis.words import drift"),
+        ("diagnosis.causes", "from tb_bnlens.diagnosis.words.phrases import number"),
+        ("diagnosis.decide", "from tb_bnlens.diagnosis.diagnose import diagnose"),
+        ("diagnosis.words.drift", "from tb_bnlens.report import verdict"),
+        ("analysis.facts", "from tb_bnlens.diagnosis.severity import Severity"),
         ("metadata", "import numpy"),
         ("analysis.new", "import scipy"),
         ("helpers", "import math"),
@@ -164,7 +162,7 @@ def test_the_package_itself_loads_nothing() -> None:
     assert loaded_after("import tb_bnlens; dir(tb_bnlens)", *HEAVY, "numpy", "tensorboard", "werkzeug") == set()
 
 
-@pytest.mark.parametrize("room", ["analysis", "rules", "history", "report"])
+@pytest.mark.parametrize("room", ["analysis", "diagnosis", "diagnosis.words", "history", "report"])
 def test_judging_loads_no_framework(room: str) -> None:
     modules = [name for name in sources() if room_of(name) == room]
     assert modules
@@ -216,10 +214,57 @@ def markup_in(source: str) -> list[str]:
     return [s for s in strings if MARKUP.search(s)]
 
 
-def test_no_rule_writes_html() -> None:
-    assert {name: found for name, s in sources().items() if name.startswith("rules") and (found := markup_in(s))} == {}
+def test_no_cause_writes_html() -> None:
+    written = {name: markup_in(source) for name, source in sources().items() if name.startswith("diagnosis")}
+    assert {name: found for name, found in written.items() if found} == {}
     assert markup_in("x = f'<b>{1}</b>'") != []
     assert markup_in("x = 'a < b and c > d'") == []
+
+
+FRAME_OF_WORDS = {"diagnosis.words", "diagnosis.words.words", "diagnosis.words.phrases", "diagnosis.words.code"}
+HARMLESS = {0, 1}
+"""Numbers that words compare with: none, one or many; momentum 1; what is known to be positive."""
+
+
+def limits_in(source: str) -> list[str]:
+    """Comparisons with a number, and numbers with a name."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Compare):
+            values = [v.value for v in [node.left, *node.comparators] if isinstance(v, ast.Constant)]
+            if any(isinstance(v, int | float) and v not in HARMLESS for v in values):
+                found.append(ast.unparse(node))
+        elif isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
+            if isinstance(node.value.value, int | float) and not isinstance(node.value.value, bool):
+                found.append(ast.unparse(node))
+    return found
+
+
+def test_words_hold_no_limits() -> None:
+    files = {n: s for n, s in sources().items() if n.startswith("diagnosis.words.") and n not in FRAME_OF_WORDS}
+    assert len(files) > 20
+    assert {name: found for name, source in files.items() if (found := limits_in(source))} == {}
+    assert limits_in("if gap.harm >= 0.5:\n    pass") == ["gap.harm >= 0.5"]
+    assert limits_in("LARGE = 0.2") == ["LARGE = 0.2"]
+    assert limits_in("if 3 < n:\n    pass") == ["3 < n"]
+    assert limits_in("if n == 1 or x > 0:\n    pass") == []
+
+
+def sentences_in(source: str) -> list[str]:
+    """String literals that somebody is to read: words with a space between them, but for docstrings."""
+    tree = ast.parse(source)
+    holders = (n for n in ast.walk(tree) if isinstance(n, ast.Module | ast.ClassDef | ast.FunctionDef))
+    bodies = [node for holder in holders for node in holder.body]
+    documents = {id(n.value) for n in bodies if isinstance(n, ast.Expr)}
+    strings = (n for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str))
+    return [n.value for n in strings if " " in n.value.strip() and id(n) not in documents]
+
+
+def test_the_decision_writes_no_words() -> None:
+    for name in ("causes", "conditions", "decide", "severity"):
+        assert sentences_in(sources()[f"diagnosis.{name}"]) == [], name
+    assert sentences_in("x = f'{n} layers lag'") == [" layers lag"]
+    assert sentences_in('def f():\n    """A docstring here."""\n    return "drift"') == []
 
 
 FETCHING = re.compile(r"\bfetch\s*\(|XMLHttpRequest|EventSource|WebSocket|sendBeacon|from 'uplot'|from \"uplot\"")

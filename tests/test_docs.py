@@ -18,7 +18,7 @@ import tb_bnlens
 from tb_bnlens.cli import _parser, main
 from tests import reference
 from tests.conftest import ROOT
-from tests.test_architecture import forbidden_arrows, sources
+from tests.test_architecture import forbidden_arrows, limits_in, sentences_in, sources
 
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 CONTRIBUTING = ROOT / "docs" / "contributing.md"
@@ -95,7 +95,9 @@ def test_markdown_of_a_docstring() -> None:
     )
 
 
-# --- the worked example of a rule -----------------------------------------------------------------------
+# --- the worked example of a cause ----------------------------------------------------------------------
+
+ROW, SAID, TEST = "tb_bnlens/diagnosis/causes.py", "tb_bnlens/diagnosis/words/", "tests/diagnosis/"
 
 
 def example(kind: str) -> tuple[str, str]:
@@ -105,25 +107,30 @@ def example(kind: str) -> tuple[str, str]:
 
 
 @pytest.fixture
-def example_rule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[types.ModuleType]:
-    """The rule of contributing.md as a module of the package, for one test."""
-    path, source = example("tb_bnlens/rules/")
+def example_cause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[types.ModuleType]:
+    """The row and the words of contributing.md as parts of the package, for one test: the module of the table."""
+    causes = importlib.import_module("tb_bnlens.diagnosis.causes")
+    before = dict(vars(causes))
+    exec(compile(example(ROW)[1], ROW, "exec"), vars(causes))
+    path, source = example(SAID)
     stem = Path(path).stem
     (tmp_path / f"{stem}.py").write_text(source, encoding="utf-8")
-    rules = importlib.import_module("tb_bnlens.rules")
-    monkeypatch.setattr(rules, "__path__", [*rules.__path__, str(tmp_path)])
-    yield importlib.import_module(f"tb_bnlens.rules.{stem}")
-    del sys.modules[f"tb_bnlens.rules.{stem}"]
-    delattr(rules, stem)
+    words = importlib.import_module("tb_bnlens.diagnosis.words")
+    monkeypatch.setattr(words, "__path__", [*words.__path__, str(tmp_path)])
+    yield causes
+    sys.modules.pop(f"tb_bnlens.diagnosis.words.{stem}", None)
+    vars(words).pop(stem, None)
+    vars(causes).clear()
+    vars(causes).update(before)
 
 
 def example_tests() -> list[str]:
-    return re.findall(r"^def (test_\w+)", example("tests/rules/")[1], re.MULTILINE)
+    return re.findall(r"^def (test_\w+)", example(TEST)[1], re.MULTILINE)
 
 
 @pytest.mark.parametrize("name", example_tests())
-def test_the_worked_example_passes_its_own_test(example_rule: types.ModuleType, name: str) -> None:
-    path, source = example("tests/rules/")
+def test_the_worked_example_passes_its_own_test(example_cause: types.ModuleType, name: str) -> None:
+    path, source = example(TEST)
     namespace: dict[str, object] = {}
     exec(compile(source, path, "exec"), namespace)
     test = namespace[name]
@@ -131,24 +138,26 @@ def test_the_worked_example_passes_its_own_test(example_rule: types.ModuleType, 
     test()
 
 
-def test_the_worked_example_s_test_can_fail(example_rule: types.ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_worked_example_s_test_can_fail(example_cause: types.ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     namespace: dict[str, object] = {}
-    exec(example("tests/rules/")[1], namespace)
-    monkeypatch.setattr(example_rule, "LARGEST_RATIO", 1e9)
+    exec(example(TEST)[1], namespace)
+    monkeypatch.setattr(example_cause, "LARGEST_RATIO", 1e9)
     with pytest.raises(AssertionError):
-        namespace["test_a_pretrained_part_with_a_momentum_of_its_own"]()  # type: ignore[operator]
+        namespace["test_a_pretrained_part_with_its_own_momentum"]()  # type: ignore[operator]
 
 
-def test_the_worked_example_keeps_to_the_seams(example_rule: types.ModuleType) -> None:
-    path, source = example("tb_bnlens/rules/")
-    assert forbidden_arrows({**sources(), f"rules.{Path(path).stem}": source}) == []
-    # Names of the real rules are taken.
-    from tb_bnlens.rules.diagnose import RULES
+def test_the_worked_example_keeps_to_the_seams(example_cause: types.ModuleType) -> None:
+    path, source = example(SAID)
+    added = {f"diagnosis.words.{Path(path).stem}": source, "diagnosis.causes": example(ROW)[1]}
+    assert forbidden_arrows({**sources(), **added}) == []
+    assert limits_in(source) == [] and sentences_in(example(ROW)[1]) == []
+    # The id is not taken, and rivals are real.
+    ids = [cause.id for cause in example_cause.CAUSES]
+    assert example_cause.CAUSE.id not in ids
+    assert set(example_cause.CAUSE.rivals) <= set(ids)
 
-    assert example_rule.META.id not in [rule.META.id for rule in RULES]
 
-
-@pytest.mark.parametrize("kind", ["tb_bnlens/rules/", "tests/rules/"])
+@pytest.mark.parametrize("kind", [ROW, SAID, TEST])
 def test_the_worked_example_is_formatted(kind: str) -> None:
     pytest.importorskip("ruff", reason="checks the house's formatting, with the version that the house pins")
     path, source = example(kind)

@@ -23,9 +23,7 @@ SHOWN = ("tensorflow", "keras", "tensorboard", "numpy")
 VIEWING = (
     "tests/analysis/test_formulas.py",
     "tests/host",
-    "tests/rules/test_first_rules.py",
-    "tests/rules/test_limits.py",
-    "tests/rules/test_rules.py",
+    "tests/diagnosis",
     "tests/test_architecture.py",
     "tests/test_bundle.py",
     "tests/test_docs.py",
@@ -70,7 +68,7 @@ SETS = (
         left_out=(
             "-k",
             "not renorm and not executions_of_3_ragged and not executions_of_3_float16 and not several_outputs",
-            "--deselect=tests/rules/test_real_runs.py::test_the_cause_is_named[poisoned]",
+            "--deselect=tests/diagnosis/test_real_runs.py::test_the_cause_is_named[poisoned]",
             "--deselect=tests/test_importer.py",
         ),
         old=True,

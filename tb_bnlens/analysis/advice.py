@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,10 +10,18 @@ from numpy.typing import ArrayLike, NDArray
 
 from tb_bnlens.analysis.convergence import steps_to_converge
 from tb_bnlens.analysis.drift import permanent_lag
+from tb_bnlens.analysis.loss_gap import WARNING_HARM
 from tb_bnlens.analysis.noise import noise_floor
 from tb_bnlens.metadata import REPLAY_MOMENTA
 
 Array = NDArray[np.float64]
+
+ENLARGED = 32
+"""Least batch size that is advised: Wu & He 2018 ("Group Normalization", figure 1) see nothing to gain beyond it."""
+MOST_ENLARGED = 16.0
+"""No more than about this many times the present batch size is advised; beyond that, normalize without batches."""
+LEAST_CUT = 3.0
+"""The advised learning rate is lower by at least this factor, since a smaller step shows in no figure."""
 
 
 def converging_momentum(error: ArrayLike, updates: ArrayLike, tolerance: float = 0.1) -> Array:
@@ -85,3 +94,30 @@ def what_if(momentum: float, error: float, rate: float, sigma: float, tolerance:
         float(permanent_lag(rate, momentum)),
         float(noise_floor(sigma, momentum)),
     )
+
+
+def larger_batches(size: int | None, harm: float) -> int:
+    """Batch size at which noise costs no warning: what it costs goes with its square, and so with 1/n.
+
+    Args:
+        size: the present batch size, None where it is not known.
+        harm: what noise costs now, as ``loss_gap.Gap.harm`` has it.
+
+    Example:
+        >>> larger_batches(8, 4.0)
+        64
+    """
+    times = min(harm / WARNING_HARM, MOST_ENLARGED)
+    return max(ENLARGED, int(2 ** math.ceil(math.log2(max(2.0, times * (size or 8))))))
+
+
+def lower_learning_rate(rate: float, tolerance: float, lag: float) -> float | None:
+    """Learning rate at which a lag in proportion to it would be within tolerance, None where it cannot be told.
+
+    Example:
+        >>> round(lower_learning_rate(0.03, 0.1, 2.0), 6), round(lower_learning_rate(0.03, 0.1, 0.2), 6)
+        (0.0015, 0.01)
+    """
+    if not (math.isfinite(rate) and lag > 0.0):
+        return None
+    return min(rate * tolerance / lag, rate / LEAST_CUT)

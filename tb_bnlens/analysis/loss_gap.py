@@ -42,7 +42,7 @@ LEAST_FALL = 0.1
 NOTE_HARM = 0.1
 """Harm from which a gap is worth a note. These three are chosen, not derived: they say what a user would mind. Noise
 does not reach them, since a gap counts only beyond its spread over the last probes; the largest harm in 27 healthy
-runs (tests/rules/healthy.py) was 0.08."""
+runs (tests/diagnosis/healthy.py) was 0.08."""
 WARNING_HARM = 0.5
 """Harm from which a gap is a warning: the loss is half again as high, or half of the progress is lost."""
 ERROR_HARM = 1.0

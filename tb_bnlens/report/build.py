@@ -8,13 +8,16 @@ from typing import Any, cast
 
 import numpy as np
 
+from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.analysis.loss_gap import Losses
+from tb_bnlens.diagnosis.decide import Status
+from tb_bnlens.diagnosis.diagnose import Diagnosis, diagnose
+from tb_bnlens.diagnosis.severity import Severity
+from tb_bnlens.diagnosis.words.words import Evidence
 from tb_bnlens.history import History
 from tb_bnlens.metadata import FORMAT, LAYER_INDEX, LOSS_KINDS, REPLAY_MOMENTA, replay_row
 from tb_bnlens.report import schema
 from tb_bnlens.report.verdict import verdict
-from tb_bnlens.rules.diagnose import Artifacts, Diagnosis, diagnose
-from tb_bnlens.rules.rule import Evidence, Severity
 
 
 def build_report(histories: Sequence[History]) -> schema.Report:
@@ -26,30 +29,29 @@ def run_report(history: History) -> schema.Overview:
     """Report on one run. No value is NaN or infinite; what is not known is None.
 
     Example:
-        ``run_report(history)["verdict"]`` is the sentence at the top of the tab.
+        ``run_report(history)["verdict"]`` is the text at the top of the tab.
     """
-    artifacts = Artifacts(history)
-    diagnoses = diagnose(history, artifacts=artifacts)
-    losses = artifacts.losses
-    validation = artifacts.validation
-    wire_losses = _losses(losses)
-    if validation.step is not None:
-        wire_losses["validation"] = _losses(validation)
-    manifest = history.manifest
+    facts = Facts(history)
+    diagnoses = diagnose(facts)
+    losses = _losses(facts.losses)
+    if facts.validation.step is not None:
+        losses["validation"] = _losses(facts.validation)
+    manifest = facts.manifest
     overhead = history.loss("overhead")
     overhead = overhead[~np.isnan(overhead)]
-    headline, reasons = verdict(history, losses, artifacts.layers, diagnoses)
+    headline, reasons = verdict(facts, diagnoses)
+    severity = max((d.severity for d in diagnoses), default=Severity.NONE)
     return {
         "format": FORMAT,
         "run": history.run,
         "verdict": " ".join([headline, *reasons]),
         "headline": headline,
         "reasons": reasons,
-        "severity": min((d.severity for d in diagnoses), key=lambda s: s.rank, default=Severity.NONE).value,
+        "severity": _word(severity),
         "last_step": history.last_step,
-        "losses": wire_losses,
-        "findings": [_finding(d, history) for d in diagnoses],
-        "layers": _layers(history, artifacts, diagnoses),
+        "losses": losses,
+        "findings": [_finding(d, facts) for d in diagnoses],
+        "layers": _layers(facts, diagnoses),
         "events": [{"step": e.step, "kind": e.kind, "text": e.text, "layers": list(e.layers)} for e in manifest.events],
         "notes": [*manifest.notes, *history.problems],
         "planned_steps": manifest.planned_steps,
@@ -60,6 +62,10 @@ def run_report(history: History) -> schema.Overview:
         "records": len(history.steps),
         "probes": len(history.loss_steps),
     }
+
+
+def _word(severity: Severity) -> schema.Severity:
+    return cast(schema.Severity, severity.word)
 
 
 def _rounded(value: float) -> float:
@@ -96,31 +102,32 @@ def _losses(losses: Losses) -> schema.Losses:
     return cast(schema.Losses, out)
 
 
-def _finding(d: Diagnosis, history: History) -> schema.Finding:
-    finding = d.finding
-    failed = finding.severity is not Severity.NONE
+def _finding(d: Diagnosis, facts: Facts) -> schema.Finding:
+    decision, said, cause = d.decision, d.said, d.decision.cause
+    shown = d.status in (Status.FAIL, Status.ANOTHER_CAUSE)
+    steps = cause.steps(facts) if decision.failed and cause.steps else None
     return {
-        "rule": d.meta.id,
-        "status": finding.status.value,
-        "severity": finding.severity.value,
-        "title": d.meta.failure_title if failed else d.meta.title,
-        "summary": finding.summary,
-        "description": d.meta.description,
-        "layers": [history.manifest.layers[i].name for i in finding.layers],
-        "layer_indices": list(finding.layers),
-        "first_step": finding.first_step,
-        "last_step": finding.last_step,
-        "steps_to_converge": _steps(finding.steps_to_converge),
+        "rule": d.id,
+        "status": d.status.value,
+        "severity": _word(decision.severity),
+        "title": d.words.failure_title if shown else d.words.title,
+        "summary": said.summary,
+        "description": d.words.description,
+        "layers": [facts.layers.names[i] for i in decision.layers] if shown else [],
+        "layer_indices": list(decision.layers) if shown else [],
+        "first_step": cause.since(facts) if decision.failed else None,
+        "last_step": facts.history.last_step if decision.failed else None,
+        "steps_to_converge": _steps(steps),
         "steps_interval": None,
         "steps_reliable": None,
-        "share": None,
-        "evidence": {name: _evidence(e) for name, e in finding.evidence.items()},
-        "ruled_out": [{"cause": cause, "reason": reason} for cause, reason in finding.ruled_out],
-        "rescue": "",
-        "fix": finding.fix,
-        "next": finding.next,
+        "share": _number(decision.share),
+        "evidence": {name: _evidence(e) for name, e in said.evidence.items()},
+        "ruled_out": [{"cause": rival, "reason": reason} for rival, reason in d.ruled_out],
+        "rescue": said.rescue,
+        "fix": said.fix,
+        "next": said.next,
         "silenced": d.silenced,
-        "explained_by": d.explained_by,
+        "explained_by": decision.to,
     }
 
 
@@ -131,13 +138,13 @@ def _evidence(e: Evidence) -> schema.Evidence:
     return {"label": e.label, "value": plain(e.value), "limit": plain(e.limit), "unit": e.unit}
 
 
-def _layers(history: History, artifacts: Artifacts, diagnoses: Sequence[Diagnosis]) -> list[schema.LayerReport]:
-    table = artifacts.layers
+def _layers(facts: Facts, diagnoses: Sequence[Diagnosis]) -> list[schema.LayerReport]:
+    history, table = facts.history, facts.layers
     blamed: dict[int, list[str]] = {}
     for d in diagnoses:
-        if d.finding.severity is not Severity.NONE and not d.silenced:
-            for i in d.finding.layers:
-                blamed.setdefault(i, []).append(d.meta.id)
+        if d.counts:
+            for i in d.decision.layers:
+                blamed.setdefault(i, []).append(d.id)
     mean_error, worst = history.last("mean_error_p50"), history.last("worst_channel")
     with np.errstate(all="ignore"):
         ratio = history.last("moving_variance_gm") / history.last("batch_variance_gm")

@@ -45,7 +45,7 @@ def compare(a: Mapping[str, Any], b: Mapping[str, Any]) -> Comparison:
 
 
 def _counts(finding: Mapping[str, Any]) -> bool:
-    return finding["status"] == "fail" and not finding["silenced"] and not finding["explained_by"]
+    return bool(finding["status"] == "fail" and not finding["silenced"])
 
 
 def _differs(by_name: Sequence[Mapping[str, Any]], name: str) -> bool:

@@ -6,11 +6,17 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tb_bnlens.rules.judging import count, number
+from tb_bnlens.diagnosis.words.phrases import count, number
 
 WIDTH = 110
 MARKS = {"error": "X", "warning": "!", "info": "i", "none": "-"}
 WORST_LAYERS = 8
+TALLY = {
+    "pass": "passed",
+    "another_cause": "explained by another cause",
+    "not_applicable": "do not apply",
+    "not_evaluated": "not evaluated",
+}
 
 
 def render(report: Mapping[str, Any]) -> str:
@@ -25,9 +31,9 @@ def render_run(run: Mapping[str, Any]) -> str:
     step = "no step yet" if run["last_step"] is None else f"step {run['last_step']:,}"
     planned = f" of {run['planned_steps']:,}" if run["planned_steps"] else ""
     title = f"{run['run']}  ({step}{planned}, {count(len(run['layers']), 'BatchNorm layer')})"
-    lines = [title, "=" * min(len(title), WIDTH), *_wrap(f"{MARKS[run['severity']]} ", run["verdict"]), ""]
+    lines = [title, "=" * min(len(title), WIDTH), *_verdict(run), ""]
     lines += _losses(run["losses"])
-    shown = [f for f in run["findings"] if f["severity"] != "none" and not f["silenced"] and not f["explained_by"]]
+    shown = [f for f in run["findings"] if f["status"] == "fail" and not f["silenced"]]
     for finding in shown:
         lines += ["", *_finding(finding)]
     lines += ["", *_tally(run["findings"])]
@@ -41,6 +47,11 @@ def _wrap(prefix: str, text: str) -> list[str]:
     return textwrap.wrap(text, WIDTH, initial_indent=prefix, subsequent_indent=" " * len(prefix)) or [prefix.rstrip()]
 
 
+def _verdict(run: Mapping[str, Any]) -> list[str]:
+    lines = _wrap(f"{MARKS[run['severity']]} ", run["headline"])
+    return lines + [line for reason in run["reasons"] for line in _wrap("  ", reason)]
+
+
 def _losses(losses: Mapping[str, Any]) -> list[str]:
     names = ("training", "batch", "recalibrated", "inference")
     if losses["step"] is None or all(losses[name] is None for name in names):
@@ -51,13 +62,13 @@ def _losses(losses: Mapping[str, Any]) -> list[str]:
         columns = {**{n: losses[n] for n in names[:3]}, "recalib. now": fresh, "inference": losses["inference"]}
     shown = {n: "not finite" if n in losses["overflowed"] else number(x) for n, x in columns.items()}
     lines = ["  ".join(f"{name:>12}" for name in shown), "  ".join(f"{x:>12}" for x in shown.values())]
-    labels = {"dropout": "dropout and the like", "noise": "batch noise", "stale": "stale statistics"}
+    labels = {"dropout": "training-only layers", "noise": "batch noise", "stale": "stale statistics"}
     parts = [f"{label} {losses[part]:+.4g}" for part, label in labels.items() if losses[part] is not None]
     if parts:
         lines.append("  parts: " + ", ".join(parts))
     if losses["replayed"]:
         replays = (f"{r['momentum']:g}: {number(r['loss'])}" for r in losses["replayed"])
-        lines += _wrap("  inference, had the momentum been ", ", ".join(replays))
+        lines += _wrap("  inference, replayed with momentum ", ", ".join(replays))
     return lines
 
 
@@ -71,11 +82,12 @@ def _finding(finding: Mapping[str, Any]) -> list[str]:
         lines += _wrap("    evidence   ", f"{e['label']}: {_value(e['value'])} {e['unit']}".rstrip() + limit)
     for rival in finding["ruled_out"]:
         lines += _wrap("    ruled out  ", f"{rival['cause']}: {rival['reason']}")
-    if finding["fix"]:
-        code = finding["fix"].rstrip().split("\n")
-        lines += ["    fix", *(f"        {line}".rstrip() for line in code)]
+    for name, label in (("rescue", "rescue this model"), ("fix", "fix")):
+        if finding[name]:
+            code = finding[name].rstrip().split("\n")
+            lines += [f"    {label}", *(f"        {line}".rstrip() for line in code)]
     if finding["next"]:
-        lines += _wrap("    then       ", finding["next"])
+        lines += _wrap("    expect     ", finding["next"])
     return lines
 
 
@@ -86,18 +98,17 @@ def _value(value: float | str | None) -> str:
 def _tally(findings: Iterable[Mapping[str, Any]]) -> list[str]:
     findings = list(findings)
     lines = []
-    symptoms = [f for f in findings if f["explained_by"] and not f["silenced"]]
-    for f in symptoms:
-        lines += _wrap("  ", f"{f['title']}: explained by {f['explained_by']}.")
-    silenced = [f["rule"] for f in findings if f["silenced"]]
+    for f in findings:
+        if f["status"] == "another_cause":
+            lines += _wrap("  ", f"{f['title']}: explained by {f['explained_by']}.")
+    silenced = [f"{f['title']} [{f['rule']}]" for f in findings if f["silenced"]]
     if silenced:
         lines += _wrap("  silenced by ignore: ", ", ".join(silenced))
     for f in findings:
         if f["status"] == "error":
             lines += _wrap(f"  {f['rule']}: ", f["summary"])
-    tally = {s: sum(f["status"] == s for f in findings) for s in ("pass", "not_applicable", "not_evaluated")}
-    words = {"pass": "passed", "not_applicable": "do not apply", "not_evaluated": "not evaluated"}
-    lines.append("  rules: " + ", ".join(f"{n} {words[s]}" for s, n in tally.items() if n))
+    tally = {status: sum(f["status"] == status for f in findings) for status in TALLY}
+    lines.append("  causes: " + ", ".join(f"{n} {TALLY[s]}" for s, n in tally.items() if n))
     return lines
 
 

@@ -1,4 +1,4 @@
-"""The run in a sentence or two: what the losses say, and why."""
+"""The top of the report: what the losses say, and why."""
 
 from __future__ import annotations
 
@@ -7,87 +7,98 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tb_bnlens.analysis.lag import LayerTable
-from tb_bnlens.analysis.loss_gap import WARNING_HARM, Losses
-from tb_bnlens.history import History
-from tb_bnlens.rules.diagnose import Diagnosis
-from tb_bnlens.rules.judging import count, number, severity_of, worse
-from tb_bnlens.rules.rule import Severity, Status
+from tb_bnlens.analysis.facts import Facts
+from tb_bnlens.analysis.loss_gap import NOTE_HARM
+from tb_bnlens.diagnosis.decide import Status
+from tb_bnlens.diagnosis.diagnose import Diagnosis
+from tb_bnlens.diagnosis.severity import Severity, of_gap
+from tb_bnlens.diagnosis.words.phrases import be, count, number, sentence, times
 
 
-def verdict(
-    history: History, losses: Losses, layers: LayerTable, diagnoses: Sequence[Diagnosis]
-) -> tuple[str, list[str]]:
-    """The top of the tab and of the report: what the losses say, in one sentence, and why, one entry a cause.
+def verdict(facts: Facts, diagnoses: Sequence[Diagnosis]) -> tuple[str, list[str]]:
+    """The headline and the reasons.
 
     Args:
-        history: the run.
-        losses: its paired losses on training batches.
-        layers: its layers at the end.
+        facts: of the run.
         diagnoses: from ``diagnose``, in its order.
+
+    Returns:
+        What the losses say, in one sentence, and why: an entry for each cause that counts, for what is silenced and
+        for what could not be judged.
     """
-    if not history.manifest.layers and history.problems:
+    history = facts.history
+    if not facts.has_layers and history.problems:
         return history.problems[0], []
-    failures = [d for d in diagnoses if d.severity is not Severity.NONE]
-    if not history.manifest.layers:
-        about = "" if failures else ", so there is nothing to look at"
-        return f"The model has no BatchNorm layers{about}.", [_headline(d) for d in failures[:1]]
-    if history.last_step is None:
+    if facts.has_layers and history.last_step is None:
         return "Nothing is recorded yet.", ["Records appear as soon as training has done its first steps."]
-    if losses.diverged:
-        return _losses(losses), [_headline(d) for d in failures[:1]]
-    parts = []
-    grave = [d for d in failures if d.severity in (Severity.ERROR, Severity.WARNING)]
-    if grave:
-        parts += [_headline(d) for d in grave[:2] if d.meta.id != "train-inference-gap"]
-        if all(d.meta.id == "train-inference-gap" for d in grave):
-            parts.append("No known cause fits the record; compare the recalibrated loss with the other two.")
-    elif excusing := [d for d in failures if d.meta.excuses]:
-        parts.append(_headline(excusing[0]))
-    else:
-        parts.append(_healthy(layers, losses))
-        if failures:
-            more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
-            parts.append(f"Worth a note: {_headline(failures[0]).rstrip('.')}{more}.")
-    broken = sum(d.finding.status is Status.ERROR for d in diagnoses)
+    named = [d for d in diagnoses if d.counts]
+    # A cause whose severity is capped still takes its share of the loss, so it is a reason.
+    reasons = [_reason(d) for d in named if d.decision.cost > Severity.INFO]
+    silenced = [d for d in diagnoses if d.silenced]
+    healthy = not reasons and not silenced
+    if named and not reasons:
+        reasons = _notes(named)
+    if silenced:
+        reasons.append(_silenced(silenced))
+    broken = [d for d in diagnoses if d.status is Status.ERROR]
     if broken:
-        parts.append(f"{count(broken, 'rule')} failed to run.")
-    return _losses(losses), parts
+        reasons.append(f"{count(len(broken), 'cause')} could not be judged.")
+    if not facts.has_layers:
+        return f"The model has no BatchNorm layers{'' if reasons else ', so there is nothing to look at'}.", reasons
+    return _headline(facts, healthy), reasons
 
 
-def _headline(d: Diagnosis) -> str:
-    return d.finding.headline or d.finding.summary
+def _reason(d: Diagnosis) -> str:
+    return d.said.reason or d.said.summary
 
 
-def _losses(losses: Losses) -> str:
-    gap = losses.gap("inference", "batch")
-    if losses.diverged:
-        return "The loss is not finite in training mode either: training has diverged."
-    if not gap.known:
-        return "The paired losses were not evaluated in this run." if losses.not_evaluated else "No loss is probed yet."
-    inference, batch = losses.now.get("inference", math.nan), losses.now.get("batch", math.nan)
-    where = f"on the same batch and weights (step {losses.step:,})"
-    if not severity_of(losses.judge(np.array([inference - batch]))).rank <= severity_of(gap).rank:
-        # The last probe alone is out of line with the window it is judged in.
-        inference, batch = losses.typical["inference"], losses.typical["batch"]
-        where = f"on the same batches and weights (median of the last probes, to step {losses.step:,})"
-    if severity_of(gap) in (Severity.ERROR, Severity.WARNING):
-        if not math.isfinite(inference):
-            return f"Inference is not finite while batch mode stands at {number(batch)}, {where}."
-        # Frozen layers take their own statistics into training, which is then no better than inference.
-        felt = losses.gap("training", "batch").known and not losses.gap("inference", "training").at_least(WARNING_HARM)
-        rival = "with the batch's own statistics" if felt else "training mode"
-        return f"Inference is {worse(inference, batch, losses.natural_zero)} than {rival}, {where}."
-    return f"Inference stands at {number(inference)} and batch mode at {number(batch)}, {where}."
+def _notes(named: Sequence[Diagnosis]) -> list[str]:
+    more = f" (and {count(len(named) - 1, 'more note')})" if len(named) > 1 else ""
+    return [f"Worth a note: {_reason(named[0]).rstrip('.')}{more}."]
 
 
-def _healthy(layers: LayerTable, losses: Losses) -> str:
-    known = layers.distance[~np.isnan(layers.distance)]
+def _silenced(silenced: Sequence[Diagnosis]) -> str:
+    what = "; ".join(f"{d.words.failure_title} ({d.decision.severity.word})" for d in silenced)
+    return f"{count(len(silenced), 'finding')} {be(len(silenced))} silenced: {what}."
+
+
+def _headline(f: Facts, healthy: bool) -> str:
+    if f.losses.diverged:
+        return "Training has diverged: the loss in training mode is not finite."
+    if not f.gap.known:
+        return _without_losses(f, healthy)
+    inference, batch, where = _compared(f)
+    severity = of_gap(f.gap)
+    if math.isinf(inference):
+        return f"Inference loss is not finite; with batch statistics it is {number(batch)} ({where})."
+    if severity > Severity.INFO:
+        much = times(inference, batch, f.losses.natural_zero)
+        return f"Inference loss is {much} the loss with batch statistics ({where})."
+    word = "is close to" if severity else "matches"
+    if f.losses.harm(batch - inference) >= NOTE_HARM:
+        word = "is below"
+    said = f"inference loss {number(inference)} {word} the loss with batch statistics ({number(batch)}) at {where}"
+    return f"No BatchNorm problem found: {said}." if healthy else f"{sentence(said)}."
+
+
+def _compared(f: Facts) -> tuple[float, float, str]:
+    """Inference and batch losses of the last probe, or the medians where that one is out of line with its window."""
+    losses = f.losses
+    inference, batch, step = f.now("inference"), f.now("batch"), f"step {losses.step or 0:,}"
+    if of_gap(losses.judge(np.array([inference - batch]))) < of_gap(f.gap):
+        return f.typical("inference"), f.typical("batch"), f"{step}, median of the last probes"
+    return inference, batch, step
+
+
+def _without_losses(f: Facts, healthy: bool) -> str:
+    measured = "The paired losses were not evaluated in this run" if f.losses.not_evaluated else "No loss is probed yet"
+    known = f.layers.distance[~np.isnan(f.layers.distance)]
+    if not healthy:
+        return f"{measured}."
     if not len(known):
-        return losses.not_evaluated.get("distance_rms", "The layers' statistics are not measured yet.")
-    distance = (
-        f"their outputs differ by {number(float(np.median(known)))} batch standard deviations in the median layer"
+        reason = f.losses.not_evaluated.get("distance_rms", "The statistics of the layers are not measured yet.")
+        return f"{measured}. {reason}"
+    return (
+        f"{measured}; the statistics show no problem in {count(len(f.layers.names), 'BatchNorm layer')} (distance "
+        f"{number(float(np.median(known)))} batch standard deviations in the median layer)."
     )
-    if not losses.evaluated:
-        return f"Nothing stands out in {count(len(layers.names), 'BatchNorm layer')}: {distance}."
-    return f"Healthy: {count(len(layers.names), 'BatchNorm layer')} serve inference as well as training; {distance}."

@@ -25,8 +25,8 @@ from tb_bnlens.analysis.loss_gap import measure  # noqa: E402
 from tb_bnlens.analysis.outlook import outlook  # noqa: E402
 from tb_bnlens.history import History  # noqa: E402
 from tb_bnlens.reader import open_logdir, read_run  # noqa: E402
-from tests.rules.healthy import attention, images, recurrent, residual  # noqa: E402
-from tests.rules.real_runs import batched, blobs, compiled, dense, fit  # noqa: E402
+from tests.diagnosis.healthy import attention, images, recurrent, residual  # noqa: E402
+from tests.diagnosis.real_runs import batched, blobs, compiled, dense, fit  # noqa: E402
 
 LOOKS = (0.1, 0.2, 0.4)
 """Shares of the run after which it is asked how long it will still take."""

@@ -1,0 +1,527 @@
+"""What was measured of a run: each figure once, by name. No limit decides anything here but those of the formulas."""
+
+from __future__ import annotations
+
+import math
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tb_bnlens.analysis import advice, drift, effective, exchanged, outlook, robust
+from tb_bnlens.analysis.batches import Batches, batches
+from tb_bnlens.analysis.fixed import best_average, constant_part
+from tb_bnlens.analysis.lag import NOISE_SIGMAS, LayerTable, latest, table
+from tb_bnlens.analysis.loss_gap import WARNING_HARM, WINDOW, Gap, Losses, measure
+from tb_bnlens.analysis.noise import noise_floor
+from tb_bnlens.history import Event, History, Manifest
+from tb_bnlens.metadata import REPLAY_MOMENTA
+
+Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+UNKNOWN = Gap(math.nan, math.nan, math.nan)
+"""A gap that was not measured."""
+
+
+class Facts:
+    """The figures of one run, computed when first asked for.
+
+    Masks and per-layer figures are [L], in the manifest's order. Losses are in loss units, distances in batch
+    standard deviations. A figure that was not measured is NaN, or ``UNKNOWN`` where it is a gap.
+    """
+
+    def __init__(self, history: History) -> None:
+        self.history = history
+
+    # --- the parts of the record ---
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        """What the recorder says of the run."""
+        return self.history.manifest
+
+    @cached_property
+    def losses(self) -> Losses:
+        """The paired losses on training batches."""
+        return measure(self.history, "train")
+
+    @cached_property
+    def validation(self) -> Losses:
+        """The paired losses on validation data."""
+        return measure(self.history, "validation")
+
+    @cached_property
+    def layers(self) -> LayerTable:
+        """The layers at the end of the record."""
+        return table(self.history)
+
+    @cached_property
+    def batches(self) -> Batches:
+        """How far the batches differ from random draws."""
+        return batches(self.history, self.layers)
+
+    @cached_property
+    def outlook(self) -> outlook.Outlook:
+        """Steps that the run needs and steps that it has."""
+        return outlook.outlook(self.manifest, self.losses, self.layers, self.history.last_step)
+
+    @property
+    def last_step(self) -> int:
+        """The last step of the record, 0 where it is empty."""
+        return self.history.last_step or 0
+
+    @cached_property
+    def first_step(self) -> int | None:
+        """The first step of the record, None where it is empty."""
+        return min((int(s[0]) for s in (self.history.steps, self.history.loss_steps) if len(s)), default=None)
+
+    @property
+    def has_layers(self) -> bool:
+        """Whether the model has BatchNorm layers."""
+        return bool(self.manifest.layers)
+
+    # --- losses ---
+
+    @cached_property
+    def gap(self) -> Gap:
+        """Inference minus batch statistics: all that BatchNorm costs at inference."""
+        return self.losses.gap("inference", "batch")
+
+    @cached_property
+    def stale(self) -> Gap:
+        """Inference minus recalibrated: what statistics of the last windows take away."""
+        return self.losses.gap("inference", "recalibrated")
+
+    @cached_property
+    def validation_gap(self) -> Gap:
+        """Inference minus batch statistics on validation data."""
+        return self.validation.gap("inference", "batch")
+
+    @cached_property
+    def both_probed(self) -> bool:
+        """Whether the gap was measured on training and on validation data."""
+        return self.validation.step is not None and self.validation.evaluated and self.losses.evaluated
+
+    @cached_property
+    def validation_excess(self) -> float:
+        """Inference loss on validation data minus that on training data."""
+        here, there = (x.typical.get("inference", math.nan) for x in (self.losses, self.validation))
+        return there - here
+
+    def typical(self, kind: str) -> float:
+        """Median of a loss over the last probes."""
+        return self.losses.typical.get(kind, math.nan)
+
+    def now(self, kind: str) -> float:
+        """A loss at the last probe that measured it."""
+        return self.losses.now.get(kind, math.nan)
+
+    def lasting(self, kind: str) -> float:
+        """Median of a loss over the last probes of any age."""
+        return robust.median(self.losses.course.get(kind, np.empty(0))[-WINDOW:])
+
+    def undone(self, intervention: str) -> Gap:
+        """What an intervention takes away from the inference loss.
+
+        Args:
+            intervention: name of the pass that was measured beside inference: today a loss kind such as
+                ``"recalibrated"``. Passes on the reservoir of batches will be read here too.
+        """
+        return self.losses.gap("inference", intervention)
+
+    def share(self, intervention: str) -> float:
+        """The same as a share of the gap, 0 to 1; NaN where either was not measured or there is no gap."""
+        part, whole = self.undone(intervention).value, self.gap.value
+        if not whole > 0.0 or math.isnan(part):
+            return math.nan
+        if math.isinf(whole):
+            return 1.0 if math.isinf(part) else 0.0
+        return min(max(part / whole, 0.0), 1.0)
+
+    @cached_property
+    def warning_loss(self) -> float:
+        """Difference of losses from which a gap is a warning."""
+        return WARNING_HARM * self.losses.scale
+
+    # --- the start ---
+
+    @cached_property
+    def starting_count(self) -> int:
+        """Layers whose lag is explained by their initial statistics."""
+        return int(self.layers.starting.sum())
+
+    @cached_property
+    def drift_leads(self) -> bool:
+        """Whether more lagging layers drift than hold their initial statistics."""
+        return self.starting_count < int(self.layers.drifting.sum())
+
+    @cached_property
+    def start_leads(self) -> bool:
+        """Whether more layers hold their initial statistics than drift."""
+        return self.starting_count > int(self.drifting.sum())
+
+    @cached_property
+    def needed_steps(self) -> float:
+        """Steps that the initial statistics need to be forgotten, from the start of the run; inf is never."""
+        return self.outlook.last_step + self.outlook.steps
+
+    @cached_property
+    def start_updates(self) -> float:
+        """Updates that the start still needs, in the median layer that holds it."""
+        return self.outlook.steps * robust.median(self.layers.updates_per_step[self.layers.starting])
+
+    @cached_property
+    def advised_momentum(self) -> float | None:
+        """Momentum to try in a run of this length, None where no replay serves."""
+        run = self.outlook.last_step + (self.outlook.remaining or 0)
+        return outlook.advised_momentum(self.layers, self.losses, run)
+
+    @cached_property
+    def advised_price(self) -> advice.WhatIf | None:
+        """What the advised momentum would cost the median layer."""
+        return None if self.advised_momentum is None else outlook.price(self.advised_momentum, self.layers)
+
+    @cached_property
+    def advised_loss(self) -> float:
+        """Inference loss replayed at the advised momentum."""
+        replayed = self.losses.replayed
+        return math.nan if self.advised_momentum is None else replayed.get(self.advised_momentum, math.nan)
+
+    @cached_property
+    def shrink(self) -> float:
+        """Error that each update leaves, as a factor, over the second half of the record: the median starting layer."""
+        half = len(self.history.steps) // 2
+        if half < 1:
+            return math.nan
+        error, updates = (self.history.row(name)[half:, self.layers.starting] for name in ("error_p50", "updates"))
+        return robust.median(effective.shrink_per_update(error, updates))
+
+    # --- drift ---
+
+    @cached_property
+    def pool_is_old(self) -> bool:
+        """Whether the statistics move by more than a batch scatters within the pool that recalibration uses."""
+        return bool(2 * self.layers.wandering.sum() > self.layers.updating.sum())
+
+    @cached_property
+    def drifting(self) -> Mask:
+        """Layers whose batch statistics move away from the moving ones."""
+        return self.layers.drifting | self.layers.wandering if self.pool_is_old else self.layers.drifting
+
+    @cached_property
+    def present_known(self) -> bool:
+        """Whether statistics at the present weights were measured; they have no drift in them."""
+        return self.losses.gap("recalibrated_now", "batch").known
+
+    @cached_property
+    def newest(self) -> Array:
+        """Loss of the newest statistics there are over the window, [<= WINDOW].
+
+        Without any at the present weights, the shortest averages have least drift in them.
+        """
+        where = self.drifting
+        shorter: list[float] = []
+        if not self.present_known and where.any():
+            used = float(np.max(self.layers.beta[where]))
+            shorter = [m for m in REPLAY_MOMENTA if m < used - 1e-9]
+        return best_average(self.losses, ("recalibrated", "recalibrated_now"), shorter)
+
+    @cached_property
+    def newest_paired(self) -> bool:
+        """Whether the newest statistics can be held against inference and batch statistics."""
+        return len(self.losses.window.get("batch", np.empty(0))) > 0 and len(self.newest) > 0
+
+    @cached_property
+    def drift_cured(self) -> Gap:
+        """What the newest statistics take away from the inference loss."""
+        return self.losses.judge(self.losses.window["inference"] - self.newest) if self.newest_paired else self.gap
+
+    @cached_property
+    def drift_left(self) -> Gap:
+        """What the newest statistics leave over batch statistics."""
+        return self.losses.judge(self.newest - self.losses.window["batch"]) if self.newest_paired else self.gap
+
+    @cached_property
+    def drift_rate(self) -> float:
+        """Drift an update in batch standard deviations, of the median drifting layer."""
+        return robust.median(self.layers.rate[self.drifting])
+
+    @cached_property
+    def significant_shift(self) -> Array:
+        """Shift between pools, in multiples of its noise, that is no accident."""
+        return drift.significance_limit(self.layers.channels)
+
+    @cached_property
+    def followed(self) -> float | None:
+        """The largest replayed momentum whose loss is no warning, None where there is none."""
+        batch = self.now("batch")
+        good = [m for m, v in self.losses.replayed.items() if self.losses.harm(v - batch) < WARNING_HARM]
+        return max(good) if good else None
+
+    @cached_property
+    def following_momentum(self) -> float:
+        """Momentum of least lag and noise at the measured drift; 1 where nothing drifts."""
+        return outlook.following_momentum(self.layers)
+
+    @cached_property
+    def scheduled(self) -> bool:
+        """Whether the learning rate changed during the run."""
+        rates = self.history.loss("learning_rate")
+        return len(np.unique(rates[~np.isnan(rates)])) > 1
+
+    @cached_property
+    def advised_learning_rate(self) -> float | None:
+        """Learning rate at which the lag would be within tolerance, None where it is not known."""
+        where = self.drifting
+        lag = robust.median(self.layers.error[where])
+        if self.pool_is_old:
+            lag = max(lag, robust.median(self.layers.shift[where]))
+        return advice.lower_learning_rate(self.now("learning_rate"), self.layers.tolerance, lag)
+
+    # --- layers with constant statistics ---
+
+    @cached_property
+    def frozen(self) -> Mask:
+        """Layers that are not trainable."""
+        return self.layers.is_state("frozen")
+
+    @cached_property
+    def called(self) -> Mask:
+        """Trainable layers that training calls in inference mode."""
+        return self.layers.is_state("inference_mode")
+
+    @cached_property
+    def never_updated(self) -> Mask:
+        """Layers in training mode whose statistics are bit-identical to their start."""
+        return self.layers.is_state("never_updated")
+
+    @cached_property
+    def constant(self) -> Mask:
+        """Layers whose statistics are constant and which training normalizes with them."""
+        return self.layers.is_state("frozen", "inference_mode")
+
+    @cached_property
+    def constant_part(self) -> Gap:
+        """What constant statistics cost, apart from lag and batch noise."""
+        return constant_part(self.losses, self.layers)
+
+    @cached_property
+    def training_escapes(self) -> bool:
+        """Whether inference is worse than training itself, which normalizes these layers with the batch."""
+        return self.losses.gap("inference", "training").at_least(WARNING_HARM)
+
+    @cached_property
+    def unfreezing(self) -> Event | None:
+        """The last event that unfroze a layer which is still called in inference mode."""
+        found = [
+            e
+            for e in self.manifest.events
+            if e.kind == "unfreeze" and (not e.layers or any(self.called[i] for i in e.layers))
+        ]
+        return found[-1] if found else None
+
+    # --- attributes against what the statistics do ---
+
+    @cached_property
+    def thawed(self) -> Mask:
+        """Layers set to trainable after the step was traced, whose statistics stay constant."""
+        events = self.manifest.events
+        compiled = max((e.step for e in events if e.kind in ("recompile", "restart", "start")), default=0)
+        thawed = np.zeros(len(self.layers.names), bool)
+        for event in events:
+            # A flag set before the run's first trace is a matter of the call, not of the trace.
+            if event.kind == "unfreeze" and event.step > compiled:
+                thawed[[i for i in event.layers if i < len(thawed)]] = True
+        # The change is seen at the record that follows it, so the statistics have to stay constant to the end.
+        return np.asarray(thawed & self.layers.is_state("inference_mode", "never_updated", "unknown"))
+
+    @cached_property
+    def frozen_yet_updating(self) -> Mask:
+        """Layers with trainable=False whose statistics move."""
+        flag = np.array([layer.trainable for layer in self.manifest.layers], bool)
+        return np.asarray(self.layers.updating & self.layers.is_state("updating") & ~flag)
+
+    def off_momentum(self, factor: float) -> Mask:
+        """Layers whose statistics show another momentum: windows ``1/(1-beta)`` that differ by more than the factor."""
+        shown = ~np.isnan(self.layers.effective)
+        return self.layers.updating & effective.differs(self.layers.effective, self.layers.momentum, factor) & shown
+
+    # --- batches ---
+
+    @cached_property
+    def shared(self) -> Mask:
+        """Layers that are called more than once in a step, where the calls were compared."""
+        return ~np.isnan(self.layers.alternation)
+
+    @cached_property
+    def call_noise(self) -> float:
+        """Largest distance between two calls on data of one kind, from batch noise.
+
+        A single batch of n samples reads a distance of at most ``sqrt(1.5/n)``, the difference of two ``sqrt(3/n)``.
+        """
+        return math.sqrt(3.0 / (self.manifest.batch_size or 8))
+
+    @cached_property
+    def spread_over_random(self) -> float:
+        """Largest spread of a layer's batch means, as a multiple of the most that random samples give."""
+        return robust.largest(self.batches.overall)
+
+    @cached_property
+    def last_batch(self) -> Array:
+        """Distance of the last, short batch of an epoch."""
+        return latest(self.history, "epoch_end_distance")
+
+    @cached_property
+    def last_batch_left(self) -> Array:
+        """What it leaves in the moving statistics."""
+        return np.asarray((1.0 - self.layers.beta) * self.last_batch)
+
+    @cached_property
+    def usual_batch(self) -> Array:
+        """Distance of a usual batch: median over the second half of the record."""
+        late = self.history.row("since_min")[len(self.history.steps) // 2 :]
+        return np.array([robust.median(column) for column in late.T])
+
+    @cached_property
+    def loss_after_last_batch(self) -> float:
+        """Inference minus batch statistics at the end, right after the short batch, over the usual difference."""
+        course = self.losses.course
+        difference = course.get("inference", np.empty(0)) - course.get("batch", np.empty(0))
+        if len(difference) < 3 or self.losses.step != self.history.last_step:
+            return math.nan
+        return float(difference[-1]) - robust.median(difference[:-1])
+
+    # --- momentum too low ---
+
+    @cached_property
+    def lowest_momentum(self) -> float:
+        """Of the updating layers."""
+        return float(np.min(self.layers.beta[self.layers.updating]))
+
+    def low(self, limit: float) -> Mask:
+        """Updating layers of the lowest momentum, and those up to the limit."""
+        return np.asarray(self.layers.updating & (self.layers.beta <= max(limit, self.lowest_momentum + 1e-6)))
+
+    def best_higher(self, limit: float) -> float | None:
+        """The replayed momentum above those layers' that has the least loss, None where none beats inference."""
+        top = float(np.max(self.layers.beta[self.low(limit)]))
+        higher = {m: v for m, v in self.losses.replayed.items() if m > top + 1e-9}
+        if not higher:
+            return None
+        best = min(higher, key=lambda m: higher[m])
+        return best if higher[best] < self.now("inference") else None
+
+    @staticmethod
+    def mirrored_momentum(momentum: float) -> float | None:
+        """What somebody who pasted PyTorch's convention meant, None where the momentum averages as it is."""
+        return 1.0 - momentum if 0.0 < momentum < 1.0 - momentum else None
+
+    @cached_property
+    def moving_scatter(self) -> Array:
+        """Scatter of the moving statistics around their mean, as a distance, from batch noise."""
+        return noise_floor(self.layers.scatter, self.layers.beta)
+
+    @cached_property
+    def jump(self) -> Gap:
+        """Inference minus recalibrated that one probe in ten exceeds."""
+        return self.losses.jump("inference", "recalibrated")
+
+    @cached_property
+    def jump_over_batch(self) -> Gap:
+        """Inference minus batch statistics that one probe in ten exceeds."""
+        return self.losses.jump("inference", "batch")
+
+    # --- batch noise ---
+
+    @cached_property
+    def best_fixed(self) -> Array:
+        """Loss of the fixed statistics that do best over the window, [<= WINDOW]."""
+        return best_average(self.losses, ("recalibrated", "recalibrated_long", "recalibrated_now"))
+
+    @cached_property
+    def noise(self) -> Gap:
+        """What no averaging takes away: the best fixed statistics minus batch statistics."""
+        batch = self.losses.window.get("batch", np.empty(0))
+        if len(self.best_fixed) != len(batch) or not len(batch):
+            return UNKNOWN
+        return self.losses.judge(self.best_fixed - batch)
+
+    @cached_property
+    def largest_scatter(self) -> float:
+        """Distance of a single batch from the mean of all, in the noisiest layer."""
+        return robust.largest(self.layers.scatter)
+
+    @cached_property
+    def advised_batch_size(self) -> int:
+        """Batch size at which noise would cost no warning."""
+        return advice.larger_batches(self.batches.size, self.noise.harm)
+
+    # --- replicas ---
+
+    @cached_property
+    def replica_noise(self) -> Array:
+        """Spread over replicas that batch noise explains.
+
+        One sample a channel is the least there can be, which bounds the noise where it was not measured.
+        """
+        m, layers = self.manifest, self.layers
+        share = (m.batch_size or m.replicas) / m.replicas
+        single = np.fmax(layers.noise_mean * math.sqrt(m.replicas), 1.0 / math.sqrt(max(share, 1.0)))
+        return np.asarray(NOISE_SIGMAS * noise_floor(np.where(np.isnan(single), 1.0, single), layers.beta))
+
+    # --- exchanged weights ---
+
+    @cached_property
+    def exchange(self) -> exchanged.Exchange | None:
+        """The probe after the last step against those during training, None where either is missing."""
+        return exchanged.compare(self.history, self.losses, self.layers)
+
+    # --- around BatchNorm ---
+
+    @cached_property
+    def dropout_rival(self) -> str:
+        """Loss that training is held against for dropout: batch statistics, or inference where all layers are fixed."""
+        return "inference" if not self.layers.names or self.constant.all() else "batch"
+
+    @cached_property
+    def dropout(self) -> Gap:
+        """What dropout and other training-only layers add to the training loss."""
+        return self.losses.lasting_gap("training", self.dropout_rival)
+
+    @cached_property
+    def update(self) -> Gap:
+        """Inference after the weight update minus inference before it, on the same batch."""
+        return self.losses.lasting_gap("updated", "inference")
+
+    @cached_property
+    def averaging(self) -> Gap:
+        """The loss that fit prints, an average over the epoch, minus the training loss now."""
+        return self.losses.lasting_gap("fit_loss", "training")
+
+    @cached_property
+    def before_update(self) -> Gap:
+        """The gap over the same probes as the two above."""
+        return self.losses.lasting_gap("inference", "batch")
+
+    @cached_property
+    def dropout_before_update(self) -> Gap:
+        """Training minus batch statistics over the same probes."""
+        return self.losses.lasting_gap("training", "batch")
+
+    # --- statistics that are not finite ---
+
+    @cached_property
+    def nonfinite_since(self) -> int | None:
+        """First record with a moving statistic that is not finite."""
+        return _first(self.history, "channels_nonfinite")
+
+    @cached_property
+    def window_nonfinite_by(self) -> int | None:
+        """First record by which the batch statistics were not finite."""
+        return _first(self.history, "window_nonfinite")
+
+
+def _first(history: History, row: str) -> int | None:
+    counts = np.nan_to_num(history.row(row)) > 0
+    return int(history.steps[int(counts.any(1).argmax())]) if counts.any() else None

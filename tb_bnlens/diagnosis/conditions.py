@@ -1,0 +1,319 @@
+"""What the rows of the table ask of the facts, each condition by name, and the limits that decide."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from tb_bnlens.analysis import robust
+from tb_bnlens.analysis.exchanged import Exchange
+from tb_bnlens.analysis.facts import Facts
+from tb_bnlens.analysis.lag import LARGE_DISTANCE
+from tb_bnlens.analysis.loss_gap import ERROR_HARM, WARNING_HARM
+from tb_bnlens.diagnosis.cause import Mask
+from tb_bnlens.diagnosis.severity import Severity, estimated, of_gap, of_harm
+
+NONE, INFO, WARNING, ERROR = Severity
+
+WINDOW_FACTOR = 1.25
+"""The window 1/(1-momentum) that the statistics show has to differ by a quarter: the estimate is good to a few parts
+in a thousand, and no two momenta in use are closer."""
+CALL_NOISE_FACTOR = 2.0
+"""Two calls are on unlike data where they differ by this many times what batch noise explains."""
+NOTE_ALTERNATION = 1.0
+"""Without harm it is worth a note from a whole batch standard deviation."""
+PASTED = 0.5
+"""At or below this momentum the last batch counts for as much as all before, which is seldom meant."""
+SCATTER = 0.05
+"""Statistics have to scatter this much, as a distance, before the loss can depend on it: below it three measured
+networks lost 10 to 30% at most."""
+OUTLIER = 3.0
+"""The last batch is an outlier when its distance is this many times that of usual batches."""
+LAST_BATCH_SHARE = 0.05
+"""Disturbance of the moving statistics, (1 - momentum) * distance, from which the loss can feel it; as ``SCATTER``."""
+DEVIATIONS = 5.0
+"""The last probe stands out at this many robust standard deviations above those before it."""
+LONGER_HELPS = 0.75
+"""Averaged weights resemble a long stretch of training, so a longer average of the statistics does better, here by a
+quarter; where weights drift a shorter one does."""
+TRAINING_ONLY_HARM = 0.25
+"""Dropout is worth a note from a quarter of the loss. It is never more than a note, since it is meant."""
+BATCH_SPREADS = 3.0
+"""Validation has to stand this many standard deviations of a training batch's loss above training."""
+COLLAPSED_SHARE = 0.05
+"""Share of a layer's channels from which collapse is worth a note: a layer's figures are 95th percentiles over its
+channels, so fewer cannot decide one."""
+
+
+# --- conditions that several rows share ----------------------------------------------------------------
+
+
+def whole_run(holds: bool) -> Mask:
+    """A cause of the run rather than of some layers, []."""
+    return np.array(bool(holds))
+
+
+def any_run(_: Facts) -> bool:
+    """It is about every run."""
+    return True
+
+
+def has_layers(f: Facts) -> bool:
+    """The model has BatchNorm layers."""
+    return f.has_layers
+
+
+def updates(f: Facts) -> bool:
+    """Some layer's moving statistics are updated."""
+    return bool(f.layers.updating.any())
+
+
+def lag_known(f: Facts) -> bool:
+    """The moving statistics of some updating layer were held against batch statistics."""
+    return not np.isnan(f.layers.error[f.layers.updating]).all()
+
+
+def far(f: Facts, where: Mask) -> bool:
+    """Some of these layers are far off, whatever the loss says."""
+    return float(np.nanmax(f.layers.distance[where], initial=0.0)) >= LARGE_DISTANCE
+
+
+def free(_f: Facts, _where: Mask) -> Severity:
+    """It takes nothing of the inference loss."""
+    return NONE
+
+
+def whole_gap(f: Facts, _where: Mask) -> Severity:
+    """All that BatchNorm costs at inference."""
+    return of_gap(f.gap)
+
+
+def staleness(f: Facts, _where: Mask) -> Severity:
+    """The gap; or, at most a warning, what fitting statistics would take away.
+
+    Batch statistics pay for their own noise, so inference can be no worse than they are and yet far from what it
+    could be.
+    """
+    return max(of_gap(f.gap), min(of_gap(f.stale), WARNING))
+
+
+def forever(_f: Facts) -> float:
+    """Waiting does not help."""
+    return math.inf
+
+
+def from_start(f: Facts) -> int | None:
+    """The record shows it from its first step."""
+    return f.first_step
+
+
+# --- what single rows ask ------------------------------------------------------------------------------
+
+
+def poison(f: Facts, _where: Mask) -> Severity:
+    """The gap, an error where it is not finite or not known: NaN and infinity do not decay."""
+    finite = f.gap.known and math.isfinite(f.gap.value) and not f.losses.diverged
+    return of_gap(f.gap) if finite else ERROR
+
+
+def not_as_set(f: Facts) -> Mask:
+    """Layers whose statistics do not move as their attributes say."""
+    return f.off_momentum(WINDOW_FACTOR) | f.frozen_yet_updating | f.thawed
+
+
+def drift_cost(f: Facts, _where: Mask) -> Severity:
+    """What newer statistics take away, and no more than the gap."""
+    # Only what newer statistics take away is drift; without any at the present weights the pool's are too old to tell.
+    told = f.present_known or not f.pool_is_old
+    return min(of_gap(f.drift_cured), of_gap(f.gap)) if told else of_gap(f.gap)
+
+
+def newer_leave_more(f: Facts, _where: Mask) -> bool:
+    """Statistics at the present weights leave more of the loss than they take away."""
+    left = f.drift_left
+    return f.present_known and left.at_least(WARNING_HARM) and left.value > f.drift_cured.value
+
+
+def frozen_far(f: Facts) -> Mask:
+    """Frozen layers that are far off, or where none is, those that are off by more than the tolerance."""
+    off = f.frozen & (f.layers.distance >= LARGE_DISTANCE)
+    return off if off.any() else f.frozen & (f.layers.distance >= f.layers.tolerance)
+
+
+def constant_cost(f: Facts, where: Mask) -> Severity:
+    """What constant statistics cost, where some of these layers are off at all."""
+    if not f.losses.evaluated:
+        return estimated(f.layers.distance, where) if far(f, where) else NONE
+    off = float(np.nanmax(f.layers.distance[where], initial=0.0)) >= f.layers.tolerance
+    return of_gap(f.constant_part) if f.constant_part.known and off else NONE
+
+
+def calls_differ(f: Facts) -> Mask:
+    """Shared layers whose calls differ by more than batch noise explains."""
+    return f.shared & (f.layers.alternation > CALL_NOISE_FACTOR * f.call_noise)
+
+
+def worst_turn(f: Facts, _where: Mask) -> Severity:
+    """The gap at its worst: typical, or at one probe in ten."""
+    # What fits the mean of all batches may fail only where one kind follows another.
+    return max(of_gap(f.gap), of_gap(f.jump_over_batch))
+
+
+def low_momentum(f: Facts) -> Mask:
+    """Layers of the lowest momentum, where it is very low or a higher one does better."""
+    low = f.low(PASTED)
+    return low if f.lowest_momentum <= PASTED or f.best_higher(PASTED) is not None else np.zeros_like(low)
+
+
+def noisy(f: Facts, where: Mask) -> Mask:
+    """Those of these layers whose moving statistics scatter."""
+    return where & ~(f.moving_scatter < SCATTER)
+
+
+def jumps(f: Facts, where: Mask) -> Severity:
+    """How far inference jumps at one probe in ten, where the statistics scatter."""
+    if not f.jump.known or not noisy(f, where).any():
+        return NONE
+    # As for stale statistics: worse than batch statistics, or, at most a warning, worse than they could be.
+    return max(min(of_gap(f.jump_over_batch), of_gap(f.jump)), min(of_gap(f.jump), WARNING))
+
+
+def pasted(f: Facts, _where: Mask) -> bool:
+    """The momentum is so low that it is seldom meant, and it is not the one that follows drift best."""
+    follows = bool((f.layers.drifting | f.layers.wandering).any())
+    best_as_it_is = bool(f.losses.replayed) and f.best_higher(PASTED) is None and follows
+    return f.lowest_momentum <= PASTED and not best_as_it_is
+
+
+def pasted_layers(f: Facts, where: Mask, severity: Severity) -> Mask:
+    """The layers that scatter, or for a note those of very low momentum."""
+    return noisy(f, where) if severity > INFO else f.layers.updating & (f.layers.beta <= PASTED)
+
+
+def short_batches(f: Facts) -> Mask:
+    """Layers in which the last batch of an epoch is an outlier that the moving statistics feel."""
+    return (f.last_batch > OUTLIER * f.usual_batch) & (f.last_batch_left >= LAST_BATCH_SHARE)
+
+
+def moved_by_last_batch(f: Facts, _where: Mask) -> Severity:
+    """How much worse inference is right after the last batch."""
+    moved = f.loss_after_last_batch
+    cost = of_harm(0.0 if math.isnan(moved) else f.losses.harm(moved))
+    unseen = not f.losses.evaluated and robust.largest(f.last_batch_left) >= LARGE_DISTANCE
+    return WARNING if cost is NONE and unseen else cost
+
+
+def exchanged(f: Facts) -> Mask:
+    """The weights after the last step are not those that the statistics belong to."""
+    return whole_run(f.exchange is not None and exchange_severity(f.exchange) > INFO)
+
+
+def exchange_cost(f: Facts, _where: Mask) -> Severity:
+    """What the exchange costs."""
+    return NONE if f.exchange is None else exchange_severity(f.exchange)
+
+
+def exchange_severity(x: Exchange) -> Severity:
+    """The last probe stands out, or the weights' own statistics do better and a long average explains it."""
+    own = NONE if math.isnan(x.present) else of_gap(x.over_present)
+    sudden = all(d > DEVIATIONS and h < WARNING_HARM for d, h in zip(x.deviations, x.usual_harm, strict=True))
+    stands_out = sudden and x.pooled_over_batch.at_least(WARNING_HARM)
+    if own >= WARNING:
+        stands_out = stands_out or x.announced
+    elif not math.isnan(x.present):
+        # One probe stands out by chance; the weights' own statistics have to do better, too.
+        stands_out = False
+    averaged = x.longer < LONGER_HELPS * x.newest and x.usual_harm[1] < WARNING_HARM
+    foreign = own if x.announced or averaged else NONE
+    return max(of_gap(x.over_batch) if stands_out else NONE, min(foreign, WARNING))
+
+
+def noise_cost(f: Facts, _where: Mask) -> Severity:
+    """What no averaging takes away."""
+    return of_gap(f.noise)
+
+
+def fixed_statistics_fail(f: Facts) -> Mask:
+    """The best fixed statistics lose against batch statistics, and single batches do scatter."""
+    return whole_run(of_gap(f.noise) > INFO and not f.largest_scatter < SCATTER)
+
+
+def scattering(f: Facts, _where: Mask, _severity: Severity) -> Mask:
+    """Layers that scatter at least half as much as the noisiest."""
+    if math.isnan(f.largest_scatter):
+        return f.layers.updating
+    return np.asarray(f.layers.scatter >= max(SCATTER, 0.5 * f.largest_scatter))
+
+
+def replicas_apart(f: Facts) -> Mask:
+    """Layers whose replicas differ by more than batch noise explains."""
+    return np.asarray(f.layers.replica_spread > np.maximum(f.replica_noise, f.layers.tolerance))
+
+
+def validation_cost(f: Facts, _where: Mask) -> Severity:
+    """The gap on validation data."""
+    return of_gap(f.validation_gap)
+
+
+def off_on_validation(f: Facts, _where: Mask, _severity: Severity) -> Mask:
+    """Layers that are twice as far off on validation data as on training data."""
+    there = f.layers.validation_distance
+    return np.asarray(~np.isnan(there) & (there > 2 * np.fmax(f.layers.distance, f.layers.tolerance)))
+
+
+def gap_since(f: Facts) -> int | None:
+    """Step from which the gap has been a warning at every probe."""
+    with np.errstate(invalid="ignore"):
+        gap = (f.history.loss("inference") - f.history.loss("batch")).astype(np.float64)
+    fine = np.flatnonzero(gap < WARNING_HARM * f.losses.scale)
+    start = int(fine[-1]) + 1 if len(fine) else 0
+    later = [int(s) for s, g in zip(f.history.loss_steps[start:], gap[start:], strict=True) if not math.isnan(g)]
+    return later[0] if later else None
+
+
+def overfitted(f: Facts) -> Mask:
+    """Validation loss is far above training loss."""
+    excess = f.validation_excess
+    # Two different batches, so the spread between batches comes in, which it does not in paired losses.
+    return whole_run(f.losses.harm(excess) >= ERROR_HARM and excess >= BATCH_SPREADS * f.losses.spread)
+
+
+def dropout_hidden(f: Facts) -> bool:
+    """Frozen layers that do not fit the data hide what dropout does."""
+    # In training frozen layers keep their statistics, so batch statistics are no fair rival where those are off.
+    mismatch = f.constant & (f.layers.distance >= LARGE_DISTANCE)
+    return bool(mismatch.any()) and f.dropout_rival == "batch"
+
+
+def gap_is_greater(f: Facts, _where: Mask) -> bool:
+    """BatchNorm costs at least as much as dropout."""
+    return not f.gap.value < f.dropout.value
+
+
+def update_felt(f: Facts) -> Mask:
+    """The weight update changes the loss of its own batch by enough to notice."""
+    # The averaging over an epoch differs in every run that still learns; the update does where it takes large steps.
+    size, noise = abs(f.update.value), f.update.uncertainty if f.update.uncertainty >= 0 else 0.0
+    return whole_run(f.losses.harm(size) >= WARNING_HARM and size > 2.0 * noise)
+
+
+def timing_is_greatest(f: Facts, _where: Mask) -> bool:
+    """The update or the averaging is the largest part of what fit and evaluate differ by."""
+    other = max(abs(g.value) if g.known else 0.0 for g in (f.before_update, f.dropout_before_update))
+    return max(abs(f.update.value), abs(f.averaging.value)) > other
+
+
+def mostly_dropout(f: Facts, where: Mask) -> bool:
+    """Dropout is the largest part."""
+    return not timing_is_greatest(f, where) and not abs(f.before_update.value) > abs(f.dropout_before_update.value)
+
+
+def mostly_batchnorm(f: Facts, where: Mask) -> bool:
+    """The modes of BatchNorm are the largest part."""
+    return not timing_is_greatest(f, where)
+
+
+def collapsed(f: Facts) -> Mask:
+    """Layers with enough channels of next to no variance."""
+    return np.asarray(f.layers.collapsed >= np.maximum(1.0, COLLAPSED_SHARE * f.layers.channels))

@@ -1,0 +1,61 @@
+"""The gap appears once training is over: the weights were exchanged, the statistics were not."""
+
+from __future__ import annotations
+
+import math
+
+from tb_bnlens.analysis.exchanged import LEAST_BEFORE
+from tb_bnlens.analysis.facts import Facts
+from tb_bnlens.diagnosis.decide import Decision
+from tb_bnlens.diagnosis.words import code
+from tb_bnlens.diagnosis.words.phrases import number
+from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
+
+
+def unknown(f: Facts) -> str:
+    """Which probes are missing."""
+    if not f.losses.evaluated or len(f.losses.steps) <= LEAST_BEFORE:
+        return "This takes a few probes during training and one after it."
+    return "This takes a probe after the last step."
+
+
+def failed(f: Facts, _d: Decision) -> Said:
+    """The losses after the last step against those during training."""
+    x = f.exchange
+    assert x is not None, "decided without an exchange"
+    own = "" if math.isnan(x.present) else f", and {number(x.present)} with statistics of these weights"
+    return Said(
+        f"The weights were exchanged for averaged ones after the last step, but the moving statistics were not. "
+        f"Inference loss is now {number(x.inference)}, against {number(x.recalibrated)} with statistics of the last "
+        f"training batches{own}.",
+        evidence={
+            "after": Evidence("inference - batch after the last step", x.over_batch.value, x.usual[0]),
+            "recalibrated": Evidence("recalibrated - batch after the last step", x.pooled_over_batch.value, x.usual[1]),
+            "present": Evidence("inference with statistics of the present weights", x.present),
+        },
+        fix="# On the averaged weights:\n" + code.RECALIBRATE,
+        next="Inference loss with the averaged weights falls to the loss with batch statistics.",
+    )
+
+
+def passed(f: Facts, _d: Decision) -> str:
+    """How the last probe compares with those before it."""
+    x = f.exchange
+    assert x is not None, "decided without an exchange"
+    return (
+        f"After the last step inference is {number(x.over_batch.value)} above batch statistics; during training it was "
+        f"{number(x.usual[0])}."
+    )
+
+
+WORDS = Words(
+    name="exchanged weights",
+    title="The statistics belong to the final weights",
+    failure_title="Averaged weights use the statistics of other weights",
+    description="SwapEMAWeights and similar callbacks put averaged weights into the model after an epoch. Their "
+    "activations have other statistics, which neither the moving statistics nor the last batches give.",
+    absent="There is no probe.",
+    unknown=unknown,
+    passed=passed,
+    failed=failed,
+)

@@ -1,0 +1,54 @@
+"""No fixed statistics serve the network: it relies on each batch's own."""
+
+from __future__ import annotations
+
+from tb_bnlens.analysis import robust
+from tb_bnlens.analysis.facts import Facts
+from tb_bnlens.diagnosis.conditions import SCATTER
+from tb_bnlens.diagnosis.decide import Decision
+from tb_bnlens.diagnosis.words.phrases import number
+from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
+
+
+def _losses(f: Facts) -> str:
+    best, batch = number(robust.median(f.best_fixed)), number(f.typical("batch"))
+    return f"the best fixed statistics give a loss of {best}, batch statistics {batch}"
+
+
+def passed(f: Facts, _d: Decision) -> str:
+    """What fixed statistics give, and how much single batches scatter."""
+    return f"Single batches scatter by {number(f.largest_scatter)}; {_losses(f)}."
+
+
+def failed(f: Facts, _d: Decision) -> Said:
+    """How much single batches scatter, and the batch size at which that would cost little."""
+    size = f"batches of {f.batches.size}" if f.batches.size else "these batches"
+    return Said(
+        f"No fixed statistics serve this network: {_losses(f)}. With {size}, the statistics of a single batch scatter "
+        f"by {number(f.largest_scatter)} standard deviations in the noisiest layer.",
+        evidence={
+            "part": Evidence("loss that no averaging removes", f.noise.value, f.warning_loss),
+            "scatter": Evidence("scatter of a single batch (noisiest layer)", f.largest_scatter, SCATTER),
+            "batch_size": Evidence("batch size", f.batches.size),
+        },
+        fix="# Larger batches where memory allows (gradient accumulation does not count); `data` is the tf.data "
+        "pipeline:\n"
+        f"data = data.unbatch().batch({f.advised_batch_size}, drop_remainder=True)\n"
+        "# Or normalize without batches: keras.layers.GroupNormalization(groups=8) in place of each "
+        "BatchNormalization.\n",
+        next="Recalibrated statistics then give the loss with batch statistics.",
+    )
+
+
+WORDS = Words(
+    name="batch noise",
+    title="Batch noise does not hurt inference",
+    failure_title="Batch statistics are too noisy for fixed ones to replace",
+    description="With few samples a channel, the statistics of each batch differ from their mean, and a network that "
+    "learned with them loses when they are fixed. Waiting does not help, nor does accumulating gradients: each small "
+    "batch is still normalized alone.",
+    absent="The model has no BatchNorm layers.",
+    unknown=lambda _: "This takes the loss with recalibrated statistics.",
+    passed=passed,
+    failed=failed,
+)

@@ -1,0 +1,55 @@
+"""The loss that fit prints is measured before each update and averaged over the epoch; that of evaluate is not."""
+
+from __future__ import annotations
+
+import math
+
+from tb_bnlens.analysis.facts import Facts
+from tb_bnlens.diagnosis.decide import Decision
+from tb_bnlens.diagnosis.words.phrases import number
+from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
+
+
+def _numbers(f: Facts) -> str:
+    shown, updated = number(f.lasting("fit_loss")), number(f.lasting("updated"))
+    return f"fit() prints {shown}; after the weight update the same batch gives {updated}"
+
+
+def unknown(f: Facts) -> str:
+    """What is missing."""
+    return (
+        "Training has diverged." if f.losses.diverged else "This takes the loss of fit() and a loss after the update."
+    )
+
+
+def failed(f: Facts, _d: Decision) -> Said:
+    """The parts of the difference."""
+    before = 0.0 if math.isnan(f.before_update.value) else f.before_update.value
+    return Said(
+        f"{_numbers(f)}. The weight update accounts for {f.update.value:+.3g}, epoch averaging for "
+        f"{-f.averaging.value:+.3g} and BatchNorm for {before:+.3g}.",
+        evidence={
+            "update": Evidence("loss after the update - before it", f.update.value),
+            "averaging": Evidence("loss of fit() - training loss now", f.averaging.value),
+            "batchnorm": Evidence("inference - batch", f.before_update.value),
+            "dropout": Evidence("training - batch", f.dropout_before_update.value),
+        },
+        fix="model.evaluate(data)  # compare this with itself, not with the loss that fit() prints\n",
+        next="A lower learning rate makes the update's part smaller."
+        if abs(f.update.value) >= abs(f.averaging.value)
+        else "The part of the averaging shrinks as the loss levels off.",
+    )
+
+
+WORDS = Words(
+    name="the time of measurement",
+    title="The weight update is not the main difference between fit() and evaluate()",
+    failure_title="fit() and evaluate() measure at different times",
+    description="fit() prints an average over the epoch of the loss before each update; evaluate() measures after it. "
+    "On the same batch, the loss of fit() minus the training loss now is the averaging, and the loss after the update "
+    "minus that before it is the update.",
+    absent="There is no loss of fit().",
+    unknown=unknown,
+    passed=lambda f, _: f"{_numbers(f)}.",
+    failed=failed,
+)

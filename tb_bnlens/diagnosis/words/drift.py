@@ -1,0 +1,108 @@
+"""The batch statistics move, and the moving statistics follow without catching up."""
+
+from __future__ import annotations
+
+import math
+
+from tb_bnlens.analysis import robust
+from tb_bnlens.analysis.facts import Facts
+from tb_bnlens.diagnosis.decide import Decision
+from tb_bnlens.diagnosis.severity import Severity
+from tb_bnlens.diagnosis.words import code
+from tb_bnlens.diagnosis.words.phrases import momenta, no_statistics, number, some_of
+from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
+
+
+def passed(f: Facts, d: Decision) -> str:
+    """How fast the batch statistics move, and what lag that leaves."""
+    lag = robust.median(f.layers.permanent_lag[f.layers.updating])
+    if d.where is not None:
+        return f"The batch statistics drift, and inference loss does not suffer (lag {number(lag)})."
+    if math.isnan(lag):
+        return "No layer lags behind its batch statistics for want of time."
+    return f"Drift leaves a lag of {number(lag)} batch standard deviations in the median layer."
+
+
+def failed(f: Facts, d: Decision) -> Said:
+    """The rate, the momentum that stays behind, and the learning rate that would let it follow."""
+    where = f.drifting
+    rate, learning_rate = f.drift_rate, f.now("learning_rate")
+    per_update = f" by {number(rate)} standard deviations an update" if math.isfinite(rate) else ""
+    at = f" at learning rate {learning_rate:g}" if math.isfinite(learning_rate) else ""
+    summary = (
+        f"The batch statistics of {_some(len(d.layers), len(f.layers.names))} drift{per_update}{at}. Momentum "
+        f"{momenta(f.layers.beta[where])} cannot follow, so they never converge at this rate."
+    )
+    if d.severity is Severity.INFO and f.losses.evaluated:
+        summary += " The loss hardly depends on it."
+    momentum = f.followed
+    fix = code.set_learning_rate(f.advised_learning_rate, f.scheduled)
+    if momentum is not None:
+        fix += (
+            f"\n# A momentum of {momentum:g} would follow closely enough for now (replayed), before compile:\n"
+            f"# import tb_bnlens; tb_bnlens.set_momentum(model, {momentum:g})\n"
+        )
+    fix += (
+        "\n# At the end of training, for statistics of the final weights:\n"
+        "# import tb_bnlens; tb_bnlens.recalibrate(model, data, batches=200)\n"
+    )
+    window = 1.0 / max(1.0 - robust.median(f.layers.beta[where]), 1e-9)
+    return Said(
+        summary,
+        evidence=_evidence(f),
+        fix=fix,
+        next="The lag shrinks with the learning rate. Inference loss falls to the loss with batch statistics after a "
+        f"few windows of the momentum ({number(window)} updates each).",
+    )
+
+
+def _some(n: int, total: int) -> str:
+    text = some_of(n, total)
+    return text[0].lower() + text[1:]
+
+
+def _evidence(f: Facts) -> dict[str, Evidence]:
+    layers, where = f.layers, f.drifting
+    evidence = {
+        "rate": Evidence("drift an update (median layer)", f.drift_rate, None, "batch standard deviations"),
+        "significance": Evidence(
+            "shift between pools over its noise (median layer)",
+            robust.median((layers.shift / layers.shift_noise)[where]),
+            robust.median(f.significant_shift[where]),
+        ),
+        "permanent_lag": Evidence(
+            "permanent lag of the mean (median layer)", robust.median(layers.permanent_lag[where]), layers.tolerance
+        ),
+        "error": Evidence(
+            "relative error of the statistics (p95, median layer)",
+            robust.median(layers.error[where]),
+            layers.tolerance,
+        ),
+        "memory": Evidence("share of the initial statistics left", robust.largest(layers.memory[where])),
+    }
+    steady = robust.median(layers.lag_cosine[where])
+    if math.isfinite(steady):
+        evidence["cosine"] = Evidence("cosine of the lag with that one pool earlier (1: same direction)", steady)
+    replays = ", ".join(f"{m:g}: {number(v)}" for m, v in sorted(f.losses.replayed.items(), reverse=True))
+    if replays:
+        evidence["replays"] = Evidence("inference loss at other momenta", replays)
+    long, short = f.typical("recalibrated_long"), f.typical("recalibrated")
+    if math.isfinite(long) and math.isfinite(short):
+        evidence["pools"] = Evidence("loss with statistics of a long pool, against a short one", long, short)
+    if f.following_momentum < 1.0:
+        evidence["follows"] = Evidence("momentum of least lag and noise at this drift", f.following_momentum)
+    return evidence
+
+
+WORDS = Words(
+    name="drift",
+    title="Inference does not suffer from drift",
+    failure_title="Moving statistics lag behind drifting batch statistics",
+    description="At a high learning rate the weights move the batch statistics at every step. A moving average lags by "
+    "drift * momentum / (1 - momentum) for as long as that continues, so waiting does not help. A lower learning rate "
+    "does, and a lower momentum for a while.",
+    absent="No layer's moving statistics are being updated.",
+    unknown=no_statistics,
+    passed=passed,
+    failed=failed,
+)

@@ -1,0 +1,46 @@
+"""Training differs from inference by dropout or another training-only layer, not by BatchNorm."""
+
+from __future__ import annotations
+
+from tb_bnlens.analysis.facts import Facts
+from tb_bnlens.diagnosis.conditions import TRAINING_ONLY_HARM
+from tb_bnlens.diagnosis.decide import Decision
+from tb_bnlens.diagnosis.words.phrases import number
+from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
+
+
+def _numbers(f: Facts) -> str:
+    return f"{number(f.lasting('training'))} with them, {number(f.lasting(f.dropout_rival))} without"
+
+
+def unknown(f: Facts) -> str:
+    """What is missing."""
+    if f.dropout.known:
+        return "Frozen layers that do not fit the data hide what dropout does."
+    return "This takes the loss in training mode."
+
+
+def failed(f: Facts, _d: Decision) -> Said:
+    """What training-only layers add, and what BatchNorm does."""
+    return Said(
+        f"Dropout and other training-only layers raise the training loss by {number(f.dropout.value)} on the same "
+        f"batch and weights ({_numbers(f)}). BatchNorm accounts for {number(f.gap.value)}.",
+        evidence={
+            "dropout": Evidence(f"training - {f.dropout_rival}", f.dropout.value, TRAINING_ONLY_HARM * f.losses.scale),
+            "batchnorm": Evidence("inference - batch", f.gap.value),
+        },
+        next="Nothing to fix. Compare evaluate() with evaluate(), not with the loss that fit() prints.",
+    )
+
+
+WORDS = Words(
+    name="dropout",
+    title="Dropout and other training-only layers add little",
+    failure_title="The difference is dropout, not BatchNorm",
+    description="Dropout, noise and augmentation layers run in training only. Their effect is the training loss minus "
+    "the loss with batch statistics and these layers off, with the same weights and batch.",
+    absent="There is no loss in training mode.",
+    unknown=unknown,
+    passed=lambda f, _: f"Training loss on the same batch and weights is {_numbers(f)} (training-only layers).",
+    failed=failed,
+)

@@ -1,0 +1,80 @@
+"""Frozen layers whose statistics come from other data: harmful or harmless, by the losses."""
+
+from __future__ import annotations
+
+import math
+
+from tb_bnlens.analysis import robust
+from tb_bnlens.analysis.facts import Facts
+from tb_bnlens.analysis.lag import LARGE_DISTANCE
+from tb_bnlens.diagnosis.decide import Decision
+from tb_bnlens.diagnosis.severity import Severity
+from tb_bnlens.diagnosis.words import code
+from tb_bnlens.diagnosis.words.phrases import count, modes, number, some_of, verb
+from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
+
+
+def _largest(f: Facts) -> float:
+    return robust.largest(f.layers.distance[f.frozen])
+
+
+def passed(f: Facts, _d: Decision) -> str:
+    """How far the frozen statistics are off, and what they cost."""
+    frozen, cost = count(int(f.frozen.sum()), "frozen layer"), f.constant_part
+    part = f", and they cost {number(cost.value)} of the loss" if math.isfinite(cost.value) else ""
+    return f"The statistics of {frozen} are at most {number(_largest(f))} standard deviations off{part}."
+
+
+def failed(f: Facts, d: Decision) -> Said:
+    """How far they are off, and which losses show it."""
+    frozen, n, harmful = int(f.frozen.sum()), len(d.layers), d.severity > Severity.INFO
+    return Said(
+        f"{some_of(n, frozen, 'frozen layer')} {verb(n, 'use')} statistics of other data (distance up to "
+        f"{number(_largest(f))} batch standard deviations).{_felt(f, harmful)}",
+        evidence={
+            "distance": Evidence("largest distance of a frozen layer", _largest(f), LARGE_DISTANCE),
+            "part": Evidence("loss that frozen statistics cost", f.constant_part.value, f.warning_loss),
+        },
+        fix=_fix(f, d) if harmful else "",
+        next="Inference loss near the loss with batch statistics. If it is not, check that inputs are preprocessed as "
+        "for the original training."
+        if harmful
+        else "",
+    )
+
+
+def _felt(f: Facts, harmful: bool) -> str:
+    if not f.losses.evaluated:
+        return ""
+    training, inference, batch = (number(f.typical(k)) for k in ("training", "inference", "batch"))
+    if not harmful:
+        return f" The loss does not suffer: {modes(f)}."
+    if f.training_escapes:
+        return (
+            f" Training loss is {training}, because these layers then normalize with the batch; inference loss is "
+            f"{inference}."
+        )
+    return f" Training loss {training} and inference loss {inference} both suffer: with batch statistics it is {batch}."
+
+
+def _fix(f: Facts, d: Decision) -> str:
+    unfreeze = code.at_layers([f.manifest.layers[i].access for i in d.layers][:3], "layer.trainable = True")
+    return (
+        "# First check that inputs are preprocessed as the base expects. Then either take statistics of this data:\n"
+        "import tb_bnlens\n\n"
+        "tb_bnlens.recalibrate(model, data, batches=200, frozen=True)\n\n"
+        "# or let training update them (then compile again):\n# " + unfreeze.rstrip().replace("\n", "\n# ") + "\n"
+    )
+
+
+WORDS = Words(
+    name="frozen layers on other data",
+    title="Frozen statistics do no harm here",
+    failure_title="Frozen moving statistics do not fit the data",
+    description="A frozen layer (trainable=False) normalizes with the statistics of the data it was trained on. Where "
+    "those differ from this run's batches the network may still have learned with them; the losses tell.",
+    absent="No layer is frozen.",
+    unknown=lambda _: "The batch statistics of frozen layers are not measured in this run.",
+    passed=passed,
+    failed=failed,
+)

@@ -1,0 +1,59 @@
+"""Trainable layers that are called in inference mode, so that training does not update them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tb_bnlens.analysis.facts import Facts
+from tb_bnlens.analysis.lag import LARGE_DISTANCE
+from tb_bnlens.diagnosis.decide import Decision
+from tb_bnlens.diagnosis.severity import Severity
+from tb_bnlens.diagnosis.words.phrases import against_batch, count, modes, number, sentence, some_of, verb
+from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
+
+
+def _distance(f: Facts) -> float:
+    return float(np.nanmax(f.layers.distance[f.called], initial=0.0))
+
+
+def failed(f: Facts, d: Decision) -> Said:
+    """How many, since when, and whether the loss suffers."""
+    n = len(d.layers)
+    summary = (
+        f"{some_of(n, len(f.layers.names))} {verb(n, 'run')} in inference mode during training although trainable, so "
+        f"{'its' if n == 1 else 'their'} statistics stay as they are (distance {number(_distance(f))})."
+    )
+    if f.unfreezing is not None:
+        summary += f" They were unfrozen at step {f.unfreezing.step:,}, but the call still passes training=False."
+    if f.losses.evaluated and d.severity is Severity.INFO:
+        summary += f" The loss does not suffer ({modes(f)}), so this is fine if it is intended."
+    elif f.losses.evaluated:
+        summary += f" {sentence(against_batch(f))}."
+    return Said(
+        summary,
+        evidence={
+            "distance": Evidence("largest distance", _distance(f), LARGE_DISTANCE),
+            "part": Evidence("loss that constant statistics cost", f.constant_part.value, f.warning_loss),
+        },
+        fix="# In the call of your model pass its own argument on:  x = self.base(x, training=training)\n"
+        "# Until then, to use statistics that fit:\n"
+        "import tb_bnlens\n\n"
+        "tb_bnlens.recalibrate(model, data, batches=200, frozen=True)\n",
+        next="The layers' moving statistics change at the next record.",
+    )
+
+
+WORDS = Words(
+    name="layers called in inference mode",
+    title="Layers in inference mode have statistics that fit",
+    failure_title="Trainable BatchNorm is called in inference mode",
+    description="A layer with trainable=True whose moving statistics stay constant: a subclassed call passes "
+    "training=False to it or takes no training argument. A base called with training=False stays in inference mode "
+    "after it is unfrozen.",
+    absent="No trainable layer is called in inference mode.",
+    passed=lambda f, _: (
+        f"{count(int(f.called.sum()))} in inference mode; the statistics are {number(_distance(f))} standard "
+        "deviations off."
+    ),
+    failed=failed,
+)

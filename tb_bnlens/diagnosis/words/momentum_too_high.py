@@ -1,0 +1,111 @@
+"""The moving statistics still hold their initial values, and the run has no steps left to replace them."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from tb_bnlens.analysis import robust
+from tb_bnlens.analysis.facts import Facts
+from tb_bnlens.diagnosis.decide import Decision
+from tb_bnlens.diagnosis.severity import Severity
+from tb_bnlens.diagnosis.words import code
+from tb_bnlens.diagnosis.words.phrases import be, momenta, no_statistics, number, percent, some_of, steps
+from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
+
+
+def passed(f: Facts, _d: Decision) -> str:
+    """What is left of the start."""
+    left = percent(robust.largest(f.layers.memory[f.layers.updating]))
+    if not f.layers.starting.any():
+        return f"At most {left} of the initial statistics is left."
+    if f.outlook.will_converge:
+        return f"The statistics need {steps(f.outlook.steps)} more, and {f.outlook.remaining:,} are planned."
+    return f"At most {left} of the initial statistics is left, and the loss does not depend on it."
+
+
+def failed(f: Facts, d: Decision) -> Said:
+    """Steps needed against steps there are, and the momentum to try."""
+    beta = f.layers.beta[f.layers.starting]
+    n, advice, needed = len(d.layers), f.advised_momentum, f.needed_steps
+    had = f"this run {'had' if f.outlook.remaining == 0 else 'has had'} {f.outlook.last_step:,}"
+    if f.outlook.remaining:
+        had += f" and {f.outlook.remaining:,} are left"
+    summary = (
+        f"{some_of(n, len(f.layers.names))} {be(n)} still dominated by {'its' if n == 1 else 'their'} initial "
+        f"statistics. Momentum {momenta(beta)} needs {_about(needed)}; {had}."
+    )
+    if math.isfinite(f.advised_loss):
+        summary += f" Replayed with momentum {advice:g}, inference loss would be {number(f.advised_loss)}."
+    if d.severity is Severity.INFO and f.losses.evaluated:
+        summary += " The loss hardly depends on it."
+    return Said(
+        summary,
+        evidence=_evidence(f),
+        rescue=code.recalibrate(f.typical("recalibrated")) if d.severity > Severity.INFO else "",
+        fix=code.set_momentum(advice) if advice is not None else code.RECALIBRATE,
+        next=f"Inference loss near {number(f.advised_loss)} on the same batches, and nothing left of the initial "
+        "statistics."
+        if math.isfinite(f.advised_loss)
+        else f"Inference loss within {percent(f.layers.tolerance)} of the loss with batch statistics.",
+    )
+
+
+def _about(needed: float) -> str:
+    """Two digits: the estimate is no better than that."""
+    if not math.isfinite(needed) or needed < 1:
+        return steps(needed)
+    digits = 1 - math.floor(math.log10(needed))
+    return f"about {steps(round(needed, digits))}"
+
+
+def _evidence(f: Facts) -> dict[str, Evidence]:
+    starting, beta = f.layers.starting, f.layers.beta[f.layers.starting]
+    advice, price = f.advised_momentum, f.advised_price
+    evidence = {
+        "memory": Evidence("share of the initial statistics left", robust.median(f.layers.memory[starting])),
+        "steps_needed": Evidence("steps to converge, from the start", f.needed_steps, f.outlook.last_step, "steps"),
+        "momentum": Evidence("momentum", momenta(beta), advice),
+        "error": Evidence(
+            "relative error of the statistics (p95, median layer)",
+            robust.median(f.layers.error[starting]),
+            f.layers.tolerance,
+        ),
+    }
+    if price is not None:
+        evidence["advised"] = Evidence(
+            f"steps to converge with momentum {advice:g} (median layer)",
+            price.updates / float(np.median(f.layers.updates_per_step[starting])),
+            f.needed_steps,
+            "steps",
+        )
+        if math.isfinite(price.noise):
+            evidence["advised_noise"] = Evidence(
+                f"batch noise in the moving mean with momentum {advice:g} (median layer)", price.noise
+            )
+        if math.isfinite(price.lag):
+            evidence["advised_lag"] = Evidence(f"lag from drift with momentum {advice:g} (median layer)", price.lag)
+    if math.isfinite(f.shrink):
+        evidence["shrink"] = Evidence(
+            "error remaining after each update, as a factor", f.shrink, float(np.median(beta))
+        )
+    if f.stale.known:
+        evidence["stale"] = Evidence(
+            "loss from stale statistics (inference - recalibrated)", f.stale.value, f.warning_loss
+        )
+    return evidence
+
+
+WORDS = Words(
+    name="momentum too high",
+    title="The momentum suits the length of the run",
+    failure_title="Momentum too high for this run",
+    description="Each update replaces 1 - momentum of a moving statistic. Training normalizes with the batch and never "
+    "notices; inference uses whatever is left of the initial values. Steps to converge: the least n with error * "
+    "momentum^n within tolerance.",
+    absent="No layer's moving statistics are being updated.",
+    unknown=no_statistics,
+    passed=passed,
+    failed=failed,
+)

@@ -1,0 +1,62 @@
+"""A momentum so low that the moving statistics are little more than the last batch."""
+
+from __future__ import annotations
+
+from tb_bnlens.analysis import robust
+from tb_bnlens.analysis.facts import Facts
+from tb_bnlens.diagnosis.conditions import PASTED, SCATTER
+from tb_bnlens.diagnosis.decide import Decision
+from tb_bnlens.diagnosis.severity import Severity
+from tb_bnlens.diagnosis.words import code
+from tb_bnlens.diagnosis.words.phrases import count, momenta, number
+from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
+
+
+def passed(f: Facts, d: Decision) -> str:
+    """What a higher momentum would give."""
+    low = number(f.lowest_momentum)
+    if f.best_higher(PASTED) is None and f.losses.replayed:
+        return f"No higher momentum than {low} has a lower loss when replayed."
+    return f"The lowest momentum is {low}, and inference loss does not jump with the last batches."
+
+
+def failed(f: Facts, d: Decision) -> Said:
+    """How far the loss jumps, and the momentum that was probably meant."""
+    beta = f.layers.beta[list(d.layers)]
+    value, mirrored = float(beta.min()), f.mirrored_momentum(float(beta.min()))
+    summary = f"Momentum {momenta(beta)} keeps little but the last batches in {count(len(d.layers))}."
+    if d.severity > Severity.INFO:
+        summary += (
+            f" At one probe in ten, inference loss is {number(f.jump.value)} above what an average of more batches "
+            "gives."
+        )
+    else:
+        summary += " The loss does not jump with them in this run."
+    if mirrored is not None:
+        summary += f" Keras' momentum is the share that is kept: PyTorch's {value:g} is {mirrored:g} here."
+    advice = mirrored or f.best_higher(PASTED) or 0.99
+    return Said(
+        summary,
+        evidence={
+            "momentum": Evidence("momentum", value, PASTED),
+            "jump": Evidence("inference over recalibrated, one probe in ten", f.jump.value, f.warning_loss),
+            "scatter": Evidence(
+                "scatter of the moving statistics", robust.largest(f.moving_scatter[list(d.layers)]), SCATTER
+            ),
+        },
+        fix=code.set_momentum(round(advice, 6)),
+        next="Inference loss follows the loss with batch statistics smoothly.",
+    )
+
+
+WORDS = Words(
+    name="momentum too low",
+    title="The momentum averages enough batches",
+    failure_title="Momentum too low: inference depends on the last batches",
+    description="Keras' momentum is the share that is kept; PyTorch's is the share that is replaced, so its 0.1 is 0.9 "
+    "here. At a low momentum the moving statistics repeat the noise of the last few batches.",
+    absent="No layer's moving statistics are being updated.",
+    unknown=lambda _: "This takes a few probes of the recalibrated loss.",
+    passed=passed,
+    failed=failed,
+)

@@ -1,0 +1,59 @@
+"""Layers in training mode whose moving statistics are bit-identical to their start."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tb_bnlens.analysis import robust
+from tb_bnlens.analysis.facts import Facts
+from tb_bnlens.diagnosis.decide import Decision
+from tb_bnlens.diagnosis.severity import Severity
+from tb_bnlens.diagnosis.words import code
+from tb_bnlens.diagnosis.words.phrases import be, momenta, some_of
+from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
+
+
+def failed(f: Facts, d: Decision) -> Said:
+    """How many, and which of the two reasons."""
+    still = f.never_updated
+    kept = bool((f.layers.momentum[still] >= 1.0).all())
+    n = len(d.layers)
+    why = (
+        f"Momentum {momenta(f.layers.momentum[still])} keeps the initial statistics."
+        if kept
+        else "The training step calls the model without training=True, or its updates are dropped."
+    )
+    fix = code.set_momentum(0.99) if kept else "# In your training step:  y_pred = model(x, training=True)\n"
+    if not kept and d.severity > Severity.INFO:
+        # Weights that were trained with the initial statistics do best with them.
+        fix += code.RECALIBRATE
+    return Said(
+        f"{some_of(n, len(f.layers.names))} {be(n)} never updated: the moving statistics are bit-identical to their "
+        f"start after {f.last_step:,} steps. {why}",
+        evidence={
+            "updates": Evidence("updates of these layers", float(f.layers.updates[still].max()), f.last_step),
+            "distance": Evidence("largest distance", float(np.nanmax(f.layers.distance[still], initial=0.0))),
+        },
+        fix=fix,
+        next="The moving statistics change at the next record.",
+    )
+
+
+def passed(f: Facts, _d: Decision) -> str:
+    """How many updates the layers have had."""
+    if not f.layers.updating.any():
+        return "No layer in training mode keeps its initial statistics."
+    least = int(robust.median(f.layers.updates[f.layers.updating]))
+    return f"Every layer in training mode updates its statistics ({least:,} updates in the median layer)."
+
+
+WORDS = Words(
+    name="layers that never update",
+    title="Moving statistics are updated",
+    failure_title="Moving statistics are never updated",
+    description="Trainable layers in training mode whose moving statistics never change. The momentum is 1, a loop "
+    "calls the model without training=True, or the updates are dropped.",
+    absent="The model has no BatchNorm layers.",
+    passed=passed,
+    failed=failed,
+)

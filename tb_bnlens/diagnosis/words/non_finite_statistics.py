@@ -1,0 +1,64 @@
+"""A moving statistic that is NaN, infinite or a negative variance."""
+
+from __future__ import annotations
+
+import math
+
+from tb_bnlens.analysis.facts import Facts
+from tb_bnlens.diagnosis.decide import Decision
+from tb_bnlens.diagnosis.words import code
+from tb_bnlens.diagnosis.words.phrases import count, names, number
+from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
+
+
+def passed(f: Facts, _d: Decision) -> str:
+    """How many channels are finite."""
+    earlier = " They were not at an earlier step." if f.nonfinite_since is not None else ""
+    return f"Every channel of {count(len(f.layers.names), 'BatchNorm layer')} is finite.{earlier}"
+
+
+def failed(f: Facts, d: Decision) -> Said:
+    """Where, since when, and how to replace them."""
+    channels, batch, since = int(f.layers.nonfinite.sum()), f.now("batch"), f.nonfinite_since or 0
+    where = names([f.layers.names[i] for i in d.layers])
+    summary = (
+        f"{count(channels, 'channel')} in {count(len(d.layers))} ({where}) {'has' if channels == 1 else 'have'} a "
+        f"moving statistic that is not finite, since step {since:,}."
+    )
+    if f.losses.diverged:
+        summary += " The loss in training mode is not finite either: training has diverged, and the statistics show it."
+    elif math.isfinite(batch):
+        summary += f" Training does not read it: with batch statistics the loss is {number(batch)}."
+    evidence = {
+        "channels": Evidence("channels with a statistic that is not finite", channels, 0),
+        "first_step": Evidence("first seen at step", since),
+    }
+    if f.window_nonfinite_by is not None:
+        evidence["batch_step"] = Evidence("batch statistics not finite by step", f.window_nonfinite_by)
+    return Said(
+        summary,
+        evidence=evidence,
+        fix="import numpy as np\n\n"
+        + code.at_layers(
+            [f.manifest.layers[i].access for i in d.layers],
+            "layer.moving_mean.assign(np.zeros(layer.moving_mean.shape))\n"
+            "    layer.moving_variance.assign(np.ones(layer.moving_variance.shape))",
+        )
+        + "\n"
+        + code.RECALIBRATE,
+        next="The statistics stay finite. If they do not, look for a batch with NaN, infinity or very large values "
+        f"by step {since:,}.",
+    )
+
+
+WORDS = Words(
+    name="statistics that are not finite",
+    title="All moving statistics are finite",
+    failure_title="Moving statistics are not finite",
+    description="One batch with NaN or infinity poisons a moving average permanently, because neither decays. Waiting "
+    "and a lower momentum do not help. Training does not read the averages, so it goes on as if nothing had happened.",
+    absent="There are no moving statistics.",
+    unknown=lambda _: "The layers are not recorded yet.",
+    passed=passed,
+    failed=failed,
+)

@@ -1,0 +1,43 @@
+"""Validation is worse than training in both modes: not a lag."""
+
+from __future__ import annotations
+
+from tb_bnlens.analysis.facts import Facts
+from tb_bnlens.analysis.loss_gap import ERROR_HARM
+from tb_bnlens.diagnosis.decide import Decision
+from tb_bnlens.diagnosis.words.phrases import number
+from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
+
+
+def _numbers(f: Facts) -> str:
+    there, here = number(f.validation.typical.get("inference")), number(f.typical("inference"))
+    return f"Inference loss is {there} on validation data and {here} on training data"
+
+
+def failed(f: Facts, _d: Decision) -> Said:
+    """Both data in both modes."""
+    batch = number(f.validation.typical.get("batch"))
+    return Said(
+        f"{_numbers(f)}; with batch statistics it is {batch} on validation data. Both modes agree, so this is not "
+        "BatchNorm: the network overfits, or the validation data are harder.",
+        evidence={
+            "validation": Evidence(
+                "validation inference - training inference", f.validation_excess, ERROR_HARM * f.losses.scale
+            ),
+            "modes": Evidence("inference - batch on validation data", f.validation_gap.value),
+        },
+        next="More data, regularization or an earlier stop. BatchNorm is in order.",
+    )
+
+
+WORDS = Words(
+    name="overfitting",
+    title="No sign of overfitting",
+    failure_title="Validation is worse than training, but not because of BatchNorm",
+    description="Inference agrees with batch statistics on training and on validation data, yet validation loss is far "
+    "above training loss: the network fits its training data better than other data. Stale statistics would show in "
+    "both.",
+    absent="There are no losses on validation data.",
+    passed=lambda f, _: f"{_numbers(f)}.",
+    failed=failed,
+)

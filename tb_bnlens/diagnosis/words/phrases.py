@@ -1,0 +1,112 @@
+"""Numbers, counts and comparisons in text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tb_bnlens.analysis.facts import Facts
+
+
+def number(value: float | None) -> str:
+    """A value in text; "not finite" for inf, "?" for unknown.
+
+    Example:
+        >>> number(15126.4), number(1.1834), number(0.000213)
+        ('15,126', '1.18', '0.000213')
+    """
+    if value is None or math.isnan(value):
+        return "?"
+    if math.isinf(value):
+        return "not finite"
+    if abs(value) >= 1e7:
+        return f"{value:.3g}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def percent(share: float) -> str:
+    """A share as a percentage: "67%"."""
+    return f"{100 * share:.2g}%" if abs(share) < 0.995 else "100%"
+
+
+def count(n: int, noun: str = "layer") -> str:
+    """A number of things: "1 layer", "52 layers"."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
+def some_of(n: int, total: int, noun: str = "BatchNorm layer") -> str:
+    """Part of a number of things: "All 52 BatchNorm layers", "3 of 52 BatchNorm layers", "The BatchNorm layer"."""
+    if n == total:
+        return f"The {noun}" if n == 1 else f"All {n:,} {noun}s"
+    return f"{n:,} of {count(total, noun)}"
+
+
+def be(n: int, total: int | None = None) -> str:
+    """The verb for so many: "is" or "are"; "1 of 3 layers is"."""
+    return "is" if n == 1 else "are"
+
+
+def verb(n: int, plural: str) -> str:
+    """A verb for so many: "uses" for 1, "use" for others."""
+    return f"{plural}s" if n == 1 else plural
+
+
+def sentence(text: str) -> str:
+    """With a capital first letter."""
+    return text[:1].upper() + text[1:]
+
+
+def momenta(values: NDArray[np.float64]) -> str:
+    """The momenta of some layers: "0.99" or "0.9 to 0.999"."""
+    low, high = float(np.min(values)), float(np.max(values))
+    return f"{low:.6g}" if math.isclose(low, high, abs_tol=1e-6) else f"{low:.6g} to {high:.6g}"
+
+
+def steps(value: float) -> str:
+    """Steps in text: "4,098 steps"; "more steps than any run has" for never."""
+    return count(math.ceil(value), "step") if math.isfinite(value) else "more steps than any run has"
+
+
+def times(upper: float, lower: float, natural_zero: bool = True) -> str:
+    """One loss against a lower one: "12,800x", "35% above", or "0.3 above" where ratios mean nothing."""
+    if not (natural_zero and lower > 0 and math.isfinite(upper)):
+        return f"{number(upper - lower)} above"
+    ratio = upper / lower
+    if ratio >= 10:
+        digits = 2 - math.floor(math.log10(ratio))
+        return f"{round(ratio, digits) if digits < 0 else round(ratio):,.0f}x"
+    return f"{ratio:.1f}x" if ratio >= 2 else f"{100 * (ratio - 1):.0f}% above"
+
+
+def names(all_of: Sequence[str], shown: int = 3) -> str:
+    """Layer names, the first few and how many more."""
+    head = ", ".join(all_of[:shown])
+    return head if len(all_of) <= shown else f"{head} and {len(all_of) - shown} more"
+
+
+def no_statistics(f: Facts) -> str:
+    """Why there is nothing to compare the moving statistics with."""
+    waiting = "There are no batch statistics to compare with yet; that takes two snapshots."
+    return f.losses.not_evaluated.get("distance_rms", waiting)
+
+
+def no_losses(f: Facts) -> str:
+    """Why the paired losses are not known."""
+    reasons = " ".join(dict.fromkeys(f.losses.not_evaluated.values()))
+    return reasons or "No probe has measured both losses yet."
+
+
+def modes(f: Facts) -> str:
+    """The two losses that matter: "inference 15,127, batch statistics 1.18"."""
+    return f"inference {number(f.typical('inference'))}, batch statistics {number(f.typical('batch'))}"
+
+
+def against_batch(f: Facts) -> str:
+    """Inference against batch statistics, with a verb."""
+    much = times(f.typical("inference"), f.typical("batch"), f.losses.natural_zero)
+    if math.isinf(f.typical("inference")):
+        return f"inference loss is not finite; with batch statistics it is {number(f.typical('batch'))}"
+    return f"inference loss is {much} the loss with batch statistics ({modes(f)})"

@@ -1,0 +1,50 @@
+"""A momentum or trainable flag that the traced training step does not know of."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tb_bnlens.analysis.facts import Facts
+from tb_bnlens.diagnosis.conditions import WINDOW_FACTOR
+from tb_bnlens.diagnosis.decide import Decision
+from tb_bnlens.diagnosis.words.phrases import count, momenta, verb
+from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
+
+
+def failed(f: Facts, d: Decision) -> Said:
+    """Which attribute does not hold, and in how many layers."""
+    other, updating, thawed = f.off_momentum(WINDOW_FACTOR), f.frozen_yet_updating, f.thawed
+    parts, evidence = [], {}
+    if other.any():
+        shown = f.layers.effective[other]
+        parts.append(
+            f"{count(int(other.sum()))} {verb(int(other.sum()), 'update')} with momentum "
+            f"{momenta(np.round(shown, 4))} although the attribute says {momenta(f.layers.momentum[other])}"
+        )
+        evidence["effective"] = Evidence(
+            "momentum that the statistics show", float(np.median(shown)), float(np.median(f.layers.momentum[other]))
+        )
+    if updating.any():
+        parts.append(f"{count(int(updating.sum()))} with trainable=False still {verb(int(updating.sum()), 'update')}")
+    if thawed.any():
+        parts.append(f"{count(int(thawed.sum()))} with trainable=True {verb(int(thawed.sum()), 'stay')} constant")
+    return Said(
+        "; ".join(parts) + ". The attribute was set after the training step was traced, and compile was not called.",
+        evidence=evidence or {"layers": Evidence("layers that do not do what their flag says", len(d.layers), 0)},
+        # An optimizer keeps to the variables that it was built with, and unfreezing adds some.
+        fix="optimizer = model.optimizer.from_config(model.optimizer.get_config())\n"
+        "model.compile(optimizer=optimizer, loss=model.loss)  # the next fit traces the step again\n",
+        next="The statistics move as the attributes say.",
+    )
+
+
+WORDS = Words(
+    name="attributes set after tracing",
+    title="Layers behave as their attributes say",
+    failure_title="An attribute was set after the training step was traced",
+    description="momentum and trainable are fixed in the training step when it is traced. Setting them later without "
+    "compile changes the attribute and nothing else; the moving statistics show the old value.",
+    absent="The model has no BatchNorm layers.",
+    passed=lambda f, _: "The moving statistics change as momentum and trainable say.",
+    failed=failed,
+)

@@ -1,0 +1,52 @@
+"""The last batch of each epoch is so short that its statistics disturb the moving ones."""
+
+from __future__ import annotations
+
+from tb_bnlens.analysis import robust
+from tb_bnlens.analysis.facts import Facts
+from tb_bnlens.diagnosis.conditions import LAST_BATCH_SHARE, OUTLIER
+from tb_bnlens.diagnosis.decide import Decision
+from tb_bnlens.diagnosis.severity import Severity
+from tb_bnlens.diagnosis.words.phrases import count, number
+from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
+
+
+def failed(f: Facts, d: Decision) -> Said:
+    """How far off the short batch is, and what it does to the loss."""
+    last, usual, moved = f.last_batch[list(d.layers)], f.usual_batch[list(d.layers)], f.loss_after_last_batch
+    left = robust.largest(f.last_batch_left)
+    summary = (
+        f"The short last batch of an epoch is {number(robust.largest(last / usual))} times as far from the moving "
+        f"statistics as usual batches. It moves the statistics of {count(len(d.layers))} by up to {number(left)} "
+        "standard deviations."
+    )
+    if d.severity > Severity.INFO and moved > 0:
+        summary += f" Inference loss is {number(moved)} higher right after it."
+    return Said(
+        summary,
+        evidence={
+            "distance": Evidence("distance of the last batch", robust.largest(last), OUTLIER * robust.largest(usual)),
+            "left": Evidence("of it left in the moving statistics", left, LAST_BATCH_SHARE),
+            "moved": Evidence("inference right after it, over usual", moved, f.warning_loss),
+        },
+        # Batching again would leave Keras without the number of batches, which it warns of at each epoch.
+        fix="data = data.take(data.cardinality() - 1)  # or, where it is made: "
+        f".batch({f.manifest.batch_size or 32}, drop_remainder=True)\n",
+        next="No epoch ends in a short batch, and inference loss does not jump at the end of an epoch.",
+    )
+
+
+WORDS = Words(
+    name="a short last batch",
+    title="The last batch of an epoch is no outlier",
+    failure_title="A short last batch disturbs the moving statistics",
+    description="Where the number of samples is no multiple of the batch size, each epoch ends in a short batch. A "
+    "batch of one or two samples has almost no variance, enters the moving statistics with weight 1 - momentum, and "
+    "does so right before validation.",
+    absent="No epoch ended in a short batch.",
+    passed=lambda f, _: (
+        f"The short last batch moves the statistics by at most {number(robust.largest(f.last_batch_left))} standard "
+        "deviations."
+    ),
+    failed=failed,
+)

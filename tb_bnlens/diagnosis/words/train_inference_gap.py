@@ -1,0 +1,40 @@
+"""The gap itself: the same batch and weights, batch statistics against moving statistics."""
+
+from __future__ import annotations
+
+from tb_bnlens.analysis.facts import Facts
+from tb_bnlens.diagnosis.decide import Decision
+from tb_bnlens.diagnosis.words import code
+from tb_bnlens.diagnosis.words.phrases import against_batch, modes, no_losses, number
+from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
+
+
+def failed(f: Facts, _d: Decision) -> Said:
+    """The gap and its two parts."""
+    recalibrated = number(f.typical("recalibrated"))
+    noise = f.losses.gap("recalibrated", "batch")
+    return Said(
+        f"With the same weights and batch, {against_batch(f)}. No known cause explains it.",
+        reason=f"No known cause explains it; with recalibrated statistics the loss is {recalibrated}.",
+        evidence={
+            "gap": Evidence("inference - batch", f.gap.value, f.warning_loss),
+            "stale": Evidence("part from stale statistics (inference - recalibrated)", f.stale.value),
+            "noise": Evidence("part from batch noise (recalibrated - batch)", noise.value),
+            "uncertainty": Evidence("standard error of the gap", f.gap.uncertainty),
+        },
+        fix=code.RECALIBRATE,
+        next="If recalibrated statistics close the gap, they were stale. If not, look at the batches.",
+    )
+
+
+WORDS = Words(
+    name="a gap of unknown cause",
+    title="Inference agrees with batch statistics",
+    failure_title="Inference is worse than with batch statistics",
+    description="Both losses are measured on one batch with one set of weights and dropout off, so only BatchNorm "
+    "differs. The gap splits into stale statistics (inference - recalibrated) and batch noise (recalibrated - batch).",
+    absent="The model has no BatchNorm layers.",
+    unknown=no_losses,
+    passed=lambda f, _: f"With the same weights and batch: {modes(f)}.",
+    failed=failed,
+)

@@ -1,0 +1,58 @@
+"""The moving statistics still hold their initial values, and the steps that are left will replace them."""
+
+from __future__ import annotations
+
+import math
+
+from tb_bnlens.analysis import robust
+from tb_bnlens.analysis.facts import Facts
+from tb_bnlens.diagnosis.decide import Decision
+from tb_bnlens.diagnosis.words.phrases import count, no_statistics, number, percent
+from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
+
+
+def passed(f: Facts, _d: Decision) -> str:
+    """What is left of the start."""
+    left = percent(robust.largest(f.layers.memory[f.layers.updating]))
+    felt = ", and the loss does not depend on it" if f.layers.starting.any() else ""
+    return f"At most {left} of the initial statistics is left{felt}."
+
+
+def unknown(f: Facts) -> str:
+    """No statistics, or no plan."""
+    planned = f.outlook.remaining is None and f.layers.starting.any()
+    return "The number of planned steps is not known." if planned else no_statistics(f)
+
+
+def failed(f: Facts, d: Decision) -> Said:
+    """The step by which the statistics should have converged."""
+    n, total, remaining = len(d.layers), len(f.layers.names), f.outlook.remaining or 0
+    at = math.ceil(f.outlook.last_step + f.outlook.steps)
+    where = "" if n == total else f" of {n:,} of {total:,} layers"
+    left, now = f.layers.memory[f.layers.starting], ""
+    if f.stale.known:
+        now = f" Inference loss is {number(f.now('inference'))} now, against {number(f.now('batch'))} with batch "
+        now += "statistics."
+    return Said(
+        f"The moving statistics{where} are still warming up and should converge by about step {at:,} of "
+        f"{f.outlook.last_step + remaining:,}. Do not trust validation metrics before then.{now}",
+        evidence={
+            "steps": Evidence("steps still needed", f.outlook.steps, remaining, "steps"),
+            "memory": Evidence("share of the initial statistics left", robust.median(left)),
+        },
+        next=f"Inference loss within {percent(f.layers.tolerance)} of the loss with batch statistics by step {at:,}, "
+        f"{count(math.ceil(f.outlook.steps), 'step')} from now.",
+    )
+
+
+WORDS = Words(
+    name="warm-up",
+    title="Warm-up does not affect inference",
+    failure_title="Moving statistics are warming up",
+    description="Early in a run inference is worse than training mode because the moving statistics still hold their "
+    "initial values. This is expected while enough steps are left. Until then validation metrics mean nothing.",
+    absent="No layer's moving statistics are being updated.",
+    unknown=unknown,
+    passed=passed,
+    failed=failed,
+)

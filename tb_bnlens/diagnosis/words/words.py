@@ -1,0 +1,65 @@
+"""What a cause has to say: the parts of one file of this folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from tb_bnlens.analysis.facts import Facts
+from tb_bnlens.diagnosis.decide import Decision
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One number beside the value that it is compared with."""
+
+    label: str
+    value: float | str | None
+    limit: float | str | None = None
+    unit: str = ""
+
+
+@dataclass(frozen=True)
+class Said:
+    """What is said of a cause that was decided."""
+
+    summary: str
+    reason: str = ""
+    """Its place in the verdict, after the sentence on the losses; empty: the summary."""
+    evidence: Mapping[str, Evidence] = field(default_factory=dict)
+    rescue: str = ""
+    """Keras code that mends the model in hand; runs as printed, given ``model`` and ``data``."""
+    fix: str = ""
+    """Keras code for the next training; runs as printed."""
+    next: str = ""
+    """What to expect if the fix was right."""
+
+
+@dataclass(frozen=True)
+class Words:
+    """The words of one cause. They hold no limit: what is compared was decided before.
+
+    Raises:
+        ValueError: a part that users read is empty.
+    """
+
+    name: str
+    """The cause as a noun, for lists: ``"drift"``."""
+    title: str
+    """A statement that is true of every run that passes."""
+    failure_title: str
+    """What is wrong, without blame."""
+    description: str
+    """What is looked at and why it matters."""
+    absent: str
+    """Why it does not apply."""
+    passed: Callable[[Facts, Decision], str]
+    """Why it passes, with the number that was measured. It also rules the cause out where another one is named."""
+    failed: Callable[[Facts, Decision], Said]
+    unknown: Callable[[Facts], str] = lambda _: "The record does not hold what is needed."
+    """What is missing where it was not evaluated."""
+
+    def __post_init__(self) -> None:
+        for part in ("name", "title", "failure_title", "description", "absent"):
+            if not str(getattr(self, part)).strip():
+                raise ValueError(f"words of {self.name or '?'}: {part} is empty; it is shown to users")

@@ -1,1 +1,0 @@
-"""One diagnosis a file; ``diagnose.diagnose`` runs them over a history."""

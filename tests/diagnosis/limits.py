@@ -1,0 +1,288 @@
+"""Runs just below and just above every named limit of the analysis and of the table of causes.
+
+A case builds a run in which the figure that the limit is for is ``x`` times the limit, all else alike.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from tb_bnlens.analysis import advice, batches, drift, exchanged, lag, loss_gap, outlook
+from tb_bnlens.diagnosis import conditions, severity
+from tb_bnlens.history import History
+from tb_bnlens.metadata import LAYER_INDEX, REPLAY_MOMENTA, replay_row
+from tests.diagnosis.runs import CALM, FROZEN_OFF, PROBES, level, put, rows, run
+from tests.simulation import SimLayer, band_locator, pose_network
+
+Build = Callable[[float], History]
+BELOW, ABOVE = 0.97, 1.03
+
+
+# --- losses --------------------------------------------------------------------------------------------
+
+
+def standard_errors(x: float) -> History:
+    # The median of five values at -2 to 2 steps around theirs has this standard error, in steps.
+    step = 1.0 / (x * loss_gap.STANDARD_ERRORS * 1.2533 * 1.4826 / math.sqrt(5.0))
+    return put(level(), "inference", [2.0 + step * k for k in (-2, -1, 0, 1, 2)])
+
+
+def odd_probes(x: float) -> History:
+    count = loss_gap.WINDOW // 2 + (x > 1)
+    return put(level(), "inference", [9.0] * count)
+
+
+def old_probes(x: float) -> History:
+    """Two bad probes at the end and three good ones, inside of the window's age or older."""
+    history = put(level(), "inference", [9.0] * 2)
+    steps = history.loss_steps.copy()
+    oldest = (1.0 - loss_gap.WINDOW_SHARE) * steps[-1]
+    steps[-5:-2] = oldest - 10 * (x - 1) / 0.03 + np.arange(3)
+    steps[-2] = steps[-1] - 1
+    steps[:-5] = np.linspace(1, 400, len(steps) - 5)
+    return replace(history, loss_steps=steps)
+
+
+def lone_probe(x: float) -> History:
+    """One recent bad probe, and a second of the last three that is bad or good."""
+    history = put(level(), "inference", [9.0 if x > 1 else 1.0, 9.0])
+    steps = history.loss_steps.copy()
+    steps[:-1] = np.linspace(1, 300, len(steps) - 1)
+    return replace(history, loss_steps=steps)
+
+
+def odd_jumps(x: float) -> History:
+    """Batches that are not alike, where every so many probes of the second half are bad."""
+    history = rows(level(), between_within=9.0)
+    course = int(np.sum(history.loss_steps >= loss_gap.SPREAD_SHARE * history.loss_steps[-1]))
+    bad = round((1.0 - loss_gap.JUMP_QUANTILE) * (course - 1)) + (x > 1)
+    start = len(history.losses) - course
+    return put(history, "inference", [9.0] * bad, first=start)
+
+
+def old_jumps(x: float) -> History:
+    """The same, where four bad probes lie just before or just after the middle of the run."""
+    history = rows(level(), between_within=9.0)
+    middle = int(np.argmax(history.loss_steps >= loss_gap.SPREAD_SHARE * history.loss_steps[-1]))
+    return put(history, "inference", [9.0] * 4, first=middle if x > 1 else middle - 4)
+
+
+def fallen(fall: float, batch: float, gap: float) -> History:
+    """A loss that fell by so much after three probes."""
+    history = level(batch=batch, inference=batch + gap, training=batch, recalibrated=batch)
+    return put(history, "batch", [batch + fall] * 3, first=0)
+
+
+def near_zero(x: float) -> History:
+    batch, fall = 1e-3, 20.0
+    geometric = math.sqrt(loss_gap.GEOMETRIC_SHARE * batch * fall)
+    return fallen(fall, batch, x * loss_gap.WARNING_HARM * geometric)
+
+
+def at_zero(x: float) -> History:
+    return fallen(20.0, 0.0, x * loss_gap.WARNING_HARM * loss_gap.FLOOR_SHARE * 20.0)
+
+
+# --- layers --------------------------------------------------------------------------------------------
+
+
+def lagging(x: float, **noise: float) -> History:
+    """A start that lingers, with an error of so many times its noise."""
+    history = rows(band_locator(layers=3), **noise)
+    return rows(history, error_p95=x * lag.NOISE_SIGMAS * float(lag.table(history).error_noise.max()))
+
+
+def lingering(x: float) -> History:
+    """A lag of which the start makes about the share that counts; the statistics drift besides."""
+    history = pose_network(steps=600)
+    start = lag.table(history).start_error
+    history.layers[-1, :, LAYER_INDEX["error_p50"]] = start / (lag.START_SHARE * x)
+    history.layers[-1, :, LAYER_INDEX["error_p95"]] = 1.0
+    return history
+
+
+def long_ago(x: float) -> History:
+    """Two calls that differ, measured once and then no more for so many records."""
+    history = run(SimLayer(), noise_penalty=2.0, overrides={"call_alternation": 1.5})
+    count = lag.LOOK_BACK + (x > 1)
+    layers = np.concatenate([history.layers[:1], np.repeat(history.layers[-1:], count - 1, axis=0)])
+    layers[1:, :, LAYER_INDEX["call_alternation"]] = np.nan
+    steps = np.arange(600 - count + 1, 601)
+    return replace(history, layers=layers, steps=steps, wall_times=steps.astype(float))
+
+
+def shifting(x: float) -> History:
+    history = pose_network()
+    noise = float(lag.latest(history, "shift_noise")[0])
+    return rows(history, shift=x * float(drift.significance_limit(16)) * noise)
+
+
+def taking_turns(x: float) -> History:
+    history = run(SimLayer(samples=32, between=1.0), gain=2.0)
+    return rows(history, noise_updates=batches.LEAST_UPDATES - (x < 1))
+
+
+def scattering(layer: SimLayer, distance: float, **kwargs: Any) -> History:
+    """Single batches that scatter so far about their mean."""
+    return rows(run(layer, **kwargs), noise_mean=distance, noise_variance=0.0)
+
+
+def pasted(x: float) -> History:
+    return run(SimLayer(momentum=conditions.PASTED / x, samples=1e5))
+
+
+def jumping(x: float) -> History:
+    scatter = x * conditions.SCATTER / math.sqrt(0.9 / 1.1)
+    return put(scattering(SimLayer(momentum=0.1, samples=8), scatter, gain=10.0), "inference", [9.0] * 9)
+
+
+def usable(x: float) -> History:
+    """A run in which momentum 0.97 has converged after about the share that is allowed for."""
+    history = band_locator(layers=3, probe=False)
+    table = lag.table(history)
+    needed = math.log(float((table.start_error / table.memory).max()) / 0.1) / -math.log(0.97)
+    planned = round(x * needed / outlook.USABLE_SHARE)
+    return replace(history, manifest=replace(history.manifest, planned_steps=planned))
+
+
+# --- rules ---------------------------------------------------------------------------------------------
+
+
+def shared(x: float, limit: float, **kwargs: Any) -> History:
+    return run(SimLayer(), overrides={"call_alternation": x * limit}, **kwargs)
+
+
+def without_replays(history: History) -> History:
+    for momentum in REPLAY_MOMENTA:
+        put(history, replay_row(momentum), [np.nan] * len(history.losses))
+    return history
+
+
+def swapped(x: float) -> History:
+    """The last probe stands out from those before it, which scatter by a robust standard deviation of 0.14826."""
+    history = without_replays(level())
+    usual = 1.2 + 0.1 * np.resize([-1.0, 0.0, 1.0], PROBES)
+    last = 1.2 + x * conditions.DEVIATIONS * 0.148260
+    for kind in ("inference", "recalibrated"):
+        put(put(history, kind, usual[: len(history.losses)], first=0), kind, [last])
+    return history
+
+
+def swapped_early(x: float) -> History:
+    history = put(put(level(), "inference", [9.0]), "recalibrated", [9.0])
+    before = exchanged.LEAST_BEFORE - (x < 1)
+    steps = history.loss_steps.copy()
+    steps[: -before - 1] = np.linspace(1, 250, len(steps) - before - 1)
+    return replace(history, loss_steps=steps)
+
+
+def swapped_and_replayed(x: float) -> History:
+    history = put(put(without_replays(level()), "inference", [4.0]), "recalibrated", [4.0])
+    history = put(put(history, "batch", [3.0]), "training", [3.0])
+    return put(history, "replay_0.99", [x * conditions.LONGER_HELPS * 4.0])
+
+
+def short(x: float, limit: float, usual: float, momentum: float) -> History:
+    return run(SimLayer(momentum=momentum), overrides={"epoch_end_distance": x * limit, "since_min": usual})
+
+
+def noisy_level(history: History, by: float) -> History:
+    """Batch and inference losses that jump up and down together."""
+    wave = by * np.resize([0.0, 1.0], len(history.losses))
+    for kind in ("training", "batch", "inference", "recalibrated"):
+        put(history, kind, 1.0 + wave, first=0)
+    return history
+
+
+def far_validation(x: float) -> History:
+    history = noisy_level(run(CALM, start_loss=0.0, validation=(1.0, 1.0)), 2.0)
+    measured = loss_gap.measure(history)
+    value = measured.typical["inference"] + x * conditions.BATCH_SPREADS * measured.spread
+    for kind in ("batch", "inference"):
+        put(history, kind, [value] * len(history.losses), first=0, probe=1)
+    return history
+
+
+CASES: dict[tuple[Any, str, str], Build] = {
+    (loss_gap, "NOTE_HARM", "momentum-too-high"): lambda x: faint(x * loss_gap.NOTE_HARM),
+    (loss_gap, "WARNING_HARM", "train-inference-gap"): lambda x: level(inference=1 + x * loss_gap.WARNING_HARM),
+    (loss_gap, "ERROR_HARM", "train-inference-gap"): lambda x: level(inference=1 + x * loss_gap.ERROR_HARM),
+    (loss_gap, "STANDARD_ERRORS", "train-inference-gap"): standard_errors,
+    (loss_gap, "WINDOW", "train-inference-gap"): odd_probes,
+    (loss_gap, "WINDOW_SHARE", "train-inference-gap"): old_probes,
+    (loss_gap, "CORROBORATION", "train-inference-gap"): lone_probe,
+    (loss_gap, "JUMP_QUANTILE", "unlike-batches"): odd_jumps,
+    (loss_gap, "SPREAD_SHARE", "unlike-batches"): old_jumps,
+    (loss_gap, "GEOMETRIC_SHARE", "train-inference-gap"): near_zero,
+    (loss_gap, "FLOOR_SHARE", "train-inference-gap"): at_zero,
+    (loss_gap, "LEAST_FALL", "train-inference-gap"): lambda x: fallen(x * loss_gap.LEAST_FALL, 1.0, 0.06),
+    (lag, "NOISE_SIGMAS", "momentum-too-high"): lambda x: lagging(x, noise_mean=0.17),
+    (lag, "VARIANCE_NOISE", "momentum-too-high"): lambda x: lagging(x, noise_variance=10.0),
+    (lag, "START_SHARE", "drift"): lingering,
+    (lag, "LOOK_BACK", "alternating-domains"): long_ago,
+    (lag, "LARGE_DISTANCE", "frozen-mismatch"): (
+        lambda x: rows(run(FROZEN_OFF, gain=0.0), distance_rms=x * lag.LARGE_DISTANCE)
+    ),
+    (drift, "FALSE_ALARM_Z", "drift"): shifting,
+    (drift, "INDEPENDENT_CHANNELS", "drift"): shifting,
+    (batches, "ALIKE_LIMIT", "unlike-batches"): (
+        lambda x: rows(run(SimLayer(), gain=2.0), between_within=x * batches.ALIKE_LIMIT * 32 / 31)
+    ),
+    (batches, "LEAST_UPDATES", "unlike-batches"): taking_turns,
+    (outlook, "USABLE_SHARE", "momentum-too-high"): usable,
+    (conditions, "SCATTER", "batch-noise"): (
+        lambda x: scattering(SimLayer(samples=4), x * conditions.SCATTER, noise_penalty=2.0)
+    ),
+    (advice, "ENLARGED", "batch-noise"): lambda x: noisy(x * advice.ENLARGED),
+    (conditions, "PASTED", "momentum-too-low"): pasted,
+    (conditions, "SCATTER", "momentum-too-low"): jumping,
+    (conditions, "CALL_NOISE_FACTOR", "alternating-domains"): (
+        lambda x: shared(x, conditions.CALL_NOISE_FACTOR * math.sqrt(3 / 32), noise_penalty=2.0)
+    ),
+    (conditions, "NOTE_ALTERNATION", "alternating-domains"): (
+        lambda x: shared(x, conditions.NOTE_ALTERNATION, gain=0.0)
+    ),
+    (conditions, "OUTLIER", "short-last-batch"): lambda x: short(x, conditions.OUTLIER * 0.5, 0.5, 0.7),
+    (conditions, "LAST_BATCH_SHARE", "short-last-batch"): (
+        lambda x: short(x, conditions.LAST_BATCH_SHARE / 0.3, 0.01, 0.7)
+    ),
+    (conditions, "DEVIATIONS", "averaged-weights"): swapped,
+    (exchanged, "LEAST_BEFORE", "averaged-weights"): swapped_early,
+    (conditions, "LONGER_HELPS", "averaged-weights"): lambda x: swapped_and_replayed(1 / x),
+    (conditions, "COLLAPSED_SHARE", "collapsed-channels"): (
+        lambda x: rows(run(replace(CALM, channels=40), gain=0.0), channels_collapsed=1.0 if x < 1 else 2.0)
+    ),
+    (conditions, "TRAINING_ONLY_HARM", "dropout-gap"): (
+        lambda x: level(training=1 + x * conditions.TRAINING_ONLY_HARM)
+    ),
+    (conditions, "BATCH_SPREADS", "overfitting"): far_validation,
+    (conditions, "WINDOW_FACTOR", "set-after-trace"): (
+        lambda x: rows(run(CALM), momentum_effective=1 - 0.1 * x * conditions.WINDOW_FACTOR)
+    ),
+    (severity, "ESTIMATE_DISTANCE", "momentum-too-high"): (
+        lambda x: rows(band_locator(layers=3, probe=False), distance_rms=x * severity.ESTIMATE_DISTANCE)
+    ),
+}
+"""(module, limit, the cause that it decides for) -> a run whose figure is x times the limit."""
+
+
+def noisy(wanted: float) -> History:
+    """Batches of 4 whose noise costs so much that batches of this size are wanted."""
+    penalty = loss_gap.WARNING_HARM * wanted / 4
+    return run(SimLayer(samples=4), noise_penalty=penalty, gain=0.0, loss_noise=0.0, start_loss=0.0)
+
+
+def faint(gap: float) -> History:
+    """A start that lingers in statistics which are off by less than what counts as large."""
+    history = level(SimLayer(momentum=0.999, true_variance=0.4), inference=1.0 + gap)
+    return rows(history, distance_rms=0.1)
+
+
+def cases_of(cause: str) -> dict[str, Build]:
+    """Limits that decide for a cause, by name."""
+    return {name: build for (_, name, rule), build in CASES.items() if rule == cause}

@@ -1,0 +1,105 @@
+"""Simulated runs for the tests of causes, and what is found in them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+from tb_bnlens.history import History
+from tb_bnlens.metadata import LAYER_INDEX, LOSS_INDEX
+from tb_bnlens.report import run_report
+from tests.simulation import Sim, SimLayer, simulate
+
+LAYERS = ("a", "b", "c")
+CALM = SimLayer(momentum=0.9)
+FROZEN_OFF = SimLayer(state="frozen", true_mean=1.5, true_variance=3.0)
+"""Frozen on other data."""
+FROZEN_FIT = SimLayer(state="frozen", start=(0.3, 0.5), channels=1)
+"""Frozen on the same data."""
+PROBES = 33
+"""Of ``run``: 600 steps, one each 20 and four at first."""
+
+
+def run(layer: SimLayer, **kwargs: Any) -> History:
+    """Three such layers, 600 steps."""
+    specs = [replace(copy.copy(layer), name=name) for name in LAYERS]
+    return simulate(Sim(specs, **{"steps": 600, "planned": 600, "start_loss": 3.0, **kwargs}))
+
+
+def finding(history: History, rule: str) -> Any:
+    return next(f for f in run_report(history)["findings"] if f["rule"] == rule)
+
+
+def causes(history: History) -> dict[str, str]:
+    """Causes that are named, with their severity."""
+    report = run_report(history)
+    assert not [f for f in report["findings"] if f["status"] == "error"], report["findings"]
+    return {
+        f["rule"]: f["severity"]
+        for f in report["findings"]
+        if f["status"] == "fail" and not f["explained_by"] and not f["silenced"]
+    }
+
+
+def behind(history: History, rule: str) -> Any:
+    """The cause behind this one, None where it stands for itself."""
+    return finding(history, rule)["explained_by"]
+
+
+@lru_cache
+def _flat(momentum: float, true_variance: float) -> History:
+    return run(SimLayer(momentum=momentum, true_variance=true_variance), start_loss=0.0, gain=0.0)
+
+
+def level(layer: SimLayer = CALM, **losses: float) -> History:
+    """A run whose losses are these at every probe, 1 for those that are not given."""
+    history = copy.deepcopy(_flat(layer.momentum, layer.true_variance))
+    kinds = ("training", "batch", "inference", "recalibrated", "recalibrated_long", "updated", "recalibrated_now")
+    for kind in kinds:
+        put(history, kind, [losses.get(kind, 1.0)] * len(history.losses))
+    return history
+
+
+def put(history: History, kind: str, values: Sequence[float], first: int | None = None, probe: int = 0) -> History:
+    """Write losses over probes, the last ones unless the first is given."""
+    start = len(history.losses) - len(values) if first is None else first
+    history.losses[start : start + len(values), probe, LOSS_INDEX[kind]] = values
+    return history
+
+
+def with_last_probe(history: History, **losses: float) -> History:
+    """The run with these losses at its last probe."""
+    for kind, value in losses.items():
+        put(history, kind, [value])
+    return history
+
+
+def rows(history: History, last_only: bool = False, **values: float) -> History:
+    """Write over rows of the layers, at every record or at the last."""
+    for name, value in values.items():
+        history.layers[-1 if last_only else slice(None), ..., LAYER_INDEX[name]] = value
+    return history
+
+
+def replicated(history: History, replicas: int = 2) -> History:
+    """The run as if on so many replicas."""
+    return replace(history, manifest=replace(history.manifest, replicas=replicas))
+
+
+def silenced(history: History, cause: str, *patterns: str) -> Any:
+    """The report of the run where this cause is silenced, for all layers unless patterns are given."""
+    ignore = {**history.manifest.ignore, cause: patterns or ("*",)}
+    return run_report(replace(history, manifest=replace(history.manifest, ignore=ignore)))
+
+
+def summary(history: History, cause: str) -> str:
+    """What is said of a cause."""
+    return str(finding(history, cause)["summary"])
+
+
+def ruled_out(history: History, cause: str) -> dict[str, str]:
+    """Causes that look alike -> why they are not it."""
+    return {r["cause"]: r["reason"] for r in finding(history, cause)["ruled_out"]}

@@ -1,0 +1,33 @@
+"""Weights exchanged after training."""
+
+from __future__ import annotations
+
+from tb_bnlens.history import Event
+from tests.diagnosis.checks import limits_of, silence_of
+from tests.diagnosis.runs import CALM, causes, finding, level, run, with_last_probe
+
+CAUSE = "averaged-weights"
+EXCHANGE = {"inference": 9.0, "recalibrated": 8.5, "recalibrated_long": 8.5}
+
+test_limits = limits_of(CAUSE)
+test_silenced = silence_of(CAUSE, lambda: with_last_probe(run(CALM), **EXCHANGE))
+
+
+def test_a_last_probe_that_stands_out() -> None:
+    history = with_last_probe(run(CALM), **EXCHANGE)
+    assert causes(history) == {CAUSE: "error"}
+    assert "recalibrate" in finding(history, CAUSE)["fix"]
+
+
+def test_an_announced_exchange() -> None:
+    history = run(CALM, events=(Event(600, "averaged", "use_ema"),))
+    assert CAUSE in causes(with_last_probe(history, **EXCHANGE, recalibrated_now=1.0))
+
+
+def test_the_statistics_of_the_weights_have_to_do_better() -> None:
+    assert CAUSE not in causes(with_last_probe(run(CALM), **EXCHANGE, recalibrated_now=8.5))
+
+
+def test_an_ordinary_end_passes() -> None:
+    assert finding(level(), CAUSE)["status"] == "pass"
+    assert finding(run(CALM, probe=False), CAUSE)["status"] == "not_evaluated"

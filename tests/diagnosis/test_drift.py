@@ -1,0 +1,46 @@
+"""The batch statistics move, and the moving statistics follow without catching up."""
+
+from __future__ import annotations
+
+import pytest
+
+from tb_bnlens.report import run_report
+from tests.diagnosis.checks import limits_of, silence_of
+from tests.diagnosis.runs import behind, causes, finding, ruled_out, run, summary
+from tests.simulation import SimLayer, pose_network
+
+CAUSE = "drift"
+
+test_limits = limits_of(CAUSE)
+test_silenced = silence_of(CAUSE, pose_network)
+
+
+def test_drift_is_told_from_initial_statistics() -> None:
+    history = pose_network()
+    found = finding(history, CAUSE)
+    assert causes(history) == {CAUSE: "error"}
+    assert found["steps_to_converge"] == "never"
+    assert found["fix"].startswith("model.optimizer.learning_rate = ")
+    assert "never converge" in found["summary"]
+    assert "initial statistics is left" in ruled_out(history, CAUSE)["momentum too high"]
+
+
+def test_the_rate_and_the_permanent_lag_are_right() -> None:
+    layer = run_report(pose_network(drift=0.02))["layers"][0]
+    assert layer["drift"] == pytest.approx(0.02, rel=0.1)
+    assert layer["permanent_lag"] == pytest.approx(0.02 * 99, rel=0.1)
+
+
+def test_little_drift_raises_nothing() -> None:
+    assert causes(pose_network(drift=2e-4)) == {}
+
+
+def test_drift_without_a_gap_is_a_note() -> None:
+    assert causes(pose_network(gain=0.0)) == {CAUSE: "info"}
+    assert "hardly depends" in summary(pose_network(gain=0.0), CAUSE)
+
+
+def test_sorted_batches_are_another_cause() -> None:
+    history = run(SimLayer(samples=32, between=1.0, block=60), gain=2.0)
+    assert finding(history, CAUSE)["status"] == "another_cause"
+    assert behind(history, CAUSE) == "unlike-batches"

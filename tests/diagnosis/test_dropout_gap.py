@@ -1,0 +1,30 @@
+"""Dropout and other training-only layers."""
+
+from __future__ import annotations
+
+from tests.diagnosis.checks import limits_of, silence_of
+from tests.diagnosis.runs import CALM, FROZEN_OFF, behind, causes, finding, run
+from tests.simulation import Sim, SimLayer, simulate
+
+CAUSE = "dropout-gap"
+
+test_limits = limits_of(CAUSE)
+test_silenced = silence_of(CAUSE, lambda: run(CALM, dropout=0.6))
+
+
+def test_dropout_is_not_batchnorm() -> None:
+    history = run(CALM, dropout=0.6)
+    assert causes(history) == {CAUSE: "info"}
+    assert "evaluate() with evaluate()" in finding(history, CAUSE)["next"]
+    assert causes(run(CALM, dropout=0.05)) == {}
+
+
+def test_a_greater_gap_is_another_cause() -> None:
+    history = run(SimLayer(samples=4), noise_penalty=2.0, dropout=0.6)
+    assert finding(history, CAUSE)["status"] == "another_cause"
+    assert behind(history, CAUSE) == "batch-noise"
+
+
+def test_frozen_layers_that_do_not_fit_hide_it() -> None:
+    history = simulate(Sim([FROZEN_OFF, SimLayer("head", momentum=0.9)], steps=300, planned=300, dropout=0.6))
+    assert finding(history, CAUSE)["status"] == "not_evaluated"

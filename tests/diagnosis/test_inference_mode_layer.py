@@ -1,0 +1,29 @@
+"""Trainable layers that are called in inference mode."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tb_bnlens.history import Event
+from tests.diagnosis.checks import silence_of
+from tests.diagnosis.runs import CALM, FROZEN_FIT, FROZEN_OFF, causes, finding, run, summary
+
+CAUSE = "inference-mode-layer"
+OFF, FIT = (replace(layer, state="inference_mode") for layer in (FROZEN_OFF, FROZEN_FIT))
+
+test_silenced = silence_of(CAUSE, lambda: run(OFF))
+
+
+def test_by_the_loss() -> None:
+    assert causes(run(OFF)) == {CAUSE: "error"}
+    assert causes(run(OFF, gain=0.0)) == {CAUSE: "info"}
+    assert "fine if it is intended" in summary(run(OFF, gain=0.0), CAUSE)
+    assert causes(run(FIT)) == {}
+    assert finding(run(CALM), CAUSE)["status"] == "not_applicable"
+
+
+def test_unfrozen_yet_in_inference_mode() -> None:
+    events = (Event(100, "unfreeze", "trainable set to True", (0, 1, 2)), Event(100, "recompile", "compiled"))
+    history = run(FIT, events=events)
+    assert causes(history) == {CAUSE: "info"}
+    assert "unfrozen at step 100" in summary(history, CAUSE)

@@ -1,0 +1,124 @@
+"""The initial statistics are still there, and no steps are left."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from tb_bnlens.report import run_report
+from tests.diagnosis.checks import limits_of, silence_of
+from tests.diagnosis.runs import behind, causes, finding, ruled_out, silenced, summary
+from tests.simulation import Sim, SimLayer, band_locator, simulate
+
+CAUSE = "momentum-too-high"
+
+test_limits = limits_of(CAUSE)
+test_silenced = silence_of(CAUSE, band_locator)
+
+
+def test_the_band_locator_is_told_the_cause_and_the_fix() -> None:
+    history = band_locator(layers=52)
+    report, found = run_report(history), finding(history, CAUSE)
+    assert report["severity"] == "error"
+    assert causes(history) == {CAUSE: "error"}
+    assert len(found["layers"]) == 52
+    assert "set_momentum(model, 0.9)" in found["fix"]
+    assert "recalibrate(model, data" in found["rescue"]
+    assert "with batch statistics" in report["headline"]
+    assert "All 52 BatchNorm layers are still dominated by their initial statistics" in report["reasons"][0]
+    assert "Momentum 0.999 needs about 8,000 steps; this run had 400" in report["reasons"][0]
+
+
+def test_the_gap_is_another_cause() -> None:
+    history = band_locator()
+    assert finding(history, "train-inference-gap")["status"] == "another_cause"
+    assert behind(history, "train-inference-gap") == behind(history, "warming-up") == CAUSE
+
+
+def test_its_share_of_the_gap_is_what_recalibrating_takes_away() -> None:
+    history = band_locator(layers=6)
+    losses = run_report(history)["losses"]
+    assert losses["inference"] is not None and losses["recalibrated"] is not None and losses["batch"] is not None
+    expected = (losses["inference"] - losses["recalibrated"]) / (losses["inference"] - losses["batch"])
+    assert finding(history, CAUSE)["share"] == pytest.approx(expected, abs=0.01)
+
+
+def test_rivals_are_ruled_out_by_their_own_numbers() -> None:
+    against = ruled_out(band_locator(), CAUSE)
+    assert {"drift", "batch noise", "frozen layers on other data"} <= against.keys()
+    assert "lag of 0 batch standard deviations" in against["drift"]
+    assert "best fixed statistics give a loss of" in against["batch noise"]
+
+
+def test_a_rival_that_is_named_too_is_not_ruled_out() -> None:
+    frozen = SimLayer("frozen", state="frozen", true_mean=1.5, true_variance=3.0)
+    lagging = SimLayer("lagging", momentum=0.999, true_variance=0.05)
+    history = simulate(Sim([frozen, lagging], steps=300, planned=300))
+    assert {CAUSE, "frozen-mismatch"} <= causes(history).keys()
+    assert "frozen layers on other data" not in ruled_out(history, CAUSE)
+
+
+def test_the_band_locator_at_0_9_is_healthy() -> None:
+    report = run_report(band_locator(0.9))
+    assert report["severity"] == "none"
+    assert report["headline"].startswith("No BatchNorm problem found: inference loss")
+    assert report["reasons"] == []
+
+
+@pytest.mark.parametrize(("momentum", "true_variance"), [(0.99, 0.1), (0.999, 0.1), (0.997, 0.3)])
+def test_steps_to_converge_are_right_within_one(momentum: float, true_variance: float) -> None:
+    layer = SimLayer(momentum=momentum, true_mean=0.0, true_variance=true_variance, samples=1e12, epsilon=0.0)
+    history = simulate(Sim([layer], steps=60, gain=0.0))
+    needed = run_report(history)["layers"][0]["steps_to_converge"]
+    assert isinstance(needed, int)
+    s, n = 1.0, 0
+    while abs(s - true_variance) > 0.1 * true_variance:
+        s, n = momentum * s + (1 - momentum) * true_variance, n + 1
+    assert abs(60 + needed - n) <= 1
+
+
+@pytest.mark.parametrize("planned", [100, 300, None])
+def test_a_run_that_is_too_short_is_an_error(planned: int | None) -> None:
+    assert causes(band_locator(steps=100, planned=planned)).keys() == {CAUSE}
+
+
+def test_a_large_distance_without_a_gap_is_a_note() -> None:
+    assert causes(band_locator(gain=0.0)) == {CAUSE: "info"}
+    assert "hardly depends" in summary(band_locator(gain=0.0), CAUSE)
+
+
+def test_without_losses_the_severity_is_an_estimate() -> None:
+    history = band_locator(probe=False)
+    assert causes(history) == {CAUSE: "warning"}
+    assert "estimate" in summary(history, CAUSE)
+
+
+def test_frozen_layers_are_not_blamed() -> None:
+    frozen = [SimLayer(f"frozen_{i}", state="frozen", start=(0.3, 0.5), channels=1) for i in range(3)]
+    lagging = [SimLayer(f"new_{i}", momentum=0.999, true_variance=0.05) for i in range(3)]
+    history = simulate(Sim(frozen + lagging, steps=300, planned=300))
+    assert causes(history) == {CAUSE: "error"}
+    assert finding(history, CAUSE)["layers"] == ["new_0", "new_1", "new_2"]
+
+
+def test_silenced_for_some_layers() -> None:
+    report = silenced(band_locator(), CAUSE, "block_0_*")
+    found = next(f for f in report["findings"] if f["rule"] == CAUSE)
+    assert not found["silenced"]
+    assert len(found["layers"]) == 9
+    assert "silenced" in found["summary"]
+
+
+def test_a_loss_that_can_be_negative() -> None:
+    bad = causes(band_locator(batch_loss=-50.0, gain=-1.0, start_loss=60.0))
+    good = causes(band_locator(0.9, batch_loss=-50.0, gain=-1.0, start_loss=60.0))
+    assert set(bad.values()) <= {"warning", "error"} and bad
+    assert good == {}
+
+
+def test_no_plan_is_no_promise() -> None:
+    history = band_locator(0.99, steps=100, planned=6000)
+    assert CAUSE not in causes(history)
+    unplanned = replace(history, manifest=replace(history.manifest, planned_steps=None))
+    assert CAUSE in causes(unplanned)

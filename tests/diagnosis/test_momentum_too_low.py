@@ -1,0 +1,32 @@
+"""A momentum so low that the moving statistics are little more than the last batch."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.diagnosis.checks import limits_of, silence_of
+from tests.diagnosis.runs import causes, finding, run, summary
+from tests.simulation import SimLayer
+
+CAUSE = "momentum-too-low"
+
+test_limits = limits_of(CAUSE)
+test_silenced = silence_of(CAUSE, lambda: run(SimLayer(momentum=0.1, samples=8), gain=10.0))
+
+
+@pytest.mark.parametrize(("momentum", "advice"), [(0.1, "0.9"), (0.01, "0.99"), (0.0, "")])
+def test_a_momentum_that_jumps(momentum: float, advice: str) -> None:
+    history = run(SimLayer(momentum=momentum, samples=8), gain=10.0)
+    found = causes(history)
+    assert found.keys() == {CAUSE}
+    assert found[CAUSE] in ("warning", "error")
+    assert f"set_momentum(model, {advice}" in finding(history, CAUSE)["fix"]
+    assert ("PyTorch" in summary(history, CAUSE)) is (momentum > 0)
+
+
+def test_without_harm_it_is_a_note() -> None:
+    assert causes(run(SimLayer(momentum=0.1, samples=1e5))) == {CAUSE: "info"}
+
+
+def test_a_momentum_that_averages_passes() -> None:
+    assert finding(run(SimLayer(momentum=0.9)), CAUSE)["status"] == "pass"

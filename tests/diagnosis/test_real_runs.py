@@ -1,0 +1,53 @@
+"""Real training runs: every fault is named as the cause, healthy runs raise nothing."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+keras = pytest.importorskip("keras")
+
+from tb_bnlens.reader import open_logdir, read_run  # noqa: E402
+from tb_bnlens.report import run_report  # noqa: E402
+from tests.diagnosis.faults import FAULTS  # noqa: E402
+from tests.diagnosis.healthy import HEALTHY  # noqa: E402
+from tests.diagnosis.real_runs import Build, Trained  # noqa: E402
+
+QUICK = {"momentum 0.1", "poisoned", "domains in turn", "loop without training=True", "momentum 0.9", "batch of 4"}
+
+
+def cases(names: Any) -> list[Any]:
+    """The quick ones always, all with the slow tests."""
+    return [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in names]
+
+
+def record(build: Build, directory: Path, seed: int = 0, **options: Any) -> tuple[dict[str, Any], Trained]:
+    """Train so, and report on the record; with the model and the data as they are then."""
+    keras.utils.set_random_seed(seed)
+    trained = build(str(directory / "run"), **options)
+    told = run_report(read_run(open_logdir(str(directory)), "", "run"))
+    assert not [f["summary"] for f in told["findings"] if f["status"] == "error"]
+    return told, trained
+
+
+def raised(told: dict[str, Any]) -> dict[str, str]:
+    """Failures on their own account, with their severity."""
+    return {
+        f["rule"]: f["severity"]
+        for f in told["findings"]
+        if f["status"] == "fail" and not f["explained_by"] and not f["silenced"]
+    }
+
+
+@pytest.mark.parametrize("name", cases(FAULTS))
+def test_the_cause_is_named(name: str, tmp_path: Path) -> None:
+    fault = FAULTS[name]
+    told = raised(record(fault.build, tmp_path)[0])
+    assert told.get(fault.rule) in fault.severities, told
+    assert {rule for rule, severity in told.items() if severity != "info"} <= {fault.rule}, told
+
+
+@pytest.mark.parametrize("name", cases(HEALTHY))
+def test_a_healthy_run_raises_nothing(name: str, tmp_path: Path) -> None:
+    told, _ = record(HEALTHY[name], tmp_path)
+    assert raised(told) == {}, told["verdict"]

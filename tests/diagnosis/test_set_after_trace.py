@@ -1,0 +1,31 @@
+"""A momentum or trainable flag that the traced step does not know of."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tb_bnlens.history import Event
+from tests.diagnosis.checks import limits_of, silence_of
+from tests.diagnosis.runs import FROZEN_FIT, behind, causes, finding, run
+from tests.simulation import SimLayer
+
+CAUSE = "set-after-trace"
+OTHER_MOMENTUM = SimLayer(momentum=0.9, graph_momentum=0.999, true_variance=0.05)
+UNFREEZE = Event(100, "unfreeze", "trainable set to True", (0, 1, 2))
+
+test_limits = limits_of(CAUSE)
+test_silenced = silence_of(CAUSE, lambda: run(OTHER_MOMENTUM))
+
+
+def test_momentum() -> None:
+    history = run(OTHER_MOMENTUM)
+    assert causes(history) == {CAUSE: "error"}
+    assert behind(history, "momentum-too-high") == CAUSE
+    assert "compile" in finding(history, CAUSE)["fix"]
+    assert causes(run(SimLayer(momentum=0.9, graph_momentum=0.9))) == {}
+
+
+def test_trainable() -> None:
+    called = replace(FROZEN_FIT, state="inference_mode")
+    assert CAUSE in causes(run(called, events=(UNFREEZE,)))
+    assert CAUSE not in causes(run(called, events=(UNFREEZE, Event(100, "recompile", "compiled"))))

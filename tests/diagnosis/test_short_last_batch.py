@@ -1,0 +1,24 @@
+"""The last batch of each epoch is an outlier."""
+
+from __future__ import annotations
+
+from tests.diagnosis.checks import limits_of, silence_of
+from tests.diagnosis.runs import CALM, causes, finding, run, with_last_probe
+from tests.simulation import SimLayer
+
+CAUSE = "short-last-batch"
+SHORT = {"epoch_end_distance": 1.4, "since_mean": 0.1}
+
+test_limits = limits_of(CAUSE)
+test_silenced = silence_of(CAUSE, lambda: run(SimLayer(momentum=0.7), overrides=SHORT))
+
+
+def test_by_the_loss_after_it() -> None:
+    layer = SimLayer(momentum=0.7)
+    assert causes(run(layer, overrides=SHORT)) == {CAUSE: "info"}
+    assert causes(with_last_probe(run(layer, overrides=SHORT), inference=3.0)) == {CAUSE: "error"}
+
+
+def test_a_high_momentum_hardly_feels_it() -> None:
+    assert causes(run(SimLayer(momentum=0.99), overrides=SHORT)) == {}
+    assert finding(run(CALM), CAUSE)["status"] == "not_applicable"

@@ -1,0 +1,55 @@
+"""The initial statistics are still there, and enough steps are left."""
+
+from __future__ import annotations
+
+import pytest
+
+from tb_bnlens.report import run_report
+from tests.diagnosis.checks import silence_of
+from tests.diagnosis.runs import CALM, behind, causes, finding, run
+from tests.simulation import SimLayer, band_locator
+
+CAUSE = "warming-up"
+
+test_silenced = silence_of(CAUSE, lambda: band_locator(0.99, steps=100, planned=6000))
+
+
+def test_a_run_with_enough_steps_left_is_a_note() -> None:
+    history = band_locator(0.99, steps=100, planned=6000)
+    report = run_report(history)
+    assert report["severity"] == "info"
+    assert causes(history) == {CAUSE: "info"}
+    assert behind(history, "train-inference-gap") == CAUSE
+    assert "Do not trust validation metrics before then" in report["reasons"][0]
+    assert "No BatchNorm problem" not in report["verdict"]
+
+
+def test_steps_in_terms_of_the_loss_come_true() -> None:
+    early = band_locator(0.99, layers=6, steps=150, planned=4000)
+    predicted = 150 + finding(early, CAUSE)["steps_to_converge"]
+    late = band_locator(0.99, layers=6, steps=1000, planned=4000, probe_every=5)
+    inference, target = late.loss("inference"), late.loss("recalibrated") * 1.1
+    observed = int(late.loss_steps[(inference > target).nonzero()[0][-1]])
+    assert predicted == pytest.approx(observed, rel=0.1)
+
+
+def test_too_few_steps_are_another_cause() -> None:
+    history = band_locator(steps=100, planned=300)
+    assert finding(history, CAUSE)["status"] == "another_cause"
+    assert behind(history, CAUSE) == "momentum-too-high"
+
+
+def test_without_a_plan_it_is_not_evaluated() -> None:
+    found = finding(band_locator(steps=100, planned=None), CAUSE)
+    assert (found["status"], found["summary"]) == ("not_evaluated", "The number of planned steps is not known.")
+
+
+def test_nothing_left_of_the_start_passes_without_a_plan() -> None:
+    assert finding(run(CALM, planned=None), CAUSE)["status"] == "pass"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_run_that_has_just_begun_raises_no_alarm(seed: int) -> None:
+    for steps in (1, 2, 5, 20):
+        history = run(SimLayer(momentum=0.99), seed=seed, steps=steps, planned=5000)
+        assert set(causes(history).values()) <= {"info"}, (steps, causes(history))
