@@ -183,11 +183,13 @@ class BNLens(keras.callbacks.Callback):  # type: ignore[misc]
         look = self._wants_epoch_end()
         if look:
             self._next_epoch_end = 2 * self._epoch + 1
-        return self._steps_per_execution() if self._level or look or recorder.wants_to_keep else 0
+        executed = self._steps_per_execution()
+        return executed if self._level or look or recorder.wants_to_keep(executed) else 0
 
     def _before_step(self, recorder: Recorder, elements: list[Any]) -> None:
         # With several steps an execution only the first batch meets the weights as they are now.
         self._seen = len(elements)
+        recorder.collect(elements)
         batch, usual = elements[0], recorder.batch_size
         if usual is not None and (batch_size(batch) or 0) < usual:
             # A short batch has losses unlike the others': its statistics alone are looked at.

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tb_bnlens.metadata import CHANNEL_ROWS, FORMAT, LAYER_INDEX, LOSS_INDEX, PROBES
 
 Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,76 @@ class Manifest:
 
 
 @dataclass(frozen=True)
+class PassResult:
+    """One pass over batches: the model in one mode, with one set of moving statistics, at fixed weights."""
+
+    losses: Doubles
+    """Loss of each batch, [B]."""
+    sizes: NDArray[np.int64]
+    """Samples in each batch, [B]."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """The compiled metrics over all batches, by the names that Keras shows."""
+
+    @property
+    def mean(self) -> float:
+        """Mean loss of a sample."""
+        return float(np.average(self.losses, weights=self.sizes)) if len(self.losses) else float("nan")
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What each cause's intervention gives, measured on one set of batches at one moment.
+
+    Every pass is made at the same weights, and none of them writes to the model. See ``metadata.PASSES``.
+    """
+
+    step: int
+    moment: str
+    """One of ``metadata.MOMENTS``."""
+    batch_steps: NDArray[np.int64]
+    """Step that was made on each batch, [B]; 0 for data that training did not meet."""
+    batch_sizes: NDArray[np.int64]
+    """Samples, [B]."""
+    batch_phases: NDArray[np.int64]
+    """The ``fit`` that each batch is from, [B]."""
+    passes: Mapping[str, PassResult] = field(default_factory=dict)
+    validation: Mapping[str, PassResult] = field(default_factory=dict)
+    """The same on validation data."""
+    samples: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Losses of single rows, summarized: pass, or ``"a-b"`` for paired differences -> ``metadata.SAMPLE_FIGURES``."""
+    layers: Mapping[str, Doubles] = field(default_factory=dict)
+    """Row of ``metadata.EVIDENCE_ROWS`` -> its value for each layer, [L]."""
+    groups: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Group of layers, as in ``put_right:frozen`` -> their indices."""
+    not_evaluated: Mapping[str, str] = field(default_factory=dict)
+    """Pass or other part -> why it was not measured."""
+    seconds: float = float("nan")
+    """What the measurement took, tracing left out."""
+
+    def mean(self, name: str) -> float:
+        """Mean loss of a sample in a pass; NaN where it was not made."""
+        return self.passes[name].mean if name in self.passes else float("nan")
+
+    def difference(self, name: str, other: str) -> tuple[float, float]:
+        """Mean of the paired difference of two passes' losses over batches, and its standard error.
+
+        NaN where either pass is missing or they were made on different batches; the error is NaN for one batch.
+        """
+        a, b = self.passes.get(name), self.passes.get(other)
+        if a is None or b is None or not np.array_equal(a.sizes, b.sizes) or not len(a.sizes):
+            return float("nan"), float("nan")
+        weights = a.sizes / a.sizes.sum()
+        apart = a.losses - b.losses
+        mean = float(weights @ apart)
+        count = len(apart)
+        if count < 2:
+            return mean, float("nan")
+        # Of a weighted mean of independent batches.
+        variance = float(np.square(weights) @ np.square(apart - mean)) * count / (count - 1)
+        return mean, float(np.sqrt(variance))
+
+
+@dataclass(frozen=True)
 class History:
     """A run's record.
 
@@ -87,6 +158,8 @@ class History:
     losses: Floats
     problems: tuple[str, ...] = ()
     """Sentences on what the reader could not read or had to leave out."""
+    evidence: tuple[Evidence, ...] = ()
+    """Measurements on many batches, by step; the last one belongs to the end of the run where that was reached."""
 
     def row(self, name: str) -> Floats:
         """One named value of every record and layer, [T, L]."""

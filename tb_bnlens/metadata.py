@@ -22,6 +22,7 @@ MANIFEST_TAG = "bn_lens/manifest"
 LAYERS_TAG = "bn_lens/layers"
 LOSSES_TAG = "bn_lens/losses"
 CHANNELS_TAG = "bn_lens/channels"
+EVIDENCE_TAG = "bn_lens/evidence"
 SCALAR_TAG = "bn_lens/loss"
 
 
@@ -156,3 +157,94 @@ LOSS_INDEX = {name: i for i, name in enumerate(LOSS_ROWS)}
 # --- bn_lens/channels/00000: float32 [4, C] ------------------------------------------------------------
 
 CHANNEL_ROWS = ("batch_mean", "batch_variance", "moving_mean", "moving_variance")
+
+# --- bn_lens/evidence: JSON ----------------------------------------------------------------------------
+#
+# One object: {step, moment, batches: {steps, sizes, phases}, passes: {name: {losses, sizes?, metrics?}}, validation:
+# likewise, samples: {name: {figure: number}}, layers: {row: [L]}, groups: {name: [layer]}, not_evaluated: {name:
+# reason}, seconds}. ``sizes`` stands with a pass only where they are not those of ``batches``. Numbers have seven
+# digits; what is not finite is written as "NaN", "Infinity" or "-Infinity".
+
+MOMENTS = (
+    "interim",  # during training
+    "end",  # at the end of a run
+    "check",  # of a model without training
+)
+
+PASSES = (
+    "inference",  # moving statistics, everything else in inference mode: what evaluate gives
+    "batch",  # each batch's own statistics in every layer, everything else in inference mode
+    "batch_as_trained",  # the same, with those layers on their moving statistics that training leaves on them
+    "training",  # as fit does: dropout on
+    "recalibrated",  # mean of the other batches' statistics, dropout off, in layers that training normalizes by batch
+    "recalibrated_all",  # in every layer: what recalibrate(model, data, frozen=True) gives
+    "with_dropout",  # statistics gathered with dropout on, as training gathers them; inference with dropout off
+    "robust",  # median over batches in place of the mean
+    "calls_averaged",  # batch, with one mean of its statistics for all calls of a layer in place of each call's own
+    "counted",  # statistics of the rows that count alone, where others have a sample weight of 0
+    "recombined",  # batch, on new compositions of the same rows
+    "pooled",  # batch, on new compositions of four times the size
+    "perturbed",  # inference with quite other statistics: does it react to them at all?
+    "one_at_a_time",  # inference on single rows, where it does not react
+    *REPLAY_ROWS,  # inference, had the momentum been this from the start of the record
+)
+"""Passes without a group. ``put_right:GROUP`` is inference with one group of layers on recalibrated statistics, and
+``only:GROUP`` is ``batch`` with that group alone on its moving statistics."""
+
+GROUPS = (
+    "nonfinite",  # channels whose moving statistics are not finite, or negative as a variance
+    "initial",  # layers whose statistics are exactly 0 and 1
+    "frozen",
+    "inference_mode",
+    "never_updated",
+    "updating",
+    "from_start",  # updating, with more of the start left in them than the tolerance
+    "settled",  # updating, with less
+)
+"""Groups of layers that are measured apart. Put right are the groups other than ``nonfinite`` with its channels
+mended, or every loss would be NaN."""
+
+SAMPLE_FIGURES = (
+    "count",
+    "mean",
+    "q01",
+    "q10",
+    "median",
+    "q90",
+    "q99",
+    "max",
+    "share_higher",  # rows whose difference is larger than the spread (q10 to q90) of the second pass' losses
+    "share_of_top",  # what the 5% largest differences make up of the sum of the positive ones
+)
+
+EVIDENCE_ROWS = (
+    # Moving statistics against those of the batches at these weights: as in LAYER_ROWS.
+    "distance_rms",
+    "distance_p95",
+    "error_p50",
+    "error_p95",
+    "error_max",
+    "mean_error_p50",
+    "mean_error_p95",
+    "variance_error_p50",
+    "variance_error_p95",
+    "reference_noise",  # rms over channels of the standard error of the batches' mean statistics, in the units of W
+    "noise_mean",  # rms over channels of sd(batch means)/sqrt(v+eps)
+    "between_within",  # median over channels of var(batch means)/mean(v/batch_size)
+    "dominance_p50",  # mean over median of single batches' variances: median over channels
+    "dominance_max",  # and their maximum
+    "mode_distance_rms",  # W between statistics gathered with training-only layers on and off
+    "mode_variance_p50",  # median over channels of variance with them on over variance with them off
+    "with_dropout_distance_rms",  # W between the moving statistics and those gathered with them on
+    "counted_distance_rms",  # W between the statistics of all rows and of the rows that count
+    "initial_share",  # share of channels at exactly 0 and 1
+    "nonfinite_share",
+    "validation_distance_rms",  # W between the moving statistics and the validation batches'
+    "calls",  # calls in a forward pass
+    "updates",  # since the record began
+    "start_left",  # share of the start left in the moving statistics: momentum to the power of the updates
+    "decay_observed",  # factor by which a step shrinks the distance to what is averaged, from the statistics alone
+    "decay_expected",  # momentum to the power of the calls
+    "update_explained",  # squared cosine of a real step and that expected of the batch that the lens saw: 1 where the
+    # batch explains it, less where the step transforms its input or feeds the layer other data as well
+)

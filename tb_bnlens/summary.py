@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tb_bnlens.history import Manifest
+from tb_bnlens.history import Evidence, Manifest, PassResult
 from tb_bnlens.metadata import (
     CHANNEL_ROWS,
     CHANNELS_PLUGIN_NAME,
+    EVIDENCE_TAG,
     LAYER_ROWS,
     LAYERS_TAG,
     LOSS_KINDS,
@@ -70,6 +71,59 @@ def losses(values: Any, step: int) -> bool:
             if np.isfinite(table[p, k]):
                 tf.summary.scalar(scalar_tag(probe, kind), table[p, k], step=step)
     return written
+
+
+def evidence(value: Evidence, step: int) -> bool:
+    """Write a measurement on many batches: JSON as ``metadata`` describes it."""
+    text = json.dumps(_evidence_json(value), separators=(",", ":"), allow_nan=False)
+    return _write(EVIDENCE_TAG, tf.constant(text), step)
+
+
+def _evidence_json(value: Evidence) -> dict[str, Any]:
+    """``value`` as it is written: plain lists, and numbers of seven digits."""
+
+    def results(passes: Mapping[str, PassResult]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for name, result in passes.items():
+            found[name] = {"losses": _numbers(result.losses)}
+            if not np.array_equal(result.sizes, value.batch_sizes):
+                found[name]["sizes"] = result.sizes.tolist()
+            if result.metrics:
+                found[name]["metrics"] = _by_name(result.metrics)
+        return found
+
+    return {
+        "step": value.step,
+        "moment": value.moment,
+        "batches": {
+            "steps": value.batch_steps.tolist(),
+            "sizes": value.batch_sizes.tolist(),
+            "phases": value.batch_phases.tolist(),
+        },
+        "passes": results(value.passes),
+        "validation": results(value.validation),
+        "samples": {name: _by_name(figures) for name, figures in value.samples.items()},
+        "layers": {row: _numbers(values) for row, values in value.layers.items()},
+        "groups": {name: list(layers) for name, layers in value.groups.items()},
+        "not_evaluated": dict(value.not_evaluated),
+        "seconds": _number(value.seconds),
+    }
+
+
+def _number(value: float) -> float | str:
+    if np.isnan(value):
+        return "NaN"
+    if np.isinf(value):
+        return "Infinity" if value > 0 else "-Infinity"
+    return float(f"{value:.7g}")
+
+
+def _numbers(values: Any) -> list[float | str]:
+    return [_number(float(value)) for value in values]
+
+
+def _by_name(values: Mapping[str, float]) -> dict[str, float | str]:
+    return {name: _number(float(value)) for name, value in values.items()}
 
 
 def channels(index: int, values: Any, step: int) -> bool:

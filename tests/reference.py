@@ -28,7 +28,9 @@ NAMES: dict[str, dict[str, tuple[str, ...]]] = {
     "capture.recorder": {"Recorder": ("record", "close")},
     "remedies.recalibration": {"recalibrate": (), "Recalibration": ("undo", "keep")},
     "remedies.momentum": {"set_momentum": ()},
-    "summary": dict.fromkeys(("manifest", "layers", "losses", "channels", "loss_table", "empty_losses"), ()),
+    "summary": dict.fromkeys(
+        ("manifest", "layers", "losses", "evidence", "channels", "loss_table", "empty_losses"), ()
+    ),
 }
 
 INTRODUCTION = """\

@@ -1,22 +1,22 @@
-"""The batches that may be probed: what the user passes, the newest of training, and some from before it."""
+"""The batches that may be probed: what the user passes, the newest of training, and a reservoir of earlier ones."""
 
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import keras
 
-from tb_bnlens.capture.data import batch_bytes, batch_size, first_batch
+from tb_bnlens.capture.data import batch_bytes, batch_size, first_batches
 from tb_bnlens.capture.guard import Guard
+from tb_bnlens.capture.reservoir import Kept, Reservoir
 
-KEPT_BATCHES = 9
-"""Training batches that are kept for recalibration at the present weights: the probed one and eight others, whose
-mean statistics have a third of a batch's noise."""
-KEPT_BYTES = 64 * 2**20
-"""And no more than this much of them."""
+VALIDATION_BATCHES = 8
+"""Batches of validation data that the final measurement takes; a probe takes the first of them."""
+OTHERS = 8
+"""Kept batches that an interim probe recalibrates with: their mean statistics have a third of a batch's noise."""
 LEAST_SAMPLES = 8
 """Samples that a loss is taken over, where training batches are kept: that of a single image says more about the image
 than about the statistics, and no median over some probes makes up for it."""
@@ -30,17 +30,18 @@ class Batches:
     """Holds batches for the probe, and no more of them than it has room for.
 
     Args:
-        probe_data: what is probed instead of training batches, if anything; see ``data.first_batch``.
+        probe_data: what is probed instead of training batches, if anything; see ``data.first_batches``.
         validation_data: what is probed besides, if anything.
         guard: keeps a fault in the user's data inside.
     """
 
     def __init__(self, probe_data: Any, validation_data: Any, guard: Guard):
         self._data = {"probe": probe_data, "validation": validation_data}
-        self._loaded: dict[str, Any] = {}
+        self._loaded: dict[str, list[Any]] = {}
         self._guard = guard
         self._newest: Any = None
-        self._kept: deque[Any] = deque(maxlen=KEPT_BATCHES)
+        self.reservoir = Reservoir(batch_size, batch_bytes)
+        """Batches of the last stretch of training."""
         self._part = 1.0
         self._turn = 0
         self.usual_size: int | None = None
@@ -56,15 +57,11 @@ class Batches:
         """Whether training batches are probed, and not a part of them for want of memory."""
         return self.from_training and self._part == 1.0
 
-    def meet(self, batch: Any, keep: bool) -> None:
-        """Take the newest training batch, and keep it for later if told to."""
+    def meet(self, batch: Any) -> None:
+        """Take the newest training batch."""
         self._newest = batch
         if self.usual_size is None:
             self.usual_size = batch_size(batch)
-        if keep:
-            if sum(map(batch_bytes, self._kept)) + batch_bytes(batch) > KEPT_BYTES:
-                self._kept.clear()
-            self._kept.append(batch)
 
     def to_probe(self) -> Any:
         """The batch to probe, None while there is none."""
@@ -74,9 +71,26 @@ class Batches:
         """The batch of validation data, None where there is none."""
         return self._of_user("validation")
 
+    def validation_to_judge(self) -> list[tuple[Any, int]]:
+        """The validation batches of the final measurement, with their samples."""
+        self._of_user("validation")
+        found = [self._cut(batch) for batch in self._loaded.get("validation") or ()]
+        return [(batch, batch_size(batch) or 1) for batch in found]
+
     def others(self) -> list[Any]:
-        """Training batches other than the newest."""
-        return [self._cut(batch) for batch in self._kept if batch is not self._newest]
+        """Some training batches of the usual size other than the newest, spread over the last stretch."""
+        kept = [k.batch for k in self.reservoir.batches() if k.size == self.usual_size and k.batch is not self._newest]
+        count = min(len(kept), OTHERS)
+        return [self._cut(kept[i * len(kept) // count]) for i in range(count)]
+
+    def to_judge(self) -> list[Kept]:
+        """The batches of the final judgement: those of the reservoir, or what the user passes to be probed."""
+        if self.from_training:
+            kept = [replace(k, batch=self._cut(k.batch)) for k in self.reservoir.batches()]
+        else:
+            batch = self._of_user("probe")
+            kept = [] if batch is None else [Kept(batch, 0, 1)]
+        return [replace(k, size=batch_size(k.batch) or 1) for k in kept]
 
     def to_probe_together(self, others: Sequence[Any]) -> list[Any]:
         """The batch to probe, and where training batches are small some of the others, which are normalized apart."""
@@ -90,17 +104,19 @@ class Batches:
 
     def back_off(self) -> bool:
         """Probe half as much from now on, and let go of what was kept. Returns whether there was less to try."""
-        self._kept.clear()
+        self.reservoir.clear()
         self._part /= 2
         return self._part >= SMALLEST_PART
 
     def _of_user(self, which: str) -> Any:
         data = self._data[which]
         if data is not None and which not in self._loaded:
-            self._loaded[which] = None
+            self._loaded[which] = []
             with self._guard(f"the {which} data"):
-                self._loaded[which] = first_batch(data, self.usual_size or USUAL_SIZE)
-        return self._cut(self._loaded.get(which))
+                most = VALIDATION_BATCHES if which == "validation" else 1
+                self._loaded[which] = first_batches(data, self.usual_size or USUAL_SIZE, most)
+        loaded = self._loaded.get(which)
+        return self._cut(loaded[0]) if loaded else None
 
     def _cut(self, batch: Any) -> Any:
         size = None if batch is None or self._part == 1.0 else batch_size(batch)

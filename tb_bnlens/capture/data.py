@@ -9,18 +9,23 @@ import numpy as np
 import tensorflow as tf
 
 
-def first_batch(data: Any, size: int) -> Any:
-    """The first batch of a dataset, or the first ``size`` samples of arrays, as tensors.
+def first_batches(data: Any, size: int, most: int = 1) -> list[Any]:
+    """The first batches of a dataset, or of arrays cut into batches of ``size`` samples, as tensors.
 
     Raises:
         TypeError: neither ``(x, y)``, a ``tf.data.Dataset`` nor a ``keras.utils.PyDataset``.
     """
     if isinstance(data, tf.data.Dataset):
-        return next(iter(data))
+        return list(data.take(most))
     if isinstance(data, keras.utils.PyDataset):
-        return keras.tree.map_structure(tf.convert_to_tensor, data[0])
+        return [keras.tree.map_structure(tf.convert_to_tensor, data[i]) for i in range(min(most, len(data)))]
     if isinstance(data, tuple):
-        return keras.tree.map_structure(lambda a: tf.convert_to_tensor(a[:size]), data)
+        samples = batch_size(data) or 0
+
+        def cut(start: int) -> Any:
+            return keras.tree.map_structure(lambda a: tf.convert_to_tensor(a[start : start + size]), data)
+
+        return [cut(start) for start in range(0, samples, size)[:most]]
     raise TypeError(f"data is a {type(data).__name__}; expected (x, y), a tf.data.Dataset or a keras PyDataset")
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from tb_bnlens.capture.side_effects import NotEvaluated
+from tb_bnlens.capture.errors import NotEvaluated
 
 ON_ERROR = ("warn", "raise")
 
@@ -31,6 +31,11 @@ class Guard:
         self._note = note
         self.given_up: dict[str, str] = {}
         """Part -> why it is not recorded any more."""
+
+    @property
+    def strict(self) -> bool:
+        """Whether faults are let out, for tests."""
+        return self._raise
 
     def works(self, part: str) -> bool:
         """Whether this part has not been given up."""

@@ -12,7 +12,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from tb_bnlens import summary
-from tb_bnlens.history import Event, Layer, Manifest
+from tb_bnlens.history import Event, Evidence, Layer, Manifest
 from tb_bnlens.metadata import RUN_SUFFIX
 
 FLUSH_MILLIS = 5_000
@@ -102,6 +102,11 @@ class RunLog:
         """Write one probe."""
         with self._writer.as_default():
             summary.losses(summary.loss_table(values), step)
+
+    def write_evidence(self, evidence: Evidence, step: int) -> None:
+        """Write one measurement on many batches."""
+        with self._writer.as_default():
+            summary.evidence(evidence, step)
 
     def want_channels(self) -> None:
         """Have the next record come with a per-channel snapshot."""

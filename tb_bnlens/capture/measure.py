@@ -11,10 +11,13 @@ from numpy.typing import NDArray
 from tb_bnlens.analysis.convergence import steps_to_converge
 from tb_bnlens.analysis.distance import LIVE_SHARE, convergence_error, distance
 from tb_bnlens.capture.data import batch_size
+from tb_bnlens.capture.passes import Moments
 from tb_bnlens.capture.probe import BatchPass, Probe, TrainingPass
 from tb_bnlens.capture.rows import ProbeState, batch_statistics
 from tb_bnlens.capture.segments import Segments
 from tb_bnlens.capture.snapshots import Snapshot, WindowRecovery
+from tb_bnlens.capture.subject import Subject
+from tb_bnlens.capture.updates import Updates
 from tb_bnlens.capture.windows import Windows
 from tb_bnlens.metadata import FORECAST_POINTS, REPLAY_ROWS
 
@@ -38,6 +41,7 @@ class Measurement:
         self._recovery, self._segments, self._tolerance = recovery, segments, tolerance
         self._predicted: TrainingPass | None = None
         # Of the last probe: its training pass, whose update is compared with the one really made.
+        self._updates = Updates(segments)
         self._present: tuple[Array, Array] | None = None
         # Of this probe: statistics at the present weights, which serve validation data too.
 
@@ -182,21 +186,63 @@ class Measurement:
         predicted, self._predicted = self._predicted, None
         if predicted is None:
             return np.full(len(self._segments), np.nan)
-        scale = np.sqrt(np.maximum(self.state.variance, 0) + self._recovery.epsilon)
+        gain = self._segments.spread(self.probe.traced_gain)
+        real = after.mean - before.mean, after.spread - before.spread
         with np.errstate(all="ignore"):
-            numerator = denominator = np.zeros(len(self._segments))
-            for real, expected, start in (
-                (after.mean, predicted.mean, before.mean),
-                (after.spread, predicted.spread, before.spread),
-            ):
-                wanted = (expected - start) / scale
-                numerator = numerator + self._segments.sum((real - start) / scale * wanted)
-                denominator = denominator + self._segments.sum(np.square(wanted))
-            gain = numerator / denominator * self.probe.traced_gain
-        # Where the step moves nothing beyond float32 rounding, it says nothing about the momentum.
-        channels = np.maximum(self._segments.sizes, 1)
-        telling = np.sqrt(denominator / channels) > 1e-5
-        return np.where(telling & np.isfinite(gain), 1.0 - gain, np.nan)
+            expected = (predicted.mean - before.mean) / gain, (predicted.spread - before.spread) / gain
+        return 1.0 - self._updates.add(real, expected, self._scale(), self.probe.traced_gain)
+
+    def compare_window(self, windows: Windows) -> None:
+        """Compare the statistics recovered from the last step with those of the batch just probed, made after it."""
+        predicted, self._predicted = self._predicted, None
+        if predicted is None or windows.single is None:
+            return
+        now = windows.last
+        gain = self._segments.spread(self.probe.traced_gain)
+        recovered_mean, recovered_variance = windows.single
+        real = gain * (recovered_mean - now.mean), gain * (recovered_variance - now.spread)
+        expected = predicted.batch_mean - now.mean, predicted.batch_variance - now.spread
+        self._updates.add(real, expected, self._scale(), self.probe.traced_gain)
+
+    def _scale(self) -> Array:
+        return np.asarray(np.sqrt(np.maximum(self.state.variance, 0) + self._recovery.epsilon))
+
+    def subject(self, snapshot: Snapshot, windows: Windows, states: Array) -> Subject:
+        """The layers as they are judged.
+
+        Args:
+            snapshot: the moving statistics now.
+            windows: what they were chasing.
+            states: position in ``metadata.STATES`` of each layer, [L].
+        """
+        shadow_mean, shadow_variance = windows.shadows()
+        moved = self._segments.spread(windows.updates > 0).astype(bool)
+        moving = Moments(snapshot.mean.astype(np.float64), self._recovery.moving_variance(snapshot).astype(np.float64))
+        return Subject(
+            segments=self._segments,
+            epsilon=self._recovery.epsilon,
+            moving=moving,
+            trained=self.probe.trained(),
+            states=states.astype(np.int64),
+            start_left=self._recovery.weights(windows.updates)[0],
+            tolerance=self._tolerance,
+            replays={
+                REPLAY_ROWS[i]: Moments(shadow_mean[i], shadow_variance[i]).where(moved, moving)
+                for i in map(int, np.flatnonzero(windows.replayable() & moved.any()))
+            },
+        )
+
+    def counts(self, windows: Windows) -> dict[str, Array]:
+        """Rows of ``metadata.EVIDENCE_ROWS`` that are counted over the whole record, [L] each."""
+        calls = np.bincount(self.probe.order, minlength=len(self._segments)).astype(np.float64)
+        return {
+            "calls": calls,
+            "updates": windows.updates,
+            "start_left": self._recovery.weights(windows.updates)[0],
+            "decay_expected": (1 - self.probe.traced_gain) ** calls,
+            "decay_observed": windows.decay.observed(self._scale()),
+            "update_explained": self._updates.explained,
+        }
 
     def _target(self, windows: Windows, moving: tuple[Array, Array]) -> tuple[Array, Array] | None:
         mu, v = batch_statistics(windows, self.state)

@@ -8,7 +8,6 @@ serves ``inference``, ``recalibrated``, ``forecast`` and ``replayed``.
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,28 +17,27 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from tb_bnlens.capture.errors import NotEvaluated, first_line
 from tb_bnlens.capture.layers import TrackedLayer
+from tb_bnlens.capture.outcomes import ReadingScope, loss_of, packed
 from tb_bnlens.capture.segments import Segments
 from tb_bnlens.capture.side_effects import (
-    NotEvaluated,
     graph,
-    random_state_kept,
     refuse_inner_graph,
-    refuse_mutation,
     refuse_traced_calls,
 )
+from tb_bnlens.capture.tracing import OPTIONS, Tracer
 
 Array = NDArray[np.floating[Any]]
 
 
-class _ReadingScope(keras.StatelessScope):  # type: ignore[misc]
-    """A stateless scope in which variables that are not mapped read as themselves.
+@dataclass(frozen=True)
+class InferencePass:
+    """Result of a pass in inference mode."""
 
-    Weight regularizers ask the scope for the variable and fail on Keras' own answer for unmapped ones, None.
-    """
-
-    def get_current_value(self, variable: Any) -> Any:
-        return self.state_mapping.get(id(variable), variable._value)
+    loss: float
+    predictions: Any
+    """What the model gives, as ``outcomes`` takes it; None where that is no structure of tensors."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +50,7 @@ class BatchPass:
     variance: Array
     calls: dict[int, list[tuple[NDArray[np.float32], NDArray[np.float32]]]]
     """Layer index -> mean and variance of each call, for layers called more than once."""
+    predictions: Any = None
 
 
 @dataclass(frozen=True)
@@ -63,6 +62,10 @@ class TrainingPass:
     """Moving means as the step would leave them, had it the momentum that was traced, [C_total]."""
     spread: Array
     """Moving variances (standard deviations, for ``renorm``), likewise."""
+    batch_mean: Array
+    """Batch means of the layers that update, with dropout on as in training, [C_total]; NaN for the others."""
+    batch_variance: Array
+    predictions: Any = None
 
 
 class Probe:
@@ -81,25 +84,29 @@ class Probe:
         self._model, self._layers, self._segments, self._loss = model, tuple(layers), segments, loss
         self._index = {id(t.layer): i for i, t in enumerate(self._layers)}
         self.loss_reason = ""
-        self.tracing_seconds = 0.0
+        self.tracer = Tracer()
         self.order: list[int] = []
         """Layer index of each BatchNorm call of one forward pass, in the order of execution."""
         self.trains: dict[int, bool] = {}
         """Layer index -> whether it runs in training mode when the model does."""
+        self._training_order: list[int] = []
         self.traced_gain = np.asarray([t.gain for t in self._layers])
         """``1 - momentum`` of each layer when the training pass was traced, [L]."""
-        self._checked: set[int] = set()
-        options: dict[str, Any] = {"reduce_retracing": True, "autograph": False, "jit_compile": False}
-        self._inference = tf.function(self._trace_inference, **options)
-        self._batch = tf.function(self._trace_batch, **options)
-        self._training = tf.function(self._trace_training, **options)
+        self._inference = tf.function(self._trace_inference, **OPTIONS)
+        self._batch = tf.function(self._trace_batch, **OPTIONS)
+        self._training = tf.function(self._trace_training, **OPTIONS)
         refuse_traced_calls(model)
 
     # --- the passes ----------------------------------------------------------------------------------
 
     def inference(self, batch: Any, mean: Array, variance: Array) -> float:
         """Loss in inference mode with these moving statistics, [C_total] each: what ``test_on_batch`` gives."""
-        return float(self._run(self._inference, batch, *self._statistics(mean, variance)))
+        return self.inference_pass(batch, mean, variance).loss
+
+    def inference_pass(self, batch: Any, mean: Array, variance: Array) -> InferencePass:
+        """The same, with the predictions."""
+        loss, predictions = self.tracer.run(self._inference, batch, *self._statistics(mean, variance))
+        return InferencePass(float(loss), predictions)
 
     def batch(self, batch: Any, mean: Array, variance: Array, on_moving: NDArray[np.bool_] | None = None) -> BatchPass:
         """Loss with every layer on the statistics of this batch and all else in inference mode.
@@ -108,35 +115,52 @@ class Probe:
             batch: the data, as the training step gets it.
             mean: moving means, [C_total], for the layers in ``on_moving``.
             variance: moving variances, likewise.
-            on_moving: [L], layers that use the moving statistics instead (attribution).
+            on_moving: [L] or [C_total], layers or channels that use the moving statistics instead (attribution).
         """
         flags = np.zeros(len(self._layers), bool) if on_moving is None else on_moving
-        loss, call_means, call_variances = self._run(
+        if len(flags) == len(self._layers):
+            flags = self._segments.spread(flags).astype(bool)
+        loss, call_means, call_variances, predictions = self.tracer.run(
             self._batch, batch, *self._statistics(mean, variance), tf.constant(flags)
         )
+        calls = self._by_layer(self.order, call_means.numpy(), call_variances.numpy())
+        means, variances = self._averaged(calls)
+        several = {i: c for i, c in calls.items() if len(c) > 1}
+        return BatchPass(float(loss), means, variances, several, predictions)
+
+    def training(self, batch: Any) -> TrainingPass:
+        """Loss as the training step computes it, dropout on and frozen layers as frozen, with its update."""
+        loss, mean, spread, call_means, call_variances, predictions = self.tracer.run(self._training, batch)
+        calls = self._by_layer(self._training_order, call_means.numpy(), call_variances.numpy())
+        after = mean.numpy().astype(np.float64), spread.numpy().astype(np.float64)
+        return TrainingPass(float(loss), *after, *self._averaged(calls), predictions)
+
+    def _by_layer(
+        self, order: Sequence[int], means: NDArray[np.float32], variances: NDArray[np.float32]
+    ) -> dict[int, list[tuple[NDArray[np.float32], NDArray[np.float32]]]]:
+        stops = np.cumsum([int(self._segments.sizes[i]) for i in order])[:-1]
+        calls: dict[int, list[tuple[NDArray[np.float32], NDArray[np.float32]]]] = {}
+        for index, m, v in zip(order, np.split(means, stops), np.split(variances, stops), strict=False):
+            calls.setdefault(index, []).append((m, v))
+        return calls
+
+    def _averaged(self, calls: dict[int, list[tuple[NDArray[np.float32], NDArray[np.float32]]]]) -> tuple[Array, Array]:
         means = np.full(int(self._segments.sizes.sum()), np.nan)
         variances = means.copy()
-        calls: dict[int, list[tuple[NDArray[np.float32], NDArray[np.float32]]]] = {}
-        stops = np.cumsum([int(self._segments.sizes[i]) for i in self.order])[:-1]
-        for index, m, v in zip(
-            self.order, np.split(call_means.numpy(), stops), np.split(call_variances.numpy(), stops), strict=False
-        ):
-            calls.setdefault(index, []).append((m, v))
         for index, each in calls.items():
             part = slice(self._segments.starts[index], self._segments.stops[index])
             means[part] = np.mean([m for m, _ in each], axis=0)
             variances[part] = np.mean([v for _, v in each], axis=0)
-        return BatchPass(float(loss), means, variances, {i: c for i, c in calls.items() if len(c) > 1})
+        return means, variances
 
-    def training(self, batch: Any) -> TrainingPass:
-        """Loss as the training step computes it, dropout on and frozen layers as frozen, with its update."""
-        loss, mean, spread = self._run(self._training, batch)
-        return TrainingPass(float(loss), mean.numpy().astype(np.float64), spread.numpy().astype(np.float64))
+    def trained(self) -> NDArray[np.bool_]:
+        """Layers that normalize by the batch in training, [L]: neither frozen nor called in inference mode."""
+        return np.asarray([self.trains.get(i, True) and bool(t.layer.trainable) for i, t in enumerate(self._layers)])
 
     def count_calls(self, batch: Any) -> None:
         """Find ``order`` without running a pass: windows cannot be recovered before it is known."""
         nothing = np.zeros(int(self._segments.sizes.sum()))
-        self._traced(self._batch, batch, *self._statistics(nothing, nothing), tf.zeros(len(self._layers), tf.bool))
+        self.tracer.trace(self._batch, batch, *self._statistics(nothing, nothing), tf.zeros(len(nothing), tf.bool))
 
     # --- traces --------------------------------------------------------------------------------------
 
@@ -152,7 +176,7 @@ class Probe:
 
     def _trace_batch(self, batch: Any, mean: Any, variance: Any, on_moving: Any) -> Any:
         outer = graph()
-        means, variances = self._split(mean), self._split(variance)
+        means, variances, on_moving = self._split(mean), self._split(variance), self._split(on_moving)
         order: list[int] = []
         moments: list[tuple[Any, Any]] = []
 
@@ -161,9 +185,7 @@ class Probe:
             def normalize(index: int, call: Callable[..., Any], args: Any, kwargs: Any) -> Any:
                 layer = self._layers[index].layer
                 refuse_inner_graph(outer, self._layers[index].name)
-                inputs = keras.ops.cast(args[0], keras.backend.result_type(args[0].dtype, "float32"))
-                # Under a mask Keras squeezes the statistics of a single channel to scalars.
-                m, v = (tf.reshape(part, [-1]) for part in layer._moments(inputs, kwargs.get("mask")))
+                m, v = _batch_moments(layer, args, kwargs)
                 order.append(index)
                 moments.append((m, v))
                 # Batch statistics stand in for the moving ones, in inference mode: that works for frozen layers
@@ -176,46 +198,46 @@ class Probe:
                 return call(*args, **{**kwargs, "training": False})
 
             with self._patched(normalize):
-                loss = self._forward(batch, training=False)
+                loss, predictions = self._forward(batch, training=False)
         self.order = order
-        return loss, _concat([m for m, _ in moments]), _concat([v for _, v in moments])
+        return loss, _concat([m for m, _ in moments]), _concat([v for _, v in moments]), predictions
 
     def _trace_training(self, batch: Any) -> Any:
         outer = graph()
+        order: list[int] = []
+        moments: list[tuple[Any, Any]] = []
 
         def observe(index: int, call: Callable[..., Any], args: Any, kwargs: Any) -> Any:
             refuse_inner_graph(outer, self._layers[index].name)
             mode = kwargs.get("training", args[1] if len(args) > 1 else None)
             self.trains[index] = self.trains.get(index, False) or bool(mode)
+            if mode and self._layers[index].layer.trainable:
+                order.append(index)
+                moments.append(_batch_moments(self._layers[index].layer, args, kwargs))
             return call(*args, **kwargs)
 
         self.traced_gain = np.asarray([t.gain for t in self._layers])
-        with _ReadingScope(collect_losses=True) as scope, self._patched(observe):
-            loss = self._forward(batch, training=True)
+        with ReadingScope(collect_losses=True) as scope, self._patched(observe):
+            loss, predictions = self._forward(batch, training=True)
             after = [scope.get_current_value(v) for t in self._layers for v in (t.layer.moving_mean, t.averaged)]
-        return loss, _concat(after[0::2]), _concat(after[1::2])
+        self._training_order = order
+        batch_moments = _concat([m for m, _ in moments]), _concat([v for _, v in moments])
+        return loss, _concat(after[0::2]), _concat(after[1::2]), *batch_moments, predictions
 
-    def _forward(self, batch: Any, training: bool) -> Any:
+    def _forward(self, batch: Any, training: bool) -> tuple[Any, Any]:
+        """Loss and predictions."""
         model = self._model
         x, y, weight = keras.utils.unpack_x_y_sample_weight(batch)
         y_pred = model(x, training=training) if model._call_has_training_arg else model(x)
         try:
-            if self._loss is not None:
-                loss = tf.reduce_mean(tf.cast(self._loss(y, y_pred), tf.float32))
-            elif getattr(model, "compiled", False):
-                parts = {"x": x, "y": y, "y_pred": y_pred, "sample_weight": weight}
-                # Keras 3.3 has only the public method, which is not told the mode.
-                own = hasattr(model, "_compute_loss")
-                loss = model._compute_loss(**parts, training=training) if own else model.compute_loss(**parts)
-            else:
-                raise ValueError("the model is not compiled and no loss was given")
+            loss = loss_of(model, self._loss, x, y, y_pred, weight, training)
         except NotEvaluated:
             raise
         except Exception as error:
             # The statistics of the pass are worth having without it.
-            self.loss_reason = f"no loss: {_first_line(error)}"
-            return tf.constant(np.nan, tf.float32)
-        return tf.cast(loss, tf.float32)
+            self.loss_reason = f"no loss: {first_line(error)}"
+            loss = tf.constant(np.nan, tf.float32)
+        return tf.cast(loss, tf.float32), packed(y_pred)
 
     # --- machinery -----------------------------------------------------------------------------------
 
@@ -225,11 +247,11 @@ class Probe:
     def _split(self, values: Any) -> list[Any]:
         return list(tf.split(values, self._segments.sizes)) if self._layers else []
 
-    def _scope(self, mean: Any, variance: Any) -> _ReadingScope:
+    def _scope(self, mean: Any, variance: Any) -> ReadingScope:
         mapping = []
         for tracked, m, v in zip(self._layers, self._split(mean), self._split(variance), strict=True):
             mapping += [(tracked.layer.moving_mean, m), (tracked.layer.moving_variance, v)]
-        return _ReadingScope(mapping, collect_losses=True)
+        return ReadingScope(mapping, collect_losses=True)
 
     @contextlib.contextmanager
     def _patched(self, replacement: Callable[..., Any]) -> Iterator[None]:
@@ -255,26 +277,14 @@ class Probe:
                 layer._loss_ids.clear()
                 layer._loss_ids.update(ids)
 
-    def _run(self, function: Any, batch: Any, *args: Any) -> Any:
-        self._traced(function, batch, *args)
-        return function(batch, *args)
 
-    def _traced(self, function: Any, batch: Any, *args: Any) -> None:
-        started = time.perf_counter()
-        traces = function.experimental_get_tracing_count()
-        with random_state_kept():
-            concrete = function.get_concrete_function(batch, *args)
-        if id(concrete) not in self._checked:
-            refuse_mutation(concrete)
-            self._checked.add(id(concrete))
-        if function.experimental_get_tracing_count() != traces:
-            self.tracing_seconds += time.perf_counter() - started
+def _batch_moments(layer: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
+    inputs = keras.ops.cast(args[0], keras.backend.result_type(args[0].dtype, "float32"))
+    # Under a mask Keras squeezes the statistics of a single channel to scalars.
+    mean, variance = (tf.reshape(part, [-1]) for part in layer._moments(inputs, kwargs.get("mask")))
+    return mean, variance
 
 
 def _concat(parts: list[Any]) -> Any:
     # One tensor out of a pass: fetching a hundred small ones costs more than computing them.
     return tf.concat([tf.cast(p, tf.float32) for p in parts], axis=0) if parts else tf.zeros([0])
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}".rstrip(": ")

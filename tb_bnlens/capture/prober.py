@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,16 +13,27 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from tb_bnlens.capture.batches import Batches
+from tb_bnlens.capture.evidence import Judgement
 from tb_bnlens.capture.guard import Guard
+from tb_bnlens.capture.keras_runner import KerasRunner
 from tb_bnlens.capture.log import RunLog
 from tb_bnlens.capture.measure import Measurement
+from tb_bnlens.capture.reservoir import Kept
 from tb_bnlens.capture.schedule import Schedule
 from tb_bnlens.capture.snapshots import Snapshot
+from tb_bnlens.capture.stopwatch import Stopwatch
 from tb_bnlens.capture.windows import Windows
 
 ATTRIBUTION_SECONDS = 0.5
 """Attribution at the end may take this long even where the budget is spent."""
-RECORD, LOSSES = "the record", "the paired losses"
+JUDGEMENT_SECONDS = 1.0
+JUDGEMENT_SHARE = 0.02
+"""The final measurement may take this long, or this share of the training time if that is longer."""
+FEWEST_JUDGED = 4
+"""Batches that are judged however long their passes take."""
+ESSENTIAL_PASSES = 5
+"""What the essential passes take, in units of one inference pass."""
+RECORD, LOSSES, EVIDENCE = "the record", "the paired losses", "the evidence"
 """Parts that can be given up on their own; see Guard."""
 
 
@@ -34,6 +47,7 @@ class Prober:
         schedule: when, and what it may cost.
         guard: keeps its faults inside.
         log: where its losses go.
+        loss: ``loss(y_true, y_pred)`` for models that are not compiled with one.
     """
 
     def __init__(
@@ -44,7 +58,9 @@ class Prober:
         schedule: Schedule,
         guard: Guard,
         log: RunLog,
+        loss: Callable[..., Any] | None = None,
     ):
+        self._loss = loss
         self._model, self._measurement, self._batches = model, measurement, batches
         self._schedule, self._guard, self._log = schedule, guard, log
         self.last_step = -1
@@ -115,6 +131,13 @@ class Prober:
         """See ``Measurement.momentum_of_update``."""
         return self._measurement.momentum_of_update(before, after)
 
+    def compare_window(self, windows: Windows) -> None:
+        """See ``Measurement.compare_window``; for a loop that shows its batch after the step."""
+        if windows.last_step != self.last_step:
+            return  # the last window is of an earlier step than the probed batch
+        with self._guard("the comparison of updates"):
+            self._measurement.compare_window(windows)
+
     def step_made(self, fit_loss: float | None, now: Callable[[], Snapshot]) -> None:
         """Measure the pending batches after the update, too, and write what is known of it.
 
@@ -142,6 +165,52 @@ class Prober:
         with self._guard("the attribution"), self._schedule.timed("full"):
             self._measurement.attribution(self._probed, snapshot, lambda: ends - self._schedule.now())
 
+    def judge(self, step: int, snapshot: Snapshot, windows: Windows, states: NDArray[np.floating[Any]]) -> None:
+        """Measure on the kept batches what each cause's intervention gives, and write it.
+
+        Args:
+            step: training steps made.
+            snapshot: the moving statistics now.
+            windows: what they were chasing.
+            states: position in ``metadata.STATES`` of each layer, [L].
+        """
+        kept = self._batches.to_judge()
+        if not kept or not self.works:
+            return
+        with self._guard(EVIDENCE), self._schedule.timed("full"), self._tracing_told_apart():
+            measurement, probe = self._measurement, self._measurement.probe
+            subject = measurement.subject(snapshot, windows, states)
+            runner = KerasRunner(self._model, probe, self._loss)
+            watch = Stopwatch(probe.tracer, bool(tf.config.list_logical_devices("GPU")))
+            limit = max(JUDGEMENT_SECONDS, JUDGEMENT_SHARE * self._schedule.elapsed)
+            if math.isinf(self._schedule.overhead):
+                limit = math.inf
+            judgement = Judgement(
+                runner,
+                subject,
+                self._affordable(kept, lambda k: runner.inference(k.batch, subject.moving), watch, limit),
+                self._batches.validation_to_judge(),
+                lambda: limit - watch.seconds(),
+                self._guard.strict,
+            )
+            evidence = judgement.evidence(step, "end", measurement.counts(windows))
+            if probe.loss_reason:
+                self._log.not_evaluated("losses", probe.loss_reason)
+            self._log.write_evidence(replace(evidence, seconds=watch.seconds()), step)
+
+    def _affordable(
+        self, kept: list[Kept], passed: Callable[[Kept], Any], watch: Stopwatch, limit: float
+    ) -> list[Kept]:
+        """The kept batches, or an even part of them where half the time would not do for the essential passes."""
+        passed(kept[0])  # what happens once in a first pass says nothing of the others
+        before = watch.seconds()
+        passed(kept[0])
+        taken = max(watch.seconds() - before, 1e-6)
+        count = len(kept)
+        while count > FEWEST_JUDGED and ESSENTIAL_PASSES * taken * count > limit / 2:
+            count = max(count // 2, FEWEST_JUDGED)
+        return [kept[i * len(kept) // count] for i in range(count)]
+
     def write(self) -> None:
         """Write the pending losses. They belong to the weights that were probed, not to a step made on them since."""
         losses, self._losses = self._losses, None
@@ -161,8 +230,8 @@ class Prober:
     @contextlib.contextmanager
     def _tracing_told_apart(self) -> Iterator[None]:
         # Tracing is paid once: it must not count against what recording costs all along.
-        traced = self._measurement.probe.tracing_seconds
+        traced = self._measurement.probe.tracer.seconds
         try:
             yield
         finally:
-            self._schedule.excluded += self._measurement.probe.tracing_seconds - traced
+            self._schedule.excluded += self._measurement.probe.tracer.seconds - traced

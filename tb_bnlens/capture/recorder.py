@@ -83,7 +83,6 @@ class Recorder:
         self._step = self._asked_at = 0
         self._quiet_until = 0.0
         self._begun = self._closed = False
-        self._keep = True  # the first batch, from which calls are counted
         self._active = is_chief()
         self._windows: Windows | None = None
         self._prober: Prober | None = None
@@ -109,7 +108,9 @@ class Recorder:
             return
         steps = 1 if step is None else max(step - self._step, 1)
         with self._guard(RECORD):
-            self.meet_batch(keras.utils.pack_x_y_sample_weight(x, y, sample_weight))
+            batch = keras.utils.pack_x_y_sample_weight(x, y, sample_weight)
+            self.collect([batch], steps)
+            self.meet_batch(batch)
             if self.quiet_for(steps):
                 self.count_quiet(steps)
                 return
@@ -123,6 +124,8 @@ class Recorder:
                 if level is not None:
                     self._probe(level)
                     if self._prober is not None:
+                        if self._windows is not None:
+                            self._prober.compare_window(self._windows)
                         self._prober.write()
 
     def close(self) -> None:
@@ -179,11 +182,14 @@ class Recorder:
         """Whether a look at the training batch is of use."""
         return self.wanted and self._begun and self._batches.from_training and self._guard.works(LOSSES)
 
-    @property
-    def wants_to_keep(self) -> bool:
-        """Whether the coming batch should be kept, probe or not."""
-        self._keep = self._keep or self._schedule.keep_due(self._step)
-        return self._keep
+    def wants_to_keep(self, steps: int = 1) -> bool:
+        """Whether a batch of the coming steps should be kept, probe or not."""
+        return self._batches.reservoir.wants(self._step, steps)
+
+    def collect(self, batches: list[Any], steps: int = 1) -> None:
+        """Keep what the final judgement needs of the coming batches, each of which stands for so many steps."""
+        if self._batches.from_training:
+            self._batches.reservoir.offer(self._step, batches, steps)
 
     @property
     def begun(self) -> bool:
@@ -212,7 +218,7 @@ class Recorder:
 
     def plan(self, steps: int) -> None:
         """Say how many steps the loop will make in all."""
-        self._log.planned_steps = self._schedule.last_step = steps
+        self._log.planned_steps = self._schedule.last_step = self._batches.reservoir.planned_steps = steps
         self._log.manifest_due = True
 
     def note(self, sentence: str) -> None:
@@ -242,8 +248,7 @@ class Recorder:
 
     def meet_batch(self, batch: Any) -> None:
         """Remember a training batch for a probe, and its size as the usual one."""
-        self._batches.meet(batch, self.wants_to_keep)
-        self._keep = False
+        self._batches.meet(batch)
         if self._log.batch_size is None:
             self._log.batch_size = self._batches.usual_size
             self._log.manifest_due = True
@@ -283,8 +288,11 @@ class Recorder:
             self._prober.step_made(fit_loss, self._now)
         kinds = ["snapshot"] if self._windows is not None else []
         if self._prober is not None and self._prober.works:
-            kinds += ["probe", "full", *(["keep"] if self._batches.from_training else [])]
+            kinds += ["probe", "full"]
         self._quiet_until = self._schedule.quiet_until(self._step, kinds)
+        if self.wants_batch:
+            # Asked before the step that is made on the batch.
+            self._quiet_until = min(self._quiet_until, self._batches.reservoir.next_step(self._step))
 
     def snapshot(self, short_batch: bool = False) -> None:
         """Read the moving statistics now, unless that was done at this step."""
@@ -320,7 +328,9 @@ class Recorder:
             probe = Probe(self._model, layers, self._segments, self._loss)
             self._watch.probe = probe
             measurement = Measurement(probe, self._state, self._recovery, self._segments, self._tolerance)
-            self._prober = Prober(self._model, measurement, self._batches, self._schedule, self._guard, self._log)
+            self._prober = Prober(
+                self._model, measurement, self._batches, self._schedule, self._guard, self._log, self._loss
+            )
         self._schedule.fit_records(4 * len(layers) * len(LAYER_ROWS))
         self._schedule.start()
         self._write_manifest()
@@ -375,6 +385,8 @@ class Recorder:
                 self._prober.attribute(self._windows.last, self._tolerance)
             self._prober.write()
         if self._windows is not None:
+            if self._prober is not None:
+                self._prober.judge(self._step, self._now(), self._windows, self._watch.states(self._windows))
             self._log.want_channels()
             self._write_record(self._windows)
         self._write_manifest()

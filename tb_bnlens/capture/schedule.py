@@ -20,13 +20,10 @@ the one before."""
 COARSEST = 10
 PROBE_SPACING = 16
 """Probes are at least step/PROBE_SPACING apart, and full ones twice as far."""
-KEEP_SPACING = 0.15
-"""Training batches are kept at least this share of the step apart: nine of them reach back over two thirds of the
-run. A look at the batch on its way to the step takes some 2 ms."""
-FLOOR_SPACING = {"snapshot": 1 / 4, "record": 1 / 4, "probe": 2.0, "full": math.inf, "keep": 1 / 2}
+FLOOR_SPACING = {"snapshot": 1 / 4, "record": 1 / 4, "probe": 2.0, "full": math.inf}
 """What is always done, budget or not, is this share of the step apart: some 20 records and 6 probes in 400 steps,
 60 and 13 in a million. A run too short for its budget would have nothing to show otherwise."""
-FIRST = {"snapshot": 0, "record": 0, "probe": 1, "full": 100, "keep": 0}
+FIRST = {"snapshot": 0, "record": 0, "probe": 1, "full": 100}
 """Steps of the first ones of each kind; there is nothing to replay or forecast at the very start."""
 DENSE = 44
 """Every step is read this long before a full probe: the replay at momentum 0.9 then forgets coarser windows to 1%."""
@@ -84,7 +81,7 @@ class Schedule:
         self._full_at: int | None = None
         self.last_step: int | None = None
         """Steps that the loop will make in all, where known."""
-        self._set_up = {"probe", "full", "keep", "hooks"}  # of these the probe itself tells tracing apart
+        self._set_up = {"probe", "full", "hooks"}  # of these the probe itself tells tracing apart
         self.excluded = 0.0
         """Seconds of tracing, a one-time cost that is told apart."""
 
@@ -167,13 +164,6 @@ class Schedule:
             return True
         self._ask_at[kind] = math.ceil(min(due_at, step + max(1.0, PATIENCE * apart * step)))
         return False
-
-    def keep_due(self, step: int) -> bool:
-        """Whether to keep the batch of the coming step."""
-        if not self._due("keep", step, KEEP_SPACING, "keep", 1.0):
-            return False
-        self._last["keep"] = step
-        return True
 
     def quiet_until(self, step: int, kinds: Sequence[str]) -> float:
         """The first step that has to be asked after: nothing is due before or after those between this one and it.

@@ -10,10 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-
-class NotEvaluated(Exception):
-    """A part of the probe cannot be measured on this model; the message says why."""
-
+from tb_bnlens.capture.errors import NotEvaluated
 
 # Ops that change something outside the pass: a model that does so beyond Keras' variables (tf.Variable state,
 # tf.random.Generator, Python callbacks, lookup tables) cannot be run an extra time without changing training.

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tb_bnlens.analysis.distance import distance
+from tb_bnlens.capture.decay import Decay
 from tb_bnlens.capture.segments import Segments
 from tb_bnlens.capture.snapshots import Snapshot, WindowRecovery
 from tb_bnlens.metadata import REPLAY_MOMENTA
@@ -31,6 +32,8 @@ COARSE = 0.5
 """A window longer than this share of a momentum's memory 1/(1-beta) smears its replay."""
 SMEARED = 0.1
 """No replay is given where smeared windows hold more than this share of its weight."""
+LONGEST = 1.01
+"""A window longer than this many memories ``1/(1-momentum)`` of its layer, and rounding, is not pooled."""
 NOISE_MEMORY = 0.97
 """Decay of the noise estimate per single-update window: some 30 batches."""
 
@@ -98,8 +101,15 @@ def _merge(a: _Chunk, b: _Chunk) -> _Chunk:
 class Windows:
     """The running state over all windows since the record began."""
 
-    def __init__(self, start: Snapshot, step: int, recovery: WindowRecovery, segments: Segments):
-        self._recovery, self._segments = recovery, segments
+    def __init__(
+        self,
+        start: Snapshot,
+        step: int,
+        recovery: WindowRecovery,
+        segments: Segments,
+        longest: float = LONGEST,
+    ):
+        self._recovery, self._segments, self._longest = recovery, segments, longest
         self.start = start
         self.last, self.last_step = start, step
         self.updates = np.zeros(len(segments))
@@ -114,6 +124,8 @@ class Windows:
         self._noise_weight = 0.0
         self.noise_updates = 0
         self._lags: deque[Array] = deque(maxlen=CHUNKS + 1)
+        self.decay = Decay(segments)
+        """How fast the moving statistics are seen to forget."""
         self.since: list[tuple[int, Array]] = []
         self.window_nonfinite = np.zeros(len(segments))
         self.epoch_end: Array | None = None
@@ -135,6 +147,8 @@ class Windows:
             # Nothing moved: the next window begins here.
             self.last, self.last_step = snapshot, step
             return
+        if step - self.last_step == 1:
+            self.decay.add(self.last, snapshot)
         mean, variance = self._recovery.recover(self.last, snapshot, updates)
         # "Did the batches carry something non-finite" can only be asked of layers that were finite before.
         poisoned = np.isfinite(self.last.mean + self.last.spread) & ~np.isfinite(snapshot.mean + snapshot.spread)
@@ -153,12 +167,16 @@ class Windows:
         batches = _effective_batches(k, beta)
         middle = step - min(k, 1 / max(1 - beta, 1e-9)) / 2
         # A short last batch is not like the others: it counts where it did its harm, not in the pools.
-        if not epoch_end:
-            if self.short.add(mean, variance, k, batches, middle):
+        # Of a window longer than the memory of a moving average the newest batches alone are left, in the window
+        # and in the moving average alike: that the two agree says nothing.
+        within = self._segments.spread(updates * (1 - self._recovery.beta) <= self._longest).astype(bool)
+        if not epoch_end and within.any():
+            known = np.where(within, mean, np.nan), np.where(within, variance, np.nan)
+            if self.short.add(*known, k, batches, middle):
                 pooled = self.short.merged()
                 assert pooled is not None
                 self._lags.append(pooled.mean - snapshot.mean)
-            self.long.add(mean, variance, k, batches, middle)
+            self.long.add(*known, k, batches, middle)
         self._advance_shadows(mean, variance, updates, k)
         self.last, self.last_step = snapshot, step
 
@@ -227,6 +245,11 @@ class Windows:
         self.since = []
         self.window_nonfinite = np.zeros(len(self._segments))
         self.epoch_end = None
+
+    @property
+    def single(self) -> tuple[Array, Array] | None:
+        """Batch mean and variance of the last step, [C_total]; None where the last window held more than one update."""
+        return self._single
 
     def noise(self) -> tuple[Array | None, Array | None]:
         """Standard deviations of a single batch's mean and variance, [C_total]; None until measured."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -62,7 +63,8 @@ class Replay:
         self._step = 0 if from_scratch else series.steps[0]
         size = int(self._segments.sizes.sum())
         start = Snapshot(np.zeros(size), np.ones(size)) if from_scratch else _snapshot(first)
-        self._windows = Windows(start, self._step, self._recovery, self._segments)
+        # Checkpoints are far apart: a note says how much of a lag shows in windows of their length.
+        self._windows = Windows(start, self._step, self._recovery, self._segments, longest=math.inf)
         self._tables: list[tuple[int, Table]] = []
         self._spans: list[Array] = []
 

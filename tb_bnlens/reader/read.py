@@ -12,7 +12,8 @@ from tensorboard.data import provider
 from tensorboard.errors import PublicError
 
 from tb_bnlens import metadata
-from tb_bnlens.history import Channels, Event, History, Manifest
+from tb_bnlens.history import Channels, Event, Evidence, History, Manifest
+from tb_bnlens.reader.evidence import BadEvidence, parse_evidence
 from tb_bnlens.reader.logdir import LogdirProvider
 from tb_bnlens.reader.manifest import BadManifest, parse_manifest, unnamed_layers, with_events
 from tb_bnlens.reader.runs import Run, find_run
@@ -69,14 +70,15 @@ def read_run(
     fences = [(point.wall_time, point.step) for point, _ in manifests]
     announced = len(manifests[-1][1].layers) if manifests else None
 
-    raw = {tag: points.get(tag, []) for tag in (metadata.LAYERS_TAG, metadata.LOSSES_TAG)}
+    raw = {tag: points.get(tag, []) for tag in (metadata.LAYERS_TAG, metadata.LOSSES_TAG, metadata.EVIDENCE_TAG)}
     valid = {tag: before_fences(series, fences) for tag, series in raw.items()}
     layers = to_table(valid[metadata.LAYERS_TAG], announced, len(metadata.LAYER_ROWS), "layer record")
     losses = to_table(valid[metadata.LOSSES_TAG], len(metadata.PROBES), len(metadata.LOSS_ROWS), "probe")
     losses = _probes(losses)
     layers = without_impossible(layers, metadata.LAYER_ROWS)
     losses = without_impossible(losses, metadata.LOSS_ROWS)
-    problems += (*layers.problems, *losses.problems)
+    evidence, evidence_problems = _evidence(valid[metadata.EVIDENCE_TAG], announced)
+    problems += (*layers.problems, *losses.problems, *evidence_problems)
 
     voided = sum(len(raw[tag]) - len(valid[tag]) for tag in raw)
     manifest = _merged(manifests, layers, _went_back(fences, raw.values()))
@@ -103,6 +105,7 @@ def read_run(
         loss_wall_times=losses.wall_times,
         losses=losses.values,
         problems=tuple(dict.fromkeys(problems)),
+        evidence=evidence,
     )
 
 
@@ -211,6 +214,24 @@ def _manifests(points: Sequence[Any]) -> tuple[list[tuple[Any, Manifest]], tuple
         return manifests, ()
     which = "The manifest" if bad == len(points) else f"{bad} of {len(points)} manifests"
     return manifests, (f"{which} could not be used: {reason}.",)
+
+
+def _evidence(points: Sequence[Any], layers: int | None) -> tuple[tuple[Evidence, ...], tuple[str, ...]]:
+    """Readable measurements in the order of their steps."""
+    found = []
+    reason = ""
+    for point in points:
+        array = np.asarray(point.numpy)
+        try:
+            if array.size != 1:
+                raise BadEvidence(f"it is a tensor of shape {array.shape}")
+            found.append(parse_evidence(array.reshape(-1)[0], layers))
+        except BadEvidence as error:
+            reason = str(error)
+    found.sort(key=lambda evidence: evidence.step)
+    if bad := len(points) - len(found):
+        return tuple(found), (f"{bad} of {len(points)} measurements on many batches could not be used: {reason}.",)
+    return tuple(found), ()
 
 
 def _went_back(fences: Sequence[tuple[float, int]], series: Iterable[Sequence[Any]]) -> int | None:

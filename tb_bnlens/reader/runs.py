@@ -14,7 +14,7 @@ from tb_bnlens import metadata
 ROOT = "."
 """TensorBoard's own name for event files that lie in the logdir itself."""
 
-RECORD_TAGS = (metadata.MANIFEST_TAG, metadata.LAYERS_TAG, metadata.LOSSES_TAG)
+RECORD_TAGS = (metadata.MANIFEST_TAG, metadata.LAYERS_TAG, metadata.LOSSES_TAG, metadata.EVIDENCE_TAG)
 
 
 class RunNotFound(LookupError):

@@ -10,10 +10,10 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.capture.layers import TrackedLayer
 from tb_bnlens.capture.probe import BatchPass, Probe
 from tb_bnlens.capture.segments import Segments
-from tb_bnlens.capture.side_effects import NotEvaluated
 from tb_bnlens.remedies.inputs import input_batches
 from tb_bnlens.remedies.layers import built_layers
 

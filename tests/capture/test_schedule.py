@@ -43,10 +43,6 @@ class Simulated:
             level = self.schedule.probe_due(step)
             if level is not None:
                 self.work(level, step)
-            if self.schedule.keep_due(step):
-                with self.schedule.all_timed():
-                    self.now += self.costs.get("keep", 0.0)
-                self.made["keep"].append(step)
             self.now += self.step_seconds
             self.schedule.charge_quiet(int(step - asked_at))
             asked_at = step + 1
@@ -58,7 +54,7 @@ class Simulated:
         return self
 
 
-COSTS = {"snapshot": 5e-4, "record": 2e-3, "probe": 3e-2, "full": 3e-1, "keep": 2e-3}
+COSTS = {"snapshot": 5e-4, "record": 2e-3, "probe": 3e-2, "full": 3e-1}
 FREE = dict.fromkeys(COSTS, 0.0)
 
 

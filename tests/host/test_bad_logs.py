@@ -99,6 +99,9 @@ BAD: dict[str, Bad] = {
     "a vector": Bad(appended(metadata.LAYERS_TAG, np.ones(4, np.float32)), "1 layer record was left out"),
     "text": Bad(appended(metadata.LAYERS_TAG, b"text"), "1 layer record was left out"),
     "a cube of losses": Bad(appended(metadata.LOSSES_TAG, np.ones((2, 2, 2), np.float32)), "1 probe was left out"),
+    "evidence that is no JSON": Bad(
+        appended(metadata.EVIDENCE_TAG, b"{"), "1 of 1 measurements on many batches could not be used"
+    ),
     "NaN everywhere": Bad(nan_everywhere),
     "fewer layers than records": Bad(with_manifest(lambda body: body, layers=5), "5 rows where 3 were announced"),
     "more layers than records": Bad(with_manifest(lambda body: body, layers=2), "2 rows where 3 were announced"),

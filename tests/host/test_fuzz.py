@@ -85,7 +85,14 @@ loss_tables = hnp.arrays(
 channel_tables = hnp.arrays(np.float32, st.tuples(st.integers(0, 5), st.integers(0, 6)), elements=wild_floats)
 steps = st.integers(-3, 40) | st.sampled_from([2**31, 2**62, -(2**62)])
 tags = st.sampled_from(
-    [metadata.MANIFEST_TAG, metadata.LAYERS_TAG, metadata.LOSSES_TAG, metadata.channels_tag(0), "bn_lens/other"]
+    [
+        metadata.MANIFEST_TAG,
+        metadata.LAYERS_TAG,
+        metadata.LOSSES_TAG,
+        metadata.EVIDENCE_TAG,
+        metadata.channels_tag(0),
+        "bn_lens/other",
+    ]
 )
 
 writes = st.lists(

@@ -140,7 +140,9 @@ def peak_of_reading(logdir: Path) -> tuple[int, tuple[str, ...]]:
         tracemalloc.stop()
 
 
-@pytest.mark.parametrize("tag", [metadata.LAYERS_TAG, metadata.LOSSES_TAG, metadata.MANIFEST_TAG])
+@pytest.mark.parametrize(
+    "tag", [metadata.LAYERS_TAG, metadata.LOSSES_TAG, metadata.MANIFEST_TAG, metadata.EVIDENCE_TAG]
+)
 def test_a_tensor_that_claims_more_than_it_holds(tmp_path: Path, tag: str) -> None:
     file = write_run(tmp_path / "exp", steps=5)
     file.tensor(tag, None, 6, proto=claiming(2**20, 64))

@@ -1,0 +1,340 @@
+"""The measurement on many batches: every cause's intervention at the same weights, without side effects."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tb_bnlens.capture.errors import NotEvaluated
+from tb_bnlens.capture.passes import Array, Mask, Moments, Outcome, Passes, Runner
+from tb_bnlens.capture.reservoir import Kept
+from tb_bnlens.capture.samples import summary, summary_of_difference
+from tb_bnlens.capture.statistics import BatchMoments, distance_rows, rms_distance
+from tb_bnlens.capture.subject import Subject
+from tb_bnlens.history import Evidence
+
+POOLED = 4
+"""Times the usual batch size that ``pooled`` shows."""
+LARGEST_POOLED = 512
+"""Samples in a pooled batch at most: the noise of larger batches is seldom the fault, and memory may not hold them."""
+SINGLE_ROWS = 64
+"""Rows that are looked at one at a time."""
+SEED = 20_150_211
+PAIRS = (
+    ("inference", "batch"),
+    ("inference", "recalibrated"),
+    ("inference", "batch_as_trained"),
+    ("inference", "robust"),
+)
+"""Passes whose single-row losses are compared."""
+
+
+class Judgement:
+    """Runs the passes of ``metadata.PASSES`` on the batches of a reservoir.
+
+    Args:
+        runner: the model.
+        subject: its BatchNorm layers.
+        kept: training batches, at least one.
+        validation: batches of validation data, if any.
+        time_left: seconds that remain for passes that are not essential.
+        strict: let faults out, for tests.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        subject: Subject,
+        kept: Sequence[Kept],
+        validation: Sequence[tuple[Any, int]] = (),
+        time_left: Callable[[], float] = lambda: math.inf,
+        strict: bool = False,
+    ):
+        self._runner, self._subject, self._kept = runner, subject, tuple(kept)
+        self._batches = [k.batch for k in kept]
+        self._sizes = [k.size for k in kept]
+        self._validation = tuple(validation)
+        self._passes = Passes(runner, time_left, strict)
+        self._on_validation = Passes(runner, time_left, strict)
+        self._rows: dict[str, Array] = {}
+        self._groups = subject.groups()
+        self._nothing = np.zeros(len(subject.epsilon), bool)
+
+    def evidence(self, step: int, moment: str, more_rows: Mapping[str, Array], interventions: bool = True) -> Evidence:
+        """Make the passes, the most telling ones first.
+
+        Args:
+            step: training steps made.
+            moment: one of ``metadata.MOMENTS``.
+            more_rows: rows of ``metadata.EVIDENCE_ROWS`` that the caller knows, [L] each.
+            interventions: make more than the essential passes.
+        """
+        present = self._essential()
+        if present is not None and interventions:
+            self._put_right(present)
+            self._other_statistics(present)
+            self._averaged_calls(present, more_rows.get("calls", np.ones(1)))
+            self._other_batches(present)
+            for name, replay in self._subject.replays.items():
+                self._run(name, self._on(replay.or_else(self._subject.moving)))
+        self._describe(present)
+        if self._validation:
+            self._validate(present)
+        passes = self._passes
+        layers = {**self._rows, **more_rows}
+        return Evidence(
+            step=step,
+            moment=moment,
+            batch_steps=np.array([k.step for k in self._kept], np.int64),
+            batch_sizes=np.array(self._sizes, np.int64),
+            batch_phases=np.array([k.phase for k in self._kept], np.int64),
+            passes=passes.results,
+            validation=self._on_validation.results,
+            samples=self._samples(),
+            layers={name: np.asarray(values, np.float64) for name, values in layers.items()},
+            groups={name: self._subject.layers_of(mask) for name, mask in self._groups.items()},
+            not_evaluated={
+                **passes.not_evaluated,
+                **{f"validation {name}": why for name, why in self._on_validation.not_evaluated.items()},
+            },
+        )
+
+    # --- the parts -----------------------------------------------------------------------------------
+
+    def _essential(self) -> _Present | None:
+        """The pair that every verdict begins with, and the statistics at the present weights."""
+        moving = self._subject.moving
+        trained = self._subject.trained_channels
+        self._run("inference", self._on(moving), essential=True, with_rows=True)
+        everything = self._run("batch", self._by_batch(self._nothing), essential=True, with_rows=True)
+        if not everything:
+            return None
+        as_trained = everything
+        if not trained.all():
+            as_trained = self._run("batch_as_trained", self._by_batch(~trained), essential=True, with_rows=True)
+        if not as_trained:
+            return None
+        present = _Present(
+            BatchMoments([_moments(o) for o in as_trained], self._sizes),
+            BatchMoments([_moments(o) for o in everything], self._sizes),
+            trained,
+        )
+        self._run(
+            "recalibrated",
+            lambda index, batch: self._runner.inference(batch, self._renewed(present.of_trained.mean(index))),
+            essential=True,
+            with_rows=True,
+        )
+        # Its statistics are those that the moving ones were gathered from.
+        outcomes = self._run("training", lambda _, batch: self._runner.training(batch), essential=True)
+        if outcomes:
+            present.in_training = BatchMoments([_moments(o) for o in outcomes], self._sizes)
+        return present
+
+    def _put_right(self, present: _Present) -> None:
+        """Each group's share: put right alone at inference, and alone left wrong in batch mode."""
+        moving, broken = self._subject.moving, self._subject.nonfinite()
+        base = present.best().where(broken, moving)
+        if broken.any():
+            self._with(present, "put_right:nonfinite", broken, moving)
+        made: dict[bytes, str] = {}
+        for name, mask in self._groups.items():
+            if name == "nonfinite":
+                continue
+            same = made.setdefault(mask.tobytes(), name)
+            if same != name:
+                self._passes.same_as(f"put_right:{name}", f"put_right:{same}")
+                self._passes.same_as(f"only:{name}", f"only:{same}")
+                continue
+            self._with(present, f"put_right:{name}", mask, base)
+            self._run(f"only:{name}", self._by_batch(mask, base))
+
+    def _with(self, present: _Present, name: str, mask: Mask, base: Moments) -> None:
+        self._run(
+            name,
+            lambda index, batch: self._runner.inference(batch, present.best(index).where(mask, base).or_else(base)),
+        )
+
+    def _other_statistics(self, present: _Present) -> None:
+        """Inference on statistics that were gathered in other ways."""
+        moving, trained = self._subject.moving, self._subject.trained_channels
+        gathered = present.in_training
+        if gathered is not None and np.array_equal(gathered.means, present.of_trained.means, equal_nan=True):
+            self._passes.same_as("with_dropout", "recalibrated")  # there are no training-only layers before a BatchNorm
+        elif gathered is not None:
+            self._run(
+                "with_dropout",
+                lambda index, batch: self._runner.inference(batch, self._renewed(gathered.mean(index))),
+            )
+        self._run("robust", self._on(self._renewed(present.of_trained.median())), with_rows=True)
+        self._perturb(present)
+        if not trained.all():
+            self._run(
+                "recalibrated_all",
+                lambda index, batch: self._runner.inference(batch, present.of_all.mean(index).or_else(moving)),
+            )
+
+    def _perturb(self, present: _Present) -> None:
+        """Inference on quite other statistics; and if it does not react, on rows that have no batch."""
+        base = present.best().or_else(self._subject.moving)
+        away = Moments(base.mean + np.sqrt(np.maximum(base.variance, 0) + self._subject.epsilon), 4 * base.variance)
+        self._run("perturbed", self._on(away))
+        there, here = (self._passes.results.get(name) for name in ("perturbed", "inference"))
+        if there is None or here is None or not np.array_equal(there.losses, here.losses, equal_nan=True):
+            return
+        rows = _spread(sum(self._sizes), SINGLE_ROWS)
+        self._composed("one_at_a_time", [rows[i : i + 1] for i in range(len(rows))], self._on(self._subject.moving))
+
+    def _averaged_calls(self, present: _Present, calls: Array) -> None:
+        """Each batch on its own statistics, but the same ones in every call of a layer."""
+        if np.any(calls > 1):
+            own = present.of_trained
+            self._run(
+                "calls_averaged",
+                lambda index, batch: self._runner.inference(
+                    batch, self._renewed(Moments(own.means[index], own.variances[index]))
+                ),
+            )
+
+    def _other_batches(self, present: _Present) -> None:
+        """Batch mode on rows that training has not put together."""
+        order = np.random.default_rng(SEED).permutation(sum(self._sizes))
+        stops = np.cumsum(self._sizes)[:-1]
+        as_trained = self._by_batch(~self._subject.trained_channels)
+        if len(self._sizes) > 1:
+            self._composed("recombined", np.split(order, stops), as_trained)
+            large = POOLED * max(self._sizes)
+            whole = len(order) // large
+            if whole and large <= LARGEST_POOLED:
+                self._composed("pooled", np.split(order[: whole * large], whole), as_trained)
+            else:
+                self._passes.not_evaluated["pooled"] = "too few rows are kept, or too large batches"
+        weights = [self._runner.weights(batch) for batch in self._batches]
+        if any(w is not None and np.any(np.asarray(w) == 0) for w in weights):
+            counted = self._counted(weights)
+            if counted is not None:
+                self._rows["counted_distance_rms"] = rms_distance(
+                    counted, present.of_trained.mean(), self._subject.segments, self._subject.epsilon
+                )
+                self._run("counted", self._on(self._renewed(counted)))
+
+    def _counted(self, weights: Sequence[Array | None]) -> Moments | None:
+        """Statistics of the rows whose weight is not 0."""
+        found: list[Moments] = []
+        sizes: list[int] = []
+
+        def gather() -> None:
+            for batch, weight, size in zip(self._batches, weights, self._sizes, strict=True):
+                rows = np.arange(size) if weight is None else np.flatnonzero(np.asarray(weight))
+                if len(rows) > 1:
+                    (some,) = self._runner.compose([batch], [rows])
+                    outcome = self._runner.batch(some, self._subject.moving, ~self._subject.trained_channels)
+                    found.append(_moments(outcome))
+                    sizes.append(len(rows))
+
+        self._passes.measured("counted", gather)
+        return BatchMoments(found, sizes).mean() if found and "counted" not in self._passes.not_evaluated else None
+
+    def _composed(self, name: str, rows: Sequence[NDArray[np.int64]], forward: Callable[[int, Any], Outcome]) -> None:
+        batches: list[Any] = []
+        self._passes.measured(name, lambda: batches.extend(self._runner.compose(self._batches, rows)))
+        if batches:
+            self._passes.run(name, batches, [len(r) for r in rows], forward)
+
+    def _validate(self, present: _Present | None) -> None:
+        moving = self._subject.moving
+        batches, sizes = [b for b, _ in self._validation], [n for _, n in self._validation]
+        run = self._on_validation.run
+        run("inference", batches, sizes, self._on(moving), essential=True)
+        outcomes = run("batch", batches, sizes, self._by_batch(self._nothing), essential=True)
+        if present is not None:
+            run(
+                "recalibrated",
+                batches,
+                sizes,
+                self._on(self._renewed(present.of_trained.mean())),
+            )
+        if outcomes:
+            self._rows["validation_distance_rms"] = rms_distance(
+                BatchMoments([_moments(o) for o in outcomes], sizes).mean(),
+                moving,
+                self._subject.segments,
+                self._subject.epsilon,
+            )
+
+    def _describe(self, present: _Present | None) -> None:
+        """The rows of the layers."""
+        segments, epsilon, moving = self._subject.segments, self._subject.epsilon, self._subject.moving
+        self._rows["initial_share"] = segments.count(self._subject.initial()) / segments.sizes
+        self._rows["nonfinite_share"] = segments.count(self._subject.nonfinite()) / segments.sizes
+        if present is None:
+            return
+        reference = present.best()
+        self._rows |= distance_rows(reference, moving, segments, epsilon)
+        self._rows |= present.of_trained.spread_rows(segments, epsilon)
+        if present.in_training is not None:
+            noisy = present.in_training.mean()
+            self._rows["mode_distance_rms"] = rms_distance(noisy, reference, segments, epsilon)
+            self._rows["with_dropout_distance_rms"] = rms_distance(noisy, moving, segments, epsilon)
+            with np.errstate(all="ignore"):
+                ratio = (noisy.variance + epsilon) / (reference.variance + epsilon)
+            (self._rows["mode_variance_p50"],) = segments.quantiles(ratio, (0.5,))
+
+    def _samples(self) -> dict[str, dict[str, float]]:
+        rows = self._passes.rows
+        if "samples" in self._passes.not_evaluated:
+            return {}
+        found = {name: summary(rows.of(name)) for name in rows.losses}
+        for a, b in PAIRS:
+            if a in found and b in found:
+                found[f"{a}-{b}"] = summary_of_difference(rows.of(a), rows.of(b))
+        return found
+
+    # --- short hands ---------------------------------------------------------------------------------
+
+    def _run(
+        self,
+        name: str,
+        forward: Callable[[int, Any], Outcome],
+        *,
+        essential: bool = False,
+        with_rows: bool = False,
+    ) -> list[Outcome]:
+        return self._passes.run(name, self._batches, self._sizes, forward, essential=essential, with_rows=with_rows)
+
+    def _on(self, moving: Moments) -> Callable[[int, Any], Outcome]:
+        return lambda _, batch: self._runner.inference(batch, moving)
+
+    def _renewed(self, moments: Moments) -> Moments:
+        """These in the layers that training normalizes by the batch, the moving statistics in the others."""
+        moving = self._subject.moving
+        return moments.where(self._subject.trained_channels, moving).or_else(moving)
+
+    def _by_batch(self, on_moving: Mask, moving: Moments | None = None) -> Callable[[int, Any], Outcome]:
+        return lambda _, batch: self._runner.batch(batch, moving or self._subject.moving, on_moving)
+
+
+class _Present:
+    """Batch statistics at the present weights: with all layers by batch, and with those that training normalizes so."""
+
+    def __init__(self, of_trained: BatchMoments, of_all: BatchMoments, trained: Mask):
+        self.of_trained, self.of_all, self._trained = of_trained, of_all, trained
+        self.in_training: BatchMoments | None = None
+
+    def best(self, leave_out: int | None = None) -> Moments:
+        """As training gathers them, with dropout off; for layers that training leaves alone, those of batch mode."""
+        return self.of_trained.mean(leave_out).where(self._trained, self.of_all.mean(leave_out))
+
+
+def _moments(outcome: Outcome) -> Moments:
+    if outcome.moments is None:
+        raise NotEvaluated("the pass gave no batch statistics")
+    return outcome.moments
+
+
+def _spread(total: int, most: int) -> NDArray[np.int64]:
+    return np.unique(np.linspace(0, total - 1, min(total, most)).astype(np.int64))

@@ -1,0 +1,214 @@
+"""The passes of a measurement on many batches: what they need of a framework, and how they are run and counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tb_bnlens.capture.errors import NotEvaluated, first_line
+from tb_bnlens.history import PassResult
+
+Array = NDArray[np.floating[Any]]
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Moments:
+    """A mean and a variance of each channel, [C_total]."""
+
+    mean: Array
+    variance: Array
+
+    def or_else(self, other: Moments) -> Moments:
+        """These, and the other ones where they are NaN."""
+        return self.where(~(np.isnan(self.mean) | np.isnan(self.variance)), other)
+
+    def where(self, mask: Mask, other: Moments) -> Moments:
+        """These in the channels of the mask and the other ones elsewhere."""
+        return Moments(np.where(mask, self.mean, other.mean), np.where(mask, self.variance, other.variance))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one pass over one batch gives."""
+
+    loss: float
+    predictions: Any = None
+    """Opaque to all but the runner."""
+    moments: Moments | None = None
+    """Batch statistics of the layers that were normalized by the batch; NaN for the others."""
+
+
+class Runner(Protocol):
+    """A model in a framework. No method changes the model; each raises ``NotEvaluated`` where it cannot be done."""
+
+    def inference(self, batch: Any, moving: Moments) -> Outcome:
+        """Every layer on these moving statistics."""
+
+    def batch(self, batch: Any, moving: Moments, on_moving: Mask) -> Outcome:
+        """Every channel on the batch's statistics, but for the mask's; all else in inference mode."""
+
+    def training(self, batch: Any) -> Outcome:
+        """As the training step does, with its batch statistics."""
+
+    def rows(self, batch: Any, predictions: Any, indices: NDArray[np.int64]) -> Array:
+        """Loss of single rows of a batch."""
+
+    def metric_state(self) -> Any:
+        """The compiled metrics after a reset."""
+
+    def update(self, state: Any, batch: Any, predictions: Any) -> Any:
+        """The compiled metrics after one more batch."""
+
+    def metrics(self, state: Any) -> dict[str, float]:
+        """Their values."""
+
+    def weights(self, batch: Any) -> Array | None:
+        """Sample weights of a batch, [B]; None where it has none."""
+
+    def compose(self, batches: Sequence[Any], rows: Sequence[NDArray[np.int64]]) -> list[Any]:
+        """New batches of these rows of all batches laid end to end."""
+
+
+@dataclass
+class RowLosses:
+    """Losses of single rows of several passes, the same rows in each."""
+
+    most: int
+    """Rows of one pass at most."""
+    losses: dict[str, list[Array]] = field(default_factory=dict)
+
+    def indices(self, sizes: Sequence[int], index: int) -> NDArray[np.int64]:
+        """Which rows of a batch are taken: all, or some spread over it."""
+        share = max(1, self.most // max(len(sizes), 1))
+        return np.unique(np.linspace(0, sizes[index] - 1, min(sizes[index], share)).astype(np.int64))
+
+    def of(self, name: str) -> Array:
+        """All row losses of a pass."""
+        return np.concatenate(self.losses[name])
+
+
+class Passes:
+    """Runs passes one after another, in the order of their importance, until the time is spent.
+
+    Args:
+        runner: the model.
+        time_left: seconds that remain for passes that are not essential.
+        strict: let faults out, for tests.
+        most_rows: rows of a pass whose losses are taken one by one.
+    """
+
+    def __init__(self, runner: Runner, time_left: Callable[[], float], strict: bool = False, most_rows: int = 1024):
+        self.runner, self._time_left, self._strict = runner, time_left, strict
+        self.results: dict[str, PassResult] = {}
+        self.not_evaluated: dict[str, str] = {}
+        self.rows = RowLosses(most_rows)
+
+    def run(
+        self,
+        name: str,
+        batches: Sequence[Any],
+        sizes: Sequence[int],
+        forward: Callable[[int, Any], Outcome],
+        *,
+        essential: bool = False,
+        with_rows: bool = False,
+    ) -> list[Outcome]:
+        """One pass over all batches.
+
+        Args:
+            name: what the result is kept under.
+            batches: the data.
+            sizes: samples in each.
+            forward: called with (index, batch).
+            essential: made even where no time is left.
+            with_rows: keep the loss of single rows too.
+
+        Returns:
+            The outcomes without their predictions; none where the pass could not be made, and then
+            ``not_evaluated`` says why.
+        """
+        if not essential and self._time_left() <= 0:
+            self.not_evaluated[name] = "no time was left"
+            return []
+        outcomes: list[Outcome] = []
+        with _Caught(self, name):
+            counted = _Metrics(self)
+            for index, batch in enumerate(batches):
+                outcome = forward(index, batch)
+                counted.add(batch, outcome.predictions)
+                if with_rows:
+                    self._add_rows(name, index, batch, sizes, outcome.predictions)
+                outcomes.append(Outcome(outcome.loss, None, outcome.moments))
+            losses = np.array([o.loss for o in outcomes], np.float64)
+            self.results[name] = PassResult(losses, np.array(sizes, np.int64), counted.values())
+            return outcomes
+        return []
+
+    def same_as(self, name: str, other: str) -> None:
+        """A pass that is another one under a second name."""
+        if other in self.results:
+            self.results[name] = self.results[other]
+        elif other in self.not_evaluated:
+            self.not_evaluated[name] = self.not_evaluated[other]
+
+    def measured(self, name: str, by: Callable[[], None]) -> None:
+        """Do something that may not be possible on this model; say so in ``not_evaluated`` then."""
+        with _Caught(self, name):
+            by()
+
+    def _add_rows(self, name: str, index: int, batch: Any, sizes: Sequence[int], predictions: Any) -> None:
+        if "samples" in self.not_evaluated:
+            return
+        with _Caught(self, "samples"):
+            chosen = self.rows.indices(sizes, index)
+            losses = np.asarray(self.runner.rows(batch, predictions, chosen), np.float64)
+            weights = self.runner.weights(batch)
+            counted = losses if weights is None else losses[np.asarray(weights)[chosen] > 0]
+            self.rows.losses.setdefault(name, []).append(counted)
+
+
+class _Metrics:
+    """The compiled metrics over the batches of one pass; nothing where they cannot be had."""
+
+    def __init__(self, passes: Passes):
+        self._passes = passes
+        self._state: Any = None
+        if "metrics" not in passes.not_evaluated:
+            with _Caught(passes, "metrics"):
+                self._state = passes.runner.metric_state()
+
+    def add(self, batch: Any, predictions: Any) -> None:
+        if self._state is not None:
+            state, self._state = self._state, None
+            with _Caught(self._passes, "metrics"):
+                self._state = self._passes.runner.update(state, batch, predictions)
+
+    def values(self) -> Mapping[str, float]:
+        if self._state is not None:
+            with _Caught(self._passes, "metrics"):
+                return self._passes.runner.metrics(self._state)
+        return {}
+
+
+class _Caught:
+    """Turns what goes wrong in a block into a reason why a part is not evaluated."""
+
+    def __init__(self, passes: Passes, name: str):
+        self._passes, self._name = passes, name
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: Any, error: BaseException | None, _traceback: Any) -> bool:
+        if error is None or not isinstance(error, Exception):
+            return False
+        if not isinstance(error, NotEvaluated) and self._passes._strict:
+            return False
+        known = isinstance(error, NotEvaluated)
+        self._passes.not_evaluated[self._name] = str(error) if known else first_line(error)
+        return True

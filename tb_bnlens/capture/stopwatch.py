@@ -1,0 +1,40 @@
+"""How long work takes, whatever else the machine is doing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from tb_bnlens.capture.tracing import Tracer
+
+
+class Stopwatch:
+    """Seconds of work since it was made, tracing left out.
+
+    On a busy machine wall time counts what others do; CPU time does not. It does not see an accelerator's work, so
+    it counts only where there is none, and the smaller of the two counts.
+
+    Args:
+        tracer: whose tracing is left out.
+        accelerated: whether the model may run elsewhere than on the CPU.
+        wall: a clock, in seconds.
+        cpu: CPU time of the process, in seconds.
+    """
+
+    def __init__(
+        self,
+        tracer: Tracer,
+        accelerated: bool,
+        wall: Callable[[], float] = time.perf_counter,
+        cpu: Callable[[], float] = time.process_time,
+    ):
+        self._tracer, self._accelerated, self._wall, self._cpu = tracer, accelerated, wall, cpu
+        self._started = self._now()
+
+    def seconds(self) -> float:
+        """Seconds of work so far."""
+        wall, cpu = (now - then for now, then in zip(self._now(), self._started, strict=True))
+        return wall if self._accelerated else min(wall, cpu)
+
+    def _now(self) -> tuple[float, float]:
+        return self._wall() - self._tracer.seconds, self._cpu() - self._tracer.cpu_seconds

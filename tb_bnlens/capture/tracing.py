@@ -1,0 +1,57 @@
+"""Trace functions that run the user's model, without side effects, and know how long that takes."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tb_bnlens.capture.side_effects import random_state_kept, refuse_mutation
+
+OPTIONS: dict[str, Any] = {"reduce_retracing": True, "autograph": False, "jit_compile": False}
+"""How passes are traced: as plain graphs, so that neither AutoGraph nor XLA reads the user's code a second time."""
+
+
+class Tracer:
+    """Runs traced functions. Tracing is paid once, so it is told apart from what passes cost."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        """Time that tracing has taken."""
+        self.cpu_seconds = 0.0
+        """CPU time of this process in it."""
+        self._checked: set[int] = set()
+        self._known: set[Any] = set()
+
+    def run(self, function: Any, *args: Any) -> Any:
+        """Call a ``tf.function``.
+
+        Raises:
+            NotEvaluated: it would write to something outside itself; it is not called then.
+        """
+        self.trace(function, *args)
+        return function(*args)
+
+    def trace(self, function: Any, *args: Any) -> None:
+        """Trace it for these arguments, unless that was done. Raises as ``run`` does."""
+        # Asking the function itself takes longer than a small pass.
+        key = id(function), tuple(_kind(leaf) for leaf in keras.tree.flatten(args))
+        if key in self._known:
+            return
+        wall, cpu = time.perf_counter(), time.process_time()
+        traces = function.experimental_get_tracing_count()
+        with random_state_kept():
+            concrete = function.get_concrete_function(*args)
+        if id(concrete) not in self._checked:
+            refuse_mutation(concrete)
+            self._checked.add(id(concrete))
+        if function.experimental_get_tracing_count() != traces:
+            self.seconds += time.perf_counter() - wall
+            self.cpu_seconds += time.process_time() - cpu
+        self._known.add(key)
+
+
+def _kind(leaf: Any) -> Any:
+    return (leaf.shape, leaf.dtype) if isinstance(leaf, tf.Tensor) else type(leaf)

@@ -1,0 +1,290 @@
+"""The measurement on many batches, against plain Keras."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tb_bnlens import Recorder
+from tb_bnlens.capture import evidence as capture_evidence
+from tb_bnlens.capture.probe import Probe
+from tb_bnlens.capture.reservoir import MOST
+from tb_bnlens.history import Evidence
+from tests.capture import truth
+from tests.capture.runs import assert_same, fit, lens, record, state
+from tests.capture.setups import Setup
+
+SIZE, FEATURES, CLASSES = 16, 6, 3
+LAYERS = ("a", "b", "c")
+
+
+def arrays(samples: int = SIZE * 20 + 5) -> tuple[Any, Any]:
+    rng = np.random.default_rng(5)
+    x = rng.normal(2.0, 1.5, (samples, FEATURES)).astype(np.float32)
+    return x, np.argmax(x[:, :CLASSES] + rng.normal(size=(samples, CLASSES)), 1)
+
+
+def model(frozen: str = "", dropout: float = 0.4, momentum: float = 0.98, **options: Any) -> Any:
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(7)
+    inputs = x = keras.Input((FEATURES,))
+    for name in LAYERS:
+        x = keras.layers.Dense(8, kernel_regularizer=keras.regularizers.L2(1e-3))(x)
+        x = keras.layers.ReLU()(keras.layers.BatchNormalization(momentum=momentum, name=name)(x))
+        x = keras.layers.Dropout(dropout)(x)
+    made = keras.Model(inputs, keras.layers.Dense(CLASSES, activation="softmax")(x))
+    if frozen:
+        made.get_layer(frozen).trainable = False
+    options = {"metrics": ["accuracy", keras.metrics.SparseTopKCategoricalAccuracy(2, name="top2")], **options}
+    made.compile(keras.optimizers.Adam(3e-3), "sparse_categorical_crossentropy", **options)
+    return made
+
+
+def trained(path: Path, made: Any, epochs: int = 2, **options: Any) -> tuple[Evidence, list[Any]]:
+    """The evidence, and the batches that it says it was measured on."""
+    x, y = arrays()
+    data = tf.data.Dataset.from_tensor_slices((x, y)).batch(SIZE)
+    made.fit(data, shuffle=False, epochs=epochs, verbose=0, callbacks=[lens(path, **options)])
+    (found,) = record(path).evidence
+    batches = list(data)
+    return found, [batches[(step - 1) % len(batches)] for step in found.batch_steps]
+
+
+def assert_losses(found: Evidence, name: str, expected: list[float]) -> None:
+    np.testing.assert_allclose(found.passes[name].losses, expected, rtol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("frozen", ["", "b"])
+def test_passes_against_keras(frozen: str, tmp_path: Path) -> None:
+    made = model(frozen)
+    found, batches = trained(tmp_path, made)
+    trains = [name for name in LAYERS if name != frozen]
+    sizes = found.batch_sizes.tolist()
+    assert found.moment == "end" and found.step == 42 and len(batches) >= MOST / 2 - 1
+    assert sizes == [len(y) for _, y in batches] and not (set(found.not_evaluated) - {"pooled"})
+
+    assert_losses(found, "inference", [truth.loss(made, b) for b in batches])
+    assert_losses(found, "batch", [truth.loss_by_batch(made, b, LAYERS) for b in batches])
+    every = [truth.statistics(made, x, trains) for x, _ in batches]
+    each = range(len(batches))
+    others = [truth.mean_of(every, sizes, i) for i in each]
+    assert_losses(found, "recalibrated", [truth.loss_with(made, batches[i], others[i]) for i in each])
+    noisy = [truth.statistics(made, x, trains, training=True) for x, _ in batches]
+    gathered = [truth.mean_of(noisy, sizes, i) for i in each]
+    assert_losses(found, "with_dropout", [truth.loss_with(made, batches[i], gathered[i]) for i in each])
+    median = {name: tuple(np.median([s[name][k] for s in every], axis=0) for k in (0, 1)) for name in trains}
+    assert_losses(found, "robust", [truth.loss_with(made, b, median) for b in batches])
+
+    order = np.random.default_rng(capture_evidence.SEED).permutation(sum(sizes))
+    x, y = (np.concatenate([np.asarray(b[k]) for b in batches])[order] for k in (0, 1))
+    stops = np.cumsum(sizes)[:-1]
+    mixed = list(zip(np.split(x, stops), np.split(y, stops), strict=True))
+    assert_losses(found, "recombined", [truth.loss_by_batch(made, b, trains) for b in mixed])
+    if frozen:
+        assert_losses(found, "batch_as_trained", [truth.loss_by_batch(made, b, trains) for b in batches])
+        every = [truth.statistics(made, x, LAYERS) for x, _ in batches]
+        all_layers = [truth.mean_of(every, sizes, i) for i in each]
+        assert_losses(found, "recalibrated_all", [truth.loss_with(made, batches[i], all_layers[i]) for i in each])
+        alone = [{"b": all_layers[i]["b"]} for i in each]
+        assert_losses(found, "put_right:frozen", [truth.loss_with(made, batches[i], alone[i]) for i in each])
+        assert_losses(found, "only:frozen", [truth.loss_by_batch(made, b, ("a", "c")) for b in batches])
+        assert found.groups["frozen"] == (1,) and found.groups["updating"] == (0, 2)
+
+
+def test_metrics_and_rows_are_those_of_keras(tmp_path: Path) -> None:
+    made = model()
+    found, batches = trained(tmp_path, made)
+    x, y = (np.concatenate([np.asarray(b[k]) for b in batches]) for k in (0, 1))
+    shown = made.evaluate(x, y, verbose=0, return_dict=True)
+    assert shown.pop("loss") == pytest.approx(found.passes["inference"].mean, rel=1e-5)
+    assert found.passes["inference"].metrics == pytest.approx(shown, rel=1e-5)
+    assert set(found.passes["batch"].metrics) == {"accuracy", "top2"}
+
+    rows = [truth.loss(made, (x[i : i + 1], y[i : i + 1])) for x, y in batches for i in range(len(y))]
+    summary = found.samples["inference"]
+    assert summary["count"] == len(rows)
+    assert [summary[k] for k in ("mean", "median", "max")] == pytest.approx(
+        [np.mean(rows), np.median(rows), np.max(rows)], rel=1e-5
+    )
+    difference = found.samples["inference-batch"]["mean"]
+    assert difference == pytest.approx(found.mean("inference") - found.mean("batch"), rel=1e-4)
+
+
+def test_the_spread_of_paired_differences() -> None:
+    losses = {"inference": np.array([2.0, 4.0, 3.0]), "batch": np.array([1.0, 1.0, 1.0])}
+    found = evidence_of(losses, sizes=[10, 10, 10])
+    assert found.difference("inference", "batch") == pytest.approx((2.0, 1 / np.sqrt(3)))
+    assert np.isnan(found.difference("inference", "robust")).all()
+    assert evidence_of(losses, sizes=[1, 1, 2]).mean("inference") == 3.0
+
+
+def evidence_of(losses: dict[str, Any], sizes: list[int]) -> Evidence:
+    from tb_bnlens.history import PassResult
+
+    counts = np.array(sizes)
+    passes = {name: PassResult(values, counts) for name, values in losses.items()}
+    return Evidence(3, "end", counts, counts, counts, passes)
+
+
+def test_nothing_is_changed_by_it(tmp_path: Path) -> None:
+    """Weights, moving statistics, optimizer, seeds, metrics and both global generators, to the bit."""
+    x, y = arrays()
+
+    def run(*callbacks: Any) -> dict[str, Any]:
+        setup = Setup("", model, data=lambda: {"x": x, "y": y, "batch_size": SIZE})
+        return state(fit(setup, *callbacks, model=model(), epochs=2))
+
+    assert_same(run(), run(lens(tmp_path)))
+    assert record(tmp_path).evidence
+
+
+def test_slowness_changes_no_batch_and_no_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    quick, _ = trained(tmp_path / "quick", model(), overhead=0.01)
+    inference = Probe.inference_pass
+
+    def slow(self: Any, *args: Any) -> Any:
+        time.sleep(0.01)
+        return inference(self, *args)
+
+    monkeypatch.setattr(Probe, "inference_pass", slow)
+    busy, _ = trained(tmp_path / "busy", model(), overhead=0.01)
+    assert busy.batch_steps.tolist() == quick.batch_steps.tolist()
+    assert {"inference", "batch", "recalibrated", "training"} <= set(busy.passes)
+    for name in set(busy.passes) & set(quick.passes):
+        np.testing.assert_array_equal(busy.passes[name].losses, quick.passes[name].losses)
+
+
+def test_passes_that_no_time_is_left_for_are_not_evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tb_bnlens.capture.prober.JUDGEMENT_SECONDS", 1e-9)
+    monkeypatch.setattr("tb_bnlens.capture.prober.JUDGEMENT_SHARE", 0.0)
+    found, _ = trained(tmp_path, model(), overhead=0.01)
+    assert set(found.passes) == {"inference", "batch", "recalibrated", "training"}
+    assert found.not_evaluated["robust"] == "no time was left" and len(found.batch_sizes) == 4
+
+
+def test_training_true_hard_wired(tmp_path: Path) -> None:
+    """Inference does not react to the statistics; rows alone tell what it is worth."""
+
+    class Net(keras.Model):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.dense, self.norm, self.out = keras.layers.Dense(8), truth.BN(name="a"), keras.layers.Dense(CLASSES)
+
+        def call(self, x: Any) -> Any:
+            return self.out(self.norm(self.dense(x), training=True))
+
+    made = Net()
+    made.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    found, batches = trained(tmp_path, made)
+    np.testing.assert_array_equal(found.passes["perturbed"].losses, found.passes["inference"].losses)
+    alone = found.passes["one_at_a_time"]
+    assert alone.sizes.tolist() == [1] * 64
+    total = int(found.batch_sizes.sum())
+    x, y = (np.concatenate([np.asarray(b[k]) for b in batches]) for k in (0, 1))
+    rows = np.unique(np.linspace(0, total - 1, 64).astype(int))
+    with truth.kept(made):
+        expected = [truth.loss(made, (x[i : i + 1], y[i : i + 1])) for i in rows]
+    np.testing.assert_allclose(alone.losses, expected, rtol=1e-4)
+    assert found.not_evaluated["metrics"] == "the model is compiled without metrics"
+
+
+def test_rows_of_weight_0_do_not_count(tmp_path: Path) -> None:
+    """Padding is normalized though the loss leaves it out: statistics of the rows that count are another pass."""
+    made = model(dropout=0.0)
+    x, y = arrays(SIZE * 20)
+    weight = np.ones(len(x), np.float32)
+    weight[SIZE // 4 :: SIZE // 2] = 0
+    x[weight == 0] = 0
+    data = tf.data.Dataset.from_tensor_slices((x, y, weight)).batch(SIZE)
+    made.fit(data, shuffle=False, epochs=2, verbose=0, callbacks=[lens(tmp_path)])
+    (found,) = record(tmp_path).evidence
+    batches = [list(data)[(step - 1) % 20] for step in found.batch_steps]
+    every = [truth.statistics(made, tf.boolean_mask(b[0], b[2] > 0), LAYERS) for b in batches]
+    renewed = truth.mean_of(every, [1] * len(batches))
+    assert_losses(found, "counted", [truth.loss_with(made, b, renewed) for b in batches])
+    assert found.layers["counted_distance_rms"][0] > 0.1
+    rows = [truth.loss(made, tuple(part[i : i + 1] for part in b)) for b in batches for i in range(SIZE) if b[2][i] > 0]
+    assert found.samples["inference"]["count"] == len(rows)
+    assert found.samples["inference"]["mean"] == pytest.approx(np.mean(rows), rel=1e-4)
+
+
+def test_a_poisoned_channel_and_a_lag_have_a_share_each(tmp_path: Path) -> None:
+    made = model(momentum=0.999, dropout=0.0)
+
+    class Poison(keras.callbacks.Callback):  # type: ignore[misc]
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            moving = self.model.get_layer("a").moving_mean
+            moving.assign(np.where(np.arange(8) == 3, np.nan, moving.numpy()))
+
+    x, y = arrays()
+    made.fit(x, y, batch_size=SIZE, epochs=2, shuffle=False, verbose=0, callbacks=[Poison(), lens(tmp_path)])
+    (found,) = record(tmp_path).evidence
+    assert np.isnan(found.mean("inference"))
+    assert found.groups["nonfinite"] == (0,)
+    mended, lag_too = found.mean("put_right:nonfinite"), found.mean("put_right:updating")
+    assert mended > 1.05 * lag_too and lag_too == pytest.approx(found.mean("recalibrated"), rel=1e-3)
+    assert found.layers["nonfinite_share"].tolist() == [1 / 8, 0, 0]
+
+
+@pytest.mark.parametrize("calls", [1, 2])
+def test_updates_are_counted_from_the_observed_decay(calls: int, tmp_path: Path) -> None:
+    """A layer that is also called on data that the lens does not see decays twice as fast."""
+    made = model(dropout=0.0, momentum=0.99, metrics=None)
+    optimizer = keras.optimizers.SGD(1e-3)
+    x, y = arrays(SIZE * 160)
+    other = np.random.default_rng(0).normal(-2.0, 1.0, (SIZE, FEATURES)).astype(np.float32)
+
+    @tf.function
+    def step(x: Any, y: Any) -> None:
+        with tf.GradientTape() as tape:
+            loss = made.compute_loss(x, y, made(x, training=True))
+            if calls == 2:
+                made(other, training=True)
+        variables = made.trainable_variables
+        optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
+
+    with Recorder(made, str(tmp_path / "run"), on_error="raise") as opened:
+        for i in range(0, len(x), SIZE):
+            batch = tf.constant(x[i : i + SIZE]), tf.constant(y[i : i + SIZE])
+            step(*batch)
+            opened.record(*batch)
+    (found,) = record(tmp_path).evidence
+    explained = found.layers["update_explained"]
+    np.testing.assert_allclose(1 - found.layers["decay_observed"], calls * 0.01, rtol=0.2)
+    np.testing.assert_allclose(found.layers["decay_expected"], 0.99, rtol=1e-6)
+    assert np.all(explained > 0.999) if calls == 1 else explained[0] < 0.6 and np.all(explained < 0.98)
+
+
+def test_validation_data(tmp_path: Path) -> None:
+    made = model()
+    x, y = arrays(48)
+    found, _ = trained(tmp_path, made, validation_data=(x + 3, y))
+    batches = [(x[i : i + SIZE] + 3, y[i : i + SIZE]) for i in range(0, 48, SIZE)]
+    results = found.validation
+    assert results["inference"].losses == pytest.approx([truth.loss(made, b) for b in batches], rel=1e-5)
+    assert results["batch"].losses == pytest.approx([truth.loss_by_batch(made, b, LAYERS) for b in batches], rel=1e-5)
+    assert set(found.validation["inference"].metrics) == {"accuracy", "top2"}
+    assert found.layers["validation_distance_rms"][0] > 1
+
+
+def test_a_loss_that_is_given_and_no_metrics(tmp_path: Path) -> None:
+    made = model()
+    x, y = arrays(SIZE * 30)
+    bare = keras.Model(made.input, made.output)
+    loss = keras.losses.sparse_categorical_crossentropy
+    with Recorder(bare, str(tmp_path / "run"), loss=loss, on_error="raise") as opened:
+        for i in range(0, len(x), SIZE):
+            bare(x[i : i + SIZE], training=True)
+            opened.record(x[i : i + SIZE], y[i : i + SIZE])
+    (found,) = record(tmp_path).evidence
+    assert found.not_evaluated["metrics"] == "the model is not compiled, so it has no metrics"
+    last = slice((int(found.batch_steps[-1]) - 1) * SIZE, int(found.batch_steps[-1]) * SIZE)
+    expected = np.mean(loss(y[last], bare(x[last], training=False)))
+    assert found.passes["inference"].losses[-1] == pytest.approx(expected, rel=1e-5)
+    assert found.samples["inference"]["count"] > 0

@@ -1,0 +1,68 @@
+"""Which batches are kept: evenly, at random, bounded, and the same however busy the machine is."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tb_bnlens.capture.reservoir import KEPT_BYTES, MOST, Reservoir
+
+
+def kept(steps: int, planned: int | None = None, epoch: int | None = None, nbytes: int = 1024) -> tuple[list[int], int]:
+    """Steps of the kept batches of a run, and the looks that it took."""
+    reservoir = Reservoir(lambda _: 32, lambda _: nbytes)
+    reservoir.planned_steps, reservoir.epoch_steps = planned, epoch
+    made = looks = 0
+    while (step := reservoir.next_step(made)) <= steps:
+        reservoir.offer(step - 1, [step])
+        made, looks = step, looks + 1
+    assert all(k.batch == k.step for k in reservoir.batches())
+    return [k.step for k in reservoir.batches()], looks
+
+
+@pytest.mark.parametrize("steps", [48, 100, 401, 5_000, 1_000_000])
+@pytest.mark.parametrize("planned", [True, False])
+def test_the_last_half_is_covered_evenly(steps: int, planned: bool) -> None:
+    chosen, looks = kept(steps, steps if planned else None)
+    assert MOST / 2 - 1 <= len(chosen) <= MOST
+    assert looks <= MOST * (2 + np.log2(steps / MOST))
+    assert steps * 0.45 < chosen[0] < steps * 0.6 and chosen[-1] > steps * 0.93
+    # One step of each stratum: neighbours are at most two widths apart.
+    assert max(np.diff(chosen)) <= 2 * (steps / 2) / (MOST / 2)
+
+
+def test_draws_are_uniform_within_their_strata() -> None:
+    phases = []
+    for start in range(0, 64_000, 64):
+        reservoir = Reservoir(lambda _: 32, lambda _: 0)
+        reservoir._width = 64
+        phases.append((reservoir.next_step(start) - 1) % 64)
+    counts, _ = np.histogram(phases, 4, (0, 64))
+    assert counts.min() > 0.7 * len(phases) / 4
+
+
+def test_a_single_long_epoch_is_covered_whole() -> None:
+    chosen, _ = kept(1_000, 1_000, epoch=1_000)
+    assert chosen[0] < 130 and chosen[-1] > 870 and len(chosen) >= MOST / 2
+
+
+def test_a_run_that_ends_far_before_its_plan_has_batches() -> None:
+    chosen, _ = kept(88, planned=8_800)
+    assert len(chosen) >= 5 and chosen[-1] > 80
+
+
+def test_memory_is_bounded() -> None:
+    assert len(kept(500, nbytes=KEPT_BYTES // 5)[0]) <= 5
+    assert len(kept(500, nbytes=2 * KEPT_BYTES)[0]) == 1
+
+
+def test_batches_of_one_execution_and_of_skipped_steps() -> None:
+    together = Reservoir(lambda _: 32, lambda _: 0)
+    for made in range(0, 300, 10):
+        if together.wants(made, 10):
+            together.offer(made, [made + i + 1 for i in range(10)])
+    assert [k.step for k in together.batches()] == kept(300)[0] == [k.batch for k in together.batches()]
+    sparse = Reservoir(lambda _: 32, lambda _: 0)
+    for made in range(0, 300, 10):
+        sparse.offer(made, [made], steps=10)
+    assert len(sparse.batches()) >= MOST / 2 - 2 and all(k.batch < k.step <= k.batch + 10 for k in sparse.batches())

@@ -1,0 +1,70 @@
+"""What the windows between snapshots add up to."""
+
+from __future__ import annotations
+
+import itertools
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from tb_bnlens.capture.decay import Decay
+from tb_bnlens.capture.layers import TrackedLayer
+from tb_bnlens.capture.segments import Segments
+from tb_bnlens.capture.snapshots import Snapshot, WindowRecovery
+from tb_bnlens.capture.windows import Windows
+
+CHANNELS = 16
+
+
+def tracked(momentum: float) -> TrackedLayer:
+    return TrackedLayer(SimpleNamespace(momentum=momentum, epsilon=1e-3), f"m{momentum}", "", CHANNELS)
+
+
+def simulated(momenta: list[float], steps: int, start: float, updates: int = 1) -> list[Snapshot]:
+    """Moving statistics over steps of so many updates each, fed with noise around 1."""
+    rng = np.random.default_rng(0)
+    beta = np.repeat(momenta, CHANNELS)
+    mean, spread = np.full(len(beta), start), np.full(len(beta), 2.0)
+    found = []
+    for _ in range(steps + 1):
+        found.append(Snapshot(mean.astype(np.float32), spread.astype(np.float32)))
+        for _ in range(updates):
+            mean = beta * mean + (1 - beta) * rng.normal(1.0, 0.2, len(beta))
+            spread = beta * spread + (1 - beta) * rng.normal(2.0, 0.2, len(beta))
+    return found
+
+
+def test_a_window_longer_than_the_memory_is_no_reference() -> None:
+    """It recovers the moving average itself, so that the distance would be 0 whatever the batches hold."""
+    momenta = [0.9, 0.999]
+    layers, segments = [tracked(m) for m in momenta], Segments([CHANNELS] * 2)
+    snapshots = simulated(momenta, 102, 10.0)
+    windows = Windows(snapshots[0], 0, WindowRecovery(layers, segments), segments)
+    windows.add(snapshots[100], 100, np.array([100.0, 100.0]))
+    pooled: Any = windows.short.merged()
+    assert np.isnan(pooled.mean[:CHANNELS]).all() and np.isnan(pooled.variance[:CHANNELS]).all()
+    np.testing.assert_allclose(pooled.mean[CHANNELS:], 1.0, atol=0.2)
+    windows.add(snapshots[101], 101, np.array([1.0, 1.0]))
+    pooled = windows.short.merged()
+    assert np.isfinite(pooled.mean).all()
+
+
+def decay(steps: int, start: float, updates: int = 1) -> Any:
+    segments = Segments([CHANNELS, CHANNELS])
+    found = Decay(segments)
+    snapshots = simulated([0.9, 0.99], steps, start, updates)
+    for before, after in itertools.pairwise(snapshots):
+        found.add(before, after)
+    return found.observed(np.ones(2 * CHANNELS))
+
+
+def test_decay_is_told_from_the_way_from_the_start() -> None:
+    for updates in (1, 2, 6):
+        expected = 1 - np.array([0.9, 0.99]) ** updates
+        np.testing.assert_allclose(1 - decay(300, 10.0, updates), expected, rtol=0.1)
+
+
+def test_decay_is_not_told_from_noise_alone() -> None:
+    assert np.isnan(decay(300, 1.0)[1])
+    assert np.isnan(Decay(Segments([4])).observed(np.ones(4))).all()
