@@ -1,7 +1,8 @@
-"""What all tests share: how a missing tool is treated, and TensorBoard's two loaders as data providers."""
+"""What all tests share: which of them run, and where; missing tools; TensorBoard's loaders as data providers."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import time
@@ -11,8 +12,27 @@ from typing import Any, NoReturn
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests.selection import ROOT, trains
+
 IN_CI = bool(os.environ.get("CI"))
+
+# One worker per core: the threads of TensorFlow's own pools would only compete with the other workers.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    for pool in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
+        os.environ.setdefault(pool, "1")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--no-training", action="store_true", help="leave out the test files that import TensorFlow or Keras"
+    )
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    left_out = config.getoption("--no-training") or importlib.util.find_spec("tensorflow") is None
+    if left_out and collection_path.name.startswith("test_") and collection_path.suffix == ".py":
+        return trains(collection_path) or None
+    return None
 
 
 def skip_unless_ci(what: str) -> NoReturn:

@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+pytest.importorskip("keras")
+
 from tb_bnlens.reader import open_logdir, read_run
 from tb_bnlens.report import run_report
 
