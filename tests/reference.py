@@ -1,6 +1,6 @@
-"""docs/reference.md: the public names, rendered from their docstrings; ``make docs`` writes it.
+"""What ``make docs`` writes: docs/reference.md from the docstrings, and the sample report in the README.
 
-Sources are parsed and not imported, so that it needs no TensorFlow and is the same on every version of Python.
+Sources are parsed and not imported, so that this needs no TensorFlow and is the same on every version of Python.
 """
 
 from __future__ import annotations
@@ -15,13 +15,21 @@ from pathlib import Path
 
 import tb_bnlens
 from tb_bnlens.cli import _parser
+from tb_bnlens.reader import open_logdir, read_run
+from tb_bnlens.report import build_report
 from tb_bnlens.rules.diagnose import RULES
+from tb_bnlens.text import render as render_text
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "reference.md"
+README = ROOT / "README.md"
+SAMPLE = ROOT / "tests" / "fixtures" / "format1"
+SAMPLE_BEGIN, SAMPLE_END = "<!-- sample report: make docs -->\n```\n", "```\n<!-- end of the sample report -->"
+SAMPLE_EVIDENCE = 3
+"""Lines of evidence that the sample shows."""
 WIDTH = 100
 
-# What of each module is public, in the order of the page; of classes those methods that users call.
+# The public names of each module, in the order of the page, and of each class the methods that users call.
 NAMES: dict[str, dict[str, tuple[str, ...]]] = {
     "callback": {"BNLens": ()},
     "capture.recorder": {"Recorder": ("record", "close")},
@@ -33,10 +41,10 @@ NAMES: dict[str, dict[str, tuple[str, ...]]] = {
 INTRODUCTION = """\
 # Reference
 
-Rendered from the docstrings by `make docs`; a test sees that it is up to date. `import tb_bnlens` loads nothing:
+Rendered from the docstrings by `make docs`; a test checks that it is up to date. `import tb_bnlens` loads nothing:
 `BNLens`, `Recorder`, `recalibrate`, `set_momentum` and `summary` are imported when they are first used, and need
-TensorFlow. The report's JSON is described in the [README](../README.md#the-report-as-json) and, field by field, in
-[frontend/src/wire.ts](../frontend/src/wire.ts); what is on disk in [tb_bnlens/metadata.py](../tb_bnlens/metadata.py).
+TensorFlow. [report.md](report.md) describes the report's JSON, and
+[tb_bnlens/metadata.py](../tb_bnlens/metadata.py) the record on disk.
 """
 
 
@@ -57,8 +65,27 @@ def render() -> str:
     return "\n".join(part.rstrip() + "\n" for part in parts)
 
 
+def with_sample(readme: str) -> str:
+    """The README with the sample report as it is printed today."""
+    before, _, rest = readme.partition(SAMPLE_BEGIN)
+    _, _, after = rest.partition(SAMPLE_END)
+    return f"{before}{SAMPLE_BEGIN}{sample_report()}{SAMPLE_END}{after}"
+
+
+def sample_report() -> str:
+    """The report on the record that the tests keep: its verdict, losses and first finding, with little evidence."""
+    lines = render_text(build_report([read_run(open_logdir(str(SAMPLE)), "", "exp")])).splitlines()
+    lines = lines[: 1 + next(i for i, line in enumerate(lines) if line.lstrip().startswith("then "))]
+    evidence = [i for i, line in enumerate(lines) if line.lstrip().startswith("evidence ")]
+    left_out = evidence[SAMPLE_EVIDENCE:]
+    for i in left_out:
+        lines[i] = "    ..."
+    kept = [line for i, line in enumerate(lines) if i not in left_out[1:]]
+    return "\n".join(["$ bnlens report tests/fixtures/format1", *kept, ""])
+
+
 def markdown(docstring: str) -> str:
-    """A docstring of the house as Markdown: its sections as lists, its literal blocks as code."""
+    """A docstring of this project as Markdown: its sections as lists, its literal blocks as code."""
     lines = inspect.cleandoc(docstring).split("\n")
     out: list[str] = []
     section = ""
@@ -105,7 +132,7 @@ def _named(tree: ast.AST, name: str) -> ast.ClassDef | ast.FunctionDef:
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
             return node
-    raise LookupError(f"{name} is not defined there any more; mend NAMES in tests/reference.py")
+    raise LookupError(f"{name} is not defined there any more; correct NAMES in tests/reference.py")
 
 
 def _entry(
@@ -195,13 +222,16 @@ def _usage(action: argparse.Action) -> str:
 
 
 def _rules() -> str:
-    rows = [f"| `{rule.META.id}` | {rule.META.failure_title} | {rule.META.description} |" for rule in RULES]
+    rows = [
+        f"| [`{meta.id}`](diagnoses.md#{meta.id}) | {meta.failure_title} | {meta.description} |"
+        for meta in (rule.META for rule in RULES)
+    ]
     return "\n".join(
         [
             "## Rules\n",
-            'By the ids that `ignore={"rule-id": ["layer*"]}` takes and the report names. What tells one from another',
-            "is in the README, [What it tells apart](../README.md#what-it-tells-apart).\n",
-            "| rule | what it says | what it looks at |",
+            'The ids are those that the report prints and that `ignore={"rule-id": ["layer*"]}` takes.',
+            "[diagnoses.md](diagnoses.md) has a section on each.\n",
+            "| rule | finding | description |",
             "|---|---|---|",
             *rows,
         ]
@@ -210,4 +240,5 @@ def _rules() -> str:
 
 if __name__ == "__main__":
     PAGE.write_text(render(), encoding="utf-8")
-    print(f"wrote {PAGE.relative_to(ROOT)}")
+    README.write_text(with_sample(README.read_text(encoding="utf-8")), encoding="utf-8")
+    print(f"wrote {PAGE.relative_to(ROOT)} and the sample report in {README.relative_to(ROOT)}")

@@ -25,7 +25,7 @@ META = Meta(
 
 NOISE_FACTOR = 2.0
 """Calls on one kind of data differ by batch noise alone: a single batch of n samples reads a distance of
-sqrt(1.5/n) at most (DESIGN.md, section 4), the difference of two sqrt(3/n); this is how many times that."""
+sqrt(1.5/n) at most (docs/design.md, Formulas), the difference of two sqrt(3/n); this is how many times that."""
 NOTE_ALTERNATION = 1.0
 """Without harm it is worth a note from a whole batch standard deviation on."""
 

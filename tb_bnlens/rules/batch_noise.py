@@ -28,7 +28,7 @@ META = Meta(
 
 NOISE_DISTANCE = 0.05
 """Single batches have to scatter this much about their mean, as a distance: below it three measured networks lost
-10 to 30% at most (DESIGN.md, section 4), so batch noise cannot be the cause of a warning."""
+10 to 30% at most (docs/design.md, Distance and loss), so batch noise cannot be the cause of a warning."""
 ENLARGED = 32
 """Batch size that is advised at the least: the one from which Wu & He 2018 ("Group Normalization", figure 1) see
 nothing more to gain."""

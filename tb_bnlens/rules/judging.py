@@ -14,7 +14,7 @@ from tb_bnlens.rules.rule import Severity
 
 ESTIMATE_DISTANCE = 0.1
 """Without losses: the largest layer distance from which three measured networks lost a factor of 2.5 or more
-(DESIGN.md, section 4). An estimate is never more than a warning."""
+(docs/design.md, Distance and loss). An estimate is never more than a warning."""
 
 
 def severity_of(gap: Gap) -> Severity:

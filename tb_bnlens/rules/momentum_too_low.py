@@ -26,7 +26,7 @@ PASTED = 0.5
 """At or below it the last batch counts for as much as all before: seldom meant."""
 NOISE_DISTANCE = 0.05
 """The moving statistics have to scatter this much, as a distance, before the loss can jump with them: below it three
-measured networks lost 10 to 30% at most (DESIGN.md, section 4)."""
+measured networks lost 10 to 30% at most (docs/design.md, Distance and loss)."""
 
 
 def check(losses: Losses, layers: LayerTable) -> Finding:

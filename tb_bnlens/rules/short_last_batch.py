@@ -28,7 +28,7 @@ OUTLIER = 3.0
 """The last batch is an outlier when its distance is this many times that of usual batches."""
 SHARE = 0.05
 """Disturbance of the moving statistics, (1 - momentum) * distance, from which the loss can feel it: the foot of the
-guide in DESIGN.md, section 4."""
+guide in docs/design.md, Distance and loss."""
 
 
 def check(losses: Losses, layers: LayerTable, history: History) -> Finding:
