@@ -39,7 +39,8 @@ demo: $(VENV)/.installed
 	@$(BIN)/python -m demo $(if $(PORT),--port $(PORT)) $(DEMO)
 
 check: lint
-	$(BIN)/python -m pytest --no-training -m 'not slow and not browser and not server' -n $(JOBS) -q $(PYTEST)
+	$(BIN)/python -m pytest --no-training -m 'not slow and not browser and not server' -n $(JOBS) --dist loadgroup \
+		-q $(PYTEST)
 
 test: lint frontend-check $(VIEWER)/.installed browser
 	$(BIN)/python -m pytest -m 'not slow' -n $(JOBS) --dist loadgroup --cov $(PYTEST)

@@ -29,7 +29,7 @@ def train(stories: Sequence[str], logdir: Path, full: bool) -> None:
     for story in stories:
         module = importlib.import_module(f"demo.{story.replace('-', '_')}")
         runs = getattr(module, "FULL_RUNS", module.RUNS) if full else module.RUNS
-        print(f"\n{module.__doc__.splitlines()[0]}")
+        print(f"\n{str(module.__doc__).splitlines()[0]}")
         for number, (name, run) in enumerate(runs.items(), 1):
             print(f"\n[{story}, run {number} of {len(runs)}] {name}: compiling takes a while first", flush=True)
             started = time.perf_counter()

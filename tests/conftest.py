@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+import importlib
 import importlib.util
 import os
+import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +15,8 @@ from typing import Any, NoReturn
 
 import pytest
 
-from tests.selection import ROOT, trains
+from tests.selection import ROOT as ROOT
+from tests.selection import trains
 
 IN_CI = bool(os.environ.get("CI"))
 
@@ -20,6 +24,13 @@ IN_CI = bool(os.environ.get("CI"))
 if "PYTEST_XDIST_WORKER" in os.environ:
     for pool in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
         os.environ.setdefault(pool, "1")
+
+
+# Fixtures that start TensorBoard, or ask for the environment that it runs in.
+SERVERS = {"server", "viewer_python"}
+# Fixtures that are worth one worker: what they train or start is used by several files.
+GROUPS = {"browser": "stories", "story": "stories", "server": "server"}
+SHARED_IN_A_FILE = re.compile(r'scope="module"|lru_cache')
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -33,6 +44,43 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     if left_out and collection_path.name.startswith("test_") and collection_path.suffix == ".py":
         return trains(collection_path) or None
     return None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what starts TensorBoard, and keep together what shares something: see ``--dist loadgroup`` of xdist."""
+    files: dict[Path, str | None] = {}
+    for item in items:
+        used = set(getattr(item, "fixturenames", ()))
+        if used & SERVERS:
+            item.add_marker("server")
+        if item.path not in files:
+            shared = SHARED_IN_A_FILE.search(item.path.read_text(encoding="utf-8"))
+            files[item.path] = item.path.relative_to(ROOT).as_posix() if shared else None
+        group = next((name for fixture, name in GROUPS.items() if fixture in used), files[item.path])
+        if group is not None:
+            item.add_marker(pytest.mark.xdist_group(group))
+
+
+def pytest_collection_finish() -> None:
+    """Keep what was imported out of garbage collection: with TensorFlow loaded, a full one takes half a second."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session")
+def story(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str, int], Path]:
+    """Train a run of a story of ``demo/`` once, and give the directory of its record, ``LOGDIR/RUN``."""
+    trained: dict[tuple[str, str, int], Path] = {}
+
+    def train(story: str, run: str, seed: int = 0) -> Path:
+        key = story, run, seed
+        if key not in trained:
+            trained[key] = tmp_path_factory.mktemp(story) / run
+            importlib.import_module(f"demo.{story}").RUNS[run](str(trained[key]), seed=seed)
+        return trained[key]
+
+    return train
 
 
 def skip_unless_ci(what: str) -> NoReturn:

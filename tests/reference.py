@@ -167,8 +167,9 @@ def _attributes(node: ast.AST) -> Iterator[tuple[str, str]]:
     """Attributes that ``__init__`` sets with a docstring below them."""
     body = next((n.body for n in ast.walk(node) if isinstance(n, ast.FunctionDef) and n.name == "__init__"), [])
     for assigned, text in itertools.pairwise(body):
-        described = isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)
-        if described and isinstance(assigned, ast.Assign) and isinstance(assigned.targets[0], ast.Attribute):
+        if not (isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)):
+            continue
+        if isinstance(assigned, ast.Assign) and isinstance(assigned.targets[0], ast.Attribute):
             yield assigned.targets[0].attr, str(text.value.value).replace("``", "`")
 
 

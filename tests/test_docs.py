@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
 import importlib
 import json
@@ -272,7 +273,7 @@ def test_make_targets_and_options_exist(page: Path) -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for target in re.findall(r"`(?:CI=\S+ )?make ([\w-]+)", text):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"{page.name} mentions make {target}"
-    (commands,) = (a for a in _parser()._actions if a.dest == "command")
+    (commands,) = (a for a in _parser()._actions if isinstance(a, argparse._SubParsersAction))
     known = {option for command in commands.choices.values() for option in command._option_string_actions}
     # TensorBoard's, the demo's and those of fuzz and benchmarks come with a command of their own.
     for command, rest in re.findall(r"`python -m tb_bnlens (\w+)([^`]*)`", text):

@@ -393,12 +393,17 @@ def test_a_cap_that_is_reached_is_said(tmp_path: Path) -> None:
     assert read_run(data, "", "exp", cap=0).problems == ()
 
 
-def test_a_run_is_read_in_one_request(tmp_path: Path) -> None:
+def test_a_run_is_read_in_one_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_run(tmp_path / "exp")
     data = open_logdir(tmp_path)
-    calls = []
+    calls: list[Any] = []
     whole = data.read_tensors
-    data.read_tensors = lambda *args, **kwargs: calls.append(kwargs) or whole(*args, **kwargs)  # type: ignore[method-assign]
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        calls.append(kwargs)
+        return whole(*args, **kwargs)
+
+    monkeypatch.setattr(data, "read_tensors", counted)
     read_run(data, "", "exp")
     assert len(calls) == 1
 

@@ -80,10 +80,13 @@ def interpreter(version: str) -> str:
     Raises:
         SystemExit: there is none.
     """
-    candidates = [shutil.which(f"python{version}"), *Path.home().glob(f".pyenv/versions/{version}.*/bin/python")]
+    candidates: list[str | Path | None] = [shutil.which(f"python{version}")]
+    candidates += Path.home().glob(f".pyenv/versions/{version}.*/bin/python")
     for candidate in filter(None, candidates):
+        if candidate is None:
+            continue
         # pyenv puts a name on the path for every version, also for those that it does not run.
-        done = subprocess.run([candidate, "-V"], capture_output=True, text=True, check=False)
+        done = subprocess.run([str(candidate), "-V"], capture_output=True, text=True, check=False)
         if done.returncode == 0 and done.stdout.startswith(f"Python {version}."):
             return str(candidate)
     raise SystemExit(f"no Python {version} on the path or in ~/.pyenv; install it, or name other sets")
@@ -95,7 +98,7 @@ def environment(directory: Path, chosen: VersionSet, clone: Path, *, tensorflow:
     if finished.exists():
         return python
     subprocess.run([interpreter(chosen.python), "-m", "venv", "--clear", directory], check=True)
-    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    pip: list[str | Path] = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     constraints = directory / "constraints.txt"
     constraints.write_text("\n".join(pin for pin in chosen.pins if tensorflow or not pin.startswith("tensorflow=")))
     # TensorBoard imports pkg_resources without requiring it.
@@ -138,7 +141,8 @@ def run(chosen: VersionSet, where: Path, arguments: list[str]) -> dict[str, obje
     directory = where / chosen.name
     clone, python = install(chosen, where)
     report = directory / "junit.xml"
-    command = [python, "-m", "pytest", "-m", "not slow and not browser", "-q", "-n", "2", "--dist", "loadgroup"]
+    command: list[str | Path] = [python, "-m", "pytest", "-m", "not slow and not browser", "-q", "-n", "2"]
+    command += ["--dist", "loadgroup"]
     command += [f"--junitxml={report}", *arguments, *chosen.left_out]
     command += ["-W", "default", "--disable-warnings"] if chosen.old else []
     # Where CI is set, a missing browser fails a test instead of skipping it.

@@ -25,7 +25,7 @@ from tests.fixtures.event_files import EventFile, layer_table, loss_table, strin
 from tests.fixtures.runs import extend_run, manifest, write_run
 from tests.host.server import Server, tensorboard
 
-Write = Callable[[Path], None]
+Write = Callable[[Path], object]
 
 
 @dataclass(frozen=True)

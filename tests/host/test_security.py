@@ -29,7 +29,7 @@ from tb_bnlens.reader.records import LARGEST_RECORD, decoded
 from tests.conftest import ROOT, python_provider
 from tests.fixtures.event_files import EventFile, layer_table
 from tests.fixtures.runs import manifest, write_run
-from tests.host.test_routes import PREFIX, client
+from tests.host.test_routes import PREFIX, body, client
 
 MIB = 2**20
 
@@ -275,7 +275,7 @@ def test_a_hostile_expression_is_in_no_fix(tmp_path: Path) -> None:
         for step in range(1, 9):
             file.layers(layer_table(1, state=1, updates=step, momentum=0.9, channels_nonfinite=2), step)
     data = open_logdir(tmp_path)
-    good, hostile = (client(data).get(f"{PREFIX}overview?run={name}").json for name in ("good", "hostile"))
+    good, hostile = (body(client(data).get(f"{PREFIX}overview?run={name}")) for name in ("good", "hostile"))
     assert any("model.layers[7]" in finding["fix"] for finding in good["findings"])
     assert all("owned" not in finding["fix"] for finding in hostile["findings"])
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 import tb_bnlens
 from tb_bnlens.analysis import batches, distance, drift, forecast, lag, loss_gap, outlook
@@ -58,7 +59,10 @@ def level(layer: SimLayer = CALM, **losses: float) -> History:
     return history
 
 
-def put(history: History, kind: str, values: Sequence[float], first: int | None = None, probe: int = 0) -> History:
+Values = Sequence[float] | NDArray[np.float64]
+
+
+def put(history: History, kind: str, values: Values, first: int | None = None, probe: int = 0) -> History:
     """Write losses over probes, the last ones unless the first is given."""
     start = len(history.losses) - len(values) if first is None else first
     history.losses[start : start + len(values), probe, LOSS_INDEX[kind]] = values
@@ -140,7 +144,7 @@ def at_zero(x: float) -> History:
 # --- layers --------------------------------------------------------------------------------------------
 
 
-def lagging(x: float, **noise: float) -> History:
+def lagging(x: float, **noise: Any) -> History:
     """A start that lingers, with an error of so many times its noise."""
     history = rows(band_locator(layers=3), **noise)
     return rows(history, error_p95=x * lag.NOISE_SIGMAS * float(lag.table(history).error_noise.max()))
