@@ -39,7 +39,7 @@ demo: $(VENV)/.installed
 	@$(BIN)/python -m demo $(if $(PORT),--port $(PORT)) $(DEMO)
 
 check: lint
-	$(BIN)/python -m pytest --no-training -m 'not slow and not browser and not server' -n $(JOBS) --dist loadgroup \
+	$(BIN)/python -m pytest --no-training -m 'not slow and not browser and not server and not package' -n $(JOBS) --dist loadgroup \
 		-q $(PYTEST)
 
 test: lint frontend-check $(VIEWER)/.installed browser

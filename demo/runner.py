@@ -47,7 +47,7 @@ def serve(logdir: Path, port: int | None) -> None:
     """Serve TensorBoard until Ctrl-C, and print the address of the tab."""
     from tensorboard import program
 
-    # Without --port TensorBoard takes the next free one when 6006 is in use. A port that was asked for and is not
+    # Without --port TensorBoard takes the next free one when 6006 is in use. A requested port that is not
     # free is no reason to lose the address after all that training either.
     asked = [] if port is None else ["--port", str(port)]
     try:

@@ -165,7 +165,7 @@ def rust_provider(logdir: Path, port_file: Path, servers: list[subprocess.Popen[
 
 
 def _settled(provider: Any) -> None:
-    """Wait until two listings are alike: the server answers while it still loads."""
+    """Wait until two listings are equal: the server answers while it is still loading."""
     from tensorboard.context import RequestContext
 
     from tb_bnlens import metadata

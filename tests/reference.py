@@ -66,7 +66,7 @@ def render() -> str:
 
 
 def with_sample(readme: str) -> str:
-    """The README with the sample report as it is printed today."""
+    """The README with the sample report that is printed today."""
     before, _, rest = readme.partition(SAMPLE_BEGIN)
     _, _, after = rest.partition(SAMPLE_END)
     return f"{before}{SAMPLE_BEGIN}{sample_report()}{SAMPLE_END}{after}"
@@ -117,7 +117,7 @@ def markdown(docstring: str) -> str:
     if code:
         out.append("```")
     text = "\n".join(out)
-    # The blank line that follows the opening of a block belongs to the docstring's markup.
+    # The blank line after the opening of a block is part of the docstring's markup.
     text = re.sub(r"```python\n\n", "```python\n", text)
     return _outside_code(text)
 
@@ -174,7 +174,7 @@ def _attributes(node: ast.AST) -> Iterator[tuple[str, str]]:
 
 
 def signature(node: ast.ClassDef | ast.FunctionDef, name: str, source: str) -> str:
-    """As it is called, with types and defaults as they are written in the source."""
+    """A call with types and defaults, as written in the source."""
     assert isinstance(node, ast.FunctionDef)
 
     def one(argument: ast.arg, default: ast.expr | None) -> str:
@@ -230,7 +230,7 @@ def _rules() -> str:
     return "\n".join(
         [
             "## Rules\n",
-            'The ids are those that the report prints and that `ignore={"rule-id": ["layer*"]}` takes.',
+            'These are the ids that the report prints and `ignore={"rule-id": ["layer*"]}` accepts.',
             "[diagnoses.md](diagnoses.md) has a section on each.\n",
             "| rule | finding | description |",
             "|---|---|---|",

@@ -1,7 +1,7 @@
-"""Which test files train: those that import TensorFlow or Keras, themselves or through tests and demos.
+"""Find the test files that train: they import TensorFlow or Keras, directly or through tests and demos.
 
 ``pytest --no-training`` leaves them out, and so does every run where TensorFlow is not installed. The sources are
-parsed and nothing is imported, so that asking costs no time and a machine that only views can ask too.
+parsed and nothing is imported, so this takes no time and works where TensorFlow is not installed.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ ARROWS: Mapping[str, set[str]] = {
     "report": {"rules", "analysis", "history", "metadata", "verdict", "compare"},
     "text": {"report", "compare", "rules", "metadata"},
     "reader": {"reader", "history", "metadata"},
-    # It records, from files instead of a training loop. The command line imports it when it is asked for.
+    # It records, from files instead of a training loop. The command line imports it on demand.
     "importer": {"importer", "capture", "history", "metadata"},
     "cli": {"reader", "report", "rules", "text", "importer", "compare", "history", "metadata", ""},
     "__main__": {"cli"},

@@ -1,4 +1,4 @@
-"""The tests on the oldest and the newest supported versions of everything, each set in an environment of its own.
+"""The tests on the oldest and the newest supported versions of everything, each set in its own environment.
 
 ``make versions``, or ``python -m tests.versions SET ...`` for some of them. Tests what is committed, from a clone, and
 prints a Markdown table, which docs/measurements.md repeats. A set with TensorFlow takes some 2 GB and 10 minutes. Where
@@ -46,7 +46,7 @@ SETS = (
         "oldest",
         "3.10",
         ("tensorflow==2.16.1", "keras==3.3.*", "tensorboard==2.16.*", "numpy==1.26.*", PKG_RESOURCES),
-        # TensorFlow 2.16 requires the TensorBoard of its own number.
+        # TensorFlow 2.16 requires TensorBoard 2.16.
         forced=("tensorboard==2.18.*",),
         # Keras 3.3 has no renorm. Its test_on_batch, which the matrix compares with, fails under steps_per_execution.
         # Under float16 it does not count the steps of a partial last execution. It accepts only floats as loss weights
@@ -85,7 +85,7 @@ def interpreter(version: str) -> str:
     for candidate in filter(None, candidates):
         if candidate is None:
             continue
-        # pyenv puts a name on the path for every version, also for those that it does not run.
+        # pyenv puts a name on the path for every version, installed or not.
         done = subprocess.run([str(candidate), "-V"], capture_output=True, text=True, check=False)
         if done.returncode == 0 and done.stdout.startswith(f"Python {version}."):
             return str(candidate)

@@ -240,7 +240,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="up to 1e5 steps, and 10 runs instead of 100")
     parser.add_argument("--load-fast", choices=["true", "false"], default="true")
     options = parser.parse_args()
-    # TensorBoard is started in a directory of its own.
+    # TensorBoard is started in another directory.
     options.out = options.out.absolute()
     options.out.mkdir(parents=True, exist_ok=True)
     sizes = [(layers, steps) for layers in (50, 500) for steps in (1_000, 100_000, 1_000_000)] + [(200, 1_000_000)]

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.browser
 
 @pytest.fixture
 def training(browser: Any, tmp_path: Path, viewer_python: str) -> Iterator[Server]:
-    """A TensorBoard on a training that goes on in another process."""
+    """A TensorBoard on a training that continues in another process."""
     log = (tmp_path / "log").open("wb")
     command = [sys.executable, "-m", "tests.browser.trainings", str(tmp_path / "logs" / "now")]
     process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)

@@ -1,4 +1,4 @@
-"""Real trainings that are short enough to be made anew whenever the tab is tested."""
+"""Real trainings that are short enough to run whenever the tab is tested."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ SHORT: dict[str, Callable[[str], object]] = {
     "pose-network/rate-0.03": partial(pose_network.train, steps=300),
 }
 
-# Those that take seconds as they are: module and run of the story.
+# Runs that take seconds unchanged: module and run of the story.
 WHOLE = {
     "pretrained-base/frozen": ("pretrained_base", "a-frozen-but-trained-on-batch-statistics"),
     "pretrained-base/dropout": ("pretrained_base", "b-dropout"),

@@ -148,10 +148,10 @@ def survives(operations: list[tuple[str, Any, int]], harm: tuple[float, bytes] |
         for operation in operations:
             write(file, *operation)
         if harm is not None:
-            octets = file.path.read_bytes()
-            at = int(harm[0] * len(octets))
+            raw = file.path.read_bytes()
+            at = int(harm[0] * len(raw))
             # An empty replacement cuts the file off.
-            file.path.write_bytes(octets[:at] + harm[1] + (octets[at + len(harm[1]) :] if harm[1] else b""))
+            file.path.write_bytes(raw[:at] + harm[1] + (raw[at + len(harm[1]) :] if harm[1] else b""))
         data = open_logdir(directory)
         for run in list_runs(data):
             ask_everything(client(data), run.name)
