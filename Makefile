@@ -1,13 +1,18 @@
-# BN Lens. `make demo` and `make test` need Python 3.10 to 3.13 and nothing else that is not installed here.
+# BN Lens. `make demo` and `make test` need Python 3.10 to 3.13; everything else is installed into .venv.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow versions lint format docs frontend frontend-check screenshots review fuzz clean
+.PHONY: help demo check test test-slow versions lint format docs dist frontend frontend-check screenshots review fuzz clean
 
 CI ?=
+BN_LENS_CHROMIUM ?=
 PORT ?=
 SECONDS_TO_FUZZ ?= 120
+# Test processes that run at once. Each needs about 1.5 GB of memory.
+JOBS ?= 2
+# Empty: do not measure coverage, which costs the tests that train 30% of CPU time before Python 3.12.
+COVERAGE ?= --cov
 VENV := .venv
 VIEWER := .venv-viewer
 BIN := $(VENV)/bin
@@ -23,19 +28,26 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.13 python3.10; 
 help:
 	@echo 'make demo         train the band locator twice, print the reports, serve the tab'
 	@echo '                  (PORT=6007; DEMO=--full for the whole story, DEMO=pose-network for another)'
-	@echo 'make test         lint, types, front end and tests; installs what it needs into .venv'
+	@echo 'make check        lint, types and the tests that train nothing; under a minute'
+	@echo 'make test         lint, types, front end and tests with coverage (JOBS=2; COVERAGE=; PYTEST="-k schedule")'
 	@echo 'make test-slow    the tests that train for minutes'
 	@echo 'make versions     the tests on the oldest and the newest versions of everything (SETS="oldest middle")'
 	@echo 'make lint         ruff and mypy          make format       ruff and biome'
-	@echo 'make review       figures for long runs   make fuzz        coverage-guided, SECONDS_TO_FUZZ=120'
+	@echo 'make review       figures for long runs  make fuzz         coverage-guided, SECONDS_TO_FUZZ=120'
 	@echo 'make frontend     rebuild the bundle     make screenshots  pictures of the tab in both themes'
-	@echo 'make docs         docs/reference.md from the docstrings'
+	@echo 'make docs         docs/reference.md      make dist         wheel and source distribution in dist/'
 
 demo: $(VENV)/.installed
 	@$(BIN)/python -m demo $(if $(PORT),--port $(PORT)) $(DEMO)
 
+check: lint
+	$(BIN)/python -m pytest --no-training -m 'not slow and not browser and not server and not package' -n $(JOBS) --dist loadgroup \
+		-q $(PYTEST)
+
+# From Python 3.12 on, coverage can use sys.monitoring.
+test: export COVERAGE_CORE = $(shell $(BIN)/python -c 'import sys; print("sysmon" if sys.version_info >= (3, 12) else "ctrace")')
 test: lint frontend-check $(VIEWER)/.installed browser
-	$(BIN)/python -m pytest -m 'not slow' $(PYTEST)
+	$(BIN)/python -m pytest -m 'not slow' -n $(JOBS) --dist loadgroup $(COVERAGE) $(PYTEST)
 
 test-slow: $(VENV)/.installed $(VIEWER)/.installed browser
 	$(BIN)/python -m pytest -m slow $(PYTEST)
@@ -55,6 +67,9 @@ format: $(VENV)/.installed
 
 docs: $(VENV)/.installed
 	$(BIN)/python -m tests.reference
+
+dist: $(VENV)/.installed
+	$(BIN)/python -m build
 
 frontend: $(VENV)/.installed
 	$(call with-node,cd frontend && npm ci --no-audit --no-fund && npm run build)
@@ -76,8 +91,8 @@ fuzz: $(VENV)/.installed
 clean:
 	rm -rf $(VENV) $(VIEWER) frontend/node_modules build dist *.egg-info
 
-# Without Node the front end is not checked, except in CI, which installs one from PyPI. Debian has npm in a package of
-# its own, so there can be one without the other.
+# Without Node the front end is not checked, except in CI, which installs one from PyPI. Debian packages npm apart from
+# Node, so one may be there without the other.
 NODE_IS_NEW = const [major, minor] = process.versions.node.split("."); process.exit(+(major < 20 || major == 20 && minor < 19))
 define with-node
 @if ! node -e '$(NODE_IS_NEW)' 2>/dev/null || ! command -v npm >/dev/null; then \
@@ -88,11 +103,11 @@ endef
 
 .PHONY: browser
 browser:
-	@if [[ -n "$(CI)" ]] && ! command -v chromium >/dev/null; then \
+	@if [[ -n "$(CI)" && -z "$(BN_LENS_CHROMIUM)" ]] && ! command -v chromium >/dev/null; then \
 		export DEBIAN_FRONTEND=noninteractive; \
 		apt-get update -qq </dev/null && apt-get install -y -qq chromium </dev/null >/dev/null; fi
 
-$(VENV)/.installed: setup.py pyproject.toml
+$(VENV)/.installed: pyproject.toml
 	@if [[ -z "$(PYTHON)" ]]; then \
 		echo 'No Python 3.10 to 3.13 with venv found (Debian has it in python3-venv).'; \
 		echo 'Say which: make PYTHON=/path/to/python3.12'; exit 1; fi
@@ -101,8 +116,8 @@ $(VENV)/.installed: setup.py pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $@
 
-# A machine that only views runs: TensorBoard and no TensorFlow.
-$(VIEWER)/.installed: setup.py $(VENV)/.installed
+# The environment of a machine that only views runs: TensorBoard without TensorFlow.
+$(VIEWER)/.installed: pyproject.toml $(VENV)/.installed
 	test -x $(VIEWER)/bin/python || $(BIN)/python -m venv $(VIEWER)
 	$(VIEWER)/bin/pip install --quiet --disable-pip-version-check -e .
 	@touch $@

@@ -22,6 +22,7 @@ The weight decay matters: it keeps the weights small, so that every step turns t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import keras
@@ -102,7 +103,7 @@ def train(
     return model
 
 
-RUNS = {
+RUNS: dict[str, Callable[..., object]] = {
     "rate-0.03": train,
     "rate-0.03-momentum-0.9": partial(train, momentum=0.9),
     "rate-0.03-then-0.0001": partial(train, drop_at=600, steps=1300),

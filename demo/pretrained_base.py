@@ -20,7 +20,9 @@ c, before the update        0.31 0.30 0.31   0.31 0.30 0.31   0.31 0.30 0.31   0
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import keras
 import numpy as np
@@ -48,7 +50,7 @@ def recordings(count: int, seed: int, gain: float = 1.0, offset: float = 0.0) ->
 class FormerBatchNormalization(keras.layers.BatchNormalization):
     """BatchNorm as Keras had it before TensorFlow 2: frozen, it keeps its statistics and trains on the batch's."""
 
-    def call(self, inputs, training=None, mask=None):
+    def call(self, inputs: Any, training: Any = None, mask: Any = None) -> Any:
         if not training or self.trainable:
             return super().call(inputs, training=training, mask=mask)
         mean, variance = keras.ops.moments(inputs, axes=list(range(len(inputs.shape) - 1)))
@@ -107,7 +109,7 @@ def train_plain_network(log_dir: str, *, seed: int = 0) -> keras.Model:
     return model
 
 
-RUNS = {
+RUNS: dict[str, Callable[..., object]] = {
     "a-frozen-but-trained-on-batch-statistics": partial(
         train_on_frozen_base, normalization=FormerBatchNormalization, gain=0.3, offset=1.0
     ),

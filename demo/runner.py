@@ -29,7 +29,7 @@ def train(stories: Sequence[str], logdir: Path, full: bool) -> None:
     for story in stories:
         module = importlib.import_module(f"demo.{story.replace('-', '_')}")
         runs = getattr(module, "FULL_RUNS", module.RUNS) if full else module.RUNS
-        print(f"\n{module.__doc__.splitlines()[0]}")
+        print(f"\n{str(module.__doc__).splitlines()[0]}")
         for number, (name, run) in enumerate(runs.items(), 1):
             print(f"\n[{story}, run {number} of {len(runs)}] {name}: compiling takes a while first", flush=True)
             started = time.perf_counter()
@@ -47,7 +47,7 @@ def serve(logdir: Path, port: int | None) -> None:
     """Serve TensorBoard until Ctrl-C, and print the address of the tab."""
     from tensorboard import program
 
-    # Without --port TensorBoard takes the next free one when 6006 is in use. A port that was asked for and is not
+    # Without --port TensorBoard takes the next free one when 6006 is in use. A requested port that is not
     # free is no reason to lose the address after all that training either.
     asked = [] if port is None else ["--port", str(port)]
     try:

@@ -1,9 +1,10 @@
-"""``python -m tb_bnlens report LOGDIR``: the report on the command line. Needs no TensorFlow.
+"""The command line: ``bnlens``, or ``python -m tb_bnlens``.
 
-``python -m tb_bnlens import CHECKPOINT_DIR --out LOGDIR`` makes a record of saved weights, and needs it.
+- ``report LOGDIR`` prints the report. It needs no TensorFlow.
+- ``import CHECKPOINT_DIR --out LOGDIR`` makes a record from saved weights. It needs TensorFlow.
 
-Exit codes: 0 nothing found at or above ``--fail-on`` (always, without it); 1 something was; 2 wrong usage, or a
-log directory or run that cannot be read.
+Exit codes: 0 if nothing was found at or above ``--fail-on`` (always, without that option), 1 if something was, 2 for
+wrong usage and for a log directory or run that cannot be read.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
+from tb_bnlens import __version__
 from tb_bnlens.diagnosis.severity import Severity
 from tb_bnlens.report import build_report
 from tb_bnlens.report.compare import compare
@@ -95,8 +97,8 @@ def _import(arguments: argparse.Namespace) -> int:
 
 def printable(text: str) -> str:
     """The text with control characters spelled out: names from a log directory must not steer a terminal."""
-    # Of category C are controls, escapes, marks that turn the direction of text, and halves of surrogate pairs, which
-    # stand for octets of a file name that are no text and which cannot be printed at all.
+    # Category C holds control characters, escapes, marks that change the direction of text, and lone surrogates. A lone
+    # surrogate stands for a byte of a file name that is not text, and cannot be printed at all.
     return "".join(c if c == "\n" or not unicodedata.category(c).startswith("C") else ascii(c)[1:-1] for c in text)
 
 
@@ -105,20 +107,27 @@ def _reaches(report: Report, limit: Severity) -> bool:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m tb_bnlens", description="BN Lens on the command line.")
+    parser = argparse.ArgumentParser(
+        prog="bnlens",
+        description="Find out why a network is fine in training mode and broken at inference. "
+        "python -m tb_bnlens is the same command.",
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
     report = commands.add_parser(
         "report",
-        help="say what is wrong with the BatchNorm layers of the runs in a log directory",
-        description="Verdict, findings and layers of each run under LOGDIR.",
-        epilog="Exit codes: 0 nothing at or above --fail-on (always, without it); 1 something; 2 wrong usage, or "
-        "nothing that can be read.",
+        help="report on the BatchNorm layers of the runs in a log directory",
+        description="Print the verdict, the findings and the layers of each run under LOGDIR.",
+        epilog="Exit codes: 0 if nothing was found at or above --fail-on (always, without it), 1 if something was, "
+        "2 for wrong usage or if nothing can be read.",
     )
-    report.add_argument("logdir", metavar="LOGDIR", help="what you give to tensorboard --logdir")
+    report.add_argument("logdir", metavar="LOGDIR", help="the directory given to tensorboard --logdir")
     report.add_argument("--json", action="store_true", help="print JSON")
-    report.add_argument("--run", action="append", metavar="R", help="only this run; can be given again")
-    report.add_argument("--fail-on", choices=["error", "warning"], help="exit with 1 where this or worse is found")
-    report.add_argument("--compare", nargs=2, metavar=("A", "B"), help="also say what changed from run A to run B")
+    report.add_argument("--run", action="append", metavar="R", help="report only on this run; may be repeated")
+    report.add_argument(
+        "--fail-on", choices=["error", "warning"], help="exit with 1 if this severity or worse is found"
+    )
+    report.add_argument("--compare", nargs=2, metavar=("A", "B"), help="also print what changed from run A to run B")
     _add_import(commands)
     return parser
 
@@ -126,21 +135,27 @@ def _parser() -> argparse.ArgumentParser:
 def _add_import(commands: Any) -> None:
     parser = commands.add_parser(
         "import",
-        help="make a record from the checkpoints of a run that never had the callback",
-        description="Recover from saved moving statistics what they were chasing, and write it to LOGDIR/NAME. Reads "
+        help="make a record from the checkpoints of a run that did not use the callback",
+        description="Recover batch statistics from saved moving statistics, and write a record to LOGDIR/NAME. Reads "
         ".keras files, .weights.h5 files and TensorFlow checkpoints.",
     )
-    parser.add_argument("checkpoints", metavar="CHECKPOINT_DIR", help="holds the checkpoints of one run")
-    parser.add_argument("--out", required=True, metavar="LOGDIR", help="what you give to tensorboard --logdir")
-    parser.add_argument("--run", metavar="NAME", help="name of the run (default: that of CHECKPOINT_DIR)")
-    parser.add_argument("--momentum", type=float, metavar="M", help="of every layer; weights alone do not have it")
-    parser.add_argument("--epsilon", type=float, metavar="E", help="of every layer; weights alone do not have it")
+    parser.add_argument("checkpoints", metavar="CHECKPOINT_DIR", help="directory with the checkpoints of one run")
+    parser.add_argument("--out", required=True, metavar="LOGDIR", help="the directory given to tensorboard --logdir")
+    parser.add_argument("--run", metavar="NAME", help="name of the run (default: the name of CHECKPOINT_DIR)")
+    parser.add_argument(
+        "--momentum", type=float, metavar="M", help="momentum of every layer, for files that hold weights only"
+    )
+    parser.add_argument(
+        "--epsilon", type=float, metavar="E", help="epsilon of every layer, for files that hold weights only"
+    )
     parser.add_argument(
         "--steps-per-epoch",
         type=int,
         metavar="N",
-        help="steps between two of the numbers in the names, where neither names nor contents carry steps",
+        help="steps per epoch, where the file names count epochs and nothing else gives the step",
     )
     parser.add_argument(
-        "--from-scratch", action="store_true", help="the run began at step 0 with fresh moving statistics"
+        "--from-scratch",
+        action="store_true",
+        help="the run started at step 0 with freshly initialized moving statistics",
     )

@@ -1,8 +1,12 @@
-"""What all tests share: how a missing tool is treated, and TensorBoard's two loaders as data providers."""
+"""What all tests share: which of them run, and where; missing tools; TensorBoard's loaders as data providers."""
 
 from __future__ import annotations
 
+import gc
+import importlib
+import importlib.util
 import os
+import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -11,8 +15,72 @@ from typing import Any, NoReturn
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests.selection import ROOT as ROOT
+from tests.selection import trains
+
 IN_CI = bool(os.environ.get("CI"))
+
+# One worker per core: the threads of TensorFlow's own pools would only compete with the other workers.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    for pool in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
+        os.environ.setdefault(pool, "1")
+
+
+# Fixtures that start TensorBoard, or ask for the environment that it runs in.
+SERVERS = {"server", "viewer_python"}
+# Fixtures that are worth one worker: what they train or start is used by several files.
+GROUPS = {"browser": "stories", "story": "stories", "server": "server"}
+SHARED_IN_A_FILE = re.compile(r'scope="module"|lru_cache')
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--no-training", action="store_true", help="leave out the test files that import TensorFlow or Keras"
+    )
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    left_out = config.getoption("--no-training") or importlib.util.find_spec("tensorflow") is None
+    if left_out and collection_path.name.startswith("test_") and collection_path.suffix == ".py":
+        return trains(collection_path) or None
+    return None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what starts TensorBoard, and keep together what shares something: see ``--dist loadgroup`` of xdist."""
+    files: dict[Path, str | None] = {}
+    for item in items:
+        used = set(getattr(item, "fixturenames", ()))
+        if used & SERVERS:
+            item.add_marker("server")
+        if item.path not in files:
+            shared = SHARED_IN_A_FILE.search(item.path.read_text(encoding="utf-8"))
+            files[item.path] = item.path.relative_to(ROOT).as_posix() if shared else None
+        group = next((name for fixture, name in GROUPS.items() if fixture in used), files[item.path])
+        if group is not None:
+            item.add_marker(pytest.mark.xdist_group(group))
+
+
+def pytest_collection_finish() -> None:
+    """Keep what was imported out of garbage collection: with TensorFlow loaded, a full one takes half a second."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session")
+def story(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str, int], Path]:
+    """Train a run of a story of ``demo/`` once, and give the directory of its record, ``LOGDIR/RUN``."""
+    trained: dict[tuple[str, str, int], Path] = {}
+
+    def train(story: str, run: str, seed: int = 0) -> Path:
+        key = story, run, seed
+        if key not in trained:
+            trained[key] = tmp_path_factory.mktemp(story) / run
+            importlib.import_module(f"demo.{story}").RUNS[run](str(trained[key]), seed=seed)
+        return trained[key]
+
+    return train
 
 
 def skip_unless_ci(what: str) -> NoReturn:
@@ -97,7 +165,7 @@ def rust_provider(logdir: Path, port_file: Path, servers: list[subprocess.Popen[
 
 
 def _settled(provider: Any) -> None:
-    """Wait until two listings are alike: the server answers while it still loads."""
+    """Wait until two listings are equal: the server answers while it is still loading."""
     from tensorboard.context import RequestContext
 
     from tb_bnlens import metadata

@@ -1,6 +1,6 @@
-"""docs/reference.md: the public names, rendered from their docstrings; ``make docs`` writes it.
+"""What ``make docs`` writes: docs/reference.md from the docstrings, and the sample report in the README.
 
-Sources are parsed and not imported, so that it needs no TensorFlow and is the same on every version of Python.
+Sources are parsed and not imported, so that this needs no TensorFlow and is the same on every version of Python.
 """
 
 from __future__ import annotations
@@ -17,12 +17,20 @@ import tb_bnlens
 from tb_bnlens.cli import _parser
 from tb_bnlens.diagnosis.causes import CAUSES
 from tb_bnlens.diagnosis.words import WORDS
+from tb_bnlens.reader import open_logdir, read_run
+from tb_bnlens.report import build_report
+from tb_bnlens.report.text import render as render_text
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "reference.md"
+README = ROOT / "README.md"
+SAMPLE = ROOT / "tests" / "fixtures" / "format1"
+SAMPLE_BEGIN, SAMPLE_END = "<!-- sample report: make docs -->\n```\n", "```\n<!-- end of the sample report -->"
+SAMPLE_EVIDENCE = 3
+"""Lines of evidence that the sample shows."""
 WIDTH = 100
 
-# What of each module is public, in the order of the page; of classes those methods that users call.
+# The public names of each module, in the order of the page, and of each class the methods that users call.
 NAMES: dict[str, dict[str, tuple[str, ...]]] = {
     "callback": {"BNLens": ()},
     "capture.recorder": {"Recorder": ("record", "close")},
@@ -36,10 +44,10 @@ NAMES: dict[str, dict[str, tuple[str, ...]]] = {
 INTRODUCTION = """\
 # Reference
 
-Rendered from the docstrings by `make docs`; a test sees that it is up to date. `import tb_bnlens` loads nothing:
+Rendered from the docstrings by `make docs`; a test checks that it is up to date. `import tb_bnlens` loads nothing:
 `BNLens`, `Recorder`, `recalibrate`, `set_momentum` and `summary` are imported when they are first used, and need
-TensorFlow. The report's JSON is described in the [README](../README.md#the-report-as-json) and, field by field, in
-[frontend/src/wire.ts](../frontend/src/wire.ts); what is on disk in [tb_bnlens/metadata.py](../tb_bnlens/metadata.py).
+TensorFlow. [report.md](report.md) describes the report's JSON, and
+[tb_bnlens/metadata.py](../tb_bnlens/metadata.py) the record on disk.
 """
 
 
@@ -60,8 +68,27 @@ def render() -> str:
     return "\n".join(part.rstrip() + "\n" for part in parts)
 
 
+def with_sample(readme: str) -> str:
+    """The README with the sample report that is printed today."""
+    before, _, rest = readme.partition(SAMPLE_BEGIN)
+    _, _, after = rest.partition(SAMPLE_END)
+    return f"{before}{SAMPLE_BEGIN}{sample_report()}{SAMPLE_END}{after}"
+
+
+def sample_report() -> str:
+    """The report on the record that the tests keep: its verdict, losses and first finding, with little evidence."""
+    lines = render_text(build_report([read_run(open_logdir(str(SAMPLE)), "", "exp")])).splitlines()
+    lines = lines[: 1 + next(i for i, line in enumerate(lines) if line.lstrip().startswith("expect "))]
+    evidence = [i for i, line in enumerate(lines) if line.lstrip().startswith("evidence ")]
+    left_out = evidence[SAMPLE_EVIDENCE:]
+    for i in left_out:
+        lines[i] = "    ..."
+    kept = [line for i, line in enumerate(lines) if i not in left_out[1:]]
+    return "\n".join(["$ bnlens report tests/fixtures/format1", *kept, ""])
+
+
 def markdown(docstring: str) -> str:
-    """A docstring of the house as Markdown: its sections as lists, its literal blocks as code."""
+    """A docstring of this project as Markdown: its sections as lists, its literal blocks as code."""
     lines = inspect.cleandoc(docstring).split("\n")
     out: list[str] = []
     section = ""
@@ -93,7 +120,7 @@ def markdown(docstring: str) -> str:
     if code:
         out.append("```")
     text = "\n".join(out)
-    # The blank line that follows the opening of a block belongs to the docstring's markup.
+    # The blank line after the opening of a block is part of the docstring's markup.
     text = re.sub(r"```python\n\n", "```python\n", text)
     return _outside_code(text)
 
@@ -108,7 +135,7 @@ def _named(tree: ast.AST, name: str) -> ast.ClassDef | ast.FunctionDef:
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
             return node
-    raise LookupError(f"{name} is not defined there any more; mend NAMES in tests/reference.py")
+    raise LookupError(f"{name} is not defined there any more; correct NAMES in tests/reference.py")
 
 
 def _entry(
@@ -143,13 +170,14 @@ def _attributes(node: ast.AST) -> Iterator[tuple[str, str]]:
     """Attributes that ``__init__`` sets with a docstring below them."""
     body = next((n.body for n in ast.walk(node) if isinstance(n, ast.FunctionDef) and n.name == "__init__"), [])
     for assigned, text in itertools.pairwise(body):
-        described = isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)
-        if described and isinstance(assigned, ast.Assign) and isinstance(assigned.targets[0], ast.Attribute):
+        if not (isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)):
+            continue
+        if isinstance(assigned, ast.Assign) and isinstance(assigned.targets[0], ast.Attribute):
             yield assigned.targets[0].attr, str(text.value.value).replace("``", "`")
 
 
 def signature(node: ast.ClassDef | ast.FunctionDef, name: str, source: str) -> str:
-    """As it is called, with types and defaults as they are written in the source."""
+    """A call with types and defaults, as written in the source."""
     assert isinstance(node, ast.FunctionDef)
 
     def one(argument: ast.arg, default: ast.expr | None) -> str:
@@ -198,12 +226,14 @@ def _usage(action: argparse.Action) -> str:
 
 
 def _causes() -> str:
-    rows = [f"| `{c.id}` | {WORDS[c.id].failure_title} | {WORDS[c.id].description} |" for c in CAUSES]
+    rows = [
+        f"| [`{c.id}`](diagnoses.md#{c.id}) | {WORDS[c.id].failure_title} | {WORDS[c.id].description} |" for c in CAUSES
+    ]
     return "\n".join(
         [
             "## Causes\n",
             'In causal order, by the ids that `ignore={"cause-id": ["layer*"]}` takes and the report names as `rule`.',
-            "What tells one from another is in the README, [What it tells apart](../README.md#what-it-tells-apart).\n",
+            "[diagnoses.md](diagnoses.md) has a section on each.\n",
             "| id | what it says | what it looks at |",
             "|---|---|---|",
             *rows,
@@ -213,4 +243,5 @@ def _causes() -> str:
 
 if __name__ == "__main__":
     PAGE.write_text(render(), encoding="utf-8")
-    print(f"wrote {PAGE.relative_to(ROOT)}")
+    README.write_text(with_sample(README.read_text(encoding="utf-8")), encoding="utf-8")
+    print(f"wrote {PAGE.relative_to(ROOT)} and the sample report in {README.relative_to(ROOT)}")

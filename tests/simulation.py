@@ -157,6 +157,12 @@ class _Channels:
         d = distance(mean, variance, m, s, self.spec.epsilon)[live]
         return float(np.sqrt(np.mean(d**2)))
 
+    def error(self, t: int) -> float:
+        """Row ``error_p95`` alone."""
+        mu, v, _ = self.pool(t, SHORT)
+        e = convergence_error(mu, v, self.m, self.s, self.spec.epsilon)
+        return _quantiles("error", e, e)["error_p95"]
+
     def rows(self, t: int) -> dict[str, float]:
         spec, eps = self.spec, self.spec.epsilon
         mu, v, n = self.pool(t, SHORT)
@@ -167,25 +173,18 @@ class _Channels:
         # Neighbours on two sides differ by twice `between`, half the square of which is the estimate.
         turns = 2.0 * spec.between**2 if spec.block == 1 else 0.0
         noise = float(np.sqrt(1.0 / spec.samples + turns))
+        rms = np.sqrt(np.nanmean(d**2))
         out = {
             "state": STATES.index(spec.state),
             "updates": self.updates,
             "pool_updates": n,
             "momentum": spec.momentum,
             "momentum_effective": np.nan if spec.graph_momentum is None else spec.graph_momentum,
-            "distance_rms": np.sqrt(np.nanmean(d**2)),
-            "distance_p50": np.nanmedian(d),
-            "distance_p95": np.nanpercentile(d, 95),
-            "distance_max": np.nanmax(d),
-            "mean_error_p50": np.nanmedian(me),
-            "mean_error_p95": np.nanpercentile(np.abs(me), 95),
-            "mean_error_max": np.nanmax(np.abs(me)),
-            "variance_error_p50": np.nanmedian(ve),
-            "variance_error_p95": np.nanpercentile(np.abs(ve), 95),
-            "variance_error_max": np.nanmax(np.abs(ve)),
-            "error_p50": np.nanmedian(e),
-            "error_p95": np.nanpercentile(e, 95),
-            "error_max": np.nanmax(e),
+            "distance_rms": rms,
+            **_quantiles("distance", d, d),
+            **_quantiles("mean_error", me, np.abs(me)),
+            **_quantiles("variance_error", ve, np.abs(ve)),
+            **_quantiles("error", e, e),
             "batch_mean_rms": np.sqrt(np.mean(mu**2)),
             "moving_mean_rms": np.sqrt(np.nanmean(self.m**2)),
             "batch_variance_gm": np.exp(np.mean(np.log(v + eps))),
@@ -201,15 +200,25 @@ class _Channels:
             "window_nonfinite": float(spec.poisoned_at == t),
             "channels_collapsed": float(np.sum(v <= eps)),
             "worst_channel": float(np.nanargmax(d)),
-            "since_min": np.sqrt(np.nanmean(d**2)),
-            "since_mean": np.sqrt(np.nanmean(d**2)),
-            "since_max": np.sqrt(np.nanmean(d**2)),
+            "since_min": rms,
+            "since_mean": rms,
+            "since_max": rms,
             "since_max_step": t,
             "start_distance": np.sqrt(np.nanmean((self.m - self.start[0]) ** 2 + (self.s - self.start[1]) ** 2)),
         }
-        for b, (m, s) in self.shadow.items():
-            out[replay_row(b)] = np.sqrt(np.nanmean(distance(mu, v, m, s, eps) ** 2))
+        shadows = self.averages[:-1]
+        replayed = np.sqrt(np.nanmean(distance(mu, v, shadows[:, 0], shadows[:, 1], eps) ** 2, axis=1))
+        out |= zip(map(replay_row, REPLAY_MOMENTA), replayed, strict=True)
         return {k: float(x) for k, x in out.items()}
+
+
+def _quantiles(name: str, signed: Array, size: Array) -> dict[str, float]:
+    """Median of what has a sign, 95th percentile and maximum of its size, over the channels that are not NaN."""
+    signed, size = signed[~np.isnan(signed)], np.sort(size[~np.isnan(size)])
+    at = 0.95 * (len(size) - 1)
+    below, above = size[int(at)], size[min(int(at) + 1, len(size) - 1)]
+    p95 = below + (above - below) * (at - int(at))
+    return {f"{name}_p50": float(np.median(signed)), f"{name}_p95": float(p95), f"{name}_max": float(size[-1])}
 
 
 def simulate(sim: Sim, run: str = "sim") -> History:
@@ -306,7 +315,7 @@ def _losses(sim: Sim, channels: list[_Channels], t: int, rng: np.random.Generato
     values["updated"] = values["inference"] + sim.update_effect
     for b in REPLAY_MOMENTA:
         values[replay_row(b)] = loss(lambda c, b=b: c.shadow[b])  # type: ignore[misc]
-    errors = [(c.rows(t)["error_p95"], c.beta) for c in channels if c.spec.state == "updating"]
+    errors = [(c.error(t), c.beta) for c in channels if c.spec.state == "updating"]
     steps = [float(steps_to_converge(e, beta)) for e, beta in errors]
     horizon = max((x for x in steps if np.isfinite(x)), default=0.0)
     # The recorder's own points, as shares of the steps to converge by the statistics.

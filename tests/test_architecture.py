@@ -29,7 +29,7 @@ ARROWS: Mapping[str, set[str]] = {
     "diagnosis.diagnose": {"diagnosis", "diagnosis.words", "analysis", "history"},
     "report": {"report", "diagnosis", "diagnosis.words", "diagnosis.diagnose", "analysis", "history", "metadata"},
     "reader": {"reader", "history", "metadata"},
-    # It records, from files instead of a training loop. The command line imports it when it is asked for.
+    # It records, from files instead of a training loop. The command line imports it on demand.
     "importer": {"importer", "capture", "history", "metadata"},
     "cli": {"reader", "report", "diagnosis", "importer", "history", "metadata", ""},
     "__main__": {"cli"},

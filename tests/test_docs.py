@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
 import importlib
 import json
@@ -16,12 +17,14 @@ import pytest
 
 import tb_bnlens
 from tb_bnlens.cli import _parser, main
+from tb_bnlens.diagnosis.causes import CAUSES
 from tests import reference
 from tests.conftest import ROOT
 from tests.test_architecture import forbidden_arrows, limits_in, sentences_in, sources
 
-PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
-CONTRIBUTING = ROOT / "docs" / "contributing.md"
+PAGES = (*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")))
+CONTRIBUTING = ROOT / "CONTRIBUTING.md"
+DIAGNOSES = ROOT / "docs" / "diagnoses.md"
 
 
 def code_blocks(page: Path, language: str = "python") -> list[str]:
@@ -101,7 +104,7 @@ ROW, SAID, TEST = "tb_bnlens/diagnosis/causes.py", "tb_bnlens/diagnosis/words/",
 
 
 def example(kind: str) -> tuple[str, str]:
-    """Path and source of the block of contributing.md that begins with a path there."""
+    """Path and source of the block of CONTRIBUTING.md that begins with a path there."""
     (block,) = (b for b in code_blocks(CONTRIBUTING) if b.startswith(f"# {kind}"))
     return block.split("\n", 1)[0][2:], block
 
@@ -175,25 +178,104 @@ def test_the_worked_example_is_formatted(kind: str) -> None:
 
 # --- what documents mention exists ----------------------------------------------------------------------
 
+PROJECT = re.search(r'^Homepage = "(.*)"$', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)[1]  # type: ignore[index]
+
+
+def text_files() -> Iterator[Path]:
+    """What the repository ships as text, but for the built bundle and what the front end's tools install."""
+    for path in ROOT.rglob("*"):
+        parts = path.relative_to(ROOT).parts
+        if path.suffix in (".md", ".py", ".toml", ".ts", ".tsx", ".mjs", ".css", ".yml", ".yaml", ".in"):
+            hidden = parts[0].startswith(".") and parts[0] != ".github"
+            if not hidden and not {"node_modules", "static", "out", "build", "dist"} & set(parts):
+                yield path
+
+
+def anchors(page: Path) -> set[str]:
+    """Anchors that GitHub gives to the headings of a page."""
+    return {
+        re.sub(r"[^\w\- ]", "", line.lstrip("#").strip().lower()).replace(" ", "-")
+        for line in page.read_text(encoding="utf-8").splitlines()
+        if line.startswith("#")
+    }
+
+
+def links(text: str) -> set[str]:
+    """Targets of Markdown's links, those of references too."""
+    return set(re.findall(r"\]\(([^)\s]+)\)", text)) | set(re.findall(r"^\[[^\]]+\]: (\S+)$", text, re.MULTILINE))
+
+
+def broken(link: str, page: Path) -> bool:
+    """Whether a link from a page leads to a file or heading that is not here; other sites are not asked."""
+    link = re.sub(rf"^{re.escape(PROJECT)}/(?:blob|tree|raw)/main/", f"{ROOT}/", link)
+    if "://" in link:
+        return False
+    path, _, anchor = link.partition("#")
+    target = (page.parent / path).resolve() if path else page
+    return not target.exists() or (bool(anchor) and anchor not in anchors(target))
+
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
-    headings = {
-        other: {
-            re.sub(r"[^\w\- ]", "", line.lstrip("#").strip().lower()).replace(" ", "-")
-            for line in other.read_text(encoding="utf-8").splitlines()
-            if line.startswith("#")
-        }
-        for other in PAGES
-    }
-    links = re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8"))
-    for link in links:
-        if "://" in link:
-            continue
-        path, _, anchor = link.partition("#")
-        target = (page.parent / path).resolve() if path else page
-        assert target.exists(), f"{page.name} links to {link}"
-        assert not anchor or anchor in headings[target], f"{page.name} links to {link}"
+    assert [link for link in links(page.read_text(encoding="utf-8")) if broken(link, page)] == []
+
+
+def test_broken_links_are_noticed() -> None:
+    readme = ROOT / "README.md"
+    assert not broken(f"{PROJECT}/blob/main/docs/diagnoses.md#drift", readme)
+    for link in ("#nowhere", "docs/nothing.md", f"{PROJECT}/blob/main/docs/diagnoses.md#nowhere"):
+        assert broken(link, readme)
+
+
+def test_references_of_the_readme_are_defined_and_absolute() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    defined = set(re.findall(r"^\[([^\]]+)\]: ", text, re.MULTILINE))
+    assert defined == set(re.findall(r"\]\[([^\]]+)\]", text))
+    # A package index shows the README too, where relative links lead nowhere.
+    assert {link for link in links(text) if not link.startswith("https://")} == set()
+
+
+def test_the_project_has_one_address() -> None:
+    for path in text_files():
+        for address in re.findall(
+            r"https://[\w.]*github\w*\.com/[\w./-]*tensorboard-plugin-bnlens", path.read_text("utf-8")
+        ):
+            assert address == PROJECT, f"{path} has {address}"
+
+
+def test_no_file_cites_a_document_that_is_not_here() -> None:
+    missing = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in text_files()
+        if "frontend" not in path.parts
+        for name in re.findall(r"\b[A-Z]{4,}\.md\b", path.read_text(encoding="utf-8"))
+        if not (ROOT / name).exists() and name != "LICENSES.md"
+    ]
+    assert missing == []
+
+
+def test_the_readme_is_short() -> None:
+    shown = re.sub(r"^\[[^\]]+\]: .*$", "", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert len(shown.split()) < 1200
+
+
+def test_the_sample_report_is_up_to_date() -> None:
+    text = reference.README.read_text(encoding="utf-8")
+    assert text == reference.with_sample(text), "run make docs and commit it"
+
+
+def test_every_cause_has_a_section() -> None:
+    sections = re.findall(r"^## (.*)$", DIAGNOSES.read_text(encoding="utf-8"), re.MULTILINE)
+    assert sections == [cause.id for cause in CAUSES]
+
+
+@pytest.mark.parametrize(
+    "section", re.split(r"^(?=## )", DIAGNOSES.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
+)
+def test_a_section_says_all_about_a_cause(section: str) -> None:
+    parts = re.findall(r"^\*\*([\w -]+)\.\*\*", section, re.MULTILINE)
+    assert parts == ["What it is", "How it is told", "Look-alikes", "Fix"]
+    assert section.count("```python\n") == 1
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -202,7 +284,7 @@ def test_make_targets_and_options_exist(page: Path) -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for target in re.findall(r"`(?:CI=\S+ )?make ([\w-]+)", text):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"{page.name} mentions make {target}"
-    (commands,) = (a for a in _parser()._actions if a.dest == "command")
+    (commands,) = (a for a in _parser()._actions if isinstance(a, argparse._SubParsersAction))
     known = {option for command in commands.choices.values() for option in command._option_string_actions}
     # TensorBoard's, the demo's and those of fuzz and benchmarks come with a command of their own.
     for command, rest in re.findall(r"`python -m tb_bnlens (\w+)([^`]*)`", text):
@@ -210,8 +292,9 @@ def test_make_targets_and_options_exist(page: Path) -> None:
         assert set(re.findall(r"--[\w-]+", rest)) <= known, f"{page.name}: {rest}"
 
 
-def test_python_in_the_readme_uses_what_there_is() -> None:
-    blocks = code_blocks(ROOT / "README.md")
+@pytest.mark.parametrize("page", [ROOT / "README.md", DIAGNOSES], ids=lambda page: page.name)
+def test_python_in_documents_uses_what_there_is(page: Path) -> None:
+    blocks = code_blocks(page)
     assert blocks
     for block in blocks:
         for node in ast.walk(ast.parse(block)):
@@ -221,10 +304,10 @@ def test_python_in_the_readme_uses_what_there_is() -> None:
                 assert {alias.name for alias in node.names} <= set(tb_bnlens.__all__)
 
 
-def test_the_readme_s_report_is_what_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_json_is_what_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", str(ROOT / "tests" / "fixtures" / "format1"), "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
-    (shown,) = code_blocks(ROOT / "README.md", "json")
+    (shown,) = code_blocks(ROOT / "docs" / "report.md", "json")
     assert_part_of(json.loads(shown), printed, "report")
     with pytest.raises(AssertionError):
         assert_part_of({"runs": [{"last_step": 65}]}, printed, "report")
@@ -249,10 +332,8 @@ def assert_part_of(shown: object, printed: object, where: str) -> None:
 # --- the licence ----------------------------------------------------------------------------------------
 
 
-def test_the_licence_is_where_packaging_takes_it_from() -> None:
-    assert "Apache License\n" in (ROOT / "tb_bnlens" / "LICENSE").read_text(encoding="utf-8")
-    setup = (ROOT / "setup.py").read_text(encoding="utf-8")
-    assert 'license="Apache-2.0"' in setup and 'license_files=["tb_bnlens/LICENSE"]' in setup
+def test_the_licence_covers_what_is_bundled() -> None:
+    assert "Apache License\n" in (ROOT / "LICENSE").read_text(encoding="utf-8")
     bundled = (ROOT / "tb_bnlens" / "static" / "LICENSES.md").read_text(encoding="utf-8")
     # The only packages whose code is in the bundle: what the sources import.
     imported = {

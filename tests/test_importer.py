@@ -285,9 +285,9 @@ def test_a_lag_that_shows_in_part_is_said_to(directory: Path, made: Callable[...
         put(model, step, step / 100, 1.0)
         model.save_weights(directory / f"{step}.weights.h5")
     report = made(momentum=0.99)
-    # Statistics that rise by 0.01 an update trail by 0.99, of which a window of 100 updates shows 0.58.
+    # Statistics that rise by 0.01 per update lag by 0.99; a window of 100 updates shows 0.58 of that.
     assert report["layers"][0]["mean_error"] == pytest.approx(-0.577 / np.sqrt(1.001), abs=2e-3)
-    assert "drift shows at 58% of its size in 2 of 2 layers" in " ".join(report["notes"])
+    assert "drifting batch statistics shows only 58% of its size in 2 of 2 layers" in " ".join(report["notes"])
     assert failed(report)["drift"]
 
 
@@ -421,7 +421,7 @@ def test_bad_files_among_good_ones_are_left_out_with_a_note(
     for left_out in ("cut.keras", "cut.weights.h5", "ckpt-9", "text.keras"):
         assert f"{left_out} was left out: it " in notes or f"{left_out}.index was left out: TensorFlow" in notes
     assert "other.keras was left out: it has 1 BatchNorm layer (4 channels)" in notes
-    assert "weights20.weights.h5 was left out: good20.keras is of step 20 too" in notes
+    assert "weights20.weights.h5 was left out: good20.keras has step 20 too" in notes
     assert read(directory.parent / "logs", "run").steps.tolist() == [10, 20, 30]
 
 
@@ -438,11 +438,9 @@ def test_no_damage_gets_past_the_file(kind: str, trained: tuple[Path, Saving], t
         (tmp_path / name).write_bytes(whole[name])
     refusals = 0
     for trial in range(30):
-        octets = np.frombuffer(whole[hurt], np.uint8).copy()
-        octets[random.integers(len(octets), size=20)] = random.integers(256, size=20)
-        (tmp_path / hurt).write_bytes(
-            octets[: random.integers(len(octets))].tobytes() if trial % 2 else octets.tobytes()
-        )
+        raw = np.frombuffer(whole[hurt], np.uint8).copy()
+        raw[random.integers(len(raw), size=20)] = random.integers(256, size=20)
+        (tmp_path / hurt).write_bytes(raw[: random.integers(len(raw))].tobytes() if trial % 2 else raw.tobytes())
         try:
             read_one(tmp_path / ("ckpt-1" if kind == "tf" else hurt))
         except BadCheckpoint:
@@ -467,7 +465,7 @@ def test_bad_input_is_named(directory: Path, capsys: pytest.CaptureFixture[str])
     assert "is a file; expected a directory" in refused(capsys, run + "/notes.txt", *out)
     plain = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
     plain.save(directory / "plain.keras")
-    assert "no BatchNorm layer in 1 checkpoint, of which plain.keras is one" in refused(capsys, run, *out)
+    assert "no BatchNorm layer in 1 checkpoint, for example plain.keras" in refused(capsys, run, *out)
     (directory / "plain.keras").write_bytes(b"PK")
     assert "none of 1 checkpoints can be read. plain.keras was left out" in refused(capsys, run, *out)
     assert "--momentum is 1.5" in refused(capsys, run, *out, "--momentum", "1.5")

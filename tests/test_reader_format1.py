@@ -1,7 +1,7 @@
-"""A record that the recorder of format 1 wrote is readable for good.
+"""A record that the recorder of format 1 wrote stays readable.
 
 ``fixtures/format1`` is 64 steps of a dense network with two BatchNorm layers, one at a momentum of 0.999. It is never
-written again: a later format gets a fixture of its own beside it.
+written again: a later format gets another fixture.
 """
 
 from __future__ import annotations

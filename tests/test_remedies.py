@@ -61,7 +61,7 @@ def batched(x: Any, size: int = 32) -> Any:
 @pytest.mark.parametrize("size", [32, 48])  # 48 leaves a ragged last batch of 16
 def test_pools_are_the_statistics_that_numpy_gives(size: int) -> None:
     x, _ = images()
-    x += np.linspace(0, 5, len(x), dtype=np.float32)[:, None, None, None]  # batches are not alike
+    x += np.linspace(0, 5, len(x), dtype=np.float32)[:, None, None, None]  # batches differ
     model = network()
     first = model.get_layer("first")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import tb_bnlens
 from tb_bnlens.cli import FOUND, OK, UNREADABLE, main
 from tests.fixtures.runs import write_run
 
@@ -81,3 +82,10 @@ def test_the_command_line_loads_no_tensorflow(logdir: Path) -> None:
         "sys.exit(any(m.split('.')[0] in ('tensorflow', 'keras', 'werkzeug') for m in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"bnlens {tb_bnlens.__version__}\n"

@@ -5,7 +5,6 @@ The short ones run in ``make test`` with one seed; the long ones, and other seed
 
 from __future__ import annotations
 
-import importlib
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+pytest.importorskip("keras")
 
 from tb_bnlens.reader import open_logdir, read_run
 from tb_bnlens.report import run_report
@@ -25,18 +26,13 @@ Tell = Callable[[str, str, int], Report]
 OTHER_SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))]
 
 
-@pytest.fixture(scope="module")
-def tell(tmp_path_factory: pytest.TempPathFactory) -> Tell:
-    """Train a run of a story once and report on it."""
-    reports: dict[tuple[str, str, int], Report] = {}
+@pytest.fixture
+def tell(story: Callable[[str, str, int], Path]) -> Tell:
+    """Report on a run of a story, which is trained once."""
 
-    def told(story: str, run: str, seed: int = 0) -> Report:
-        key = (story, run, seed)
-        if key not in reports:
-            logdir = tmp_path_factory.mktemp(story)
-            importlib.import_module(f"demo.{story}").RUNS[run](str(logdir / run), seed=seed)
-            reports[key] = run_report(read_run(open_logdir(str(logdir)), "", run))
-        return reports[key]
+    def told(name: str, run: str, seed: int = 0) -> Report:
+        record = story(name, run, seed)
+        return run_report(read_run(open_logdir(str(record.parent)), "", run))
 
     return told
 

@@ -1,4 +1,4 @@
-"""A wheel from a clean clone is complete, and Node has no part in making it."""
+"""Wheel and source distribution of a clean clone are complete, and Node is not needed to build them."""
 
 from __future__ import annotations
 
@@ -6,23 +6,33 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
 
+import tb_bnlens
 from tests.conftest import ROOT, skip_unless_ci
+
+pytestmark = pytest.mark.package
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     git = shutil.which("git")
     if git is None or not (ROOT / ".git").exists():
         skip_unless_ci("the sources are no git clone, or there is no git")
+    path = tmp_path_factory.mktemp("clone") / "clone"
+    subprocess.run([git, "clone", "--quiet", str(ROOT), str(path)], check=True)
+    return path
+
+
+@pytest.fixture(scope="module")
+def wheel(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     work = tmp_path_factory.mktemp("wheel")
-    subprocess.run([git, "clone", "--quiet", str(ROOT), str(work / "clone")], check=True)
     subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(work), str(work / "clone")],
+        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(work), str(clone)],
         check=True,
         # Nothing but Python can be found, least of all Node.
         env={name: value for name, value in os.environ.items() if name != "PATH"} | {"PATH": str(work / "nowhere")},
@@ -34,9 +44,10 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_it_holds_the_package_and_the_bundle(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
-        assert b"bn_lens = tb_bnlens.plugin.loader:BNLensLoader" in archive.read(
-            next(name for name in names if name.endswith("entry_points.txt"))
-        )
+        entry_points = archive.read(next(name for name in names if name.endswith("entry_points.txt")))
+    assert b"bn_lens = tb_bnlens.plugin.loader:BNLensLoader" in entry_points
+    assert b"bnlens = tb_bnlens.cli:main" in entry_points
+    assert f"-{tb_bnlens.__version__}-" in wheel.name
     for name in ("index.js", "index.css", "LICENSES.md"):
         assert f"tb_bnlens/static/{name}" in names
     assert "tb_bnlens/py.typed" in names
@@ -47,6 +58,18 @@ def test_it_holds_the_package_and_the_bundle(wheel: Path) -> None:
         )
         assert tracked.returncode or path.relative_to(ROOT).as_posix() in names
     assert not [name for name in names if name.startswith(("tests/", "demo/", "frontend/"))]
+
+
+def test_the_source_distribution_can_test_itself(clone: Path, tmp_path: Path) -> None:
+    pytest.importorskip("build")
+    command = [sys.executable, "-m", "build", "--sdist", "--outdir", str(tmp_path), str(clone)]
+    subprocess.run(command, check=True, capture_output=True)
+    (archive,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(archive) as packed:
+        held = {name.partition("/")[2] for name in packed.getnames()}
+    tracked = subprocess.run(["git", "ls-files"], cwd=clone, capture_output=True, text=True, check=True).stdout.split()
+    # What only a git clone uses.
+    assert {name for name in tracked if name not in held} <= {".gitignore"}
 
 
 def test_it_installs_beside_tensorboard_alone(wheel: Path, viewer_python: str, tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
-"""The tests on the oldest and the newest supported versions of everything, each set in an environment of its own.
+"""The tests on the oldest and the newest supported versions of everything, each set in its own environment.
 
-``make versions``, or ``python -m tests.versions SET ...`` for some of them. What is committed is tested, from a clone.
-Prints a Markdown table, which the README repeats. A set with TensorFlow is some 2 GB and 10 minutes of one CPU.
+``make versions``, or ``python -m tests.versions SET ...`` for some of them. Tests what is committed, from a clone, and
+prints a Markdown table, which docs/measurements.md repeats. A set with TensorFlow takes some 2 GB and 10 minutes. Where
+there is no TensorFlow, tests/conftest.py leaves out the test files that import it.
 """
 
 from __future__ import annotations
@@ -19,21 +20,6 @@ from xml.etree import ElementTree
 ROOT = Path(__file__).parent.parent
 SHOWN = ("tensorflow", "keras", "tensorboard", "numpy")
 
-# Tests whose files import no TensorFlow, for machines that only view.
-VIEWING = (
-    "tests/analysis/test_formulas.py",
-    "tests/host",
-    "tests/diagnosis",
-    "tests/test_architecture.py",
-    "tests/test_bundle.py",
-    "tests/test_docs.py",
-    "tests/test_reader.py",
-    "tests/test_reader_format1.py",
-    "tests/test_report.py",
-    "tests/test_report_cli.py",
-    "tests/test_wheel.py",
-)
-
 
 @dataclass(frozen=True)
 class VersionSet:
@@ -47,9 +33,9 @@ class VersionSet:
     forced: tuple[str, ...] = ()
     """Installed over what pip resolved, against what TensorFlow asks for."""
     left_out: tuple[str, ...] = ()
-    """Given to pytest: what the versions of the set do not have."""
+    """Arguments for pytest that leave out what these versions do not have."""
     old: bool = False
-    """Packages that warn of what was deprecated after their time: such warnings are no errors here."""
+    """Whether the packages use what was deprecated after their release: then such warnings are not errors."""
 
 
 # TensorBoard to 2.20 imports pkg_resources, which setuptools 82 no longer has.
@@ -60,11 +46,11 @@ SETS = (
         "oldest",
         "3.10",
         ("tensorflow==2.16.1", "keras==3.3.*", "tensorboard==2.16.*", "numpy==1.26.*", PKG_RESOURCES),
-        # TensorFlow 2.16 asks for the TensorBoard of its own number.
+        # TensorFlow 2.16 requires TensorBoard 2.16.
         forced=("tensorboard==2.18.*",),
-        # Keras 3.3 has no renorm; its test_on_batch, with which the matrix compares, fails under steps_per_execution;
-        # under float16 the steps of a partial last execution are not counted there; weights of losses have to be
-        # floats; int() takes no variable; it saves no names of layers, as the importer's tests ask for.
+        # Keras 3.3 has no renorm. Its test_on_batch, which the matrix compares with, fails under steps_per_execution.
+        # Under float16 it does not count the steps of a partial last execution. It accepts only floats as loss weights
+        # and no variable in int(). It does not save the layer names that the importer's tests expect.
         left_out=(
             "-k",
             "not renorm and not executions_of_3_ragged and not executions_of_3_float16 and not several_outputs",
@@ -94,29 +80,31 @@ def interpreter(version: str) -> str:
     Raises:
         SystemExit: there is none.
     """
-    candidates = [shutil.which(f"python{version}"), *Path.home().glob(f".pyenv/versions/{version}.*/bin/python")]
+    candidates: list[str | Path | None] = [shutil.which(f"python{version}")]
+    candidates += Path.home().glob(f".pyenv/versions/{version}.*/bin/python")
     for candidate in filter(None, candidates):
-        # pyenv puts a name on the path for every version, also for those that it does not run.
-        done = subprocess.run([candidate, "-V"], capture_output=True, text=True, check=False)
+        if candidate is None:
+            continue
+        # pyenv puts a name on the path for every version, installed or not.
+        done = subprocess.run([str(candidate), "-V"], capture_output=True, text=True, check=False)
         if done.returncode == 0 and done.stdout.startswith(f"Python {version}."):
             return str(candidate)
     raise SystemExit(f"no Python {version} on the path or in ~/.pyenv; install it, or name other sets")
 
 
 def environment(directory: Path, chosen: VersionSet, clone: Path, *, tensorflow: bool) -> Path:
-    """The Python of an environment with the clone installed in it; one that was finished before is taken as it is."""
+    """The Python of an environment with the clone installed; an environment that was finished before is reused."""
     python, finished = directory / "bin" / "python", directory / "finished"
     if finished.exists():
         return python
     subprocess.run([interpreter(chosen.python), "-m", "venv", "--clear", directory], check=True)
-    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    pip: list[str | Path] = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     constraints = directory / "constraints.txt"
     constraints.write_text("\n".join(pin for pin in chosen.pins if tensorflow or not pin.startswith("tensorflow=")))
-    # Packages that are only pinned because others import them unasked.
-    unasked = [pin for pin in chosen.pins if pin == PKG_RESOURCES]
-    extra = "[tensorflow]" if tensorflow else ""
-    tools = ["pytest>=8", "hypothesis"]
-    subprocess.run([*pip, "-c", constraints, *unasked, *tools, "-e", f"{clone}{extra}"], check=True)
+    # TensorBoard imports pkg_resources without requiring it.
+    unrequired = [pin for pin in chosen.pins if pin == PKG_RESOURCES]
+    extras = "tensorflow,test" if tensorflow else "test"
+    subprocess.run([*pip, "-c", constraints, *unrequired, "-e", f"{clone}[{extras}]"], check=True)
     if chosen.forced:
         subprocess.run([*pip, "--no-deps", *chosen.forced], check=True)
     finished.touch()
@@ -124,7 +112,7 @@ def environment(directory: Path, chosen: VersionSet, clone: Path, *, tensorflow:
 
 
 def versions(python: Path) -> dict[str, str]:
-    """What is installed, by name; only what the table shows."""
+    """Installed versions by name, of the packages that the table shows."""
     code = (
         "import importlib.metadata as m, json, platform\n"
         f"found = {{n: m.version(n) for n in {SHOWN!r} if any(True for _ in m.distributions(name=n))}}\n"
@@ -153,9 +141,10 @@ def run(chosen: VersionSet, where: Path, arguments: list[str]) -> dict[str, obje
     directory = where / chosen.name
     clone, python = install(chosen, where)
     report = directory / "junit.xml"
-    command = [python, "-m", "pytest", "-m", "not slow and not browser", "-q", f"--junitxml={report}", *arguments]
-    command += [*chosen.left_out, *(("-W", "default", "--disable-warnings") if chosen.old else ())]
-    command += [] if chosen.tensorflow else VIEWING
+    command: list[str | Path] = [python, "-m", "pytest", "-m", "not slow and not browser", "-q", "-n", "2"]
+    command += ["--dist", "loadgroup"]
+    command += [f"--junitxml={report}", *arguments, *chosen.left_out]
+    command += ["-W", "default", "--disable-warnings"] if chosen.old else []
     # Where CI is set, a missing browser fails a test instead of skipping it.
     outside = {name: value for name, value in os.environ.items() if name not in ("CI", "PYTHONPATH", "VIRTUAL_ENV")}
     with (directory / "log.txt").open("wb") as log:
@@ -193,8 +182,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Run the tests on the oldest and the newest supported versions.")
     parser.add_argument("sets", nargs="*", metavar="SET", help=f"some of {', '.join(names)}; all without it")
     parser.add_argument("--where", type=Path, default=ROOT / "out" / "versions", help="environments and results")
-    parser.add_argument("--fresh", action="store_true", help="install anew what an earlier run has installed")
-    parser.add_argument("--pytest", action="append", default=[], metavar="ARGUMENT", help="given to pytest")
+    parser.add_argument("--fresh", action="store_true", help="install again what an earlier run has installed")
+    parser.add_argument("--pytest", action="append", default=[], metavar="ARGUMENT", help="an argument for pytest")
     arguments = parser.parse_args()
     if unknown := set(arguments.sets) - set(names):
         parser.error(f"there is no set {', '.join(sorted(unknown))}; expected some of {', '.join(names)}")

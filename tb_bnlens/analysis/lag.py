@@ -32,7 +32,7 @@ variance of now can be anything; it is capped at what samples drawn at random gi
 LOOK_BACK = 64
 """Records searched for the last value of a row that is not measured at each record."""
 LARGE_DISTANCE = 0.2
-"""Distance of a layer from which three measured networks lost a factor of ten or more (DESIGN.md, section 4)."""
+"""Distance of a layer from which three networks lost a factor of ten or more (docs/design.md, Distance and loss)."""
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,7 @@ def import_checkpoints(
     constants = Constants(momentum, epsilon)
     log = RunLog(str(target), TOLERANCE, None)
     replay = Replay(series, constants, log, from_scratch=from_scratch)
-    # TensorFlow's writer says less, and in errors of its own, of a place that cannot be written to.
+    # TensorFlow's writer raises its own errors for a place that cannot be written to, and they say less.
     target.mkdir(parents=True, exist_ok=True)
     log.open()
     log.note(

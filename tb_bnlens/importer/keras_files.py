@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py  # type: ignore[import-untyped]
+import h5py
 import numpy as np
 
 from tb_bnlens.importer.keras_config import batch_norm_settings
@@ -101,7 +101,7 @@ def _walk(group: Any, trail: tuple[str, ...]) -> Iterator[_Group]:
 def _inside(group: Any, key: str) -> Any:
     """A member of a group that lies in this very file.
 
-    HDF5 can point to other files, even of raw octets: a hostile checkpoint would have any of this machine's read, and
+    HDF5 can point to other files, even to raw bytes: a hostile checkpoint could have any file of this machine read, and
     written into a record that is then passed on.
 
     Raises:

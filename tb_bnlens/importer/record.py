@@ -1,4 +1,4 @@
-"""A series of checkpoints, written as the record that the callback would have left."""
+"""Write a series of checkpoints as the record that the callback would have written."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ Table = NDArray[np.float32]
 
 TOLERANCE = 0.1
 BLIND_MEMORIES = 3.0
-"""In a window of k updates of weights beta^j, moving statistics that trail a steady drift keep k p / (1-p) of their
-lag of beta / (1-beta), with p = beta^k: 16% at three memories 1 / (1-beta), and 3% at five."""
+"""Between checkpoints k updates apart, the share of a steady lag beta / (1-beta) that still shows is k p / (1-p) over
+that lag, with p = beta^k: 16% at three times 1 / (1-beta) updates, and 3% at five times."""
 PARTLY_BELOW = 0.7
-"""A lag that shows at less than this share is said to."""
+"""If less than this share of a lag shows, a note says so."""
 COMPARED = tuple(
     name for name in LAYER_ROWS if name.startswith(("distance_", "mean_error_", "variance_error_", "error_", "replay_"))
 )
 NO_LOSSES = (
-    "The record was made from checkpoints after training: losses take the batches, and weights alone do not have them. "
+    "This record was made from checkpoints. Losses need the training batches, which checkpoints do not hold. "
     "Train with callbacks=[tb_bnlens.BNLens(log_dir)] to measure them."
 )
 
 
 class Replay:
-    """Goes through the checkpoints as the recorder goes through training.
+    """Process the checkpoints as the recorder processes training steps.
 
     Args:
-        series: what to go through.
-        constants: the layers' momenta and epsilons.
-        log: where the record goes.
+        series: the checkpoints.
+        constants: momentum and epsilon of each layer.
+        log: where the record is written.
         from_scratch: the statistics were fresh (mean 0, deviation 1) at step 0.
     """
 
@@ -93,7 +93,7 @@ class Replay:
         self._watch.look_for_changes()
         self._recovery.set_momenta([t.beta for t in self._layers], [t.gain for t in self._layers])
         self._windows.add(snapshot, step, updates)
-        # A window without an update of any layer is not taken in, yet the checkpoint is of this step.
+        # A window without updates is not added, but the checkpoint still belongs to this step.
         self._windows.last, self._windows.last_step = snapshot, step
         self._spans.append(updates)
         self._take()
@@ -116,20 +116,20 @@ class Replay:
         self._log.write_channels(self._segments.split(packed), self._step)
 
     def _states(self) -> Array:
-        """What can be told without a call of the model."""
+        """States of the layers, as far as they follow without calling the model."""
         states = self._watch.states(self._windows)
         last = self._windows.last
         if not self._tables:
             return np.full(len(states), float(STATE["unknown"]))
         constant = (states == STATE["unknown"]) & (self._windows.updates == 0)
         fresh = self._segments.count((last.mean == 0) & (last.spread == 1)) == self._segments.sizes
-        # The values that a layer is built with: whatever mode it was called in, no update ever reached it.
+        # These are the values that a layer is built with: no update ever reached it, whatever mode it was called in.
         states[constant & fresh] = STATE["never_updated"]
         states[constant & ~fresh & self._told] = STATE["inference_mode"]
         return states
 
     def _say_what_windows_hide(self) -> None:
-        """Leave out distances whose smallness says nothing, for the whole run: readers look back for a last value."""
+        """Remove distances that are small only because of the spacing. Readers look back, so from all records."""
         if not self._spans:
             return
         span, beta = self._spans[-1], self._recovery.beta
@@ -142,9 +142,9 @@ class Replay:
         partly = long & ~blind & (shown < PARTLY_BELOW)
         if partly.any():
             self._log.note(
-                f"The checkpoints are {np.median(span[partly]):,.0f} updates apart: the moving statistics' lag behind "
-                f"batch statistics that drift shows at {100 * np.median(shown[partly]):.0f}% of its size in "
-                f"{int(partly.sum())} of {len(partly)} layers. What is left of their start shows whole."
+                f"The checkpoints are {np.median(span[partly]):,.0f} updates apart. At this spacing a lag behind "
+                f"drifting batch statistics shows only {100 * np.median(shown[partly]):.0f}% of its size in "
+                f"{int(partly.sum())} of {len(partly)} layers. What remains of the initial statistics shows in full."
             )
         if not blind.any():
             return
@@ -153,9 +153,9 @@ class Replay:
                 table[blind, LAYER_INDEX[name]] = np.nan
         k, m = float(np.median(span[blind])), float(np.median(memory[blind]))
         reason = (
-            f"Of {int(blind.sum())} of {len(blind)} layers the checkpoints are {k:,.0f} updates apart, and their "
-            f"momentum remembers some {m:,.0f}: they have forgotten their start, and whether they lag behind drifting "
-            "batch statistics cannot be told. Checkpoints closer than that tell it, and so does the callback."
+            f"The checkpoints are {k:,.0f} updates apart, and the momentum of {int(blind.sum())} of {len(blind)} "
+            f"layers averages over about {m:,.0f}. Nothing of the initial statistics is left there, and a lag behind "
+            "drifting batch statistics cannot be measured. Save checkpoints at shorter intervals, or use the callback."
         )
         self._log.not_evaluated("distance_rms", reason)
         self._log.note(reason)
@@ -163,7 +163,7 @@ class Replay:
     def _describe(self) -> list[Layer]:
         described = self._watch.describe()
         return [
-            # Files of weights alone sort layers by the name of their class.
+            # Files that hold weights only sort layers by class name.
             replace(layer, kind=kind, calls=int(calls), order=i if told else -1)
             for i, (layer, kind, calls, told) in enumerate(
                 zip(described, self._kinds, self._calls, self._told, strict=True)

@@ -28,12 +28,12 @@ def read_series(directory: Path, steps_per_epoch: int | None, least: int) -> Ser
     """Read every checkpoint that lies in a directory.
 
     Args:
-        directory: where to look; directories below it are other series.
-        steps_per_epoch: steps between two numbers in the names; None where contents or names carry steps.
-        least: checkpoints that are needed.
+        directory: where to look. Subdirectories are other series.
+        steps_per_epoch: steps between two numbers in the names; None if contents or names give the step.
+        least: the number of checkpoints that is needed.
 
     Raises:
-        CannotImport: there are fewer of one network with a known step.
+        CannotImport: fewer checkpoints of one network have a known step.
     """
     files = _find(directory)
     readable, notes = _read(files)
@@ -43,26 +43,26 @@ def read_series(directory: Path, steps_per_epoch: int | None, least: int) -> Ser
     notes += [f"{c.path.name} was left out: it holds no BatchNorm layer." for c in readable if not c.layers]
     if not with_layers:
         raise CannotImport(
-            f"{directory}: no BatchNorm layer in {_count(readable)}, of which {readable[0].path.name} is one; expected "
-            "moving means and variances. A model without BatchNorm has nothing to review."
+            f"{directory}: no BatchNorm layer in {_count(readable)}, for example {readable[0].path.name}; expected "
+            "moving means and variances. Without BatchNorm there is nothing to report."
         )
-    alike, others = _of_one_network(with_layers)
+    fitting, others = _of_one_network(with_layers)
     notes += others
-    stepped, unnumbered = _numbered(alike, steps_per_epoch)
+    stepped, unnumbered = _numbered(fitting, steps_per_epoch)
     notes += unnumbered
     series: dict[int, Checkpoint] = {}
     for step, checkpoint in stepped:
         if step in series:
-            notes.append(f"{checkpoint.path.name} was left out: {series[step].path.name} is of step {step:,} too.")
+            notes.append(f"{checkpoint.path.name} was left out: {series[step].path.name} has step {step:,} too.")
         else:
             series[step] = checkpoint
     if len(series) < least:
         raise CannotImport(
-            f"{directory}: {_count(list(series.values()))} of one network at different steps; expected {least} or "
-            "more, since a window is what lies between two. "
+            f"{directory}: {_count(list(series.values()))} of one network at different steps; expected at least "
+            f"{least}, as batch statistics are recovered from the change between two. "
             + (" ".join(notes) + " " if notes else "")
-            + "Save more of them (keras.callbacks.ModelCheckpoint with {epoch} in the name), or give --from-scratch "
-            "where the first one began with fresh statistics at step 0."
+            + "Save more (keras.callbacks.ModelCheckpoint with {epoch} in the name), or give --from-scratch "
+            "if training started at step 0 with freshly initialized statistics."
         )
     steps = sorted(series)
     return Series(tuple(steps), tuple(series[step] for step in steps), tuple(notes))
@@ -76,12 +76,12 @@ def _find(directory: Path) -> list[Path]:
     found = [p for kind in (KERAS, WEIGHTS, TENSORFLOW) for p in inside if p.name.endswith(kind) and p.is_file()]
     if not found:
         came = ", ".join(p.name for p in inside[:3]) + (", ..." if len(inside) > 3 else "")
-        raise CannotImport(f"{directory} holds {came or 'nothing'}; expected {EXPECTED}, not in directories below it")
+        raise CannotImport(f"{directory} holds {came or 'nothing'}; expected {EXPECTED}, not in its subdirectories")
     return found
 
 
 def _reader(path: Path) -> tuple[Callable[[Path], Checkpoint], Path]:
-    # Each kind needs a library of its own, and a directory seldom holds more than one.
+    # Each kind needs another library, and a directory rarely holds more than one.
     if path.name.endswith(TENSORFLOW):
         from tb_bnlens.importer.tf_checkpoints import read_tf
 
@@ -98,13 +98,13 @@ def _read(files: Sequence[Path]) -> tuple[list[Checkpoint], list[str]]:
         try:
             readable.append(read(source))
         except BadCheckpoint as error:
-            notes.append(f"{path.name} was left out: {error}. Copy it anew, or delete it.")
+            notes.append(f"{path.name} was left out: {error}. Copy it again, or delete it.")
     return readable, notes
 
 
 def _of_one_network(checkpoints: Sequence[Checkpoint]) -> tuple[list[Checkpoint], list[str]]:
     counts = Counter(c.layout for c in checkpoints)
-    # Of layouts that are as frequent the first: whole models, whose config says more, were read first.
+    # Among equally frequent layouts this is the first. Whole models, whose config says more, were read first.
     chosen = counts.most_common(1)[0][0]
     expected = {name: channels for name, channels, _ in chosen}
     notes = []
@@ -113,18 +113,18 @@ def _of_one_network(checkpoints: Sequence[Checkpoint]) -> tuple[list[Checkpoint]
             continue
         came = {name: channels for name, channels, _ in c.layout}
         differing = sorted(n for n in came.keys() | expected.keys() if came.get(n) != expected.get(n))
-        which = f", which differ in {', '.join(differing[:3])}{', ...' if len(differing) > 3 else ''}" * bool(differing)
+        which = f"; they differ in {', '.join(differing[:3])}{', ...' if len(differing) > 3 else ''}" * bool(differing)
         notes.append(
             f"{c.path.name} was left out: it has {_layers(came)}, and {counts[chosen]} of {len(checkpoints)} "
-            f"checkpoints have {_layers(expected)}{which}. Checkpoints of another network belong in a "
-            "directory of their own."
+            f"checkpoints have {_layers(expected)}{which}. Put checkpoints of another network in another "
+            "directory."
         )
-    alike = [c for c in checkpoints if c.layout == chosen]
-    return _in_one_order(alike), notes
+    fitting = [c for c in checkpoints if c.layout == chosen]
+    return _in_one_order(fitting), notes
 
 
 def _in_one_order(checkpoints: Sequence[Checkpoint]) -> list[Checkpoint]:
-    """Layers in the same order in all, and what a config beside them says of those that are weights alone."""
+    """Layers in the same order in all checkpoints, with the config next to files that hold weights only."""
     model = next((c for c in checkpoints if c.configured), checkpoints[0])
     ordered = []
     for c in checkpoints:
@@ -143,7 +143,7 @@ def _layers(of: dict[str, int]) -> str:
 def _numbered(
     checkpoints: Sequence[Checkpoint], steps_per_epoch: int | None
 ) -> tuple[list[tuple[int, Checkpoint]], list[str]]:
-    # A count that stands still is of an optimizer that did not train these weights.
+    # A count that never changes comes from an optimizer that did not train these weights.
     counts = {c.iterations for c in checkpoints}
     trusted = len(counts - {None}) > 1 or (len(checkpoints) == 1 and counts != {0})
     numbered, notes, unclear = [], [], []
@@ -159,14 +159,14 @@ def _numbered(
             unclear.append((c, number.number))
         else:
             notes.append(
-                f"{c.path.name} was left out: neither its name nor its contents carry a step. Name it like step_1200 "
+                f"{c.path.name} was left out: neither its name nor its content gives a step. Name it like step_1200 "
                 "or epoch_03."
             )
     if unclear and not numbered:
         c, n = unclear[0]
         raise CannotImport(
-            f"{c.path}: its contents carry no step, and its name the number {n}, which may count epochs or saves; "
-            "expected to know the steps between two such numbers. Give --steps-per-epoch N (1 if it is the step itself)"
+            f"{c.path}: its content gives no step, and the number {n} in its name may count epochs or saves. "
+            "Give the steps between two such numbers with --steps-per-epoch N (1 if the number is the step)"
         )
     notes += [
         f"{c.path.name} was left out: its number {n} may count epochs, and --steps-per-epoch is not given."

@@ -46,7 +46,7 @@ def _layer(reader: Any, keys: dict[str, str], mean: str, names: dict[str, str]) 
     spread = keys.get(owner + ("moving_stddev" if renorm else "moving_variance"))
     if spread is None:
         return None
-    # The object graph numbers what has no attribute of its own; the variable's full name has the layer's.
+    # The object graph numbers objects that are no attribute; the variable's full name contains the layer's name.
     name = names.get(keys[mean], mean).removesuffix("moving_mean").strip("/") or "batch_normalization"
     values = [np.asarray(reader.get_tensor(key), np.float64) for key in (keys[mean], spread)]
     return SavedLayer(name, values[0], values[1], renorm)

@@ -35,7 +35,7 @@ Arrays = Iterator[tuple[str, NDArray[Any]]]
 
 @dataclass(frozen=True)
 class Overview:
-    """An analysed run: its JSON, and what the list of runs repeats of it."""
+    """An analysed run: its JSON, and the parts that the list of runs shows."""
 
     body: bytes
     severity: str | None
@@ -71,7 +71,7 @@ class BNLensPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
         return (metadata.PLUGIN_NAME, metadata.CHANNELS_PLUGIN_NAME)
 
     def frontend_metadata(self) -> base_plugin.FrontendMetadata:
-        """An ES module in an iframe; it follows TensorBoard's reload button itself."""
+        """An ES module in an iframe, which handles TensorBoard's reload button itself."""
         return base_plugin.FrontendMetadata(es_module_path=f"/{static_files.MODULE}", tab_name="BN Lens")
 
     def get_plugin_apps(self) -> dict[str, Callable[..., Any]]:
@@ -91,8 +91,8 @@ class BNLensPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
 
     @route
     def serve_module(self, request: wrappers.Request) -> wrappers.Response:
-        """GET index.js: the front end, whose first question is answered while it loads."""
-        threading.Thread(target=self._foresee, args=(_place(request),), daemon=True).start()
+        """GET index.js: the front end. Its first request is prepared while it loads."""
+        threading.Thread(target=self._prepare, args=(_place(request),), daemon=True).start()
         return _file(request, static_files.MODULE, static_files.CONTENT_TYPES[".js"])
 
     @route
@@ -137,14 +137,14 @@ class BNLensPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
         """GET channels?run=R&layer=3 -> frame."""
         layer = _layer(request)
         place, run = self._asked(request)
-        # Snapshots are listed under a plugin name of their own, so the run's state does not cover them.
+        # Snapshots have another plugin name, so the run's fingerprint does not cover them.
         body = frame(self.channels_impl(place, run, layer))
         return respond(request, body, FRAME_TYPE, lambda: body)
 
     # --- what they serve -----------------------------------------------------------------------------------
 
     def runs_impl(self, place: Place) -> dict[str, object]:
-        """All runs with a record; what is known of an analysis already, since a list must not wait for one."""
+        """All runs with a record, with the analyses that are ready: the list must not wait for one."""
         entries = []
         problems = []
         for run in list_runs(self._provider(), place.experiment_id, ctx=place.ctx):
@@ -158,14 +158,14 @@ class BNLensPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
                 }
             )
             if run.format is None:
-                problems.append(f"Run {run.name!r} does not state its format; what can be read of it is shown.")
+                problems.append(f"Run {run.name!r} does not state its format. The parts that can be read are shown.")
         return {"runs": entries, "problems": problems}
 
     def overview_impl(self, place: Place, run: Run) -> bytes:
         """The report of a run, as JSON."""
 
         def analyse() -> Overview:
-            # Imported late: the list of runs has to come up even where an analysis cannot be imported.
+            # Imported late: the list of runs must work even if the analysis cannot be imported.
             from tb_bnlens.report import run_report
 
             history = self._history(place, run)
@@ -177,7 +177,7 @@ class BNLensPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
         return self._overviews.get((place.experiment_id, run.run_id), run.fingerprint, analyse).body
 
     def losses_impl(self, place: Place, run: Run) -> Arrays:
-        """Every loss row of every probe that was ever measured."""
+        """Every loss row that was measured in any probe."""
         history = self._history(place, run)
         yield "steps", history.loss_steps.astype(np.float64)
         yield "wall_times", history.loss_wall_times
@@ -211,9 +211,9 @@ class BNLensPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
         yield "steps", channels.steps.astype(np.float64)
         yield "values", channels.values
 
-    def _foresee(self, place: Place) -> None:
-        """Analyse the only run: with several, the link that the page was opened with says which, and is not sent."""
-        # Who asks for the analysis is told what is wrong with it.
+    def _prepare(self, place: Place) -> None:
+        """Analyse the run if it is the only one. With several, the fragment selects one; browsers do not send it."""
+        # The request for the analysis reports the error.
         with contextlib.suppress(Exception):
             importlib.import_module("tb_bnlens.report")
             runs = list_runs(self._provider(), place.experiment_id, ctx=place.ctx)
@@ -239,12 +239,12 @@ class BNLensPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
 
     def _provider(self) -> provider.DataProvider:
         if self._data is None:
-            raise NotThere("this TensorBoard runs without a data provider; start it without --generic_data=false")
+            raise NotThere("this TensorBoard has no data provider; start it without --generic_data=false")
         return self._data
 
 
 def history_bytes(history: History) -> int:
-    """What a history holds in arrays."""
+    """Size of a history's arrays in bytes."""
     return sum(
         array.nbytes
         for array in (history.steps, history.wall_times, history.layers, history.loss_steps, history.losses)
@@ -269,7 +269,7 @@ def _place(request: wrappers.Request) -> Place:
 
 
 def _tag(run: Run, *what: object) -> tuple[object, ...]:
-    # The version too: after an update of the package the same record can be judged otherwise.
+    # After an update of the package, the same record can lead to another report.
     return (__version__, run.name, run.fingerprint, *what)
 
 

@@ -24,6 +24,6 @@ def bundle() -> dict[str, str]:
 
 
 def content(name: str) -> bytes:
-    """Octets of a file that ``bundle`` names; for the module, where it is not built, one that says what to run."""
+    """Content of a file that ``bundle`` names. If the module is not built, a module that says what to run."""
     path = STATIC / name
     return path.read_bytes() if path.is_file() else MISSING.encode()

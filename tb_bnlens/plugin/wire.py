@@ -38,8 +38,8 @@ def frame(arrays: Iterable[tuple[str, NDArray[Any]]]) -> bytes:
             raise TypeError(f"array {name!r} is {array.dtype}; a frame holds float32 and float64")
         code = f"f{array.dtype.itemsize}"
         described.append({"name": name, "dtype": code, "shape": list(array.shape)})
-        octets = np.ascontiguousarray(array, "<" + code).tobytes()
-        payload.append(octets + bytes(-len(octets) % ALIGNMENT))
+        data = np.ascontiguousarray(array, "<" + code).tobytes()
+        payload.append(data + bytes(-len(data) % ALIGNMENT))
     header = to_json({"arrays": described})
     header += b" " * (-(4 + len(header)) % ALIGNMENT)
     return b"".join((struct.pack("<I", len(header)), header, *payload))

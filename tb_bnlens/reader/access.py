@@ -30,7 +30,7 @@ def checked_access(text: object) -> str:
 def _checked(text: str) -> str:
     try:
         expression = ast.parse(text, mode="eval").body
-        # Written anew, which leaves out comments and line breaks.
+        # Unparsing leaves out comments and line breaks.
         return ast.unparse(expression) if _walks_down(expression) else ""
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return ""

@@ -140,7 +140,7 @@ class LogdirProvider(provider.DataProvider):  # type: ignore[misc]
         return data
 
     def list_scalars(self, ctx: RequestContext | None = None, **unused: object) -> dict[str, Any]:
-        """Nothing: the lens' own scalars belong to TensorBoard's Time Series."""
+        """Return nothing: the lens writes its scalars for TensorBoard's Time Series only."""
         return {}
 
     def read_scalars(self, ctx: RequestContext | None = None, **unused: object) -> dict[str, Any]:
@@ -171,7 +171,7 @@ class LogdirProvider(provider.DataProvider):  # type: ignore[misc]
         for path in self._files.get(run, ()):
             name = os.path.basename(path)
             try:
-                # Opening a pipe would wait for its writer for good.
+                # Opening a pipe would wait for a writer that never comes.
                 if not stat.S_ISREG(os.stat(path).st_mode):
                     raise RecordFileError("is no regular file; it was left out.")
                 with open(path, "rb") as file:

@@ -1,4 +1,4 @@
-"""The manifest: JSON from an event file, which may be old, foreign or damaged, to ``Manifest``."""
+"""Parse the manifest, JSON from an event file that may be old, foreign or damaged."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ DEFAULT_EPSILON = 1e-3
 
 
 class BadManifest(ValueError):
-    """The manifest says nothing that can be used."""
+    """The manifest cannot be used."""
 
 
 def parse_manifest(raw: object) -> Manifest:
     """One manifest record.
 
-    Unknown fields are ignored and a field of the wrong type takes its default: a manifest with a flaw still
+    Unknown fields are ignored, and a field of the wrong type takes its default, so that a flawed manifest still
     names the layers.
 
     Raises:
-        BadManifest: it is no JSON object, or it does not list layers.
+        BadManifest: it is not a JSON object, or it does not list layers.
     """
     try:
         text = raw.decode("utf-8") if isinstance(raw, bytes) else raw
         body = json.loads(text) if isinstance(text, str) else None
     except (ValueError, RecursionError) as error:
-        raise BadManifest(f"it is no JSON ({error})") from error
+        raise BadManifest(f"it is not JSON ({error})") from error
     if not isinstance(body, dict):
-        raise BadManifest("it is no JSON object")
+        raise BadManifest("it is not a JSON object")
     layers = body.get("layers")
     if not isinstance(layers, list):
         raise BadManifest("it lists no layers")
@@ -54,15 +54,15 @@ def parse_manifest(raw: object) -> Manifest:
     )
 
 
-def unnamed_layers(count: int, momenta: Iterable[float]) -> tuple[Layer, ...]:
-    """Stand-ins for layers that no manifest describes; their momentum is what the records say."""
-    momentum = [m if math.isfinite(m) else DEFAULT_MOMENTUM for m in momenta]
+def unnamed_layers(count: int, recorded: Iterable[float]) -> tuple[Layer, ...]:
+    """Placeholders for layers that no manifest describes, with the momentum from the records."""
+    momentum = [m if math.isfinite(m) else DEFAULT_MOMENTUM for m in recorded]
     momentum += [DEFAULT_MOMENTUM] * (count - len(momentum))
     return tuple(Layer(i, f"layer {i}", 0, momentum[i], DEFAULT_EPSILON) for i in range(count))
 
 
 def with_events(manifest: Manifest, events: Iterable[Event]) -> Manifest:
-    """The manifest with these earlier events as well, by step, each once; of one step as they came."""
+    """The manifest with these earlier events too, each once, by step and then in the order given."""
     merged = dict.fromkeys((*events, *manifest.events))
     return replace(manifest, events=tuple(sorted(merged, key=lambda event: event.step)))
 
@@ -98,7 +98,7 @@ def _event(body: Mapping[str, Any]) -> Event:
 def _integer(value: object) -> int | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    # What a 64-bit step counter cannot hold is no count of anything here; NaN compares false.
+    # A value that a 64-bit step counter cannot hold is not a count. NaN compares false.
     return int(value) if -(2**63) <= value < 2**63 else None
 
 

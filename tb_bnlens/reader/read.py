@@ -21,13 +21,13 @@ from tb_bnlens.reader.series import NUMERIC, Table, before_fences, current, to_t
 
 # The provider has sampled already, when it loaded; 0 would mean none rather than all.
 ALL_POINTS = 1_000_000
-# What is tried where a reply fails: a single tensor that cannot be decoded, or a reply over gRPC's limit of
-# 256 MiB, fails the whole read.
+# Tried in turn where a read fails: one tensor that cannot be decoded, or a reply over gRPC's limit of 256 MiB, fails
+# the whole read.
 FEWER_POINTS = (ALL_POINTS, 512, 128, 16, 1)
 
 
 class Unreadable(RuntimeError):
-    """The data provider gave nothing of a run's record."""
+    """The data provider returned nothing of a run's record."""
 
 
 def read_run(
@@ -38,14 +38,14 @@ def read_run(
     ctx: RequestContext | None = None,
     cap: int | None = None,
 ) -> History:
-    """Everything the analysis needs of a run; per-channel snapshots are read apart.
+    """Read everything that the analysis needs of a run. Per-channel snapshots are read by ``read_channels``.
 
     Args:
         data: where to read.
-        experiment_id: as TensorBoard gives it, ``""`` elsewhere.
-        run: name as shown, or what ``find_run`` gave.
+        experiment_id: TensorBoard's, or ``""`` elsewhere.
+        run: the name that is shown, or the result of ``find_run``.
         ctx: TensorBoard's request context.
-        cap: records that TensorBoard keeps of a tag (``--samples_per_plugin``), None or 0 where it keeps all.
+        cap: records that TensorBoard keeps of a tag (``--samples_per_plugin``), None or 0 if it keeps all.
 
     Returns:
         The record, with a sentence in ``problems`` for everything that could not be read.
@@ -83,16 +83,14 @@ def read_run(
     voided = sum(len(raw[tag]) - len(valid[tag]) for tag in raw)
     manifest = _merged(manifests, layers, _went_back(fences, raw.values()))
     if voided:
-        problems += (
-            f"Recording went back to an earlier step; {voided} records of the abandoned stretch were left out.",
-        )
+        problems += (f"Recording went back to an earlier step; {voided} records from after that step were left out.",)
     if not manifests:
-        problems += ("The manifest is missing, so layers have no names and nothing is known of the plan.",)
+        problems += ("The manifest is missing, so layer names and planned steps are unknown.",)
     largest = max((len(series) for series in raw.values()), default=0)
     if cap and largest >= cap:
         problems += (
-            f"TensorBoard keeps {cap} records of a run and may have dropped others: curves have fewer points, and an "
-            f"event between two of them may be missing. Start it with --samples_per_plugin={metadata.PLUGIN_NAME}=0 "
+            f"TensorBoard keeps {cap} records per run and may have dropped others: curves have fewer points, and an "
+            f"event between two records may be missing. Start it with --samples_per_plugin={metadata.PLUGIN_NAME}=0 "
             "to see all.",
         )
     return History(
@@ -152,7 +150,7 @@ def _read(
     plugin_name: str,
     tags: Sequence[str],
 ) -> tuple[dict[str, list[Any]], tuple[str, ...]]:
-    """Points by tag: one read, or where that fails a read for each tag, of fewer points if need be."""
+    """Points by tag, in one read. If that fails, read each tag alone, with fewer points if necessary."""
 
     def read(chosen: Sequence[str], downsample: int) -> dict[str, list[Any]]:
         reply = data.read_tensors(
@@ -181,8 +179,8 @@ def _read(
                 continue
             if downsample != ALL_POINTS:
                 problems += (
-                    f"{tag} could not be read whole ({_brief(failure)}); {len(points.get(tag, []))} of its records "
-                    "are shown.",
+                    f"{tag} could not be read completely ({_brief(failure)}); "
+                    f"{len(points.get(tag, []))} of its records are shown.",
                 )
             break
         else:
@@ -235,7 +233,7 @@ def _evidence(points: Sequence[Any], layers: int | None) -> tuple[tuple[Evidence
 
 
 def _went_back(fences: Sequence[tuple[float, int]], series: Iterable[Sequence[Any]]) -> int | None:
-    """Step of the last manifest that has made records void, None where none has."""
+    """Step of the last manifest that invalidated records, or None."""
     valid = [point for points in series for point in points]
     went_back = None
     for fence in fences:
@@ -245,7 +243,7 @@ def _went_back(fences: Sequence[tuple[float, int]], series: Iterable[Sequence[An
 
 
 def _merged(manifests: Sequence[tuple[Any, Manifest]], layers: Table, went_back: int | None) -> Manifest:
-    """The last manifest, with the events of the earlier ones that no restart has made void."""
+    """The last manifest, with the events of earlier ones that no restart invalidated."""
     count = layers.values.shape[1]
     if not manifests:
         momenta = layers.values[-1, :, metadata.LAYER_INDEX["momentum"]].tolist() if len(layers.steps) else []

@@ -1,4 +1,4 @@
-"""The octets of an event file: its records, and the array of a tensor in one, without trust in what they claim."""
+"""Parse TFRecord files and tensor protos without trusting the sizes they claim."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def decoded(tensor: Any) -> Any:
 
     Raises:
         ValueError: it claims more values than it holds. The format lets a single value stand for all, so that some
-            twenty octets can claim any amount of memory; no writer of the lens makes use of it.
+            twenty bytes can claim any amount of memory. The lens never writes such a tensor.
     """
     claimed = math.prod(dimension.size for dimension in tensor.tensor_shape.dim)
     if not tensor.tensor_content and claimed > sum(len(getattr(tensor, name)) for name in VALUES):

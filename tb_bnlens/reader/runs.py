@@ -26,7 +26,7 @@ class Run:
     """A run that holds a record of the lens."""
 
     name: str
-    """What is shown: the directory that was given to ``BNLens``, without the suffix of its own."""
+    """The name that is shown: the directory given to ``BNLens``, without the suffix ``bn_lens``."""
     run_id: str
     """TensorBoard's name of the run."""
     format: int | None
@@ -76,10 +76,10 @@ def find_run(data: provider.DataProvider, experiment_id: str, name: str, *, ctx:
     """The run shown under a name.
 
     Raises:
-        RunNotFound: there is none; the message names those that exist.
+        RunNotFound: there is no such run. The message names the runs that exist.
     """
     ctx = ctx or RequestContext()
-    # A listing of one run is a reply of a few hundred octets; TensorBoard's data server needs 40 ms more for a
+    # A listing of one run is a reply of a few hundred bytes; TensorBoard's data server needs 40 ms more for a
     # longer one (measured: 0.4 against 44 ms), so all runs are listed only where this is not conclusive.
     candidates = _list(data, experiment_id, ctx, [f"{name}/{metadata.RUN_SUFFIX}", name])
     if len(candidates) == 1:
@@ -96,7 +96,7 @@ def find_run(data: provider.DataProvider, experiment_id: str, name: str, *, ctx:
     known = ", ".join(repr(run.name) for run in runs[:5]) + (", ..." if len(runs) > 5 else "")
     raise RunNotFound(
         f"there is no run {name!r} with a BN Lens record; "
-        + (f"those that have one: {known}" if runs else "no run has one yet: train with callbacks=[BNLens(log_dir)]")
+        + (f"runs that have one: {known}" if runs else "no run has one yet: train with callbacks=[BNLens(log_dir)]")
     )
 
 

@@ -47,7 +47,7 @@ class Table:
 
 
 def current(steps: Sequence[int]) -> NDArray[np.bool_]:
-    """Which points are still true: those that no later point goes back behind, [T].
+    """Which points still hold: every point that no later one goes back behind, [T].
 
     Where training was resumed from an earlier step, TensorBoard's loaders differ: one drops what the new run
     overwrites, the other keeps both branches in file order.
@@ -64,9 +64,9 @@ def current(steps: Sequence[int]) -> NDArray[np.bool_]:
 
 
 def before_fences(points: Sequence[Any], fences: Iterable[tuple[float, int]]) -> list[Any]:
-    """Points without those that a restart has made void.
+    """Points without the ones that a restart has invalidated.
 
-    A fence is the (wall time, step) of a manifest. A point that was written before it, of a later step, belongs to
+    A fence is the (wall time, step) of a manifest. A point that was written earlier and has a later step comes from
     a branch of training that was abandoned, whatever its own tag has written since.
     """
     for wall_time, step in fences:
@@ -80,7 +80,7 @@ def to_table(points: Sequence[Any], rows: int | None, columns: int, what: str) -
     Args:
         points: ``TensorDatum`` values in the order of writing.
         rows: expected first dimension. Where every record has one other first dimension, the records win; where
-            they differ among each other, those that do not fit are left out. None takes the most common one.
+            they differ from each other, records that do not fit are left out. None takes the most common one.
         columns: named positions of the last dimension; more are ignored, fewer are filled with NaN.
         what: name of the record in sentences, e.g. ``"layer record"``.
     """
@@ -88,7 +88,7 @@ def to_table(points: Sequence[Any], rows: int | None, columns: int, what: str) -
     tables = []
     for point in points:
         array = np.asarray(point.numpy)
-        # Without columns a record of no octets could claim any number of rows.
+        # Without columns, an empty record could claim any number of rows.
         if array.ndim == 2 and array.shape[1] and array.dtype.kind in NUMERIC:
             tables.append((point, array))
     if unusable := len(points) - len(tables):

@@ -1,4 +1,4 @@
-"""The inputs of a model, batch by batch, out of whatever ``fit`` would take."""
+"""The inputs of a model, batch by batch, from any data that ``fit`` accepts."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import numpy as np
 import tensorflow as tf
 
 SHUFFLE_SEED = 0
-"""Arrays are shuffled, as ``fit`` does, and always in the same way, so that the result can be had again."""
+"""Arrays are shuffled, as in ``fit``, with a fixed seed so that the result is reproducible."""
 
 
 def input_batches(data: Any, batches: int, batch_size: int) -> Iterator[Any]:
     """``(x,)`` of up to ``batches`` batches, as tensors."""
     source: Iterable[Any]
     if isinstance(data, keras.utils.PyDataset):
-        # A PyDataset without a length of its own never ends.
+        # A PyDataset without __len__ never ends.
         length = data.num_batches
         source = (data[i] for i in range(batches if length is None else min(batches, int(length))))
     elif isinstance(data, (tf.data.Dataset, Iterator)) or not _is_arrays(data):

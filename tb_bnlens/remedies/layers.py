@@ -10,7 +10,7 @@ from tb_bnlens.capture.layers import TrackedLayer, find_layers
 
 
 def built_layers(model: Any) -> tuple[TrackedLayer, ...]:
-    """The layers of a built model; ``ValueError`` where there are none, with the reason."""
+    """The layers of a built model. If there are none, ``ValueError`` gives the reason."""
     if not isinstance(model, keras.Model):
         raise ValueError(f"model is a {type(model).__name__}; expected a keras.Model")
     layers = find_layers(model)

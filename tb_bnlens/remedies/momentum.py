@@ -10,20 +10,20 @@ from tb_bnlens.remedies.layers import built_layers
 
 
 def set_momentum(model: Any, value: float | Mapping[str, float]) -> dict[str, float]:
-    """Set the momentum of every BatchNorm layer; Keras' momentum is the share that is *kept* at a step.
+    """Set the momentum of every BatchNorm layer. In Keras, momentum is the share that is *kept* at an update.
 
-    Call it before ``compile``: a training step that is traced already keeps the old value. A warning says so
-    where ``fit`` has traced one; a ``tf.function`` of your own has to be made anew.
+    Call it before ``compile``: a training step that was already traced keeps the old value. If ``fit`` has traced
+    one, a warning says so. A ``tf.function`` of your own must be traced again.
 
     Args:
         model: a Keras model.
-        value: one momentum for all, or layer name -> momentum (for instance what an earlier call returned).
+        value: one momentum for all layers, or layer name -> momentum, such as the result of an earlier call.
 
     Returns:
-        The old values by layer name: ``set_momentum(model, old)`` brings them back.
+        The old values by layer name. ``set_momentum(model, old)`` restores them.
 
     Raises:
-        ValueError: no BatchNorm layer, an unknown layer name, or a value outside of [0, 1).
+        ValueError: there is no BatchNorm layer, a layer name is unknown, or a value is outside [0, 1).
     """
     layers = built_layers(model)
     names = {t.name for t in layers}

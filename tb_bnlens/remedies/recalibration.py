@@ -1,4 +1,4 @@
-"""Measure the moving statistics afresh at the weights as they are, with undo."""
+"""Measure the moving statistics again at the present weights, with undo."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ Array = NDArray[np.floating[Any]]
 
 POOLS = ("batches", "samples")
 MIN_SAMPLES = 100
-"""Below this the mean of a channel is not known to a tenth of its standard deviation, a lag of its own."""
+"""With fewer samples, the mean of a channel is uncertain by more than a tenth of its standard deviation."""
 
 
 class Recalibration:
-    """What ``recalibrate`` has done, and the way back.
+    """Result of ``recalibrate``, with undo.
 
-    As a context manager it takes the change back on leaving the block, unless ``keep()`` was called; without one
-    the change stays until ``undo()``.
+    As a context manager it undoes the change at the end of the block, unless ``keep()`` was called. Otherwise the
+    change stays until ``undo()``.
     """
 
     def __init__(self, layers: Sequence[str], skipped: Mapping[str, str], batches: int, samples: int):
@@ -42,13 +42,13 @@ class Recalibration:
         self._kept = False
 
     def undo(self) -> None:
-        """Put the old moving statistics back, whatever has happened to them since. Safe to call twice."""
+        """Restore the old moving statistics, even if they have changed since. Safe to call twice."""
         for variable, value in self._before:
             variable.assign(value)
         self._before = []
 
     def keep(self) -> None:
-        """Do not undo on leaving the ``with`` block."""
+        """Do not undo at the end of the ``with`` block."""
         self._kept = True
 
     def _write(self, variable: Any, value: Array) -> None:
@@ -78,45 +78,45 @@ def recalibrate(
     pool: str = "batches",
     batch_size: int = 32,
 ) -> Recalibration:
-    """Replace moving means and variances by the statistics of ``data`` at the weights as they are (PreciseBN).
+    """Replace the moving statistics by statistics of ``data`` at the present weights (PreciseBN).
 
     ::
 
         with tb_bnlens.recalibrate(model, train_ds, batches=200) as change:
-            model.evaluate(test_ds)      # on fresh statistics
-            change.keep()                # or leave the block, and they are what they were
+            model.evaluate(test_ds)      # with the new statistics
+            change.keep()                # without this, the block restores the old ones
 
-        tb_bnlens.recalibrate(model, train_ds)   # outside of ``with`` it stays, until .undo()
+        tb_bnlens.recalibrate(model, train_ds)   # without ``with``, until .undo()
 
-    Use *training* data, in batches like those of training. Every batch runs once through the model with each layer
-    normalizing by that batch, dropout off, as Wu & Johnson 2021 ("Rethinking 'Batch' in BatchNorm", section 3) do;
-    1,000 to 10,000 samples suffice there. Nothing else of the model is written: no weight, seed or metric.
+    Use *training* data, in batches like those of training. Every batch runs through the model once, with dropout off,
+    and each layer normalizes with the statistics of that batch, as in Wu & Johnson 2021 ("Rethinking 'Batch' in
+    BatchNorm", section 3). There, 1,000 to 10,000 samples suffice. Nothing else is written: no weight, seed or metric.
 
-    All layers are measured in one pass, so a layer's inputs come from layers on batch statistics, as in training,
-    while at inference those are on fixed ones. Measuring one layer after another, each behind recalibrated ones,
-    takes a pass over the data for every layer and gains little beside the lag that is cured: on MobileNetV2 with
-    20 batches of 16 the inference loss went from 1,404 to 1.9 in 4 s one way and to 1.4 in 25 s the other.
+    All layers are measured in one pass, so the inputs of a layer come from layers that use batch statistics, as in
+    training. At inference those layers use fixed statistics. Measuring one layer after another, each behind
+    recalibrated ones, takes one pass over the data per layer and gains little: on MobileNetV2 with 20 batches of 16,
+    the inference loss fell from 1,404 to 1.9 in 4 s with one pass, and to 1.4 in 25 s layer by layer.
 
     Args:
         model: a built Keras model.
         data: ``tf.data.Dataset``, ``PyDataset`` or any iterable of batches, each ``x`` or ``(x, y, ...)``; or
-            arrays ``x`` or ``(x, y)``, which are shuffled and cut into batches. Only ``x`` is used.
-        batches: at most this many are used.
-        frozen: also replace the statistics of layers that training leaves alone (``trainable=False``, or called in
-            inference mode). By default they keep theirs, and the layers after them are measured on that.
-        pool: how the variances of the batches, [C] each, become one. ``"batches"`` averages the biased batch
-            variances: what Keras' moving variance tends to. ``"samples"`` pools the second moments,
+            arrays ``x`` or ``(x, y)``, which are shuffled and split into batches. Only ``x`` is used.
+        batches: the largest number of batches to use.
+        frozen: also replace the statistics of layers that training does not update (``trainable=False``, or called
+            in inference mode). By default they keep theirs, and later layers are measured with those in effect.
+        pool: how the variances of the batches, [C] each, are combined. ``"batches"`` averages the biased batch
+            variances, which Keras' moving variance converges to. ``"samples"`` pools the second moments,
             ``E[v + m^2] - E[m]^2``: the variance over all samples, larger by the variance of the batch means.
-            Batches count by their number of samples.
-        batch_size: for arrays.
+            Batches are weighted by their number of samples.
+        batch_size: the batch size for arrays.
 
     Returns:
-        A handle with ``undo()`` and ``keep()``, and what was done.
+        A ``Recalibration`` with ``undo()`` and ``keep()``.
 
     Raises:
-        ValueError: the model is not built, has no BatchNorm layer to recalibrate, the data are fewer than
-            100 samples or give statistics that are not finite, an unknown ``pool``, ``batches`` below 1.
-        RuntimeError: batch statistics cannot be taken out of this model; the message says why.
+        ValueError: the model is not built, it has no BatchNorm layer to recalibrate, the data have fewer than
+            100 samples or give statistics that are not finite, ``pool`` is unknown, or ``batches`` is below 1.
+        RuntimeError: batch statistics cannot be measured in this model. The message gives the reason.
     """
     if pool not in POOLS:
         raise ValueError(f"pool is {pool!r}; expected one of {POOLS}")

@@ -280,7 +280,7 @@ def channels(layer: int) -> int:
 
 
 def write(log_dir: Path | str, truth: Truth, *, seed: int = 0) -> int:
-    """Write the run into ``log_dir/bn_lens``; returns the octets on disk."""
+    """Write the run into ``log_dir/bn_lens``; returns the bytes on disk."""
     from tb_bnlens.capture.log import RunLog
 
     simulation = Simulation(truth, seed)
@@ -342,8 +342,8 @@ def main() -> None:
     truth = plan(options.steps, options.layers)
     for run in range(options.runs):
         name = f"run_{run:03d}" if options.runs > 1 else f"steps_{options.steps}_layers_{options.layers}"
-        octets = write(options.logdir / name, truth, seed=run)
-        print(f"{name}: {len(truth.records)} records, {len(truth.probes)} probes, {octets / 1e6:.1f} MB", flush=True)
+        size = write(options.logdir / name, truth, seed=run)
+        print(f"{name}: {len(truth.records)} records, {len(truth.probes)} probes, {size / 1e6:.1f} MB", flush=True)
     print(f"bad batches at steps {truth.bad_batches[0]} to {truth.bad_batches[1]}")
 
 

@@ -3,9 +3,9 @@
     python -m tests.benchmarks.overhead                      # some ten minutes
     python -m tests.benchmarks.overhead --network small --steps 30000
 
-One model goes on training, each way to train in its turn, a step at a time, in an order that is shuffled anew each
-round; a ratio is one way's CPU time over the first baseline's in the same rounds. CPU time counts all threads. Tracing,
-which is paid once, is told apart: it falls into the first tenth of the steps.
+One model is trained in all ways in turn, one step at a time, in an order that is shuffled in each round. A ratio is the
+CPU time of one way over that of the first baseline in the same rounds. CPU time counts all threads. Tracing, which is
+paid once, is reported separately: it falls into the first tenth of the steps.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class Training:
     """One model, one trace and one input for all ways: two models of a kind differ by some percent in speed.
 
     Keras' own loop over the steps, taken apart so that the ways take turns step by step: the machine's moods last for
-    seconds, and meet all of them alike. What a lens records here is the work of all; what it costs is its own.
+    seconds, and affect all ways equally. A lens records the work of all ways here, and only its own cost is counted.
     """
 
     def __init__(self, network: str, epoch: int):
@@ -118,7 +118,7 @@ class Training:
         self._bare = self.model.train_function
 
     def way(self, name: str, path: Path) -> Way:
-        """Begin a run of its own with the callbacks of this name."""
+        """Begin a separate run with the callbacks of this name."""
         made = WAYS[name](str(path))
         self.model.train_function = self._bare
         callbacks = keras.callbacks.CallbackList(made, model=self.model, epochs=10_000, steps=self._epoch)

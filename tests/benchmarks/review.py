@@ -16,6 +16,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +160,10 @@ def timeseries_painted(browser: Any, server: Server) -> float:
         context.close()
 
 
+def write_lens(logdir: Path, truth: Truth) -> None:
+    write(logdir / "run", truth)
+
+
 def write_histograms(logdir: Path, truth: Truth) -> None:
     """What Keras' own callback leaves of the moving statistics, an epoch at a time."""
     import tensorflow as tf
@@ -204,10 +209,10 @@ def resident(server: Server) -> tuple[float, float]:
 def made(path: Path, make: Callable[[Path], object]) -> Path:
     """A logdir that is made once and kept."""
     if not path.exists():
-        partial = path.with_name(path.name + ".partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        make(partial)
-        partial.rename(path)
+        unfinished = path.with_name(path.name + ".partial")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        make(unfinished)
+        unfinished.rename(path)
     return path
 
 
@@ -235,7 +240,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="up to 1e5 steps, and 10 runs instead of 100")
     parser.add_argument("--load-fast", choices=["true", "false"], default="true")
     options = parser.parse_args()
-    # TensorBoard is started in a directory of its own.
+    # TensorBoard is started in another directory.
     options.out = options.out.absolute()
     options.out.mkdir(parents=True, exist_ok=True)
     sizes = [(layers, steps) for layers in (50, 500) for steps in (1_000, 100_000, 1_000_000)] + [(200, 1_000_000)]
@@ -246,7 +251,7 @@ def main() -> None:
         empty = made(options.out / "empty", lambda path: path.mkdir())
         with tensorboard(empty, f"--load_fast={options.load_fast}", python=str(VIEWER)) as server:
             server.plugin("runs")
-            rows.append(Figures("no data", 0, *[float("nan")] * 6, *resident(server)))
+            rows.append(Figures("no data", 0, *[float("nan")] * 6, *resident(server)))  # type: ignore[call-arg]
 
         def add(row: Figures) -> None:
             rows.append(row)
@@ -255,11 +260,11 @@ def main() -> None:
         for layers, steps in sizes:
             truth = plan(steps, layers)
             name = f"lens, {layers} layers, {steps:,} steps ({len(truth.records)} records)"
-            logdir = made(options.out / f"lens_{layers}_{steps}", lambda path, truth=truth: write(path / "run", truth))
+            logdir = made(options.out / f"lens_{layers}_{steps}", partial(write_lens, truth=truth))
             add(run_figures(name, logdir, 1, steps, options.load_fast, browser))
         for layers in (50, 500):
             truth = plan(100_000, layers)
-            logdir = made(options.out / f"histograms_{layers}", lambda path, truth=truth: write_histograms(path, truth))
+            logdir = made(options.out / f"histograms_{layers}", partial(write_histograms, truth=truth))
             add(histogram_figures(f"histograms, {layers} layers, {EPOCHS} epochs", logdir, layers, browser))
         runs = 10 if options.quick else 100
         truth = plan(10_000, 50)

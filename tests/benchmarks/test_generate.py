@@ -7,6 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+pytest.importorskip("tensorflow", reason="the recorder writes the runs")
+
 from tensorboard.backend.event_processing import data_provider, plugin_event_multiplexer, tag_types
 
 from tb_bnlens import metadata

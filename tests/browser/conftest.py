@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,19 @@ def axe() -> str:
 
 
 @pytest.fixture(scope="session")
-def trained(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: F811
-    """Each story as a training of seconds. Asks for the browser first: without one there is nothing to train for."""
-    from tests.browser.trainings import SHORT
+def trained(
+    browser: Any,  # noqa: F811  (before the training: without a browser there is nothing to train for)
+    story: Callable[[str, str, int], Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """A log directory with each story as a training of seconds."""
+    from tests.browser.trainings import SHORT, WHOLE
 
     logdir = tmp_path_factory.mktemp("stories")
     for name, train in SHORT.items():
         train(str(logdir / name))
+    for name, (module, run) in WHOLE.items():
+        shutil.copytree(story(module, run, 0), logdir / name)
     return logdir
 
 

@@ -7,12 +7,13 @@ LOGDIR is what ``python -m demo all --no-serve --logdir LOGDIR`` wrote (a quarte
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 
 from tests.browser.page import open_run
 from tests.conftest import ROOT, wait_for
 from tests.host.browser import chromium, tab
-from tests.host.server import tensorboard
+from tests.host.server import Server, tensorboard
 
 LARGEST = 400_000
 PICTURES = {
@@ -23,11 +24,15 @@ PICTURES = {
 }
 
 
+def shows(server: Server, run: str) -> bool:
+    return run in server.run_names()
+
+
 def main(logdir: Path, out: Path) -> None:
     """Photograph the top of each story's page, under TensorBoard's own bar."""
     with tensorboard(logdir) as server, chromium() as browser:
         for name, (run, height) in PICTURES.items():
-            wait_for(lambda run=run: run in server.run_names(), f"{run} in {logdir}")
+            wait_for(partial(shows, server, run), f"{run} in {logdir}")
             with tab(browser, server, height=height) as opened:
                 open_run(opened, run)
                 # Past the first poll, after which nothing moves any more.

@@ -1,4 +1,4 @@
-"""The address names what is looked at: it can be reloaded, pasted, and works below a path prefix."""
+"""Deep links: the address can be reloaded and pasted, and works below a path prefix."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.browser
 
 @pytest.fixture
 def training(browser: Any, tmp_path: Path, viewer_python: str) -> Iterator[Server]:
-    """A TensorBoard on a training that goes on in another process."""
+    """A TensorBoard on a training that continues in another process."""
     log = (tmp_path / "log").open("wb")
     command = [sys.executable, "-m", "tests.browser.trainings", str(tmp_path / "logs" / "now")]
     process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
@@ -72,7 +72,8 @@ def test_focus_selection_and_scroll_stay_while_a_training_writes(browser: Any, t
         shown = step(opened)
         wait_until(opened, lambda: step(opened) > shown, seconds=60)
         assert frame.evaluate(state) == before
-        assert opened.complaints == []
+        # A reload of TensorBoard may end requests.
+        assert [text for text in opened.complaints if "ERR_ABORTED" not in text] == []
 
 
 def test_live_can_be_turned_off_and_reload_reads_at_once(browser: Any, training: Server) -> None:

@@ -264,7 +264,7 @@ class InferenceInside(keras.Model):  # type: ignore[misc]
 
     def __init__(self) -> None:
         super().__init__()
-        self.dense, self.a, self.b, self.out = keras.layers.Dense(5), batch_norm("a"), batch_norm("b"), None
+        self.dense, self.a, self.b = keras.layers.Dense(5), batch_norm("a"), batch_norm("b")
         self.out = keras.layers.Dense(1)
 
     def call(self, x: Any, training: bool = False) -> Any:

@@ -131,7 +131,8 @@ def spying(monkeypatch: pytest.MonkeyPatch) -> Iterator[Seen]:
             total = self._recovery._segments.spread(self._recovery.weights(updates)[1])
             with np.errstate(divide="ignore"):  # a layer that stood still
                 rounding = np.finfo(np.float32).eps * size / total
-            seen.windows.append(Window(self.last_step, step, np.array(updates), *recovered, rounding))
+            mean, variance = recovered
+            seen.windows.append(Window(self.last_step, step, np.array(updates), mean, variance, rounding))
         return add(self, snapshot, step, updates, *rest, **more)
 
     def spy_pair(self: Any, batches: Any, *rest: Any) -> Any:

@@ -20,7 +20,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tb_bnlens.capture import data as capture_data
 from tb_bnlens.capture import recorder as recorder_module
 from tb_bnlens.capture.log import RunLog
 from tb_bnlens.capture.measure import Measurement
@@ -257,7 +256,7 @@ def test_only_the_chief_writes(
 ) -> None:
     resolver = types.SimpleNamespace(task_type=task_type, task_id=task_id)
     strategy = types.SimpleNamespace(cluster_resolver=resolver)
-    monkeypatch.setattr(capture_data.tf.distribute, "get_strategy", lambda: strategy)
+    monkeypatch.setattr(tf.distribute, "get_strategy", lambda: strategy)
     lensed = Recorder(models.functional(), str(tmp_path / "run"), on_error="raise")
     monkeypatch.undo()
     assert lensed.wanted == writes

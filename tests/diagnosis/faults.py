@@ -1,4 +1,4 @@
-"""Every row of CASES.md that has a fault, as a real training run: the rule that has to name it and its severities."""
+"""Every fault of docs/diagnoses.md, as a real training run: the rule that has to name it and its severities."""
 
 from __future__ import annotations
 

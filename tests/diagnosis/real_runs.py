@@ -163,7 +163,7 @@ def pretrained(momentum: float = 0.9, depth: int = 3) -> Any:
     return model
 
 
-def frozen_base(run: str, rate: float = 1e-3, **other: float) -> Trained:
+def frozen_base(run: str, rate: float = 1e-3, **other: Any) -> Trained:
     """A trained network on other data; all but its head is frozen, and the rate says how far the head can adapt."""
     model = pretrained()
     for layer in model.layers[:-1]:

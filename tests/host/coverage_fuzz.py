@@ -1,6 +1,6 @@
 """Coverage-guided fuzzing of the reader, the report and the routes, for a bounded time: ``make fuzz``.
 
-Atheris mutates the octets of an event file, of the manifest or an event inside one, and of a request, towards new paths
+Atheris mutates the bytes of an event file, of the manifest or an event inside one, and of a request, towards new paths
 through the code. Whatever comes out has to be a history with a report that JSON can hold, and an answer that is no
 exception page. Ends with the number of inputs that were tried.
 """
@@ -32,16 +32,16 @@ SCRATCH = Path(tempfile.mkdtemp())
 REQUEST = b"\xd5"
 
 
-def one_input(octets: bytes) -> None:
-    """A request of these octets, an event file of them, or a well-formed one whose manifest or event they are."""
-    if octets[:1] >= REQUEST:
-        one_request(octets[1:])
+def one_input(raw: bytes) -> None:
+    """Use the bytes as a request, as an event file, or as the manifest or an event of a well-formed one."""
+    if raw[:1] >= REQUEST:
+        one_request(raw[1:])
     else:
-        one_file(octets)
+        one_file(raw)
 
 
-def one_request(octets: bytes) -> None:
-    path, _, query = octets.partition(b"?")
+def one_request(raw: bytes) -> None:
+    path, _, query = raw.partition(b"?")
     reply = web().get(PREFIX + quote(path), query_string=query.decode("latin-1"))
     assert reply.status_code in (200, 400, 404), reply.text
 
@@ -53,10 +53,10 @@ def web() -> Any:
     return client(open_logdir(SCRATCH / "served"))
 
 
-def one_file(octets: bytes) -> None:
+def one_file(raw: bytes) -> None:
     directory = SCRATCH / "logs" / "exp" / metadata.RUN_SUFFIX
     shutil.rmtree(directory, ignore_errors=True)
-    kind, rest = octets[:1], octets[1:]
+    kind, rest = raw[:1], raw[1:]
     if kind < b"\x55":
         directory.mkdir(parents=True)
         (directory / "events.out.tfevents.1").write_bytes(rest)

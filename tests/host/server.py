@@ -1,4 +1,4 @@
-"""A real TensorBoard in a process of its own."""
+"""A real TensorBoard in its own process."""
 
 from __future__ import annotations
 
@@ -106,19 +106,19 @@ def tensorboard(
                 process.wait()
 
 
-def read_frame(octets: bytes) -> dict[str, np.ndarray[Any, Any]]:
+def read_frame(raw: bytes) -> dict[str, np.ndarray[Any, Any]]:
     """The inverse of ``tb_bnlens.plugin.wire.frame``, written from the description in wire.ts."""
-    (length,) = struct.unpack_from("<I", octets)
+    (length,) = struct.unpack_from("<I", raw)
     assert (4 + length) % 8 == 0
-    header = json.loads(octets[4 : 4 + length])
+    header = json.loads(raw[4 : 4 + length])
     offset = 4 + length
     arrays = {}
     for entry in header["arrays"]:
         count = int(np.prod(entry["shape"]))
         size = int(entry["dtype"][1])
-        arrays[entry["name"]] = np.frombuffer(octets, "<" + entry["dtype"], count, offset).reshape(entry["shape"])
+        arrays[entry["name"]] = np.frombuffer(raw, "<" + entry["dtype"], count, offset).reshape(entry["shape"])
         offset += -(-count * size // 8) * 8
-    assert offset == len(octets)
+    assert offset == len(raw)
     return arrays
 
 

@@ -25,7 +25,7 @@ from tests.fixtures.event_files import EventFile, layer_table, loss_table, strin
 from tests.fixtures.runs import extend_run, manifest, write_run
 from tests.host.server import Server, tensorboard
 
-Write = Callable[[Path], None]
+Write = Callable[[Path], object]
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,8 @@ def damaged(directory: Path) -> None:
     file = write_run(directory)
     whole = file.path.read_bytes()
     extend_run(file, first_step=21, steps=5)
-    octets = file.path.read_bytes()
-    file.path.write_bytes(whole + bytes(40) + octets[len(whole) + 40 :])
+    raw = file.path.read_bytes()
+    file.path.write_bytes(whole + bytes(40) + raw[len(whole) + 40 :])
 
 
 def nan_everywhere(directory: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import subprocess
 import sys
 
@@ -51,7 +52,7 @@ def test_nothing_happens_where_it_cannot_be(fault: Exception, monkeypatch: pytes
         asked.append(name)
         raise fault
 
-    monkeypatch.setattr(memory.ctypes, "CDLL", library)
+    monkeypatch.setattr(ctypes, "CDLL", library)
     memory.give_back(memory.WORTH_IT)
     assert len(asked) == 1
     memory.give_back(memory.WORTH_IT - 1)

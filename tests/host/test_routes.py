@@ -17,7 +17,7 @@ from tensorboard.plugins import base_plugin
 from werkzeug.test import Client, TestResponse
 
 from tb_bnlens import metadata
-from tb_bnlens.plugin import plugin as plugin_module
+from tb_bnlens.plugin import static_files
 from tb_bnlens.plugin.plugin import BNLensPlugin
 from tb_bnlens.reader import open_logdir
 from tests.fixtures.event_files import EventFile
@@ -31,6 +31,12 @@ RUN_ROUTES = (
     "layer?run={}&layer=0",
     "channels?run={}&layer=0",
 )
+
+
+def body(reply: TestResponse) -> Any:
+    """The JSON of a reply."""
+    assert reply.json is not None
+    return reply.json
 
 
 def client(data: Any, cap: int | None = None) -> Client:
@@ -48,9 +54,9 @@ def refused(reply: TestResponse, status: int, *words: str) -> None:
     assert reply.status_code == status
     assert reply.content_type == "application/json"
     assert reply.headers["X-Content-Type-Options"] == "nosniff"
-    assert list(reply.json) == ["error"]
+    assert list(body(reply)) == ["error"]
     for word in words:
-        assert word in reply.json["error"]
+        assert word in body(reply)["error"]
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS"])
@@ -97,7 +103,7 @@ def test_no_file_but_the_bundle_s(logdir: Path, path: str) -> None:
 
 
 def test_a_missing_bundle_says_what_to_run(logdir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plugin_module.static_files, "STATIC", tmp_path / "nowhere")
+    monkeypatch.setattr(static_files, "STATIC", tmp_path / "nowhere")
     reply = client(open_logdir(logdir)).get(PREFIX + "index.js")
     assert reply.status_code == 200
     assert "make frontend" in reply.text and "export function render" in reply.text
@@ -212,10 +218,10 @@ def test_the_list_of_runs_never_waits_for_an_analysis(logdir: Path, monkeypatch:
     with ThreadPoolExecutor() as pool:
         overview = pool.submit(web.get, PREFIX + "overview?run=exp")
         assert started.wait(30)
-        assert web.get(PREFIX + "runs").json["runs"][0]["severity"] is None
+        assert body(web.get(PREFIX + "runs"))["runs"][0]["severity"] is None
         release.set()
         assert overview.result().status_code == 200
-    assert web.get(PREFIX + "runs").json["runs"][0] == {
+    assert body(web.get(PREFIX + "runs"))["runs"][0] == {
         "run": "exp",
         "severity": "error",
         "verdict": "v",
@@ -244,23 +250,23 @@ def test_a_run_that_grew_is_analysed_again(logdir: Path) -> None:
     file = EventFile(logdir / "exp" / metadata.RUN_SUFFIX, name="events.out.tfevents.1700000900.h.1.0", clock=2e9)
     extend_run(file, first_step=21, steps=5)
     second = client(open_logdir(logdir)).get(PREFIX + "overview?run=exp")
-    assert (first.json["last_step"], second.json["last_step"]) == (20, 25)
+    assert (body(first)["last_step"], body(second)["last_step"]) == (20, 25)
     assert first.headers["ETag"] != second.headers["ETag"]
 
 
 def test_dropped_records_are_said_in_the_notes(logdir: Path) -> None:
     reply = client(open_logdir(logdir), cap=20).get(PREFIX + "overview?run=exp")
-    assert any("--samples_per_plugin=bn_lens=0" in note for note in reply.json["notes"])
+    assert any("--samples_per_plugin=bn_lens=0" in note for note in body(reply)["notes"])
 
 
 def test_names_are_data(tmp_path: Path) -> None:
     name = "<script>alert(1)</script>\"'&\u202e\U0001f600"
     file = EventFile(tmp_path / "x" / metadata.RUN_SUFFIX)
-    body = manifest(layers=1)
-    file.manifest({"layers": [{"name": name, "momentum": 0.9, "channels": 4}], "format": body.format}, 0)
+    layers = [{"name": name, "momentum": 0.9, "channels": 4}]
+    file.manifest({"layers": layers, "format": manifest(layers=1).format}, 0)
     reply = client(open_logdir(tmp_path)).get(PREFIX + "overview?run=x")
     assert reply.content_type == "application/json"
-    assert reply.json["layers"][0]["name"] == name
+    assert body(reply)["layers"][0]["name"] == name
 
 
 class Counting(Failing):

@@ -29,7 +29,7 @@ from tb_bnlens.reader.records import LARGEST_RECORD, decoded
 from tests.conftest import ROOT, python_provider
 from tests.fixtures.event_files import EventFile, layer_table
 from tests.fixtures.runs import manifest, write_run
-from tests.host.test_routes import PREFIX, client
+from tests.host.test_routes import PREFIX, body, client
 
 MIB = 2**20
 
@@ -121,7 +121,7 @@ def test_what_is_watched_would_be_seen(deed: str, event: str, tmp_path: Path) ->
 
 
 def claiming(*shape: int, dtype: int = types_pb2.DT_FLOAT) -> Any:
-    """A tensor of twenty octets that stands for any number of values."""
+    """A tensor of twenty bytes that claims any number of values."""
     proto = tensor_util.make_tensor_proto(np.float32(1))
     proto.dtype = dtype
     for size in shape:
@@ -130,7 +130,7 @@ def claiming(*shape: int, dtype: int = types_pb2.DT_FLOAT) -> Any:
 
 
 def peak_of_reading(logdir: Path) -> tuple[int, tuple[str, ...]]:
-    """Octets that a report of a logdir took at most, and what it says was wrong."""
+    """Peak memory of the report on a log directory in bytes, and the problems that it names."""
     data = open_logdir(logdir)
     tracemalloc.start()
     try:
@@ -155,7 +155,7 @@ def test_a_tensor_that_claims_more_than_it_holds(tmp_path: Path, tag: str) -> No
 
 @pytest.mark.parametrize("open_", [open_logdir, python_provider], ids=["files", "python"])
 def test_rows_without_columns(tmp_path: Path, open_: Any) -> None:
-    """No octet of data, and yet NaN would be filled in for every row."""
+    """A tensor without data: every row of it would be filled with NaN."""
     file = EventFile(tmp_path / "exp" / metadata.RUN_SUFFIX)
     proto = tensor_util.make_tensor_proto(np.zeros((0, 0), np.float32))
     proto.tensor_shape.dim[0].size = 2**20
@@ -175,7 +175,7 @@ def test_rows_without_columns(tmp_path: Path, open_: Any) -> None:
 
 
 def test_a_record_longer_than_any_of_ours_is_passed_over(tmp_path: Path) -> None:
-    """A sparse file makes any length come true, for no octet on the disk."""
+    """A sparse file can have any length without a byte on disk."""
     file = write_run(tmp_path / "exp", steps=5)
     length = (LARGEST_RECORD + 1).to_bytes(8, "little")
     with file.path.open("ab") as sparse:
@@ -277,7 +277,7 @@ def test_a_hostile_expression_is_in_no_fix(tmp_path: Path) -> None:
         for step in range(1, 9):
             file.layers(layer_table(1, state=1, updates=step, momentum=0.9, channels_nonfinite=2), step)
     data = open_logdir(tmp_path)
-    good, hostile = (client(data).get(f"{PREFIX}overview?run={name}").json for name in ("good", "hostile"))
+    good, hostile = (body(client(data).get(f"{PREFIX}overview?run={name}")) for name in ("good", "hostile"))
     assert any("model.layers[7]" in finding["fix"] for finding in good["findings"])
     assert all("owned" not in finding["fix"] for finding in hostile["findings"])
 
@@ -303,7 +303,7 @@ def test_names_do_not_steer_the_terminal(tmp_path: Path, capsys: pytest.CaptureF
 
 
 def test_a_run_whose_directory_is_no_text(tmp_path: Path) -> None:
-    """Octets of a file name that are not UTF-8 cannot be printed as they are."""
+    """Bytes of a file name that are not UTF-8 cannot be printed unchanged."""
     write_run(tmp_path / os.fsdecode(b"exp\xff"), steps=3)
     done = subprocess.run(
         [sys.executable, "-m", "tb_bnlens", "report", str(tmp_path)], capture_output=True, text=True, cwd=ROOT
@@ -372,7 +372,7 @@ def test_importing_a_model_runs_nothing_of_it(tmp_path: Path) -> None:
     assert not owned.exists()
 
 
-@pytest.mark.parametrize("kind", ["link to a file", "link inside", "raw octets", "virtual"])
+@pytest.mark.parametrize("kind", ["link to a file", "link inside", "raw bytes", "virtual"])
 def test_a_checkpoint_that_points_to_other_files_is_left_out(tmp_path: Path, kind: str) -> None:
     h5py = pytest.importorskip("h5py")
     from tb_bnlens.importer.keras_files import read_weights
@@ -387,7 +387,7 @@ def test_a_checkpoint_that_points_to_other_files_is_left_out(tmp_path: Path, kin
             variables[name] = h5py.ExternalLink(str(tmp_path / "other.h5"), "layers/batch_normalization/vars/2")
         elif kind == "link inside":
             variables[name] = h5py.SoftLink("/layers/batch_normalization/vars/3")
-        elif kind == "raw octets":
+        elif kind == "raw bytes":
             variables.create_dataset(name, (4,), np.float32, external=[(str(secret), 0, 16)])
         else:
             layout = h5py.VirtualLayout((4,), np.float32)
