@@ -6,7 +6,8 @@ import textwrap
 from collections.abc import Iterable
 from typing import Any
 
-from tb_bnlens.rules.judging import count, number
+from tb_bnlens.numbers import number
+from tb_bnlens.rules.judging import count
 
 WIDTH = 110
 MARKS = {"error": "X", "warning": "!", "info": "i", "none": "-"}
@@ -52,13 +53,17 @@ def _losses(losses: dict[str, Any]) -> list[str]:
     shown = {n: "not finite" if n in losses["overflowed"] else number(x) for n, x in columns.items()}
     lines = ["  ".join(f"{name:>12}" for name in shown), "  ".join(f"{x:>12}" for x in shown.values())]
     labels = {"dropout": "dropout and the like", "noise": "batch noise", "stale": "stale statistics"}
-    parts = [f"{label} {losses[part]:+.4g}" for part, label in labels.items() if losses[part] is not None]
+    parts = [f"{label} {_signed(losses[part])}" for part, label in labels.items() if losses[part] is not None]
     if parts:
         lines.append("  parts: " + ", ".join(parts))
     if losses["replayed"]:
         replays = (f"{r['momentum']:g}: {number(r['loss'])}" for r in losses["replayed"])
         lines += _wrap("  inference, had the momentum been ", ", ".join(replays))
     return lines
+
+
+def _signed(value: float) -> str:
+    return f"+{number(value)}" if value > 0 else number(value)
 
 
 def _finding(finding: dict[str, Any]) -> list[str]:
@@ -110,7 +115,7 @@ def _layers(layers: list[dict[str, Any]]) -> list[str]:
     for x in known:
         steps = x["steps_to_converge"]
         words = x["steps_reason"] if steps is None or steps == "never" else f"{steps:,}"
-        lines.append(f"  {x['name']:<{width}}  {x['momentum']:>8g}  {x['distance']:>8.3g}  {words}".rstrip())
+        lines.append(f"  {x['name']:<{width}}  {x['momentum']:>8g}  {number(x['distance']):>8}  {words}".rstrip())
     return [*lines, ""]
 
 

@@ -21,13 +21,14 @@ PACKAGE = "tb_bnlens"
 # its name starts with; a new module outside these rooms needs a line here, and with it a thought.
 ARROWS: Mapping[str, set[str]] = {
     "metadata": set(),
+    "numbers": set(),
     "history": {"metadata"},
     "analysis": {"analysis", "history", "metadata"},
-    "rules": {"rules", "analysis", "history", "metadata"},
+    "rules": {"rules", "analysis", "history", "metadata", "numbers"},
     "verdict": {"rules", "analysis", "history", "metadata"},
     "compare": {"rules", "analysis", "history", "metadata", "verdict"},
     "report": {"rules", "analysis", "history", "metadata", "verdict", "compare"},
-    "text": {"report", "compare", "rules", "metadata"},
+    "text": {"report", "compare", "rules", "metadata", "numbers"},
     "reader": {"reader", "history", "metadata"},
     # It records, from files instead of a training loop. The command line imports it when it is asked for.
     "importer": {"importer", "capture", "history", "metadata"},
@@ -52,7 +53,7 @@ OUTSIDE: Mapping[str, set[str]] = {
     "tensorboard": {"reader", "plugin", "plugin.loader"},
     "google": {"reader"},
     "werkzeug": {"plugin"},
-    "numpy": set(ARROWS) - {"metadata", "plugin.loader", "__main__"},
+    "numpy": set(ARROWS) - {"metadata", "numbers", "plugin.loader", "__main__"},
 }
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from tb_bnlens.analysis.loss_gap import ERROR_HARM, NOTE_HARM, WARNING_HARM, Gap, Losses
 from tb_bnlens.history import History
+from tb_bnlens.numbers import number, times
 from tb_bnlens.rules.rule import Severity
 
 ESTIMATE_DISTANCE = 0.1
@@ -57,22 +58,6 @@ def estimate_note(losses: Losses) -> str:
     return " The losses were not evaluated, so the severity is an estimate from the distance of the statistics."
 
 
-def number(value: float | None) -> str:
-    """A value in text: 15,126 or 1.18 or 0.00021; "not finite" for inf, "?" for unknown.
-
-    Example:
-        >>> number(15126.4), number(1.1834), number(0.000213)
-        ('15,126', '1.18', '0.000213')
-    """
-    if value is None or math.isnan(value):
-        return "?"
-    if math.isinf(value):
-        return "not finite"
-    if abs(value) >= 1e7:
-        return f"{value:.3g}"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
-
-
 def count(n: int, noun: str = "layer") -> str:
     """A number of things: "1 layer", "52 layers"."""
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
@@ -109,10 +94,7 @@ def worse(upper: float, lower: float, natural_zero: bool = True) -> str:
         return "not finite"
     if natural_zero and lower > 0:
         ratio = upper / lower
-        if ratio >= 10:
-            digits = 2 - math.floor(math.log10(ratio))
-            return f"{round(ratio, digits) if digits < 0 else round(ratio):,.0f}x worse"
-        return f"{ratio:.1f}x worse" if ratio >= 2 else f"{100 * (ratio - 1):.0f}% worse"
+        return f"{times(ratio)}x worse" if ratio >= 2 else f"{100 * (ratio - 1):.0f}% worse"
     return f"worse by {number(upper - lower)}"
 
 
