@@ -28,9 +28,15 @@ export function marks(overview: Overview, time: Clock, axis: XAxis, pin: number 
   return [{ x: time.position(pin, axis), label: `step ${count(pin)}`, kind: 'pin' }, ...events];
 }
 
+/** A position on the axis in words: the step, and the time where that is the axis. */
+export function stepAt(x: number, clock: Clock, axis: XAxis): string {
+  const step = `step ${count(clock.step(x, axis))}`;
+  return axis === 'step' ? step : `${step} · ${X_FORMAT[axis](x)}`;
+}
+
 /** The steps of a finding as a range of the x axis. */
 export function shadeOf(
-  finding: Finding | undefined,
+  finding: Finding | null,
   overview: Overview,
   time: Clock,
   axis: XAxis,

@@ -54,3 +54,16 @@ export function showRun(run: string): void {
 export function toggleFinding(rule: string): void {
   view.set({ finding: view.get().finding === rule ? null : rule });
 }
+
+/** Pins a step; the one that is pinned already is let go. */
+export function togglePin(step: number | null): void {
+  view.set({ step: view.get().step === step ? null : step });
+}
+
+/** What Escape takes back: the pin, then the zoom. Whether there was anything. */
+export function takeBack(): boolean {
+  const { step, range } = view.get();
+  if (step !== null) view.set({ step: null });
+  else if (range) view.set({ range: null });
+  return step !== null || range !== null;
+}

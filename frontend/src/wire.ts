@@ -21,7 +21,7 @@ export interface FrameHeader {
 }
 
 export type Severity = 'error' | 'warning' | 'info' | 'none';
-export type Status = 'pass' | 'fail' | 'not_applicable' | 'not_evaluated' | 'error';
+export type Status = 'pass' | 'another_cause' | 'fail' | 'not_applicable' | 'not_evaluated' | 'error';
 
 export interface RunList {
   runs: RunEntry[];

@@ -147,7 +147,7 @@ class BNLensPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
         """All runs with a record; what is known of an analysis already, since a list must not wait for one."""
         entries = []
         problems = []
-        for run in list_runs(self._provider(), place.experiment_id, ctx=place.ctx):
+        for run in self._listed(place):
             overview = self._overviews.peek((place.experiment_id, run.run_id))
             entries.append(
                 {
@@ -216,7 +216,7 @@ class BNLensPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
         # Who asks for the analysis is told what is wrong with it.
         with contextlib.suppress(Exception):
             importlib.import_module("tb_bnlens.report")
-            runs = list_runs(self._provider(), place.experiment_id, ctx=place.ctx)
+            runs = self._listed(place)
             if len(runs) == 1:
                 self.overview_impl(place, runs[0])
 
@@ -232,6 +232,9 @@ class BNLensPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
         count = len(history.manifest.layers)
         if layer >= count:
             raise NotThere(f"layer is {layer}; run {history.run!r} has {count} layers, counted from 0")
+
+    def _listed(self, place: Place) -> tuple[Run, ...]:
+        return list_runs(self._provider(), place.experiment_id, ctx=place.ctx)
 
     def _asked(self, request: wrappers.Request) -> tuple[Place, Run]:
         place = _place(request)

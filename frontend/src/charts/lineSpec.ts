@@ -26,6 +26,8 @@ export interface LineSpec {
   xTime: boolean;
   xLabel: string;
   xFormat: (x: number) => string;
+  /** A position in the words of a tooltip; without it there is no tooltip. */
+  where?: (x: number) => string;
   /** Least distance of x labels, CSS pixels. */
   xSpace?: number;
   /** Where x labels stand, in place of evenly spread ones. */

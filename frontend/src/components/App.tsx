@@ -3,7 +3,7 @@ import { poll, refresh, routes } from '../api';
 import { useResource, useView } from '../hooks';
 import { followVisibility, linkedView, linkView, onLinkChange, onReload } from '../host';
 import { DEFAULT_VIEW, sameLink } from '../link';
-import { firstRun, showRun, view } from '../view';
+import { firstRun, showRun, takeBack, view } from '../view';
 import { RunPage } from './RunPage';
 import { Empty, Failed, Gone, Loading } from './States';
 import { TipLayer } from './Tip';
@@ -71,6 +71,11 @@ function useHost(ready: () => void): void {
       }),
       poll(POLL_SECONDS, () => visible.current && view.get().live),
     ];
+    const onKey = (event: KeyboardEvent) => {
+      if (event.key === 'Escape' && !event.defaultPrevented && takeBack()) event.preventDefault();
+    };
+    document.addEventListener('keydown', onKey);
+    stops.push(() => document.removeEventListener('keydown', onKey));
     return () => {
       window.clearTimeout(writing);
       for (const stop of stops) stop();

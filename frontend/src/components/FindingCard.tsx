@@ -1,6 +1,7 @@
 import { useState } from 'preact/hooks';
 import { count, number, plural, steps } from '../format';
 import { useView } from '../hooks';
+import { explainedBy } from '../models/findings';
 import { toggleFinding } from '../view';
 import type { Evidence, Finding, Overview } from '../wire';
 import { Code } from './Code';
@@ -20,7 +21,7 @@ export function FindingCard({ finding, overview, grave }: Props) {
   const { severity, title, layers, first_step, last_step } = finding;
   // Only at first: from then on it is the reader who opens and closes.
   const [opened] = useState(severity !== 'info' || grave || chosen);
-  const symptoms = overview.findings.filter((f) => f.explained_by === finding.rule && !f.silenced);
+  const symptoms = explainedBy(finding, overview.findings);
   const where = [
     layers.length
       ? layers.length === overview.layers.length

@@ -1,6 +1,7 @@
 import { useMemo } from 'preact/hooks';
 import { momentum, number, steps } from '../format';
 import { useView } from '../hooks';
+import { counts } from '../models/findings';
 import { layerAt, updates } from '../models/momentum';
 import { depth } from '../models/table';
 import { toggleFinding, view } from '../view';
@@ -20,7 +21,7 @@ export function LayerDetail({ overview, layer }: { overview: Overview; layer: La
   const order = useMemo(() => overview.layers.slice().sort((a, b) => depth(a) - depth(b)), [overview.layers]);
   const at = order.findIndex(({ index }) => index === layer.index);
   const go = (by: number) => order[at + by] && view.set({ layer: order[at + by].index });
-  const findings = overview.findings.filter((f) => f.status === 'fail' && layer.findings.includes(f.rule));
+  const findings = overview.findings.filter((f) => counts(f) && layer.findings.includes(f.rule));
   return (
     <Panel
       title={layer.name}

@@ -1,5 +1,6 @@
 import { useMemo } from 'preact/hooks';
 import { number, steps } from '../format';
+import { counts } from '../models/findings';
 import { sparkPath } from '../models/sparkline';
 import { depth } from '../models/table';
 import { view } from '../view';
@@ -30,7 +31,7 @@ export function LayerRow({ layer, top, place, chosen, lit, findings, series, str
     () => sparkPath(series, stride, layer.index, WIDTH, HEIGHT),
     [series, stride, layer.index],
   );
-  const own = findings.filter((f) => layer.findings.includes(f.rule) && f.status === 'fail');
+  const own = findings.filter((f) => layer.findings.includes(f.rule) && counts(f));
   return (
     // biome-ignore lint/a11y/useKeyWithClickEvents: the grid around it takes the keys
     <div

@@ -3,17 +3,16 @@ import { routes } from '../api';
 import type { Line, LineSpec } from '../charts/lineSpec';
 import { savePicture } from '../download';
 import { number, plural } from '../format';
-import { useResource, useResources, useRunStart, useView } from '../hooks';
-import { AXIS_LABEL } from '../models/axis';
-import { clockOf, KINDS, type Kind, type LossRun, lossChart, MORE_KINDS } from '../models/lossChart';
+import { useResource, useResources, useView } from '../hooks';
+import { KINDS, type Kind, type LossRun, lossChart, MORE_KINDS } from '../models/lossChart';
 import { runColor } from '../palette';
-import { marks, shadeOf, X_FORMAT } from '../time';
-import { view } from '../view';
+import { useTimeline } from '../timeline';
 import type { Overview } from '../wire';
 import { EventList } from './EventList';
 import { Legend } from './Legend';
 import { type ChartHandle, LineChartBox } from './LineChartBox';
 import { type ChartData, Panel } from './Panel';
+import { TimeTools } from './TimeTools';
 
 const HEIGHT = 280;
 const ALL_KINDS = [...KINDS, ...MORE_KINDS];
@@ -26,14 +25,12 @@ function isOff({ id, optional = false }: Line, toggled: ReadonlySet<string>): bo
 export function LossPanel({ overview }: { overview: Overview }) {
   const { run } = overview;
   const own = useResource(useMemo(() => routes.losses(run), [run]));
-  const start = useRunStart(run);
+  const time = useTimeline(overview, own.value);
+  const { axis, clock } = time;
+  const start = clock.start;
   const compare = useView((v) => v.compare);
   const others = useResources(compare.map((name) => routes.losses(name)));
-  const axis = useView((v) => v.axis);
   const smoothing = useView((v) => v.smoothing);
-  const range = useView((v) => v.range);
-  const pin = useView((v) => v.step);
-  const rule = useView((v) => v.finding);
   const [toggled, setToggled] = useState<ReadonlySet<string>>(new Set());
   const [kind, setKind] = useState<Kind>('inference');
   const [ahead, setAhead] = useState(false);
@@ -59,24 +56,19 @@ export function LossPanel({ overview }: { overview: Overview }) {
     return lossChart(runs, many ? [kind] : ALL_KINDS, probe, axis, smoothing);
   }, [overview, run, compare, axis, smoothing, kind, probe, start, ...frames]);
 
-  const clock = useMemo(() => clockOf(own.value, start), [own.value, start]);
-  const spec = useMemo((): LineSpec => {
-    const finding = overview.findings.find((f) => f.rule === rule);
-    return {
+  const { range } = time.spec;
+  const spec = useMemo(
+    (): LineSpec => ({
+      ...time.spec,
       x: model.x,
       lines: model.lines.filter((line) => !isOff(line, toggled)),
-      xTime: axis === 'wall',
-      xLabel: AXIS_LABEL[axis],
-      xFormat: X_FORMAT[axis],
       yLabel: `loss${model.scale === 'linear' ? '' : ` (${model.scale})`}`,
       yScale: model.scale,
       yFormat: number,
       range: range ?? (ahead ? [model.extent[0], model.forecastEnd] : model.extent),
-      marks: marks(overview, clock, axis, pin),
-      shade: shadeOf(finding, overview, clock, axis),
-      shared: true,
-    };
-  }, [model, toggled, overview, clock, axis, range, pin, rule, ahead]);
+    }),
+    [model, toggled, time, range, ahead],
+  );
 
   const beyond = model.forecastEnd > model.extent[1];
   const hasValidation = [...(own.value?.keys() ?? [])].some((name) => name.startsWith('validation/'));
@@ -131,11 +123,7 @@ export function LossPanel({ overview }: { overview: Overview }) {
               Whole forecast
             </button>
           )}
-          {range && (
-            <button type="button" class="button small" onClick={() => view.set({ range: null })}>
-              Reset zoom
-            </button>
-          )}
+          <TimeTools />
         </>
       }
     >
@@ -143,6 +131,8 @@ export function LossPanel({ overview }: { overview: Overview }) {
         x={model.x}
         lines={model.lines}
         format={number}
+        where={spec.where}
+        pin={time.pin}
         off={(line) => isOff(line, toggled)}
         onToggle={toggle}
       />
@@ -150,12 +140,9 @@ export function LossPanel({ overview }: { overview: Overview }) {
         spec={spec}
         height={HEIGHT}
         handle={chart}
-        label={`Paired losses of run ${run} over ${AXIS_LABEL[axis]}, ${plural(model.x.length, 'point')}`}
-        onZoom={(zoomed) => view.set({ range: zoomed })}
-        onPick={(x) => {
-          const step = Math.round(clock.step(x, axis));
-          view.set({ step: Math.min(Math.max(step, 0), overview.last_step ?? step) });
-        }}
+        label={`Paired losses of run ${run} over ${spec.xLabel}, ${plural(model.x.length, 'point')}`}
+        onZoom={time.zoom}
+        onPick={time.pick}
       />
       <EventList events={overview.events} />
       {own.error && !own.value && <p class="banner">{own.error}</p>}

@@ -120,8 +120,13 @@ export function Menu({
     box.current.open = false;
     box.current.querySelector('summary')?.focus();
   };
+  const onKeyDown = (event: KeyboardEvent) => {
+    if (event.key !== 'Escape' || !box.current?.open) return;
+    event.preventDefault();
+    closeAndReturn();
+  };
   return (
-    <details class="menu" ref={box} onKeyDown={(e) => e.key === 'Escape' && closeAndReturn()}>
+    <details class="menu" ref={box} onKeyDown={onKeyDown}>
       <summary class="button small" aria-label={title}>
         {label}
       </summary>

@@ -2,6 +2,7 @@ import { refresh, routes, type Snapshot } from '../api';
 import { saveText } from '../download';
 import { useResource, useView } from '../hooks';
 import { X_AXES } from '../link';
+import { counting, fixFile } from '../models/findings';
 import { showRun, view } from '../view';
 import type { RunEntry, RunList } from '../wire';
 import { Menu } from './Panel';
@@ -107,30 +108,15 @@ function Downloads({ run }: { run: string }) {
       <button type="button" onClick={() => json('report', overview)}>
         Report (JSON)
       </button>
-      <button
-        type="button"
-        onClick={() =>
-          json(
-            'findings',
-            overview.findings.filter((f) => f.status === 'fail'),
-          )
-        }
-      >
+      <button type="button" onClick={() => json('findings', counting(overview.findings))}>
         Findings (JSON)
       </button>
       <button
         type="button"
-        onClick={() => saveText(`${run}-fix.py`, 'text/x-python', fixes(overview.findings))}
+        onClick={() => saveText(`${run}-fix.py`, 'text/x-python', fixFile(overview.findings))}
       >
         Fixes (Python)
       </button>
     </Menu>
   );
-}
-
-function fixes(
-  findings: readonly { status: string; silenced: boolean; title: string; fix: string }[],
-): string {
-  const parts = findings.filter((f) => f.status === 'fail' && !f.silenced && f.fix);
-  return parts.map(({ title, fix }) => `# ${title}\n${fix}\n`).join('\n');
 }

@@ -1,5 +1,6 @@
 import { number, plural, signed } from '../format';
 import { decompose } from '../models/decomposition';
+import { runSign } from '../models/findings';
 import { updates } from '../models/momentum';
 import type { Losses, Overview } from '../wire';
 import { trainingOnly } from '../words';
@@ -14,12 +15,13 @@ const STEPS = [
 ] as const;
 
 export function Verdict({ overview }: { overview: Overview }) {
-  const { losses, severity, verdict, last_step, layers } = overview;
+  const { losses, verdict, last_step, layers } = overview;
+  const sign = runSign(overview);
   const frozen = layers.some((layer) => !updates(layer));
   return (
-    <section class={`panel verdict ${severity}`} aria-label="Verdict">
+    <section class={`panel verdict ${sign}`} aria-label="Verdict">
       <div class="verdict-head">
-        <Icon sign={severity} size={26} />
+        <Icon sign={sign} size={26} />
         <h1>
           <Headline text={verdict} />
         </h1>
