@@ -16,10 +16,11 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
-from tb_bnlens.compare import compare
 from tb_bnlens.report import build_report
+from tb_bnlens.report.compare import compare
+from tb_bnlens.report.schema import Report
+from tb_bnlens.report.text import render, render_comparison
 from tb_bnlens.rules.rule import Severity
-from tb_bnlens.text import render, render_comparison
 
 OK, FOUND, UNREADABLE = 0, 1, 2
 
@@ -99,7 +100,7 @@ def printable(text: str) -> str:
     return "".join(c if c == "\n" or not unicodedata.category(c).startswith("C") else ascii(c)[1:-1] for c in text)
 
 
-def _reaches(report: dict[str, Any], limit: Severity) -> bool:
+def _reaches(report: Report, limit: Severity) -> bool:
     return any(Severity(run["severity"]).rank <= limit.rank for run in report["runs"])
 
 

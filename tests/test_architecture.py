@@ -25,14 +25,11 @@ ARROWS: Mapping[str, set[str]] = {
     "history": {"metadata"},
     "analysis": {"analysis", "history", "metadata"},
     "rules": {"rules", "analysis", "history", "metadata", "numbers"},
-    "verdict": {"rules", "analysis", "history", "metadata"},
-    "compare": {"rules", "analysis", "history", "metadata", "verdict"},
-    "report": {"rules", "analysis", "history", "metadata", "verdict", "compare"},
-    "text": {"report", "compare", "rules", "metadata", "numbers"},
+    "report": {"report", "rules", "analysis", "history", "metadata", "numbers"},
     "reader": {"reader", "history", "metadata"},
     # It records, from files instead of a training loop. The command line imports it when it is asked for.
     "importer": {"importer", "capture", "history", "metadata"},
-    "cli": {"reader", "report", "rules", "text", "importer", "compare", "history", "metadata", ""},
+    "cli": {"reader", "report", "rules", "importer", "history", "metadata", ""},
     "__main__": {"cli"},
     "plugin.loader": {"metadata", "plugin"},
     "plugin": {"plugin", "reader", "report", "analysis", "history", "metadata", ""},
@@ -168,7 +165,7 @@ def test_the_package_itself_loads_nothing() -> None:
     assert loaded_after("import tb_bnlens; dir(tb_bnlens)", *HEAVY, "numpy", "tensorboard", "werkzeug") == set()
 
 
-@pytest.mark.parametrize("room", ["analysis", "rules", "history", "report", "verdict"])
+@pytest.mark.parametrize("room", ["analysis", "rules", "history", "report"])
 def test_judging_loads_no_framework(room: str) -> None:
     modules = [name for name in sources() if room_of(name) == room]
     assert modules

@@ -120,6 +120,7 @@ describe('run picker', () => {
     severity: null,
     verdict: null,
     last_step: i,
+    summary: null,
   }));
 
   it('filters hundreds of runs and chooses with the keyboard', () => {

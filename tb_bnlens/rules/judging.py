@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from tb_bnlens.analysis.loss_gap import ERROR_HARM, NOTE_HARM, WARNING_HARM, Gap, Losses
 from tb_bnlens.history import History
-from tb_bnlens.numbers import number, times
+from tb_bnlens.numbers import number as number
+from tb_bnlens.numbers import times
 from tb_bnlens.rules.rule import Severity
 
 ESTIMATE_DISTANCE = 0.1

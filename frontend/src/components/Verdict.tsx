@@ -2,7 +2,7 @@ import { number, plural, signed } from '../format';
 import { decompose } from '../models/decomposition';
 import { runSign } from '../models/findings';
 import { updates } from '../models/momentum';
-import type { Losses, Overview } from '../wire';
+import type { Overview, PairedLosses } from '../wire';
 import { trainingOnly } from '../words';
 import { Icon } from './Icon';
 import { LossBar } from './LossBar';
@@ -15,7 +15,7 @@ const STEPS = [
 ] as const;
 
 export function Verdict({ overview }: { overview: Overview }) {
-  const { losses, verdict, last_step, layers } = overview;
+  const { losses, headline, reasons, last_step, layers } = overview;
   const sign = runSign(overview);
   const frozen = layers.some((layer) => !updates(layer));
   return (
@@ -23,7 +23,8 @@ export function Verdict({ overview }: { overview: Overview }) {
       <div class="verdict-head">
         <Icon sign={sign} size={26} />
         <h1>
-          <Headline text={verdict} />
+          {headline}
+          {reasons.length > 0 && <span class="rest"> {reasons.join(' ')}</span>}
         </h1>
       </div>
       <LossChain losses={losses} frozen={frozen} title="Losses on the same batch at the same weights" />
@@ -39,20 +40,8 @@ export function Verdict({ overview }: { overview: Overview }) {
   );
 }
 
-/** The first sentence is what one takes away; the rest is why. */
-function Headline({ text }: { text: string }) {
-  const end = text.search(/[.!?] (?=[A-Z0-9])/) + 1;
-  if (!end) return <>{text}</>;
-  return (
-    <>
-      {text.slice(0, end)}
-      <span class="rest">{text.slice(end)}</span>
-    </>
-  );
-}
-
 /** From the batch loss to the training loss on one side and to the inference loss on the other. */
-function LossChain({ losses, frozen, title }: { losses: Losses; frozen: boolean; title: string }) {
+function LossChain({ losses, frozen, title }: { losses: PairedLosses; frozen: boolean; title: string }) {
   const segments = decompose(losses);
   const missing = Object.keys(losses.not_evaluated).length;
   return (
@@ -86,14 +75,14 @@ function LossTile({
   losses,
   kind,
 }: {
-  losses: Losses;
+  losses: PairedLosses;
   kind: 'training' | 'batch' | 'recalibrated' | 'inference';
 }) {
   // Windows belong to past weights; where statistics of the present ones are measured, the parts are told by them.
-  const now = kind === 'recalibrated' ? (losses.recalibrated_now ?? null) : null;
+  const now = kind === 'recalibrated' ? losses.recalibrated_now : null;
   const value = now ?? losses[kind];
   const why = losses.not_evaluated[kind] ?? losses.not_evaluated.losses;
-  const overflowed = losses.overflowed?.includes(kind) ?? false;
+  const overflowed = losses.overflowed.includes(kind);
   return (
     <div class={`tile ${kind}`}>
       <span class="tile-name">

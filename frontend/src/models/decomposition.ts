@@ -1,4 +1,4 @@
-import type { Losses } from '../wire';
+import type { PairedLosses } from '../wire';
 
 export type Part = 'dropout' | 'noise' | 'stale';
 
@@ -13,7 +13,7 @@ export interface Segment {
 export const PARTS: readonly Part[] = ['dropout', 'noise', 'stale'];
 
 /** The three differences that lead from the training loss to the inference loss, those that were measured. */
-export function decompose(losses: Losses): Segment[] {
+export function decompose(losses: PairedLosses): Segment[] {
   const known = PARTS.flatMap((part) => {
     const value = losses[part];
     return value === null || !Number.isFinite(value) ? [] : [{ part, value }];

@@ -1,28 +1,29 @@
-"""History -> one JSON-able report: the shape of ``frontend/src/wire.ts``, and of ``report --json``."""
+"""History -> one report in the shape of ``report.schema``."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from tb_bnlens.analysis.loss_gap import Losses
 from tb_bnlens.history import History
 from tb_bnlens.metadata import FORMAT, LAYER_INDEX, LOSS_KINDS, REPLAY_MOMENTA, replay_row
+from tb_bnlens.report import schema
+from tb_bnlens.report.verdict import verdict
 from tb_bnlens.rules.diagnose import Artifacts, Diagnosis, diagnose
 from tb_bnlens.rules.rule import Evidence, Severity
-from tb_bnlens.verdict import verdict
 
 
-def build_report(histories: Sequence[History]) -> dict[str, Any]:
+def build_report(histories: Sequence[History]) -> schema.Report:
     """Report on several runs, ``{"format": 1, "runs": [...]}`` in the order given."""
     return {"format": FORMAT, "runs": [run_report(h) for h in histories]}
 
 
-def run_report(history: History) -> dict[str, Any]:
-    """Report on one run: ``Overview`` of the wire. No value is NaN or infinite; what is not known is None.
+def run_report(history: History) -> schema.Overview:
+    """Report on one run. No value is NaN or infinite; what is not known is None.
 
     Example:
         ``run_report(history)["verdict"]`` is the sentence at the top of the tab.
@@ -37,10 +38,13 @@ def run_report(history: History) -> dict[str, Any]:
     manifest = history.manifest
     overhead = history.loss("overhead")
     overhead = overhead[~np.isnan(overhead)]
+    headline, reasons = verdict(history, losses, artifacts.layers, diagnoses)
     return {
         "format": FORMAT,
         "run": history.run,
-        "verdict": verdict(history, losses, artifacts.layers, diagnoses),
+        "verdict": " ".join([headline, *reasons]),
+        "headline": headline,
+        "reasons": reasons,
         "severity": min((d.severity for d in diagnoses), key=lambda s: s.rank, default=Severity.NONE).value,
         "last_step": history.last_step,
         "losses": wire_losses,
@@ -58,19 +62,23 @@ def run_report(history: History) -> dict[str, Any]:
     }
 
 
+def _rounded(value: float) -> float:
+    """A finite number at the seven digits that a float32 has."""
+    return float(f"{float(value):.7g}")
+
+
 def _number(value: float) -> float | None:
-    """A float that JSON can hold, at the seven digits a float32 has."""
-    value = float(value)
-    return float(f"{value:.7g}") if math.isfinite(value) else None
+    """The same, None where it is not finite: JSON has no NaN and no infinity."""
+    return _rounded(value) if math.isfinite(value) else None
 
 
-def _steps(value: float | None) -> int | str | None:
+def _steps(value: float | None) -> int | schema.Never | None:
     if value is None or math.isnan(value):
         return None
     return "never" if math.isinf(value) else math.ceil(value)
 
 
-def _losses(losses: Losses) -> dict[str, Any]:
+def _losses(losses: Losses) -> schema.Losses:
     now = {kind: losses.now.get(kind, math.nan) for kind in LOSS_KINDS}
     out: dict[str, Any] = {"step": losses.step, **{kind: _number(value) for kind, value in now.items()}}
     fresh = losses.now.get("recalibrated_now", math.nan)
@@ -85,10 +93,10 @@ def _losses(losses: Losses) -> dict[str, Any]:
     out["overflowed"] = [kind for kind, value in now.items() if math.isinf(value)]
     out["forecast"] = [{"updates": int(n), "loss": _number(v)} for n, v in losses.forecast[1:] if math.isfinite(v)]
     out["replayed"] = [{"momentum": m, "loss": _number(v)} for m, v in losses.replayed.items() if math.isfinite(v)]
-    return out
+    return cast(schema.Losses, out)
 
 
-def _finding(d: Diagnosis, history: History) -> dict[str, Any]:
+def _finding(d: Diagnosis, history: History) -> schema.Finding:
     finding = d.finding
     failed = finding.severity is not Severity.NONE
     return {
@@ -103,8 +111,12 @@ def _finding(d: Diagnosis, history: History) -> dict[str, Any]:
         "first_step": finding.first_step,
         "last_step": finding.last_step,
         "steps_to_converge": _steps(finding.steps_to_converge),
+        "steps_interval": None,
+        "steps_reliable": None,
+        "share": None,
         "evidence": {name: _evidence(e) for name, e in finding.evidence.items()},
         "ruled_out": [{"cause": cause, "reason": reason} for cause, reason in finding.ruled_out],
+        "rescue": "",
         "fix": finding.fix,
         "next": finding.next,
         "silenced": d.silenced,
@@ -112,14 +124,14 @@ def _finding(d: Diagnosis, history: History) -> dict[str, Any]:
     }
 
 
-def _evidence(e: Evidence) -> dict[str, Any]:
+def _evidence(e: Evidence) -> schema.Evidence:
     def plain(x: float | str | None) -> float | str | None:
         return x if x is None or isinstance(x, str) else _number(x)
 
     return {"label": e.label, "value": plain(e.value), "limit": plain(e.limit), "unit": e.unit}
 
 
-def _layers(history: History, artifacts: Artifacts, diagnoses: Sequence[Diagnosis]) -> list[dict[str, Any]]:
+def _layers(history: History, artifacts: Artifacts, diagnoses: Sequence[Diagnosis]) -> list[schema.LayerReport]:
     table = artifacts.layers
     blamed: dict[int, list[str]] = {}
     for d in diagnoses:
@@ -136,7 +148,7 @@ def _layers(history: History, artifacts: Artifacts, diagnoses: Sequence[Diagnosi
             "index": layer.index,
             "name": layer.name,
             "channels": layer.channels,
-            "momentum": _number(table.momentum[i]),
+            "momentum": _rounded(table.momentum[i]),
             "momentum_effective": _number(table.effective[i]),
             "epsilon": layer.epsilon,
             "axis": layer.axis,
@@ -148,6 +160,8 @@ def _layers(history: History, artifacts: Artifacts, diagnoses: Sequence[Diagnosi
             "distance_p95": _number(table.distance_p95[i]),
             "steps_to_converge": _steps(float(updates[i])),
             "steps_to_converge_worst": _steps(float(updates_worst[i])),
+            "steps_interval": None,
+            "steps_reliable": None,
             "steps_reason": table.reason(i),
             "error_p95": _number(table.error[i]),
             "error_max": _number(table.error_max[i]),
@@ -159,7 +173,7 @@ def _layers(history: History, artifacts: Artifacts, diagnoses: Sequence[Diagnosi
             "permanent_lag": _number(table.permanent_lag[i]),
             "worst_channel": None if np.isnan(worst[i]) else int(worst[i]),
             "attribution": _number(table.attribution[i]),
-            "replayed": [{"momentum": m, "distance": _number(v[i])} for m, v in replays.items() if np.isfinite(v[i])],
+            "replayed": [{"momentum": m, "distance": _rounded(v[i])} for m, v in replays.items() if np.isfinite(v[i])],
             "findings": blamed.get(i, []),
         }
         for i, layer in enumerate(history.manifest.layers)

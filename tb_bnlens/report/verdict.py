@@ -10,13 +10,16 @@ import numpy as np
 from tb_bnlens.analysis.lag import LayerTable
 from tb_bnlens.analysis.loss_gap import WARNING_HARM, Losses
 from tb_bnlens.history import History
+from tb_bnlens.numbers import number
 from tb_bnlens.rules.diagnose import Diagnosis
-from tb_bnlens.rules.judging import count, number, severity_of, worse
+from tb_bnlens.rules.judging import count, severity_of, worse
 from tb_bnlens.rules.rule import Severity, Status
 
 
-def verdict(history: History, losses: Losses, layers: LayerTable, diagnoses: Sequence[Diagnosis]) -> str:
-    """The sentence at the top of the tab and of the report.
+def verdict(
+    history: History, losses: Losses, layers: LayerTable, diagnoses: Sequence[Diagnosis]
+) -> tuple[str, list[str]]:
+    """The top of the tab and of the report: what the losses say, in one sentence, and why, one entry a cause.
 
     Args:
         history: the run.
@@ -25,16 +28,16 @@ def verdict(history: History, losses: Losses, layers: LayerTable, diagnoses: Seq
         diagnoses: from ``diagnose``, in its order.
     """
     if not history.manifest.layers and history.problems:
-        return history.problems[0]
+        return history.problems[0], []
     failures = [d for d in diagnoses if d.severity is not Severity.NONE]
     if not history.manifest.layers:
-        about = _headline(failures[0]) if failures else "there is nothing to look at"
-        return f"The model has no BatchNorm layers{', so ' if not failures else '. '}{about}{'' if failures else '.'}"
+        about = "" if failures else ", so there is nothing to look at"
+        return f"The model has no BatchNorm layers{about}.", [_headline(d) for d in failures[:1]]
     if history.last_step is None:
-        return "Nothing is recorded yet. Records appear as soon as training has done its first steps."
+        return "Nothing is recorded yet.", ["Records appear as soon as training has done its first steps."]
     if losses.diverged:
-        return " ".join([_losses(losses), *(_headline(d) for d in failures[:1])])
-    parts = [_losses(losses)]
+        return _losses(losses), [_headline(d) for d in failures[:1]]
+    parts = []
     grave = [d for d in failures if d.severity in (Severity.ERROR, Severity.WARNING)]
     if grave:
         parts += [_headline(d) for d in grave[:2] if d.meta.id != "train-inference-gap"]
@@ -50,7 +53,7 @@ def verdict(history: History, losses: Losses, layers: LayerTable, diagnoses: Seq
     broken = sum(d.finding.status is Status.ERROR for d in diagnoses)
     if broken:
         parts.append(f"{count(broken, 'rule')} failed to run.")
-    return " ".join(p for p in parts if p)
+    return _losses(losses), parts
 
 
 def _headline(d: Diagnosis) -> str:

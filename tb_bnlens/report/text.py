@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tb_bnlens.numbers import number
+from tb_bnlens.report.summary import counts
 from tb_bnlens.rules.judging import count
 
 WIDTH = 110
@@ -14,21 +15,21 @@ MARKS = {"error": "X", "warning": "!", "info": "i", "none": "-"}
 WORST_LAYERS = 8
 
 
-def render(report: dict[str, Any]) -> str:
+def render(report: Mapping[str, Any]) -> str:
     """Text of ``report.build_report``'s answer."""
     if not report["runs"]:
         return "No run with a BN Lens record. Train with callbacks=[tb_bnlens.BNLens(log_dir)].\n"
     return "\n".join(render_run(run) for run in report["runs"])
 
 
-def render_run(run: dict[str, Any]) -> str:
+def render_run(run: Mapping[str, Any]) -> str:
     """Text of one run: verdict, losses, findings, the layers that are farthest off."""
     step = "no step yet" if run["last_step"] is None else f"step {run['last_step']:,}"
     planned = f" of {run['planned_steps']:,}" if run["planned_steps"] else ""
     title = f"{run['run']}  ({step}{planned}, {count(len(run['layers']), 'BatchNorm layer')})"
     lines = [title, "=" * min(len(title), WIDTH), *_wrap(f"{MARKS[run['severity']]} ", run["verdict"]), ""]
     lines += _losses(run["losses"])
-    shown = [f for f in run["findings"] if f["severity"] != "none" and not f["silenced"] and not f["explained_by"]]
+    shown = [f for f in run["findings"] if counts(f)]
     for finding in shown:
         lines += ["", *_finding(finding)]
     lines += ["", *_tally(run["findings"])]
@@ -42,7 +43,7 @@ def _wrap(prefix: str, text: str) -> list[str]:
     return textwrap.wrap(text, WIDTH, initial_indent=prefix, subsequent_indent=" " * len(prefix)) or [prefix.rstrip()]
 
 
-def _losses(losses: dict[str, Any]) -> list[str]:
+def _losses(losses: Mapping[str, Any]) -> list[str]:
     names = ("training", "batch", "recalibrated", "inference")
     if losses["step"] is None or all(losses[name] is None for name in names):
         return _wrap("  losses: not evaluated. ", " ".join(dict.fromkeys(losses["not_evaluated"].values())))
@@ -66,7 +67,7 @@ def _signed(value: float) -> str:
     return f"+{number(value)}" if value > 0 else number(value)
 
 
-def _finding(finding: dict[str, Any]) -> list[str]:
+def _finding(finding: Mapping[str, Any]) -> list[str]:
     where = f" · {count(len(finding['layers']))}" if finding["layers"] else ""
     since = f" · since step {finding['first_step']:,}" if finding["first_step"] is not None else ""
     lines = [f"{MARKS[finding['severity']]} {finding['title']} [{finding['rule']}]{where}{since}"]
@@ -88,7 +89,7 @@ def _value(value: float | str | None) -> str:
     return value if isinstance(value, str) else number(value)
 
 
-def _tally(findings: Iterable[dict[str, Any]]) -> list[str]:
+def _tally(findings: Iterable[Mapping[str, Any]]) -> list[str]:
     findings = list(findings)
     lines = []
     symptoms = [f for f in findings if f["explained_by"] and not f["silenced"]]
@@ -106,7 +107,7 @@ def _tally(findings: Iterable[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def _layers(layers: list[dict[str, Any]]) -> list[str]:
+def _layers(layers: Sequence[Mapping[str, Any]]) -> list[str]:
     known = sorted((x for x in layers if x["distance"] is not None), key=lambda x: -x["distance"])[:WORST_LAYERS]
     if not known:
         return []
@@ -119,7 +120,7 @@ def _layers(layers: list[dict[str, Any]]) -> list[str]:
     return [*lines, ""]
 
 
-def render_comparison(difference: dict[str, Any]) -> str:
+def render_comparison(difference: Mapping[str, Any]) -> str:
     """Text of ``compare.compare``'s answer."""
     a, b = difference["runs"]
     lines = [f"{a}  ->  {b}", "=" * min(WIDTH, len(a) + len(b) + 6)]

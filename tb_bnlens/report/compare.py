@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tb_bnlens.metadata import LOSS_KINDS
+from tb_bnlens.report.schema import Comparison
+from tb_bnlens.report.summary import counts
 
 
-def compare(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
+def compare(a: Mapping[str, Any], b: Mapping[str, Any]) -> Comparison:
     """Differences of two runs.
 
     Args:
@@ -24,7 +27,7 @@ def compare(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
     momenta = [sorted({layer["momentum"] for layer in run["layers"]}) for run in (a, b)]
     if momenta[0] != momenta[1]:
         settings["momentum"] = momenta
-    found = [{f["rule"] for f in run["findings"] if _counts(f)} for run in (a, b)]
+    found = [{f["rule"] for f in run["findings"] if counts(f)} for run in (a, b)]
     by_name = [{layer["name"]: layer for layer in run["layers"]} for run in (a, b)]
     both = [name for name in by_name[0] if name in by_name[1]]
     return {
@@ -42,13 +45,9 @@ def compare(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _counts(finding: dict[str, Any]) -> bool:
-    return finding["status"] == "fail" and not finding["silenced"] and not finding["explained_by"]
-
-
-def _differs(by_name: list[dict[str, Any]], name: str) -> bool:
+def _differs(by_name: Sequence[Mapping[str, Any]], name: str) -> bool:
     return any(by_name[0][name][key] != by_name[1][name][key] for key in ("momentum", "state"))
 
 
-def _layer(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
+def _layer(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, object]:
     return {"name": a["name"], **{key: [a[key], b[key]] for key in ("momentum", "state", "distance")}}
