@@ -68,7 +68,8 @@ export function duration(seconds: number): string {
 }
 
 export function clock(unixSeconds: number): string {
-  return new Date(unixSeconds * 1000).toLocaleTimeString('en-GB');
+  const date = new Date(unixSeconds * 1000);
+  return Number.isNaN(date.getTime()) ? NONE : date.toLocaleTimeString('en-GB');
 }
 
 export function plural(size: number, noun: string): string {

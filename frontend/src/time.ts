@@ -2,6 +2,7 @@ import type { Mark } from './charts/overlay';
 import { clock, count, duration } from './format';
 import type { XAxis } from './link';
 import type { Clock } from './models/axis';
+import { ticks } from './models/ticks';
 import type { Finding, Overview } from './wire';
 
 /** How an x axis is written. */
@@ -10,6 +11,14 @@ export const X_FORMAT: Record<XAxis, (x: number) => string> = {
   relative: duration,
   wall: clock,
 };
+
+/** Least distance of labels on each axis, CSS pixels. */
+const SPACE: Record<XAxis, number> = { step: 70, relative: 90, wall: 110 };
+
+/** Where an x axis has its labels. */
+export function splits(axis: XAxis): (from: number, to: number, width: number) => number[] {
+  return (from, to, width) => ticks(from, to, width / SPACE[axis], axis);
+}
 
 const QUIET = new Set(['start', 'epoch', 'learning_rate', 'note']);
 

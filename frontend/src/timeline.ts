@@ -5,7 +5,7 @@ import { useRunStart, useView } from './hooks';
 import type { XAxis } from './link';
 import { AXIS_LABEL, type Clock } from './models/axis';
 import { clockOf } from './models/lossChart';
-import { marks, shadeOf, stepAt, X_FORMAT } from './time';
+import { marks, shadeOf, splits, stepAt, X_FORMAT } from './time';
 import { togglePin, view } from './view';
 import type { Finding, Overview } from './wire';
 
@@ -17,7 +17,7 @@ export interface Timeline {
   /** The chosen finding, null where none is or where the chart does not show it. */
   finding: Finding | null;
   /** What all charts over the time of a run have in common. */
-  spec: Pick<LineSpec, 'xTime' | 'xLabel' | 'xFormat' | 'where' | 'range' | 'marks' | 'shade' | 'shared'>;
+  spec: Pick<LineSpec, 'xSplits' | 'xLabel' | 'xFormat' | 'where' | 'range' | 'marks' | 'shade' | 'shared'>;
   /** Pins the record nearest to a position, or lets go of it where it is pinned. */
   pick: (x: number) => void;
   zoom: (range: [number, number] | null) => void;
@@ -41,7 +41,7 @@ export function useTimeline(overview: Overview, frame: Frame | null, layer?: num
       finding,
       pin: step === null ? null : clock.position(step, axis),
       spec: {
-        xTime: axis === 'wall',
+        xSplits: splits(axis),
         xLabel: AXIS_LABEL[axis],
         xFormat: X_FORMAT[axis],
         where: (x) => stepAt(x, clock, axis),

@@ -23,15 +23,12 @@ export interface Line {
 export interface LineSpec {
   x: Float64Array;
   lines: Line[];
-  xTime: boolean;
   xLabel: string;
   xFormat: (x: number) => string;
   /** A position in the words of a tooltip; without it there is no tooltip. */
   where?: (x: number) => string;
-  /** Least distance of x labels, CSS pixels. */
-  xSpace?: number;
-  /** Where x labels stand, in place of evenly spread ones. */
-  xTicks?: number[];
+  /** Positions of the x labels between two ends of an axis of so many pixels. */
+  xSplits: (from: number, to: number, width: number) => number[];
   yLabel: string;
   yScale: ScaleKind;
   yFormat: (y: number) => string;

@@ -2,12 +2,12 @@ import { useMemo, useRef, useState } from 'preact/hooks';
 import { routes } from '../api';
 import type { LineSpec } from '../charts/lineSpec';
 import { savePicture } from '../download';
-import { count, number } from '../format';
+import { count, number, plural } from '../format';
 import { column } from '../frame';
 import { useResource, useView } from '../hooks';
 import { nearest } from '../models/axis';
 import { channelPoints, channelScale, type Statistic, worstChannels } from '../models/channels';
-import { logTicks } from '../models/ticks';
+import { logTicks, ticks } from '../models/ticks';
 import type { LayerReport, Overview } from '../wire';
 import { type ChartHandle, LineChartBox } from './LineChartBox';
 import { Exports } from './Panel';
@@ -26,16 +26,26 @@ export function ChannelView({ overview, layer }: { overview: Overview; layer: La
   const chart = useRef<ChartHandle>(null);
   const stepsOf = column(frame, 'steps');
   const snapshot = pin === null ? stepsOf.length - 1 : nearest(stepsOf, pin);
+  // As many as came, whatever the manifest says.
+  const recorded = frame?.get('values')?.shape[2] ?? 0;
   const points = useMemo(() => {
     if (!frame || snapshot < 0) return null;
-    const data = { steps: stepsOf, values: column(frame, 'values'), channels: layer.channels };
+    const data = { steps: stepsOf, values: column(frame, 'values'), channels: recorded };
     return channelPoints(data, snapshot, statistic, layer.epsilon);
-  }, [frame, snapshot, statistic, layer.channels, layer.epsilon]);
+  }, [frame, snapshot, statistic, recorded, layer.epsilon]);
   const worst = useMemo(() => (points ? worstChannels(points, WORST) : []), [points]);
   const spec = useMemo(() => {
     const finite = points?.filter((p) => Number.isFinite(p.batch) && Number.isFinite(p.moving));
     return finite?.length ? scatter(finite, worst, statistic, layer.epsilon) : null;
   }, [points, worst, statistic, layer.epsilon]);
+  if (points && recorded !== layer.channels) {
+    return (
+      <p class="nothing">
+        The record has {plural(recorded, 'channel')} for this layer and its description{' '}
+        {count(layer.channels)}, so channels cannot be told apart.
+      </p>
+    );
+  }
   if (!points) {
     return <p class="nothing">{error ?? 'No snapshot of the channels yet: a few are taken in a run.'}</p>;
   }
@@ -130,11 +140,12 @@ function scatter(points: Points, worst: Points, statistic: Statistic, epsilon: n
       { id: 'channels', label: 'channel', color: 'batch', width: 4, points: true, values: only(false) },
       { id: 'worst', label: 'farthest off', color: 'inference', width: 7, points: true, values: only(true) },
     ],
-    xTime: false,
     xLabel: `moving ${statistic} (${unit}${log ? ', log' : ''})`,
     xFormat: (at) => number(log ? 10 ** at : at),
-    xSpace: log ? 30 : 60,
-    xTicks: log ? spread(moving[0], moving[moving.length - 1]).map(Math.log10) : undefined,
+    xSplits: (from, to, width) =>
+      log
+        ? spread(moving[0], moving[moving.length - 1]).map(Math.log10)
+        : ticks(from, to, width / 60, 'value'),
     yLabel: `batch ${statistic}${log ? ' (log)' : ''}`,
     yScale: log ? 'log' : 'linear',
     yFormat: number,

@@ -46,7 +46,11 @@ export function HeatPanel({ overview, layer }: { overview: Overview; layer: numb
     const [, layers] = frame.get('values')?.shape ?? [0, 0];
     return { x: clock.all(axis), values: column(frame, 'values'), layers };
   }, [frame, clock, axis]);
-  const layers = useMemo(() => overview.layers.slice().sort((a, b) => depth(a) - depth(b)), [overview]);
+  const columns = heat?.layers ?? 0;
+  const layers = useMemo(
+    () => overview.layers.filter(({ index }) => index < columns).sort((a, b) => depth(a) - depth(b)),
+    [overview, columns],
+  );
   const order = useMemo(() => layers.map(({ index }) => index), [layers]);
   const spec = useMemo((): HeatSpec | null => {
     if (!heat) return null;
