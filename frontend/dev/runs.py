@@ -43,7 +43,7 @@ class SimulatedRun:
     def channels(self, layer: int) -> Channels:
         """Snapshots of a layer's channels."""
         steps, values = self._snapshots
-        return Channels(np.array(steps, np.int64), np.array(steps, np.float64), values[layer % len(values)])
+        return Channels(np.array(steps, np.int64), values[layer % len(values)])
 
 
 def mobilenet(momentum: float) -> list[SimLayer]:

@@ -45,7 +45,7 @@ class SimulatedPlugin(served.BNLensPlugin):
     def _listed(self, place: served.Place) -> tuple[Run, ...]:
         if self._broken:
             raise Unreadable("The manifest has format 9; this viewer reads up to 1. Update the plugin")
-        return tuple(Run(name, name, 1, {"": SimpleNamespace(max_step=r.sim.steps)}) for name, r in self._runs.items())
+        return tuple(Run(name, name, 1, {"": _series(r.sim.steps)}) for name, r in self._runs.items())
 
     def _asked(self, request: wrappers.Request) -> tuple[served.Place, Run]:
         name = request.args.get("run", "")
@@ -63,7 +63,12 @@ class SimulatedPlugin(served.BNLensPlugin):
         yield "values", channels.values
 
     def _foresee(self, place: served.Place) -> None:
-        """Nothing: a simulated run is not analysed before it is asked for."""
+        """Do nothing; the page requests each analysis."""
+
+
+def _series(last_step: int) -> SimpleNamespace:
+    """What the data provider says of a series."""
+    return SimpleNamespace(max_step=last_step, max_wall_time=0.0, plugin_content=b"1")
 
 
 def application(runs: Mapping[str, SimulatedRun]) -> serving.WSGIApplication:  # type: ignore[name-defined]
@@ -102,7 +107,5 @@ def application(runs: Mapping[str, SimulatedRun]) -> serving.WSGIApplication:  #
 if __name__ == "__main__":
     port = int(sys.argv[1]) if len(sys.argv) > 1 else 7007
     made = simulated_runs()
-    for run in made.values():
-        _ = run.history
     print(f"http://localhost:{port}/ and http://localhost:{port}/?dark", flush=True)
     serving.run_simple("localhost", port, application(made), threaded=True)

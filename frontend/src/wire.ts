@@ -230,7 +230,7 @@ export interface Report extends Reports {
 export interface RunSummary {
   severity: Severity;
   headline: string;
-  /** Title of the gravest finding that counts. */
+  /** Title of the most severe finding that counts. */
   cause: string | null;
   /** How many findings count. */
   causes: number;

@@ -1,6 +1,14 @@
 import { describe, expect, it } from 'vitest';
-import { counting, explainedBy, fixFile, hasAnotherCause, isSilenced, runSign } from '../src/models/findings';
-import { finding, LOSSES } from './samples';
+import {
+  counting,
+  explainedBy,
+  fixFile,
+  hasAnotherCause,
+  isSilenced,
+  keyFigures,
+  runSign,
+} from '../src/models/findings';
+import { finding, LOSSES, overview } from './samples';
 
 const cause = finding({ rule: 'cause', severity: 'warning', title: 'Cause', fix: 'cause()' });
 const symptom = finding({ rule: 'symptom', explained_by: 'cause', fix: 'symptom()' });
@@ -24,8 +32,27 @@ describe('a finding counts', () => {
   });
 });
 
+it('is decided by at most three figures, those with a threshold before the others', () => {
+  const evidence = (label: string, limit: number | null, value: number | null = 1) => ({
+    label,
+    value,
+    limit,
+    unit: '',
+  });
+  const many = finding({
+    share: 0.9,
+    evidence: { a: evidence('a', null), b: evidence('b', 2), c: evidence('c', 3), d: evidence('d', 4, null) },
+  });
+  expect(keyFigures(many)).toEqual(['steps', 'share', evidence('b', 2)]);
+  expect(keyFigures({ ...many, steps_to_converge: null, share: null })).toEqual([
+    evidence('b', 2),
+    evidence('c', 3),
+    evidence('a', null),
+  ]);
+});
+
 describe('the sign of a run', () => {
-  const run = { severity: 'none' as const, findings: [passed], losses: LOSSES };
+  const run = overview({ severity: 'none', findings: [passed] });
   it('is its severity', () => {
     expect(runSign({ ...run, severity: 'warning' })).toBe('warning');
     expect(runSign(run)).toBe('none');

@@ -251,7 +251,7 @@ class RunSummary(TypedDict):
     severity: Severity
     headline: str
     cause: str | None
-    """Title of the gravest finding that counts."""
+    """Title of the most severe finding that counts."""
     causes: int
     """How many findings count."""
     silenced: int

@@ -67,7 +67,7 @@ export class LineChart {
     this.zoom();
   }
 
-  /** For a picture of the chart, which may be asked for before the chart was in sight. */
+  /** The canvas, for a picture; it is drawn first where the chart has not been in sight. */
   canvas(): HTMLCanvasElement | null {
     this.make();
     // uPlot sizes and draws after the present task; a transaction has it done at once.

@@ -4,6 +4,7 @@ import { asinhSplits, logSplits, thinLog, ticks } from '../models/ticks';
 import { color, FONT } from '../theme';
 import type { Line, LineHandlers, LineSpec } from './lineSpec';
 import { paintMarks, paintShade } from './overlay';
+import { Tooltip } from './tooltip';
 
 export interface ChartHost {
   width: number;
@@ -39,6 +40,7 @@ function isSparse(line: Line): boolean {
 
 /** uPlot's options for a spec. */
 export function lineOptions(spec: LineSpec, host: ChartHost): uPlot.Options {
+  let tooltip: Tooltip | null = null;
   const stroke = (name: string) => (name.startsWith('#') ? name : color(name));
   const axis = (label: string): uPlot.Axis => ({
     stroke: () => color('muted'),
@@ -134,6 +136,7 @@ export function lineOptions(spec: LineSpec, host: ChartHost): uPlot.Options {
       draw: [(u) => paintMarks(u, host.spec()?.marks ?? [])],
       setCursor: [
         (u) => {
+          tooltip?.show(host.spec());
           if (!host.spec()?.shared) return;
           const { left } = u.cursor;
           crosshair.move(left === undefined || left < 0 ? null : u.posToVal(left, 'x'), host.owner);
@@ -148,6 +151,7 @@ export function lineOptions(spec: LineSpec, host: ChartHost): uPlot.Options {
       ],
       ready: [
         (u) => {
+          tooltip = new Tooltip(u);
           let downAt = 0;
           u.over.addEventListener('mousedown', (e) => {
             downAt = e.clientX;

@@ -15,7 +15,7 @@ export interface Line {
   bandToNext?: boolean;
   /** False for a line that the legend does not name: the other edge of a band, or a raw line under a smooth one. */
   legend?: boolean;
-  /** Drawn only when it is asked for. */
+  /** Hidden until it is switched on. */
   optional?: boolean;
   values: (number | null)[];
 }

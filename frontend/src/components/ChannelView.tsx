@@ -15,12 +15,14 @@ import { Num } from './Tip';
 
 const WORST = 5;
 
-/** Every channel's batch value against its moving value: on the diagonal they agree. */
+/** Batch value against moving value, a dot for each channel; on the diagonal they agree. */
 export function ChannelView({ overview, layer }: { overview: Overview; layer: LayerReport }) {
   const { run } = overview;
-  const { value: frame, error } = useResource(
-    useMemo(() => routes.channels(run, layer.index), [run, layer.index]),
-  );
+  const {
+    value: frame,
+    error,
+    loading,
+  } = useResource(useMemo(() => routes.channels(run, layer.index), [run, layer.index]));
   const pin = useView((v) => v.step);
   const [statistic, setStatistic] = useState<Statistic>('variance');
   const chart = useRef<ChartHandle>(null);
@@ -41,13 +43,20 @@ export function ChannelView({ overview, layer }: { overview: Overview; layer: La
   if (points && recorded !== layer.channels) {
     return (
       <p class="nothing">
-        The record has {plural(recorded, 'channel')} for this layer and its description{' '}
-        {count(layer.channels)}, so channels cannot be told apart.
+        The snapshot has {plural(recorded, 'channel')} but the layer has {count(layer.channels)}, so channels
+        are not shown.
       </p>
     );
   }
   if (!points) {
-    return <p class="nothing">{error ?? 'No snapshot of the channels yet: a few are taken in a run.'}</p>;
+    return (
+      <p class="nothing">
+        {error ??
+          (loading
+            ? 'Loading the channels…'
+            : 'No channels are recorded yet. A run has a few snapshots of them.')}
+      </p>
+    );
   }
   return (
     <section class="sub" aria-label="Channels">
@@ -90,7 +99,7 @@ export function ChannelView({ overview, layer }: { overview: Overview; layer: La
           />
         )}
         <table class="worst">
-          <caption>Farthest off</caption>
+          <caption>Largest distance</caption>
           <thead>
             <tr>
               <th scope="col">channel</th>
@@ -138,7 +147,14 @@ function scatter(points: Points, worst: Points, statistic: Statistic, epsilon: n
         values: moving,
       },
       { id: 'channels', label: 'channel', color: 'batch', width: 4, points: true, values: only(false) },
-      { id: 'worst', label: 'farthest off', color: 'inference', width: 7, points: true, values: only(true) },
+      {
+        id: 'worst',
+        label: 'largest distance',
+        color: 'inference',
+        width: 7,
+        points: true,
+        values: only(true),
+      },
     ],
     xLabel: `moving ${statistic} (${unit}${log ? ', log' : ''})`,
     xFormat: (at) => number(log ? 10 ** at : at),

@@ -134,7 +134,7 @@ export function HeatPanel({ overview, layer }: { overview: Overview; layer: numb
     <Panel
       title="Layers × steps"
       class="heat-panel"
-      hint="Network order, input at the top. Click a cell to open its layer at that step; drag to zoom."
+      hint="Layers in network order, input at the top. Click a cell to open its layer at that step; drag to zoom."
       data={() => heatData(run, row, spec, overview)}
       picture={() => {
         const canvas = heatmap.current?.canvas();
@@ -173,7 +173,7 @@ export function HeatPanel({ overview, layer }: { overview: Overview; layer: numb
         tabIndex={0}
         role="application"
         aria-roledescription="heatmap"
-        aria-label={`${word.label} of ${overview.layers.length} layers over ${time.spec.xLabel}. Up and down choose a layer, left and right a step, Enter pins it; the table under Export has the numbers.`}
+        aria-label={`${word.label} of ${overview.layers.length} layers over ${time.spec.xLabel}. Up and down select a layer, left and right a step; Enter pins the step. Export has the numbers as a table.`}
         onKeyDown={onKeyDown}
       />
       {series.error && !frame && <p class="banner">{series.error}</p>}
@@ -189,14 +189,14 @@ function recordAt({ x }: Heat, at: number): number {
 /** Opens a layer at a step, and brings its detail into view. */
 function open(layer: number, step: number | null): void {
   view.set({ layer, step });
-  document.querySelector('.detail-panel')?.scrollIntoView({ block: 'start', behavior: 'smooth' });
+  document.querySelector('.detail-place')?.scrollIntoView({ block: 'start', behavior: 'smooth' });
 }
 
 /** What either end of the colours means. */
 function keyWords(row: HeatRow): { low: string; high: string } {
   const { low, high, diverging } = heatScale(row);
   const { unit } = WORDS[ROW_WORD[row]];
-  const [below, above] = diverging ? ['moving smaller ', ' moving larger'] : ['', ''];
+  const [below, above] = diverging ? ['moving variance smaller ', ' moving variance larger'] : ['', ''];
   return { low: `${below}≤ ${number(low)}`, high: `≥ ${number(high)} ${unit}${above}` };
 }
 
@@ -237,7 +237,7 @@ function heatData(run: string, row: HeatRow, spec: HeatSpec | null, overview: Ov
   return { name: `${run}-${row}`, header: [spec?.xLabel ?? 'step', ...layers.map(({ name }) => name)], rows };
 }
 
-/** JSON has no infinity, and in a file "never" is not "not known". */
+/** JSON has no infinity, and "never" is not "not known". */
 function written(value: number, row: HeatRow): number | string {
   if (value !== Number.POSITIVE_INFINITY) return value;
   return row === 'steps_to_converge' ? 'never' : 'infinite';

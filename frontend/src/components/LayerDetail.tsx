@@ -3,7 +3,7 @@ import { momentum, number, steps } from '../format';
 import { useView } from '../hooks';
 import { counts } from '../models/findings';
 import { layerAt, updates } from '../models/momentum';
-import { depth } from '../models/table';
+import { depth, stateName } from '../models/table';
 import { toggleFinding, view } from '../view';
 import type { LayerReport, Overview } from '../wire';
 import { ChannelView } from './ChannelView';
@@ -67,7 +67,7 @@ export function LayerDetail({ overview, layer }: { overview: Overview; layer: La
       )}
       <LayerCharts overview={overview} layer={layer} />
       <ChannelView overview={overview} layer={layer} />
-      <section class="sub" aria-label="What if momentum were another">
+      <section class="sub" aria-label="Momentum of this layer">
         <Exports
           title="Momentum of this layer"
           data={() => ({
@@ -86,8 +86,8 @@ export function LayerDetail({ overview, layer }: { overview: Overview; layer: La
           </>
         ) : (
           <p class="hint">
-            This layer is {layer.state.replace('_', ' ')}: its statistics do not move, so its momentum changes
-            nothing.
+            This layer is {stateName(layer.state)}: its statistics do not change, so the momentum has no
+            effect.
           </p>
         )}
       </section>
@@ -103,7 +103,7 @@ function Facts({ layer }: { layer: LayerReport }) {
         <dt>
           <Term k="state" />
         </dt>
-        <dd>{layer.state.replace('_', ' ')}</dd>
+        <dd>{stateName(layer.state)}</dd>
       </div>
       <div>
         <dt>

@@ -1,7 +1,7 @@
 import type { Line } from '../charts/lineSpec';
 import { useCrosshair } from '../hooks';
 import { nearest } from '../models/axis';
-import { tooltip, WORDS, type WordKey } from '../words';
+import { tooltip, wordOf } from '../words';
 
 interface Props {
   x: Float64Array;
@@ -40,7 +40,8 @@ export function Legend({ x, lines, format, where, pin = null, off: isOff, onTogg
             <span class="value">{text}</span>
           </>
         );
-        const word = line.label in WORDS ? tooltip(line.label as WordKey) : undefined;
+        const key = wordOf(line.label);
+        const word = key ? tooltip(key) : undefined;
         return (
           <li key={line.id}>
             {onToggle ? (

@@ -4,7 +4,7 @@ import type { Line, LineSpec } from '../charts/lineSpec';
 import { savePicture } from '../download';
 import { number, plural } from '../format';
 import { useResource, useResources, useView } from '../hooks';
-import { KINDS, type Kind, type LossRun, lossChart, MORE_KINDS } from '../models/lossChart';
+import { KINDS, type Kind, kindLabel, type LossRun, lossChart, MORE_KINDS } from '../models/lossChart';
 import { runColor } from '../palette';
 import { useTimeline } from '../timeline';
 import type { Overview } from '../wire';
@@ -17,7 +17,7 @@ import { TimeTools } from './TimeTools';
 const HEIGHT = 280;
 const ALL_KINDS = [...KINDS, ...MORE_KINDS];
 
-/** Whether a line is left out: those drawn only when asked for start out so. A raw line goes with its smooth one. */
+/** Whether a line is hidden: optional lines are until they are switched on. A raw line goes with its smooth one. */
 function isOff({ id, optional = false }: Line, toggled: ReadonlySet<string>): boolean {
   return toggled.has(id.replace(/:raw$/, '')) !== optional;
 }
@@ -70,6 +70,8 @@ export function LossPanel({ overview }: { overview: Overview }) {
     [model, toggled, time, range, ahead],
   );
 
+  // Once the losses are there, and no line is among them.
+  const empty = own.value !== null && !model.lines.length;
   const beyond = model.forecastEnd > model.extent[1];
   const hasValidation = [...(own.value?.keys() ?? [])].some((name) => name.startsWith('validation/'));
   const toggle = (id: string) => {
@@ -83,8 +85,8 @@ export function LossPanel({ overview }: { overview: Overview }) {
       class="loss-panel"
       hint={
         many
-          ? 'The same loss kind in every chosen run.'
-          : 'All on the same batch at the same weights. Where inference leaves recalibrated, statistics are stale. Drag to zoom, click to pin a step.'
+          ? 'One loss in all chosen runs.'
+          : 'All losses are on the same batch and weights. A gap between inference and window statistics is due to stale moving statistics. Drag to zoom; click to pin a step.'
       }
       data={() => data(run, model.x, spec)}
       picture={() => {
@@ -104,7 +106,9 @@ export function LossPanel({ overview }: { overview: Overview }) {
               loss{' '}
               <select value={kind} onChange={(e) => setKind(e.currentTarget.value as Kind)}>
                 {ALL_KINDS.map((name) => (
-                  <option key={name}>{name}</option>
+                  <option key={name} value={name}>
+                    {kindLabel(name)}
+                  </option>
                 ))}
               </select>
             </label>
@@ -127,23 +131,31 @@ export function LossPanel({ overview }: { overview: Overview }) {
         </>
       }
     >
-      <Legend
-        x={model.x}
-        lines={model.lines}
-        format={number}
-        where={spec.where}
-        pin={time.pin}
-        off={(line) => isOff(line, toggled)}
-        onToggle={toggle}
-      />
-      <LineChartBox
-        spec={spec}
-        height={HEIGHT}
-        handle={chart}
-        label={`Paired losses of run ${run} over ${spec.xLabel}, ${plural(model.x.length, 'point')}`}
-        onZoom={time.zoom}
-        onPick={time.pick}
-      />
+      {empty ? (
+        <p class="nothing">
+          {overview.losses.not_evaluated.losses ?? 'No losses have been measured in this run yet.'}
+        </p>
+      ) : (
+        <>
+          <Legend
+            x={model.x}
+            lines={model.lines}
+            format={number}
+            where={spec.where}
+            pin={time.pin}
+            off={(line) => isOff(line, toggled)}
+            onToggle={toggle}
+          />
+          <LineChartBox
+            spec={spec}
+            height={HEIGHT}
+            handle={chart}
+            label={`Paired losses of run ${run} over ${spec.xLabel}, ${plural(model.x.length, 'point')}`}
+            onZoom={time.zoom}
+            onPick={time.pick}
+          />
+        </>
+      )}
       <EventList events={overview.events} />
       {own.error && !own.value && <p class="banner">{own.error}</p>}
     </Panel>

@@ -16,7 +16,7 @@ export interface PanelProps {
   /** One line under the title: what the panel shows and how to read it. */
   hint?: ComponentChildren;
   tools?: ComponentChildren;
-  /** Made when it is asked for: a chart can hold a million numbers. */
+  /** Built on demand: a chart can hold a million numbers. */
   data?: () => ChartData;
   picture?: () => void;
   class?: string;

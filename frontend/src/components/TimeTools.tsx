@@ -12,11 +12,10 @@ export function TimeTools() {
         <button
           type="button"
           class="button small"
-          aria-label={`Unpin step ${count(step)}`}
-          data-tip="Values beside the lines are those of the pinned step. Escape unpins it."
+          data-tip="The legends show the values at this step. Escape unpins it too."
           onClick={() => view.set({ step: null })}
         >
-          Pinned: step {count(step)} <span aria-hidden="true">×</span>
+          Unpin step {count(step)}
         </button>
       )}
       {range && (

@@ -1,10 +1,11 @@
 import { number, plural, signed } from '../format';
-import { decompose } from '../models/decomposition';
+import { decompose, isSmall } from '../models/decomposition';
 import { runSign } from '../models/findings';
 import { updates } from '../models/momentum';
 import type { Overview, PairedLosses } from '../wire';
 import { trainingOnly } from '../words';
 import { Icon } from './Icon';
+import { LastRecord } from './LastRecord';
 import { LossBar } from './LossBar';
 import { Num, Term } from './Tip';
 
@@ -27,15 +28,27 @@ export function Verdict({ overview }: { overview: Overview }) {
           {reasons.length > 0 && <span class="rest"> {reasons.join(' ')}</span>}
         </h1>
       </div>
-      <LossChain losses={losses} frozen={frozen} title="Losses on the same batch at the same weights" />
+      {losses.step === null ? (
+        Object.values(losses.not_evaluated)
+          .slice(0, 1)
+          .map((why) => (
+            <p class="hint" key={why}>
+              {why}
+            </p>
+          ))
+      ) : (
+        <LossChain losses={losses} frozen={frozen} title="Losses on one training batch" />
+      )}
       {losses.validation && (
-        <LossChain losses={losses.validation} frozen={frozen} title="The same on validation data" />
+        <LossChain losses={losses.validation} frozen={frozen} title="Losses on one validation batch" />
       )}
       {last_step !== null && losses.step !== null && losses.step !== last_step && (
         <p class="hint">
-          Losses were last probed at step {number(losses.step)}; the record goes to step {number(last_step)}.
+          The last losses are from step {number(losses.step)}; the last record is from step{' '}
+          {number(last_step)}.
         </p>
       )}
+      <LastRecord overview={overview} />
     </section>
   );
 }
@@ -49,7 +62,7 @@ function LossChain({ losses, frozen, title }: { losses: PairedLosses; frozen: bo
       <p class="chain-title">
         {title}
         {losses.step !== null && `, step ${number(losses.step)}`}
-        {missing > 0 && ` · ${plural(missing, 'loss kind')} not evaluated`}
+        {missing > 0 && ` · ${plural(missing, 'loss')} not evaluated`}
       </p>
       <div class="chain-row">
         <LossTile losses={losses} kind="training" />
@@ -66,7 +79,7 @@ function LossChain({ losses, frozen, title }: { losses: PairedLosses; frozen: bo
           </>
         ))}
       </div>
-      <LossBar segments={segments} frozen={frozen} />
+      {!isSmall(losses, segments) && <LossBar segments={segments} frozen={frozen} />}
     </div>
   );
 }
@@ -78,7 +91,7 @@ function LossTile({
   losses: PairedLosses;
   kind: 'training' | 'batch' | 'recalibrated' | 'inference';
 }) {
-  // Windows belong to past weights; where statistics of the present ones are measured, the parts are told by them.
+  // Statistics at the current weights, where they were measured, leave out the drift of the last windows.
   const now = kind === 'recalibrated' ? losses.recalibrated_now : null;
   const value = now ?? losses[kind];
   const why = losses.not_evaluated[kind] ?? losses.not_evaluated.losses;
@@ -91,7 +104,7 @@ function LossTile({
       </span>
       <span class="tile-value">
         {value === null && (why || overflowed) ? (
-          <span class="muted small" data-tip={why ?? 'Evaluated, and it is infinite or not a number.'}>
+          <span class="muted small" data-tip={why ?? 'The measured loss is infinite or not a number.'}>
             {overflowed ? 'not finite' : 'not evaluated'}
           </span>
         ) : (

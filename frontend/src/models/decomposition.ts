@@ -21,3 +21,12 @@ export function decompose(losses: PairedLosses): Segment[] {
   const total = known.reduce((sum, { value }) => sum + Math.abs(value), 0);
   return known.map(({ part, value }) => ({ part, value, share: total ? Math.abs(value) / total : 0 }));
 }
+
+/** Of the larger of the two losses: differences below it are not worth a picture. */
+const SMALL = 0.1;
+
+/** Whether the parts are small beside the losses themselves. */
+export function isSmall(losses: PairedLosses, segments: readonly Segment[]): boolean {
+  const scale = Math.max(Math.abs(losses.batch ?? 0), Math.abs(losses.inference ?? 0));
+  return segments.every(({ value }) => Math.abs(value) <= SMALL * scale);
+}

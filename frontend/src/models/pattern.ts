@@ -196,7 +196,7 @@ class Compiler {
     return this.out.splice(begin);
   }
 
-  /** Emits instructions that were made to stand at `from`. */
+  /** Emits instructions compiled for position `from`, with their targets moved. */
   private place(part: readonly Instruction[], from: number): void {
     const by = this.out.length - from;
     for (const step of part) {

@@ -44,6 +44,11 @@ export function depth(layer: LayerReport): number {
   return layer.order >= 0 ? layer.order : layer.index;
 }
 
+/** A layer's state in words. */
+export function stateName(state: string): string {
+  return state.replace('_', ' ');
+}
+
 export function stepsValue(value: number | 'never' | null): number {
   if (value === null) return -1;
   return value === 'never' ? Number.POSITIVE_INFINITY : value;
