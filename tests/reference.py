@@ -79,11 +79,13 @@ def sample_report() -> str:
     """The report on the record that the tests keep: its verdict, losses and first finding, with little evidence."""
     lines = render_text(build_report([read_run(open_logdir(str(SAMPLE)), "", "exp")])).splitlines()
     lines = lines[: 1 + next(i for i, line in enumerate(lines) if line.lstrip().startswith("expect "))]
-    evidence = [i for i, line in enumerate(lines) if line.lstrip().startswith("evidence ")]
-    left_out = evidence[SAMPLE_EVIDENCE:]
-    for i in left_out:
-        lines[i] = "    ..."
-    kept = [line for i, line in enumerate(lines) if i not in left_out[1:]]
+    first, last = (
+        [i for i, line in enumerate(lines) if line.lstrip().startswith(word)] for word in ("evidence ", "ruled out")
+    )
+    # What follows the first pieces of evidence, to the last rival.
+    left_out = range(first[SAMPLE_EVIDENCE], last[-1])
+    kept = [line for i, line in enumerate(lines) if i not in left_out]
+    kept.insert(left_out.start, "    ...")
     return "\n".join(["$ bnlens report tests/fixtures/format1", *kept, ""])
 
 

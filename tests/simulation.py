@@ -7,7 +7,7 @@ the true ones, which is about what three measured networks did (0.1 -> 2.5x at g
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -357,3 +357,17 @@ def band_locator(momentum: float = 0.999, steps: int = 400, layers: int = 12, **
     for name, value in kwargs.items():
         setattr(sim, name, value)
     return simulate(sim, f"band/{momentum:g}")
+
+
+def channel_snapshots(sim: Sim, steps: Collection[int]) -> list[NDArray[np.float32]]:
+    """Window and moving statistics of ``simulate``'s run at some steps, a [S, 4, C] array a layer (CHANNEL_ROWS)."""
+    rng = np.random.default_rng(sim.seed)
+    channels = [_Channels(spec, rng, sim.steps) for spec in sim.layers]
+    taken: list[list[Array]] = [[] for _ in channels]
+    for t in range(1, sim.steps + 1):
+        for c in channels:
+            c.step(t)
+        if t in steps:
+            for c, snapshots in zip(channels, taken, strict=True):
+                snapshots.append(np.stack([*c.pool(t, SHORT)[:2], c.m, c.s]))
+    return [np.array(snapshots, np.float32) for snapshots in taken]

@@ -21,13 +21,23 @@ PACKAGE = "tb_bnlens"
 # its name starts with; a new module outside these rooms needs a line here, and with it a thought.
 ARROWS: Mapping[str, set[str]] = {
     "metadata": set(),
+    "numbers": set(),
     "history": {"metadata"},
     "analysis": {"analysis", "history", "metadata"},
     "diagnosis": {"diagnosis", "analysis", "history", "metadata"},
     # Words are told what was decided; the table and its conditions know no words.
-    "diagnosis.words": {"diagnosis.words", "diagnosis", "analysis", "history", "metadata"},
+    "diagnosis.words": {"diagnosis.words", "diagnosis", "analysis", "history", "metadata", "numbers"},
     "diagnosis.diagnose": {"diagnosis", "diagnosis.words", "analysis", "history"},
-    "report": {"report", "diagnosis", "diagnosis.words", "diagnosis.diagnose", "analysis", "history", "metadata"},
+    "report": {
+        "report",
+        "diagnosis",
+        "diagnosis.words",
+        "diagnosis.diagnose",
+        "analysis",
+        "history",
+        "metadata",
+        "numbers",
+    },
     "reader": {"reader", "history", "metadata"},
     # It records, from files instead of a training loop. The command line imports it on demand.
     "importer": {"importer", "capture", "history", "metadata"},
@@ -50,7 +60,7 @@ OUTSIDE: Mapping[str, set[str]] = {
     "tensorboard": {"reader", "plugin", "plugin.loader"},
     "google": {"reader"},
     "werkzeug": {"plugin"},
-    "numpy": set(ARROWS) - {"metadata", "plugin.loader", "__main__"},
+    "numpy": set(ARROWS) - {"metadata", "numbers", "plugin.loader", "__main__"},
 }
 
 

@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from tb_bnlens.diagnosis.causes import CAUSES
 from tb_bnlens.history import Event
 from tb_bnlens.report import build_report, run_report, schema
 from tb_bnlens.report.compare import compare
+from tb_bnlens.report.summary import summarize
 from tb_bnlens.report.text import render, render_comparison
 from tests.simulation import Sim, SimLayer, band_locator, simulate
 
@@ -70,38 +70,25 @@ def test_golden() -> None:
     near(report, json.loads(GOLDEN.read_text()))
 
 
-def interface(name: str) -> set[str]:
-    """Field names of an interface of wire.ts that are not optional."""
-    text = (ROOT / "frontend/src/wire.ts").read_text()
-    body = re.search(rf"export interface {name} {{\n(.*?)\n}}", text, re.S)
-    assert body, name
-    return set(re.findall(r"^  (\w+):", body.group(1), re.M))
-
-
-def test_every_field_of_the_wire_is_there() -> None:
+def test_every_field_of_the_schema_is_there() -> None:
     run = run_report(band_locator(layers=3))
-    assert interface("Overview") <= run.keys()
-    assert interface("Losses") <= run["losses"].keys()
-    assert interface("LayerReport") <= run["layers"][0].keys()
+    assert run.keys() == schema.Overview.__required_keys__
+    assert run["losses"].keys() >= schema.Losses.__required_keys__
+    assert run["layers"][0].keys() == schema.LayerReport.__required_keys__
     for finding in run["findings"]:
-        assert interface("Finding") <= finding.keys()
+        assert finding.keys() == schema.Finding.__required_keys__
         for evidence in finding["evidence"].values():
-            assert interface("Evidence") == evidence.keys()
+            assert evidence.keys() == schema.Evidence.__required_keys__
+    assert summarize(run).keys() == schema.RunSummary.__required_keys__
 
 
-def keys_of(shape: Any) -> set[str]:
-    return set(shape.__required_keys__)
-
-
-def test_the_report_has_the_keys_of_its_schema() -> None:
-    for run in golden_runs()["runs"]:
-        assert keys_of(schema.Overview) == run.keys()
-        assert keys_of(schema.Losses) == run["losses"].keys() - {"validation"}
-        assert all(keys_of(schema.Finding) == finding.keys() for finding in run["findings"])
-        assert all(keys_of(schema.LayerReport) == layer.keys() for layer in run["layers"])
-        for finding in run["findings"]:
-            assert all(keys_of(schema.Evidence) == e.keys() for e in finding["evidence"].values())
-        assert run["verdict"] == " ".join([run["headline"], *run["reasons"]])
+def test_the_summary_names_the_cause_that_counts() -> None:
+    broken = summarize(run_report(band_locator(layers=3)))
+    assert (broken["severity"], broken["cause"], broken["silenced"]) == ("error", "Momentum too high for this run", 0)
+    assert broken["momentum"] == [0.999, 0.999] and broken["ended"] is None
+    ignore = {cause.id: ("*",) for cause in CAUSES}
+    quiet = summarize(run_report(band_locator(layers=3, ignore=ignore)))
+    assert (quiet["severity"], quiet["cause"]) == ("none", None) and quiet["silenced"] > 0
 
 
 def test_every_cause_is_reported_once_and_failures_come_first() -> None:

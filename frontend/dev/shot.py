@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,11 @@ from typing import Any
 
 from playwright.sync_api import sync_playwright
 
-URL = "http://localhost:7007"
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from runs import BROKEN, HOSTILE, LONG
+
+URL = os.environ.get("BN_LENS_DEV", "http://localhost:7007")
 ARGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 ARGS += ["--disable-component-update", "--disable-sync"]
 
@@ -25,31 +30,35 @@ def audit(tab: Any) -> list[str]:
     return [f"{v['id']}: {v['help']}: {[n['html'][:160] for n in v['nodes'][:3]]}" for v in grave]
 
 
+Act = Callable[[Any], None]
+
+
+def run(name: str, act: Act | None = None) -> Act:
+    """Open a run from the table of runs, then do something."""
+
+    def opened(tab: Any) -> None:
+        tab.get_by_role("button", name=name, exact=True).click()
+        tab.locator("section.verdict").wait_for()
+        tab.wait_for_timeout(900)
+        if act:
+            act(tab)
+
+    return opened
+
+
 def choose_finding(tab: Any) -> None:
-    tab.get_by_role("button", name="Show in all views").first.click()
+    tab.get_by_role("button", name="Highlight").first.click()
 
 
 def compare(tab: Any) -> None:
     tab.get_by_role("button", name="Compare").click()
-    tab.get_by_role("option").nth(0).click()
-    tab.get_by_role("option").nth(1).click()
+    for other in (0, 1):
+        tab.get_by_role("option").nth(other).click()
     tab.keyboard_escape()
 
 
-def pick_run(name: str) -> Callable[[Any], None]:
-    def act(tab: Any) -> None:
-        tab.get_by_role("button", name="Run").first.click()
-        tab.locator(".option", has=tab.get_by_text(name, exact=True)).click()
-
-    return act
-
-
 def open_picker(tab: Any) -> None:
-    tab.get_by_role("button", name="Run").first.click()
-
-
-def scroll_to_detail(tab: Any) -> None:
-    tab.locator(".row.layers").scroll_into_view_if_needed()
+    tab.locator(".picker button").first.click()
 
 
 def relative_smooth(tab: Any) -> None:
@@ -57,24 +66,43 @@ def relative_smooth(tab: Any) -> None:
     tab.locator(".smoothing input").fill("0.8")
 
 
-def open_folds(tab: Any) -> None:
-    for fold in tab.locator(".fold summary").all():
+def open_details(tab: Any) -> None:
+    for fold in tab.locator(".fold summary, .card details > summary").all():
         fold.click()
 
 
-STATES: dict[str, tuple[str, int, Callable[[Any], None] | None]] = {
-    "light": ("/", 1280, None),
-    "dark": ("/?dark", 1280, None),
-    "narrow": ("/", 800, None),
-    "finding": ("/", 1280, choose_finding),
-    "finding-dark": ("/?dark", 1280, choose_finding),
-    "compare": ("/", 1280, compare),
-    "picker": ("/", 1280, open_picker),
-    "healthy": ("/", 1280, pick_run("band/0.9")),
-    "deep": ("/", 1280, pick_run("deep/200 layers")),
-    "hostile": ("/", 800, pick_run("<b>hostile</b> & 'run'")),
-    "relative": ("/?dark", 1280, relative_smooth),
-    "folds": ("/", 1280, open_folds),
+def hover_losses(tab: Any) -> None:
+    tab.locator(".loss-panel .u-over").hover(position={"x": 300, "y": 60})
+
+
+def pin_losses(tab: Any) -> None:
+    tab.locator(".loss-panel .u-over").click(position={"x": 300, "y": 60})
+
+
+STATES: dict[str, tuple[str, int, Act | None]] = {
+    "runs": ("/", 1280, None),
+    "runs-dark": ("/?dark", 1280, None),
+    "runs-narrow": ("/", 800, None),
+    "light": ("/?one", 1280, None),
+    "dark": ("/?one&dark", 1280, None),
+    "narrow": ("/?one", 800, None),
+    "narrow-dark": ("/?one&dark", 800, None),
+    "wide": ("/?one", 1920, None),
+    "finding-dark": ("/?dark", 1280, run(BROKEN, choose_finding)),
+    "compare": ("/", 1280, run(BROKEN, compare)),
+    "picker": ("/", 1280, run(BROKEN, open_picker)),
+    "healthy": ("/", 1280, run("band/0.9")),
+    "drift": ("/", 1280, run("drift")),
+    "early": ("/", 1280, run("early")),
+    "no-losses": ("/", 1280, run("no losses")),
+    "silenced": ("/", 1280, run("silenced", open_details)),
+    "long-name": ("/", 1280, run(LONG)),
+    "deep": ("/", 1440, run("deep/200 layers")),
+    "hostile": ("/", 800, run(HOSTILE)),
+    "relative": ("/?one&dark", 1280, relative_smooth),
+    "details": ("/?one", 1280, open_details),
+    "hover": ("/?one", 1280, hover_losses),
+    "pin": ("/?one", 1280, pin_losses),
     "empty": ("/?empty", 1280, None),
     "broken": ("/?broken", 1280, None),
 }
@@ -92,10 +120,10 @@ def main(out: Path, names: list[str]) -> None:
             page.goto(URL + path)
             tab = page.frames[1]
             tab.keyboard_escape = lambda page=page: page.keyboard.press("Escape")
-            page.wait_for_timeout(1200)
+            page.wait_for_timeout(1500)
             if act:
                 act(tab)
-                page.wait_for_timeout(1200)
+                page.wait_for_timeout(700)
             size = "[document.documentElement.scrollWidth, innerWidth, document.documentElement.scrollHeight]"
             wide, inner, high = tab.evaluate(size)
             print(name, "no horizontal scroll" if wide <= inner else f"SCROLLS: {wide} > {inner}", high)

@@ -1,5 +1,5 @@
 import { decodeFrame, type Frame } from './frame';
-import type { Overview, RunList } from './wire';
+import type { Overview, RunList, RunSummary } from './wire';
 
 /** What a component sees of one route: the last good value stays while a newer one is fetched or fails. */
 export interface Snapshot<T> {
@@ -63,6 +63,8 @@ export class Resource<T> {
       const headers: Record<string, string> = this.etag ? { 'If-None-Match': this.etag } : {};
       const reply = await fetch(new URL(this.path, document.baseURI), { headers, cache: 'no-store' });
       if (reply.status === 304) {
+        // A reply that is dropped unread counts as an aborted request.
+        await reply.text();
         this.succeed(this.snapshot.value as T);
         return;
       }
@@ -129,6 +131,7 @@ const frame = async (reply: Response): Promise<Frame> => decodeFrame(await reply
 export const routes = {
   runs: () => resource<RunList>('runs', {}, json),
   overview: (run: string) => resource<Overview>('overview', { run }, json),
+  summary: (run: string) => resource<RunSummary>('summary', { run }, json),
   losses: (run: string) => resource('losses', { run }, frame),
   series: (run: string, row: string) => resource('series', { run, row }, frame),
   layer: (run: string, layer: number) => resource('layer', { run, layer: String(layer) }, frame),

@@ -2,16 +2,21 @@
 
 const NONE = '–';
 
-/** Three significant digits or all whole ones, grouped: 0.00012, 1.18, 4,498, 2.3e+9. */
+/**
+ * Three significant digits; whole numbers with separators from 1,000; scientific below 1e-4 and from 1e7. The rules of
+ * tb_bnlens/numbers.py: both are tested with tests/fixtures/numbers.json.
+ */
 export function number(value: number | null | undefined): string {
   if (value === null || value === undefined || Number.isNaN(value)) return NONE;
   if (!Number.isFinite(value)) return value > 0 ? '∞' : '−∞';
-  const size = Math.abs(value);
-  if (size === 0) return '0';
-  if (size >= 1e7) return minus(value.toExponential(1));
-  if (size >= 100) return minus(grouped(Math.round(value)));
-  if (size >= 0.001) return minus(trim(value.toPrecision(3)));
-  return minus(value.toExponential(1));
+  if (value === 0) return '0';
+  const size = Math.abs(Number(value.toPrecision(3)));
+  if (size < 1e-4 || size >= 1e7) {
+    const [mantissa, exponent] = value.toExponential(2).split('e');
+    return minus(`${trim(mantissa)}e${Number(exponent)}`);
+  }
+  if (size >= 1000) return minus(grouped(Number(value.toFixed(0))));
+  return minus(trim(value.toPrecision(3)));
 }
 
 /** A whole number, grouped. */
@@ -37,10 +42,10 @@ export function percent(value: number | null | undefined): string {
   return `${size >= 10 ? Math.round(value * 100) : trim((value * 100).toPrecision(2))}%`;
 }
 
-/** How many times one loss is the other: 1.2x, 12,800x. */
+/** How many times one value is another, to three significant digits: 1.23×, 12,800×. */
 export function ratio(value: number | null): string {
   if (value === null || !Number.isFinite(value)) return NONE;
-  return `${value >= 10 ? count(value) : trim(value.toPrecision(2))}×`;
+  return `${number(Number(value.toPrecision(3)))}×`;
 }
 
 /** A momentum keeps the digits that matter, those of 1 - beta. */
@@ -63,7 +68,8 @@ export function duration(seconds: number): string {
 }
 
 export function clock(unixSeconds: number): string {
-  return new Date(unixSeconds * 1000).toLocaleTimeString('en-GB');
+  const date = new Date(unixSeconds * 1000);
+  return Number.isNaN(date.getTime()) ? NONE : date.toLocaleTimeString('en-GB');
 }
 
 export function plural(size: number, noun: string): string {

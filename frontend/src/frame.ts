@@ -1,4 +1,18 @@
-import type { FrameHeader } from './wire';
+/**
+ * Binary replies. `GET` routes, relative to `data/plugin/bn_lens/`:
+ *   losses?run=R                 -> steps f64 [P], wall_times f64 [P], one f32 [P] per `${probe}/${row}` with data
+ *   series?run=R&row=ROW         -> steps f64 [T], wall_times f64 [T], values f32 [T, L]
+ *                                   (ROW: any of metadata.LAYER_ROWS, "steps_to_converge" or "variance_ratio")
+ *   layer?run=R&layer=3          -> steps f64 [T], wall_times f64 [T], one f32 [T] per row of metadata.LAYER_ROWS
+ *   channels?run=R&layer=3       -> steps f64 [S], values f32 [S, 4, C] (metadata.CHANNEL_ROWS)
+ * The JSON routes (runs, overview, summary) are in wire.ts. An error is {"error": "a sentence"} with its status.
+ *
+ * A frame is: uint32 LE length n of the header; n bytes of UTF-8 JSON, padded with spaces so that 4 + n is a multiple
+ * of 8; then the arrays one after another, little endian, each padded to 8 bytes.
+ */
+interface FrameHeader {
+  arrays: { name: string; dtype: 'f4' | 'f8'; shape: number[] }[];
+}
 
 export interface FrameArray {
   data: Float32Array | Float64Array;
@@ -10,7 +24,7 @@ export type Frame = Map<string, FrameArray>;
 
 const WIDTH = { f4: 4, f8: 8 } as const;
 
-/** Decodes a frame (see wire.ts). The arrays are views on the reply: nothing is copied. */
+/** Decodes a frame . The arrays are views on the reply: nothing is copied. */
 export function decodeFrame(buffer: ArrayBuffer): Frame {
   if (buffer.byteLength < 4) throw new Error(`A frame has at least 4 bytes, this one ${buffer.byteLength}.`);
   const length = new DataView(buffer).getUint32(0, true);

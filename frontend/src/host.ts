@@ -82,16 +82,25 @@ export function linkedView(): Partial<View> {
   return readLink(parentWindow().location.hash);
 }
 
-/** Writes the view into the address, without a new entry in the history. */
-export function linkView(view: View): void {
+/** Writes the view into the address; `push` makes it an entry of the history, so that Back leads here. */
+export function linkView(view: View, push = false): void {
   const host = parentWindow();
   const hash = writeLink(host.location.hash, view);
-  if (hash !== host.location.hash) host.history.replaceState(host.history.state, '', hash);
+  if (hash === host.location.hash) return;
+  if (push) host.history.pushState(host.history.state, '', hash);
+  else host.history.replaceState(host.history.state, '', hash);
 }
 
+/** Calls back with what the address says of the view, when it changes; another tab's address says nothing. */
 export function onLinkChange(apply: (view: Partial<View>) => void): () => void {
   const host = parentWindow();
-  const update = () => apply(linkedView());
+  const update = () => {
+    if (ours(host.location.hash)) apply(linkedView());
+  };
   host.addEventListener('hashchange', update);
   return () => host.removeEventListener('hashchange', update);
+}
+
+function ours(hash: string): boolean {
+  return /^#?$|^#bn_lens(&|$)|[#&]p\.bn_lens\./.test(hash);
 }

@@ -10,15 +10,16 @@ import './styles/verdict.css';
 import './styles/findings.css';
 import './styles/charts.css';
 import './styles/layers.css';
+import './styles/runs.css';
 import { setTheme } from './theme';
-import { firstRun } from './view';
+import { onlyRun } from './view';
 
 /** TensorBoard calls this once, when the tab is first opened. */
 export async function render(): Promise<void> {
   document.documentElement.lang = 'en';
   document.title = 'BN Lens';
   followTheme(setTheme);
-  void foresee();
+  void prefetch();
   await styles();
   const root = document.createElement('div');
   root.id = 'bn-lens';
@@ -26,19 +27,19 @@ export async function render(): Promise<void> {
   mount(<App />, root);
 }
 
-/** Asks beside the styles for what the page will show first: the runs, and then the one that it will open. */
-async function foresee(): Promise<void> {
+/** Loads, beside the styles, what the page shows first: the runs, then the run that opens. */
+async function prefetch(): Promise<void> {
   const runs = routes.runs();
   await runs.load();
   const entries = runs.snapshot.value?.runs ?? [];
   if (!entries.length) return;
-  const { run = firstRun(entries), row = DEFAULT_VIEW.row } = linkedView();
+  const { run = onlyRun(entries), row = DEFAULT_VIEW.row } = linkedView();
   if (run === null || !entries.some((entry) => entry.run === run)) return;
   for (const wanted of [routes.overview(run), routes.series(run, row), routes.losses(run)])
     void wanted.load();
 }
 
-/** A chart measures itself when it is made, so the page waits for its styles. */
+/** A chart measures itself when it is created, so the page waits for its styles. */
 function styles(): Promise<void> {
   const link = document.createElement('link');
   link.rel = 'stylesheet';

@@ -27,30 +27,38 @@ class ViewStore {
 
 export const view = new ViewStore();
 
-/** The run that is opened where no link says which: a broken one is what one came for; else the first. */
-export function firstRun(entries: readonly RunEntry[]): string {
-  return (entries.find((entry) => entry.severity === 'error') ?? entries[0]).run;
+/** The run that is opened without being chosen: the only one. Of several the table shows which is worst. */
+export function onlyRun(entries: readonly RunEntry[]): string | null {
+  return entries.length === 1 ? entries[0].run : null;
 }
+
+const NOTHING_CHOSEN = { finding: null, layer: null, step: null, range: null } as const;
 
 /** Another run has other layers and steps, so what pointed into the old one goes. */
 export function showRun(run: string): void {
   if (run === view.get().run) return;
-  // A link can name a layer and no run: the first run to be shown is the one it means.
-  const before = view.get();
-  if (before.run === null) {
-    view.set({ run });
-    return;
-  }
-  view.set({
-    run,
-    compare: before.compare.filter((other) => other !== run),
-    finding: null,
-    layer: null,
-    step: null,
-    range: null,
-  });
+  const compare = view.get().compare.filter((other) => other !== run);
+  view.set({ run, compare, ...NOTHING_CHOSEN });
+}
+
+/** Shows the table of all runs. */
+export function showRuns(): void {
+  view.set({ run: null, compare: [], ...NOTHING_CHOSEN });
 }
 
 export function toggleFinding(rule: string): void {
   view.set({ finding: view.get().finding === rule ? null : rule });
+}
+
+/** Pins a step; the one that is pinned already is let go. */
+export function togglePin(step: number | null): void {
+  view.set({ step: view.get().step === step ? null : step });
+}
+
+/** What Escape takes back: the pin, then the zoom. Whether there was anything. */
+export function takeBack(): boolean {
+  const { step, range } = view.get();
+  if (step !== null) view.set({ step: null });
+  else if (range) view.set({ range: null });
+  return step !== null || range !== null;
 }

@@ -1,67 +1,69 @@
 /**
- * What the plugin's routes answer. The Python side that writes it is tb_bnlens/report.py (Report, RunReport)
- * and tb_bnlens/plugin/; golden files written by pytest are read by vitest, so the two cannot drift apart.
- *
- * Routes, all GET, relative to `data/plugin/bn_lens/`:
- *   runs                              -> RunList
- *   overview?run=R                    -> Overview
- *   losses?run=R                      -> frame: steps f64 [P], wall_times f64 [P], one f32 [P] per `${probe}/${row}` with data
- *   series?run=R&row=distance_rms     -> frame: steps f64 [T], wall_times f64 [T], values f32 [T, L]
- *                                        (row: any of metadata.LAYER_ROWS, "steps_to_converge" or "variance_ratio")
- *   layer?run=R&layer=3               -> frame: steps f64 [T], wall_times f64 [T], one f32 [T] per row of metadata.LAYER_ROWS
- *   channels?run=R&layer=3            -> frame: steps f64 [S], values f32 [S, 4, C] (metadata.CHANNEL_ROWS)
- * An error is a JSON body {"error": "sentence that says what to do"} with status 400, 404 or 500.
- *
- * A frame is: uint32 LE length n of the header; n bytes of UTF-8 JSON Frame header, padded with spaces so that
- * 4 + n is a multiple of 8; then the arrays one after another, little endian, each padded to 8 bytes.
+ * What the JSON routes answer. Generated from tb_bnlens/report/schema.py by `python -m tests.wire`: change it there.
  */
 
-export interface FrameHeader {
-  arrays: { name: string; dtype: 'f4' | 'f8'; shape: number[] }[];
-}
-
 export type Severity = 'error' | 'warning' | 'info' | 'none';
-export type Status = 'pass' | 'fail' | 'not_applicable' | 'not_evaluated' | 'error';
 
-export interface RunList {
-  runs: RunEntry[];
-  /** Sentences on the logdir as a whole. */
-  problems: string[];
+export type Status = 'pass' | 'another_cause' | 'fail' | 'not_applicable' | 'not_evaluated' | 'error';
+
+export type Never = 'never';
+
+/** Inference loss once the moving statistics have advanced by so many updates. */
+export interface Forecast {
+  updates: number;
+  loss: number;
 }
 
-export interface RunEntry {
-  run: string;
-  /** null until the run was analysed; `runs` never waits for an analysis, `overview` does it. */
-  severity: Severity | null;
-  verdict: string | null;
-  last_step: number | null;
+/** Inference loss now, had the momentum been this. */
+export interface ReplayedLoss {
+  momentum: number;
+  loss: number;
 }
 
-export interface Losses {
+/** A layer's distance now, had the momentum been this. */
+export interface ReplayedDistance {
+  momentum: number;
+  distance: number;
+}
+
+/** Losses of the last probe: one batch, one set of weights, several normalizations. Null where not measured. */
+export interface PairedLosses {
   step: number | null;
+  /** Batch statistics as in fit, training-only layers on. */
   training: number | null;
+  /** Batch statistics in every layer, training-only layers off. */
   batch: number | null;
+  /** Moving statistics. */
   inference: number | null;
+  /** The mean statistics of the last windows of training in place of the moving ones. */
   recalibrated: number | null;
-  /** The same with statistics of other batches at the present weights, where measured; stale and noise are told by it. */
-  recalibrated_now?: number | null;
+  /** The same over more windows. */
+  recalibrated_long: number | null;
+  /** Inference on the same batch after the weight update that followed. */
+  updated: number | null;
+  /** Mean statistics of other batches at the present weights; `stale` and `noise` use it where it is known. */
+  recalibrated_now: number | null;
   /** training - batch: dropout and other training-only layers. */
   dropout: number | null;
   /** inference - recalibrated: stale statistics. */
   stale: number | null;
   /** recalibrated - batch: batch noise. */
   noise: number | null;
-  /** The same kinds on validation data, where the user passed some. */
-  validation?: Losses;
-  /** Loss kinds that were evaluated and are not finite. */
-  overflowed?: string[];
-  /** Loss kind -> why it is not evaluated. */
+  /** Loss kind -> why it is not measured. */
   not_evaluated: Record<string, string>;
-  forecast: { updates: number; loss: number }[];
-  replayed: { momentum: number; loss: number }[];
+  /** Loss kinds that were measured and are infinite. */
+  overflowed: string[];
+  forecast: Forecast[];
+  replayed: ReplayedLoss[];
 }
 
-/** One number with what it is measured against. */
+/** Paired losses on training batches. */
+export interface Losses extends PairedLosses {
+  /** The same kinds on validation data, absent where there are none. */
+  validation?: PairedLosses;
+}
+
+/** One number beside the value that it is compared with. */
 export interface Evidence {
   label: string;
   value: number | string | null;
@@ -69,33 +71,52 @@ export interface Evidence {
   unit: string;
 }
 
+/** A cause that looks alike. */
+export interface RuledOut {
+  cause: string;
+  /** What was measured of it. */
+  reason: string;
+}
+
+/** One cause of the table and what became of it in this run. */
 export interface Finding {
+  /** Id of the cause; what `ignore` takes. */
   rule: string;
+  /** `another_cause`: it shows, and `explained_by` names the cause behind it. */
   status: Status;
+  /** `none` unless the status is `fail`. */
   severity: Severity;
   title: string;
-  /** One sentence with the numbers. For passed rules: why it passed; for others: why it could not be judged. */
+  /** With the numbers; for other statuses than `fail` it says why. */
   summary: string;
   description: string;
   layers: string[];
   layer_indices: number[];
   first_step: number | null;
   last_step: number | null;
-  /** Updates; "never" where waiting does not help; null where it does not apply. */
-  steps_to_converge: number | 'never' | null;
+  /** Updates from now; "never" where waiting does not help; null where it does not apply. */
+  steps_to_converge: number | Never | null;
+  /** [low, high] in updates, 80%; null where no interval is known. */
+  steps_interval: (number | Never)[] | null;
+  /** False where nothing can be said yet; null where it does not apply. */
+  steps_reliable: boolean | null;
+  /** Share of the loss gap that the cause takes, 0 to 1; null where it was not measured. */
+  share: number | null;
   evidence: Record<string, Evidence>;
-  /** Causes that look alike, and the number that rules each out. */
-  ruled_out: { cause: string; reason: string }[];
-  /** Copyable Keras code. */
+  ruled_out: RuledOut[];
+  /** Code that mends the model in hand; runs as printed, given `model` and `data`. May be empty. */
+  rescue: string;
+  /** Code for the next training; runs as printed. May be empty. */
   fix: string;
-  /** What is seen next if the fix was right. */
+  /** What to expect if the fix was right. */
   next: string;
   /** The user silenced it for all its layers. */
   silenced: boolean;
-  /** Id of the failed rule of which this failure is a symptom; it counts for nothing then. */
-  explained_by?: string | null;
+  /** Id of the cause that it yields to; set where the status is `another_cause`. */
+  explained_by: string | null;
 }
 
+/** One BatchNorm layer at the end of the record. */
 export interface LayerReport {
   index: number;
   name: string;
@@ -110,30 +131,38 @@ export interface LayerReport {
   updates: number | null;
   distance: number | null;
   distance_p95: number | null;
-  steps_to_converge: number | 'never' | null;
+  /** Updates until 95% of the channels are within tolerance. */
+  steps_to_converge: number | Never | null;
   /** The same for the worst channel. */
-  steps_to_converge_worst: number | 'never' | null;
+  steps_to_converge_worst: number | Never | null;
+  /** [low, high] in updates, 80%; null where no interval is known. */
+  steps_interval: (number | Never)[] | null;
+  /** False where nothing can be said yet; null where it does not apply. */
+  steps_reliable: boolean | null;
   /** Why never, or why no estimate is given. */
   steps_reason: string;
-  /** Convergence errors e (see metadata.LAYER_ROWS), which shrink by beta an update. */
+  /** Relative errors of the moving statistics, which shrink by the momentum at each update. */
   error_p95: number | null;
   error_max: number | null;
-  /** Part of error_p95 that the movement of the batch statistics keeps up (analysis/convergence.py). */
+  /** Part of `error_p95` that the movement of the batch statistics keeps up. */
   error_renewed: number | null;
   mean_error: number | null;
   variance_ratio: number | null;
   /** Standard deviation of one batch's mean, in channel standard deviations. */
   noise_mean: number | null;
-  /** Drift of the batch statistics a step, in channel standard deviations; 0 where not significant. */
+  /** Drift of the batch statistics an update, in channel standard deviations; 0 where not significant. */
   drift: number | null;
-  /** drift * beta / (1 - beta). */
+  /** drift * momentum / (1 - momentum). */
   permanent_lag: number | null;
   worst_channel: number | null;
+  /** Loss with batch statistics in every layer but this one. */
   attribution: number | null;
-  replayed: { momentum: number; distance: number }[];
+  replayed: ReplayedDistance[];
+  /** Ids of the findings that name this layer. */
   findings: string[];
 }
 
+/** Something that happened to the run at a step. */
 export interface RunEvent {
   step: number;
   kind: string;
@@ -141,25 +170,99 @@ export interface RunEvent {
   layers: number[];
 }
 
+/** The report of one run. */
 export interface Overview {
   format: number;
   run: string;
+  /** `headline` and `reasons`, joined. */
   verdict: string;
+  /** What the losses say, in one sentence. */
+  headline: string;
+  /** Why, one sentence or two each: the causes that count, what is silenced, what could not be judged. */
+  reasons: string[];
   severity: Severity;
   last_step: number | null;
   losses: Losses;
-  /** Ordered: failures by severity, then the rest. */
+  /** Failures by severity, then the rest. */
   findings: Finding[];
   layers: LayerReport[];
   events: RunEvent[];
-  /** Sentences: what could not be recorded, what the reader left out, what TensorBoard dropped. */
+  /** What could not be recorded, what the reader left out, what TensorBoard dropped. */
   notes: string[];
   planned_steps: number | null;
   batch_size: number | null;
   replicas: number;
   tolerance: number;
-  /** Share of training time that recording took; null where unknown. */
+  /** Share of training time that recording took. */
   overhead: number | null;
   records: number;
   probes: number;
+}
+
+/** What differs between two runs, each pair in their order. */
+export interface Comparison {
+  runs: string[];
+  severity: Severity[];
+  /** Name -> the two values, only where they differ. */
+  settings: Record<string, unknown[]>;
+  losses: Record<string, (number | null)[]>;
+  /** `gone`, `new` and `stayed` -> ids of findings that count. */
+  findings: Record<string, string[]>;
+  /** Layers in both runs whose momentum or state differs: `name`, `momentum`, `state` and `distance`. */
+  layers: Record<string, unknown>[];
+  /** Names of layers that one run alone has. */
+  only: string[][];
+}
+
+/** The reports of several runs. */
+export interface Reports {
+  format: number;
+  runs: Overview[];
+}
+
+/** What `report --json` prints. */
+export interface Report extends Reports {
+  /** With `--compare` only. */
+  comparison?: Comparison;
+}
+
+/** What the table of runs shows of an analysed run. */
+export interface RunSummary {
+  severity: Severity;
+  headline: string;
+  /** Title of the most severe finding that counts. */
+  cause: string | null;
+  /** How many findings count. */
+  causes: number;
+  /** How many findings the user silenced. */
+  silenced: number;
+  /** Step of the losses. */
+  step: number | null;
+  batch: number | null;
+  inference: number | null;
+  /** [lowest, highest] over the layers; empty without layers. */
+  momentum: number[];
+  layers: number;
+  last_step: number | null;
+  planned_steps: number | null;
+  /** How the run ended; null where the record does not say. */
+  ended: string | null;
+}
+
+/** A run in the list of runs. */
+export interface RunEntry {
+  run: string;
+  /** Null until the run was analysed; the list never waits for an analysis. */
+  severity: Severity | null;
+  verdict: string | null;
+  last_step: number | null;
+  /** Of the last analysis, which may be of an earlier `last_step`; null until the run was analysed. */
+  summary: RunSummary | null;
+}
+
+/** The runs of a log directory. */
+export interface RunList {
+  runs: RunEntry[];
+  /** Sentences on the log directory as a whole. */
+  problems: string[];
 }

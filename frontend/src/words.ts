@@ -1,4 +1,4 @@
-/** What every number on the page is: name, unit, and how it is computed. Shown as tooltips and in tables. */
+/** Name, unit and definition of every number on the page, for tooltips and tables. */
 export interface Word {
   label: string;
   unit: string;
@@ -10,22 +10,22 @@ export const WORDS = {
   training: {
     label: 'training',
     unit: 'loss',
-    text: 'Loss with batch statistics and dropout on, as fit computes it, on the probed batch at the current weights.',
+    text: 'Loss with batch statistics and dropout on, as fit computes it, at the current weights.',
   },
   batch: {
-    label: 'batch',
+    label: 'batch statistics',
     unit: 'loss',
-    text: 'Loss with batch statistics in every BatchNorm layer and everything else in inference mode (dropout off), on the same batch and weights.',
+    text: 'Loss with batch statistics in every BatchNorm layer and dropout off, on the same batch and weights.',
   },
   recalibrated: {
-    label: 'recalibrated',
+    label: 'window statistics',
     unit: 'loss',
-    text: 'Inference loss with the statistics of the last windows (some 20 batches) in place of the moving ones, on the same batch and weights.',
+    text: 'Inference loss with the statistics of the last training batches (about 20), at earlier weights, in place of the moving statistics.',
   },
   recalibrated_now: {
     label: 'recalibrated',
     unit: 'loss',
-    text: 'Inference loss with the mean statistics of other kept batches, run at the present weights: what recalibrate() would give. The chart shows it with windows of past weights, which hold drift as well.',
+    text: 'Inference loss with statistics computed on other batches at the current weights: what recalibrate() would give.',
   },
   inference: {
     label: 'inference',
@@ -35,109 +35,109 @@ export const WORDS = {
   dropout: {
     label: 'dropout',
     unit: 'loss',
-    text: 'training − batch: what dropout and other training-only layers change, and layers that training itself runs on their moving statistics (frozen or in inference mode).',
+    text: 'training − batch statistics: the effect of dropout, of other training-only layers, and of frozen layers.',
   },
   noise: {
     label: 'batch noise',
     unit: 'loss',
-    text: 'recalibrated − batch: what is left when the statistics are fresh. No waiting cures it; a larger batch may.',
+    text: 'recalibrated − batch statistics: the cost of fixed statistics even when they are up to date. More training does not reduce it; a larger batch may.',
   },
   stale: {
     label: 'stale statistics',
     unit: 'loss',
-    text: 'inference − recalibrated: what the moving statistics cost because they lag behind the batches.',
+    text: 'inference − recalibrated: the cost of moving statistics that lag behind the batch statistics.',
   },
   'after the update': {
     label: 'after the update',
     unit: 'loss',
-    text: 'Inference loss on the same batch after the training step that followed: what the weight update changes.',
+    text: 'Inference loss on the same batch after the next training step: the effect of the weight update.',
   },
   'shown by fit': {
     label: 'shown by fit',
     unit: 'loss',
-    text: 'What fit prints at this step: a mean over the epoch so far, of losses measured before each update.',
+    text: 'The loss that fit prints at this step: a mean over the epoch so far, of losses measured before each update.',
   },
   forecast: {
     label: 'forecast',
     unit: 'loss',
-    text: 'Inference loss with the moving statistics advanced n more updates toward the last windows, at the current weights.',
+    text: 'Inference loss with the moving statistics advanced n updates toward the last batch statistics, at the current weights.',
   },
   replayed: {
     label: 'inference, replayed',
     unit: 'loss',
-    text: 'Measured, not modelled: training never reads the moving statistics, so averages kept at other momenta give the inference loss this run would have now.',
+    text: 'Measured inference loss with moving averages that were kept with other momentum values during training. Training does not read the moving statistics, so the weights would be the same.',
   },
   distance: {
     label: 'distance',
     unit: 'sd',
-    text: 'How far the layer’s normalized output at inference is from training mode: W = √((a−1)² + b²), a = √((v+ε)/(s+ε)), b = (μ−m)/√(s+ε), rms over channels. 0 is agreement.',
+    text: 'Difference between the layer’s normalized output at inference and in training, rms over channels: W = √((a−1)² + b²), a = √((v+ε)/(s+ε)), b = (μ−m)/√(s+ε). 0 means no difference.',
   },
   steps: {
     label: 'steps to converge',
     unit: 'updates',
-    text: 'Updates until 95% of the channels are within tolerance at the layer’s momentum: ln(error / tolerance) / −ln(momentum), and longer where the movement of the batch statistics has kept renewing the error of late.',
+    text: 'Updates until 95% of the channels are within tolerance: ln(error / tolerance) / −ln(momentum), and more where the batch statistics keep moving.',
   },
   steps_worst: {
     label: 'worst channel',
     unit: 'updates',
-    text: 'Steps to converge of the layer’s worst channel.',
+    text: 'Steps to converge of the layer’s slowest channel.',
   },
   mean_error: {
     label: 'mean error',
     unit: 'sd',
-    text: '|m − μ| / √(v+ε), 95th percentile over channels: moving mean against the batches’ mean, in batch standard deviations.',
+    text: '|m − μ| / √(v+ε), 95th percentile over channels: moving mean minus batch mean, in batch standard deviations.',
   },
   variance_error: {
     label: 'variance error',
     unit: 'relative',
-    text: '|s − v| / max(v, ε), 95th percentile over channels: moving variance against the batches’ variance.',
+    text: '|s − v| / max(v, ε), 95th percentile over channels: relative error of the moving variance.',
   },
   variance_ratio: {
     label: 'variance ratio',
     unit: '×',
-    text: '(s+ε) / (v+ε), geometric mean over channels: moving variance over the batches’ variance. 1 is agreement; above 1 inference scales the activations too small, below 1 too large.',
+    text: '(s+ε) / (v+ε), geometric mean over channels: moving variance over batch variance. Above 1, inference makes the activations too small; below 1, too large.',
   },
   momentum: {
     label: 'momentum',
     unit: '',
-    text: 'Share of the moving statistic that an update keeps: m ← momentum · m + (1 − momentum) · batch.',
+    text: 'Weight of the old value in each update: m ← momentum · m + (1 − momentum) · batch.',
   },
   momentum_effective: {
     label: 'effective momentum',
     unit: '',
-    text: 'Momentum estimated from how the moving statistics really change. It differs from the attribute when that was set after the step was traced.',
+    text: 'Momentum estimated from the recorded updates. It differs from layer.momentum if that was changed after the training step was traced.',
   },
   lag: {
     label: 'permanent lag',
     unit: 'sd',
-    text: 'drift · momentum / (1 − momentum): the lag that remains for good while the batch statistics drift.',
+    text: 'drift · momentum / (1 − momentum): the error that remains while the batch statistics drift.',
   },
   noise_floor: {
     label: 'noise floor',
     unit: 'sd',
-    text: 'Standard deviation that batch noise leaves in the moving mean: σ · √((1 − momentum) / (1 + momentum)).',
+    text: 'Standard deviation of the moving mean due to batch noise: σ · √((1 − momentum) / (1 + momentum)).',
   },
   noise_mean: {
     label: 'batch noise',
     unit: 'sd',
-    text: 'Standard deviation of a single batch’s mean, in channel standard deviations.',
+    text: 'Standard deviation of one batch’s mean, in channel standard deviations.',
   },
   drift: {
     label: 'drift',
     unit: 'sd / step',
-    text: 'Change of the batch statistics a step, in channel standard deviations. 0 where it cannot be told from noise.',
+    text: 'Change of the batch statistics per step, in channel standard deviations. 0 where it is not significant.',
   },
   attribution: {
     label: 'loss, this layer alone',
     unit: 'loss',
-    text: 'Loss in batch mode with this layer alone on its moving statistics: who breaks the network.',
+    text: 'Loss with moving statistics in this layer and batch statistics in all others. It shows which layers break inference.',
   },
   state: {
     label: 'state',
     unit: '',
-    text: 'What the layer does, seen from its moving statistics: updating, frozen (trainable=False), inference_mode (called with training=False), or never_updated.',
+    text: 'Observed behaviour of the moving statistics: updating, frozen (trainable=False), inference mode (called with training=False) or never updated.',
   },
-  updates: { label: 'updates', unit: '', text: 'Updates of the moving statistics since the record began.' },
+  updates: { label: 'updates', unit: '', text: 'Updates of the moving statistics since recording began.' },
   channels: {
     label: 'channels',
     unit: '',
@@ -147,7 +147,7 @@ export const WORDS = {
   overhead: {
     label: 'overhead',
     unit: 'of training time',
-    text: 'Share of wall time since the start of training that recording took, tracing left out.',
+    text: 'Share of training time spent on recording, without tracing.',
   },
   batch_mean: {
     label: 'batch mean',
@@ -171,12 +171,18 @@ export const WORDS = {
   },
 } as const satisfies Record<string, Word>;
 
-/** Frozen layers normalize alike in training and inference, so they part training from batch mode as dropout does. */
+/** A frozen layer uses its moving statistics in training too, so it adds to training − batch statistics as dropout does. */
 export function trainingOnly(frozen: boolean): string {
   return frozen ? 'dropout, frozen layers' : WORDS.dropout.label;
 }
 
 export type WordKey = keyof typeof WORDS;
+
+/** The words for a line of a chart: its label, or the kind of loss that it shows. */
+export function wordOf(label: string): WordKey | null {
+  if (label in WORDS) return label as WordKey;
+  return (Object.keys(WORDS) as WordKey[]).find((key) => WORDS[key].label === label) ?? null;
+}
 
 export function tooltip(key: WordKey): string {
   const { label, unit, text } = WORDS[key];

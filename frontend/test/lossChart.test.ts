@@ -16,7 +16,7 @@ const run = { run: 'a', color: null, frame, losses: LOSSES };
 describe('paired-loss chart', () => {
   it('draws the kinds that were measured, and the forecast past the last step', () => {
     const chart = lossChart([run], KINDS, 'train', 'step', 0);
-    expect(chart.lines.map((line) => line.label)).toEqual(['batch', 'inference', 'forecast']);
+    expect(chart.lines.map((line) => line.label)).toEqual(['batch statistics', 'inference', 'forecast']);
     expect([...chart.x]).toEqual([0, 200, 400, 500]);
     expect(chart.lines[2].values).toEqual([null, null, 15126, 900]);
     expect(chart.scale).toBe('log');

@@ -4,7 +4,7 @@ import { align } from '../src/models/align';
 import { Clock, nearest, neighbour, upperBound } from '../src/models/axis';
 import { channelPoints, channelScale, distance, worstChannels } from '../src/models/channels';
 import { csv } from '../src/models/csv';
-import { decompose } from '../src/models/decomposition';
+import { decompose, isSmall } from '../src/models/decomposition';
 import { visibleExtent } from '../src/models/extent';
 import { columns, heatScale, layerRows, peak, rowHeight, shade, worstRow } from '../src/models/heat';
 import { scaleFor } from '../src/models/scale';
@@ -133,6 +133,15 @@ describe('decomposition', () => {
       ['noise', 0.1],
       ['stale', 0.8],
     ]);
+  });
+  it('is small where every part is within a tenth of the losses', () => {
+    const near = { ...LOSSES, batch: 1.41, inference: 1.43, dropout: 0, noise: 0.05, stale: -0.03 };
+    expect(isSmall(near, decompose(near))).toBe(true);
+    const far = { ...near, inference: 2.4, stale: 0.94 };
+    expect(isSmall(far, decompose(far))).toBe(false);
+    // Large parts that cancel are not small.
+    const cancelling = { ...near, noise: 1, stale: -0.98 };
+    expect(isSmall(cancelling, decompose(cancelling))).toBe(false);
   });
   it('leaves out what was not measured, and divides by nothing', () => {
     expect(decompose({ ...LOSSES, dropout: null, noise: 0, stale: 0 }).map((s) => s.share)).toEqual([0, 0]);

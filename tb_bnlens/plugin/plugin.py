@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,17 +29,26 @@ from tb_bnlens.reader import Run, find_run, list_runs, read_channels, read_run
 
 HISTORY_BYTES = 48 * 2**20
 OVERVIEW_BYTES = 16 * 2**20
+SUMMARY_BYTES = 4 * 2**20
 
 Arrays = Iterator[tuple[str, NDArray[Any]]]
 
 
 @dataclass(frozen=True)
+class InShort:
+    """What is kept of an analysis after its report was dropped from the cache."""
+
+    summary: Mapping[str, object]
+    verdict: str
+
+
+@dataclass(frozen=True)
 class Overview:
-    """An analysed run: its JSON, and the parts that the list of runs shows."""
+    """An analysed run."""
 
     body: bytes
-    severity: str | None
-    verdict: str | None
+    """Its report as JSON."""
+    in_short: InShort
 
 
 @dataclass(frozen=True)
@@ -61,6 +70,9 @@ class BNLensPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
         self._cap: int | None = (context.sampling_hints or {}).get(metadata.PLUGIN_NAME)
         self._histories: Cache[History] = Cache(HISTORY_BYTES, history_bytes)
         self._overviews: Cache[Overview] = Cache(OVERVIEW_BYTES, lambda overview: len(overview.body))
+        self._in_short: Cache[InShort] = Cache(
+            SUMMARY_BYTES, lambda known: len(to_json(known.summary)) + len(known.verdict)
+        )
 
     def is_active(self) -> bool:
         """TensorBoard activates the tab itself when ``data_plugin_names`` meets the data; this must never wait."""
@@ -81,6 +93,7 @@ class BNLensPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
             f"/{static_files.MODULE}": self.serve_module,
             "/runs": self.serve_runs,
             "/overview": self.serve_overview,
+            "/summary": self.serve_summary,
             "/losses": self.serve_losses,
             "/series": self.serve_series,
             "/layer": self.serve_layer,
@@ -106,6 +119,14 @@ class BNLensPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
         """GET overview?run=R -> Overview."""
         place, run = self._asked(request)
         return respond(request, _tag(run, "overview"), JSON_TYPE, lambda: self.overview_impl(place, run))
+
+    @route
+    def serve_summary(self, request: wrappers.Request) -> wrappers.Response:
+        """GET summary?run=R -> RunSummary: the run's row in the table of runs."""
+        place, run = self._asked(request)
+        return respond(
+            request, _tag(run, "summary"), JSON_TYPE, lambda: to_json(self.in_short_impl(place, run).summary)
+        )
 
     @route
     def serve_losses(self, request: wrappers.Request) -> wrappers.Response:
@@ -147,14 +168,15 @@ class BNLensPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
         """All runs with a record, with the analyses that are ready: the list must not wait for one."""
         entries = []
         problems = []
-        for run in list_runs(self._provider(), place.experiment_id, ctx=place.ctx):
-            overview = self._overviews.peek((place.experiment_id, run.run_id))
+        for run in self._listed(place):
+            known = self._in_short.peek((place.experiment_id, run.run_id))
             entries.append(
                 {
                     "run": run.name,
-                    "severity": overview.severity if overview else None,
-                    "verdict": overview.verdict if overview else None,
+                    "severity": known.summary["severity"] if known else None,
+                    "verdict": known.verdict if known else None,
                     "last_step": run.last_step,
+                    "summary": known.summary if known else None,
                 }
             )
             if run.format is None:
@@ -163,18 +185,28 @@ class BNLensPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
 
     def overview_impl(self, place: Place, run: Run) -> bytes:
         """The report of a run, as JSON."""
+        overview = self._overview(place, run)
+        self._in_short.get((place.experiment_id, run.run_id), run.fingerprint, lambda: overview.in_short)
+        return overview.body
 
+    def in_short_impl(self, place: Place, run: Run) -> InShort:
+        """The row of a run in the table of runs, which is kept longer than its report."""
+        key = (place.experiment_id, run.run_id)
+        return self._in_short.get(key, run.fingerprint, lambda: self._overview(place, run).in_short)
+
+    def _overview(self, place: Place, run: Run) -> Overview:
         def analyse() -> Overview:
             # Imported late: the list of runs must work even if the analysis cannot be imported.
             from tb_bnlens.report import run_report
+            from tb_bnlens.report.summary import summarize
 
             history = self._history(place, run)
             report = run_report(history)
             body = to_json(report)
             give_back(history_bytes(history))
-            return Overview(body, report.get("severity"), report.get("verdict"))
+            return Overview(body, InShort(summarize(report), report["verdict"]))
 
-        return self._overviews.get((place.experiment_id, run.run_id), run.fingerprint, analyse).body
+        return self._overviews.get((place.experiment_id, run.run_id), run.fingerprint, analyse)
 
     def losses_impl(self, place: Place, run: Run) -> Arrays:
         """Every loss row that was measured in any probe."""
@@ -216,7 +248,7 @@ class BNLensPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
         # The request for the analysis reports the error.
         with contextlib.suppress(Exception):
             importlib.import_module("tb_bnlens.report")
-            runs = list_runs(self._provider(), place.experiment_id, ctx=place.ctx)
+            runs = self._listed(place)
             if len(runs) == 1:
                 self.overview_impl(place, runs[0])
 
@@ -232,6 +264,9 @@ class BNLensPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
         count = len(history.manifest.layers)
         if layer >= count:
             raise NotThere(f"layer is {layer}; run {history.run!r} has {count} layers, counted from 0")
+
+    def _listed(self, place: Place) -> tuple[Run, ...]:
+        return list_runs(self._provider(), place.experiment_id, ctx=place.ctx)
 
     def _asked(self, request: wrappers.Request) -> tuple[Place, Run]:
         place = _place(request)
@@ -249,6 +284,11 @@ def history_bytes(history: History) -> int:
         array.nbytes
         for array in (history.steps, history.wall_times, history.layers, history.loss_steps, history.losses)
     )
+
+
+def in_short_bytes(known: InShort) -> int:
+    """About what a run in short holds."""
+    return len(to_json(known.summary)) + len(known.verdict)
 
 
 def _file(request: wrappers.Request, name: str, kind: str) -> wrappers.Response:

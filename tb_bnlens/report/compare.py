@@ -7,6 +7,7 @@ from typing import Any
 
 from tb_bnlens.metadata import LOSS_KINDS
 from tb_bnlens.report.schema import Comparison
+from tb_bnlens.report.summary import counts
 
 
 def compare(a: Mapping[str, Any], b: Mapping[str, Any]) -> Comparison:
@@ -26,7 +27,7 @@ def compare(a: Mapping[str, Any], b: Mapping[str, Any]) -> Comparison:
     momenta = [sorted({layer["momentum"] for layer in run["layers"]}) for run in (a, b)]
     if momenta[0] != momenta[1]:
         settings["momentum"] = momenta
-    found = [{f["rule"] for f in run["findings"] if _counts(f)} for run in (a, b)]
+    found = [{f["rule"] for f in run["findings"] if counts(f)} for run in (a, b)]
     by_name = [{layer["name"]: layer for layer in run["layers"]} for run in (a, b)]
     both = [name for name in by_name[0] if name in by_name[1]]
     return {
@@ -42,10 +43,6 @@ def compare(a: Mapping[str, Any], b: Mapping[str, Any]) -> Comparison:
         "layers": [_layer(by_name[0][name], by_name[1][name]) for name in both if _differs(by_name, name)],
         "only": [[name for name in by_name[0] if name not in both], [name for name in by_name[1] if name not in both]],
     }
-
-
-def _counts(finding: Mapping[str, Any]) -> bool:
-    return bool(finding["status"] == "fail" and not finding["silenced"])
 
 
 def _differs(by_name: Sequence[Mapping[str, Any]], name: str) -> bool:

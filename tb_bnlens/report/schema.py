@@ -245,6 +245,30 @@ class Report(Reports, total=False):
     """With ``--compare`` only."""
 
 
+class RunSummary(TypedDict):
+    """What the table of runs shows of an analysed run."""
+
+    severity: Severity
+    headline: str
+    cause: str | None
+    """Title of the most severe finding that counts."""
+    causes: int
+    """How many findings count."""
+    silenced: int
+    """How many findings the user silenced."""
+    step: int | None
+    """Step of the losses."""
+    batch: float | None
+    inference: float | None
+    momentum: list[float]
+    """[lowest, highest] over the layers; empty without layers."""
+    layers: int
+    last_step: int | None
+    planned_steps: int | None
+    ended: str | None
+    """How the run ended; null where the record does not say."""
+
+
 class RunEntry(TypedDict):
     """A run in the list of runs."""
 
@@ -253,6 +277,8 @@ class RunEntry(TypedDict):
     """Null until the run was analysed; the list never waits for an analysis."""
     verdict: str | None
     last_step: int | None
+    summary: RunSummary | None
+    """Of the last analysis, which may be of an earlier ``last_step``; null until the run was analysed."""
 
 
 class RunList(TypedDict):

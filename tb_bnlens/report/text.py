@@ -6,7 +6,9 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tb_bnlens.diagnosis.words.phrases import count, number
+from tb_bnlens.diagnosis.words.phrases import count
+from tb_bnlens.numbers import number
+from tb_bnlens.report.summary import counts
 
 WIDTH = 110
 MARKS = {"error": "X", "warning": "!", "info": "i", "none": "-"}
@@ -33,7 +35,7 @@ def render_run(run: Mapping[str, Any]) -> str:
     title = f"{run['run']}  ({step}{planned}, {count(len(run['layers']), 'BatchNorm layer')})"
     lines = [title, "=" * min(len(title), WIDTH), *_verdict(run), ""]
     lines += _losses(run["losses"])
-    shown = [f for f in run["findings"] if f["status"] == "fail" and not f["silenced"]]
+    shown = [f for f in run["findings"] if counts(f)]
     for finding in shown:
         lines += ["", *_finding(finding)]
     lines += ["", *_tally(run["findings"])]
@@ -63,13 +65,17 @@ def _losses(losses: Mapping[str, Any]) -> list[str]:
     shown = {n: "not finite" if n in losses["overflowed"] else number(x) for n, x in columns.items()}
     lines = ["  ".join(f"{name:>12}" for name in shown), "  ".join(f"{x:>12}" for x in shown.values())]
     labels = {"dropout": "training-only layers", "noise": "batch noise", "stale": "stale statistics"}
-    parts = [f"{label} {losses[part]:+.4g}" for part, label in labels.items() if losses[part] is not None]
+    parts = [f"{label} {_signed(losses[part])}" for part, label in labels.items() if losses[part] is not None]
     if parts:
         lines.append("  parts: " + ", ".join(parts))
     if losses["replayed"]:
         replays = (f"{r['momentum']:g}: {number(r['loss'])}" for r in losses["replayed"])
         lines += _wrap("  inference, replayed with momentum ", ", ".join(replays))
     return lines
+
+
+def _signed(value: float) -> str:
+    return f"+{number(value)}" if value > 0 else number(value)
 
 
 def _finding(finding: Mapping[str, Any]) -> list[str]:
@@ -121,7 +127,7 @@ def _layers(layers: Sequence[Mapping[str, Any]]) -> list[str]:
     for x in known:
         steps = x["steps_to_converge"]
         words = x["steps_reason"] if steps is None or steps == "never" else f"{steps:,}"
-        lines.append(f"  {x['name']:<{width}}  {x['momentum']:>8g}  {x['distance']:>8.3g}  {words}".rstrip())
+        lines.append(f"  {x['name']:<{width}}  {x['momentum']:>8g}  {number(x['distance']):>8}  {words}".rstrip())
     return [*lines, ""]
 
 

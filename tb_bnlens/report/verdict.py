@@ -12,7 +12,8 @@ from tb_bnlens.analysis.loss_gap import NOTE_HARM
 from tb_bnlens.diagnosis.decide import Status
 from tb_bnlens.diagnosis.diagnose import Diagnosis
 from tb_bnlens.diagnosis.severity import Severity, of_gap
-from tb_bnlens.diagnosis.words.phrases import be, count, number, sentence, times
+from tb_bnlens.diagnosis.words.phrases import be, count, sentence, times
+from tb_bnlens.numbers import number
 
 
 def verdict(facts: Facts, diagnoses: Sequence[Diagnosis]) -> tuple[str, list[str]]:

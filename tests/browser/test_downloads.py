@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tb_bnlens.report.summary import counts
 from tests.browser.page import HEATMAP, download, open_run, panel, settle
 from tests.host.browser import tab
 from tests.host.server import Server
@@ -41,7 +42,7 @@ def test_the_copy_button_copies_the_very_text(browser: Any, stories: Server, all
         frame = open_run(opened, RUN)
         if not allowed:
             frame.evaluate("() => { navigator.clipboard.writeText = () => Promise.reject(new Error('denied')) }")
-        frame.get_by_role("button", name="Copy the fix for").click()
+        frame.get_by_role("button", name="Copy fix:").click()
         frame.get_by_text("Copied").wait_for()
         assert opened.page.evaluate("navigator.clipboard.readText()") == fix(stories).rstrip()
 
@@ -56,8 +57,8 @@ def test_losses_as_csv_and_json(browser: Any, stories: Server) -> None:
     assert (name, other) == (f"{FILE}-losses.csv", f"{FILE}-losses.json")
     header, *rows = table(content)
     assert header[0] == "step"
-    for kind in ("batch", "inference"):
-        drawn = {float(row[0]): float(row[header.index(kind)]) for row in rows if row[header.index(kind)]}
+    for kind, label in (("batch", "batch statistics"), ("inference", "inference")):
+        drawn = {float(row[0]): float(row[header.index(label)]) for row in rows if row[header.index(label)]}
         assert list(drawn) == losses["steps"].tolist()
         assert list(drawn.values()) == pytest.approx(losses[f"train/{kind}"].tolist(), rel=1e-6)
     records = json.loads(text)
@@ -121,7 +122,7 @@ def test_the_report_the_findings_and_the_fixes(browser: Any, stories: Server) ->
         fix_name, fixes = download(opened, toolbar, "Download", "Fixes (Python)")
     assert report_name == f"{FILE}-report.json"
     assert json.loads(report) == overview
-    assert json.loads(findings) == [f for f in overview["findings"] if f["status"] == "fail"]
+    assert json.loads(findings) == [f for f in overview["findings"] if counts(f)]
     assert fix_name == f"{FILE}-fix.py"
     assert fix(stories).encode() in fixes
     compile(fixes, fix_name, "exec")

@@ -40,7 +40,7 @@ def test_findings(browser: Any, stories: Server) -> None:
         press(opened, "Enter")
         wait_until(opened, lambda: frame.locator("#finding-drift").get_attribute("open") is not None)
         tab_to(opened, "#finding-drift .card-fix .copy")
-        tab_to(opened, "#finding-drift .card-fix > button")
+        tab_to(opened, "#finding-drift .card-more > button")
         press(opened, "Space")
         wait_until(opened, lambda: "finding=drift" in opened.page.url)
         wait_until(opened, lambda: frame.locator(".grid-row.lit").count() > 0)

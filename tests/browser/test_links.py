@@ -50,7 +50,7 @@ def test_a_link_survives_a_reload_and_can_be_pasted(browser: Any, stories: Serve
 def test_what_is_clicked_is_in_the_address(browser: Any, stories: Server) -> None:
     with tab(browser, stories) as opened:
         frame = open_run(opened, RUN)
-        frame.get_by_role("button", name="Show in all views").click()
+        frame.get_by_role("button", name="Highlight").click()
         frame.locator("#layer-row-1").click()
         panel(frame, HEATMAP).get_by_role("button", name="mean error").click()
         frame.get_by_role("button", name="relative").click()

@@ -27,8 +27,8 @@ def test_a_run_that_is_not_there(browser: Any, stories: Server, theme: str, scre
         frame.get_by_text("is not in this log directory").wait_for()
         assert_accessible(opened, axe)
         picture(opened, screenshots, f"state-gone-{theme}")
-        frame.get_by_role("button", name="Show band-locator").click()
-        assert "Inference" in verdict(opened)
+        frame.get_by_role("button", name="Show all runs").click()
+        panel(frame, "Runs").get_by_role("button", name=RUN).wait_for()
         assert opened.complaints == []
 
 
@@ -55,7 +55,7 @@ def test_a_route_that_fails(browser: Any, stories: Server, theme: str, screensho
         frame = opened.open(link(RUN))
         alert = frame.get_by_role("alert")
         alert.get_by_text(sentence).wait_for()
-        alert.get_by_text("It is asked for again after").wait_for()
+        alert.get_by_text("The next try is after").wait_for()
         assert_accessible(opened, axe)
         assert_no_sideways_scroll(opened)
         picture(opened, screenshots, f"state-failed-{theme}")
@@ -70,7 +70,7 @@ def test_reading_takes_a_while(browser: Any, stories: Server, screenshots: Path)
         # Playwright cannot take a built-in method.
         opened.page.route(ROUTE.format("overview"), lambda r: held.append(r))
         frame = opened.open(link(RUN))
-        frame.get_by_role("status").get_by_text(f"Reading run “{RUN}”").wait_for()
+        frame.get_by_role("status").get_by_text(f"Loading run “{RUN}”").wait_for()
         picture(opened, screenshots, "state-loading")
         # Polling asks only once more when it is answered.
         for request in held:
@@ -89,7 +89,7 @@ def test_a_tensorboard_that_has_gone(browser: Any, tmp_path: Path, viewer_python
         frame.get_by_role("button", name="Reload").click()
         banner = frame.get_by_text("TensorBoard does not answer")
         banner.wait_for()
-        assert "What is shown was read at" in banner.inner_text()
+        assert "The page shows data loaded at" in banner.inner_text()
         assert verdict(opened) == shown
         assert frame.locator(".dot.on").count() == 0
         picture(opened, screenshots, "state-stale")

@@ -54,14 +54,16 @@ def shows(opened: Tab, server: Server, run: str, rule: str | None, severity: str
     assert card.locator(".badge").inner_text() == severity
     assert card.locator("h3").inner_text() == finding["title"]
     assert finding["summary"] in card.inner_text()
-    if finding["fix"]:
-        assert card.locator("pre").inner_text().rstrip() == finding["fix"].rstrip()
-        assert card.locator("pre").evaluate("e => e.scrollWidth <= e.clientWidth")
+    code = [finding[key].rstrip() for key in ("rescue", "fix") if finding[key]]
+    assert [block.inner_text().rstrip() for block in card.locator("pre").all()] == code
+    for block in card.locator("pre").all():
+        assert block.evaluate("e => e.scrollWidth <= e.clientWidth")
+    card.locator("details > summary").filter(has_text="Evidence").click()
     # Shown with a capital letter.
     table = card.locator(".evidence").inner_text().casefold()
     for evidence in finding["evidence"].values():
         assert evidence["value"] is None or evidence["label"].casefold() in table
-    card.get_by_role("button", name="Show in all views").click()
+    card.get_by_role("button", name="Highlight").click()
     if overview["layers"]:
         lit = {row.get_attribute("id") for row in frame.locator(".grid-row.lit").all()}
         seen = {row.get_attribute("id") for row in frame.locator(".grid-row").all()}

@@ -17,6 +17,9 @@ from tests.host.server import Server, tensorboard
 
 pytestmark = pytest.mark.browser
 
+FIRST = f"bn_lens&p.bn_lens.run={NAMES[0]}"
+"""Opens a run: of several the tab shows a table."""
+
 
 def verdict(opened: Tab) -> str:
     heading = opened.frame.locator("h1")
@@ -37,7 +40,7 @@ def background(opened: Tab) -> int:
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_the_verdict_in_both_themes(browser: Any, viewer: Server, theme: str, screenshots: Path) -> None:
     with tab(browser, viewer, theme=theme) as opened:
-        opened.open()
+        opened.open(FIRST)
         shown = verdict(opened)
         assert shown == viewer.plugin("overview", run=NAMES[0]).json["verdict"]
         assert (background(opened) < 100) == (theme == "dark")
@@ -47,7 +50,7 @@ def test_the_verdict_in_both_themes(browser: Any, viewer: Server, theme: str, sc
 
 def test_following_the_theme_switch(browser: Any, viewer: Server) -> None:
     with tab(browser, viewer) as opened:
-        opened.open()
+        opened.open(FIRST)
         verdict(opened)
         opened.page.evaluate("document.body.classList.add('dark-mode')")
         wait_until(opened, lambda: background(opened) < 100)
@@ -60,14 +63,14 @@ def test_a_deep_link_opens_its_run_and_the_address_follows(browser: Any, viewer:
         opened.open("bn_lens&p.bn_lens.run=sweep%2Fa%20b")
         assert verdict(opened) == viewer.plugin("overview", run=NAMES[1]).json["verdict"]
     with tab(browser, viewer) as opened:
-        opened.open()
+        opened.open().get_by_role("button", name="exp1").click()
         verdict(opened)
         wait_until(opened, lambda: "p.bn_lens.run=exp1" in opened.page.url)
 
 
 def test_the_host_s_reload_button_reads_everything_again(browser: Any, viewer: Server) -> None:
     with tab(browser, viewer) as opened:
-        frame = opened.open()
+        frame = opened.open(FIRST)
         verdict(opened)
         # Polling would ask too.
         frame.get_by_role("button", name="Live").click()
@@ -82,7 +85,7 @@ def test_the_host_s_reload_button_reads_everything_again(browser: Any, viewer: S
 
 def test_every_layer_is_listed(browser: Any, viewer: Server) -> None:
     with tab(browser, viewer) as opened:
-        opened.open()
+        opened.open(FIRST)
         verdict(opened)
         for name in ("block_0/bn", "block_1/bn", "block_2/bn"):
             opened.frame.get_by_text(name).first.wait_for(state="attached")
@@ -95,7 +98,7 @@ def test_under_a_path_prefix(browser: Any, logdir: Path, viewer_python: str) -> 
             server.url += "/a/b"
         wait_for(lambda: len(server.run_names()) == 2, "both runs")
         with tab(browser, server) as opened:
-            opened.open()
+            opened.open(FIRST)
             assert "Inference" in verdict(opened)
             assert opened.complaints == []
 
@@ -154,7 +157,7 @@ def test_an_undecodable_run_says_so(browser: Any, tmp_path: Path, viewer_python:
 
 def test_complaints_are_heard(browser: Any, viewer: Server) -> None:
     with tab(browser, viewer) as opened:
-        frame = opened.open()
+        frame = opened.open(FIRST)
         verdict(opened)
         frame.evaluate("fetch('overview?run=nothing')")
         frame.evaluate("document.body.append(Object.assign(new Image(), {src: 'http://127.0.0.1:9/x.png'}))")

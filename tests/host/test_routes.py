@@ -17,15 +17,20 @@ from tensorboard.plugins import base_plugin
 from werkzeug.test import Client, TestResponse
 
 from tb_bnlens import metadata
+from tb_bnlens.history import History
+from tb_bnlens.plugin import plugin as plugin_module
 from tb_bnlens.plugin import static_files
 from tb_bnlens.plugin.plugin import BNLensPlugin
 from tb_bnlens.reader import open_logdir
+from tb_bnlens.report import run_report
+from tb_bnlens.report.schema import Overview
 from tests.fixtures.event_files import EventFile
 from tests.fixtures.runs import extend_run, manifest, write_run
 
 PREFIX = "/data/plugin/bn_lens/"
 RUN_ROUTES = (
     "overview?run={}",
+    "summary?run={}",
     "losses?run={}",
     "series?run={}&row=updates",
     "layer?run={}&layer=0",
@@ -208,10 +213,10 @@ def raises_any(*unused: object) -> None:
 def test_the_list_of_runs_never_waits_for_an_analysis(logdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started, release = threading.Event(), threading.Event()
 
-    def slow(history: object) -> dict[str, object]:
+    def slow(history: History) -> Overview:
         started.set()
         assert release.wait(30)
-        return {"severity": "error", "verdict": "v"}
+        return run_report(history)
 
     monkeypatch.setattr("tb_bnlens.report.run_report", slow)
     web = client(open_logdir(logdir))
@@ -221,21 +226,40 @@ def test_the_list_of_runs_never_waits_for_an_analysis(logdir: Path, monkeypatch:
         assert body(web.get(PREFIX + "runs"))["runs"][0]["severity"] is None
         release.set()
         assert overview.result().status_code == 200
-    assert body(web.get(PREFIX + "runs"))["runs"][0] == {
+    (entry,) = body(web.get(PREFIX + "runs"))["runs"]
+    report = body(overview.result())
+    assert {key: entry[key] for key in ("run", "severity", "verdict", "last_step")} == {
         "run": "exp",
-        "severity": "error",
-        "verdict": "v",
+        "severity": report["severity"],
+        "verdict": report["verdict"],
         "last_step": 20,
     }
+    assert entry["summary"] == web.get(PREFIX + "summary?run=exp").json
+
+
+def test_a_summary_outlives_the_report_it_was_made_of(logdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plugin_module, "OVERVIEW_BYTES", 0)
+    analysed = []
+
+    def counted(history: History) -> Overview:
+        analysed.append(history.run)
+        return run_report(history)
+
+    monkeypatch.setattr("tb_bnlens.report.run_report", counted)
+    web = client(open_logdir(logdir))
+    first = web.get(PREFIX + "summary?run=exp").json
+    assert first["layers"] == len(web.get(PREFIX + "overview?run=exp").json["layers"])
+    analysed.clear()
+    assert web.get(PREFIX + "summary?run=exp").json == first and analysed == []
 
 
 def test_requests_at_once_share_one_analysis(logdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
 
-    def slow(history: object) -> dict[str, object]:
+    def slow(history: History) -> Overview:
         calls.append(history)
         time.sleep(0.2)
-        return {}
+        return run_report(history)
 
     monkeypatch.setattr("tb_bnlens.report.run_report", slow)
     web = client(open_logdir(logdir))

@@ -100,7 +100,7 @@ export function paintCells(spec: HeatSpec, at: HeatGeometry): HTMLCanvasElement 
 function paintLit(ctx: Context, { lit, order }: HeatSpec, at: HeatGeometry): void {
   if (!lit) return;
   const top = (row: number) => at.top + row * at.rowHeight;
-  // Rows that are alike in one piece: rows thinner than a pixel would leave seams, or nothing.
+  // Equal rows are painted in one piece; rows thinner than a pixel would leave seams.
   for (let first = 0, end = 1; first < order.length; first = end, end++) {
     const chosen = lit.has(order[first]);
     while (end < order.length && lit.has(order[end]) === chosen) end++;

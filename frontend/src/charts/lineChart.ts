@@ -1,7 +1,7 @@
 import uPlot from 'uplot';
 import 'uplot/dist/uPlot.min.css';
 import { crosshair } from '../crosshair';
-import { visibleExtent } from '../models/extent';
+import { apart, visibleExtent } from '../models/extent';
 import type { ScaleKind } from '../models/scale';
 import { onTheme } from '../theme';
 import { ASINH_THRESHOLD, type ChartHost, lineOptions } from './lineOptions';
@@ -54,10 +54,8 @@ export class LineChart {
     const shape = JSON.stringify([
       spec.lines.map(({ values: _, ...line }) => line),
       spec.yScale,
-      spec.xTime,
       spec.yLabel,
       spec.xLabel,
-      spec.xTicks,
     ]);
     if (!this.plot || shape !== this.shape) {
       this.plot?.destroy();
@@ -69,7 +67,7 @@ export class LineChart {
     this.zoom();
   }
 
-  /** For a picture of the chart, which may be asked for before the chart was in sight. */
+  /** The canvas, for a picture; it is drawn first where the chart has not been in sight. */
   canvas(): HTMLCanvasElement | null {
     this.make();
     // uPlot sizes and draws after the present task; a transaction has it done at once.
@@ -134,6 +132,5 @@ export class LineChart {
 
 /** What of x is shown. */
 function ends({ range, x }: LineSpec): [number, number] {
-  const [min, max] = range ?? [x[0] ?? 0, x[x.length - 1] ?? 1];
-  return max > min ? [min, max] : [min - 1, min + 1];
+  return apart(...(range ?? ([x[0] ?? 0, x[x.length - 1] ?? 1] as const)));
 }

@@ -1,9 +1,10 @@
 import type uPlot from 'uplot';
 import { crosshair } from '../crosshair';
-import { asinhSplits, logSplits, thinLog } from '../models/ticks';
+import { asinhSplits, logSplits, thinLog, ticks } from '../models/ticks';
 import { color, FONT } from '../theme';
 import type { Line, LineHandlers, LineSpec } from './lineSpec';
 import { paintMarks, paintShade } from './overlay';
+import { Tooltip } from './tooltip';
 
 export interface ChartHost {
   width: number;
@@ -22,6 +23,9 @@ const DISTRIBUTION = { linear: 1, log: 3, asinh: 4 } as const;
 /** Below this size an asinh axis is linear. */
 export const ASINH_THRESHOLD = 1e-3;
 
+/** Least distance of the labels of a linear y axis, CSS pixels. */
+const LINEAR_SPACE = 36;
+
 const SPARSE = 40;
 
 /** A line of few points shows where it was measured. */
@@ -36,6 +40,7 @@ function isSparse(line: Line): boolean {
 
 /** uPlot's options for a spec. */
 export function lineOptions(spec: LineSpec, host: ChartHost): uPlot.Options {
+  let tooltip: Tooltip | null = null;
   const stroke = (name: string) => (name.startsWith('#') ? name : color(name));
   const axis = (label: string): uPlot.Axis => ({
     stroke: () => color('muted'),
@@ -55,7 +60,7 @@ export function lineOptions(spec: LineSpec, host: ChartHost): uPlot.Options {
     legend: { show: false },
     focus: { alpha: 1 },
     scales: {
-      x: { time: spec.xTime },
+      x: { time: false },
       y: { distr: DISTRIBUTION[spec.yScale], asinh: ASINH_THRESHOLD, range: host.yRange },
     },
     cursor: {
@@ -97,10 +102,10 @@ export function lineOptions(spec: LineSpec, host: ChartHost): uPlot.Options {
     axes: [
       {
         ...axis(spec.xLabel),
-        ...(spec.xTime ? {} : { values: (_u, splits) => splits.map((v) => host.spec()?.xFormat(v) ?? '') }),
+        values: (_u, splits) => splits.map((v) => host.spec()?.xFormat(v) ?? ''),
         size: 24,
-        space: spec.xSpace ?? 70,
-        ...(spec.xTicks ? { splits: spec.xTicks } : {}),
+        // uPlot's own splits never end where the gap is lost in the size of the numbers.
+        splits: (u, _axis, min, max) => host.spec()?.xSplits(min, max, u.width) ?? [],
       },
       {
         ...axis(spec.yLabel),
@@ -111,6 +116,9 @@ export function lineOptions(spec: LineSpec, host: ChartHost): uPlot.Options {
               grid: { ...axis('').grid, filter: (_u, splits) => thinLog(splits, 1e6, 1) },
               ticks: { ...axis('').ticks, filter: (_u, splits) => thinLog(splits, 1e6, 1) },
             }
+          : {}),
+        ...(spec.yScale === 'linear'
+          ? { splits: (u, _axis, min, max) => ticks(min, max, u.height / LINEAR_SPACE, 'value') }
           : {}),
         ...(spec.yScale === 'asinh'
           ? { splits: (_u, _axis, min, max) => asinhSplits(min, max, ASINH_THRESHOLD) }
@@ -128,6 +136,7 @@ export function lineOptions(spec: LineSpec, host: ChartHost): uPlot.Options {
       draw: [(u) => paintMarks(u, host.spec()?.marks ?? [])],
       setCursor: [
         (u) => {
+          tooltip?.show(host.spec());
           if (!host.spec()?.shared) return;
           const { left } = u.cursor;
           crosshair.move(left === undefined || left < 0 ? null : u.posToVal(left, 'x'), host.owner);
@@ -142,6 +151,7 @@ export function lineOptions(spec: LineSpec, host: ChartHost): uPlot.Options {
       ],
       ready: [
         (u) => {
+          tooltip = new Tooltip(u);
           let downAt = 0;
           u.over.addEventListener('mousedown', (e) => {
             downAt = e.clientX;

@@ -15,7 +15,7 @@ export interface Line {
   bandToNext?: boolean;
   /** False for a line that the legend does not name: the other edge of a band, or a raw line under a smooth one. */
   legend?: boolean;
-  /** Drawn only when it is asked for. */
+  /** Hidden until it is switched on. */
   optional?: boolean;
   values: (number | null)[];
 }
@@ -23,13 +23,12 @@ export interface Line {
 export interface LineSpec {
   x: Float64Array;
   lines: Line[];
-  xTime: boolean;
   xLabel: string;
   xFormat: (x: number) => string;
-  /** Least distance of x labels, CSS pixels. */
-  xSpace?: number;
-  /** Where x labels stand, in place of evenly spread ones. */
-  xTicks?: number[];
+  /** A position in the words of a tooltip; without it there is no tooltip. */
+  where?: (x: number) => string;
+  /** Positions of the x labels between two ends of an axis of so many pixels. */
+  xSplits: (from: number, to: number, width: number) => number[];
   yLabel: string;
   yScale: ScaleKind;
   yFormat: (y: number) => string;

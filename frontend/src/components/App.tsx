@@ -3,8 +3,9 @@ import { poll, refresh, routes } from '../api';
 import { useResource, useView } from '../hooks';
 import { followVisibility, linkedView, linkView, onLinkChange, onReload } from '../host';
 import { DEFAULT_VIEW, sameLink } from '../link';
-import { firstRun, showRun, view } from '../view';
+import { onlyRun, takeBack, view } from '../view';
 import { RunPage } from './RunPage';
+import { RunsTable } from './RunsTable';
 import { Empty, Failed, Gone, Loading } from './States';
 import { TipLayer } from './Tip';
 import { Toolbar } from './Toolbar';
@@ -17,11 +18,13 @@ export function App() {
   const runs = useResource(routes.runs());
   const run = useView((v) => v.run);
   const [linked, setLinked] = useState(false);
-  useHost(() => setLinked(true));
   const entries = runs.value?.runs;
-  // None of these waits for a paint: the sooner the run is known, the sooner it is asked for.
+  useHost(() => setLinked(true), (entries?.length ?? 0) > 1);
+  // Before the paint, so that the request for the run starts early.
   useLayoutEffect(() => {
-    if (linked && run === null && entries?.length) showRun(firstRun(entries));
+    // A link can name a layer and no run: the only run is the one it means.
+    const only = onlyRun(entries ?? []);
+    if (linked && run === null && only !== null) view.set({ run: only });
   }, [linked, run, entries]);
 
   // A link, or a run that was deleted, can name what is not there.
@@ -38,30 +41,36 @@ export function App() {
         {!runs.value && runs.error && <Failed read={runs} />}
         {!runs.value && !runs.error && <Loading what="runs" />}
         {entries && !entries.length && <Empty />}
+        {linked && run === null && entries && entries.length > 1 && <RunsTable runs={entries} />}
         {here && <RunPage key={run} run={run as string} />}
-        {run !== null && entries && entries.length > 0 && !here && (
-          <Gone run={run} first={firstRun(entries)} />
-        )}
+        {run !== null && entries && entries.length > 0 && !here && <Gone run={run} only={onlyRun(entries)} />}
       </main>
       <TipLayer />
     </>
   );
 }
 
-function useHost(ready: () => void): void {
+/** `several`: another run is another place, which Back leaves; the only run was opened without being chosen. */
+function useHost(ready: () => void, several: boolean): void {
   const visible = useRef(true);
+  const push = useRef(several);
+  push.current = several;
   useLayoutEffect(() => {
     let writing = 0;
     view.set(linkedView());
+    let shown = view.get().run;
     ready();
     const stops = [
-      view.subscribe(() => {
+      view.subscribe((next) => {
         window.clearTimeout(writing);
-        writing = window.setTimeout(() => linkView(view.get()), LINK_MS);
+        if (push.current && next.run !== shown) linkView(next, true);
+        else writing = window.setTimeout(() => linkView(view.get()), LINK_MS);
+        shown = next.run;
       }),
       onLinkChange((linked) => {
-        // Another tab's hash says nothing of ours; a pasted link says all of it.
-        if (linked.run === undefined || sameLink(linked, view.get())) return;
+        // Without a run it is the table, which there is of several only.
+        if ((linked.run === undefined && !push.current) || sameLink(linked, view.get())) return;
+        shown = linked.run ?? null;
         view.set({ ...DEFAULT_VIEW, live: view.get().live, ...linked });
       }),
       onReload(() => void refresh()),
@@ -71,6 +80,11 @@ function useHost(ready: () => void): void {
       }),
       poll(POLL_SECONDS, () => visible.current && view.get().live),
     ];
+    const onKey = (event: KeyboardEvent) => {
+      if (event.key === 'Escape' && !event.defaultPrevented && takeBack()) event.preventDefault();
+    };
+    document.addEventListener('keydown', onKey);
+    stops.push(() => document.removeEventListener('keydown', onKey));
     return () => {
       window.clearTimeout(writing);
       for (const stop of stops) stop();

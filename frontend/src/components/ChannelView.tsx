@@ -2,12 +2,12 @@ import { useMemo, useRef, useState } from 'preact/hooks';
 import { routes } from '../api';
 import type { LineSpec } from '../charts/lineSpec';
 import { savePicture } from '../download';
-import { count, number } from '../format';
+import { count, number, plural } from '../format';
 import { column } from '../frame';
 import { useResource, useView } from '../hooks';
 import { nearest } from '../models/axis';
 import { channelPoints, channelScale, type Statistic, worstChannels } from '../models/channels';
-import { logTicks } from '../models/ticks';
+import { logTicks, ticks } from '../models/ticks';
 import type { LayerReport, Overview } from '../wire';
 import { type ChartHandle, LineChartBox } from './LineChartBox';
 import { Exports } from './Panel';
@@ -15,29 +15,48 @@ import { Num } from './Tip';
 
 const WORST = 5;
 
-/** Every channel's batch value against its moving value: on the diagonal they agree. */
+/** Batch value against moving value, a dot for each channel; on the diagonal they agree. */
 export function ChannelView({ overview, layer }: { overview: Overview; layer: LayerReport }) {
   const { run } = overview;
-  const { value: frame, error } = useResource(
-    useMemo(() => routes.channels(run, layer.index), [run, layer.index]),
-  );
+  const {
+    value: frame,
+    error,
+    loading,
+  } = useResource(useMemo(() => routes.channels(run, layer.index), [run, layer.index]));
   const pin = useView((v) => v.step);
   const [statistic, setStatistic] = useState<Statistic>('variance');
   const chart = useRef<ChartHandle>(null);
   const stepsOf = column(frame, 'steps');
   const snapshot = pin === null ? stepsOf.length - 1 : nearest(stepsOf, pin);
+  // As many as came, whatever the manifest says.
+  const recorded = frame?.get('values')?.shape[2] ?? 0;
   const points = useMemo(() => {
     if (!frame || snapshot < 0) return null;
-    const data = { steps: stepsOf, values: column(frame, 'values'), channels: layer.channels };
+    const data = { steps: stepsOf, values: column(frame, 'values'), channels: recorded };
     return channelPoints(data, snapshot, statistic, layer.epsilon);
-  }, [frame, snapshot, statistic, layer.channels, layer.epsilon]);
+  }, [frame, snapshot, statistic, recorded, layer.epsilon]);
   const worst = useMemo(() => (points ? worstChannels(points, WORST) : []), [points]);
   const spec = useMemo(() => {
     const finite = points?.filter((p) => Number.isFinite(p.batch) && Number.isFinite(p.moving));
     return finite?.length ? scatter(finite, worst, statistic, layer.epsilon) : null;
   }, [points, worst, statistic, layer.epsilon]);
+  if (points && recorded !== layer.channels) {
+    return (
+      <p class="nothing">
+        The snapshot has {plural(recorded, 'channel')} but the layer has {count(layer.channels)}, so channels
+        are not shown.
+      </p>
+    );
+  }
   if (!points) {
-    return <p class="nothing">{error ?? 'No snapshot of the channels yet: a few are taken in a run.'}</p>;
+    return (
+      <p class="nothing">
+        {error ??
+          (loading
+            ? 'Loading the channels…'
+            : 'No channels are recorded yet. A run has a few snapshots of them.')}
+      </p>
+    );
   }
   return (
     <section class="sub" aria-label="Channels">
@@ -80,7 +99,7 @@ export function ChannelView({ overview, layer }: { overview: Overview; layer: La
           />
         )}
         <table class="worst">
-          <caption>Farthest off</caption>
+          <caption>Largest distance</caption>
           <thead>
             <tr>
               <th scope="col">channel</th>
@@ -128,13 +147,21 @@ function scatter(points: Points, worst: Points, statistic: Statistic, epsilon: n
         values: moving,
       },
       { id: 'channels', label: 'channel', color: 'batch', width: 4, points: true, values: only(false) },
-      { id: 'worst', label: 'farthest off', color: 'inference', width: 7, points: true, values: only(true) },
+      {
+        id: 'worst',
+        label: 'largest distance',
+        color: 'inference',
+        width: 7,
+        points: true,
+        values: only(true),
+      },
     ],
-    xTime: false,
     xLabel: `moving ${statistic} (${unit}${log ? ', log' : ''})`,
     xFormat: (at) => number(log ? 10 ** at : at),
-    xSpace: log ? 30 : 60,
-    xTicks: log ? spread(moving[0], moving[moving.length - 1]).map(Math.log10) : undefined,
+    xSplits: (from, to, width) =>
+      log
+        ? spread(moving[0], moving[moving.length - 1]).map(Math.log10)
+        : ticks(from, to, width / 60, 'value'),
     yLabel: `batch ${statistic}${log ? ' (log)' : ''}`,
     yScale: log ? 'log' : 'linear',
     yFormat: number,

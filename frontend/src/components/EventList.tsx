@@ -2,14 +2,16 @@ import { count, plural } from '../format';
 import { view } from '../view';
 import type { RunEvent } from '../wire';
 
-/** What happened to the run; choosing one pins its step. */
+const SHOWN = 500;
+
+/** What happened to the run; a click on an event pins its step. */
 export function EventList({ events }: { events: readonly RunEvent[] }) {
   if (!events.length) return null;
   return (
     <details class="events">
       <summary>{plural(events.length, 'event')}</summary>
       <ul>
-        {events.map((event, i) => (
+        {events.slice(0, SHOWN).map((event, i) => (
           <li key={`${event.step} ${event.kind} ${i}`}>
             <button type="button" onClick={() => view.set({ step: event.step })}>
               step {count(event.step)}
@@ -18,6 +20,7 @@ export function EventList({ events }: { events: readonly RunEvent[] }) {
             <span>{event.text}</span>
           </li>
         ))}
+        {events.length > SHOWN && <li>{count(events.length - SHOWN)} more: the JSON report has all</li>}
       </ul>
     </details>
   );

@@ -1,26 +1,29 @@
 import { useState } from 'preact/hooks';
-import { count, number, plural, steps } from '../format';
+import { count, plural } from '../format';
 import { useView } from '../hooks';
+import { explainedBy } from '../models/findings';
 import { toggleFinding } from '../view';
-import type { Evidence, Finding, Overview } from '../wire';
+import type { Finding, Overview } from '../wire';
 import { Code } from './Code';
+import { EvidenceTable } from './EvidenceTable';
 import { Icon, signName } from './Icon';
-import { Term } from './Tip';
+import { KeyFigures } from './KeyFigures';
 
 interface Props {
   finding: Finding;
   overview: Overview;
-  /** None of the run's findings is graver, so this one is open even where it is a note. */
+  /** It has the highest severity of the run, so it is open even where it is a note. */
   grave: boolean;
 }
 
-/** One finding. Errors and warnings are open: what is wrong and what to do is read without a click. */
+/** One finding: what is wrong, the three figures that decide, what to do; the rest is folded. */
 export function FindingCard({ finding, overview, grave }: Props) {
   const chosen = useView((v) => v.finding === finding.rule);
-  const { severity, title, layers, first_step, last_step } = finding;
-  // Only at first: from then on it is the reader who opens and closes.
+  const { severity, title, layers, first_step, last_step, rescue, fix } = finding;
+  const evidence = Object.values(finding.evidence).filter(({ value }) => value !== null);
+  // Later only the reader opens and closes it.
   const [opened] = useState(severity !== 'info' || grave || chosen);
-  const symptoms = overview.findings.filter((f) => f.explained_by === finding.rule && !f.silenced);
+  const symptoms = explainedBy(finding, overview.findings);
   const where = [
     layers.length
       ? layers.length === overview.layers.length
@@ -51,99 +54,71 @@ export function FindingCard({ finding, overview, grave }: Props) {
       <div class="card-body">
         <div class="card-text">
           <p class="summary">{finding.summary}</p>
-          <EvidenceTable
-            evidence={Object.values(finding.evidence).filter(({ value }) => value !== null)}
-            finding={finding}
-          />
-          {symptoms.length > 0 && (
-            <div class="ruled">
-              <h4>Explains</h4>
-              <ul>
-                {symptoms.map((symptom) => (
-                  <li key={symptom.rule}>
-                    <b>{symptom.title}</b> {symptom.summary}
-                  </li>
-                ))}
-              </ul>
-            </div>
-          )}
-          {finding.ruled_out.length > 0 && (
-            <div class="ruled">
-              <h4>Ruled out</h4>
-              <ul>
-                {finding.ruled_out.map(({ cause, reason }) => (
-                  <li key={cause}>
-                    <b>{cause}</b> {reason}
-                  </li>
-                ))}
-              </ul>
-            </div>
-          )}
-        </div>
-        <div class="card-fix">
-          {finding.fix && <Code title="Fix" text={finding.fix.trimEnd()} name={`the fix for: ${title}`} />}
+          <KeyFigures finding={finding} />
           {finding.next && (
             <p class="next">
-              <b>Then</b> {finding.next}
+              <b>What to expect:</b> {finding.next}
             </p>
           )}
+        </div>
+        {(rescue || fix) && (
+          <div class="card-fix">
+            {rescue && (
+              <Code title="Rescue this model" text={rescue.trimEnd()} name={`rescue code: ${title}`} />
+            )}
+            {fix && (
+              <Code title={rescue ? 'Next training' : 'Fix'} text={fix.trimEnd()} name={`fix: ${title}`} />
+            )}
+          </div>
+        )}
+        <div class="card-more">
           <button
             type="button"
-            class="button light"
+            class="button small"
             aria-pressed={chosen}
             onClick={() => toggleFinding(finding.rule)}
-            data-tip="Lights up this finding’s layers and steps in the charts, the heatmap and the table."
+            data-tip="Highlights the layers and steps of this finding in the charts, the heatmap and the table."
           >
-            {chosen ? 'Shown in all views' : 'Show in all views'}
+            {chosen ? 'Highlighted' : 'Highlight'}
           </button>
+          {evidence.length > 0 && (
+            <details>
+              <summary>Evidence ({evidence.length})</summary>
+              <EvidenceTable evidence={evidence} />
+            </details>
+          )}
+          {finding.ruled_out.length > 0 && (
+            <Reasons
+              name="Ruled out"
+              reasons={finding.ruled_out.map(({ cause, reason }) => [cause, reason])}
+            />
+          )}
+          {symptoms.length > 0 && (
+            <Reasons name="Also explains" reasons={symptoms.map((f) => [f.title, f.summary])} />
+          )}
+          <details>
+            <summary>About this check</summary>
+            <p>{finding.description}</p>
+          </details>
         </div>
       </div>
     </details>
   );
 }
 
-function EvidenceTable({ evidence, finding }: { evidence: Evidence[]; finding: Finding }) {
-  if (!evidence.length && finding.steps_to_converge === null) return null;
+function Reasons({ name, reasons }: { name: string; reasons: readonly (readonly [string, string])[] }) {
   return (
-    <table class="evidence">
-      <thead>
-        <tr>
-          <th scope="col">Evidence</th>
-          <th
-            scope="col"
-            data-tip="As measured over the last records and probes, in the unit beside it; without one it is a ratio, a share or a loss, as its name says."
-          >
-            value
-          </th>
-          <th scope="col" data-tip="Where this rule decides; empty for numbers that it only tells.">
-            limit
-          </th>
-        </tr>
-      </thead>
-      <tbody>
-        {finding.steps_to_converge !== null && (
-          <tr>
-            <th scope="row">
-              <Term k="steps">Steps to converge</Term>
-            </th>
-            <td>
-              {steps(finding.steps_to_converge)}
-              {finding.steps_to_converge !== 'never' && <span class="unit"> updates</span>}
-            </td>
-            <td />
-          </tr>
-        )}
-        {evidence.map(({ label, value, limit, unit }) => (
-          <tr key={label} data-tip={finding.description}>
-            <th scope="row">{label}</th>
-            <td class={typeof value === 'string' ? 'words' : ''}>
-              {typeof value === 'string' ? value : number(value)}
-              {unit && value !== null && <span class="unit"> {unit}</span>}
-            </td>
-            <td class="limit">{limit === null ? '' : typeof limit === 'string' ? limit : number(limit)}</td>
-          </tr>
+    <details class="ruled">
+      <summary>
+        {name} ({reasons.length})
+      </summary>
+      <ul>
+        {reasons.map(([what, why]) => (
+          <li key={what}>
+            <b>{what}</b> {why}
+          </li>
         ))}
-      </tbody>
-    </table>
+      </ul>
+    </details>
   );
 }

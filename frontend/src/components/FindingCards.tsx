@@ -1,27 +1,21 @@
 import { plural } from '../format';
+import { counting, hasAnotherCause, isSilenced } from '../models/findings';
 import type { Finding, Overview } from '../wire';
 import { FindingCard } from './FindingCard';
 import { Icon, type Sign } from './Icon';
 
-const ORDER = { error: 0, warning: 1, info: 2, none: 3 } as const;
-
 export function FindingCards({ overview }: { overview: Overview }) {
   const { findings } = overview;
-  const open = findings
-    .filter((f) => f.status === 'fail' && !f.silenced && !f.explained_by)
-    .sort((a, b) => ORDER[a.severity] - ORDER[b.severity]);
+  const open = counting(findings);
   const worst = open[0]?.severity;
+  const having = (status: Finding['status']) => findings.filter((f) => f.status === status);
   const folded: [Sign, string, Finding[]][] = [
-    ['error', 'could not run', findings.filter((f) => f.status === 'error')],
-    ['not_evaluated', 'not evaluated', findings.filter((f) => f.status === 'not_evaluated')],
-    ['not_applicable', 'not applicable', findings.filter((f) => f.status === 'not_applicable')],
-    [
-      'info',
-      'explained by another finding',
-      findings.filter((f) => f.status === 'fail' && f.explained_by && !f.silenced),
-    ],
-    ['silenced', 'silenced', findings.filter((f) => f.status === 'fail' && f.silenced)],
-    ['pass', 'passed', findings.filter((f) => f.status === 'pass')],
+    ['error', 'could not be checked', having('error')],
+    ['another_cause', 'with another cause', findings.filter(hasAnotherCause)],
+    ['silenced', 'silenced', findings.filter(isSilenced)],
+    ['not_evaluated', 'not evaluated', having('not_evaluated')],
+    ['not_applicable', 'not applicable', having('not_applicable')],
+    ['pass', 'passed', having('pass')],
   ];
   return (
     <section class="findings" aria-label="Findings">
@@ -50,7 +44,10 @@ export function FindingCards({ overview }: { overview: Overview }) {
                 {list.map((finding) => (
                   <div key={finding.rule}>
                     <dt data-tip={finding.description}>{finding.title}</dt>
-                    <dd>{finding.summary}</dd>
+                    <dd>
+                      {finding.explained_by && <b>Cause: {titleOf(finding.explained_by, findings)}. </b>}
+                      {finding.summary}
+                    </dd>
                   </div>
                 ))}
               </dl>
@@ -62,7 +59,7 @@ export function FindingCards({ overview }: { overview: Overview }) {
 }
 
 function summary(open: readonly Finding[]): string {
-  if (!open.length) return 'none: no rule failed';
+  if (!open.length) return 'none';
   const size = (severity: Finding['severity']) => open.filter((f) => f.severity === severity).length;
   return [
     [size('error'), 'error'] as const,
@@ -72,4 +69,8 @@ function summary(open: readonly Finding[]): string {
     .filter(([n]) => n)
     .map(([n, noun]) => plural(n, noun))
     .join(', ');
+}
+
+function titleOf(rule: string, findings: readonly Finding[]): string {
+  return findings.find((f) => f.rule === rule)?.title ?? rule;
 }

@@ -8,18 +8,18 @@ import { crosshair } from '../crosshair';
 import { savePicture } from '../download';
 import { number, steps } from '../format';
 import { column } from '../frame';
-import { useResource, useRunStart, useTheme, useView } from '../hooks';
+import { useResource, useTheme, useView } from '../hooks';
 import { HEAT_ROWS, type HeatRow } from '../link';
-import { AXIS_LABEL, neighbour, upperBound } from '../models/axis';
+import { neighbour, upperBound } from '../models/axis';
 import { type Heat, heatScale, lastEnd, rowHeight } from '../models/heat';
-import { clockOf } from '../models/lossChart';
 import { depth } from '../models/table';
 import { theme } from '../theme';
-import { shadeOf, X_FORMAT } from '../time';
+import { useTimeline } from '../timeline';
 import { view } from '../view';
 import type { Overview } from '../wire';
 import { tooltip, WORDS, type WordKey } from '../words';
 import { type ChartData, Panel } from './Panel';
+import { TimeTools } from './TimeTools';
 
 const ROW_WORD: Record<HeatRow, WordKey> = {
   distance_rms: 'distance',
@@ -32,29 +32,29 @@ const ROW_WORD: Record<HeatRow, WordKey> = {
 export function HeatPanel({ overview, layer }: { overview: Overview; layer: number | null }) {
   const { run } = overview;
   const row = useView((v) => v.row);
-  const axis = useView((v) => v.axis);
-  const range = useView((v) => v.range);
-  const pin = useView((v) => v.step);
-  const rule = useView((v) => v.finding);
   const series = useResource(useMemo(() => routes.series(run, row), [run, row]));
   const frame = series.value;
-  const start = useRunStart(run);
+  const time = useTimeline(overview, frame);
+  const { axis, clock } = time;
   const box = useRef<HTMLDivElement>(null);
   const heatmap = useRef<HeatmapView | null>(null);
   const readout = useRef<HTMLParagraphElement>(null);
 
-  const clock = useMemo(() => clockOf(frame, start), [frame, start]);
   // Apart from the rest, so that choosing a layer paints no cell again.
   const heat = useMemo((): Heat | null => {
     if (!frame) return null;
     const [, layers] = frame.get('values')?.shape ?? [0, 0];
     return { x: clock.all(axis), values: column(frame, 'values'), layers };
   }, [frame, clock, axis]);
-  const layers = useMemo(() => overview.layers.slice().sort((a, b) => depth(a) - depth(b)), [overview]);
+  const columns = heat?.layers ?? 0;
+  const layers = useMemo(
+    () => overview.layers.filter(({ index }) => index < columns).sort((a, b) => depth(a) - depth(b)),
+    [overview, columns],
+  );
   const order = useMemo(() => layers.map(({ index }) => index), [layers]);
   const spec = useMemo((): HeatSpec | null => {
     if (!heat) return null;
-    const finding = overview.findings.find((f) => f.rule === rule);
+    const { range, shade, xFormat, xLabel } = time.spec;
     return {
       heat,
       scale: heatScale(row),
@@ -63,19 +63,19 @@ export function HeatPanel({ overview, layer }: { overview: Overview; layer: numb
       rowHeight: rowHeight(order.length),
       range: range ?? [heat.x[0] ?? 0, lastEnd(heat.x)],
       selected: layer,
-      lit: finding?.layer_indices.length ? new Set(finding.layer_indices) : null,
-      shade: shadeOf(finding, overview, clock, axis),
-      pin: pin === null ? null : clock.position(pin, axis),
-      xFormat: X_FORMAT[axis],
-      xLabel: AXIS_LABEL[axis],
+      lit: time.finding?.layer_indices.length ? new Set(time.finding.layer_indices) : null,
+      shade,
+      pin: time.pin,
+      xFormat,
+      xLabel,
       axis,
     };
-  }, [heat, order, layers, clock, overview, row, axis, range, layer, pin, rule]);
+  }, [heat, order, layers, time, row, layer]);
 
   const latest = useRef<HeatHandlers | null>(null);
   const cell = (index: number, x: number): string => {
     if (!spec || !frame) return '';
-    const record = Math.max(0, upperBound(spec.heat.x, x) - 1);
+    const record = recordAt(spec.heat, x);
     const value = spec.heat.values[record * spec.heat.layers + index];
     const { label, unit } = WORDS[ROW_WORD[row]];
     const text = row === 'steps_to_converge' ? steps(value) : number(value);
@@ -87,8 +87,10 @@ export function HeatPanel({ overview, layer }: { overview: Overview; layer: numb
     onHover: (at) => {
       if (readout.current) readout.current.textContent = at ? cell(at.layer, at.x) : '';
     },
-    onPick: (index, x) => view.set({ layer: index, step: Math.round(clock.step(x, axis)) }),
-    onZoom: (zoomed) => view.set({ range: zoomed }),
+    onPick: (index, x) => {
+      if (spec) open(index, column(frame, 'steps')[recordAt(spec.heat, x)] ?? null);
+    },
+    onZoom: time.zoom,
   };
   // Before the paint, so that the page comes up with it and not a frame ahead of it.
   useLayoutEffect(() => {
@@ -110,8 +112,7 @@ export function HeatPanel({ overview, layer }: { overview: Overview; layer: numb
     const say = (index: number, x: number) => {
       if (readout.current) readout.current.textContent = cell(index, x);
     };
-    if (event.key === 'Escape') view.set({ range: null });
-    else if (event.key === 'Enter' && at !== null) view.set({ step: Math.round(clock.step(at, axis)) });
+    if (event.key === 'Enter' && at !== null) time.pick(at);
     else if (event.key === 'ArrowUp' || event.key === 'ArrowDown') {
       const row = layer === null ? -1 : spec.order.indexOf(layer);
       const to = Math.min(Math.max(row + (event.key === 'ArrowDown' ? 1 : -1), 0), spec.order.length - 1);
@@ -133,7 +134,7 @@ export function HeatPanel({ overview, layer }: { overview: Overview; layer: numb
     <Panel
       title="Layers × steps"
       class="heat-panel"
-      hint="Network order, input at the top. Click a cell to open its layer at that step; drag to zoom."
+      hint="Layers in network order, input at the top. Click a cell to open its layer at that step; drag to zoom."
       data={() => heatData(run, row, spec, overview)}
       picture={() => {
         const canvas = heatmap.current?.canvas();
@@ -144,11 +145,7 @@ export function HeatPanel({ overview, layer }: { overview: Overview; layer: numb
       }}
       tools={
         <>
-          {range && (
-            <button type="button" class="button small" onClick={() => view.set({ range: null })}>
-              Reset zoom
-            </button>
-          )}
+          <TimeTools />
           <div class="segmented" role="group" aria-label="What the heatmap shows">
             {HEAT_ROWS.map((name) => (
               <button
@@ -176,7 +173,7 @@ export function HeatPanel({ overview, layer }: { overview: Overview; layer: numb
         tabIndex={0}
         role="application"
         aria-roledescription="heatmap"
-        aria-label={`${word.label} of ${overview.layers.length} layers over ${AXIS_LABEL[axis]}. Up and down choose a layer, left and right a step, Enter pins it; the table under Export has the numbers.`}
+        aria-label={`${word.label} of ${overview.layers.length} layers over ${time.spec.xLabel}. Up and down select a layer, left and right a step; Enter pins the step. Export has the numbers as a table.`}
         onKeyDown={onKeyDown}
       />
       {series.error && !frame && <p class="banner">{series.error}</p>}
@@ -184,11 +181,22 @@ export function HeatPanel({ overview, layer }: { overview: Overview; layer: numb
   );
 }
 
+/** The record that a position shows: the last one at or before it. */
+function recordAt({ x }: Heat, at: number): number {
+  return Math.max(0, upperBound(x, at) - 1);
+}
+
+/** Opens a layer at a step, and brings its detail into view. */
+function open(layer: number, step: number | null): void {
+  view.set({ layer, step });
+  document.querySelector('.detail-place')?.scrollIntoView({ block: 'start', behavior: 'smooth' });
+}
+
 /** What either end of the colours means. */
 function keyWords(row: HeatRow): { low: string; high: string } {
   const { low, high, diverging } = heatScale(row);
   const { unit } = WORDS[ROW_WORD[row]];
-  const [below, above] = diverging ? ['moving smaller ', ' moving larger'] : ['', ''];
+  const [below, above] = diverging ? ['moving variance smaller ', ' moving variance larger'] : ['', ''];
   return { low: `${below}≤ ${number(low)}`, high: `≥ ${number(high)} ${unit}${above}` };
 }
 
@@ -229,7 +237,7 @@ function heatData(run: string, row: HeatRow, spec: HeatSpec | null, overview: Ov
   return { name: `${run}-${row}`, header: [spec?.xLabel ?? 'step', ...layers.map(({ name }) => name)], rows };
 }
 
-/** JSON has no infinity, and in a file "never" is not "not known". */
+/** JSON has no infinity, and "never" is not "not known". */
 function written(value: number, row: HeatRow): number | string {
   if (value !== Number.POSITIVE_INFINITY) return value;
   return row === 'steps_to_converge' ? 'never' : 'infinite';

@@ -23,6 +23,7 @@ const SIGNS: Record<Sign, { name: string; shape: string; mark: string }> = {
     shape: 'M2 2h12v12H2z',
     mark: 'M6 6.2a2 2 0 113 1.6c-.7.4-1 .8-1 1.5m0 2v.5',
   },
+  another_cause: { name: 'another cause', shape: 'M2 2h12v12H2z', mark: 'M4.5 8h7m-3-3l3 3-3 3' },
   silenced: { name: 'silenced', shape: 'M2 2h12v12H2z', mark: 'M5 5l6 6' },
 };
 

@@ -1,8 +1,9 @@
 import { useMemo } from 'preact/hooks';
 import { momentum, number, steps } from '../format';
 import { useView } from '../hooks';
+import { counts } from '../models/findings';
 import { layerAt, updates } from '../models/momentum';
-import { depth } from '../models/table';
+import { depth, stateName } from '../models/table';
 import { toggleFinding, view } from '../view';
 import type { LayerReport, Overview } from '../wire';
 import { ChannelView } from './ChannelView';
@@ -20,7 +21,7 @@ export function LayerDetail({ overview, layer }: { overview: Overview; layer: La
   const order = useMemo(() => overview.layers.slice().sort((a, b) => depth(a) - depth(b)), [overview.layers]);
   const at = order.findIndex(({ index }) => index === layer.index);
   const go = (by: number) => order[at + by] && view.set({ layer: order[at + by].index });
-  const findings = overview.findings.filter((f) => f.status === 'fail' && layer.findings.includes(f.rule));
+  const findings = overview.findings.filter((f) => counts(f) && layer.findings.includes(f.rule));
   return (
     <Panel
       title={layer.name}
@@ -66,7 +67,7 @@ export function LayerDetail({ overview, layer }: { overview: Overview; layer: La
       )}
       <LayerCharts overview={overview} layer={layer} />
       <ChannelView overview={overview} layer={layer} />
-      <section class="sub" aria-label="What if momentum were another">
+      <section class="sub" aria-label="Momentum of this layer">
         <Exports
           title="Momentum of this layer"
           data={() => ({
@@ -85,8 +86,8 @@ export function LayerDetail({ overview, layer }: { overview: Overview; layer: La
           </>
         ) : (
           <p class="hint">
-            This layer is {layer.state.replace('_', ' ')}: its statistics do not move, so its momentum changes
-            nothing.
+            This layer is {stateName(layer.state)}: its statistics do not change, so the momentum has no
+            effect.
           </p>
         )}
       </section>
@@ -102,7 +103,7 @@ function Facts({ layer }: { layer: LayerReport }) {
         <dt>
           <Term k="state" />
         </dt>
-        <dd>{layer.state.replace('_', ' ')}</dd>
+        <dd>{stateName(layer.state)}</dd>
       </div>
       <div>
         <dt>

@@ -1,7 +1,8 @@
 import { useMemo } from 'preact/hooks';
 import { number, steps } from '../format';
+import { counts } from '../models/findings';
 import { sparkPath } from '../models/sparkline';
-import { depth } from '../models/table';
+import { depth, type SortKey, stateName } from '../models/table';
 import { view } from '../view';
 import type { Finding, LayerReport } from '../wire';
 import { tooltip } from '../words';
@@ -20,17 +21,20 @@ interface Props {
   stride: number;
   /** Folders that all layers share. */
   shared: string;
+  /** Columns of the table. */
+  shown: ReadonlySet<SortKey>;
 }
 
 const WIDTH = 64;
 const HEIGHT = 18;
 
-export function LayerRow({ layer, top, place, chosen, lit, findings, series, stride, shared }: Props) {
+export function LayerRow(props: Props) {
+  const { layer, top, place, chosen, lit, findings, series, stride, shared, shown } = props;
   const path = useMemo(
     () => sparkPath(series, stride, layer.index, WIDTH, HEIGHT),
     [series, stride, layer.index],
   );
-  const own = findings.filter((f) => layer.findings.includes(f.rule) && f.status === 'fail');
+  const own = findings.filter((f) => layer.findings.includes(f.rule) && counts(f));
   return (
     // biome-ignore lint/a11y/useKeyWithClickEvents: the grid around it takes the keys
     <div
@@ -49,9 +53,11 @@ export function LayerRow({ layer, top, place, chosen, lit, findings, series, str
       <div role="gridcell" class="cell name">
         <LayerName name={layer.name} shared={shared} />
       </div>
-      <div role="gridcell" class={`cell what ${layer.state}`}>
-        {layer.state.replace('_', ' ')}
-      </div>
+      {shown.has('state') && (
+        <div role="gridcell" class={`cell what ${layer.state}`}>
+          {stateName(layer.state)}
+        </div>
+      )}
       <div role="gridcell" class="cell distance right" data-tip={tooltip('distance')}>
         <svg width={WIDTH} height={HEIGHT} aria-hidden="true">
           <path d={path} />
@@ -61,9 +67,11 @@ export function LayerRow({ layer, top, place, chosen, lit, findings, series, str
       <div role="gridcell" class="cell steps right" data-tip={`${tooltip('steps')} ${layer.steps_reason}`}>
         {steps(layer.steps_to_converge)}
       </div>
-      <div role="gridcell" class="cell attribution right" data-tip={tooltip('attribution')}>
-        {number(layer.attribution)}
-      </div>
+      {shown.has('attribution') && (
+        <div role="gridcell" class="cell attribution right" data-tip={tooltip('attribution')}>
+          {number(layer.attribution)}
+        </div>
+      )}
       <div role="gridcell" class="cell findings">
         {own.map((finding) => (
           <span key={finding.rule} data-tip={finding.title}>

@@ -4,12 +4,13 @@ import { plural } from '../format';
 import { column } from '../frame';
 import { useResource, useView } from '../hooks';
 import {
+  type SortKey as Column,
   depth,
   nameFilter,
   type Sort,
-  type SortKey,
   sharedFolders,
   sortLayers,
+  stateName,
   visibleRows,
 } from '../models/table';
 import { view } from '../view';
@@ -20,15 +21,22 @@ import { Panel } from './Panel';
 
 export const ROW = 28;
 
-const COLUMNS: { key: SortKey; label: string; word?: WordKey; class?: string }[] = [
-  { key: 'order', label: '#' },
-  { key: 'name', label: 'layer' },
-  { key: 'state', label: 'state', word: 'state' },
-  { key: 'distance', label: 'distance, sd', word: 'distance', class: 'right' },
-  { key: 'steps', label: 'steps to conv.', word: 'steps', class: 'right' },
-  { key: 'attribution', label: 'loss alone', word: 'attribution', class: 'right' },
-  { key: 'findings', label: 'findings' },
+const COLUMNS: { key: Column; label: string; width: string; word?: WordKey; class?: string }[] = [
+  { key: 'order', label: '#', width: '40px' },
+  { key: 'name', label: 'layer', width: 'minmax(110px, 1fr)' },
+  { key: 'state', label: 'state', width: '96px', word: 'state' },
+  { key: 'distance', label: 'distance (sd)', width: '124px', word: 'distance', class: 'right' },
+  { key: 'steps', label: 'to converge', width: '82px', word: 'steps', class: 'right' },
+  { key: 'attribution', label: 'loss alone', width: '76px', word: 'attribution', class: 'right' },
+  { key: 'findings', label: 'findings', width: '62px' },
 ];
+
+/** A column that would say the same of every layer takes no room. */
+function columnsOf(layers: readonly LayerReport[]): typeof COLUMNS {
+  const differ = layers.some(({ state }) => state !== layers[0].state);
+  const alone = layers.some(({ attribution }) => attribution !== null);
+  return COLUMNS.filter(({ key }) => (key !== 'state' || differ) && (key !== 'attribution' || alone));
+}
 
 export function LayerTable({ overview, layer }: { overview: Overview; layer: number | null }) {
   const { layers, run } = overview;
@@ -54,6 +62,8 @@ export function LayerTable({ overview, layer }: { overview: Overview; layer: num
       ),
     [layers, filter, sort],
   );
+  const columns = useMemo(() => columnsOf(layers), [layers]);
+  const shown = useMemo(() => new Set(columns.map(({ key }) => key)), [columns]);
   const { first, end } = visibleRows(rows.length, scroll.top, scroll.height, ROW);
   const at = rows.findIndex((l) => l.index === layer);
 
@@ -66,7 +76,7 @@ export function LayerTable({ overview, layer }: { overview: Overview; layer: num
     observer.observe(box.current as HTMLDivElement);
     return () => observer.disconnect();
   }, []);
-  // Scrolls only when another layer is chosen: a live update leaves the reader where he is.
+  // Scrolls only when another layer is chosen: a live update does not move the page.
   useLayoutEffect(() => {
     const body = box.current;
     if (!body || at < 0) return;
@@ -94,7 +104,7 @@ export function LayerTable({ overview, layer }: { overview: Overview; layer: num
     event.preventDefault();
     choose(to[event.key]);
   };
-  const sortBy = (key: SortKey) =>
+  const sortBy = (key: Column) =>
     setSort({ key, descending: sort.key === key ? !sort.descending : key !== 'order' && key !== 'name' });
 
   return (
@@ -117,9 +127,10 @@ export function LayerTable({ overview, layer }: { overview: Overview; layer: num
         {rows.length === layers.length
           ? plural(layers.length, 'layer')
           : `${rows.length} of ${plural(layers.length, 'layer')}`}
-        {shared && ` · all in ${shared}`}
-        {!filter.valid && ' · not a valid expression: searched for as plain text'}
-        {lit && ` · ${plural(lit.size, 'layer')} of the chosen finding marked`}
+        {layers.length > 0 && !shown.has('state') && `, all ${stateName(layers[0].state)}`}
+        {shared && ` · in ${shared}`}
+        {!filter.valid && ' · not a supported expression; searching for the text'}
+        {lit && ` · ${plural(lit.size, 'layer')} of the finding highlighted`}
       </p>
       <div
         class="grid"
@@ -129,11 +140,12 @@ export function LayerTable({ overview, layer }: { overview: Overview; layer: num
         aria-rowcount={rows.length + 1}
         aria-activedescendant={at >= first && at < end ? `layer-row-${layer}` : undefined}
         tabIndex={0}
+        style={{ '--columns': columns.map(({ width }) => width).join(' ') }}
         onScroll={measure}
         onKeyDown={onKeyDown}
       >
         <div class="grid-head" role="row" aria-rowindex={1}>
-          {COLUMNS.map(({ key, label, word, class: name }) => (
+          {columns.map(({ key, label, word, class: name }) => (
             <div
               key={key}
               role="columnheader"
@@ -162,10 +174,11 @@ export function LayerTable({ overview, layer }: { overview: Overview; layer: num
               series={column(series.value, 'values')}
               stride={layers.length}
               shared={shared}
+              shown={shown}
             />
           ))}
         </div>
-        {!rows.length && <p class="nothing">No layer name matches. Clear the filter to see all of them.</p>}
+        {!rows.length && <p class="nothing">No layer matches the filter.</p>}
       </div>
     </Panel>
   );

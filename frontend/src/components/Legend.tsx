@@ -1,22 +1,27 @@
 import type { Line } from '../charts/lineSpec';
 import { useCrosshair } from '../hooks';
 import { nearest } from '../models/axis';
-import { tooltip, WORDS, type WordKey } from '../words';
+import { tooltip, wordOf } from '../words';
 
 interface Props {
   x: Float64Array;
   lines: readonly Line[];
   format: (value: number) => string;
+  /** Position in words; named beside the values. */
+  where?: (x: number) => string;
+  /** Position of the pinned step, whose values are shown while the pointer is elsewhere. */
+  pin?: number | null;
   off?: (line: Line) => boolean;
   onToggle?: (id: string) => void;
 }
 
-/** Names of the lines, with each one's value under the crosshair or, without one, its last. */
-export function Legend({ x, lines, format, off: isOff, onToggle }: Props) {
-  const at = useCrosshair();
+/** Names of the lines, with each one's value at the crosshair, else at the pin, else its last. */
+export function Legend({ x, lines, format, where, pin = null, off: isOff, onToggle }: Props) {
+  const at = useCrosshair() ?? pin;
   const index = at === null ? x.length - 1 : nearest(x, at);
   return (
     <ul class="legend">
+      {where && <li class="where-at">{at === null || index < 0 ? 'last values' : where(x[index])}</li>}
       {lines.map((line, i) => {
         if (line.legend === false) return null;
         const off = isOff?.(line) ?? false;
@@ -35,7 +40,8 @@ export function Legend({ x, lines, format, off: isOff, onToggle }: Props) {
             <span class="value">{text}</span>
           </>
         );
-        const word = line.label in WORDS ? tooltip(line.label as WordKey) : undefined;
+        const key = wordOf(line.label);
+        const word = key ? tooltip(key) : undefined;
         return (
           <li key={line.id}>
             {onToggle ? (

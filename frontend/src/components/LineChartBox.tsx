@@ -17,7 +17,7 @@ interface Props extends LineHandlers {
   handle?: Ref<ChartHandle>;
 }
 
-/** A line chart with its keyboard: arrows move the crosshair, Enter pins the step, Escape takes the zoom back. */
+/** A line chart with its keyboard: arrows move the crosshair, Enter pins the step. */
 export function LineChartBox({ spec, height, label, handle, onZoom, onPick }: Props) {
   const box = useRef<HTMLDivElement>(null);
   const chart = useRef<LineChart | null>(null);
@@ -42,7 +42,6 @@ export function LineChartBox({ spec, height, label, handle, onZoom, onPick }: Pr
       const stride = event.shiftKey ? Math.max(1, Math.round(x.length / 20)) : 1;
       crosshair.move(neighbour(x, at, event.key === 'ArrowLeft' ? -stride : stride), null);
     } else if (event.key === 'Enter' && at !== null) onPick?.(at);
-    else if (event.key === 'Escape') onZoom?.(null);
     else return;
     event.preventDefault();
   };

@@ -2,28 +2,39 @@ import { percent, signed } from '../format';
 import type { Part, Segment } from '../models/decomposition';
 import { tooltip, trainingOnly, WORDS } from '../words';
 
-/** How the difference between training and inference loss is made up; each part has a pattern of its own. */
+/** The parts of the gap between training and inference loss. Parts that lower the loss lie left of the zero mark. */
 export function LossBar({ segments, frozen }: { segments: readonly Segment[]; frozen: boolean }) {
   const label = (part: Part) => (part === 'dropout' ? trainingOnly(frozen) : WORDS[part].label);
   const drawn = segments.filter(({ share }) => share > 0);
   if (!drawn.length) return null;
   const words = drawn.map((s) => `${label(s.part)} ${signed(s.value)} (${percent(s.share)})`).join(', ');
+  const side = (negative: boolean) => drawn.filter(({ value }) => value < 0 === negative);
+  const [lower, higher] = [side(true), side(false)];
   return (
-    <div class="bar" role="img" aria-label={`Difference between training and inference loss: ${words}`}>
-      {drawn.map(({ part, value, share }) => (
-        <div
-          key={part}
-          class={`segment ${part} ${value < 0 ? 'negative' : ''}`}
-          style={{ flexGrow: share }}
-          data-tip={`${percent(share)} of the difference. ${tooltip(part)}`}
-        >
-          {share > 0.12 && (
-            <span>
-              {label(part)} {percent(share)}
-            </span>
-          )}
-        </div>
+    <div class="bar" role="img" aria-label={`Parts of the loss gap: ${words}`}>
+      {lower.map((segment) => (
+        <PartOfBar key={segment.part} segment={segment} label={label(segment.part)} />
       ))}
+      {lower.length > 0 && <i class="zero" data-tip="Left of this mark: parts that lower the loss." />}
+      {higher.map((segment) => (
+        <PartOfBar key={segment.part} segment={segment} label={label(segment.part)} />
+      ))}
+    </div>
+  );
+}
+
+function PartOfBar({ segment: { part, value, share }, label }: { segment: Segment; label: string }) {
+  return (
+    <div
+      class={`segment ${part} ${value < 0 ? 'negative' : ''}`}
+      style={{ flexGrow: share }}
+      data-tip={`${signed(value)}, ${percent(share)} of the parts’ total size. ${tooltip(part)}`}
+    >
+      {share > 0.12 && (
+        <span>
+          {label} {signed(value)}
+        </span>
+      )}
     </div>
   );
 }

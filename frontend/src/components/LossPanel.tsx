@@ -3,22 +3,21 @@ import { routes } from '../api';
 import type { Line, LineSpec } from '../charts/lineSpec';
 import { savePicture } from '../download';
 import { number, plural } from '../format';
-import { useResource, useResources, useRunStart, useView } from '../hooks';
-import { AXIS_LABEL } from '../models/axis';
-import { clockOf, KINDS, type Kind, type LossRun, lossChart, MORE_KINDS } from '../models/lossChart';
+import { useResource, useResources, useView } from '../hooks';
+import { KINDS, type Kind, kindLabel, type LossRun, lossChart, MORE_KINDS } from '../models/lossChart';
 import { runColor } from '../palette';
-import { marks, shadeOf, X_FORMAT } from '../time';
-import { view } from '../view';
+import { useTimeline } from '../timeline';
 import type { Overview } from '../wire';
 import { EventList } from './EventList';
 import { Legend } from './Legend';
 import { type ChartHandle, LineChartBox } from './LineChartBox';
 import { type ChartData, Panel } from './Panel';
+import { TimeTools } from './TimeTools';
 
 const HEIGHT = 280;
 const ALL_KINDS = [...KINDS, ...MORE_KINDS];
 
-/** Whether a line is left out: those drawn only when asked for start out so. A raw line goes with its smooth one. */
+/** Whether a line is hidden: optional lines are until they are switched on. A raw line goes with its smooth one. */
 function isOff({ id, optional = false }: Line, toggled: ReadonlySet<string>): boolean {
   return toggled.has(id.replace(/:raw$/, '')) !== optional;
 }
@@ -26,14 +25,12 @@ function isOff({ id, optional = false }: Line, toggled: ReadonlySet<string>): bo
 export function LossPanel({ overview }: { overview: Overview }) {
   const { run } = overview;
   const own = useResource(useMemo(() => routes.losses(run), [run]));
-  const start = useRunStart(run);
+  const time = useTimeline(overview, own.value);
+  const { axis, clock } = time;
+  const start = clock.start;
   const compare = useView((v) => v.compare);
   const others = useResources(compare.map((name) => routes.losses(name)));
-  const axis = useView((v) => v.axis);
   const smoothing = useView((v) => v.smoothing);
-  const range = useView((v) => v.range);
-  const pin = useView((v) => v.step);
-  const rule = useView((v) => v.finding);
   const [toggled, setToggled] = useState<ReadonlySet<string>>(new Set());
   const [kind, setKind] = useState<Kind>('inference');
   const [ahead, setAhead] = useState(false);
@@ -59,25 +56,22 @@ export function LossPanel({ overview }: { overview: Overview }) {
     return lossChart(runs, many ? [kind] : ALL_KINDS, probe, axis, smoothing);
   }, [overview, run, compare, axis, smoothing, kind, probe, start, ...frames]);
 
-  const clock = useMemo(() => clockOf(own.value, start), [own.value, start]);
-  const spec = useMemo((): LineSpec => {
-    const finding = overview.findings.find((f) => f.rule === rule);
-    return {
+  const { range } = time.spec;
+  const spec = useMemo(
+    (): LineSpec => ({
+      ...time.spec,
       x: model.x,
       lines: model.lines.filter((line) => !isOff(line, toggled)),
-      xTime: axis === 'wall',
-      xLabel: AXIS_LABEL[axis],
-      xFormat: X_FORMAT[axis],
       yLabel: `loss${model.scale === 'linear' ? '' : ` (${model.scale})`}`,
       yScale: model.scale,
       yFormat: number,
       range: range ?? (ahead ? [model.extent[0], model.forecastEnd] : model.extent),
-      marks: marks(overview, clock, axis, pin),
-      shade: shadeOf(finding, overview, clock, axis),
-      shared: true,
-    };
-  }, [model, toggled, overview, clock, axis, range, pin, rule, ahead]);
+    }),
+    [model, toggled, time, range, ahead],
+  );
 
+  // Once the losses are there, and no line is among them.
+  const empty = own.value !== null && !model.lines.length;
   const beyond = model.forecastEnd > model.extent[1];
   const hasValidation = [...(own.value?.keys() ?? [])].some((name) => name.startsWith('validation/'));
   const toggle = (id: string) => {
@@ -91,8 +85,8 @@ export function LossPanel({ overview }: { overview: Overview }) {
       class="loss-panel"
       hint={
         many
-          ? 'The same loss kind in every chosen run.'
-          : 'All on the same batch at the same weights. Where inference leaves recalibrated, statistics are stale. Drag to zoom, click to pin a step.'
+          ? 'One loss in all chosen runs.'
+          : 'All losses are on the same batch and weights. A gap between inference and window statistics is due to stale moving statistics. Drag to zoom; click to pin a step.'
       }
       data={() => data(run, model.x, spec)}
       picture={() => {
@@ -112,7 +106,9 @@ export function LossPanel({ overview }: { overview: Overview }) {
               loss{' '}
               <select value={kind} onChange={(e) => setKind(e.currentTarget.value as Kind)}>
                 {ALL_KINDS.map((name) => (
-                  <option key={name}>{name}</option>
+                  <option key={name} value={name}>
+                    {kindLabel(name)}
+                  </option>
                 ))}
               </select>
             </label>
@@ -131,32 +127,35 @@ export function LossPanel({ overview }: { overview: Overview }) {
               Whole forecast
             </button>
           )}
-          {range && (
-            <button type="button" class="button small" onClick={() => view.set({ range: null })}>
-              Reset zoom
-            </button>
-          )}
+          <TimeTools />
         </>
       }
     >
-      <Legend
-        x={model.x}
-        lines={model.lines}
-        format={number}
-        off={(line) => isOff(line, toggled)}
-        onToggle={toggle}
-      />
-      <LineChartBox
-        spec={spec}
-        height={HEIGHT}
-        handle={chart}
-        label={`Paired losses of run ${run} over ${AXIS_LABEL[axis]}, ${plural(model.x.length, 'point')}`}
-        onZoom={(zoomed) => view.set({ range: zoomed })}
-        onPick={(x) => {
-          const step = Math.round(clock.step(x, axis));
-          view.set({ step: Math.min(Math.max(step, 0), overview.last_step ?? step) });
-        }}
-      />
+      {empty ? (
+        <p class="nothing">
+          {overview.losses.not_evaluated.losses ?? 'No losses have been measured in this run yet.'}
+        </p>
+      ) : (
+        <>
+          <Legend
+            x={model.x}
+            lines={model.lines}
+            format={number}
+            where={spec.where}
+            pin={time.pin}
+            off={(line) => isOff(line, toggled)}
+            onToggle={toggle}
+          />
+          <LineChartBox
+            spec={spec}
+            height={HEIGHT}
+            handle={chart}
+            label={`Paired losses of run ${run} over ${spec.xLabel}, ${plural(model.x.length, 'point')}`}
+            onZoom={time.zoom}
+            onPick={time.pick}
+          />
+        </>
+      )}
       <EventList events={overview.events} />
       {own.error && !own.value && <p class="banner">{own.error}</p>}
     </Panel>

@@ -6,14 +6,14 @@ import { useView } from '../hooks';
 import { nullable } from '../models/align';
 import { updates, worstAt } from '../models/momentum';
 import { scaleFor } from '../models/scale';
-import type { Overview } from '../wire';
+import type { LayerReport, Overview } from '../wire';
 import { type ChartHandle, LineChartBox } from './LineChartBox';
 import { MomentumSlider, WhatIf } from './MomentumSlider';
 import { Panel } from './Panel';
 
 const HEIGHT = 190;
 
-/** What the inference loss would be now at other momenta, and what waiting would take at any. */
+/** The inference loss with other momentum values, and steps to converge, lag and noise with any. */
 export function MomentumPanel({ overview }: { overview: Overview }) {
   const { losses, layers, tolerance, run } = overview;
   const chosen = useView((v) => v.momentum);
@@ -21,55 +21,70 @@ export function MomentumPanel({ overview }: { overview: Overview }) {
   const usual = median(layers.map((layer) => layer.momentum_effective ?? layer.momentum));
   const current = chosen ?? usual;
   const worst = useMemo(() => worstAt(layers, tolerance, current), [layers, tolerance, current]);
+  const own = sharedMomentum(layers);
   const spec = useMemo((): LineSpec | null => {
     const replayed = losses.replayed.slice().sort((a, b) => a.momentum - b.momentum);
     if (!replayed.length) return null;
-    // Evenly spaced: what matters is 1 - momentum, which spans three decades.
-    const x = Float64Array.from(replayed, (_, i) => i);
-    const values = nullable(replayed.map(({ loss }) => loss));
-    const flat = (value: number | null) => replayed.map(() => value);
+    // Evenly spaced, because 1 - momentum is what matters and it spans three decades.
+    const replays = replayed.map(({ momentum }) => momentum);
+    const points = replayed.map(({ loss }, i) => ({ at: i, loss: loss as number | null, own: false }));
+    if (own !== null && losses.inference !== null) {
+      const at = place(replays, own);
+      const same = points.findIndex((point) => Math.abs(point.at - at) < 1e-9);
+      points.splice(same < 0 ? points.length : same, same < 0 ? 0 : 1, {
+        at,
+        loss: losses.inference,
+        own: true,
+      });
+      points.sort((a, b) => a.at - b.at);
+    }
+    const values = nullable(points.map(({ loss }) => loss ?? Number.NaN));
+    const ownValues = values.map((value, i) => (points[i].own ? value : null));
     return {
-      x,
+      x: Float64Array.from(points, ({ at }) => at),
       lines: [
         { id: 'replayed', label: 'inference, replayed', color: 'inference', width: 2, values },
-        { id: 'points', label: '', color: 'inference', width: 7, points: true, values },
+        {
+          id: 'points',
+          label: 'replayed',
+          legend: false,
+          color: 'inference',
+          width: 7,
+          points: true,
+          values,
+        },
+        { id: 'own', label: 'this run', color: 'text', width: 10, points: true, values: ownValues },
         {
           id: 'batch',
-          label: 'batch',
+          label: 'batch statistics',
           color: 'batch',
           width: 1.25,
           dash: [6, 4],
           points: false,
-          values: flat(losses.batch),
+          values: points.map(() => losses.batch),
         },
       ],
-      xTime: false,
       xLabel: 'momentum',
-      xSpace: 24,
+      xSplits: () => replayed.map((_, i) => i),
       xFormat: (at) => (Number.isInteger(at) && replayed[at] ? beta(replayed[at].momentum) : ''),
+      where: (at) => {
+        const point = points.find((each) => each.at === at);
+        return point?.own ? `momentum ${beta(own)}, this run` : `momentum ${beta(replays[Math.round(at)])}`;
+      },
       yLabel: 'loss now',
       yScale: scaleFor([...values, losses.batch]),
       yFormat: number,
       range: [-0.35, replayed.length - 0.65],
-      marks: [
-        {
-          x: place(
-            replayed.map((r) => r.momentum),
-            current,
-          ),
-          label: `momentum ${beta(current)}`,
-          kind: 'value',
-        },
-      ],
+      marks: [{ x: place(replays, current), label: `momentum ${beta(current)}`, kind: 'value' }],
       shade: null,
       shared: false,
     };
-  }, [losses, current]);
+  }, [losses, current, own]);
   return (
     <Panel
       title="Momentum, replayed"
       class="momentum-panel"
-      hint="The inference loss this run would have now, had the momentum been another: measured, at the same weights."
+      hint="Inference loss at the current weights with other momentum values, measured. The large dot is this run."
       data={() => ({
         name: `${run}-momentum`,
         header: ['momentum', 'inference loss, replayed'],
@@ -77,8 +92,7 @@ export function MomentumPanel({ overview }: { overview: Overview }) {
       })}
       picture={() => {
         const canvas = chart.current?.canvas();
-        if (canvas)
-          savePicture(`${run}-momentum.png`, canvas, `Inference loss at other momenta · ${run}`, []);
+        if (canvas) savePicture(`${run}-momentum.png`, canvas, `Inference loss by momentum · ${run}`, []);
       }}
     >
       {spec ? (
@@ -86,14 +100,14 @@ export function MomentumPanel({ overview }: { overview: Overview }) {
           spec={spec}
           height={HEIGHT}
           handle={chart}
-          label="Inference loss replayed at other momenta"
+          label="Inference loss replayed with other momentum values"
         />
       ) : (
         <p class="nothing">
           {losses.not_evaluated.replayed ??
             (layers.some(updates)
-              ? 'The loss at other momenta is not measured yet.'
-              : 'No layer updates its statistics, so another momentum would change nothing.')}
+              ? 'The loss with other momentum values has not been measured yet.'
+              : 'No layer updates its statistics, so the momentum has no effect.')}
         </p>
       )}
       {layers.some(updates) && (
@@ -106,17 +120,23 @@ export function MomentumPanel({ overview }: { overview: Overview }) {
   );
 }
 
+/** The momentum of the run, where all layers that update have the same one. */
+function sharedMomentum(layers: readonly LayerReport[]): number | null {
+  const found = layers.filter(updates).map((layer) => layer.momentum_effective ?? layer.momentum);
+  return found.length && found.every((value) => Math.abs(value - found[0]) < 1e-6) ? found[0] : null;
+}
+
 function median(values: number[]): number {
   const sorted = values.filter(Number.isFinite).sort((a, b) => a - b);
   return sorted.length ? sorted[sorted.length >> 1] : 0.99;
 }
 
 /** Where a momentum lies between the replayed ones, by 1 - momentum on a log scale. */
-function place(momenta: readonly number[], value: number): number {
+function place(replays: readonly number[], value: number): number {
   const depth = (b: number) => -Math.log(Math.max(1 - b, 1e-9));
-  const after = momenta.findIndex((m) => m >= value);
+  const after = replays.findIndex((m) => m >= value);
   if (after === 0) return 0;
-  if (after < 0) return momenta.length - 1;
-  const [low, high] = [depth(momenta[after - 1]), depth(momenta[after])];
+  if (after < 0) return replays.length - 1;
+  const [low, high] = [depth(replays[after - 1]), depth(replays[after])];
   return after - 1 + (depth(value) - low) / (high - low);
 }

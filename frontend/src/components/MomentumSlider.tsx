@@ -4,12 +4,12 @@ import { view } from '../view';
 import { LayerName } from './LayerName';
 import { Num, Term } from './Tip';
 
-/** One momentum for the whole page: the panel of the run and that of the layer move together. */
+/** The what-if momentum, shared by the panels of the run and of the layer. */
 export function MomentumSlider({ value, usual }: { value: number; usual: number }) {
   return (
     <div class="slider">
       <label>
-        <span>What if momentum were</span>
+        <span>What-if momentum</span>
         <output>{beta(value)}</output>
         <input
           type="range"
@@ -27,13 +27,13 @@ export function MomentumSlider({ value, usual }: { value: number; usual: number 
         disabled={value === usual}
         onClick={() => view.set({ momentum: null })}
       >
-        As is ({beta(usual)})
+        Reset ({beta(usual)})
       </button>
     </div>
   );
 }
 
-/** Two significant digits of 1 - momentum, since nobody sets 0.98741. */
+/** Two significant digits of 1 - momentum: 0.987, not 0.98741. */
 function rounded(value: number): number {
   return 1 - Number((1 - value).toPrecision(2));
 }

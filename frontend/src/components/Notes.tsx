@@ -2,13 +2,13 @@ import { count, percent, plural } from '../format';
 import type { Overview } from '../wire';
 import { Num } from './Tip';
 
-/** What the record rests on, and what it lacks. */
+/** Size of the record, settings of the run, and what is missing. */
 export function Notes({ overview }: { overview: Overview }) {
   const { notes, records, probes, overhead, batch_size, replicas, planned_steps, tolerance } = overview;
   return (
     <footer class="notes">
       <p>
-        {plural(records, 'record')} and {plural(probes, 'probe')} of paired losses
+        {plural(records, 'record')} of the statistics, {plural(probes, 'probe')} of the losses
         {batch_size !== null && ` · batch size ${count(batch_size)}`}
         {replicas > 1 && ` · ${replicas} replicas`}
         {planned_steps !== null && ` · ${count(planned_steps)} steps planned`}

@@ -16,7 +16,7 @@ export interface PanelProps {
   /** One line under the title: what the panel shows and how to read it. */
   hint?: ComponentChildren;
   tools?: ComponentChildren;
-  /** Made when it is asked for: a chart can hold a million numbers. */
+  /** Built on demand: a chart can hold a million numbers. */
   data?: () => ChartData;
   picture?: () => void;
   class?: string;
@@ -120,8 +120,13 @@ export function Menu({
     box.current.open = false;
     box.current.querySelector('summary')?.focus();
   };
+  const onKeyDown = (event: KeyboardEvent) => {
+    if (event.key !== 'Escape' || !box.current?.open) return;
+    event.preventDefault();
+    closeAndReturn();
+  };
   return (
-    <details class="menu" ref={box} onKeyDown={(e) => e.key === 'Escape' && closeAndReturn()}>
+    <details class="menu" ref={box} onKeyDown={onKeyDown}>
       <summary class="button small" aria-label={title}>
         {label}
       </summary>

@@ -2,7 +2,7 @@ import { momentum, number } from '../format';
 import type { LayerReport } from '../wire';
 import { tooltip } from '../words';
 
-/** The layer's distance now, had the momentum been another: measured on averages kept beside the real one. */
+/** The layer's distance with other momentum values, measured on moving averages that the recorder keeps. */
 export function ReplayedDistance({ layer, current }: { layer: LayerReport; current: number }) {
   const { replayed } = layer;
   const high = Math.max(...replayed.map(({ distance }) => distance).filter(Number.isFinite), 1e-9);
@@ -12,7 +12,7 @@ export function ReplayedDistance({ layer, current }: { layer: LayerReport; curre
   );
   return (
     <table class="replayed">
-      <caption>Distance now, replayed at other momenta (measured)</caption>
+      <caption>Distance with other momentum values (measured)</caption>
       <tbody>
         {replayed.map((r) => (
           <tr key={r.momentum} class={r === closest ? 'near' : ''}>

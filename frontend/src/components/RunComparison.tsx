@@ -1,6 +1,7 @@
 import { routes } from '../api';
 import { count, number, ratio } from '../format';
 import { useResources, useView } from '../hooks';
+import { runSign } from '../models/findings';
 import { runColor } from '../palette';
 import { showRun, view } from '../view';
 import type { Overview } from '../wire';
@@ -8,7 +9,7 @@ import { Icon } from './Icon';
 import { Panel } from './Panel';
 import { Num, Term } from './Tip';
 
-/** Verdicts of the chosen runs side by side. */
+/** Losses and verdicts of the chosen runs side by side. */
 export function RunComparison({ run }: { run: string }) {
   const compare = useView((v) => v.compare);
   const names = compare.length ? [run, ...compare] : [];
@@ -52,7 +53,7 @@ export function RunComparison({ run }: { run: string }) {
               <Term k="batch" />
             </th>
             <th scope="col" class="right">
-              <Term k="recalibrated" />
+              <Term k="recalibrated_now" />
             </th>
             <th scope="col" class="right">
               <Term k="inference" />
@@ -104,7 +105,7 @@ function RunRows({ name, color, main, overview, error }: RowProps) {
             title={main ? name : `Show ${name}`}
           >
             <i style={{ background: color }} aria-hidden="true" />
-            {overview && <Icon sign={overview.severity} size={14} />}
+            {overview && <Icon sign={runSign(overview)} size={14} />}
             <span>{name}</span>
           </button>
         </th>
@@ -124,7 +125,7 @@ function RunRows({ name, color, main, overview, error }: RowProps) {
       </tr>
       <tr>
         <td colSpan={6} class="verdict-cell">
-          {overview ? overview.verdict : (error ?? 'Reading …')}
+          {overview ? overview.verdict : (error ?? 'Loading…')}
         </td>
       </tr>
     </tbody>

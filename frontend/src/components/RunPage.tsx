@@ -17,7 +17,7 @@ const SETTLE_MS = 90;
 
 export function RunPage({ run }: { run: string }) {
   const overview = useResource(useMemo(() => routes.overview(run), [run]));
-  // What the charts show first is asked for beside the analysis, not after it.
+  // The data of the first charts loads beside the analysis, not after it.
   const row = useView((v) => v.row);
   useWanted(useMemo(() => routes.series(run, row), [run, row]));
   useWanted(useMemo(() => routes.losses(run), [run]));
@@ -42,7 +42,9 @@ export function RunPage({ run }: { run: string }) {
           <HeatPanel overview={value} layer={layer.index} />
           <div class="row layers">
             <LayerTable overview={value} layer={layer.index} />
-            <LayerDetail key={detail?.index} overview={value} layer={detail ?? layer} />
+            <div class="detail-place">
+              <LayerDetail key={detail?.index} overview={value} layer={detail ?? layer} />
+            </div>
           </div>
         </>
       ) : (
@@ -57,7 +59,7 @@ function layerAt(overview: Overview, index: number | null): LayerReport | null {
   return overview.layers.find((layer) => layer.index === index) ?? firstLayer(overview);
 }
 
-/** Where nobody chose a layer: the one that breaks the network most, else the one farthest off. */
+/** The layer that is shown first: the one that costs most loss, else the one with the largest distance. */
 function firstLayer({ layers, losses }: Overview): LayerReport | null {
   const blame = (attribution: number | null) => attribution ?? losses.batch ?? 0;
   const ranked = layers

@@ -1,6 +1,8 @@
 import { useEffect, useId, useLayoutEffect, useMemo, useRef, useState } from 'preact/hooks';
 import { count } from '../format';
+import { rowSign } from '../models/runs';
 import { nameFilter } from '../models/table';
+import { summaries } from '../summaries';
 import type { RunEntry } from '../wire';
 import { Icon } from './Icon';
 
@@ -12,7 +14,7 @@ interface Props {
   onChoose: (run: string) => void;
 }
 
-/** More than this is not read through but filtered. */
+/** A longer list is for the filter. */
 const LISTED = 500;
 
 /** A button that opens a list of runs with a filter; arrows move, Enter chooses, Escape closes. */
@@ -29,7 +31,7 @@ export function RunPicker({ label, runs, chosen, many, onChoose }: Props) {
   }, [runs, pattern]);
   const listed = found.slice(0, LISTED);
 
-  // Before anything is painted: a key that follows the click at once belongs to the filter.
+  // Before the paint, so that a key pressed right after the click goes to the filter.
   useLayoutEffect(() => {
     if (!open) return;
     const close = (event: Event) => {
@@ -65,7 +67,7 @@ export function RunPicker({ label, runs, chosen, many, onChoose }: Props) {
   };
   const single = runs.find((entry) => entry.run === chosen[0]);
   return (
-    <div class="picker" ref={box}>
+    <div class={`picker ${many ? 'many' : ''}`} ref={box}>
       <button
         type="button"
         class={`button ${many ? '' : 'primary'}`}
@@ -85,7 +87,7 @@ export function RunPicker({ label, runs, chosen, many, onChoose }: Props) {
         }}
         onKeyDown={(e) => open && e.key === 'Escape' && shut()}
       >
-        {!many && single?.severity && <Icon sign={single.severity} size={14} />}
+        {!many && single && summaries.of(single).summary && <RunIcon entry={single} />}
         <span class="picker-label">{label}</span>
         <span class="picker-value">
           {many ? (chosen.length ? count(chosen.length) : '+') : (chosen[0] ?? 'none')}
@@ -135,10 +137,12 @@ export function RunPicker({ label, runs, chosen, many, onChoose }: Props) {
                 <span class="check" aria-hidden="true">
                   {chosen.includes(entry.run) ? '✓' : ''}
                 </span>
-                {entry.severity ? <Icon sign={entry.severity} size={14} /> : <span class="icon-space" />}
+                <RunIcon entry={entry} />
                 <span class="option-text">
                   <span class="option-name">{entry.run}</span>
-                  <span class="option-verdict">{entry.verdict ?? 'not analysed yet'}</span>
+                  <span class="option-verdict">
+                    {summaries.of(entry).summary?.headline ?? 'not analysed yet'}
+                  </span>
                 </span>
                 <span class="option-step">
                   {entry.last_step === null ? '' : `step ${count(entry.last_step)}`}
@@ -147,11 +151,16 @@ export function RunPicker({ label, runs, chosen, many, onChoose }: Props) {
             ))}
           </div>
           {found.length > LISTED && (
-            <p class="hint">{count(found.length - LISTED)} more: filter to see them</p>
+            <p class="hint">{count(found.length - LISTED)} more runs: filter to see them</p>
           )}
           {!found.length && <p class="hint">No run matches.</p>}
         </div>
       )}
     </div>
   );
+}
+
+function RunIcon({ entry }: { entry: RunEntry }) {
+  const sign = rowSign(summaries.of(entry));
+  return sign ? <Icon sign={sign} size={14} /> : <span class="icon-space" />;
 }

@@ -1,6 +1,6 @@
 import { refresh, type Snapshot } from '../api';
 import { useView } from '../hooks';
-import { showRun } from '../view';
+import { showRun, showRuns } from '../view';
 import { Code } from './Code';
 
 const FIRST_LINES = `from tb_bnlens import BNLens
@@ -16,7 +16,7 @@ export function Loading({ what }: { what: string }) {
       <div class="skeleton wide" />
       <div class="skeleton" />
       <div class="skeleton" />
-      <p>Reading {what} …</p>
+      <p>Loading {what}…</p>
     </div>
   );
 }
@@ -24,7 +24,7 @@ export function Loading({ what }: { what: string }) {
 export function Failed({ read }: { read: Snapshot<unknown> }) {
   return (
     <div class="page-state failed" role="alert">
-      <h2>This could not be read</h2>
+      <h2>This could not be loaded</h2>
       <p>{read.error}</p>
       <p class="muted">
         <Retry read={read} />
@@ -36,24 +36,20 @@ export function Failed({ read }: { read: Snapshot<unknown> }) {
   );
 }
 
-/** What is shown is older than what was asked for. */
+/** The data on the page is older than the last request. */
 export function Stale({ read }: { read: Snapshot<unknown> }) {
   return (
     <p class="banner" role="status">
-      {read.error} What is shown was read at {time(read.at)}. <Retry read={read} />
+      {read.error} The page shows data loaded at {time(read.at)}. <Retry read={read} />
     </p>
   );
 }
 
-/** When polling asks again for what failed. */
+/** When polling tries again after a failure. */
 function Retry({ read }: { read: Snapshot<unknown> }) {
   const live = useView((v) => v.live);
   return (
-    <>
-      {live
-        ? `It is asked for again after ${time(read.retryAt)}.`
-        : 'Live is off: nothing is asked for again.'}
-    </>
+    <>{live ? `The next try is after ${time(read.retryAt)}.` : 'Live is off, so it is not tried again.'}</>
   );
 }
 
@@ -61,15 +57,16 @@ function time(at: number): string {
   return new Date(at).toLocaleTimeString('en-GB');
 }
 
-export function Gone({ run, first }: { run: string; first: string }) {
+export function Gone({ run, only }: { run: string; only: string | null }) {
   return (
     <div class="page-state" role="status">
       <h2>Run “{run}” is not in this log directory</h2>
       <p>
-        It was deleted or renamed, or it has not written its first record. It is shown as soon as it appears.
+        It was deleted or renamed, or it has no record yet. It appears here as soon as its first record is
+        written.
       </p>
-      <button type="button" class="button" onClick={() => showRun(first)}>
-        Show {first}
+      <button type="button" class="button" onClick={() => (only === null ? showRuns() : showRun(only))}>
+        {only === null ? 'Show all runs' : `Show ${only}`}
       </button>
     </div>
   );
@@ -80,13 +77,13 @@ export function Empty() {
     <div class="page-state empty">
       <h1>No BatchNorm records here yet</h1>
       <p>
-        Add the callback to training, with a folder under this TensorBoard’s <code>--logdir</code>. The tab
-        fills in by itself as soon as the first record is written.
+        Add the callback to training, with a directory inside this TensorBoard’s <code>--logdir</code>. The
+        tab updates as soon as the first record is written.
       </p>
       <Code text={FIRST_LINES} name="the lines to add" />
       <p class="muted">
-        In a loop of your own: <code>lens = tb_bnlens.Recorder(model, "runs/exp1", loss=loss_fn)</code>, then{' '}
-        <code>lens.record(x, y)</code> after each step.
+        In a custom training loop: <code>lens = tb_bnlens.Recorder(model, "runs/exp1", loss=loss_fn)</code>,
+        then <code>lens.record(x, y)</code> after each step.
       </p>
     </div>
   );

@@ -30,8 +30,12 @@ export function TimeChart({ title, name, spec, onZoom, onPick }: Props) {
       <Exports title={title} data={data} picture={picture}>
         <h3>{title}</h3>
       </Exports>
-      <Legend x={spec.x} lines={spec.lines} format={number} />
+      <Legend x={spec.x} lines={spec.lines} format={number} where={spec.where} pin={pinned(spec)} />
       <LineChartBox spec={spec} height={150} handle={chart} label={title} onZoom={onZoom} onPick={onPick} />
     </section>
   );
+}
+
+function pinned({ marks }: LineSpec): number | null {
+  return marks.find(({ kind }) => kind === 'pin')?.x ?? null;
 }

@@ -2,7 +2,8 @@ import { refresh, routes, type Snapshot } from '../api';
 import { saveText } from '../download';
 import { useResource, useView } from '../hooks';
 import { X_AXES } from '../link';
-import { showRun, view } from '../view';
+import { counting, fixFile } from '../models/findings';
+import { showRun, showRuns, view } from '../view';
 import type { RunEntry, RunList } from '../wire';
 import { Menu } from './Panel';
 import { RunPicker } from './RunPicker';
@@ -16,13 +17,16 @@ interface Props {
 
 export function Toolbar({ runs, run, read }: Props) {
   const compare = useView((v) => v.compare);
-  const axis = useView((v) => v.axis);
-  const smoothing = useView((v) => v.smoothing);
   const live = useView((v) => v.live);
   return (
     <header class="toolbar">
-      <RunPicker label="Run" runs={runs} chosen={run === null ? [] : [run]} onChoose={showRun} />
-      {runs.length > 1 && (
+      {runs.length > 1 && run !== null && (
+        <button type="button" class="button" onClick={showRuns} aria-label="All runs">
+          <span aria-hidden="true">‹</span> Runs
+        </button>
+      )}
+      {run !== null && <RunPicker label="Run" runs={runs} chosen={[run]} onChoose={showRun} />}
+      {runs.length > 1 && run !== null && (
         <RunPicker
           label="Compare"
           many
@@ -38,6 +42,33 @@ export function Toolbar({ runs, run, read }: Props) {
         />
       )}
       <span class="spacer" />
+      {run !== null && <TimeControls />}
+      <div class="group">
+        <button
+          type="button"
+          class="button"
+          aria-pressed={live}
+          data-tip="Load new records every 5 s while this tab is visible."
+          onClick={() => view.set({ live: !live })}
+        >
+          <i class={`dot ${live && !read.error ? 'on' : ''}`} aria-hidden="true" />
+          Live
+        </button>
+        <button type="button" class="button" onClick={() => void refresh()} data-tip={readAt(read)}>
+          Reload
+        </button>
+        {run !== null && <Downloads run={run} />}
+      </div>
+    </header>
+  );
+}
+
+/** The x axis and the smoothing of all charts. */
+function TimeControls() {
+  const axis = useView((v) => v.axis);
+  const smoothing = useView((v) => v.smoothing);
+  return (
+    <>
       <div class="segmented" role="group" aria-label="x axis">
         {X_AXES.map((name) => (
           <button
@@ -53,7 +84,7 @@ export function Toolbar({ runs, run, read }: Props) {
       </div>
       <label
         class="smoothing"
-        data-tip="Exponential moving average of the loss lines, as in Time Series; on a log axis the logarithm is smoothed."
+        data-tip="Exponential moving average of the losses, as in Time Series. On a log axis it averages the logarithm."
       >
         smoothing
         <input
@@ -66,34 +97,20 @@ export function Toolbar({ runs, run, read }: Props) {
         />
         <output>{smoothing.toFixed(2)}</output>
       </label>
-      <div class="group">
-        <button
-          type="button"
-          class="button"
-          aria-pressed={live}
-          data-tip="Asks for new records every 5 s while this tab is visible."
-          onClick={() => view.set({ live: !live })}
-        >
-          <i class={`dot ${live && !read.error ? 'on' : ''}`} aria-hidden="true" />
-          Live
-        </button>
-        <button type="button" class="button" onClick={() => void refresh()} data-tip={readAt(read)}>
-          Reload
-        </button>
-        {run !== null && <Downloads run={run} />}
-      </div>
-    </header>
+    </>
   );
 }
 
 const AXIS_TIP = {
   step: 'Optimizer steps.',
-  relative: 'Time since the first record of the run.',
+  relative: 'Time since the first record.',
   wall: 'Time of day.',
 };
 
 function readAt(read: Snapshot<RunList>): string {
-  const when = read.at ? `Last read at ${new Date(read.at).toLocaleTimeString('en-GB')}.` : 'Not read yet.';
+  const when = read.at
+    ? `Last loaded at ${new Date(read.at).toLocaleTimeString('en-GB')}.`
+    : 'Not loaded yet.';
   return read.error ? `${read.error} ${when}` : when;
 }
 
@@ -103,34 +120,19 @@ function Downloads({ run }: { run: string }) {
   const json = (name: string, content: unknown) =>
     saveText(`${run}-${name}.json`, 'application/json', JSON.stringify(content, null, 1));
   return (
-    <Menu label="Download" title="Download this run’s analysis">
+    <Menu label="Download" title="Download the analysis of this run">
       <button type="button" onClick={() => json('report', overview)}>
         Report (JSON)
       </button>
-      <button
-        type="button"
-        onClick={() =>
-          json(
-            'findings',
-            overview.findings.filter((f) => f.status === 'fail'),
-          )
-        }
-      >
+      <button type="button" onClick={() => json('findings', counting(overview.findings))}>
         Findings (JSON)
       </button>
       <button
         type="button"
-        onClick={() => saveText(`${run}-fix.py`, 'text/x-python', fixes(overview.findings))}
+        onClick={() => saveText(`${run}-fix.py`, 'text/x-python', fixFile(overview.findings))}
       >
         Fixes (Python)
       </button>
     </Menu>
   );
-}
-
-function fixes(
-  findings: readonly { status: string; silenced: boolean; title: string; fix: string }[],
-): string {
-  const parts = findings.filter((f) => f.status === 'fail' && !f.silenced && f.fix);
-  return parts.map(({ title, fix }) => `# ${title}\n${fix}\n`).join('\n');
 }

@@ -1,9 +1,11 @@
 import { number, plural, signed } from '../format';
-import { decompose } from '../models/decomposition';
+import { decompose, isSmall } from '../models/decomposition';
+import { runSign } from '../models/findings';
 import { updates } from '../models/momentum';
-import type { Losses, Overview } from '../wire';
+import type { Overview, PairedLosses } from '../wire';
 import { trainingOnly } from '../words';
 import { Icon } from './Icon';
+import { LastRecord } from './LastRecord';
 import { LossBar } from './LossBar';
 import { Num, Term } from './Tip';
 
@@ -14,43 +16,45 @@ const STEPS = [
 ] as const;
 
 export function Verdict({ overview }: { overview: Overview }) {
-  const { losses, severity, verdict, last_step, layers } = overview;
+  const { losses, headline, reasons, last_step, layers } = overview;
+  const sign = runSign(overview);
   const frozen = layers.some((layer) => !updates(layer));
   return (
-    <section class={`panel verdict ${severity}`} aria-label="Verdict">
+    <section class={`panel verdict ${sign}`} aria-label="Verdict">
       <div class="verdict-head">
-        <Icon sign={severity} size={26} />
+        <Icon sign={sign} size={26} />
         <h1>
-          <Headline text={verdict} />
+          {headline}
+          {reasons.length > 0 && <span class="rest"> {reasons.join(' ')}</span>}
         </h1>
       </div>
-      <LossChain losses={losses} frozen={frozen} title="Losses on the same batch at the same weights" />
+      {losses.step === null ? (
+        Object.values(losses.not_evaluated)
+          .slice(0, 1)
+          .map((why) => (
+            <p class="hint" key={why}>
+              {why}
+            </p>
+          ))
+      ) : (
+        <LossChain losses={losses} frozen={frozen} title="Losses on one training batch" />
+      )}
       {losses.validation && (
-        <LossChain losses={losses.validation} frozen={frozen} title="The same on validation data" />
+        <LossChain losses={losses.validation} frozen={frozen} title="Losses on one validation batch" />
       )}
       {last_step !== null && losses.step !== null && losses.step !== last_step && (
         <p class="hint">
-          Losses were last probed at step {number(losses.step)}; the record goes to step {number(last_step)}.
+          The last losses are from step {number(losses.step)}; the last record is from step{' '}
+          {number(last_step)}.
         </p>
       )}
+      <LastRecord overview={overview} />
     </section>
   );
 }
 
-/** The first sentence is what one takes away; the rest is why. */
-function Headline({ text }: { text: string }) {
-  const end = text.search(/[.!?] (?=[A-Z0-9])/) + 1;
-  if (!end) return <>{text}</>;
-  return (
-    <>
-      {text.slice(0, end)}
-      <span class="rest">{text.slice(end)}</span>
-    </>
-  );
-}
-
 /** From the batch loss to the training loss on one side and to the inference loss on the other. */
-function LossChain({ losses, frozen, title }: { losses: Losses; frozen: boolean; title: string }) {
+function LossChain({ losses, frozen, title }: { losses: PairedLosses; frozen: boolean; title: string }) {
   const segments = decompose(losses);
   const missing = Object.keys(losses.not_evaluated).length;
   return (
@@ -58,7 +62,7 @@ function LossChain({ losses, frozen, title }: { losses: Losses; frozen: boolean;
       <p class="chain-title">
         {title}
         {losses.step !== null && `, step ${number(losses.step)}`}
-        {missing > 0 && ` · ${plural(missing, 'loss kind')} not evaluated`}
+        {missing > 0 && ` · ${plural(missing, 'loss')} not evaluated`}
       </p>
       <div class="chain-row">
         <LossTile losses={losses} kind="training" />
@@ -75,7 +79,7 @@ function LossChain({ losses, frozen, title }: { losses: Losses; frozen: boolean;
           </>
         ))}
       </div>
-      <LossBar segments={segments} frozen={frozen} />
+      {!isSmall(losses, segments) && <LossBar segments={segments} frozen={frozen} />}
     </div>
   );
 }
@@ -84,14 +88,14 @@ function LossTile({
   losses,
   kind,
 }: {
-  losses: Losses;
+  losses: PairedLosses;
   kind: 'training' | 'batch' | 'recalibrated' | 'inference';
 }) {
-  // Windows belong to past weights; where statistics of the present ones are measured, the parts are told by them.
-  const now = kind === 'recalibrated' ? (losses.recalibrated_now ?? null) : null;
+  // Statistics at the current weights, where they were measured, leave out the drift of the last windows.
+  const now = kind === 'recalibrated' ? losses.recalibrated_now : null;
   const value = now ?? losses[kind];
   const why = losses.not_evaluated[kind] ?? losses.not_evaluated.losses;
-  const overflowed = losses.overflowed?.includes(kind) ?? false;
+  const overflowed = losses.overflowed.includes(kind);
   return (
     <div class={`tile ${kind}`}>
       <span class="tile-name">
@@ -100,7 +104,7 @@ function LossTile({
       </span>
       <span class="tile-value">
         {value === null && (why || overflowed) ? (
-          <span class="muted small" data-tip={why ?? 'Evaluated, and it is infinite or not a number.'}>
+          <span class="muted small" data-tip={why ?? 'The measured loss is infinite or not a number.'}>
             {overflowed ? 'not finite' : 'not evaluated'}
           </span>
         ) : (

@@ -6,7 +6,7 @@ export class Clock {
     private readonly steps: ArrayLike<number>,
     private readonly times: ArrayLike<number>,
     /** Wall time of the start of the run, s since 1970. */
-    private readonly start: number = times.length ? times[0] : 0,
+    readonly start: number = times.length ? times[0] : 0,
   ) {}
 
   /** The position of a record on the axis: step, seconds since the start, or seconds since 1970. */
@@ -27,6 +27,12 @@ export class Clock {
   /** The step that lies at a position. */
   step(position: number, axis: XAxis): number {
     return axis === 'step' ? position : interpolate(this.all(axis), this.steps, position);
+  }
+
+  /** The step of the record nearest to a position; null without records. */
+  nearestStep(position: number, axis: XAxis): number | null {
+    const at = nearest(this.all(axis), position);
+    return at < 0 ? null : this.steps[at];
   }
 }
 

@@ -1,4 +1,4 @@
-import type { Losses } from '../wire';
+import type { PairedLosses } from '../wire';
 
 export type Part = 'dropout' | 'noise' | 'stale';
 
@@ -13,11 +13,20 @@ export interface Segment {
 export const PARTS: readonly Part[] = ['dropout', 'noise', 'stale'];
 
 /** The three differences that lead from the training loss to the inference loss, those that were measured. */
-export function decompose(losses: Losses): Segment[] {
+export function decompose(losses: PairedLosses): Segment[] {
   const known = PARTS.flatMap((part) => {
     const value = losses[part];
     return value === null || !Number.isFinite(value) ? [] : [{ part, value }];
   });
   const total = known.reduce((sum, { value }) => sum + Math.abs(value), 0);
   return known.map(({ part, value }) => ({ part, value, share: total ? Math.abs(value) / total : 0 }));
+}
+
+/** Of the larger of the two losses: differences below it are not worth a picture. */
+const SMALL = 0.1;
+
+/** Whether the parts are small beside the losses themselves. */
+export function isSmall(losses: PairedLosses, segments: readonly Segment[]): boolean {
+  const scale = Math.max(Math.abs(losses.batch ?? 0), Math.abs(losses.inference ?? 0));
+  return segments.every(({ value }) => Math.abs(value) <= SMALL * scale);
 }

@@ -57,3 +57,10 @@ export function visibleExtent(
   }
   return low <= high ? [low, high] : null;
 }
+
+/** Two ends that are apart: a single position gets room on both sides, more of it far from zero. */
+export function apart(from: number, to: number): [number, number] {
+  if (to > from) return [from, to];
+  const room = Math.max(1, Math.abs(from) * 1e-9);
+  return [from - room, from + room];
+}

@@ -1,4 +1,5 @@
 import type { HeatRow } from '../link';
+import { apart } from './extent';
 
 /** A layers x steps matrix, row-major by record, as the `series` route sends it. */
 export interface Heat {
@@ -71,7 +72,7 @@ export function columns(x: Float64Array, from: number, to: number, width: number
 export function lastEnd(x: Float64Array): number {
   const last = x.length - 1;
   if (last < 0) return 1;
-  return x[last] + (last > 0 ? (x[last] - x[0]) / 100 : 1);
+  return last > 0 && x[last] > x[0] ? x[last] + (x[last] - x[0]) / 100 : apart(x[last], x[last])[1];
 }
 
 /** The worst value among records [first, end) of a layer, so that no spike is lost between pixels. */

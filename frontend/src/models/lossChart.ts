@@ -8,11 +8,20 @@ import { type ScaleKind, scaleFor } from './scale';
 import { smooth } from './smoothing';
 
 export const KINDS = ['training', 'batch', 'recalibrated', 'inference'] as const;
-/** What a person compares these with: drawn when asked for. */
+/** For comparison; hidden until they are switched on. */
 export const MORE_KINDS = ['updated', 'fit_loss'] as const;
 export type Kind = (typeof KINDS)[number] | (typeof MORE_KINDS)[number];
 
-const LABEL: Partial<Record<Kind, string>> = { updated: 'after the update', fit_loss: 'shown by fit' };
+const LABEL: Partial<Record<Kind, string>> = {
+  batch: 'batch statistics',
+  recalibrated: 'window statistics',
+  updated: 'after the update',
+  fit_loss: 'shown by fit',
+};
+
+export function kindLabel(kind: Kind): string {
+  return LABEL[kind] ?? kind;
+}
 
 type Style = Pick<Line, 'color' | 'width' | 'dash'>;
 
@@ -103,10 +112,10 @@ function runParts(
     const data = frame.get(`${probe}/${kind}`)?.data;
     if (!data) continue;
     const style = { ...KIND_STYLE[kind], ...(color ? { color } : {}) };
-    const name = LABEL[kind] ?? kind;
+    const name = kindLabel(kind);
     const label = color ? `${run} · ${name}` : name;
     // Of several runs one kind is drawn, and that one was asked for.
-    const optional = !color && kind in LABEL;
+    const optional = !color && MORE_KINDS.includes(kind as never);
     parts.push({
       line: { id: `${run}/${kind}`, label, optional, ...style },
       track: { x, values: nullable(data) },

@@ -1,4 +1,5 @@
 import type { LayerReport } from '../wire';
+import { compilePattern } from './pattern';
 
 export type SortKey =
   | 'order'
@@ -15,11 +16,10 @@ export interface Sort {
   descending: boolean;
 }
 
-/** A regular expression over layer names, case-insensitive; what cannot be compiled is searched for as it stands. */
+/** A regular expression over names, ignoring case; what is not one is searched for as plain text. */
 export function nameFilter(pattern: string): { test: (name: string) => boolean; valid: boolean } {
   try {
-    const expression = new RegExp(pattern, 'i');
-    return { test: (name) => expression.test(name), valid: true };
+    return { test: compilePattern(pattern), valid: true };
   } catch {
     const text = pattern.toLowerCase();
     return { test: (name) => name.toLowerCase().includes(text), valid: false };
@@ -29,14 +29,24 @@ export function nameFilter(pattern: string): { test: (name: string) => boolean; 
 /** Folders that all names share, with the slash; nothing for a single name. */
 export function sharedFolders(names: readonly string[]): string {
   if (names.length < 2) return '';
-  let shared = names[0];
-  for (const name of names) while (!name.startsWith(shared)) shared = shared.slice(0, -1);
-  return shared.slice(0, shared.lastIndexOf('/') + 1);
+  const [first] = names;
+  let length = first.length;
+  for (const name of names) {
+    let same = 0;
+    while (same < length && name[same] === first[same]) same++;
+    length = same;
+  }
+  return first.slice(0, first.lastIndexOf('/', length - 1) + 1);
 }
 
 /** Order of execution where it is known, else position in the record. */
 export function depth(layer: LayerReport): number {
   return layer.order >= 0 ? layer.order : layer.index;
+}
+
+/** A layer's state in words. */
+export function stateName(state: string): string {
+  return state.replace('_', ' ');
 }
 
 export function stepsValue(value: number | 'never' | null): number {

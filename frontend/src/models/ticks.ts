@@ -4,14 +4,26 @@ const ROUND = [1, 2, 5, 10];
 // Seconds, minutes and hours do not divide by ten.
 const SECONDS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400];
 
-/** Round positions between two ends, at most about `wanted` of them. */
-export function ticks(from: number, to: number, wanted: number, axis: XAxis): number[] {
+/** More than any axis has room for. */
+const MOST = 1000;
+
+/**
+ * Round positions between two ends, at most about `wanted` of them. Far from zero, where neighbouring numbers lie more
+ * than a gap apart, there are fewer.
+ */
+export function ticks(from: number, to: number, wanted: number, axis: XAxis | 'value'): number[] {
   const span = to - from;
-  if (!(span > 0)) return Number.isFinite(from) ? [from] : [];
-  const rough = span / Math.max(wanted, 1);
-  const gap = axis === 'step' || rough > 86400 || rough < 1 ? decimal(rough, axis) : seconds(rough);
+  if (!(span > 0 && span < Number.POSITIVE_INFINITY)) return Number.isFinite(from) ? [from] : [];
+  const rough = span / Math.min(Math.max(wanted, 1), MOST);
+  const round = axis === 'step' || axis === 'value' || rough > 86400 || rough < 1;
+  const gap = round ? decimal(rough, axis) : seconds(rough);
+  const first = Math.ceil(from / gap - 1e-9);
   const found: number[] = [];
-  for (let i = Math.ceil(from / gap - 1e-9); i * gap <= to + gap * 1e-9; i++) found.push(i * gap + 0);
+  for (let i = 0; i <= MOST; i++) {
+    const at = (first + i) * gap + 0;
+    if (!(at <= to + gap * 1e-9)) break;
+    if (at !== found[found.length - 1]) found.push(at);
+  }
   return found;
 }
 
@@ -20,6 +32,7 @@ const ALL_DIGITS = [1, 2, 3, 4, 5, 6, 7, 8, 9];
 
 /** 1, 2 and 5 of every decade between two positive ends. */
 export function logTicks(low: number, high: number, digits: readonly number[] = ROUND_DIGITS): number[] {
+  if (!(low > 0 && high < Number.POSITIVE_INFINITY)) return [];
   const found: number[] = [];
   for (let power = Math.floor(Math.log10(low)); power <= Math.log10(high); power++) {
     for (const digit of digits) {
@@ -36,7 +49,7 @@ export function logTicks(low: number, high: number, digits: readonly number[] = 
  * as the variance of a channel does that died.
  */
 export function logSplits(low: number, high: number): number[] {
-  return low > 0 && high < Number.POSITIVE_INFINITY ? logTicks(low, high, ALL_DIGITS) : [];
+  return logTicks(low, high, ALL_DIGITS);
 }
 
 /** The same for an axis that is linear up to a threshold on both sides of zero. */
@@ -62,7 +75,7 @@ export function thinLog(splits: readonly number[], pixels: number, least: number
   });
 }
 
-function decimal(rough: number, axis: XAxis): number {
+function decimal(rough: number, axis: XAxis | 'value'): number {
   const power = 10 ** Math.floor(Math.log10(rough));
   const gap = (ROUND.find((r) => r * power >= rough * (1 - 1e-9)) as number) * power;
   return axis === 'step' ? Math.max(gap, 1) : gap;

@@ -9,22 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tb_bnlens.analysis.facts import Facts
-
-
-def number(value: float | None) -> str:
-    """A value in text; "not finite" for inf, "?" for unknown.
-
-    Example:
-        >>> number(15126.4), number(1.1834), number(0.000213)
-        ('15,126', '1.18', '0.000213')
-    """
-    if value is None or math.isnan(value):
-        return "?"
-    if math.isinf(value):
-        return "not finite"
-    if abs(value) >= 1e7:
-        return f"{value:.3g}"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+from tb_bnlens.numbers import number as number
+from tb_bnlens.numbers import times as as_times
 
 
 def percent(share: float) -> str:
@@ -75,10 +61,7 @@ def times(upper: float, lower: float, natural_zero: bool = True) -> str:
     if not (natural_zero and lower > 0 and math.isfinite(upper)):
         return f"{number(upper - lower)} above"
     ratio = upper / lower
-    if ratio >= 10:
-        digits = 2 - math.floor(math.log10(ratio))
-        return f"{round(ratio, digits) if digits < 0 else round(ratio):,.0f}x"
-    return f"{ratio:.1f}x" if ratio >= 2 else f"{100 * (ratio - 1):.0f}% above"
+    return f"{as_times(ratio)}x" if ratio >= 2 else f"{100 * (ratio - 1):.0f}% above"
 
 
 def names(all_of: Sequence[str], shown: int = 3) -> str:

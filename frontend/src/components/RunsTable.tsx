@@ -1,0 +1,181 @@
+import { useEffect, useLayoutEffect, useMemo, useReducer, useRef, useState } from 'preact/hooks';
+import { plural } from '../format';
+import { type RunKey, type RunSort, rowSign, runRow, sortRuns } from '../models/runs';
+import { nameFilter } from '../models/table';
+import { AGAIN_MS, summaries } from '../summaries';
+import type { RunEntry } from '../wire';
+import { Panel } from './Panel';
+import { RunsRow } from './RunsRow';
+
+const COLUMNS: { key: RunKey; label: string; tip: string; right?: boolean }[] = [
+  { key: 'severity', label: 'Severity', tip: 'By how much worse inference is than batch statistics.' },
+  { key: 'run', label: 'Run', tip: 'The directory that was given to BNLens.' },
+  { key: 'cause', label: 'Cause', tip: 'The most severe finding.' },
+  { key: 'batch', label: 'Batch', tip: 'Loss with batch statistics at the last probe.', right: true },
+  {
+    key: 'inference',
+    label: 'Inference',
+    tip: 'Loss with the moving statistics, same batch and weights.',
+    right: true,
+  },
+  { key: 'ratio', label: 'Ratio', tip: 'Inference loss over the loss with batch statistics.', right: true },
+  {
+    key: 'momentum',
+    label: 'Momentum',
+    tip: 'Momentum of the BatchNorm layers, lowest to highest.',
+    right: true,
+  },
+  {
+    key: 'step',
+    label: 'Last step',
+    tip: 'Last recorded step, of the planned steps where they are known.',
+    right: true,
+  },
+  { key: 'ended', label: 'Ended', tip: 'How training ended.' },
+];
+
+/** More than this is filtered, not scrolled through. */
+const LISTED = 500;
+const ROW = 33;
+
+/** All runs, worst first; a click opens one. */
+export function RunsTable({ runs }: { runs: readonly RunEntry[] }) {
+  const [, again] = useReducer((n: number) => n + 1, 0);
+  const [pattern, setPattern] = useState('');
+  const [problems, setProblems] = useState(false);
+  const [sort, setSort] = useState<RunSort>({ key: 'severity', descending: true });
+  const body = useRef<HTMLTableSectionElement>(null);
+  useLayoutEffect(() => summaries.subscribe(() => again(0)), []);
+
+  const filter = useMemo(() => nameFilter(pattern), [pattern]);
+  const rows = runs.map((entry) => runRow(entry, summaries.of(entry)));
+  const found = sortRuns(
+    rows.filter(
+      (row) =>
+        (filter.test(row.entry.run) || filter.test(row.summary?.cause ?? '')) &&
+        (!problems || !row.summary || rowSign(row) !== 'none'),
+    ),
+    sort,
+  );
+  const listed = found.slice(0, LISTED);
+  const analysed = rows.filter(({ summary }) => summary).length;
+  const ended = rows.some(({ summary }) => summary?.ended);
+  const columns = COLUMNS.filter(({ key }) => key !== 'ended' || ended);
+
+  // The rows in sight are analysed first.
+  const names = listed.map(({ entry }) => `${entry.run} ${entry.last_step}`).join('\n');
+  useEffect(() => {
+    const order = () => {
+      const above = Math.max(0, Math.floor(-(body.current?.getBoundingClientRect().top ?? 0) / ROW));
+      const entries = listed.map(({ entry }) => entry);
+      // A set keeps the order and drops those that come twice.
+      summaries.want([...new Set([...entries.slice(above), ...entries, ...runs])]);
+    };
+    order();
+    window.addEventListener('scroll', order, { passive: true });
+    const timer = window.setInterval(order, AGAIN_MS);
+    return () => {
+      summaries.stop();
+      window.removeEventListener('scroll', order);
+      window.clearInterval(timer);
+    };
+  }, [names, runs]);
+
+  const sortBy = (key: RunKey) =>
+    setSort({ key, descending: sort.key === key ? !sort.descending : key !== 'run' && key !== 'cause' });
+  return (
+    <Panel
+      title="Runs"
+      class="runs-panel"
+      data={() => ({ name: 'bn-lens-runs', header: CSV_HEADER, rows: found.map(csvRow) })}
+      tools={
+        <>
+          <label class="inline">
+            <input
+              type="checkbox"
+              checked={problems}
+              onChange={(e) => setProblems(e.currentTarget.checked)}
+            />
+            problems only
+          </label>
+          <input
+            type="search"
+            class={`search ${filter.valid ? '' : 'invalid'}`}
+            placeholder="Filter by regex"
+            aria-label="Filter runs by a regular expression over their names and causes"
+            value={pattern}
+            onInput={(e) => setPattern(e.currentTarget.value)}
+          />
+        </>
+      }
+    >
+      <p class="hint" role="status">
+        {found.length === runs.length
+          ? plural(runs.length, 'run')
+          : `${found.length} of ${plural(runs.length, 'run')}`}
+        {analysed < runs.length && ` · ${analysed} analysed so far`}
+        {!filter.valid && ' · not a supported expression; searching for the text'}
+      </p>
+      <div class="runs-scroll">
+        <table class="runs">
+          <thead>
+            <tr>
+              {columns.map(({ key, label, tip, right }) => (
+                <th
+                  key={key}
+                  scope="col"
+                  class={right ? 'right' : ''}
+                  aria-sort={sort.key === key ? (sort.descending ? 'descending' : 'ascending') : 'none'}
+                >
+                  <button type="button" data-tip={tip} onClick={() => sortBy(key)}>
+                    {label}
+                    <span class="sort" aria-hidden="true">
+                      {sort.key === key ? (sort.descending ? '▼' : '▲') : ''}
+                    </span>
+                  </button>
+                </th>
+              ))}
+            </tr>
+          </thead>
+          <tbody ref={body}>
+            {listed.map((row) => (
+              <RunsRow key={row.entry.run} row={row} ended={ended} />
+            ))}
+          </tbody>
+        </table>
+      </div>
+      {found.length > LISTED && (
+        <p class="nothing">{plural(found.length - LISTED, 'more run')}: filter to see them.</p>
+      )}
+      {!found.length && <p class="nothing">No run matches. Clear the filter to see all of them.</p>}
+    </Panel>
+  );
+}
+
+const CSV_HEADER = [
+  'run',
+  'severity',
+  'cause',
+  'batch_loss',
+  'inference_loss',
+  'momentum_low',
+  'momentum_high',
+  'last_step',
+  'planned_steps',
+  'ended',
+];
+
+function csvRow({ entry, summary }: ReturnType<typeof runRow>) {
+  return [
+    entry.run,
+    summary?.severity,
+    summary?.cause,
+    summary?.batch,
+    summary?.inference,
+    summary?.momentum[0],
+    summary?.momentum[1],
+    entry.last_step,
+    summary?.planned_steps,
+    summary?.ended,
+  ];
+}

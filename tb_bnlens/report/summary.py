@@ -1,0 +1,36 @@
+"""A report in one row: what the table of runs shows of each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tb_bnlens.report.schema import Overview, RunSummary
+
+
+def summarize(report: Overview) -> RunSummary:
+    """The row of a run; ``RunSummary`` says what each key is."""
+    counting = [f for f in report["findings"] if counts(f)]
+    momenta = [layer["momentum"] for layer in report["layers"]]
+    losses = report["losses"]
+    return {
+        "severity": report["severity"],
+        "headline": report["headline"],
+        # Findings come in order of severity.
+        "cause": counting[0]["title"] if counting else None,
+        "causes": len(counting),
+        "silenced": sum(f["silenced"] for f in report["findings"]),
+        "step": losses["step"],
+        "batch": losses["batch"],
+        "inference": losses["inference"],
+        "momentum": [min(momenta), max(momenta)] if momenta else [],
+        "layers": len(report["layers"]),
+        "last_step": report["last_step"],
+        "planned_steps": report["planned_steps"],
+        "ended": report.get("ended"),  # type: ignore[typeddict-item]
+    }
+
+
+def counts(finding: Mapping[str, Any]) -> bool:
+    """Whether a finding of a report decides its severity: it failed, is not silenced, and has no other cause."""
+    return finding["status"] == "fail" and not finding["silenced"] and not finding["explained_by"]
