@@ -74,15 +74,14 @@ def _headline(f: Facts, healthy: bool) -> str:
     if not f.gap.known:
         return _without_losses(f, healthy)
     inference, batch, where = _compared(f)
-    severity = of_gap(f.gap)
     if math.isinf(inference):
         return f"Inference loss is not finite; with batch statistics it is {number(batch)} ({where})."
-    if severity > Severity.INFO:
+    if of_gap(f.gap) > Severity.INFO:
         much = times(inference, batch, f.losses.natural_zero)
         return f"Inference loss is {much} the loss with batch statistics ({where})."
-    word = "is close to" if severity else "matches"
-    if f.losses.harm(batch - inference) >= NOTE_HARM:
-        word = "is below"
+    word = "matches"
+    if f.losses.harm(abs(inference - batch)) >= NOTE_HARM:
+        word = "is above" if inference > batch else "is below"
     said = f"inference loss {number(inference)} {word} the loss with batch statistics ({number(batch)}) at {where}"
     return f"No BatchNorm problem found: {said}." if healthy else f"{sentence(said)}."
 

@@ -38,14 +38,14 @@ def count(n: int, noun: str = "layer") -> str:
 
 
 def some_of(n: int, total: int, noun: str = "BatchNorm layer") -> str:
-    """Part of a number of things: "All 52 BatchNorm layers", "3 of 52 BatchNorm layers", "The BatchNorm layer"."""
+    """Part of a number of things: "All 52 BatchNorm layers", "Both BatchNorm layers", "3 of 52 BatchNorm layers"."""
     if n == total:
-        return f"The {noun}" if n == 1 else f"All {n:,} {noun}s"
+        return f"The {noun}" if n == 1 else f"Both {noun}s" if n == 2 else f"All {n:,} {noun}s"
     return f"{n:,} of {count(total, noun)}"
 
 
-def be(n: int, total: int | None = None) -> str:
-    """The verb for so many: "is" or "are"; "1 of 3 layers is"."""
+def be(n: int) -> str:
+    """The verb for so many: "is" or "are"."""
     return "is" if n == 1 else "are"
 
 
