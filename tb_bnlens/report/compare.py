@@ -42,9 +42,9 @@ def compare(a: Mapping[str, Any], b: Mapping[str, Any]) -> Comparison:
 def _settings(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, list[object]]:
     names = ("planned_steps", "batch_size", "replicas", "tolerance", "last_step")
     settings: dict[str, list[object]] = {name: [a[name], b[name]] for name in names if a[name] != b[name]}
-    momenta = [sorted({layer["momentum"] for layer in run["layers"]}) for run in (a, b)]
-    if momenta[0] != momenta[1]:
-        settings["momentum"] = [*momenta]
+    momentum = [sorted({layer["momentum"] for layer in run["layers"]}) for run in (a, b)]
+    if momentum[0] != momentum[1]:
+        settings["momentum"] = [*momentum]
     return settings
 
 

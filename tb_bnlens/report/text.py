@@ -64,7 +64,7 @@ def _losses(losses: Mapping[str, Any]) -> list[str]:
 
 
 def _parts(losses: Mapping[str, Any]) -> list[str]:
-    """What the gap is made of, and inference at other momenta."""
+    """The parts of the gap, and inference replayed with another momentum."""
     lines = []
     labels = {"dropout": "training-only layers", "noise": "batch noise", "stale": "stale statistics"}
     parts = [f"{label} {losses[part]:+.4g}" for part, label in labels.items() if losses[part] is not None]

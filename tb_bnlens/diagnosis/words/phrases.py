@@ -59,8 +59,8 @@ def sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def momenta(values: NDArray[np.float64]) -> str:
-    """The momenta of some layers: "0.99" or "0.9 to 0.999"."""
+def momentum_range(values: NDArray[np.float64]) -> str:
+    """The momentum of some layers: "0.99" or "0.9 to 0.999"."""
     low, high = float(np.min(values)), float(np.max(values))
     return f"{low:.6g}" if math.isclose(low, high, abs_tol=1e-6) else f"{low:.6g} to {high:.6g}"
 
