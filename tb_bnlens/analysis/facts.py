@@ -25,7 +25,7 @@ UNKNOWN = Gap(math.nan, math.nan, math.nan)
 
 
 class Facts:
-    """The figures of one run, computed when first asked for.
+    """The figures of one run, computed on first use.
 
     Masks and per-layer figures are [L], in the manifest's order. Losses are in loss units, distances in batch
     standard deviations. A figure that was not measured is NaN, or ``UNKNOWN`` where it is a gap.
@@ -414,7 +414,7 @@ class Facts:
 
     @staticmethod
     def mirrored_momentum(momentum: float) -> float | None:
-        """What somebody who pasted PyTorch's convention meant, None where the momentum averages as it is."""
+        """What somebody who pasted PyTorch's convention meant, None where that is no higher."""
         return 1.0 - momentum if 0.0 < momentum < 1.0 - momentum else None
 
     @cached_property

@@ -181,6 +181,16 @@ def latest(history: History, name: str) -> Array:
     return value
 
 
+def single_noise(history: History, mean: Array, variance: Array) -> tuple[Array, Array]:
+    """Noise of a single batch's mean and variance, any shape, capped at what samples drawn at random give."""
+    samples = history.manifest.batch_size or np.nan
+    capped_mean, capped_variance = (
+        np.fmin(mean, 1.0 / np.sqrt(samples)),
+        np.fmin(variance, np.sqrt(VARIANCE_NOISE / samples)),
+    )
+    return np.where(np.isnan(mean), np.nan, capped_mean), np.where(np.isnan(variance), np.nan, capped_variance)
+
+
 def table(history: History) -> LayerTable:
     """Read the table from a history, [L] each."""
     layers = history.manifest.layers
@@ -207,10 +217,7 @@ def table(history: History) -> LayerTable:
         counted = (history.row("updates")[-1] - history.row("updates")[0]) / (history.steps[-1] - history.steps[0])
         per_step = np.where(counted > 0, counted, calls)
 
-    samples = history.manifest.batch_size or np.nan
-    single_mean = np.fmin(row["noise_mean"], 1.0 / np.sqrt(samples))
-    single_variance = np.fmin(row["noise_variance"], np.sqrt(VARIANCE_NOISE / samples))
-    single_mean[np.isnan(row["noise_mean"])] = single_variance[np.isnan(row["noise_variance"])] = np.nan
+    single_mean, single_variance = single_noise(history, row["noise_mean"], row["noise_variance"])
     mean_noise = pooled_noise(single_mean, beta, row["pool_updates"])
     variance_noise = pooled_noise(single_variance, beta, row["pool_updates"])
     rate = drift.rate(row["shift"], row["shift_noise"], row["shift_span"], channels) / per_step

@@ -232,44 +232,30 @@ def measure(history: History, probe: str = "train") -> Losses:
     Example:
         A batch loss of 1.4 and an inference loss of 2.8, without any history, is a gap of harm 1.0.
     """
-    names = [*LOSS_KINDS, *(replay_row(m) for m in REPLAY_MOMENTA), "fit_loss", "learning_rate", "batch_size"]
-    names += [f"forecast{s}_{i}" for i in range(FORECAST_POINTS) for s in ("", "_step")]
-    names += ["short_updates", "long_updates", "recalibrated_now"]
-    columns = {name: history.loss(name, probe).astype(np.float64) for name in names}
-    batch, inference = columns["batch"], columns["inference"].copy()
-    measured = np.flatnonzero(np.isfinite(batch) | np.isfinite(columns["training"]) | ~np.isnan(inference))
+    columns = _columns(history, probe)
+    batch = columns["batch"]
+    measured = np.flatnonzero(np.isfinite(batch) | np.isfinite(columns["training"]) | ~np.isnan(columns["inference"]))
     if not len(measured):
         return Losses(diverged=_diverged(columns), not_evaluated=history.manifest.not_evaluated)
     last = int(measured[-1])
-    if np.nansum(history.last("channels_nonfinite")) > 0 and "inference" not in history.manifest.not_evaluated:
-        # A NaN loss and a loss that was not measured look alike in the record; poisoned statistics tell them apart.
-        ever = np.flatnonzero(~np.isnan(inference))
-        inference[(int(ever[-1]) + 1 if len(ever) else 0) : last + 1] = np.inf
-        columns["inference"] = np.where(np.isfinite(batch), inference, columns["inference"])
+    columns["inference"] = _with_overflow(history, columns, last)
     recent = measured[-WINDOW:]
     recent = recent[history.loss_steps[recent] >= (1.0 - WINDOW_SHARE) * history.loss_steps[last]]
     window = {name: column[recent] for name, column in columns.items()}
-    typical = {name: float(np.median(v[~np.isnan(v)])) for name, v in window.items() if not np.isnan(v).all()}
-
-    forecast, forecast_limit = _forecast(window)
+    known = {name: v[~np.isnan(v)] for name, v in window.items() if not np.isnan(v).all()}
+    typical = {name: float(np.median(v)) for name, v in known.items()}
     # Replays and forecasts are measured at every other probe, so the last known of the window stands for now.
-    now = {name: float(v[~np.isnan(v)][-1]) for name, v in window.items() if not np.isnan(v).all()}
+    now = {name: float(v[-1]) for name, v in known.items()}
     now |= {kind: float(columns[kind][last]) for kind in LOSS_KINDS if not np.isnan(columns[kind][last])}
     settled = history.loss_steps >= SPREAD_SHARE * history.loss_steps[last]
     settled[last + 1 :] = False
 
+    forecast, forecast_limit = _forecast(window)
     level = typical.get("batch", math.nan)
-    finite = [c[np.isfinite(c)] for c in (batch, columns["inference"], columns["recalibrated"], columns["training"])]
-    natural_zero = bool(np.concatenate(finite).min(initial=0.0) >= 0.0)
-    known = batch[np.isfinite(batch)]
     spread = _spread(batch[settled & np.isfinite(batch)])
-    progress = float(known[:3].max() - level) if len(known) > 3 and math.isfinite(level) else 0.0
-    if not progress > max(3.0 * spread, LEAST_FALL * abs(level)):
-        progress = 0.0
-    if natural_zero:
-        plain = max(abs(level), FLOOR_SHARE * progress, spread)
-    else:
-        plain = max(progress, spread)
+    progress = _progress(batch[np.isfinite(batch)], level, spread)
+    natural_zero = _natural_zero(columns)
+    floor = max(abs(level), FLOOR_SHARE * progress, spread) if natural_zero else max(progress, spread)
     return Losses(
         step=int(history.loss_steps[last]),
         now=now,
@@ -280,10 +266,42 @@ def measure(history: History, probe: str = "train") -> Losses:
         steps=history.loss_steps[settled].astype(np.float64),
         forecast=forecast,
         forecast_limit=forecast_limit,
-        level=plain,
+        level=floor,
         progress=progress,
         spread=spread,
         natural_zero=natural_zero,
         diverged=_diverged(columns),
         not_evaluated=history.manifest.not_evaluated,
     )
+
+
+def _columns(history: History, probe: str) -> dict[str, Array]:
+    names = [*LOSS_KINDS, *(replay_row(m) for m in REPLAY_MOMENTA), "fit_loss", "learning_rate", "batch_size"]
+    names += [f"forecast{s}_{i}" for i in range(FORECAST_POINTS) for s in ("", "_step")]
+    names += ["short_updates", "long_updates", "recalibrated_now"]
+    return {name: history.loss(name, probe).astype(np.float64) for name in names}
+
+
+def _with_overflow(history: History, columns: Mapping[str, Array], last: int) -> Array:
+    """The inference losses, inf from where poisoned statistics made them NaN.
+
+    A NaN loss and a loss that was not measured look alike in the record; poisoned statistics tell them apart.
+    """
+    batch, inference = columns["batch"], np.array(columns["inference"])
+    if not np.nansum(history.last("channels_nonfinite")) > 0 or "inference" in history.manifest.not_evaluated:
+        return inference
+    ever = np.flatnonzero(~np.isnan(inference))
+    inference[(int(ever[-1]) + 1 if len(ever) else 0) : last + 1] = np.inf
+    return np.asarray(np.where(np.isfinite(batch), inference, columns["inference"]))
+
+
+def _natural_zero(columns: Mapping[str, Array]) -> bool:
+    """Whether no loss is negative, so that zero means something."""
+    values = np.concatenate([columns[kind] for kind in ("batch", "inference", "recalibrated", "training")])
+    return bool(np.min(values[np.isfinite(values)], initial=0.0) >= 0.0)
+
+
+def _progress(batch: Array, level: float, spread: float) -> float:
+    """What the loss fell since the first probes, 0 where that is not clear."""
+    progress = float(batch[:3].max() - level) if len(batch) > 3 and math.isfinite(level) else 0.0
+    return progress if progress > max(3.0 * spread, LEAST_FALL * abs(level)) else 0.0

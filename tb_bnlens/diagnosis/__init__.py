@@ -1,1 +1,1 @@
-"""Facts -> decisions -> words: ``causes`` is the table, ``decide`` the only decision, ``words`` what is said of it."""
+"""Facts -> decisions -> words: ``causes`` is the table, ``decide`` the only decision, ``words`` the text."""

@@ -63,7 +63,7 @@ class Cause:
     least: Severity = Severity.WARNING
     """A cost below this is no finding, unless ``note`` says that it is worth one."""
     note: Callable[[Facts, Mask], bool] = never
-    """Whether it is worth a note although the loss does not feel it."""
+    """Whether it is worth a note although it costs little."""
     most: Severity = Severity.ERROR
     """Cap of the severity that is shown; what the cause takes of the loss is not capped."""
     estimate: str | None = None
@@ -71,7 +71,7 @@ class Cause:
     yields: tuple[Yields, ...] = ()
     """Causes that lie further back, the first that holds is named."""
     layers: Callable[[Facts, Mask, Severity], Mask] | None = None
-    """Layers to name, where they are not those that show it."""
+    """Layers to name, where they differ from ``shows``."""
     steps: Callable[[Facts], float] | None = None
     """Updates that waiting takes, inf where waiting does not help; None where it is no matter of waiting."""
     since: Callable[[Facts], int | None] = lambda _: None
@@ -81,7 +81,7 @@ class Cause:
     loss and what a rescue promises. None where no such pass is recorded yet: passes on the reservoir of batches will
     fill these in, one a cause."""
     rivals: tuple[str, ...] = ()
-    """Causes that look alike. Those that were judged and passed are listed as ruled out, in their own words."""
+    """Look-alikes. If they pass, they are listed as ruled out, with the sentence and number of their pass."""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z]+(-[a-z]+)*", self.id):

@@ -31,7 +31,7 @@ networks lost 10 to 30% at most."""
 OUTLIER = 3.0
 """The last batch is an outlier when its distance is this many times that of usual batches."""
 LAST_BATCH_SHARE = 0.05
-"""Disturbance of the moving statistics, (1 - momentum) * distance, from which the loss can feel it; as ``SCATTER``."""
+"""Disturbance of the moving statistics, (1 - momentum) * distance, from which it can matter; as ``SCATTER``."""
 DEVIATIONS = 5.0
 """The last probe stands out at this many robust standard deviations above those before it."""
 LONGER_HELPS = 0.75
@@ -136,7 +136,7 @@ def newer_leave_more(f: Facts, _where: Mask) -> bool:
 
 
 def frozen_far(f: Facts) -> Mask:
-    """Frozen layers that are far off, or where none is, those that are off by more than the tolerance."""
+    """Frozen layers that are far off; if there is none, frozen layers outside the tolerance."""
     off = f.frozen & (f.layers.distance >= LARGE_DISTANCE)
     return off if off.any() else f.frozen & (f.layers.distance >= f.layers.tolerance)
 
@@ -205,7 +205,7 @@ def moved_by_last_batch(f: Facts, _where: Mask) -> Severity:
 
 
 def exchanged(f: Facts) -> Mask:
-    """The weights after the last step are not those that the statistics belong to."""
+    """The weights were exchanged after the last step and the statistics were not."""
     return whole_run(f.exchange is not None and exchange_severity(f.exchange) > INFO)
 
 
@@ -292,7 +292,7 @@ def gap_is_greater(f: Facts, _where: Mask) -> bool:
 
 
 def update_felt(f: Facts) -> Mask:
-    """The weight update changes the loss of its own batch by enough to notice."""
+    """The weight update changes the loss of its batch by enough to notice."""
     # The averaging over an epoch differs in every run that still learns; the update does where it takes large steps.
     size, noise = abs(f.update.value), f.update.uncertainty if f.update.uncertainty >= 0 else 0.0
     return whole_run(f.losses.harm(size) >= WARNING_HARM and size > 2.0 * noise)

@@ -18,7 +18,7 @@ class Status(str, Enum):
     """What became of a cause in a run."""
 
     PASS = "pass"
-    """It does not show, or the loss does not feel it."""
+    """It does not show, or it costs nothing."""
     ANOTHER_CAUSE = "another_cause"
     """It shows, and another cause is behind it."""
     FAIL = "fail"
@@ -102,7 +102,7 @@ def _alone(cause: Cause, facts: Facts) -> Decision:
 
 
 def _behind(d: Decision, facts: Facts, alone: Mapping[str, Decision], decided: Mapping[str, Decision]) -> Decision:
-    """The decision once further causes are looked at."""
+    """The decision in view of the other causes."""
     if d.where is None:
         return d
     for further in d.cause.yields:

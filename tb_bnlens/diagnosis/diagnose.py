@@ -24,7 +24,7 @@ ORDER = (Status.FAIL, Status.ANOTHER_CAUSE, Status.ERROR, Status.NOT_EVALUATED, 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """One cause in one run: what was decided, and what is said of it."""
+    """One cause in one run: the decision and its words."""
 
     decision: Decision
     words: Words
@@ -32,7 +32,7 @@ class Diagnosis:
     silenced: bool = False
     """The user silenced it for all its layers."""
     ruled_out: tuple[tuple[str, str], ...] = ()
-    """Causes that look alike, as nouns, and what was measured of them."""
+    """Names of look-alikes, and the measured number that rules each out."""
 
     @property
     def id(self) -> str:

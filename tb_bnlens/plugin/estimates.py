@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from tb_bnlens.analysis.convergence import steps_to_converge
 from tb_bnlens.analysis.effective import differs
-from tb_bnlens.analysis.lag import NOISE_SIGMAS
+from tb_bnlens.analysis.lag import NOISE_SIGMAS, single_noise
 from tb_bnlens.analysis.noise import pooled_noise
 from tb_bnlens.analysis.renewal import renewal
 from tb_bnlens.history import History
@@ -32,10 +32,9 @@ def steps_to_converge_by_record(history: History) -> NDArray[np.float32]:
         beta = np.where(np.isnan(effective) | ~differs(effective, momentum), momentum, effective)
         error = history.row("error_p95")
         pool = history.row("pool_updates")
-        noise = np.fmax(
-            pooled_noise(_carried(history.row("noise_mean")), beta, pool),
-            pooled_noise(_carried(history.row("noise_variance")), beta, pool),
-        )
+        measured = (_carried(history.row(name)).astype(np.float64) for name in ("noise_mean", "noise_variance"))
+        singles = single_noise(history, *measured)
+        noise = np.fmax(*(pooled_noise(single, beta, pool) for single in singles))
         tolerance = history.manifest.tolerance
         renewed = renewal(history, "error_p95", beta, np.arange(len(error)))
         steps = steps_to_converge(error, beta, tolerance, renewed=renewed, age=history.row("updates"))

@@ -22,18 +22,13 @@ def compare(a: Mapping[str, Any], b: Mapping[str, Any]) -> Comparison:
         ``findings``: ``gone``, ``new`` and ``stayed`` rule ids; ``layers``: those in both runs whose momentum or
         state differs, with both distances; ``only``: layer names that one run alone has.
     """
-    names = ("planned_steps", "batch_size", "replicas", "tolerance", "last_step")
-    settings = {name: [a[name], b[name]] for name in names if a[name] != b[name]}
-    momenta = [sorted({layer["momentum"] for layer in run["layers"]}) for run in (a, b)]
-    if momenta[0] != momenta[1]:
-        settings["momentum"] = momenta
     found = [{f["rule"] for f in run["findings"] if counts(f)} for run in (a, b)]
     by_name = [{layer["name"]: layer for layer in run["layers"]} for run in (a, b)]
     both = [name for name in by_name[0] if name in by_name[1]]
     return {
         "runs": [a["run"], b["run"]],
         "severity": [a["severity"], b["severity"]],
-        "settings": settings,
+        "settings": _settings(a, b),
         "losses": {kind: [a["losses"][kind], b["losses"][kind]] for kind in LOSS_KINDS},
         "findings": {
             "gone": sorted(found[0] - found[1]),
@@ -41,8 +36,17 @@ def compare(a: Mapping[str, Any], b: Mapping[str, Any]) -> Comparison:
             "stayed": sorted(found[0] & found[1]),
         },
         "layers": [_layer(by_name[0][name], by_name[1][name]) for name in both if _differs(by_name, name)],
-        "only": [[name for name in by_name[0] if name not in both], [name for name in by_name[1] if name not in both]],
+        "only": [[name for name in names if name not in both] for names in by_name],
     }
+
+
+def _settings(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, list[object]]:
+    names = ("planned_steps", "batch_size", "replicas", "tolerance", "last_step")
+    settings: dict[str, list[object]] = {name: [a[name], b[name]] for name in names if a[name] != b[name]}
+    momentum = [sorted({layer["momentum"] for layer in run["layers"]}) for run in (a, b)]
+    if momentum[0] != momentum[1]:
+        settings["momentum"] = [*momentum]
+    return settings
 
 
 def _differs(by_name: Sequence[Mapping[str, Any]], name: str) -> bool:

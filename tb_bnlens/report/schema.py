@@ -83,7 +83,7 @@ class Evidence(TypedDict):
 
 
 class RuledOut(TypedDict):
-    """A cause that looks alike."""
+    """A look-alike that is not the cause."""
 
     cause: str
     reason: str
@@ -112,13 +112,13 @@ class Finding(TypedDict):
     steps_interval: list[int | Never] | None
     """[low, high] in updates, 80%; null where no interval is known."""
     steps_reliable: bool | None
-    """False where nothing can be said yet; null where it does not apply."""
+    """False while there is too little data for an estimate; null where it does not apply."""
     share: float | None
     """Share of the loss gap that the cause takes, 0 to 1; null where it was not measured."""
     evidence: dict[str, Evidence]
     ruled_out: list[RuledOut]
     rescue: str
-    """Code that mends the model in hand; runs as printed, given ``model`` and ``data``. May be empty."""
+    """Code that repairs this model; runs as printed, given ``model`` and ``data``. May be empty."""
     fix: str
     """Code for the next training; runs as printed. May be empty."""
     next: str
@@ -152,7 +152,7 @@ class LayerReport(TypedDict):
     steps_interval: list[int | Never] | None
     """[low, high] in updates, 80%; null where no interval is known."""
     steps_reliable: bool | None
-    """False where nothing can be said yet; null where it does not apply."""
+    """False while there is too little data for an estimate; null where it does not apply."""
     steps_reason: str
     """Why never, or why no estimate is given."""
     error_p95: float | None

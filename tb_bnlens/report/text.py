@@ -58,12 +58,16 @@ def _losses(losses: Mapping[str, Any]) -> list[str]:
     names = ("training", "batch", "recalibrated", "inference")
     if losses["step"] is None or all(losses[name] is None for name in names):
         return _wrap("  losses: not evaluated. ", " ".join(dict.fromkeys(losses["not_evaluated"].values())))
-    columns = {name: losses[name] for name in names}
-    fresh = losses["recalibrated_now"]
-    if fresh is not None:
-        columns = {**{n: losses[n] for n in names[:3]}, "recalib. now": fresh, "inference": losses["inference"]}
-    shown = {n: "not finite" if n in losses["overflowed"] else number(x) for n, x in columns.items()}
+    fresh = {} if losses["recalibrated_now"] is None else {"recalib. now": losses["recalibrated_now"]}
+    columns = {**{name: losses[name] for name in names[:3]}, **fresh, "inference": losses["inference"]}
+    shown = {name: "not finite" if name in losses["overflowed"] else number(x) for name, x in columns.items()}
     lines = ["  ".join(f"{name:>12}" for name in shown), "  ".join(f"{x:>12}" for x in shown.values())]
+    return [*lines, *_parts(losses)]
+
+
+def _parts(losses: Mapping[str, Any]) -> list[str]:
+    """The parts of the gap, and inference replayed with another momentum."""
+    lines = []
     labels = {"dropout": "training-only layers", "noise": "batch noise", "stale": "stale statistics"}
     parts = [f"{label} {_signed(losses[part])}" for part, label in labels.items() if losses[part] is not None]
     if parts:

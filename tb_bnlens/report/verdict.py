@@ -32,21 +32,25 @@ def verdict(facts: Facts, diagnoses: Sequence[Diagnosis]) -> tuple[str, list[str
         return history.problems[0], []
     if facts.has_layers and history.last_step is None:
         return "Nothing is recorded yet.", ["Records appear as soon as training has done its first steps."]
-    named = [d for d in diagnoses if d.counts]
-    # A cause whose severity is capped still takes its share of the loss, so it is a reason.
-    reasons = [_reason(d) for d in named if d.decision.cost > Severity.INFO]
-    silenced = [d for d in diagnoses if d.silenced]
-    healthy = not reasons and not silenced
-    if named and not reasons:
-        reasons = _notes(named)
-    if silenced:
-        reasons.append(_silenced(silenced))
-    broken = [d for d in diagnoses if d.status is Status.ERROR]
-    if broken:
-        reasons.append(f"{count(len(broken), 'cause')} could not be judged.")
+    reasons, healthy = _reasons(diagnoses)
     if not facts.has_layers:
         return f"The model has no BatchNorm layers{'' if reasons else ', so there is nothing to look at'}.", reasons
     return _headline(facts, healthy), reasons
+
+
+def _reasons(diagnoses: Sequence[Diagnosis]) -> tuple[list[str], bool]:
+    """The reasons, and whether there is neither one that the loss feels nor one that is silenced."""
+    named = [d for d in diagnoses if d.counts]
+    # A cause whose severity is capped still takes its share of the loss, so it is a reason.
+    felt = [_reason(d) for d in named if d.decision.cost > Severity.INFO]
+    silenced = [d for d in diagnoses if d.silenced]
+    broken = sum(d.status is Status.ERROR for d in diagnoses)
+    reasons = felt or _notes(named)
+    if silenced:
+        reasons.append(_silenced(silenced))
+    if broken:
+        reasons.append(f"{count(broken, 'cause')} could not be judged.")
+    return reasons, not felt and not silenced
 
 
 def _reason(d: Diagnosis) -> str:
@@ -54,6 +58,8 @@ def _reason(d: Diagnosis) -> str:
 
 
 def _notes(named: Sequence[Diagnosis]) -> list[str]:
+    if not named:
+        return []
     more = f" (and {count(len(named) - 1, 'more note')})" if len(named) > 1 else ""
     return [f"Worth a note: {_reason(named[0]).rstrip('.')}{more}."]
 
@@ -69,15 +75,14 @@ def _headline(f: Facts, healthy: bool) -> str:
     if not f.gap.known:
         return _without_losses(f, healthy)
     inference, batch, where = _compared(f)
-    severity = of_gap(f.gap)
     if math.isinf(inference):
         return f"Inference loss is not finite; with batch statistics it is {number(batch)} ({where})."
-    if severity > Severity.INFO:
+    if of_gap(f.gap) > Severity.INFO:
         much = times(inference, batch, f.losses.natural_zero)
         return f"Inference loss is {much} the loss with batch statistics ({where})."
-    word = "is close to" if severity else "matches"
-    if f.losses.harm(batch - inference) >= NOTE_HARM:
-        word = "is below"
+    word = "matches"
+    if f.losses.harm(abs(inference - batch)) >= NOTE_HARM:
+        word = "is above" if inference > batch else "is below"
     said = f"inference loss {number(inference)} {word} the loss with batch statistics ({number(batch)}) at {where}"
     return f"No BatchNorm problem found: {said}." if healthy else f"{sentence(said)}."
 

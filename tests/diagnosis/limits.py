@@ -1,6 +1,6 @@
 """Runs just below and just above every named limit of the analysis and of the table of causes.
 
-A case builds a run in which the figure that the limit is for is ``x`` times the limit, all else alike.
+A case builds a run in which the figure that the limit is for is ``x`` times the limit, all else equal.
 """
 
 from __future__ import annotations

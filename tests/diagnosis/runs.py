@@ -55,7 +55,7 @@ def _flat(momentum: float, true_variance: float) -> History:
 
 
 def level(layer: SimLayer = CALM, **losses: float) -> History:
-    """A run whose losses are these at every probe, 1 for those that are not given."""
+    """A run whose losses are these at every probe, 1 if not given."""
     history = copy.deepcopy(_flat(layer.momentum, layer.true_variance))
     kinds = ("training", "batch", "inference", "recalibrated", "recalibrated_long", "updated", "recalibrated_now")
     for kind in kinds:
@@ -96,7 +96,7 @@ def silenced(history: History, cause: str, *patterns: str) -> Any:
 
 
 def summary(history: History, cause: str) -> str:
-    """What is said of a cause."""
+    """The summary of a cause."""
     return str(finding(history, cause)["summary"])
 
 

@@ -37,6 +37,15 @@ def test_the_last_record_is_the_report_s(layer: dict[str, Any]) -> None:
     assert not np.isneginf(steps).any()
 
 
+def test_noise_beyond_that_of_random_samples_hides_no_estimate() -> None:
+    """Noise measured long ago can be many times what it is now; the report caps it, and so does the heatmap."""
+    layer = SimLayer("bn", momentum=0.999, true_variance=0.05)
+    history = simulate(Sim([layer], steps=200, overrides={"noise_mean": 1.0, "noise_variance": 100.0}))
+    (reported,) = (entry["steps_to_converge"] for entry in run_report(history)["layers"])
+    assert isinstance(reported, int)
+    assert steps_to_converge_by_record(history)[-1, 0] == pytest.approx(reported)
+
+
 @pytest.mark.parametrize("true_variance", [0.1, 10.0])
 def test_the_variance_ratio_starts_on_its_side_of_1_and_ends_in_the_report_s(true_variance: float) -> None:
     history = simulate(Sim([SimLayer("bn", momentum=0.99, true_variance=true_variance)], steps=100))

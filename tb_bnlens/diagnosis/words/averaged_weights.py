@@ -50,7 +50,7 @@ def passed(f: Facts, _d: Decision) -> str:
 
 WORDS = Words(
     name="exchanged weights",
-    title="The statistics belong to the final weights",
+    title="The statistics fit the final weights",
     failure_title="Averaged weights use the statistics of other weights",
     description="SwapEMAWeights and similar callbacks put averaged weights into the model after an epoch. Their "
     "activations have other statistics, which neither the moving statistics nor the last batches give.",

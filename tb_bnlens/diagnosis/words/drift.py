@@ -9,7 +9,7 @@ from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.severity import Severity
 from tb_bnlens.diagnosis.words import code
-from tb_bnlens.diagnosis.words.phrases import momenta, no_statistics, number, some_of
+from tb_bnlens.diagnosis.words.phrases import momentum_range, no_statistics, number, some_of
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
 
@@ -19,7 +19,7 @@ def passed(f: Facts, d: Decision) -> str:
     if d.where is not None:
         return f"The batch statistics drift, and inference loss does not suffer (lag {number(lag)})."
     if math.isnan(lag):
-        return "No layer lags behind its batch statistics for want of time."
+        return "No layer lags by more than its initial statistics explain."
     return f"Drift leaves a lag of {number(lag)} batch standard deviations in the median layer."
 
 
@@ -31,7 +31,7 @@ def failed(f: Facts, d: Decision) -> Said:
     at = f" at learning rate {learning_rate:g}" if math.isfinite(learning_rate) else ""
     summary = (
         f"The batch statistics of {_some(len(d.layers), len(f.layers.names))} drift{per_update}{at}. Momentum "
-        f"{momenta(f.layers.beta[where])} cannot follow, so they never converge at this rate."
+        f"{momentum_range(f.layers.beta[where])} cannot follow, so they never converge at this rate."
     )
     if d.severity is Severity.INFO and f.losses.evaluated:
         summary += " The loss hardly depends on it."
@@ -85,7 +85,7 @@ def _evidence(f: Facts) -> dict[str, Evidence]:
         evidence["cosine"] = Evidence("cosine of the lag with that one pool earlier (1: same direction)", steady)
     replays = ", ".join(f"{m:g}: {number(v)}" for m, v in sorted(f.losses.replayed.items(), reverse=True))
     if replays:
-        evidence["replays"] = Evidence("inference loss at other momenta", replays)
+        evidence["replays"] = Evidence("inference loss replayed with another momentum", replays)
     long, short = f.typical("recalibrated_long"), f.typical("recalibrated")
     if math.isfinite(long) and math.isfinite(short):
         evidence["pools"] = Evidence("loss with statistics of a long pool, against a short one", long, short)

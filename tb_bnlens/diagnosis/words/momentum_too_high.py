@@ -11,7 +11,7 @@ from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.severity import Severity
 from tb_bnlens.diagnosis.words import code
-from tb_bnlens.diagnosis.words.phrases import be, momenta, no_statistics, number, percent, some_of, steps
+from tb_bnlens.diagnosis.words.phrases import be, momentum_range, no_statistics, number, percent, some_of, steps
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
 
@@ -34,7 +34,7 @@ def failed(f: Facts, d: Decision) -> Said:
         had += f" and {f.outlook.remaining:,} are left"
     summary = (
         f"{some_of(n, len(f.layers.names))} {be(n)} still dominated by {'its' if n == 1 else 'their'} initial "
-        f"statistics. Momentum {momenta(beta)} needs {_about(needed)}; {had}."
+        f"statistics. Momentum {momentum_range(beta)} needs {_about(needed)}; {had}."
     )
     if math.isfinite(f.advised_loss):
         summary += f" Replayed with momentum {advice:g}, inference loss would be {number(f.advised_loss)}."
@@ -66,7 +66,7 @@ def _evidence(f: Facts) -> dict[str, Evidence]:
     evidence = {
         "memory": Evidence("share of the initial statistics left", robust.median(f.layers.memory[starting])),
         "steps_needed": Evidence("steps to converge, from the start", f.needed_steps, f.outlook.last_step, "steps"),
-        "momentum": Evidence("momentum", momenta(beta), advice),
+        "momentum": Evidence("momentum", momentum_range(beta), advice),
         "error": Evidence(
             "relative error of the statistics (p95, median layer)",
             robust.median(f.layers.error[starting]),

@@ -8,7 +8,7 @@ from tb_bnlens.diagnosis.conditions import PASTED, SCATTER
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.severity import Severity
 from tb_bnlens.diagnosis.words import code
-from tb_bnlens.diagnosis.words.phrases import count, momenta, number
+from tb_bnlens.diagnosis.words.phrases import count, momentum_range, number
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
 
@@ -24,7 +24,7 @@ def failed(f: Facts, d: Decision) -> Said:
     """How far the loss jumps, and the momentum that was probably meant."""
     beta = f.layers.beta[list(d.layers)]
     value, mirrored = float(beta.min()), f.mirrored_momentum(float(beta.min()))
-    summary = f"Momentum {momenta(beta)} keeps little but the last batches in {count(len(d.layers))}."
+    summary = f"Momentum {momentum_range(beta)} keeps little but the last batches in {count(len(d.layers))}."
     if d.severity > Severity.INFO:
         summary += (
             f" At one probe in ten, inference loss is {number(f.jump.value)} above what an average of more batches "

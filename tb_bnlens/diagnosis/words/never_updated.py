@@ -9,7 +9,7 @@ from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.severity import Severity
 from tb_bnlens.diagnosis.words import code
-from tb_bnlens.diagnosis.words.phrases import be, momenta, some_of
+from tb_bnlens.diagnosis.words.phrases import be, momentum_range, some_of
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
 
@@ -19,7 +19,7 @@ def failed(f: Facts, d: Decision) -> Said:
     kept = bool((f.layers.momentum[still] >= 1.0).all())
     n = len(d.layers)
     why = (
-        f"Momentum {momenta(f.layers.momentum[still])} keeps the initial statistics."
+        f"Momentum {momentum_range(f.layers.momentum[still])} keeps the initial statistics."
         if kept
         else "The training step calls the model without training=True, or its updates are dropped."
     )

@@ -56,7 +56,7 @@ WORDS = Words(
     title="All moving statistics are finite",
     failure_title="Moving statistics are not finite",
     description="One batch with NaN or infinity poisons a moving average permanently, because neither decays. Waiting "
-    "and a lower momentum do not help. Training does not read the averages, so it goes on as if nothing had happened.",
+    "and a lower momentum do not help. Training does not read the averages, so it continues normally.",
     absent="There are no moving statistics.",
     unknown=lambda _: "The layers are not recorded yet.",
     passed=passed,

@@ -24,14 +24,14 @@ def count(n: int, noun: str = "layer") -> str:
 
 
 def some_of(n: int, total: int, noun: str = "BatchNorm layer") -> str:
-    """Part of a number of things: "All 52 BatchNorm layers", "3 of 52 BatchNorm layers", "The BatchNorm layer"."""
+    """Part of a number of things: "All 52 BatchNorm layers", "Both BatchNorm layers", "3 of 52 BatchNorm layers"."""
     if n == total:
-        return f"The {noun}" if n == 1 else f"All {n:,} {noun}s"
+        return f"The {noun}" if n == 1 else f"Both {noun}s" if n == 2 else f"All {n:,} {noun}s"
     return f"{n:,} of {count(total, noun)}"
 
 
-def be(n: int, total: int | None = None) -> str:
-    """The verb for so many: "is" or "are"; "1 of 3 layers is"."""
+def be(n: int) -> str:
+    """The verb for so many: "is" or "are"."""
     return "is" if n == 1 else "are"
 
 
@@ -45,8 +45,8 @@ def sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def momenta(values: NDArray[np.float64]) -> str:
-    """The momenta of some layers: "0.99" or "0.9 to 0.999"."""
+def momentum_range(values: NDArray[np.float64]) -> str:
+    """The momentum of some layers: "0.99" or "0.9 to 0.999"."""
     low, high = float(np.min(values)), float(np.max(values))
     return f"{low:.6g}" if math.isclose(low, high, abs_tol=1e-6) else f"{low:.6g} to {high:.6g}"
 

@@ -7,7 +7,7 @@ import numpy as np
 from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.diagnosis.conditions import WINDOW_FACTOR
 from tb_bnlens.diagnosis.decide import Decision
-from tb_bnlens.diagnosis.words.phrases import count, momenta, verb
+from tb_bnlens.diagnosis.words.phrases import count, momentum_range, verb
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
 
@@ -16,10 +16,10 @@ def failed(f: Facts, d: Decision) -> Said:
     other, updating, thawed = f.off_momentum(WINDOW_FACTOR), f.frozen_yet_updating, f.thawed
     parts, evidence = [], {}
     if other.any():
-        shown = f.layers.effective[other]
+        shown, said = f.layers.effective[other], momentum_range(f.layers.momentum[other])
         parts.append(
             f"{count(int(other.sum()))} {verb(int(other.sum()), 'update')} with momentum "
-            f"{momenta(np.round(shown, 4))} although the attribute says {momenta(f.layers.momentum[other])}"
+            f"{momentum_range(np.round(shown, 4))} although the attribute says {said}"
         )
         evidence["effective"] = Evidence(
             "momentum that the statistics show", float(np.median(shown)), float(np.median(f.layers.momentum[other]))

@@ -28,7 +28,7 @@ def failed(f: Facts, _d: Decision) -> Said:
 
 
 WORDS = Words(
-    name="a gap of unknown cause",
+    name="a gap on training data",
     title="Inference agrees with batch statistics",
     failure_title="Inference is worse than with batch statistics",
     description="Both losses are measured on one batch with one set of weights and dropout off, so only BatchNorm "

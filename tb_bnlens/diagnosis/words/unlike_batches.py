@@ -38,7 +38,7 @@ def failed(f: Facts, d: Decision) -> Said:
 
 
 WORDS = Words(
-    name="unlike batches",
+    name="batches that differ",
     title="Batches are drawn from one distribution",
     failure_title="Batches are not drawn from one distribution",
     description="For random samples the variance of the batch means is at most the variance within a batch divided by "

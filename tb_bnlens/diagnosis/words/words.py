@@ -21,14 +21,14 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Said:
-    """What is said of a cause that was decided."""
+    """The text of one decided cause."""
 
     summary: str
     reason: str = ""
     """Its place in the verdict, after the sentence on the losses; empty: the summary."""
     evidence: Mapping[str, Evidence] = field(default_factory=dict)
     rescue: str = ""
-    """Keras code that mends the model in hand; runs as printed, given ``model`` and ``data``."""
+    """Keras code that repairs this model; runs as printed, given ``model`` and ``data``."""
     fix: str = ""
     """Keras code for the next training; runs as printed."""
     next: str = ""
@@ -50,7 +50,7 @@ class Words:
     failure_title: str
     """What is wrong, without blame."""
     description: str
-    """What is looked at and why it matters."""
+    """What is compared, and why it matters."""
     absent: str
     """Why it does not apply."""
     passed: Callable[[Facts, Decision], str]
