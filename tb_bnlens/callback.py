@@ -101,7 +101,7 @@ class BNLens(keras.callbacks.Callback):  # type: ignore[misc]
         self._last_batch = params["steps"] - self._steps_per_execution() if params.get("steps") else math.inf
         if recorder is not None and recorder.planned_steps is None and params.get("steps") and params.get("epochs"):
             with recorder.guarded():
-                recorder.plan(recorder.step + (params["epochs"] - epoch) * params["steps"])
+                recorder.plan(recorder.step + (params["epochs"] - epoch) * params["steps"], params["steps"])
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         """Expect the step that follows, and no other: ``fit`` calls it right after this."""

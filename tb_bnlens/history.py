@@ -159,7 +159,7 @@ class History:
     problems: tuple[str, ...] = ()
     """Sentences on what the reader could not read or had to leave out."""
     evidence: tuple[Evidence, ...] = ()
-    """Measurements on many batches, by step; the last one belongs to the end of the run where that was reached."""
+    """Measurements on many batches, by step."""
 
     def row(self, name: str) -> Floats:
         """One named value of every record and layer, [T, L]."""

@@ -201,8 +201,8 @@ GROUPS = (
     "from_start",  # updating, with more of the start left in them than the tolerance
     "settled",  # updating, with less
 )
-"""Groups of layers that are measured apart. Put right are the groups other than ``nonfinite`` with its channels
-mended, or every loss would be NaN."""
+"""Groups of layers that are measured one at a time. Channels of ``nonfinite`` are put right in the passes of all other
+groups, or every loss would be NaN."""
 
 SAMPLE_FIGURES = (
     "count",
@@ -243,7 +243,8 @@ EVIDENCE_ROWS = (
     "calls",  # calls in a forward pass
     "updates",  # since the record began
     "start_left",  # share of the start left in the moving statistics: momentum to the power of the updates
-    "decay_observed",  # factor by which a step shrinks the distance to what is averaged, from the statistics alone
+    "decay_observed",  # factor by which a step shrinks the distance to what is averaged, from the statistics alone;
+    # weights that move make it larger, so that only a value below decay_expected tells of further updates
     "decay_expected",  # momentum to the power of the calls
     "update_explained",  # squared cosine of a real step and that expected of the batch that the lens saw: 1 where the
     # batch explains it, less where the step transforms its input or feeds the layer other data as well

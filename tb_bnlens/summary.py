@@ -80,7 +80,7 @@ def evidence(value: Evidence, step: int) -> bool:
 
 
 def _evidence_json(value: Evidence) -> dict[str, Any]:
-    """``value`` as it is written: plain lists, and numbers of seven digits."""
+    """``value`` as JSON: plain lists, and numbers of seven digits."""
 
     def results(passes: Mapping[str, PassResult]) -> dict[str, Any]:
         found: dict[str, Any] = {}

@@ -22,7 +22,7 @@ POOLED = 4
 LARGEST_POOLED = 512
 """Samples in a pooled batch at most: the noise of larger batches is seldom the fault, and memory may not hold them."""
 SINGLE_ROWS = 64
-"""Rows that are looked at one at a time."""
+"""Rows of the pass over single rows."""
 SEED = 20_150_211
 PAIRS = (
     ("inference", "batch"),
@@ -129,7 +129,7 @@ class Judgement:
             essential=True,
             with_rows=True,
         )
-        # Its statistics are those that the moving ones were gathered from.
+        # The moving statistics average what this pass sees.
         outcomes = self._run("training", lambda _, batch: self._runner.training(batch), essential=True)
         if outcomes:
             present.in_training = BatchMoments([_moments(o) for o in outcomes], self._sizes)
@@ -319,7 +319,7 @@ class Judgement:
 
 
 class _Present:
-    """Batch statistics at the present weights: with all layers by batch, and with those that training normalizes so."""
+    """Batch statistics at the present weights, with all layers in batch mode or with the trained ones alone."""
 
     def __init__(self, of_trained: BatchMoments, of_all: BatchMoments, trained: Mask):
         self.of_trained, self.of_all, self._trained = of_trained, of_all, trained

@@ -33,6 +33,9 @@ FEWEST_JUDGED = 4
 """Batches that are judged however long their passes take."""
 ESSENTIAL_PASSES = 5
 """What the essential passes take, in units of one inference pass."""
+INTERIM_BATCHES = 8
+INTERIM_RESERVE = 2.0
+"""A measurement during training is made if the budget holds this many full probes: itself and the last one."""
 RECORD, LOSSES, EVIDENCE = "the record", "the paired losses", "the evidence"
 """Parts that can be given up on their own; see Guard."""
 
@@ -165,16 +168,25 @@ class Prober:
         with self._guard("the attribution"), self._schedule.timed("full"):
             self._measurement.attribution(self._probed, snapshot, lambda: ends - self._schedule.now())
 
-    def judge(self, step: int, snapshot: Snapshot, windows: Windows, states: NDArray[np.floating[Any]]) -> None:
+    def judge(
+        self, step: int, snapshot: Snapshot, windows: Windows, states: NDArray[np.floating[Any]], moment: str = "end"
+    ) -> None:
         """Measure on the kept batches what each cause's intervention gives, and write it.
+
+        During training only the essential passes are made, on some of the batches, and only if the budget pays.
 
         Args:
             step: training steps made.
             snapshot: the moving statistics now.
             windows: what they were chasing.
             states: position in ``metadata.STATES`` of each layer, [L].
+            moment: one of ``metadata.MOMENTS``.
         """
-        kept = self._batches.to_judge()
+        kept, last = self._batches.to_judge(), moment == "end"
+        if not last:
+            kept = _spread(kept, INTERIM_BATCHES)
+            if self._schedule.left_for_probes() < INTERIM_RESERVE * self._schedule.costs["full"].mean:
+                return
         if not kept or not self.works:
             return
         with self._guard(EVIDENCE), self._schedule.timed("full"), self._tracing_told_apart():
@@ -193,7 +205,7 @@ class Prober:
                 lambda: limit - watch.seconds(),
                 self._guard.strict,
             )
-            evidence = judgement.evidence(step, "end", measurement.counts(windows))
+            evidence = judgement.evidence(step, moment, measurement.counts(windows), interventions=last)
             if probe.loss_reason:
                 self._log.not_evaluated("losses", probe.loss_reason)
             self._log.write_evidence(replace(evidence, seconds=watch.seconds()), step)
@@ -209,7 +221,7 @@ class Prober:
         count = len(kept)
         while count > FEWEST_JUDGED and ESSENTIAL_PASSES * taken * count > limit / 2:
             count = max(count // 2, FEWEST_JUDGED)
-        return [kept[i * len(kept) // count] for i in range(count)]
+        return _spread(kept, count)
 
     def write(self) -> None:
         """Write the pending losses. They belong to the weights that were probed, not to a step made on them since."""
@@ -235,3 +247,9 @@ class Prober:
             yield
         finally:
             self._schedule.excluded += self._measurement.probe.tracer.seconds - traced
+
+
+def _spread(kept: list[Kept], most: int) -> list[Kept]:
+    """At most so many of the kept batches, spread over all of them."""
+    count = min(len(kept), most)
+    return [kept[i * len(kept) // count] for i in range(count)]

@@ -187,7 +187,7 @@ class Recorder:
         return self._batches.reservoir.wants(self._step, steps)
 
     def collect(self, batches: list[Any], steps: int = 1) -> None:
-        """Keep what the final judgement needs of the coming batches, each of which stands for so many steps."""
+        """Keep what the final judgement needs of the coming batches. Each stands for so many steps."""
         if self._batches.from_training:
             self._batches.reservoir.offer(self._step, batches, steps)
 
@@ -216,8 +216,9 @@ class Recorder:
         """Steps that the loop will make in all, None where it is not known."""
         return self._log.planned_steps
 
-    def plan(self, steps: int) -> None:
-        """Say how many steps the loop will make in all."""
+    def plan(self, steps: int, epoch_steps: int | None = None) -> None:
+        """Say how many steps the loop will make in all, and in an epoch."""
+        self._batches.reservoir.epoch_steps = epoch_steps
         self._log.planned_steps = self._schedule.last_step = self._batches.reservoir.planned_steps = steps
         self._log.manifest_due = True
 
@@ -338,10 +339,17 @@ class Recorder:
     def _now(self) -> Snapshot:
         return self._reader.read() if self._windows is not None else Snapshot(np.zeros(0), np.zeros(0))
 
-    def _probe(self, level: str) -> None:
+    def _probe(self, level: str, last: bool = False) -> None:
         if self._prober is not None:
             snapshot = self._windows.last if self._windows is not None else self._now()
             self._prober.probe(level, self._step, snapshot, self._windows)
+            if level == "full" and not last:
+                self._judge("interim")
+
+    def _judge(self, moment: str) -> None:
+        if self._prober is not None and self._windows is not None:
+            states = self._watch.states(self._windows)
+            self._prober.judge(self._step, self._now(), self._windows, states, moment)
 
     def _compare_update(self, before: Snapshot, windows: Windows) -> None:
         if self._prober is not None:
@@ -380,13 +388,12 @@ class Recorder:
     def _finish(self) -> None:
         self.snapshot()
         if self._prober is not None and self._prober.last_step < self._step:
-            self._probe("full")
+            self._probe("full", last=True)
             if self._windows is not None:
                 self._prober.attribute(self._windows.last, self._tolerance)
             self._prober.write()
         if self._windows is not None:
-            if self._prober is not None:
-                self._prober.judge(self._step, self._now(), self._windows, self._watch.states(self._windows))
+            self._judge("end")
             self._log.want_channels()
             self._write_record(self._windows)
         self._write_manifest()

@@ -15,7 +15,7 @@ OPTIONS: dict[str, Any] = {"reduce_retracing": True, "autograph": False, "jit_co
 
 
 class Tracer:
-    """Runs traced functions. Tracing is paid once, so it is told apart from what passes cost."""
+    """Runs traced functions. Tracing is a one-time cost, counted apart from the passes."""
 
     def __init__(self) -> None:
         self.seconds = 0.0

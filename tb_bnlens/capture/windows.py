@@ -167,8 +167,7 @@ class Windows:
         batches = _effective_batches(k, beta)
         middle = step - min(k, 1 / max(1 - beta, 1e-9)) / 2
         # A short last batch is not like the others: it counts where it did its harm, not in the pools.
-        # Of a window longer than the memory of a moving average the newest batches alone are left, in the window
-        # and in the moving average alike: that the two agree says nothing.
+        # A window longer than the memory recovers the moving average itself, so their agreement says nothing.
         within = self._segments.spread(updates * (1 - self._recovery.beta) <= self._longest).astype(bool)
         if not epoch_end and within.any():
             known = np.where(within, mean, np.nan), np.where(within, variance, np.nan)

@@ -51,7 +51,7 @@ def trained(path: Path, made: Any, epochs: int = 2, **options: Any) -> tuple[Evi
     x, y = arrays()
     data = tf.data.Dataset.from_tensor_slices((x, y)).batch(SIZE)
     made.fit(data, shuffle=False, epochs=epochs, verbose=0, callbacks=[lens(path, **options)])
-    (found,) = record(path).evidence
+    found = record(path).evidence[-1]
     batches = list(data)
     return found, [batches[(step - 1) % len(batches)] for step in found.batch_steps]
 
@@ -203,7 +203,7 @@ def test_rows_of_weight_0_do_not_count(tmp_path: Path) -> None:
     x[weight == 0] = 0
     data = tf.data.Dataset.from_tensor_slices((x, y, weight)).batch(SIZE)
     made.fit(data, shuffle=False, epochs=2, verbose=0, callbacks=[lens(tmp_path)])
-    (found,) = record(tmp_path).evidence
+    found = record(tmp_path).evidence[-1]
     batches = [list(data)[(step - 1) % 20] for step in found.batch_steps]
     every = [truth.statistics(made, tf.boolean_mask(b[0], b[2] > 0), LAYERS) for b in batches]
     renewed = truth.mean_of(every, [1] * len(batches))
@@ -224,7 +224,7 @@ def test_a_poisoned_channel_and_a_lag_have_a_share_each(tmp_path: Path) -> None:
 
     x, y = arrays()
     made.fit(x, y, batch_size=SIZE, epochs=2, shuffle=False, verbose=0, callbacks=[Poison(), lens(tmp_path)])
-    (found,) = record(tmp_path).evidence
+    found = record(tmp_path).evidence[-1]
     assert np.isnan(found.mean("inference"))
     assert found.groups["nonfinite"] == (0,)
     mended, lag_too = found.mean("put_right:nonfinite"), found.mean("put_right:updating")
@@ -254,7 +254,7 @@ def test_updates_are_counted_from_the_observed_decay(calls: int, tmp_path: Path)
             batch = tf.constant(x[i : i + SIZE]), tf.constant(y[i : i + SIZE])
             step(*batch)
             opened.record(*batch)
-    (found,) = record(tmp_path).evidence
+    found = record(tmp_path).evidence[-1]
     explained = found.layers["update_explained"]
     np.testing.assert_allclose(1 - found.layers["decay_observed"], calls * 0.01, rtol=0.2)
     np.testing.assert_allclose(found.layers["decay_expected"], 0.99, rtol=1e-6)
@@ -273,6 +273,22 @@ def test_validation_data(tmp_path: Path) -> None:
     assert found.layers["validation_distance_rms"][0] > 1
 
 
+def test_a_single_epoch_is_covered_whole(tmp_path: Path) -> None:
+    found, _ = trained(tmp_path, model(), epochs=1)
+    assert found.batch_steps[0] <= 3 and found.batch_steps[-1] >= 19
+    assert found.batch_sizes.tolist()[-1] in (5, SIZE)
+
+
+def test_measurements_during_training_are_smaller(tmp_path: Path) -> None:
+    _, _ = trained(tmp_path, model(), epochs=8)
+    *interim, last = record(tmp_path).evidence
+    assert interim and last.moment == "end" and last.step == 8 * 21
+    for found in interim:
+        assert found.moment == "interim" and len(found.batch_sizes) == 8 and found.step + 1 >= found.batch_steps.max()
+        assert set(found.passes) == {"inference", "batch", "recalibrated", "training"}
+        assert np.all(found.layers["distance_rms"] > 0)
+
+
 def test_a_loss_that_is_given_and_no_metrics(tmp_path: Path) -> None:
     made = model()
     x, y = arrays(SIZE * 30)
@@ -282,7 +298,7 @@ def test_a_loss_that_is_given_and_no_metrics(tmp_path: Path) -> None:
         for i in range(0, len(x), SIZE):
             bare(x[i : i + SIZE], training=True)
             opened.record(x[i : i + SIZE], y[i : i + SIZE])
-    (found,) = record(tmp_path).evidence
+    found = record(tmp_path).evidence[-1]
     assert found.not_evaluated["metrics"] == "the model is not compiled, so it has no metrics"
     last = slice((int(found.batch_steps[-1]) - 1) * SIZE, int(found.batch_steps[-1]) * SIZE)
     expected = np.mean(loss(y[last], bare(x[last], training=False)))
