@@ -10,7 +10,7 @@ from typing import Any
 import keras
 
 from tb_bnlens.capture.data import batch_bytes, batch_size, first_batch
-from tb_bnlens.capture.guard import Guard
+from tb_bnlens.capture.guard import LOSSES, Guard
 
 KEPT_BATCHES = 9
 """Training batches that are kept for recalibration at the present weights: the probed one and eight others, whose
@@ -43,6 +43,8 @@ class Batches:
         self._kept: deque[Any] = deque(maxlen=KEPT_BATCHES)
         self._part = 1.0
         self._turn = 0
+        self.earlier: list[Any] = []
+        """Batches of earlier fits, see ``remember``."""
         self.usual_size: int | None = None
         """Samples in a usual training batch, None until one was seen."""
 
@@ -88,6 +90,14 @@ class Batches:
         self._turn += count
         return [batch, *(others[(self._turn + i) % len(others)] for i in range(count))]
 
+    def remember(self, earlier: Sequence[Any]) -> None:
+        """Hold batches that earlier fits of the same network were trained on."""
+        self.earlier = list(earlier)
+
+    def kept(self) -> list[Any]:
+        """Training batches of this fit and of earlier ones, oldest first, for ``remember`` in a later one."""
+        return [*self.earlier, *self._kept][-2 * KEPT_BATCHES :]
+
     def back_off(self) -> bool:
         """Probe half as much from now on, and let go of what was kept. Returns whether there was less to try."""
         self._kept.clear()
@@ -98,7 +108,7 @@ class Batches:
         data = self._data[which]
         if data is not None and which not in self._loaded:
             self._loaded[which] = None
-            with self._guard(f"the {which} data"):
+            with self._guard(LOSSES if which == "probe" else "the losses on validation data"):
                 self._loaded[which] = first_batch(data, self.usual_size or USUAL_SIZE)
         return self._cut(self._loaded.get(which))
 

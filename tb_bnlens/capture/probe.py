@@ -19,11 +19,12 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from tb_bnlens.capture.layers import TrackedLayer
+from tb_bnlens.capture.randomness import draws_refused
+from tb_bnlens.capture.reasons import cause_of
 from tb_bnlens.capture.segments import Segments
 from tb_bnlens.capture.side_effects import (
     NotEvaluated,
     graph,
-    random_state_kept,
     refuse_inner_graph,
     refuse_mutation,
     refuse_traced_calls,
@@ -196,6 +197,10 @@ class Probe:
         return loss, _concat(after[0::2]), _concat(after[1::2])
 
     def _forward(self, batch: Any, training: bool) -> Any:
+        with draws_refused():
+            return self._loss_of_pass(batch, training)
+
+    def _loss_of_pass(self, batch: Any, training: bool) -> Any:
         model = self._model
         x, y, weight = keras.utils.unpack_x_y_sample_weight(batch)
         y_pred = model(x, training=training) if model._call_has_training_arg else model(x)
@@ -213,7 +218,7 @@ class Probe:
             raise
         except Exception as error:
             # The statistics of the pass are worth having without it.
-            self.loss_reason = f"no loss: {_first_line(error)}"
+            self.loss_reason = f"no loss: {cause_of(error)}"
             return tf.constant(np.nan, tf.float32)
         return tf.cast(loss, tf.float32)
 
@@ -262,8 +267,7 @@ class Probe:
     def _traced(self, function: Any, batch: Any, *args: Any) -> None:
         started = time.perf_counter()
         traces = function.experimental_get_tracing_count()
-        with random_state_kept():
-            concrete = function.get_concrete_function(batch, *args)
+        concrete = function.get_concrete_function(batch, *args)
         if id(concrete) not in self._checked:
             refuse_mutation(concrete)
             self._checked.add(id(concrete))
@@ -274,7 +278,3 @@ class Probe:
 def _concat(parts: list[Any]) -> Any:
     # One tensor out of a pass: fetching a hundred small ones costs more than computing them.
     return tf.concat([tf.cast(p, tf.float32) for p in parts], axis=0) if parts else tf.zeros([0])
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}".rstrip(": ")

@@ -11,7 +11,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from tb_bnlens.capture.batches import Batches
-from tb_bnlens.capture.guard import Guard
+from tb_bnlens.capture.guard import LOSSES, RECORD, Guard
 from tb_bnlens.capture.log import RunLog
 from tb_bnlens.capture.measure import Measurement
 from tb_bnlens.capture.schedule import Schedule
@@ -20,8 +20,6 @@ from tb_bnlens.capture.windows import Windows
 
 ATTRIBUTION_SECONDS = 0.5
 """Attribution at the end may take this long even where the budget is spent."""
-RECORD, LOSSES = "the record", "the paired losses"
-"""Parts that can be given up on their own; see Guard."""
 
 
 class Prober:
