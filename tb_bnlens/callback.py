@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import math
-from collections.abc import Mapping, Sequence
+import copy
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
-import numpy as np
-import tensorflow as tf
 
-from tb_bnlens.capture.data import batch_size
-from tb_bnlens.capture.feed import PeekingTrainFunction
+from tb_bnlens.capture import stack
+from tb_bnlens.capture.data import side_effect
+from tb_bnlens.capture.fit import FitWatch
+from tb_bnlens.capture.guard import RECORD, Guard
+from tb_bnlens.capture.options import Options
 from tb_bnlens.capture.recorder import Recorder
 
 
@@ -23,16 +24,20 @@ class BNLens(keras.callbacks.Callback):  # type: ignore[misc]
 
         model.fit(ds, callbacks=[BNLens("runs/exp1")])
 
-    The training step is not changed: same graph, same random numbers, same weights to the bit.
+    The training step is not changed: same graph, same random numbers, same weights to the bit. A fault of the lens
+    never ends ``fit``.
 
     Args:
         log_dir: TensorBoard run directory; the record goes to ``<log_dir>/bn_lens``, beside Keras' own ``train``
             and ``validation``.
-        validation_data: ``(x, y)`` or a dataset, probed besides the training batch.
-        probe_data: ``(x, y)`` or a dataset to probe instead of the current training batch.
-        overhead: share of training time that recording may take; ``math.inf`` for full density.
+        validation_data: probed besides the training batch: arrays ``(x, y)``, a list of batches, or a
+            ``tf.data.Dataset`` that neither shuffles nor draws random numbers. Without it the lens takes what was
+            given to ``fit``, if it is one of these. Generators and PyDatasets are refused: a batch of theirs cannot be
+            had without changing what training gets.
+        probe_data: probed instead of the current training batch, likewise.
+        overhead: share of training time that recording may take, at most 1; ``math.inf`` for full density.
         tolerance: relative error of the moving statistics that counts as converged.
-        ignore: rule id -> layer name patterns (``fnmatch``) that are shown as silenced.
+        ignore: rule id -> layer name pattern (``fnmatch``), or a list of them, to be shown as silenced.
         on_error: ``"warn"`` once and let training go on, or ``"raise"``.
 
     Raises:
@@ -47,235 +52,118 @@ class BNLens(keras.callbacks.Callback):  # type: ignore[misc]
         probe_data: Any = None,
         overhead: float = 0.01,
         tolerance: float = 0.1,
-        ignore: Mapping[str, Sequence[str]] | None = None,
+        ignore: Mapping[str, str | Sequence[str]] | None = None,
         on_error: str = "warn",
     ):
         super().__init__()
-        self._log_dir = log_dir
-        self._options: dict[str, Any] = {
-            "validation_data": validation_data,
-            "probe_data": probe_data,
-            "overhead": overhead,
-            "tolerance": tolerance,
-            "ignore": ignore,
-            "on_error": on_error,
-        }
-        self._recorder: Recorder | None = None
-        self._wrapper: PeekingTrainFunction | None = None
-        self._expecting = False
-        self._level: str | None = None
-        self._short_batch = False
-        self._seen = 0
-        self._epoch_end = False
-        self._last_batch = math.inf
-        self._next_epoch_end = 0
-        self._single_steps = True
-        self._epoch = 0
-        # Arguments are checked here, where the user is, and not in the middle of fit.
-        Recorder(keras.Sequential(), log_dir, **self._options)
+        self._options = Options(log_dir, validation_data, probe_data, overhead, tolerance, ignore, on_error)
+        self._watches: list[FitWatch | None] = []
+        """The fits that are running, a nested one after the one around it; None for one that cannot be watched."""
+        self._guard = self._new_guard()
+
+    def __deepcopy__(self, memo: Any) -> BNLens:
+        """A lens with the same options that watches nothing. Data is shared: a tuner copies its callbacks often."""
+        copied = type(self).__new__(type(self))
+        kept = {"_options": self._options}
+        copied.__setstate__(kept | {k: copy.deepcopy(v, memo) for k, v in self.__getstate__().items() if k not in kept})
+        return copied
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy takes no part in the running fit.
+        return {**self.__dict__, "_watches": [], "_model": None, "params": None, "_guard": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._guard = self._new_guard()
 
     # --- Keras' hooks --------------------------------------------------------------------------------
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Begin the record, or go on with it in a further ``fit``."""
-        # An earlier fit may have ended in an exception, of which no hook is told.
-        self._unwrap()
-        if self._recorder is not None:
-            self._recorder.abandon()
-        self._recorder = recorder = Recorder(self.model, self._log_dir, **self._options)
-        with recorder.guarded():
-            recorder.begin(self._iterations())
-            if type(self.model).train_step is not keras.Model.train_step:
-                recorder.note(
-                    "The model has a train_step of its own: the paired losses are those of compile(loss=...), which "
-                    "may not be what it minimizes."
-                )
-            self._wrap()
+        self._guard = self._new_guard()
+        with self._guard(RECORD):
+            # An earlier fit may have ended in an exception, and then Keras calls no hook.
+            self._leave(lambda watch: watch is not None and stack.is_running(watch.callbacks))
+        self._watches.append(None)
+        with self._guard(RECORD):
+            watch = self._watches[-1] = self._watch(self.model)
+            watch.begin()
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Note how far the run is planned to go."""
-        recorder = self._recorder
-        params = self.params or {}
-        self._epoch = epoch
-        self._single_steps = self._steps_per_execution() == 1
-        self._last_batch = params["steps"] - self._steps_per_execution() if params.get("steps") else math.inf
-        if recorder is not None and recorder.planned_steps is None and params.get("steps") and params.get("epochs"):
-            with recorder.guarded():
-                recorder.plan(recorder.step + (params["epochs"] - epoch) * params["steps"], params["steps"])
+        with self._guard(RECORD):
+            for watch in self._current():
+                watch.epoch_begins(epoch)
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        """Expect the step that follows, and no other: ``fit`` calls it right after this."""
-        # Not self.model, a property that asks for the backend's kind of trainer.
-        if self._wrapper is not self._model.train_function and self._recorder is not None:
-            with self._recorder.guarded():
-                self._rewrap()
-        self._expecting = True
-        self._epoch_end = batch >= self._last_batch
+        """Expect the step that follows."""
+        try:
+            for watch in self._current():
+                watch.batch_begins(batch)
+        except Exception as error:
+            self._guard.fault(RECORD, error)
 
     def on_train_end(self, logs: Any = None) -> None:
         """Make the last probe and record, and take the wrapper off."""
-        self._unwrap()
-        if self._recorder is not None:
-            with self._recorder.guarded():
-                self._note_averages(self._recorder)
-            self._recorder.close()
-            self._recorder = None
-
-    # --- called by the wrapper -----------------------------------------------------------------------
-
-    def expects_step(self, wrapper: PeekingTrainFunction) -> bool:
-        """Whether this call of the train function belongs to the ``fit`` that this lens watches."""
-        expected, self._expecting = self._expecting, False
-        if not expected:
-            # An earlier fit ended in an exception that no hook saw; this call is somebody else's.
-            self._unwrap()
-        return expected
-
-    def quiet(self) -> bool:
-        """Whether nothing is asked of the coming step: it is to be followed by ``count_quiet`` and no more."""
-        recorder = self._recorder
-        return recorder is not None and self._single_steps and not self._wants_epoch_end() and recorder.quiet_for(1)
-
-    def count_quiet(self) -> None:
-        """Take note of a quiet step."""
-        if self._recorder is not None:
-            self._recorder.count_quiet(1)
-
-    def all_timed(self) -> contextlib.AbstractContextManager[None]:
-        """Count the block as a cost of recording."""
-        return contextlib.nullcontext() if self._recorder is None else self._recorder.all_timed()
-
-    def wants_batches(self) -> int:
-        """Elements to look at before this step: 0, or as many as one execution takes."""
-        recorder = self._recorder
-        if recorder is None or not recorder.wanted:
-            return 0
-        with recorder.guarded():
-            return self._wants_batches(recorder)
-        return 0
-
-    def before_step(self, elements: list[Any]) -> None:
-        """Show the recorder the batches of the coming step."""
-        recorder = self._recorder
-        assert recorder is not None
-        with recorder.guarded():
-            self._before_step(recorder, elements)
-
-    def after_step(self, logs: Any) -> None:
-        """Tell the recorder how many steps were made."""
-        recorder = self._recorder
-        if recorder is None or not recorder.wanted:
-            return
-        with recorder.guarded():
-            self._after_step(recorder, logs)
+        running = len(self._watches)
+        with self._guard(RECORD):
+            self._end()
+        if len(self._watches) == running:
+            with self._guard(RECORD):
+                # It has failed, and the wrapper may still be on.
+                self._leave(lambda _: len(self._watches) < running)
 
     # --- inside --------------------------------------------------------------------------------------
 
-    def _wants_batches(self, recorder: Recorder) -> int:
-        if not recorder.begun:
-            # Reading the count takes a tenth of a millisecond: not at every step.
-            recorder.begin(self._iterations())
-        self._level, self._short_batch, self._seen = recorder.probe_due(), False, 0
-        if not recorder.wants_batch:
-            if self._level is not None:
-                recorder.before_step(self._level)
-            return 0
-        look = self._wants_epoch_end()
-        if look:
-            self._next_epoch_end = 2 * self._epoch + 1
-        executed = self._steps_per_execution()
-        return executed if self._level or look or recorder.wants_to_keep(executed) else 0
+    def _new_guard(self) -> Guard:
+        return Guard(self._options.on_error == "raise", lambda _part, _sentence: None)
 
-    def _before_step(self, recorder: Recorder, elements: list[Any]) -> None:
-        # With several steps an execution only the first batch meets the weights as they are now.
-        self._seen = len(elements)
-        recorder.collect(elements)
-        batch, usual = elements[0], recorder.batch_size
-        if usual is not None and (batch_size(batch) or 0) < usual:
-            # A short batch has losses unlike the others': its statistics alone are looked at.
-            self._short_batch = self._steps_per_execution() == 1
-            recorder.snapshot()
-            return
-        recorder.meet_batch(batch)
-        if self._level is not None:
-            recorder.before_step(self._level)
-
-    def _after_step(self, recorder: Recorder, logs: Any) -> None:
-        if not recorder.begun:
-            # The first step has built the model, or found it without an optimizer's count.
-            recorder.begin(self._iterations())
-            return
-        steps = self._seen or self._steps_per_execution()
-        if steps > 1 and not self._seen and not hasattr(self.model.optimizer, "inner_optimizer"):
-            # A partial last execution makes fewer. The optimizer counts them, save where it skips some (mixed_float16).
-            made = self._iterations() - recorder.step
-            steps = made if 0 < made < steps else steps
-        fit_loss = None
-        if recorder.loss_pending and isinstance(logs, dict) and "loss" in logs:
-            fit_loss = float(logs["loss"])
-        recorder.after_step(steps, fit_loss, self._short_batch)
-
-    def _wants_epoch_end(self) -> bool:
-        # The last batch of an epoch may be a short one: look, in a few epochs.
-        return self._epoch_end and (self._epoch >= self._next_epoch_end or self._is_last_step())
-
-    def _is_last_step(self) -> bool:
-        recorder = self._recorder
-        return bool(
-            recorder is not None
-            and recorder.planned_steps
-            and recorder.step + self._steps_per_execution() >= recorder.planned_steps
-        )
-
-    def _steps_per_execution(self) -> int:
-        return int(self.model.steps_per_execution or 1)
-
-    def _iterations(self) -> int:
-        # Not optimizer.iterations, which is divided under gradient accumulation. Keras 3.3 has that alone, undivided.
-        optimizer = self._optimizer()
-        return int(np.asarray(getattr(optimizer, "_iterations", getattr(optimizer, "iterations", 0))))
-
-    def _optimizer(self) -> Any:
-        # Under mixed_float16 a wrapper scales the loss, whose own count stays 0.
-        optimizer = getattr(self.model, "optimizer", None)
-        return getattr(optimizer, "inner_optimizer", optimizer)
-
-    def _wrap(self) -> None:
-        assert self._recorder is not None
-        if tf.distribute.has_strategy() or self._strategy_replicas() > 1:
-            self._recorder.give_up_losses(
-                "under a distribution strategy the training batch cannot be looked at without disturbing the input; "
-                "pass probe_data=(x, y) to have the losses measured on it"
+    def _watch(self, model: Any) -> FitWatch:
+        options, reason = self._options, ""
+        if options.validation_data is None:
+            given = stack.validation_data_of(model)
+            reason = side_effect(given)
+            options = options if reason else dataclasses.replace(options, validation_data=given)
+        recorder = Recorder(model, **options.arguments())
+        if reason:
+            recorder.give_up_validation(reason)
+        callbacks = stack.calling_list()
+        if not self._move_last(callbacks):
+            recorder.note(
+                "BNLens could not be put behind the other callbacks: what those after it change when training ends is "
+                "not in the last losses. List it last."
             )
-        self._wrapper = PeekingTrainFunction(self.model.train_function, self)
-        self.model.train_function = self._wrapper
+        return FitWatch(model, recorder, options.log_dir, self.params, callbacks)
 
-    def _rewrap(self) -> None:
-        assert self._recorder is not None
-        inner = self.model.train_function
-        while isinstance(inner, PeekingTrainFunction):
-            if inner is self._wrapper:
-                return  # another lens stands in front
-            inner = inner.inner
-        if self.model.train_function is not None:
-            self._recorder.event("recompile", "the model was compiled again during fit")
-            self._wrapper = PeekingTrainFunction(self.model.train_function, self)
-            self.model.train_function = self._wrapper
+    def _move_last(self, callbacks: Any) -> bool:
+        if callbacks is None or not any(callback is self for callback in callbacks.callbacks):
+            return False
+        # Another list, since Keras is going through this one.
+        callbacks.callbacks = [*(callback for callback in callbacks.callbacks if callback is not self), self]
+        return True
 
-    def _unwrap(self) -> None:
-        wrapper, self._wrapper = self._wrapper, None
-        if wrapper is None:
-            return
-        wrapper.observer = None
-        function = self.model.train_function
-        while isinstance(function, PeekingTrainFunction) and function.observer is None:
-            function = function.inner
-        self.model.train_function = function
+    def _current(self) -> list[FitWatch]:
+        """The watch of the fit that calls the running hook; none where that fit is not watched."""
+        if len(self._watches) > 1:
+            # A nested fit may have ended in an exception that the fit around it has caught.
+            calling = stack.calling_list()
+            if any(watch is not None and watch.callbacks is calling for watch in self._watches):
+                self._leave(lambda watch: watch is not None and watch.callbacks is calling)
+        return [watch for watch in self._watches[-1:] if watch is not None]
 
-    def _note_averages(self, recorder: Recorder) -> None:
-        if getattr(self._optimizer(), "use_ema", False) and recorder.begun:
-            # fit has done so by now, with SwapEMAWeights or without it (Optimizer.finalize_variable_values).
-            recorder.event("averaged", "the optimizer's averaged weights were put into the model (use_ema)")
+    def _leave(self, stays: Callable[[FitWatch | None], bool]) -> None:
+        """Abandon the innermost fits up to one that stays."""
+        while self._watches and not stays(self._watches[-1]):
+            watch = self._watches.pop()
+            if watch is not None:
+                watch.abandon()
 
-    def _strategy_replicas(self) -> int:
-        return int(self.model.distribute_strategy.num_replicas_in_sync)
+    def _end(self) -> None:
+        """Leave the innermost fit; ``self.model`` is that of the fit around it again."""
+        for watch in self._current():
+            watch.end()
+        del self._watches[-1:]
+        for around in self._watches[-1:]:
+            if around is not None:
+                self.set_model(around.model)
+                self.set_params(around.params)

@@ -43,9 +43,11 @@ class Event:
 
     step: int
     kind: str
-    """One of ``start restart unfreeze freeze momentum recompile epoch learning_rate note``."""
+    """One of ``start restart fit recompile freeze unfreeze momentum averaged outside replaced``."""
     text: str
     layers: tuple[int, ...] = ()
+    amounts: tuple[float, ...] = ()
+    """For ``outside`` and ``replaced``: how far the statistics of each of ``layers`` moved, in standard deviations."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,10 @@ class Manifest:
     not_evaluated: Mapping[str, str] = field(default_factory=dict)
     """Loss kind or row name -> why it is not measured in this run."""
     events: tuple[Event, ...] = ()
+    ended: str = ""
+    """``"planned"``, ``"early"`` or ``"interrupted"``; empty while training runs, or where nobody could say."""
+    ended_step: int | None = None
+    """Steps made when it ended."""
 
 
 @dataclass(frozen=True)

@@ -333,6 +333,17 @@ def test_momentum_out_of_range(value: Any) -> None:
         set_momentum(network(), value)
 
 
+def test_the_momentum_of_pytorch_is_refused() -> None:
+    model = network(0.99)
+    with pytest.raises(ValueError, match=r"PyTorch's 0\.1 is 0\.9 here.*allow_low=True"):
+        set_momentum(model, 0.1)
+    assert model.get_layer("first").momentum == 0.99
+    old = set_momentum(model, 0.1, allow_low=True)
+    assert model.get_layer("first").momentum == 0.1
+    set_momentum(model, set_momentum(model, old))  # what was read is accepted, however low
+    assert model.get_layer("first").momentum == 0.1
+
+
 # --- story 1 --------------------------------------------------------------------------------------------
 
 

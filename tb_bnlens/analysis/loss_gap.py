@@ -207,13 +207,18 @@ def _forecast(window: Mapping[str, Array]) -> tuple[tuple[tuple[float, float], .
     return ((0.0, float(window["inference"][at])), *known), float(window["recalibrated"][at])
 
 
-def _diverged(columns: Mapping[str, Array]) -> bool:
-    """NaN also stands for "not measured", but what fit shows does not stop being measured in mid-run."""
-    fit = columns["fit_loss"]
+def _diverged(columns: Mapping[str, Array], not_evaluated: Mapping[str, str]) -> bool:
+    """Whether the loss in training mode is no longer finite. NaN also stands for "not measured"."""
+    fit, batch = columns["fit_loss"], columns["batch"]
     if not len(fit):
         return False
-    overflowed = any(np.isinf(columns[kind][-1]) for kind in ("training", "batch", "fit_loss"))
-    return bool(overflowed or (np.isnan(fit[-1]) and np.isfinite(fit).any() and np.isnan(columns["batch"][-1])))
+    if any(np.isinf(columns[kind][-1]) for kind in ("training", "batch", "fit_loss")):
+        return True
+    # The last probe of a run follows the last step, so it has no fit_loss. Where no other loss is measured, it takes
+    # two probes without a fit_loss to conclude that the loss is NaN.
+    known = "losses" not in not_evaluated
+    lost = np.isnan(fit[-1]) and np.isnan(batch[-1]) if known else len(fit) > 1 and np.isnan(fit[-2:]).all()
+    return bool(lost and np.isfinite(fit).any())
 
 
 def _spread(values: Array) -> float:
@@ -236,7 +241,9 @@ def measure(history: History, probe: str = "train") -> Losses:
     batch = columns["batch"]
     measured = np.flatnonzero(np.isfinite(batch) | np.isfinite(columns["training"]) | ~np.isnan(columns["inference"]))
     if not len(measured):
-        return Losses(diverged=_diverged(columns), not_evaluated=history.manifest.not_evaluated)
+        return Losses(
+            diverged=_diverged(columns, history.manifest.not_evaluated), not_evaluated=history.manifest.not_evaluated
+        )
     last = int(measured[-1])
     columns["inference"] = _with_overflow(history, columns, last)
     recent = measured[-WINDOW:]
@@ -270,7 +277,7 @@ def measure(history: History, probe: str = "train") -> Losses:
         progress=progress,
         spread=spread,
         natural_zero=natural_zero,
-        diverged=_diverged(columns),
+        diverged=_diverged(columns, history.manifest.not_evaluated),
         not_evaluated=history.manifest.not_evaluated,
     )
 

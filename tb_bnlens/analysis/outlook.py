@@ -47,6 +47,8 @@ def outlook(manifest: Manifest, losses: Losses, layers: LayerTable, last_step: i
     """Read the outlook from what the last record and the last probe say."""
     step = last_step or 0
     remaining = None if manifest.planned_steps is None else max(0, manifest.planned_steps - step)
+    if manifest.ended:
+        remaining = 0  # whatever was planned
     starting = layers.starting
     needed = layers.converge_updates[starting] / layers.updates_per_step[starting]
     needed = needed[~np.isnan(needed)]

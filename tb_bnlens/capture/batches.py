@@ -10,7 +10,7 @@ from typing import Any
 import keras
 
 from tb_bnlens.capture.data import batch_bytes, batch_size, first_batches
-from tb_bnlens.capture.guard import Guard
+from tb_bnlens.capture.guard import LOSSES, Guard
 from tb_bnlens.capture.reservoir import Kept, Reservoir
 
 VALIDATION_BATCHES = 8
@@ -112,7 +112,7 @@ class Batches:
         data = self._data[which]
         if data is not None and which not in self._loaded:
             self._loaded[which] = []
-            with self._guard(f"the {which} data"):
+            with self._guard(LOSSES if which == "probe" else "the losses on validation data"):
                 most = VALIDATION_BATCHES if which == "validation" else 1
                 self._loaded[which] = first_batches(data, self.usual_size or USUAL_SIZE, most)
         loaded = self._loaded.get(which)

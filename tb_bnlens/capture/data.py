@@ -1,32 +1,97 @@
-"""Data that the user passes to be probed: one batch of it."""
+"""Data that the user passes to be probed: one batch of it, taken without a side effect or not at all."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.framework import op_def_registry
+
+from tb_bnlens.capture.side_effects import Refused
+
+EXPECTED = "pass arrays (x, y), a list of batches, or a tf.data.Dataset that neither shuffles nor draws random numbers"
+# What a dataset is made of, by the module of TensorFlow that holds the class; other classes may hold anything.
+_PURE = set(
+    """batch_op cardinality concatenate_op directed_interleave_op filter_op flat_map_op from_sparse_tensor_slices_op
+    from_tensor_slices_op from_tensors_op group_by_window_op ignore_errors_op interleave_op map_op padded_batch_op
+    prefetch_op ragged_batch_op range_op readers rebatch_op repeat_op scan_op shard_op skip_op sparse_batch_op take_op
+    take_while_op unbatch_op unique_op window_op zip_op""".split()
+)
+_PURE_WRAPPERS = {"_OptionsDataset", "_RestructuredDataset"}
+# Ops that TensorFlow calls stateful and that only read, or change nothing by themselves.
+_READING = set(
+    """AnonymousSeedGenerator Assert Case DummySeedGenerator FixedLengthRecordDataset FixedLengthRecordDatasetV2
+    HashTableV2 If LookupTableFindV2 LookupTableSizeV2 PartitionedCall Print PrintV2 RangeDataset ReadVariableOp
+    SparseTensorSliceDataset StatefulPartitionedCall TFRecordDataset TFRecordDatasetV2 TensorDataset
+    TensorSliceDataset TextLineDataset TextLineDatasetV2 VarHandleOp While""".split()
+)
 
 
 def first_batches(data: Any, size: int, most: int = 1) -> list[Any]:
-    """The first batches of a dataset, or of arrays cut into batches of ``size`` samples, as tensors.
+    """The first batches of a dataset or of a list of batches, or of arrays cut into batches of ``size`` samples.
 
     Raises:
-        TypeError: neither ``(x, y)``, a ``tf.data.Dataset`` nor a ``keras.utils.PyDataset``.
+        Refused: a batch cannot be taken without changing what training gets.
+        TypeError: neither of these.
     """
+    why = side_effect(data)
+    if why:
+        raise Refused(f"{why}; {EXPECTED}")
     if isinstance(data, tf.data.Dataset):
         return list(data.take(most))
-    if isinstance(data, keras.utils.PyDataset):
-        return [keras.tree.map_structure(tf.convert_to_tensor, data[i]) for i in range(min(most, len(data)))]
+    if isinstance(data, list) and data and isinstance(data[0], tuple):
+        return [_tensors(batch) for batch in data[:most]]
     if isinstance(data, tuple):
         samples = batch_size(data) or 0
+        return [_tensors(data, slice(start, start + size)) for start in range(0, samples, size)[:most]]
+    raise TypeError(f"the data is a {type(data).__name__}; {EXPECTED}")
 
-        def cut(start: int) -> Any:
-            return keras.tree.map_structure(lambda a: tf.convert_to_tensor(a[start : start + size]), data)
 
-        return [cut(start) for start in range(0, samples, size)[:most]]
-    raise TypeError(f"data is a {type(data).__name__}; expected (x, y), a tf.data.Dataset or a keras PyDataset")
+def _tensors(data: Any, rows: slice = slice(None)) -> Any:
+    return keras.tree.map_structure(lambda a: a if a is None else tf.convert_to_tensor(a[rows]), data)
+
+
+def side_effect(data: Any) -> str:
+    """What taking a batch of this data would do besides, as a sentence; empty where it does nothing."""
+    if isinstance(data, tf.data.Dataset):
+        return _of_dataset(data)
+    if isinstance(data, keras.utils.PyDataset):
+        return (
+            f"indexing a {type(data).__name__} runs user code, which may draw random numbers or keep state; take a "
+            "batch yourself before training, e.g. data[0]"
+        )
+    if isinstance(data, Iterator):
+        return f"a {type(data).__name__} gives each batch once, so a look at one would take it away"
+    return ""
+
+
+def _of_dataset(data: Any) -> str:
+    kind, module = type(data).__name__, type(data).__module__.rpartition(".")[2]
+    if module == "shuffle_op":
+        return "a second iterator of a shuffled dataset changes the order in which later epochs come"
+    if module == "cache_op":
+        # A cache in memory is filled by one iterator at a time, so a second one does no harm.
+        if bool(data._filename.numpy()):
+            return "a second iterator of a dataset that is cached in a file fails or makes the other one fail"
+    elif module not in _PURE and kind not in _PURE_WRAPPERS:
+        return f"it cannot be told what a second iterator of a {kind} does"
+    for function in data._functions():
+        op = _stateful_op(function.function.graph.as_graph_def())
+        if op:
+            return f"the dataset runs {op}, which keeps state or draws random numbers"
+    return next(filter(None, map(_of_dataset, data._inputs())), "")
+
+
+def _stateful_op(graph: Any) -> str:
+    for nodes in (graph.node, *(function.node_def for function in graph.library.function)):
+        for node in nodes:
+            definition = op_def_registry.get(node.op)
+            if node.op not in _READING and (definition is None or definition.is_stateful):
+                return str(node.op)
+    return ""
 
 
 def batch_size(batch: Any) -> int | None:

@@ -2,12 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import keras
 import tensorflow as tf
+
+
+class Observer(Protocol):
+    """What ``PeekingTrainFunction`` asks and tells around a step. Where it raises, the step is still made."""
+
+    def expects_step(self) -> bool:
+        """Whether this call is a step of the observed ``fit``."""
+
+    def wants_batches(self) -> int:
+        """Elements to look at before the step."""
+
+    def before_step(self, elements: list[Any]) -> None:
+        """See the batches of the coming step, as tensors."""
+
+    def after_step(self, logs: Any) -> None:
+        """The step is made."""
+
+    def failed(self, error: BaseException) -> None:
+        """The step itself raised."""
+
+    def fault(self, error: Exception) -> None:
+        """One of the other methods raised."""
 
 
 class PeekingTrainFunction:
@@ -15,59 +38,101 @@ class PeekingTrainFunction:
 
     Args:
         inner: the function that ``fit`` would call.
-        observer: the lens; see ``BNLens`` for the methods that are called here.
+        observer: the lens; None makes this a plain call of ``inner``.
     """
 
-    def __init__(self, inner: Callable[[Any], Any], observer: Any):
+    def __init__(self, inner: Callable[[Any], Any], observer: Observer | None):
         self.inner = inner
-        self.observer: Any = observer
+        self.observer = observer
 
     def __call__(self, iterator: Any) -> Any:
         """Make the step, as ``inner`` does, with the observer looking on."""
         observer = self.observer
-        if observer is None or not observer.expects_step(self):
+        if observer is None:
             return self.inner(iterator)
-        if observer.quiet():
-            logs = self.inner(iterator)
-            observer.count_quiet()
-            return logs
-        with observer.all_timed():
-            count = observer.wants_batches()
+        expected = False
+        look: Look | None = None
+        try:
+            expected = observer.expects_step()
+            count = observer.wants_batches() if expected else 0
             if count:
-                iterator, elements = peek(iterator, count)
-                if elements:
-                    observer.before_step(elements)
-        logs = self.inner(iterator)
-        with observer.all_timed():
-            observer.after_step(logs)
+                look = Look(iterator)
+                look.take(count)
+                look.prepare()
+                if look.taken:
+                    observer.before_step(look.elements())
+        except Exception as error:
+            observer.fault(error)
+        try:
+            logs = self.inner(iterator if look is None else look.given_back())
+        except BaseException as error:
+            if expected:
+                with contextlib.suppress(Exception):
+                    observer.failed(error)
+            raise
+        if expected:
+            try:
+                observer.after_step(logs)
+            except Exception as error:
+                observer.fault(error)
         return logs
 
 
-def peek(iterator: Any, count: int) -> tuple[Any, list[Any]]:
-    """Take up to ``count`` elements and return an iterator that gives the step just those again.
+class Look:
+    """Elements taken from an iterator, and an iterator that gives them to the step again.
 
     The step's trace is keyed by the element spec of the iterator, so the stand-in has the very same spec, in which
-    the batch dimension may be unknown; a spec of its own would trace, and so round, anew.
+    the batch dimension may be unknown. With another spec the step would be traced again, and round differently.
 
-    Returns:
-        the iterator to hand on, and the elements. At the end of the data the list is empty, and the iterator
-        ends when the step asks it.
+    Args:
+        iterator: what ``fit`` hands to the step. Nothing is taken from a distributed one.
     """
-    if isinstance(iterator, tf.data.Iterator):
-        elements = list(_take(iterator, count))
-        return (_replay(elements, iterator.element_spec), elements) if elements else (iterator, [])
-    if isinstance(iterator, Iterator) and not isinstance(iterator, tf.distribute.DistributedIterator):
-        elements = list(itertools.islice(iterator, count))
-        return itertools.chain(elements, iterator), [keras.tree.map_structure(_tensor, e) for e in elements]
-    return iterator, []
 
+    def __init__(self, iterator: Any):
+        self._iterator = iterator
+        self.taken: list[Any] = []
+        """The elements themselves; fewer than wanted at the end of the data."""
+        self._error: Exception | None = None
+        self._stand_in: Any = None
 
-def _take(iterator: Any, count: int) -> Iterator[Any]:
-    for _ in range(count):
-        try:
-            yield next(iterator)
-        except (StopIteration, tf.errors.OutOfRangeError):
+    def take(self, count: int) -> None:
+        """Take up to ``count`` elements. An error of the data is kept for the step."""
+        if not isinstance(self._iterator, Iterator) or isinstance(self._iterator, tf.distribute.DistributedIterator):
             return
+        for _ in range(count):
+            try:
+                self.taken.append(next(self._iterator))
+            except (StopIteration, tf.errors.OutOfRangeError):
+                return
+            except Exception as error:
+                self._error = error
+                return
+
+    def elements(self) -> list[Any]:
+        """What was taken, as tensors."""
+        if isinstance(self._iterator, tf.data.Iterator):
+            return self.taken
+        return [keras.tree.map_structure(_tensor, element) for element in self.taken]
+
+    def prepare(self) -> None:
+        """Make the stand-in, which may fail."""
+        if self.taken and isinstance(self._iterator, tf.data.Iterator):
+            self._stand_in = _replay(self.taken, self._iterator.element_spec)
+
+    def given_back(self) -> Any:
+        """An iterator that gives what was taken, and then the rest.
+
+        Raises:
+            Exception: the error that the data raised, as the step would have met it.
+        """
+        if self._error is not None:
+            raise self._error
+        if not self.taken:
+            return self._iterator
+        if self._stand_in is not None:
+            return self._stand_in
+        # No element is ever lost: where the stand-in could not be made, Keras takes them from a plain iterator.
+        return itertools.chain(self.taken, self._iterator)
 
 
 def _as_it_is() -> tf.data.Options:

@@ -3,31 +3,39 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from tb_bnlens.capture.errors import NotEvaluated
+from tb_bnlens.capture.reasons import cause_of
+from tb_bnlens.capture.side_effects import Refused
 
-ON_ERROR = ("warn", "raise")
+RECORD, LOSSES = "this run", "the paired losses"
+"""Parts of a recording that can be given up on their own; the others are named where they are measured."""
+_GIVEN_UP = {
+    RECORD: "BN Lens does not record {part} any further: {reason}",
+    LOSSES: "BN Lens cannot measure {part}, and records the statistics alone: {reason}",
+}
+_LEFT_OUT = "BN Lens leaves out {part}: {reason}"
+
+
+class NotRecorded(Exception):
+    """A run or a part of it cannot be recorded; the message says why and what to do."""
 
 
 class Guard:
     """Runs parts of the recording so that their faults stay inside.
 
     Args:
-        on_error: ``"warn"``, or ``"raise"`` for tests.
+        raises: let faults out, for tests.
         note: called with (part, sentence) when a part is given up.
-
-    Raises:
-        ValueError: an unknown ``on_error``.
     """
 
-    def __init__(self, on_error: str, note: Callable[[str, str], None]):
-        if on_error not in ON_ERROR:
-            raise ValueError(f"on_error is {on_error!r}; expected one of {ON_ERROR}")
-        self._raise = on_error == "raise"
+    def __init__(self, raises: bool, note: Callable[[str, str], None]):
+        self._raises = raises
         self._note = note
         self.given_up: dict[str, str] = {}
         """Part -> why it is not recorded any more."""
@@ -35,34 +43,50 @@ class Guard:
     @property
     def strict(self) -> bool:
         """Whether faults are let out, for tests."""
-        return self._raise
+        return self._raises
 
     def works(self, part: str) -> bool:
         """Whether this part has not been given up."""
         return part not in self.given_up
 
     def give_up(self, part: str, reason: str, warn: bool = True) -> None:
-        """Stop recording a part for good; warns the first time."""
+        """Do not record a part any more; warns the first time."""
         if part in self.given_up:
             return
-        self.given_up[part] = reason
-        sentence = f"BN Lens does not record {part}: {reason}"
+        self.given_up[part] = reason = reason.rstrip(". ")
+        sentence = _GIVEN_UP.get(part, _LEFT_OUT).format(part=part, reason=reason)
         if warn:
-            warnings.warn(f"{sentence}. Training goes on unchanged.", stacklevel=4)
-        self._note(part, sentence)
+            _warn(f"{sentence}. Training continues unchanged.")
+        # What keeps the note may be what has failed.
+        with contextlib.suppress(Exception):
+            self._note(part, f"{sentence}.")
+
+    def fault(self, part: str, error: Exception) -> None:
+        """Give a part up for an exception; raises it where faults are let out."""
+        if isinstance(error, NotEvaluated):
+            # A known limit is no fault: it is noted in the record. The user is warned only if an argument cannot
+            # be honoured.
+            self.give_up(part, str(error), warn=isinstance(error, Refused))
+        elif self._raises:
+            raise error
+        else:
+            self.give_up(part, str(error) if isinstance(error, NotRecorded) else cause_of(error))
 
     @contextlib.contextmanager
     def __call__(self, part: str) -> Iterator[None]:
         """Keep faults of the block inside; the part is given up after one."""
         try:
-            # The statistics of a training that diverges overflow. What comes of them is not finite and is shown as
-            # that; it is nothing that a user should be warned of by NumPy.
+            # The statistics of a training that diverges overflow. They are not finite and are shown as that; NumPy
+            # need not warn the user of them.
             with np.errstate(all="ignore"):
                 yield
-        except NotEvaluated as reason:
-            # Known limits of what can be measured are no fault: they stand in the record, without a warning.
-            self.give_up(part, str(reason), warn=False)
         except Exception as error:
-            if self._raise:
-                raise
-            self.give_up(part, f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}")
+            self.fault(part, error)
+
+
+def _warn(sentence: str) -> None:
+    try:
+        warnings.warn(sentence, stacklevel=5)
+    except Warning:
+        # Warnings are errors here (python -W error). This one must be seen, and must not end training.
+        print(f"Warning: {sentence}", file=sys.stderr)

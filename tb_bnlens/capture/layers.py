@@ -90,6 +90,17 @@ def find_layers(model: Any) -> tuple[TrackedLayer, ...]:
     return tuple(tracked)
 
 
+def has_call(model: Any) -> bool:
+    """Whether the model defines ``call``. Most GANs do not: their ``train_step`` calls the sub-models."""
+    return type(model).call not in (keras.Model.call, keras.layers.Layer.call)
+
+
+def parts_built(model: Any) -> bool:
+    """Whether all layers in the model are built."""
+    parts = model._flatten_layers(include_self=False)
+    return all(part.built for part in parts if not isinstance(part, keras.metrics.Metric))
+
+
 @dataclass(frozen=True)
 class _Place:
     """A layer in the model, with what ``TrackedLayer`` says of it."""

@@ -12,6 +12,8 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from tb_bnlens import summary
+from tb_bnlens.capture.guard import NotRecorded
+from tb_bnlens.capture.reasons import cause_of
 from tb_bnlens.history import Event, Evidence, Layer, Manifest
 from tb_bnlens.metadata import RUN_SUFFIX
 
@@ -35,7 +37,7 @@ class RunLog:
     """
 
     def __init__(self, log_dir: str, tolerance: float, ignore: Mapping[str, Sequence[str]] | None):
-        self._directory = str(log_dir).rstrip("/") + "/" + RUN_SUFFIX
+        self.move(log_dir)
         self._tolerance = tolerance
         self._ignore = {rule: tuple(patterns) for rule, patterns in (ignore or {}).items()}
         self._writer: Any = None
@@ -46,11 +48,26 @@ class RunLog:
         self.planned_steps: int | None = None
         self.batch_size: int | None = None
         self.manifest_due = True
+        self.ended = ""
+        self.ended_step: int | None = None
+
+    def move(self, log_dir: str) -> None:
+        """Write to another run directory; called before ``open``."""
+        self._directory = f"{str(log_dir).rstrip('/')}/{RUN_SUFFIX}"
 
     def open(self) -> bool:
-        """Create the writer. Returns whether the directory held a record already."""
-        held = tf.io.gfile.exists(self._directory) and bool(tf.io.gfile.listdir(self._directory))
-        self._writer = tf.summary.create_file_writer(self._directory, flush_millis=FLUSH_MILLIS)
+        """Create the writer. Returns whether the directory held a record already.
+
+        Raises:
+            NotRecorded: the directory cannot be written.
+        """
+        try:
+            held = tf.io.gfile.exists(self._directory) and bool(tf.io.gfile.listdir(self._directory))
+            self._writer = tf.summary.create_file_writer(self._directory, flush_millis=FLUSH_MILLIS)
+        except (OSError, tf.errors.OpError) as error:
+            raise NotRecorded(
+                f"it cannot write to {self._directory} ({cause_of(error)}); give BNLens a directory that can be written"
+            ) from error
         return held
 
     def close(self) -> None:
@@ -58,9 +75,9 @@ class RunLog:
         if self._writer is not None:
             self._writer.close()
 
-    def event(self, step: int, kind: str, text: str, layers: Sequence[int] = ()) -> None:
+    def event(self, step: int, kind: str, text: str, layers: Sequence[int] = (), amounts: Sequence[float] = ()) -> None:
         """Add an event; it is written with the next record."""
-        self._events.append(Event(step, kind, text, tuple(int(i) for i in layers)))
+        self._events.append(Event(step, kind, text, tuple(int(i) for i in layers), tuple(amounts)))
         self.manifest_due = True
 
     def note(self, sentence: str) -> None:
@@ -89,6 +106,8 @@ class RunLog:
             notes=tuple(self._notes),
             not_evaluated=dict(self._not_evaluated),
             events=tuple(self._events),
+            ended=self.ended,
+            ended_step=self.ended_step,
         )
         with self._writer.as_default():
             summary.manifest(value, step)

@@ -11,7 +11,8 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from tb_bnlens.capture.errors import NotEvaluated, first_line
+from tb_bnlens.capture.errors import NotEvaluated
+from tb_bnlens.capture.reasons import cause_of
 from tb_bnlens.capture.tracing import OPTIONS, Tracer
 
 
@@ -69,7 +70,7 @@ def _of_the_user(what: str) -> Iterator[None]:
     except NotEvaluated:
         raise
     except Exception as error:
-        raise NotEvaluated(f"{what}: {first_line(error)}") from error
+        raise NotEvaluated(f"{what}: {cause_of(error)}") from error
 
 
 class Outcomes:

@@ -9,7 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from tb_bnlens.capture.errors import NotEvaluated, first_line
+from tb_bnlens.capture.errors import NotEvaluated
+from tb_bnlens.capture.reasons import cause_of
 from tb_bnlens.history import PassResult
 
 Array = NDArray[np.floating[Any]]
@@ -210,5 +211,5 @@ class _Caught:
         if not isinstance(error, NotEvaluated) and self._passes._strict:
             return False
         known = isinstance(error, NotEvaluated)
-        self._passes.not_evaluated[self._name] = str(error) if known else first_line(error)
+        self._passes.not_evaluated[self._name] = str(error) if known else cause_of(error)
         return True

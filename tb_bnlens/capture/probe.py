@@ -17,9 +17,10 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from tb_bnlens.capture.errors import NotEvaluated, first_line
+from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.capture.layers import TrackedLayer
 from tb_bnlens.capture.outcomes import ReadingScope, loss_of, packed
+from tb_bnlens.capture.reasons import cause_of
 from tb_bnlens.capture.segments import Segments
 from tb_bnlens.capture.side_effects import (
     graph,
@@ -235,7 +236,7 @@ class Probe:
             raise
         except Exception as error:
             # The statistics of the pass are worth having without it.
-            self.loss_reason = f"no loss: {first_line(error)}"
+            self.loss_reason = f"no loss: {cause_of(error)}"
             loss = tf.constant(np.nan, tf.float32)
         return tf.cast(loss, tf.float32), packed(y_pred)
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tb_bnlens.capture.batches import Batches
 from tb_bnlens.capture.evidence import Judgement
-from tb_bnlens.capture.guard import Guard
+from tb_bnlens.capture.guard import LOSSES, RECORD, Guard
 from tb_bnlens.capture.keras_runner import KerasRunner
 from tb_bnlens.capture.log import RunLog
 from tb_bnlens.capture.measure import Measurement
@@ -36,8 +36,8 @@ ESSENTIAL_PASSES = 5
 INTERIM_BATCHES = 8
 INTERIM_RESERVE = 2.0
 """A measurement during training is made if the budget holds this many full probes: itself and the last one."""
-RECORD, LOSSES, EVIDENCE = "the record", "the paired losses", "the evidence"
-"""Parts that can be given up on their own; see Guard."""
+EVIDENCE = "the evidence"
+"""A part that can be given up on its own; see Guard."""
 
 
 class Prober:

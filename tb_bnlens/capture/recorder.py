@@ -12,12 +12,17 @@ import tensorflow as tf
 
 from tb_bnlens.capture.batches import Batches
 from tb_bnlens.capture.data import is_chief
-from tb_bnlens.capture.guard import Guard
-from tb_bnlens.capture.layers import find_layers
+from tb_bnlens.capture.errors import NotEvaluated
+from tb_bnlens.capture.guard import LOSSES, RECORD, Guard
+from tb_bnlens.capture.layers import find_layers, has_call, parts_built
 from tb_bnlens.capture.log import RunLog
 from tb_bnlens.capture.measure import Measurement
+from tb_bnlens.capture.options import Options
+from tb_bnlens.capture.outside import Outside
+from tb_bnlens.capture.phases import Phase
 from tb_bnlens.capture.probe import Probe
-from tb_bnlens.capture.prober import LOSSES, RECORD, Prober
+from tb_bnlens.capture.prober import Prober
+from tb_bnlens.capture.reservoir import Kept
 from tb_bnlens.capture.rows import ProbeState, batch_statistics, layer_table
 from tb_bnlens.capture.schedule import Schedule
 from tb_bnlens.capture.segments import Segments
@@ -25,6 +30,11 @@ from tb_bnlens.capture.snapshots import Snapshot, SnapshotReader, WindowRecovery
 from tb_bnlens.capture.watch import LayerWatch, replicas
 from tb_bnlens.capture.windows import Windows
 from tb_bnlens.metadata import LAYER_ROWS
+
+NOT_CALLED = (
+    "training calls parts of the model and never the model itself, so there is no forward pass to measure; give the "
+    "model a call() and compile(loss=...) to have the losses measured"
+)
 
 
 class Recorder:
@@ -65,28 +75,29 @@ class Recorder:
         probe_data: Any = None,
         overhead: float = 0.01,
         tolerance: float = 0.1,
-        ignore: Mapping[str, Sequence[str]] | None = None,
+        ignore: Mapping[str, str | Sequence[str]] | None = None,
         on_error: str = "warn",
         planned_steps: int | None = None,
     ):
-        if not 0 < tolerance < 1:
-            raise ValueError(f"tolerance is {tolerance!r}; it is a relative error and has to lie between 0 and 1")
-        if not isinstance(model, keras.Model):
+        options = Options(log_dir, validation_data, probe_data, overhead, tolerance, ignore, on_error)
+        if not isinstance(model, keras.layers.Layer):
             raise ValueError(f"model is a {type(model).__name__}; expected a keras.Model")
-        self._model, self._loss, self._tolerance = model, loss, tolerance
-        self._log = RunLog(log_dir, tolerance, ignore)
+        self._model, self._loss, self._tolerance = model, loss, options.tolerance
+        self._log = RunLog(options.log_dir, options.tolerance, options.ignore)
         self._log.planned_steps = planned_steps
-        self._guard = Guard(on_error, self._note_fault)
-        self._batches = Batches(probe_data, validation_data, self._guard)
-        self._schedule = Schedule(overhead)
+        self._guard = Guard(options.on_error == "raise", self._note_fault)
+        self._batches = Batches(options.probe_data, options.validation_data, self._guard)
+        self._schedule = Schedule(options.overhead)
         self._schedule.last_step = planned_steps
         self._step = self._asked_at = 0
         self._quiet_until = 0.0
+        self._fits = 0
         self._begun = self._closed = False
         self._active = is_chief()
         self._windows: Windows | None = None
         self._prober: Prober | None = None
         self._before: Snapshot | None = None
+        self._outside: Outside | None = None
 
     # --- the public loop -----------------------------------------------------------------------------
 
@@ -119,7 +130,7 @@ class Recorder:
                     self.after_step(steps)
                 else:
                     # What the model was before its first step is past.
-                    self.begin(1 if step is None else step)
+                    self.begin(step or 0, after_a_step=True)
                 level = self.probe_due()
                 if level is not None:
                     self._probe(level)
@@ -128,10 +139,16 @@ class Recorder:
                             self._prober.compare_window(self._windows)
                         self._prober.write()
 
-    def close(self) -> None:
-        """Make the last probe and record, and flush. Safe to call twice."""
+    def close(self, ended: str = "") -> None:
+        """Make the last probe and record, and flush. Safe to call twice.
+
+        Args:
+            ended: how the run has ended, see ``Manifest.ended``; by the plan where it is not given.
+        """
         if self._closed or not self._active:
             return
+        early = self.planned_steps is not None and self._step < self.planned_steps
+        self._log.ended, self._log.ended_step = ended or ("early" if early else "planned"), self._step
         if not self._begun:
             self._guard.give_up(RECORD, "the model was never built; call it on a batch before training")
         elif self._guard.works(RECORD):
@@ -142,23 +159,31 @@ class Recorder:
             self._log.close()
 
     def abandon(self) -> None:
-        """Flush what is written, without a last probe: the weights may be others by now."""
+        """Training was interrupted. Flush what is written, without a last probe: the weights may be others by now."""
         if not self._closed and self._active:
             self._closed = True
-            with self._guard(RECORD):
+            # This may run when garbage is collected, in the middle of somebody's trace.
+            with self._guard(RECORD), tf.init_scope():
+                self._log.ended, self._log.ended_step = "interrupted", self._step
+                if self._begun:
+                    self._write_manifest()
                 self._log.close()
 
     def __enter__(self) -> Recorder:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.close("interrupted" if kind else "")
 
     # --- for BNLens, which meets the batch before the step ---------------------------------------------
 
     def guarded(self) -> contextlib.AbstractContextManager[None]:
         """Keep a fault of what is done around the recorder from ending training."""
         return self._guard(RECORD)
+
+    def fault(self, part: str, error: Exception) -> None:
+        """Give up a part of the recording for an exception that was raised outside of a guard."""
+        self._guard.fault(part, error)
 
     def all_timed(self) -> contextlib.AbstractContextManager[None]:
         """Count the block as a cost of recording, whatever is done in it."""
@@ -226,22 +251,45 @@ class Recorder:
         """Add a sentence that the tab shows with the run."""
         self._log.note(sentence)
 
-    def event(self, kind: str, text: str, layers: Sequence[int] = ()) -> None:
+    def event(self, kind: str, text: str, layers: Sequence[int] = (), amounts: Sequence[float] = ()) -> None:
         """Add an event at the present step to the record."""
-        self._log.event(self._step, kind, text, layers)
+        self._log.event(self._step, kind, text, layers, amounts)
+
+    def goes_on(self, phase: Phase) -> None:
+        """Record a further fit of a network where the earlier ones are; called before ``begin``."""
+        self._log.move(phase.directory)
+        self._fits = phase.fits
+        self._batches.reservoir.resume(phase.batches, phase.fits)
+
+    def kept_batches(self) -> list[Kept]:
+        """Training batches for ``Phase.batches``."""
+        return self._batches.reservoir.batches()
 
     def give_up_losses(self, reason: str) -> None:
         """Say that the paired losses cannot be measured on training batches in this run, and why."""
         if self._batches.from_training:
             self._guard.give_up(LOSSES, reason, warn=False)
 
-    def begin(self, step: int) -> None:
-        """Start the record at this step once the model is built; does nothing before that and after."""
-        if self._begun or not self.wanted or not self._model.built:
+    def give_up_validation(self, reason: str) -> None:
+        """Say why the losses on validation data are not measured."""
+        self._guard.give_up("the losses on validation data", reason, warn=False)
+
+    def begin(self, step: int, after_a_step: bool = False) -> None:
+        """Start the record at this step once the model is built; does nothing before that and after.
+
+        Args:
+            step: steps made so far, as far as the optimizer knows.
+            after_a_step: a step was just made, so whatever training calls is built by now.
+        """
+        if self._begun or not self.wanted:
             return
         with self._guard(RECORD):
-            self._begin(step)
-            self._begun = True
+            step = max(step, self._step + after_a_step)
+            if self._is_built(after_a_step):
+                self._begin(step)
+                self._begun = True
+            else:
+                self._step = step
 
     def probe_due(self) -> str | None:
         """What the schedule asks to be measured at the present weights."""
@@ -264,13 +312,16 @@ class Recorder:
         if self._windows is not None and self.loss_pending and self._batches.from_training_whole:
             self._before = self._windows.last
 
-    def after_step(self, steps: int, fit_loss: float | None = None, short_batch: bool = False) -> None:
+    def after_step(
+        self, steps: int, fit_loss: float | None = None, short_batch: bool = False, epoch_end: bool = False
+    ) -> None:
         """Take note that the loop has made ``steps`` more steps.
 
         Args:
             steps: steps made since the last call.
             fit_loss: what ``fit`` shows as the loss, a running mean.
             short_batch: the step was made on a last batch that is smaller than the others.
+            epoch_end: other code may change the model before the next step; see ``look_outside``.
         """
         self._schedule.charge_quiet(self._step - self._asked_at)
         self._step += steps
@@ -279,8 +330,10 @@ class Recorder:
             return
         before, self._before = self._before, None
         if self._windows is not None:
-            if before is not None or short_batch or self._schedule.snapshot_due(self._step):
+            if before is not None or short_batch or epoch_end or self._schedule.snapshot_due(self._step):
                 self.snapshot(short_batch)
+            if epoch_end and self._outside is not None:
+                self._outside.mark()
             if before is not None and steps == 1:
                 self._compare_update(before, self._windows)
             if self._windows.last_step == self._step and self._schedule.record_due(self._step):
@@ -307,7 +360,37 @@ class Recorder:
             updates = self._watch.updates(windows.last, now, self._step - windows.last_step)
             windows.add(now, self._step, updates, short_batch)
 
+    def look_outside(self, at_epoch: bool = True) -> None:
+        """See whether something other than a training step has changed the model since the last one.
+
+        Args:
+            at_epoch: an epoch begins or training ends, where callbacks run; elsewhere most calls return at once.
+        """
+        outside, windows = self._outside, self._windows
+        if outside is None or windows is None or windows.last_step != self._step or not self.wanted:
+            return
+        if not at_epoch and not outside.due(self._step):
+            return
+        with self._guard(RECORD), self._schedule.timed("snapshot"):
+            now = self._reader.read()
+            change = outside.change(windows.last, now)
+            if change is None:
+                return
+            windows.restart(now)
+            if outside.to_report:
+                self.event(change.kind, change.text, change.layers, change.amounts)
+
+    @property
+    def changed_outside(self) -> bool:
+        """Whether something other than training steps has changed the model in this run."""
+        return self._outside is not None and self._outside.seen > 0
+
     # --- inside --------------------------------------------------------------------------------------
+
+    def _is_built(self, after_a_step: bool) -> bool:
+        if after_a_step:
+            return bool(self._model.built or find_layers(self._model))
+        return bool(self._model.built if has_call(self._model) else parts_built(self._model))
 
     def _begin(self, step: int) -> None:
         self._step = self._asked_at = step
@@ -317,15 +400,21 @@ class Recorder:
         self._reader = SnapshotReader(layers)
         self._watch = LayerWatch(layers, self._segments, self.event)
         self._state = ProbeState.empty(self._segments)
-        if self._log.open():
+        held = self._log.open()
+        if self._fits:
+            self.event("fit", f"fit {self._fits + 1} of this network begins")
+        elif held:
             self.event("restart", "recording goes on in this directory")
         else:
             self.event("start", "recording begins")
         if layers:
             self._windows = Windows(self._reader.read(), step, self._recovery, self._segments)
+            self._outside = Outside(self._model, self._recovery, self._segments)
         else:
             self.note("The model has no BatchNorm layer: only the paired losses are recorded.")
         with self._guard(LOSSES):
+            if not (self._model.built and has_call(self._model)):
+                raise NotEvaluated(NOT_CALLED)
             probe = Probe(self._model, layers, self._segments, self._loss)
             self._watch.probe = probe
             measurement = Measurement(probe, self._state, self._recovery, self._segments, self._tolerance)
@@ -387,6 +476,9 @@ class Recorder:
 
     def _finish(self) -> None:
         self.snapshot()
+        if self._windows is not None:
+            # What the user will hold: other code may have changed it since the last step.
+            self._windows.restart(self._reader.read())
         if self._prober is not None and self._prober.last_step < self._step:
             self._probe("full", last=True)
             if self._windows is not None:

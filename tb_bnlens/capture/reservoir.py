@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +54,10 @@ class Reservoir:
         """Steps of an epoch, where known."""
         self.phase = 0
         """Which ``fit`` the coming batches are from."""
+
+    def resume(self, earlier: Sequence[Kept], phase: int) -> None:
+        """Go on with what earlier fits kept, whose steps are counted on."""
+        self._kept, self.phase = list(earlier), phase
 
     def next_step(self, made: int) -> int:
         """The next step whose batch is wanted, when ``made`` steps have been made."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import random
-from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from tb_bnlens.capture.errors import NotEvaluated
+
+
+class Refused(NotEvaluated):
+    """An argument cannot be honoured without changing training; the message says what to pass instead."""
+
 
 # Ops that change something outside the pass: a model that does so beyond Keras' variables (tf.Variable state,
 # tf.random.Generator, Python callbacks, lookup tables) cannot be run an extra time without changing training.
@@ -56,14 +57,3 @@ def refuse_inner_graph(outer: Any, name: str) -> None:
             f"{name!r} is called inside a loop or function of its own (an RNN cell, a @tf.function), "
             "where batch statistics cannot be taken out; its moving statistics are still recorded"
         )
-
-
-@contextlib.contextmanager
-def random_state_kept() -> Iterator[None]:
-    """Restore Python's and NumPy's global generators: tracing runs the model's code once more."""
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 the legacy global state is the point
-    try:
-        yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)  # noqa: NPY002

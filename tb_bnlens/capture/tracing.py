@@ -8,7 +8,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tb_bnlens.capture.side_effects import random_state_kept, refuse_mutation
+from tb_bnlens.capture.randomness import draws_refused
+from tb_bnlens.capture.side_effects import refuse_mutation
 
 OPTIONS: dict[str, Any] = {"reduce_retracing": True, "autograph": False, "jit_compile": False}
 """How passes are traced: as plain graphs, so that neither AutoGraph nor XLA reads the user's code a second time."""
@@ -29,7 +30,8 @@ class Tracer:
         """Call a ``tf.function``.
 
         Raises:
-            NotEvaluated: it would write to something outside itself; it is not called then.
+            NotEvaluated: it would write to something outside itself or draw random numbers in Python; it is not called
+                then.
         """
         self.trace(function, *args)
         return function(*args)
@@ -42,7 +44,7 @@ class Tracer:
             return
         wall, cpu = time.perf_counter(), time.process_time()
         traces = function.experimental_get_tracing_count()
-        with random_state_kept():
+        with draws_refused():
             concrete = function.get_concrete_function(*args)
         if id(concrete) not in self._checked:
             refuse_mutation(concrete)

@@ -179,6 +179,10 @@ class Windows:
         self._advance_shadows(mean, variance, updates, k)
         self.last, self.last_step = snapshot, step
 
+    def restart(self, snapshot: Snapshot) -> None:
+        """Go on from these statistics, which the updates of training steps have not led to."""
+        self.last, self._single = snapshot, None
+
     def _noise(self, mean: Array, variance: Array, single: bool) -> None:
         if not single:
             self._single = None

@@ -12,6 +12,7 @@ from tb_bnlens.history import Event, Layer, Manifest
 from tb_bnlens.metadata import FORMAT
 from tb_bnlens.reader.access import checked_access
 
+ENDS = ("planned", "early", "interrupted")
 DEFAULT_MOMENTUM = 0.99
 DEFAULT_EPSILON = 1e-3
 
@@ -51,6 +52,8 @@ def parse_manifest(raw: object) -> Manifest:
         notes=_texts(body.get("notes")),
         not_evaluated=_strings(body.get("not_evaluated")),
         events=tuple(_event(item) for item in _list(body.get("events")) if isinstance(item, dict)),
+        ended=ended if (ended := body.get("ended")) in ENDS else "",
+        ended_step=_integer(body.get("ended_step")),
     )
 
 
@@ -92,6 +95,7 @@ def _event(body: Mapping[str, Any]) -> Event:
         kind=_text(body.get("kind"), "note"),
         text=_text(body.get("text"), ""),
         layers=tuple(i for i in layers if i is not None and i >= 0),
+        amounts=tuple(_number(item, math.nan) for item in _list(body.get("amounts"))),
     )
 
 

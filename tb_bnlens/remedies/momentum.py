@@ -8,8 +8,11 @@ from typing import Any
 
 from tb_bnlens.remedies.layers import built_layers
 
+LOWEST = 0.5
+"""Below this a single number is taken for PyTorch's convention: nobody advises so short a memory."""
 
-def set_momentum(model: Any, value: float | Mapping[str, float]) -> dict[str, float]:
+
+def set_momentum(model: Any, value: float | Mapping[str, float], *, allow_low: bool = False) -> dict[str, float]:
     """Set the momentum of every BatchNorm layer. In Keras, momentum is the share that is *kept* at an update.
 
     Call it before ``compile``: a training step that was already traced keeps the old value. If ``fit`` has traced
@@ -18,15 +21,23 @@ def set_momentum(model: Any, value: float | Mapping[str, float]) -> dict[str, fl
     Args:
         model: a Keras model.
         value: one momentum for all layers, or layer name -> momentum, such as the result of an earlier call.
+        allow_low: accept one momentum below 0.5 for all. Without it that is refused: it may be meant as PyTorch's
+            momentum, which is ``1 - momentum`` here.
 
     Returns:
         The old values by layer name. ``set_momentum(model, old)`` restores them.
 
     Raises:
-        ValueError: there is no BatchNorm layer, a layer name is unknown, or a value is outside [0, 1).
+        ValueError: there is no BatchNorm layer, a layer name is unknown, a value is outside [0, 1), or one value below
+            0.5 is given for all layers without ``allow_low``.
     """
     layers = built_layers(model)
     names = {t.name for t in layers}
+    if not isinstance(value, Mapping) and 0 < value < LOWEST and not allow_low:
+        raise ValueError(
+            f"momentum is {value!r}, so each batch would replace {1 - value:.0%} of the statistics. Keras' momentum is "
+            f"the share that is kept: PyTorch's {value:g} is {1 - value:g} here. Pass allow_low=True to set it anyway"
+        )
     wanted = dict(value) if isinstance(value, Mapping) else dict.fromkeys(names, value)
     for name, momentum in wanted.items():
         if name not in names:

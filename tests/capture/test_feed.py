@@ -9,9 +9,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tb_bnlens.capture.feed import peek
+from tb_bnlens.capture.feed import Look
 from tests.capture.runs import state, strange_datasets
 from tests.capture.setups import Setup, arrays
+
+
+def peek(iterator: Any, count: int) -> tuple[Any, list[Any]]:
+    """What the step gets, and what the lens sees."""
+    look = Look(iterator)
+    look.take(count)
+    look.prepare()
+    return look.given_back(), look.elements()
 
 
 class Stand(keras.callbacks.Callback):  # type: ignore[misc]

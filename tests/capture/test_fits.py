@@ -110,7 +110,7 @@ def test_two_fits_are_one_record(tmp_path: Path) -> None:
 
     assert_same(twice(), twice(lens(tmp_path)))
     read = record(tmp_path)
-    assert [event.kind for event in read.manifest.events] == ["start", "restart"]
+    assert [event.kind for event in read.manifest.events] == ["start", "fit"]
     assert read.last_step == 17 and not read.problems
     assert np.all(np.diff(read.steps) > 0) and read.steps[0] <= 1
 

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 
-from tb_bnlens.capture.side_effects import NotEvaluated
+from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.history import History
 from tb_bnlens.metadata import STATES
 from tb_bnlens.reader import open_logdir, read_channels

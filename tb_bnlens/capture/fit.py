@@ -1,0 +1,290 @@
+"""One ``fit`` of one model, watched through the callback's hooks and a wrapper of ``train_function``."""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tb_bnlens.capture import stack
+from tb_bnlens.capture.data import batch_size
+from tb_bnlens.capture.feed import PeekingTrainFunction
+from tb_bnlens.capture.guard import RECORD
+from tb_bnlens.capture.phases import PHASES, Phase
+from tb_bnlens.capture.recorder import Recorder
+
+LONG_EPOCH = 64
+"""An epoch of this many steps pays for two reads of the statistics."""
+
+
+class FitWatch:
+    """Tells a ``Recorder`` what one ``fit`` does. It is the ``Observer`` of the wrapper that it puts on the model.
+
+    Faults stay inside: hooks guard themselves, and ``PeekingTrainFunction`` guards what it calls.
+
+    Args:
+        model: the model that ``fit`` trains.
+        recorder: what is told.
+        log_dir: as it was given to the lens; which directory in it is decided when the record begins.
+        params: Keras' ``Callback.params``.
+        callbacks: the ``CallbackList`` that calls the hooks, None where it is not known.
+    """
+
+    def __init__(self, model: Any, recorder: Recorder, log_dir: str, params: Mapping[str, Any] | None, callbacks: Any):
+        self.model, self.recorder, self.params, self.callbacks = model, recorder, params, callbacks
+        self._log_dir = log_dir
+        self._phase: Phase | None = None
+        self._wrapper: PeekingTrainFunction | None = None
+        # Keras calls no hook after an exception: the record is flushed when this object or the process ends.
+        self._left = weakref.finalize(self, recorder.abandon)
+        self._expecting = self._quiet = False
+        self._level: str | None = None
+        self._short_batch = False
+        self._seen = 0
+        self._epoch = 0
+        self._epoch_end = False
+        self._last_batch = math.inf
+        self._next_epoch_end = self._next_look = 0
+        self._single_steps = True
+
+    # --- hooks of the callback -----------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Put the wrapper on. The record begins with the first epoch, when other callbacks have restored the model."""
+        with self.recorder.guarded():
+            if type(self.model).train_step is not keras.Model.train_step:
+                self.recorder.note(
+                    "The model has a train_step of its own: the paired losses are those of compile(loss=...), which "
+                    "may not be what it minimizes."
+                )
+            self._wrap()
+
+    def epoch_begins(self, epoch: int) -> None:
+        """Note how far the run is planned to go."""
+        with self.recorder.guarded():
+            if self.recorder.begun:
+                self.recorder.look_outside()
+            else:
+                self._begin_record()
+            params = self.params or {}
+            steps, epochs = params.get("steps"), params.get("epochs")
+            self._epoch = epoch
+            self._single_steps = self._steps_per_execution() == 1
+            self._last_batch = steps - self._steps_per_execution() if steps else math.inf
+            if self.recorder.planned_steps is None and steps and epochs:
+                self.recorder.plan(self.recorder.step + (epochs - epoch) * steps, steps)
+
+    def batch_begins(self, batch: int) -> None:
+        """Expect the step that follows, and no other: ``fit`` makes it right after this."""
+        if self._wrapper is not self.model.train_function and self.recorder.wanted:
+            with self.recorder.guarded():
+                self._rewrap()
+        self._expecting = True
+        self._epoch_end = batch >= self._last_batch
+
+    def end(self) -> None:
+        """Make the last probe and record, and take the wrapper off."""
+        function = self._unwrap()
+        with self.recorder.guarded():
+            self.recorder.look_outside()
+            self._note_averages()
+        self.recorder.close(self._ended())
+        self._leave(function)
+
+    def abandon(self) -> None:
+        """The ``fit`` has ended in an exception, for which Keras calls no hook."""
+        function = self._unwrap()
+        self.recorder.abandon()
+        self._leave(function)
+
+    def _leave(self, function: Any) -> None:
+        self._left.detach()
+        if self._phase is not None:
+            iterations, optimizer = self._iterations(), self._optimizer()
+            step = max(self.recorder.step, self._phase.step_at(iterations, optimizer))
+            self._phase.ends(step, iterations, optimizer, function, self.recorder.kept_batches())
+
+    def _ended(self) -> str:
+        params, planned = self.params or {}, self.recorder.planned_steps
+        if planned is not None:
+            return "planned" if self.recorder.step >= planned else "early"
+        # Data of unknown length: the plan is a number of epochs.
+        return "planned" if self._epoch + 1 >= params.get("epochs", 0) else "early"
+
+    def _begin_record(self, after_a_step: bool = False) -> None:
+        iterations, optimizer = self._iterations(), self._optimizer()
+        phase = self._phase
+        if phase is None:
+            phase = self._phase = PHASES.phase(self.model, self._log_dir, iterations)
+            self.recorder.goes_on(phase)
+        self.recorder.begin(phase.step_at(iterations, optimizer), after_a_step)
+        if self.recorder.begun and phase.fits and self._wrapper is not None:
+            before = phase.train_function and phase.train_function()
+            if before is not self._wrapper.inner:
+                self.recorder.event("recompile", "the model was compiled again before this fit")
+
+    # --- Observer ------------------------------------------------------------------------------------
+
+    def expects_step(self) -> bool:
+        """Whether this call is a step of the watched ``fit``."""
+        expected, self._expecting = self._expecting, False
+        if not expected and not stack.is_running(self.callbacks):
+            # The fit has ended in an exception. While it runs, the call is e.g. a train_on_batch in a callback.
+            self.abandon()
+        return expected
+
+    def wants_batches(self) -> int:
+        """Elements to look at before this step: 0, or as many as one execution takes."""
+        recorder = self.recorder
+        self._quiet = self._single_steps and not self._epoch_end and recorder.quiet_for(1)
+        if self._quiet or not recorder.wanted:
+            return 0
+        with recorder.all_timed(), recorder.guarded():
+            return self._wants_batches()
+        return 0
+
+    def before_step(self, elements: list[Any]) -> None:
+        """Show the recorder the batches of the coming step."""
+        with self.recorder.all_timed(), self.recorder.guarded():
+            self._before_step(elements)
+
+    def after_step(self, logs: Any) -> None:
+        """Tell the recorder how many steps were made."""
+        if self._quiet:
+            self.recorder.count_quiet(1)
+        elif self.recorder.wanted:
+            with self.recorder.all_timed(), self.recorder.guarded():
+                self._after_step(logs)
+
+    def failed(self, error: BaseException) -> None:
+        """The step raised, and ``fit`` ends with it unless the data have only come to their end."""
+        if not isinstance(error, (StopIteration, tf.errors.OutOfRangeError)):
+            self.recorder.abandon()
+
+    def fault(self, error: Exception) -> None:
+        """One of the methods above raised: nothing more is recorded."""
+        self.recorder.fault(RECORD, error)
+
+    # --- inside --------------------------------------------------------------------------------------
+
+    def _wants_batches(self) -> int:
+        recorder = self.recorder
+        if not recorder.begun:
+            # Reading the count takes a tenth of a millisecond: not at every step.
+            self._begin_record()
+        elif recorder.step:
+            recorder.look_outside(at_epoch=False)
+        self._level, self._short_batch, self._seen = recorder.probe_due(), False, 0
+        if not recorder.wants_batch:
+            if self._level is not None:
+                recorder.before_step(self._level)
+            return 0
+        look = self._wants_epoch_end()
+        if look:
+            self._next_epoch_end = 2 * self._epoch + 1
+        executed = self._steps_per_execution()
+        return executed if self._level or look or recorder.wants_to_keep(executed) else 0
+
+    def _before_step(self, elements: list[Any]) -> None:
+        # With several steps an execution only the first batch meets the weights as they are now.
+        recorder = self.recorder
+        self._seen = len(elements)
+        recorder.collect(elements)
+        batch, usual = elements[0], recorder.batch_size
+        if usual is not None and (batch_size(batch) or 0) < usual:
+            # A short batch has losses unlike the others': its statistics alone are looked at.
+            self._short_batch = self._steps_per_execution() == 1
+            recorder.snapshot()
+            return
+        recorder.meet_batch(batch)
+        if self._level is not None:
+            recorder.before_step(self._level)
+
+    def _after_step(self, logs: Any) -> None:
+        recorder = self.recorder
+        if not recorder.begun:
+            # The first step has built the model, or all of its parts that will be.
+            self._begin_record(after_a_step=True)
+            return
+        steps = self._seen or self._steps_per_execution()
+        if steps > 1 and not self._seen and not hasattr(self.model.optimizer, "inner_optimizer"):
+            # A partial last execution makes fewer. The optimizer counts them, save where it skips some (mixed_float16).
+            assert self._phase is not None
+            made = self._phase.step_at(self._iterations(), self._optimizer()) - recorder.step
+            steps = made if 0 < made < steps else steps
+        fit_loss = None
+        if recorder.loss_pending and isinstance(logs, dict) and "loss" in logs:
+            fit_loss = float(logs["loss"])
+        recorder.after_step(steps, fit_loss, self._short_batch, self._epoch_end and self._looks_between_epochs())
+
+    def _wants_epoch_end(self) -> bool:
+        # The last batch of an epoch may be a short one: look, in a few epochs.
+        return self._epoch_end and (self._epoch >= self._next_epoch_end or self._is_last_step())
+
+    def _looks_between_epochs(self) -> bool:
+        # Two reads are cheap beside a long epoch, and too much in each of a million short ones.
+        if self._is_last_step() or self.recorder.changed_outside or self._last_batch >= LONG_EPOCH:
+            return True
+        if self._epoch < self._next_look:
+            return False
+        self._next_look = int(1.5 * self._epoch) + 1
+        return True
+
+    def _is_last_step(self) -> bool:
+        planned = self.recorder.planned_steps
+        return bool(planned and self.recorder.step + self._steps_per_execution() >= planned)
+
+    def _steps_per_execution(self) -> int:
+        return int(self.model.steps_per_execution or 1)
+
+    def _iterations(self) -> int:
+        # Not optimizer.iterations, which is divided under gradient accumulation. Keras 3.3 has that alone, undivided.
+        optimizer = self._optimizer()
+        return int(np.asarray(getattr(optimizer, "_iterations", getattr(optimizer, "iterations", 0))))
+
+    def _optimizer(self) -> Any:
+        # Under mixed_float16 a wrapper scales the loss, whose own count stays 0.
+        optimizer = getattr(self.model, "optimizer", None)
+        return getattr(optimizer, "inner_optimizer", optimizer)
+
+    def _wrap(self) -> None:
+        if tf.distribute.has_strategy() or int(self.model.distribute_strategy.num_replicas_in_sync) > 1:
+            self.recorder.give_up_losses(
+                "under a distribution strategy the training batch cannot be looked at without disturbing the input; "
+                "pass probe_data=(x, y) to have the losses measured on it"
+            )
+        self._wrapper = PeekingTrainFunction(self.model.train_function, self)
+        self.model.train_function = self._wrapper
+
+    def _rewrap(self) -> None:
+        inner = self.model.train_function
+        while isinstance(inner, PeekingTrainFunction):
+            if inner is self._wrapper:
+                return  # another lens stands in front
+            inner = inner.inner
+        if self.model.train_function is not None:
+            self.recorder.event("recompile", "the model was compiled again during fit")
+            self._wrapper = PeekingTrainFunction(self.model.train_function, self)
+            self.model.train_function = self._wrapper
+
+    def _unwrap(self) -> Any:
+        """Take the wrapper off. Returns the function it stood for."""
+        wrapper, self._wrapper = self._wrapper, None
+        if wrapper is None:
+            return None
+        wrapper.observer = None
+        function = self.model.train_function
+        while isinstance(function, PeekingTrainFunction) and function.observer is None:
+            function = function.inner
+        self.model.train_function = function
+        return wrapper.inner
+
+    def _note_averages(self) -> None:
+        if getattr(self._optimizer(), "use_ema", False) and self.recorder.begun:
+            # fit has done so by now, with SwapEMAWeights or without it (Optimizer.finalize_variable_values).
+            self.recorder.event("averaged", "the optimizer's averaged weights were put into the model (use_ema)")

@@ -1,0 +1,115 @@
+"""Refuse to trace a model that draws random numbers in Python: the extra draws would change its training."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import random
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from tb_bnlens.capture.errors import NotEvaluated
+
+REASON = (
+    "the model draws random numbers from Python or NumPy when it is traced, so an extra pass would change the numbers "
+    "that training gets; draw them with keras.random to have the losses measured"
+)
+_RLOCK = type(threading.RLock())
+_one_trace_at_a_time = threading.RLock()  # two of them could each wait for a generator that the other has locked
+
+
+@contextlib.contextmanager
+def draws_refused() -> Iterator[None]:
+    """Let the block trace user code, which must not draw from a generator of Python or NumPy.
+
+    Other threads may draw meanwhile (Keras reads Python generators in a background thread), so no state is restored
+    that another thread could have moved:
+
+    - A draw of this thread from ``random`` is stopped before it is made.
+    - NumPy's generators are locked, so that other threads wait for the trace. A draw of this thread is undone before
+      they go on. NumPy before 2.3 has no lock that allows this: there nothing is undone.
+
+    Raises:
+        NotEvaluated: the block drew, or may have drawn.
+    """
+    with _one_trace_at_a_time, contextlib.ExitStack() as locks:
+        before = [_State(generator, locks) for generator in _numpy_generators()]
+        with _python_draws() as drawn:
+            try:
+                yield
+            finally:
+                # All of them are put back, so no short-circuit.
+                if any([state.put_back() for state in before]) or drawn:
+                    raise NotEvaluated(REASON) from None
+
+
+@contextlib.contextmanager
+def _python_draws() -> Iterator[list[str]]:
+    """Stop draws of this thread from ``random.Random`` objects; the list names the attempts."""
+    drawn: list[str] = []
+
+    def stop(_frame: Any, event: str, function: Any) -> None:
+        if event == "c_call" and isinstance(getattr(function, "__self__", None), random.Random):
+            drawn.append(function.__name__)
+            raise NotEvaluated(REASON)
+
+    if sys.getprofile() is not None:
+        # Somebody else's profiler stays. What is drawn is noticed and not stopped.
+        state = random.getstate()
+        yield drawn
+        if random.getstate() != state:
+            drawn.append("random")
+        return
+    sys.setprofile(stop)
+    try:
+        yield drawn
+    finally:
+        sys.setprofile(None)
+
+
+def _numpy_generators() -> list[Any]:
+    # type() and not isinstance(): some objects answer __class__ by importing a package.
+    kinds = (np.random.RandomState, np.random.BitGenerator)
+    return [thing for thing in gc.get_objects() if issubclass(type(thing), kinds)]
+
+
+class _State:
+    """The state of one of NumPy's generators, locked where that is possible.
+
+    Args:
+        generator: a ``RandomState`` or ``BitGenerator``.
+        locks: releases the lock.
+    """
+
+    def __init__(self, generator: Any, locks: contextlib.ExitStack):
+        self._generator = generator
+        lock: Any = getattr(getattr(generator, "_bit_generator", generator), "lock", None)
+        self._locked = isinstance(lock, _RLOCK)
+        if self._locked:
+            locks.enter_context(lock)
+        self._state = self._read()
+
+    def put_back(self) -> bool:
+        """Undo what was drawn since, if others cannot have drawn it. Returns whether anything was."""
+        if _same(self._state, self._read()):
+            return False
+        if self._locked and isinstance(self._generator, np.random.RandomState):
+            self._generator.set_state(self._state)
+        elif self._locked:
+            self._generator.state = self._state
+        return True
+
+    def _read(self) -> Any:
+        if isinstance(self._generator, np.random.RandomState):
+            return self._generator.get_state(legacy=False)
+        return self._generator.state
+
+
+def _same(a: Any, b: Any) -> bool:
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(_same(a[key], b[key]) for key in a)
+    return bool(np.array_equal(a, b))

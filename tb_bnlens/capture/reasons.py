@@ -1,0 +1,31 @@
+"""The sentence of an exception that names the cause, without the frame that Keras and TensorFlow put around it."""
+
+from __future__ import annotations
+
+import re
+
+LONGEST = 300
+"""Characters of a reason: it stands in a warning and in the tab."""
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+_KERAS = re.compile(r"Exception encountered when calling .*?\n\s*\n(.*?)(?:\n\s*\nArguments received by|\Z)", re.DOTALL)
+_GRAPH = re.compile(r"\{\{(?:function_)?node [^}]*\}\}|\[\[\{\{node [^}]*\}\}[^\]]*\]\]|\[Op:\w+\][^\n]*")
+
+
+def cause_of(error: BaseException) -> str:
+    r"""Name of the exception and the line of its message that says what is wrong.
+
+    Example:
+        >>> cause_of(ValueError("Exception encountered when calling M.call().\n\nx is 3\n\nArguments received by ..."))
+        'ValueError: x is 3'
+    """
+    text = _ANSI.sub("", str(error))
+    while inner := _KERAS.search(text):
+        text = inner[1]
+    graph = "Graph execution error" in text
+    lines = [line for line in (_GRAPH.sub("", line).strip() for line in text.splitlines()) if line]
+    if not lines:
+        return type(error).__name__
+    # Below the head of a graph error stands the traceback of the node, and the cause comes last.
+    line = lines[-1] if graph else lines[0]
+    line = re.sub(r"\s+", " ", line)
+    return f"{type(error).__name__}: {line if len(line) <= LONGEST else line[: LONGEST - 3] + '...'}"
