@@ -80,7 +80,7 @@ class BNLens(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Begin the record, or go on with it in a further ``fit``."""
-        self._guard = self._new_guard()
+        self._guard.given_up = {}  # it warns once in each fit
         with self._guard(RECORD):
             # An earlier fit may have ended in an exception, and then Keras calls no hook.
             self._leave(lambda watch: watch is not None and stack.is_running(watch.callbacks))

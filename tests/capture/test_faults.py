@@ -98,16 +98,18 @@ def _ours(frame: types.FrameType) -> bool:
 @pytest.fixture(scope="module")
 def seams(tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
     """Function -> calls of it in a run without faults."""
+    ours = lens(tmp_path_factory.mktemp("seams"), on_error="warn")
     with Injection() as watch:
-        fit(DROPOUT, lens(tmp_path_factory.mktemp("seams"), on_error="warn"))
+        fit(DROPOUT, ours)
     assert len(watch.calls) > 100
     return dict(watch.calls)
 
 
 def training_survives(at: tuple[str, int], without: dict[str, Any], directory: Path) -> list[str]:
     """Train with a fault at this call; the warnings of the lens."""
+    ours = lens(directory, on_error="warn")
     with complaints() as heard, Injection(at) as injection:
-        model = fit(DROPOUT, lens(directory, on_error="warn"))
+        model = fit(DROPOUT, ours)
     assert injection.raised, at
     assert_clean(model)
     assert_same(without, state(model))
@@ -139,9 +141,10 @@ def test_calls_at_random_moments_may_fail_where_warnings_are_errors(
     draw = random.Random(0)
     names, calls = zip(*sorted(seams.items()), strict=True)
     for i, name in enumerate(draw.choices(names, calls, k=MOMENTS)):
+        ours = lens(tmp_path / str(i), on_error="warn")
         with warnings.catch_warnings(), Injection((name, draw.randrange(seams[name]))) as injection:
             warnings.simplefilter("error")
-            model = fit(DROPOUT, lens(tmp_path / str(i), on_error="warn"))
+            model = fit(DROPOUT, ours)
         assert injection.raised
         assert_same(without, state(model))
 
