@@ -14,9 +14,11 @@ import tensorflow as tf
 from tb_bnlens.capture.data import batch_size
 from tb_bnlens.capture.feed import PeekingTrainFunction
 from tb_bnlens.capture.recorder import Recorder
+from tb_bnlens.frameworks.keras2 import Keras2Callback
+from tb_bnlens.frameworks.support import refused, unsupported
 
 
-class BNLens(keras.callbacks.Callback):  # type: ignore[misc]
+class BNLens(Keras2Callback, keras.callbacks.Callback):  # type: ignore[misc]
     """Record, while ``fit`` trains, what the BN Lens tab of TensorBoard needs to explain BatchNorm.
 
     Drop it in::
@@ -82,6 +84,10 @@ class BNLens(keras.callbacks.Callback):  # type: ignore[misc]
         self._unwrap()
         if self._recorder is not None:
             self._recorder.abandon()
+            self._recorder = None
+        # Not self.model, which on JAX reads the state of training back.
+        if refused(unsupported(self._model), self._options["on_error"]):
+            return
         self._recorder = recorder = Recorder(self.model, self._log_dir, **self._options)
         with recorder.guarded():
             recorder.begin(self._iterations())
@@ -95,18 +101,22 @@ class BNLens(keras.callbacks.Callback):  # type: ignore[misc]
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Note how far the run is planned to go."""
         recorder = self._recorder
+        if recorder is None:
+            return
         params = self.params or {}
         self._epoch = epoch
         self._single_steps = self._steps_per_execution() == 1
         self._last_batch = params["steps"] - self._steps_per_execution() if params.get("steps") else math.inf
-        if recorder is not None and recorder.planned_steps is None and params.get("steps") and params.get("epochs"):
+        if recorder.planned_steps is None and params.get("steps") and params.get("epochs"):
             with recorder.guarded():
                 recorder.plan(recorder.step + (params["epochs"] - epoch) * params["steps"])
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         """Expect the step that follows, and no other: ``fit`` calls it right after this."""
+        if self._recorder is None:
+            return
         # Not self.model, a property that asks for the backend's kind of trainer.
-        if self._wrapper is not self._model.train_function and self._recorder is not None:
+        if self._wrapper is not self._model.train_function:
             with self._recorder.guarded():
                 self._rewrap()
         self._expecting = True

@@ -36,10 +36,21 @@ ARROWS: Mapping[str, set[str]] = {
     "plugin.loader": {"metadata", "plugin"},
     "plugin": {"plugin", "reader", "report", "analysis", "history", "metadata", ""},
     "summary": {"history", "metadata"},
+    # Says what is supported; loads no framework that is not there.
+    "frameworks": {"frameworks"},
     # What both sides compute by the same formula; nothing that judges.
-    "capture": {"capture", "summary", "history", "metadata", "analysis.distance", "analysis.convergence", ""},
-    "callback": {"capture", "history", "metadata"},
-    "remedies": {"remedies", "capture"},
+    "capture": {
+        "capture",
+        "summary",
+        "history",
+        "metadata",
+        "analysis.distance",
+        "analysis.convergence",
+        "frameworks",
+        "",
+    },
+    "callback": {"capture", "history", "metadata", "frameworks"},
+    "remedies": {"remedies", "capture", "frameworks"},
 }
 
 FRAME_OF_RULES = {"rules.rule", "rules.diagnose", "rules.judging", "rules.fixes"}
@@ -47,12 +58,12 @@ FRAME_OF_RULES = {"rules.rule", "rules.diagnose", "rules.judging", "rules.fixes"
 # Package from outside -> the rooms that may import it.
 OUTSIDE: Mapping[str, set[str]] = {
     "tensorflow": {"capture", "callback", "summary", "remedies", "importer"},
-    "keras": {"capture", "callback", "remedies", "importer"},
+    "keras": {"capture", "callback", "remedies", "importer", "frameworks"},
     "h5py": {"importer"},
     "tensorboard": {"reader", "plugin", "plugin.loader"},
     "google": {"reader"},
     "werkzeug": {"plugin"},
-    "numpy": set(ARROWS) - {"metadata", "plugin.loader", "__main__"},
+    "numpy": set(ARROWS) - {"metadata", "plugin.loader", "__main__", "frameworks"},
 }
 
 

@@ -24,6 +24,7 @@ from tb_bnlens.capture.segments import Segments
 from tb_bnlens.capture.snapshots import Snapshot, SnapshotReader, WindowRecovery
 from tb_bnlens.capture.watch import LayerWatch, replicas
 from tb_bnlens.capture.windows import Windows
+from tb_bnlens.frameworks.support import refused, unsupported
 from tb_bnlens.metadata import LAYER_ROWS
 
 
@@ -71,12 +72,13 @@ class Recorder:
     ):
         if not 0 < tolerance < 1:
             raise ValueError(f"tolerance is {tolerance!r}; it is a relative error and has to lie between 0 and 1")
-        if not isinstance(model, keras.Model):
+        self._guard = Guard(on_error, self._note_fault)
+        supported = not refused(unsupported(model), on_error)
+        if supported and not isinstance(model, keras.Model):
             raise ValueError(f"model is a {type(model).__name__}; expected a keras.Model")
         self._model, self._loss, self._tolerance = model, loss, tolerance
         self._log = RunLog(log_dir, tolerance, ignore)
         self._log.planned_steps = planned_steps
-        self._guard = Guard(on_error, self._note_fault)
         self._batches = Batches(probe_data, validation_data, self._guard)
         self._schedule = Schedule(overhead)
         self._schedule.last_step = planned_steps
@@ -84,7 +86,7 @@ class Recorder:
         self._quiet_until = 0.0
         self._begun = self._closed = False
         self._keep = True  # the first batch, from which calls are counted
-        self._active = is_chief()
+        self._active = supported and is_chief()
         self._windows: Windows | None = None
         self._prober: Prober | None = None
         self._before: Snapshot | None = None

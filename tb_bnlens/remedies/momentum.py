@@ -23,9 +23,10 @@ def set_momentum(model: Any, value: float | Mapping[str, float]) -> dict[str, fl
         The old values by layer name: ``set_momentum(model, old)`` brings them back.
 
     Raises:
+        NotImplementedError: not a Keras 3 model; on which backend it runs does not matter.
         ValueError: no BatchNorm layer, an unknown layer name, or a value outside of [0, 1).
     """
-    layers = built_layers(model)
+    layers = built_layers(model, "set_momentum")
     names = {t.name for t in layers}
     wanted = dict(value) if isinstance(value, Mapping) else dict.fromkeys(names, value)
     for name, momentum in wanted.items():
