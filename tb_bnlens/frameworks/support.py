@@ -12,7 +12,7 @@ from typing import Any
 
 _KERAS_2 = (
     "Keras 2 (tf_keras)",
-    "to use it, build the model with Keras 3: unset TF_USE_LEGACY_KERAS and import keras",
+    "build the model with Keras 3: unset TF_USE_LEGACY_KERAS and import keras",
 )
 
 # Package that a class of the model comes from -> framework, and what to do.
@@ -54,7 +54,7 @@ def unsupported_keras(*, any_backend: bool = False) -> str | None:
         return None
     return _reason(
         f"Keras 3 on {_BACKENDS.get(backend, backend)}",
-        "to use it, install TensorFlow and set KERAS_BACKEND=tensorflow before Keras is imported",
+        "install TensorFlow and set KERAS_BACKEND=tensorflow before Keras is imported",
     )
 
 
@@ -91,4 +91,4 @@ def require(reason: str | None, what: str) -> None:
 
 
 def _reason(framework: str, advice: str) -> str:
-    return f"only Keras 3 on TensorFlow is supported and this is {framework}; {advice}"
+    return f"only Keras 3 on TensorFlow is supported, and this is {framework}; {advice}"

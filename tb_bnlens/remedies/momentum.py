@@ -6,6 +6,8 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
+import keras
+
 from tb_bnlens.remedies.layers import built_layers
 
 
@@ -41,10 +43,18 @@ def set_momentum(model: Any, value: float | Mapping[str, float]) -> dict[str, fl
     changed = [t for t in layers if t.name in wanted and t.layer.momentum != wanted[t.name]]
     for tracked in changed:
         tracked.layer.momentum = float(wanted[tracked.name])
-    if changed and getattr(model, "train_function", None) is not None and not model.run_eagerly:
+    if changed and _is_traced(model):
         warnings.warn(
             "The training step was traced before set_momentum and keeps the old momentum; call model.compile(...) "
             "again before the next fit.",
             stacklevel=2,
         )
     return old
+
+
+def _is_traced(model: Any) -> bool:
+    """Whether ``fit`` has compiled a step that keeps the momentum of then."""
+    if getattr(model, "train_function", None) is None or model.run_eagerly:
+        return False
+    # Keras on torch runs the step as plain Python unless told otherwise.
+    return keras.config.backend() != "torch" or bool(model.jit_compile)

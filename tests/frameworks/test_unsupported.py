@@ -74,10 +74,10 @@ def sentence_of(call: Callable[[], object]) -> tuple[Any, str]:
 def assert_tells_what_to_do(keras: Any, sentence: str) -> None:
     assert "only Keras 3 on TensorFlow is supported" in sentence
     if keras.__name__ == "tf_keras":
-        assert "this is Keras 2 (tf_keras); to use it, build the model with Keras 3" in sentence
+        assert "this is Keras 2 (tf_keras); build the model with Keras 3" in sentence
     else:
         backend = {"jax": "JAX", "torch": "PyTorch"}[keras.backend.backend()]
-        assert f"this is Keras 3 on {backend}; to use it" in sentence
+        assert f"this is Keras 3 on {backend}; install TensorFlow" in sentence
         assert "KERAS_BACKEND=tensorflow" in sentence
     assert sentence.count(".") == 1
     assert sentence.endswith(".")
@@ -188,6 +188,18 @@ def test_set_momentum_works_in_keras_3_on_every_backend(keras: Any) -> None:
     model.train_on_batch(x[:8], y[:8])
     expected = 0.5 * (x[:8] @ kernel + bias).mean(axis=0)
     np.testing.assert_allclose(model.get_layer("first").get_weights()[2], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_set_momentum_asks_to_compile_again_where_a_step_is_traced(keras: Any) -> None:
+    if keras.__name__ == "tf_keras":
+        pytest.skip("refused there")
+    model, _ = fitted(keras, [])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        tb_bnlens.set_momentum(model, 0.5)
+    # On torch the step is plain Python, which reads the momentum each time.
+    asked = [w for w in caught if "call model.compile(...) again" in str(w.message)]
+    assert len(asked) == (keras.backend.backend() != "torch")
 
 
 def test_tensorflow_is_not_loaded_where_it_is_not_used(keras: Any) -> None:
