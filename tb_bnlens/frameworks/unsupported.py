@@ -9,10 +9,11 @@ from typing import Any, NoReturn
 
 import keras
 
+from tb_bnlens.frameworks.keras2 import Keras2Callback
 from tb_bnlens.frameworks.support import refused, require, unsupported, unsupported_keras
 
 
-class BNLens(keras.callbacks.Callback):  # type: ignore[misc]
+class BNLens(Keras2Callback, keras.callbacks.Callback):  # type: ignore[misc]
     """A callback that says, when ``fit`` begins, why nothing is recorded."""
 
     def __init__(self, log_dir: str = "logs", *, on_error: str = "warn", **_options: Any):
@@ -21,7 +22,8 @@ class BNLens(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Say why nothing is recorded."""
-        refused(unsupported_keras(), self._on_error)
+        # Not self.model, which on JAX reads the state of training back.
+        refused(unsupported(self._model) or unsupported_keras(), self._on_error)
 
 
 class Recorder:

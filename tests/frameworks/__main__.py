@@ -20,8 +20,8 @@ def run(environment: Environment, arguments: list[str]) -> bool:
     """Whether the tests pass there."""
     print(f"\n== {environment.name}", flush=True)
     start = time.monotonic()
-    # Warnings of the frameworks are not ours: the tests look for those of BN Lens themselves.
-    command = [python(environment), "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "default", *arguments]
+    # The tests look for warnings of BN Lens themselves; those of the frameworks are not ours.
+    command = [python(environment), "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "ignore", *arguments]
     ready = time.monotonic()
     outside = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
     variables = {**outside, "TF_CPP_MIN_LOG_LEVEL": "3", **environment.variables}
