@@ -102,7 +102,7 @@ def main() -> int:
     harmed = False
     for part in parts:
         if part == APPLICATIONS:
-            command = [python(UPSTREAM), "-m", "tests.upstream.applications", WHERE / "applications.json"]
+            command = [python(UPSTREAM), "-m", "tests.upstream.applications"]
             harmed |= subprocess.run(command, cwd=ROOT, env=environment(), check=False).returncode != 0
         else:
             table += run(part, folder, WHERE)
