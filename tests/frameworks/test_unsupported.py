@@ -136,8 +136,9 @@ def test_validation_and_several_steps_an_execution(keras: Any, tmp_path: Path) -
     assert history == watched_history
 
 
-def test_warnings_as_errors_do_not_end_fit(keras: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    plain, _ = fitted(keras, [])
+def test_warnings_as_errors_do_not_end_fit(
+    keras: Any, plain: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="BN Lens")
         watched, _ = fitted(keras, [tb_bnlens.BNLens(str(tmp_path))])
