@@ -32,6 +32,8 @@ help:
 	@echo 'make test         lint, types, front end and tests with coverage (JOBS=2; COVERAGE=; PYTEST="-k schedule")'
 	@echo 'make test-slow    the tests that train for minutes'
 	@echo 'make versions     the tests on the oldest and the newest versions of everything (SETS="oldest middle")'
+	@echo 'make test-frameworks  Keras on JAX, on torch and tf_keras, each in an environment of its own (NAMES="keras-jax")'
+	@echo 'make test-upstream    tests of Keras itself, with and without the lens (PARTS="models callbacks"; an hour of CPU)'
 	@echo 'make lint         ruff and mypy          make format       ruff and biome'
 	@echo 'make review       figures for long runs  make fuzz         coverage-guided, SECONDS_TO_FUZZ=120'
 	@echo 'make frontend     rebuild the bundle     make screenshots  pictures of the tab in both themes'
@@ -54,6 +56,14 @@ test-slow: $(VENV)/.installed $(VIEWER)/.installed browser
 
 versions: $(VENV)/.installed
 	$(BIN)/python -m tests.versions $(SETS)
+
+# Code of other frameworks, and code that nobody here wrote.
+.PHONY: test-frameworks test-upstream
+test-frameworks: $(VENV)/.installed $(VIEWER)/.installed
+	$(BIN)/python -m tests.frameworks $(NAMES)
+
+test-upstream: $(VENV)/.installed $(VIEWER)/.installed
+	$(BIN)/python -m tests.upstream $(PARTS)
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
@@ -89,7 +99,7 @@ fuzz: $(VENV)/.installed
 	$(BIN)/python -m tests.host.coverage_fuzz -max_total_time=$(SECONDS_TO_FUZZ) -print_final_stats=1
 
 clean:
-	rm -rf $(VENV) $(VIEWER) frontend/node_modules build dist *.egg-info
+	rm -rf $(VENV) $(VIEWER) .venv-frameworks frontend/node_modules build dist *.egg-info
 
 # Without Node the front end is not checked, except in CI, which installs one from PyPI. Debian packages npm apart from
 # Node, so one may be there without the other.

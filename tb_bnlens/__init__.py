@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from tb_bnlens.frameworks import support
+
 __version__ = "0.1.0"
 __all__ = ["BNLens", "Recorder", "__version__", "recalibrate", "set_momentum", "summary"]
 
@@ -15,29 +17,33 @@ if TYPE_CHECKING:
     from tb_bnlens import summary as summary
     from tb_bnlens.callback import BNLens as BNLens
     from tb_bnlens.capture.recorder import Recorder as Recorder
-    from tb_bnlens.remedies import recalibrate as recalibrate
-    from tb_bnlens.remedies import set_momentum as set_momentum
+    from tb_bnlens.remedies.momentum import set_momentum as set_momentum
+    from tb_bnlens.remedies.recalibration import recalibrate as recalibrate
 
 _HOME = {
     "BNLens": "tb_bnlens.callback",
     "Recorder": "tb_bnlens.capture.recorder",
-    "recalibrate": "tb_bnlens.remedies",
-    "set_momentum": "tb_bnlens.remedies",
+    "recalibrate": "tb_bnlens.remedies.recalibration",
+    "set_momentum": "tb_bnlens.remedies.momentum",
     "summary": "tb_bnlens.summary",
 }
+_TENSORFLOW_ONLY = ("BNLens", "Recorder", "recalibrate")
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'tb_bnlens' has no attribute {name!r}; it has {', '.join(__all__)}")
+    home = _HOME[name]
+    if name in _TENSORFLOW_ONLY and support.unsupported_keras() is not None:
+        home = "tb_bnlens.frameworks.unsupported"
     try:
-        module = importlib.import_module(_HOME[name])
+        module = importlib.import_module(home)
     except ModuleNotFoundError as error:
         if error.name not in ("tensorflow", "keras"):
             raise
         raise ImportError(
-            f"tb_bnlens.{name} records training and needs TensorFlow, which is not installed; "
-            "run: pip install 'tensorboard-plugin-bnlens[tensorflow]'"
+            f"tb_bnlens.{name} needs Keras 3 on TensorFlow, and {error.name} is not installed here; run: "
+            "pip install 'tensorboard-plugin-bnlens[tensorflow]' (other frameworks are not supported yet)"
         ) from error
     return module if name == "summary" else getattr(module, name)
 

@@ -15,9 +15,11 @@ from tb_bnlens.capture.fit import FitWatch
 from tb_bnlens.capture.guard import RECORD, Guard
 from tb_bnlens.capture.options import Options
 from tb_bnlens.capture.recorder import Recorder
+from tb_bnlens.frameworks.keras2 import Keras2Callback
+from tb_bnlens.frameworks.support import refused, unsupported
 
 
-class BNLens(keras.callbacks.Callback):  # type: ignore[misc]
+class BNLens(Keras2Callback, keras.callbacks.Callback):  # type: ignore[misc]
     """Record, while ``fit`` trains, what the BN Lens tab of TensorBoard needs to explain BatchNorm.
 
     Drop it in::
@@ -85,6 +87,9 @@ class BNLens(keras.callbacks.Callback):  # type: ignore[misc]
             # An earlier fit may have ended in an exception, and then Keras calls no hook.
             self._leave(lambda watch: watch is not None and stack.is_running(watch.callbacks))
         self._watches.append(None)
+        # Not self.model, which on JAX reads the state of training back.
+        if refused(unsupported(self._model), self._options.on_error):
+            return
         with self._guard(RECORD):
             watch = self._watches[-1] = self._watch(self.model)
             watch.begin()

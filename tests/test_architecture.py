@@ -46,21 +46,33 @@ ARROWS: Mapping[str, set[str]] = {
     "plugin.loader": {"metadata", "plugin"},
     "plugin": {"plugin", "reader", "report", "analysis", "history", "metadata", ""},
     "summary": {"history", "metadata"},
+    # Says what is supported, without a framework.
+    "frameworks": {"frameworks"},
+    "frameworks.unsupported": {"frameworks"},
     # What both sides compute by the same formula; nothing that judges.
-    "capture": {"capture", "summary", "history", "metadata", "analysis.distance", "analysis.convergence", ""},
-    "callback": {"capture", "history", "metadata"},
-    "remedies": {"remedies", "capture"},
+    "capture": {
+        "capture",
+        "summary",
+        "history",
+        "metadata",
+        "analysis.distance",
+        "analysis.convergence",
+        "frameworks",
+        "",
+    },
+    "callback": {"capture", "history", "metadata", "frameworks"},
+    "remedies": {"remedies", "capture", "frameworks"},
 }
 
 # Package from outside -> the rooms that may import it.
 OUTSIDE: Mapping[str, set[str]] = {
     "tensorflow": {"capture", "callback", "summary", "remedies", "importer"},
-    "keras": {"capture", "callback", "remedies", "importer"},
+    "keras": {"capture", "callback", "remedies", "importer", "frameworks.unsupported"},
     "h5py": {"importer"},
     "tensorboard": {"reader", "plugin", "plugin.loader"},
     "google": {"reader"},
     "werkzeug": {"plugin"},
-    "numpy": set(ARROWS) - {"metadata", "numbers", "plugin.loader", "__main__"},
+    "numpy": set(ARROWS) - {"metadata", "numbers", "plugin.loader", "__main__", "frameworks", "frameworks.unsupported"},
 }
 
 
@@ -149,6 +161,7 @@ def test_the_arrows() -> None:
         ("diagnosis.words.drift", "from tb_bnlens.report import verdict"),
         ("analysis.facts", "from tb_bnlens.diagnosis.severity import Severity"),
         ("metadata", "import numpy"),
+        ("frameworks.support", "import keras"),
         ("analysis.new", "import scipy"),
         ("helpers", "import math"),
     ],

@@ -29,6 +29,7 @@ from tb_bnlens.capture.segments import Segments
 from tb_bnlens.capture.snapshots import Snapshot, SnapshotReader, WindowRecovery
 from tb_bnlens.capture.watch import LayerWatch, replicas
 from tb_bnlens.capture.windows import Windows
+from tb_bnlens.frameworks.support import refused, unsupported
 from tb_bnlens.metadata import LAYER_ROWS
 
 NOT_CALLED = (
@@ -80,7 +81,8 @@ class Recorder:
         planned_steps: int | None = None,
     ):
         options = Options(log_dir, validation_data, probe_data, overhead, tolerance, ignore, on_error)
-        if not isinstance(model, keras.layers.Layer):
+        supported = not refused(unsupported(model), options.on_error)
+        if supported and not isinstance(model, keras.layers.Layer):
             raise ValueError(f"model is a {type(model).__name__}; expected a keras.Model")
         self._model, self._loss, self._tolerance = model, loss, options.tolerance
         self._log = RunLog(options.log_dir, options.tolerance, options.ignore)
@@ -93,7 +95,7 @@ class Recorder:
         self._quiet_until = 0.0
         self._fits = 0
         self._begun = self._closed = False
-        self._active = is_chief()
+        self._active = supported and is_chief()
         self._windows: Windows | None = None
         self._prober: Prober | None = None
         self._before: Snapshot | None = None

@@ -7,10 +7,12 @@ from typing import Any
 import keras
 
 from tb_bnlens.capture.layers import TrackedLayer, find_layers
+from tb_bnlens.frameworks.support import require, unsupported
 
 
-def built_layers(model: Any) -> tuple[TrackedLayer, ...]:
-    """The layers of a built model. If there are none, ``ValueError`` gives the reason."""
+def built_layers(model: Any, what: str) -> tuple[TrackedLayer, ...]:
+    """The layers of a built Keras 3 model on any backend. If there are none, ``ValueError`` gives the reason."""
+    require(unsupported(model, any_backend=True), what)
     if not isinstance(model, keras.Model):
         raise ValueError(f"model is a {type(model).__name__}; expected a keras.Model")
     layers = find_layers(model)

@@ -6,6 +6,8 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
+import keras
+
 from tb_bnlens.remedies.layers import built_layers
 
 LOWEST = 0.5
@@ -28,10 +30,11 @@ def set_momentum(model: Any, value: float | Mapping[str, float], *, allow_low: b
         The old values by layer name. ``set_momentum(model, old)`` restores them.
 
     Raises:
+        NotImplementedError: not a Keras 3 model; on which backend it runs does not matter.
         ValueError: there is no BatchNorm layer, a layer name is unknown, a value is outside [0, 1), or one value below
             0.5 is given for all layers without ``allow_low``.
     """
-    layers = built_layers(model)
+    layers = built_layers(model, "set_momentum")
     names = {t.name for t in layers}
     if not isinstance(value, Mapping) and 0 < value < LOWEST and not allow_low:
         raise ValueError(
@@ -51,10 +54,18 @@ def set_momentum(model: Any, value: float | Mapping[str, float], *, allow_low: b
     changed = [t for t in layers if t.name in wanted and t.layer.momentum != wanted[t.name]]
     for tracked in changed:
         tracked.layer.momentum = float(wanted[tracked.name])
-    if changed and getattr(model, "train_function", None) is not None and not model.run_eagerly:
+    if changed and _is_traced(model):
         warnings.warn(
             "The training step was traced before set_momentum and keeps the old momentum; call model.compile(...) "
             "again before the next fit.",
             stacklevel=2,
         )
     return old
+
+
+def _is_traced(model: Any) -> bool:
+    """Whether ``fit`` has compiled a step that keeps the momentum of then."""
+    if getattr(model, "train_function", None) is None or model.run_eagerly:
+        return False
+    # Keras on torch runs the step as plain Python unless told otherwise.
+    return keras.config.backend() != "torch" or bool(model.jit_compile)

@@ -14,6 +14,7 @@ from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.capture.layers import TrackedLayer
 from tb_bnlens.capture.probe import BatchPass, Probe
 from tb_bnlens.capture.segments import Segments
+from tb_bnlens.frameworks.support import require, unsupported
 from tb_bnlens.remedies.inputs import input_batches
 from tb_bnlens.remedies.layers import built_layers
 
@@ -114,6 +115,7 @@ def recalibrate(
         A ``Recalibration`` with ``undo()`` and ``keep()``.
 
     Raises:
+        NotImplementedError: not a Keras 3 model on TensorFlow.
         ValueError: the model is not built, it has no BatchNorm layer to recalibrate, the data have fewer than
             100 samples or give statistics that are not finite, ``pool`` is unknown, or ``batches`` is below 1.
         RuntimeError: batch statistics cannot be measured in this model. The message gives the reason.
@@ -122,7 +124,8 @@ def recalibrate(
         raise ValueError(f"pool is {pool!r}; expected one of {POOLS}")
     if batches < 1:
         raise ValueError(f"batches is {batches!r}; expected 1 or more")
-    layers = built_layers(model)
+    require(unsupported(model), "recalibrate")
+    layers = built_layers(model, "recalibrate")
     segments = Segments([t.channels for t in layers])
     try:
         probe = Probe(model, layers, segments, loss=_no_loss)

@@ -1,0 +1,83 @@
+"""What is said where a framework is not supported. ``make test-frameworks`` has the real ones."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import keras
+import pytest
+
+import tb_bnlens
+from tb_bnlens.frameworks import support
+from tests.conftest import ROOT
+
+
+def instance_from(module: str) -> Any:
+    """An object of a class that says it comes from this module."""
+    base = type("Module", (), {"__module__": module})
+    return type("Net", (base,), {"__module__": "__main__"})()
+
+
+def test_keras_on_tensorflow_is_supported() -> None:
+    assert support.unsupported(keras.Sequential([keras.layers.Dense(1)])) is None
+    assert support.unsupported_keras() is None
+
+
+@pytest.mark.parametrize(
+    ("module", "named"),
+    [
+        ("tf_keras.src.engine.training", "Keras 2 (tf_keras)"),
+        ("torch.nn.modules.module", "a PyTorch module"),
+        ("flax.nnx.module", "a flax module"),
+    ],
+)
+def test_the_framework_of_a_model_is_named(module: str, named: str) -> None:
+    assert f"this is {named};" in str(support.unsupported(instance_from(module)))
+    assert support.unsupported(instance_from(module), any_backend=True) == support.unsupported(instance_from(module))
+
+
+def test_what_is_no_model_is_left_to_the_checks_of_arguments(tmp_path: Path) -> None:
+    assert support.unsupported(instance_from("torchish.nn")) is None
+    with pytest.raises(ValueError, match=r"expected a keras\.Model"):
+        tb_bnlens.Recorder(object(), str(tmp_path))
+
+
+@pytest.mark.parametrize(("backend", "named"), [("jax", "JAX"), ("torch", "PyTorch"), ("mlx", "mlx")])
+def test_the_backend_is_named(backend: str, named: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keras.config, "backend", lambda: backend)
+    model = keras.Sequential([keras.layers.Dense(1)])
+    assert f"this is Keras 3 on {named};" in str(support.unsupported(model))
+    assert support.unsupported(model, any_backend=True) is None
+
+
+def test_keras_2_under_its_old_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(support.importlib, "import_module", lambda _name: SimpleNamespace(__version__="2.15.0"))
+    assert "Keras 2" in str(support.unsupported_keras())
+
+
+def test_a_recorder_of_another_framework_records_nothing(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="this is a PyTorch module; PyTorch is not supported yet") as said:
+        recorder = tb_bnlens.Recorder(instance_from("torch.nn.modules.module"), str(tmp_path))
+    assert Path(said[0].filename) == Path(__file__)
+    with recorder:
+        recorder.record([[1.0]], [[1.0]])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_remedies_refuse_another_framework() -> None:
+    model = instance_from("torch.nn.modules.module")
+    with pytest.raises(NotImplementedError, match=r"tb_bnlens\.recalibrate is not available here: only Keras 3"):
+        tb_bnlens.recalibrate(model, [[1.0]])
+    with pytest.raises(NotImplementedError, match=r"tb_bnlens\.set_momentum is not available here: only Keras 3"):
+        tb_bnlens.set_momentum(model, 0.9)
+
+
+def test_without_keras_the_import_says_what_is_missing(viewer_python: str) -> None:
+    code = "from tb_bnlens import BNLens"
+    done = subprocess.run([viewer_python, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("ImportError: tb_bnlens.BNLens needs Keras 3 on TensorFlow, and ")
+    assert "is not installed here; run: pip install 'tensorboard-plugin-bnlens[tensorflow]'" in last
