@@ -279,8 +279,8 @@ def sentences_in(source: str) -> list[str]:
     holders = (n for n in ast.walk(tree) if isinstance(n, ast.Module | ast.ClassDef | ast.FunctionDef))
     bodies = [node for holder in holders for node in holder.body]
     documents = {id(n.value) for n in bodies if isinstance(n, ast.Expr)}
-    strings = (n for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str))
-    return [n.value for n in strings if " " in n.value.strip() and id(n) not in documents]
+    constants = (n for n in ast.walk(tree) if isinstance(n, ast.Constant) and id(n) not in documents)
+    return [n.value for n in constants if isinstance(n.value, str) and " " in n.value.strip()]
 
 
 def test_the_decision_writes_no_words() -> None:
