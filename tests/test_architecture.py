@@ -22,6 +22,7 @@ PACKAGE = "tb_bnlens"
 ARROWS: Mapping[str, set[str]] = {
     "metadata": set(),
     "numbers": set(),
+    "warning": set(),
     "history": {"metadata"},
     "analysis": {"analysis", "history", "metadata"},
     "diagnosis": {"diagnosis", "analysis", "history", "metadata"},
@@ -47,20 +48,24 @@ ARROWS: Mapping[str, set[str]] = {
     "plugin": {"plugin", "reader", "report", "analysis", "history", "metadata", ""},
     "summary": {"history", "metadata"},
     # Says what is supported, without a framework.
-    "frameworks": {"frameworks"},
+    "frameworks": {"frameworks", "warning"},
     "frameworks.unsupported": {"frameworks"},
     # What both sides compute by the same formula; nothing that judges.
     "capture": {
         "capture",
+        "capture.options",
         "summary",
         "history",
         "metadata",
         "analysis.distance",
         "analysis.convergence",
         "frameworks",
+        "warning",
         "",
     },
-    "callback": {"capture", "history", "metadata", "frameworks"},
+    # Checks that the causes to be ignored exist.
+    "capture.options": {"diagnosis"},
+    "callback": {"capture", "capture.options", "history", "metadata", "frameworks"},
     "remedies": {"remedies", "capture", "frameworks"},
 }
 
@@ -72,7 +77,8 @@ OUTSIDE: Mapping[str, set[str]] = {
     "tensorboard": {"reader", "plugin", "plugin.loader"},
     "google": {"reader"},
     "werkzeug": {"plugin"},
-    "numpy": set(ARROWS) - {"metadata", "numbers", "plugin.loader", "__main__", "frameworks", "frameworks.unsupported"},
+    "numpy": set(ARROWS)
+    - {"metadata", "numbers", "warning", "plugin.loader", "__main__", "frameworks", "frameworks.unsupported"},
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import math
 import pickle
 import random
@@ -119,6 +120,17 @@ def test_draws_refused() -> None:
         1 / 0  # noqa: B018
     with draws_refused():
         keras.random.normal((3,), seed=1)
+
+
+def test_generators_that_are_frozen_are_seen() -> None:
+    """``gc.freeze`` takes objects out of the list that the garbage collector gives."""
+    frozen = np.random.default_rng(0)
+    gc.freeze()
+    for generator in (frozen, np.random.default_rng(0)):
+        state = copy.deepcopy(generator.bit_generator.state)
+        with pytest.raises(NotEvaluated), draws_refused():
+            generator.normal()
+        assert generator.bit_generator.state == state
 
 
 # --- data that the user passes --------------------------------------------------------------------------
