@@ -14,7 +14,7 @@ from tb_bnlens.diagnosis.diagnose import Diagnosis, diagnose
 from tb_bnlens.diagnosis.severity import Severity
 from tb_bnlens.diagnosis.words.words import Evidence
 from tb_bnlens.history import History
-from tb_bnlens.metadata import FORMAT, REPLAY_MOMENTA, replay_row
+from tb_bnlens.metadata import CHECKPOINTS, FORMAT, REPLAY_MOMENTA, replay_row
 from tb_bnlens.report import schema
 from tb_bnlens.report.losses import reported_losses
 from tb_bnlens.report.numbers import number, rounded
@@ -54,6 +54,10 @@ def run_report(history: History) -> schema.Overview:
         "events": [{"step": e.step, "kind": e.kind, "text": e.text, "layers": list(e.layers)} for e in manifest.events],
         "notes": [*manifest.notes, *history.problems],
         "planned_steps": manifest.planned_steps,
+        "ended": cast(schema.Ended | None, manifest.ended or None),
+        "ended_step": manifest.ended_step,
+        "last_record": history.last_record,
+        "imported": manifest.source == CHECKPOINTS,
         "batch_size": manifest.batch_size,
         "replicas": manifest.replicas,
         "tolerance": manifest.tolerance,
@@ -95,6 +99,7 @@ def _finding(d: Diagnosis, facts: Facts) -> schema.Finding:
         "evidence": {name: _evidence(e) for name, e in said.evidence.items()},
         "ruled_out": [{"cause": rival, "reason": reason} for rival, reason in d.ruled_out],
         "rescue": said.rescue,
+        "rescue_loss": number(facts.typical(cause.intervention)) if said.rescue and cause.intervention else None,
         "fix": said.fix,
         "next": said.next,
         "silenced": d.silenced,

@@ -11,6 +11,7 @@ from typing import Literal, TypedDict
 Severity = Literal["error", "warning", "info", "none"]
 Status = Literal["pass", "another_cause", "fail", "not_applicable", "not_evaluated", "error"]
 Never = Literal["never"]
+Ended = Literal["planned", "early", "interrupted"]
 
 
 class Forecast(TypedDict):
@@ -129,6 +130,8 @@ class Finding(TypedDict):
     ruled_out: list[RuledOut]
     rescue: str
     """Code that repairs this model; runs as printed, given ``model`` and ``data``. May be empty."""
+    rescue_loss: float | None
+    """Inference loss that was measured with the rescue in effect; null without one, and where it was not measured."""
     fix: str
     """Code for the next training; runs as printed. May be empty."""
     next: str
@@ -216,6 +219,14 @@ class Overview(TypedDict):
     notes: list[str]
     """What could not be recorded, what the reader left out, what TensorBoard dropped."""
     planned_steps: int | None
+    ended: Ended | None
+    """How training ended; null while it runs, and where nothing says it: it was killed, or the record is an import."""
+    ended_step: int | None
+    """Steps made when it ended."""
+    last_record: float | None
+    """Wall time of the last record or probe, seconds since 1970."""
+    imported: bool
+    """The record was made from checkpoints, after training."""
     batch_size: int | None
     replicas: int
     tolerance: float
@@ -255,6 +266,14 @@ class Report(Reports, total=False):
     """With ``--compare`` only."""
 
 
+class MetricPair(TypedDict):
+    """A compiled metric in the two modes that matter."""
+
+    name: str
+    batch: float | None
+    inference: float | None
+
+
 class RunSummary(TypedDict):
     """What the table of runs shows of an analysed run."""
 
@@ -268,15 +287,21 @@ class RunSummary(TypedDict):
     """How many findings the user silenced."""
     step: int | None
     """Step of the losses."""
+    batches: int | None
+    """Batches that the losses are means over; null for those of the last probe."""
     batch: float | None
     inference: float | None
+    metric: MetricPair | None
+    """The first compiled metric, over the same batches; null where none was measured."""
     momentum: list[float]
     """[lowest, highest] over the layers; empty without layers."""
     layers: int
     last_step: int | None
     planned_steps: int | None
-    ended: str | None
-    """How the run ended; null where the record does not say."""
+    ended: Ended | None
+    ended_step: int | None
+    last_record: float | None
+    imported: bool
 
 
 class RunEntry(TypedDict):
