@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -74,6 +75,8 @@ class Manifest:
     """``"planned"``, ``"early"`` or ``"interrupted"``; empty while training runs, or where nobody could say."""
     ended_step: int | None = None
     """Steps made when it ended."""
+    source: str = ""
+    """``"checkpoints"`` where the record was made from saved weights; empty for one of the recorder."""
 
 
 @dataclass(frozen=True)
@@ -180,6 +183,12 @@ class History:
     def loss(self, name: str, probe: str = "train") -> Floats:
         """One named loss (or probe figure) over the probes, [P]."""
         return np.asarray(self.losses[:, PROBES.index(probe), LOSS_INDEX[name]])
+
+    @property
+    def last_record(self) -> float | None:
+        """Wall time of the last record or probe, seconds since 1970; None where there is none, or it is no time."""
+        times = [float(t[-1]) for t in (self.wall_times, self.loss_wall_times) if len(t)]
+        return max(times) if times and all(map(math.isfinite, times)) else None
 
     @property
     def last_step(self) -> int | None:

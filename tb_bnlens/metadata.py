@@ -15,6 +15,9 @@ CHANNELS_PLUGIN_NAME = "bn_lens_channels"
 FORMAT = 1
 """Version of everything below. It is written as the summary's ``plugin_content`` and in the manifest."""
 
+CHECKPOINTS = "checkpoints"
+"""``Manifest.source`` of a record that was made from saved weights."""
+
 RUN_SUFFIX = "bn_lens"
 """``BNLens("runs/exp1")`` writes into ``runs/exp1/bn_lens``; the tab and the report show ``exp1``."""
 

@@ -36,6 +36,11 @@ export function steps(value: number | 'never' | null | undefined): string {
   return count(value ?? null);
 }
 
+/** An interval of updates in words; empty where none is known. */
+export function intervalText(interval: readonly (number | 'never')[] | null): string {
+  return interval ? `80% interval: ${steps(interval[0])} to ${steps(interval[1])}.` : '';
+}
+
 export function percent(value: number | null | undefined): string {
   if (value === null || value === undefined || !Number.isFinite(value)) return NONE;
   const size = Math.abs(value * 100);

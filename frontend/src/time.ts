@@ -2,6 +2,7 @@ import type { Mark } from './charts/overlay';
 import { clock, count, duration } from './format';
 import type { XAxis } from './link';
 import type { Clock } from './models/axis';
+import { counting } from './models/findings';
 import { ticks } from './models/ticks';
 import type { Finding, Overview } from './wire';
 
@@ -20,6 +21,14 @@ export function splits(axis: XAxis): (from: number, to: number, width: number) =
   return (from, to, width) => ticks(from, to, width / SPACE[axis], axis);
 }
 
+/** Names that say more than the kind of an event does. */
+const MARK: Record<string, string> = {
+  outside: 'set from outside',
+  replaced: 'statistics replaced',
+  fit: 'new fit',
+  recompile: 'recompiled',
+};
+
 const QUIET = new Set(['start', 'epoch', 'learning_rate', 'note']);
 
 /** Events worth a line in a chart, and the pinned step. Epochs and schedules are too many to draw. */
@@ -29,7 +38,8 @@ export function marks(overview: Overview, time: Clock, axis: XAxis, pin: number 
     .map(
       (event): Mark => ({
         x: time.position(event.step, axis),
-        label: event.kind.replace('_', ' '),
+        label: MARK[event.kind] ?? event.kind.replace('_', ' '),
+        text: event.text,
         kind: 'event',
       }),
     );
@@ -41,6 +51,17 @@ export function marks(overview: Overview, time: Clock, axis: XAxis, pin: number 
 export function stepAt(x: number, clock: Clock, axis: XAxis): string {
   const step = `step ${count(clock.step(x, axis))}`;
   return axis === 'step' ? step : `${step} · ${X_FORMAT[axis](x)}`;
+}
+
+/** Where the run is expected to have converged, by the first finding that says so with an interval. */
+export function convergence(overview: Overview, time: Clock, axis: XAxis): [number, number] | null {
+  const { findings, last_step } = overview;
+  const interval = counting(findings).find((f) => f.steps_interval !== null)?.steps_interval;
+  if (!interval || last_step === null) return null;
+  const [low, high] = interval.map((n) => (n === 'never' ? Number.POSITIVE_INFINITY : last_step + n));
+  if (!Number.isFinite(low)) return null;
+  const at = (step: number) => (Number.isFinite(step) ? time.position(step, axis) : step);
+  return [at(low), at(high)];
 }
 
 /** The steps of a finding as a range of the x axis. */

@@ -15,7 +15,7 @@ export const WORDS = {
   batch: {
     label: 'batch statistics',
     unit: 'loss',
-    text: 'Loss with batch statistics in every BatchNorm layer and dropout off, on the same batch and weights.',
+    text: 'Loss with batch statistics in every BatchNorm layer and dropout off, on the same batches and weights.',
   },
   recalibrated: {
     label: 'window statistics',
@@ -30,7 +30,7 @@ export const WORDS = {
   inference: {
     label: 'inference',
     unit: 'loss',
-    text: 'Loss with the moving statistics, as predict and evaluate compute it, on the same batch and weights.',
+    text: 'Loss with the moving statistics, as predict and evaluate compute it, on the same batches and weights.',
   },
   dropout: {
     label: 'dropout',
@@ -72,10 +72,15 @@ export const WORDS = {
     unit: 'sd',
     text: 'Difference between the layer’s normalized output at inference and in training, rms over channels: W = √((a−1)² + b²), a = √((v+ε)/(s+ε)), b = (μ−m)/√(s+ε). 0 means no difference.',
   },
+  steps_needed: {
+    label: 'steps still needed',
+    unit: 'updates',
+    text: 'Updates from the last step on until the run has converged: until the forecast of the inference loss is within tolerance of its end, else until every layer has converged.',
+  },
   steps: {
     label: 'steps to converge',
     unit: 'updates',
-    text: 'Updates until 95% of the channels are within tolerance: ln(error / tolerance) / −ln(momentum), and more where the batch statistics keep moving.',
+    text: 'Updates of this layer, from the last step on, until 95% of the channels are within tolerance: ln(error / tolerance) / −ln(momentum), and more where the batch statistics keep moving.',
   },
   steps_worst: {
     label: 'worst channel',

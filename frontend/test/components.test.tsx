@@ -1,14 +1,15 @@
 import { cleanup, fireEvent, render, screen, within } from '@testing-library/preact';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { FindingCards } from '../src/components/FindingCards';
-import { LastRecord } from '../src/components/LastRecord';
 import { LayerTable } from '../src/components/LayerTable';
+import { RunEnd } from '../src/components/RunEnd';
 import { RunPicker } from '../src/components/RunPicker';
 import { Empty } from '../src/components/States';
 import { Verdict } from '../src/components/Verdict';
 import { DEFAULT_VIEW } from '../src/link';
 import { view } from '../src/view';
-import { encodeFrame, finding, LOSSES, layer, overview } from './samples';
+import type { Overview } from '../src/wire';
+import { finding, LOSSES, layer, overview } from './samples';
 
 const HOSTILE = '<img src=x onerror="alert(1)">';
 
@@ -28,6 +29,17 @@ describe('verdict', () => {
     expect(screen.getByText('15,126')).toBeTruthy();
     expect(screen.getByRole('img', { name: /stale statistics \+15,125/ })).toBeTruthy();
   });
+  it('gives the first metric in both modes, and says what the figures are of', () => {
+    const losses = { ...LOSSES, as_at_step: 60 };
+    const { rerender } = render(<Verdict overview={overview({ losses })} />);
+    expect(document.querySelector('.worth')?.textContent).toBe(
+      'accuracy 98.4% with batch statistics, 85.6% at inference; inference is as good as with batch statistics at step 60 of 400.',
+    );
+    expect(document.querySelector('.chain-title')?.textContent).toBe('Training data: 24 batches, step 400');
+    rerender(<Verdict overview={overview({ losses: { ...LOSSES, batches: null, metrics: {} } })} />);
+    expect(document.querySelector('.worth')).toBeNull();
+    expect(document.querySelector('.chain-title')?.textContent).toContain('one batch at the last probe');
+  });
   it('says why a loss is missing', () => {
     const losses = {
       ...LOSSES,
@@ -45,28 +57,51 @@ describe('verdict', () => {
   });
 });
 
-describe('a run that is quiet before its planned end', () => {
-  const reply = (seconds: number) => {
-    const at = Date.now() / 1000 - seconds;
-    const frame = encodeFrame({
-      steps: { data: [1], dtype: 'f8' },
-      wall_times: { data: [at], dtype: 'f8' },
-      values: { data: [1], shape: [1, 1] },
-    });
-    vi.stubGlobal('fetch', async () => new Response(frame));
+describe('how a run ended', () => {
+  const now = () => Date.now() / 1000;
+  const shown = (change: Partial<Overview>) => {
+    render(<RunEnd overview={overview(change)} />);
+    return document.querySelector('.run-end')?.textContent ?? null;
   };
-  it('says how old its last record is', async () => {
-    reply(720);
-    render(<LastRecord overview={overview({ run: 'quiet', planned_steps: 1000 })} />);
-    expect((await screen.findByText(/The last record is 12 min/)).textContent).toContain('400 of 1,000');
+  const open = { ended: null, ended_step: null, planned_steps: 1000 } as const;
+  it('is said of one that ended', () => {
+    expect(shown({ ended: 'early', ended_step: 390, planned_steps: 1000 })).toBe(
+      'Stopped early, at step 390 of 1,000.',
+    );
   });
-  it('says nothing of one that is done or has just written', async () => {
-    reply(720);
-    render(<LastRecord overview={overview({ run: 'done' })} />);
-    reply(10);
-    render(<LastRecord overview={overview({ run: 'busy', planned_steps: 1000 })} />);
-    await new Promise((resolve) => setTimeout(resolve, 20));
-    expect(screen.queryByText(/The last record/)).toBeNull();
+  it('is not known of one that went quiet', () => {
+    expect(shown({ ...open, last_record: now() - 720 })).toMatch(
+      /^The last record is 12 min old, at step 400 of 1,000, and nothing says how/,
+    );
+  });
+  it('is not said of one that has just written', () => {
+    expect(shown({ ...open, last_record: now() - 10 })).toBe('Running: step 400 of 1,000.');
+  });
+  it('is no question of an import, nor of one without records', () => {
+    expect(shown({ ...open, imported: true, last_record: now() - 10 })).toMatch(/^Made from checkpoints/);
+    cleanup();
+    expect(shown({ ...open, last_step: null, last_record: null })).toBeNull();
+  });
+});
+
+describe('what to do', () => {
+  const rescue = 'tb_bnlens.recalibrate(model, data)';
+  it('stands beside the verdict with the loss it was measured to give, and not in the card', () => {
+    const shown = overview({ findings: [finding({ rescue, rescue_loss: 1.3 })] });
+    render(
+      <>
+        <Verdict overview={shown} />
+        <FindingCards overview={shown} />
+      </>,
+    );
+    expect(screen.getAllByText(rescue).length).toBe(1);
+    const group = within(screen.getByRole('group', { name: 'What to do' }));
+    expect(group.getByText(rescue)).toBeTruthy();
+    expect(group.getByText(/instead of 15,126, measured/).textContent).toContain('24 batches, step 400');
+  });
+  it('leaves notes in their cards', () => {
+    render(<Verdict overview={overview({ findings: [finding({ severity: 'info', rescue })] })} />);
+    expect(screen.queryByRole('group', { name: 'What to do' })).toBeNull();
   });
 });
 

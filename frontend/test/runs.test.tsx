@@ -15,13 +15,18 @@ function summary(change: Partial<RunSummary> = {}): RunSummary {
     causes: 0,
     silenced: 0,
     step: 100,
+    batches: 16,
     batch: 1,
     inference: 1,
+    metric: null,
     momentum: [0.9, 0.9],
     layers: 4,
     last_step: 100,
     planned_steps: null,
     ended: null,
+    ended_step: null,
+    last_record: null,
+    imported: false,
     ...change,
   };
 }

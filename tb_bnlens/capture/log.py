@@ -50,6 +50,7 @@ class RunLog:
         self.manifest_due = True
         self.ended = ""
         self.ended_step: int | None = None
+        self.source = ""
 
     def move(self, log_dir: str) -> None:
         """Write to another run directory; called before ``open``."""
@@ -108,6 +109,7 @@ class RunLog:
             events=tuple(self._events),
             ended=self.ended,
             ended_step=self.ended_step,
+            source=self.source,
         )
         with self._writer.as_default():
             summary.manifest(value, step)

@@ -19,7 +19,7 @@ from tb_bnlens.history import Layer
 from tb_bnlens.importer.constants import Constants
 from tb_bnlens.importer.saved import Checkpoint
 from tb_bnlens.importer.series import Series
-from tb_bnlens.metadata import LAYER_INDEX, LAYER_ROWS, LOSS_KINDS
+from tb_bnlens.metadata import CHECKPOINTS, LAYER_INDEX, LAYER_ROWS, LOSS_KINDS
 
 Array = NDArray[np.floating[Any]]
 Table = NDArray[np.float32]
@@ -70,6 +70,7 @@ class Replay:
 
     def write(self) -> None:
         """Write the whole record."""
+        self._log.source = CHECKPOINTS
         self._event("start", "the first checkpoint" if self._step else "fresh statistics")
         self._take()
         for step, checkpoint in zip(self._series.steps, self._series.checkpoints, strict=True):

@@ -54,6 +54,7 @@ def parse_manifest(raw: object) -> Manifest:
         events=tuple(_event(item) for item in _list(body.get("events")) if isinstance(item, dict)),
         ended=ended if (ended := body.get("ended")) in ENDS else "",
         ended_step=_integer(body.get("ended_step")),
+        source=_text(body.get("source"), ""),
     )
 
 

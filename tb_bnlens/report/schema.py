@@ -11,6 +11,7 @@ from typing import Literal, TypedDict
 Severity = Literal["error", "warning", "info", "none"]
 Status = Literal["pass", "another_cause", "fail", "not_applicable", "not_evaluated", "error"]
 Never = Literal["never"]
+Ended = Literal["planned", "early", "interrupted"]
 
 
 class Forecast(TypedDict):
@@ -35,9 +36,11 @@ class ReplayedDistance(TypedDict):
 
 
 class PairedLosses(TypedDict):
-    """Losses of the last probe: one batch, one set of weights, several normalizations. Null where not measured."""
+    """Losses of the same batches at the same weights under several normalizations. Null where not measured."""
 
     step: int | None
+    batches: int | None
+    """Batches of the whole last stretch of training that these are means over; null for those of the last probe."""
     training: float | None
     """Batch statistics as in fit, training-only layers on."""
     batch: float | None
@@ -45,7 +48,8 @@ class PairedLosses(TypedDict):
     inference: float | None
     """Moving statistics."""
     recalibrated: float | None
-    """The mean statistics of the last windows of training in place of the moving ones."""
+    """Other statistics in place of the moving ones: the mean of the other batches' at the present weights, or for a
+    probe the mean of the last windows of training."""
     recalibrated_long: float | None
     """The same over more windows."""
     updated: float | None
@@ -58,6 +62,8 @@ class PairedLosses(TypedDict):
     """inference - recalibrated: stale statistics."""
     noise: float | None
     """recalibrated - batch: batch noise."""
+    metrics: dict[str, dict[str, float | None]]
+    """Compiled metric -> loss kind -> its value over the same batches."""
     not_evaluated: dict[str, str]
     """Loss kind -> why it is not measured."""
     overflowed: list[str]
@@ -71,6 +77,11 @@ class Losses(PairedLosses, total=False):
 
     validation: PairedLosses
     """The same kinds on validation data, absent where there are none."""
+    share_undone: float | None
+    """Share of the steps that inference undoes, 0 to 1; absent for a probe, null where nothing is undone."""
+    as_at_step: int | None
+    """First step from which the loss with batch statistics has stayed at or below the inference loss; null where it
+    never was above, or where inference is worse than at the first probe."""
 
 
 class Evidence(TypedDict):
@@ -119,6 +130,8 @@ class Finding(TypedDict):
     ruled_out: list[RuledOut]
     rescue: str
     """Code that repairs this model; runs as printed, given ``model`` and ``data``. May be empty."""
+    rescue_loss: float | None
+    """Inference loss that was measured with the rescue in effect; null without one, and where it was not measured."""
     fix: str
     """Code for the next training; runs as printed. May be empty."""
     next: str
@@ -206,6 +219,14 @@ class Overview(TypedDict):
     notes: list[str]
     """What could not be recorded, what the reader left out, what TensorBoard dropped."""
     planned_steps: int | None
+    ended: Ended | None
+    """How training ended; null while it runs, and where nothing says it: it was killed, or the record is an import."""
+    ended_step: int | None
+    """Steps made when it ended."""
+    last_record: float | None
+    """Wall time of the last record or probe, seconds since 1970."""
+    imported: bool
+    """The record was made from checkpoints, after training."""
     batch_size: int | None
     replicas: int
     tolerance: float
@@ -245,6 +266,14 @@ class Report(Reports, total=False):
     """With ``--compare`` only."""
 
 
+class MetricPair(TypedDict):
+    """A compiled metric in the two modes that matter."""
+
+    name: str
+    batch: float | None
+    inference: float | None
+
+
 class RunSummary(TypedDict):
     """What the table of runs shows of an analysed run."""
 
@@ -258,15 +287,21 @@ class RunSummary(TypedDict):
     """How many findings the user silenced."""
     step: int | None
     """Step of the losses."""
+    batches: int | None
+    """Batches that the losses are means over; null for those of the last probe."""
     batch: float | None
     inference: float | None
+    metric: MetricPair | None
+    """The first compiled metric, over the same batches; null where none was measured."""
     momentum: list[float]
     """[lowest, highest] over the layers; empty without layers."""
     layers: int
     last_step: int | None
     planned_steps: int | None
-    ended: str | None
-    """How the run ended; null where the record does not say."""
+    ended: Ended | None
+    ended_step: int | None
+    last_record: float | None
+    imported: bool
 
 
 class RunEntry(TypedDict):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tb_bnlens.report.schema import Overview, RunSummary
+from tb_bnlens.report.schema import MetricPair, Overview, RunSummary
 
 
 def summarize(report: Overview) -> RunSummary:
@@ -21,14 +21,27 @@ def summarize(report: Overview) -> RunSummary:
         "causes": len(counting),
         "silenced": sum(f["silenced"] for f in report["findings"]),
         "step": losses["step"],
+        "batches": losses["batches"],
         "batch": losses["batch"],
         "inference": losses["inference"],
+        "metric": _first(losses["metrics"]),
         "momentum": [min(momenta), max(momenta)] if momenta else [],
         "layers": len(report["layers"]),
         "last_step": report["last_step"],
         "planned_steps": report["planned_steps"],
-        "ended": report.get("ended"),  # type: ignore[typeddict-item]
+        "ended": report["ended"],
+        "ended_step": report["ended_step"],
+        "last_record": report["last_record"],
+        "imported": report["imported"],
     }
+
+
+def _first(metrics: Mapping[str, Mapping[str, float | None]]) -> MetricPair | None:
+    """The metric that was compiled first and measured in both modes."""
+    for name, values in metrics.items():
+        if {"batch", "inference"} <= values.keys():
+            return {"name": name, "batch": values["batch"], "inference": values["inference"]}
+    return None
 
 
 def counts(finding: Mapping[str, Any]) -> bool:

@@ -35,7 +35,11 @@ def verdict(facts: Facts, diagnoses: Sequence[Diagnosis]) -> tuple[str, list[str
     reasons, healthy = _reasons(diagnoses)
     if not facts.has_layers:
         return f"The model has no BatchNorm layers{'' if reasons else ', so there is nothing to look at'}.", reasons
-    return _headline(facts, healthy), reasons
+    headline = _headline(facts, healthy)
+    if not healthy and reasons and not facts.losses.diverged and not facts.gap.known:
+        # Without losses the statistics have the word, and what is missing comes last.
+        return reasons[0], [*reasons[1:], headline]
+    return headline, reasons
 
 
 def _reasons(diagnoses: Sequence[Diagnosis]) -> tuple[list[str], bool]:

@@ -3,7 +3,7 @@ import { crosshair } from '../crosshair';
 import { asinhSplits, logSplits, thinLog, ticks } from '../models/ticks';
 import { color, FONT } from '../theme';
 import type { Line, LineHandlers, LineSpec } from './lineSpec';
-import { paintMarks, paintShade } from './overlay';
+import { paintHatch, paintMarks, paintShade } from './overlay';
 import { Tooltip } from './tooltip';
 
 export interface ChartHost {
@@ -132,7 +132,10 @@ export function lineOptions(spec: LineSpec, host: ChartHost): uPlot.Options {
       },
     ],
     hooks: {
-      drawClear: [(u) => paintShade(u, host.spec()?.shade ?? null)],
+      drawClear: [
+        (u) => paintShade(u, host.spec()?.shade ?? null),
+        (u) => paintHatch(u, host.spec()?.expected ?? null),
+      ],
       draw: [(u) => paintMarks(u, host.spec()?.marks ?? [])],
       setCursor: [
         (u) => {

@@ -35,6 +35,8 @@ export interface LineSpec {
   range: readonly [number, number] | null;
   marks: Mark[];
   shade: readonly [number, number] | null;
+  /** Where the run is expected to have converged, hatched. */
+  expected?: readonly [number, number] | null;
   /** False for charts whose x is not the time of the run. */
   shared: boolean;
 }

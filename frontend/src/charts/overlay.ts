@@ -4,6 +4,8 @@ import { color, FONT } from '../theme';
 export interface Mark {
   x: number;
   label: string;
+  /** What happened, for the tooltip. */
+  text?: string;
   kind: 'event' | 'pin' | 'now' | 'value';
 }
 
@@ -18,6 +20,32 @@ export function paintShade(plot: Plot, shade: readonly [number, number] | null):
   ctx.save();
   ctx.fillStyle = color('shade');
   ctx.fillRect(from, bbox.top, Math.max(to - from, 2 * devicePixelRatio), bbox.height);
+  ctx.restore();
+}
+
+const HATCH = 7;
+
+/** An interval that is a forecast: slanted lines under the lines of the chart. */
+export function paintHatch(plot: Plot, interval: readonly [number, number] | null): void {
+  if (!interval) return;
+  const { ctx, bbox } = plot;
+  const from = clamp(plot.valToPos(interval[0], 'x', true), bbox);
+  const to = clamp(plot.valToPos(interval[1], 'x', true), bbox);
+  if (!(to > from)) return;
+  ctx.save();
+  ctx.beginPath();
+  ctx.rect(from, bbox.top, to - from, bbox.height);
+  ctx.clip();
+  ctx.strokeStyle = color('mark');
+  ctx.globalAlpha = 0.5;
+  ctx.lineWidth = devicePixelRatio;
+  ctx.beginPath();
+  const step = HATCH * devicePixelRatio;
+  for (let x = from - bbox.height; x < to; x += step) {
+    ctx.moveTo(x, bbox.top + bbox.height);
+    ctx.lineTo(x + bbox.height, bbox.top);
+  }
+  ctx.stroke();
   ctx.restore();
 }
 

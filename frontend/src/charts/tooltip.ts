@@ -3,6 +3,9 @@ import { color } from '../theme';
 import type { LineSpec } from './lineSpec';
 
 const GAP = 14;
+/** How near to a mark the pointer shows its text, CSS pixels, and how many texts at once. */
+const NEAR = 8;
+const MOST_EVENTS = 4;
 
 /** Step and values under the pointer, beside it. Only the chart under the pointer shows its own. */
 export class Tooltip {
@@ -37,7 +40,14 @@ export class Tooltip {
     });
     const head = document.createElement('div');
     head.textContent = spec.where(spec.x[idx]);
-    this.box.replaceChildren(head, ...rows);
+    const events = spec.marks.flatMap(({ x, label, text, kind }) => {
+      if (kind !== 'event' || Math.abs(this.plot.valToPos(x, 'x') - left) > NEAR) return [];
+      const event = document.createElement('div');
+      event.className = 'event';
+      event.textContent = text ? `${label}: ${text}` : label;
+      return [event];
+    });
+    this.box.replaceChildren(head, ...rows, ...events.slice(0, MOST_EVENTS));
     this.box.hidden = false;
     const { clientWidth } = this.plot.over;
     const width = this.box.offsetWidth;

@@ -1,7 +1,8 @@
 import { useState } from 'preact/hooks';
 import { count, plural } from '../format';
 import { useView } from '../hooks';
-import { explainedBy } from '../models/findings';
+import { explainedBy, leading } from '../models/findings';
+import { diagnosisPage } from '../project';
 import { toggleFinding } from '../view';
 import type { Finding, Overview } from '../wire';
 import { Code } from './Code';
@@ -23,6 +24,8 @@ export function FindingCard({ finding, overview, grave }: Props) {
   const evidence = Object.values(finding.evidence).filter(({ value }) => value !== null);
   // Later only the reader opens and closes it.
   const [opened] = useState(severity !== 'info' || grave || chosen);
+  // The verdict has the code of the finding that leads.
+  const above = leading(overview.findings) === finding;
   const symptoms = explainedBy(finding, overview.findings);
   const where = [
     layers.length
@@ -55,13 +58,13 @@ export function FindingCard({ finding, overview, grave }: Props) {
         <div class="card-text">
           <p class="summary">{finding.summary}</p>
           <KeyFigures finding={finding} />
-          {finding.next && (
+          {finding.next && !above && (
             <p class="next">
               <b>What to expect:</b> {finding.next}
             </p>
           )}
         </div>
-        {(rescue || fix) && (
+        {(rescue || fix) && !above && (
           <div class="card-fix">
             {rescue && (
               <Code title="Rescue this model" text={rescue.trimEnd()} name={`rescue code: ${title}`} />
@@ -100,6 +103,9 @@ export function FindingCard({ finding, overview, grave }: Props) {
             <summary>About this check</summary>
             <p>{finding.description}</p>
           </details>
+          <a href={diagnosisPage(finding.rule)} target="_blank" rel="noopener noreferrer">
+            Documentation
+          </a>
         </div>
       </div>
     </details>

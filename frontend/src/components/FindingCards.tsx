@@ -1,5 +1,6 @@
 import { plural } from '../format';
 import { counting, hasAnotherCause, isSilenced } from '../models/findings';
+import { diagnosisPage } from '../project';
 import type { Finding, Overview } from '../wire';
 import { FindingCard } from './FindingCard';
 import { Icon, type Sign } from './Icon';
@@ -43,7 +44,11 @@ export function FindingCards({ overview }: { overview: Overview }) {
               <dl>
                 {list.map((finding) => (
                   <div key={finding.rule}>
-                    <dt data-tip={finding.description}>{finding.title}</dt>
+                    <dt data-tip={finding.description}>
+                      <a href={diagnosisPage(finding.rule)} target="_blank" rel="noopener noreferrer">
+                        {finding.title}
+                      </a>
+                    </dt>
                     <dd>
                       {finding.explained_by && <b>Cause: {titleOf(finding.explained_by, findings)}. </b>}
                       {finding.summary}

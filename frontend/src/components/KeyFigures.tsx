@@ -1,4 +1,4 @@
-import { count, percent, steps } from '../format';
+import { intervalText, percent, steps } from '../format';
 import { keyFigures } from '../models/findings';
 import type { Finding } from '../wire';
 import { written } from './EvidenceTable';
@@ -40,16 +40,15 @@ function StepsFigure({ finding }: { finding: Finding }) {
   return (
     <div>
       <dt>
-        <Term k="steps">Steps to converge</Term>
+        <Term k="steps_needed" />
       </dt>
       <dd>
         {steps(steps_to_converge)}
         {typeof steps_to_converge === 'number' && <span class="unit"> updates</span>}
         {steps_interval && (
-          <span class="unit" data-tip="80% interval">
+          <span class="unit" data-tip={intervalText(steps_interval)}>
             {' '}
-            ({steps(steps_interval[0])} to{' '}
-            {typeof steps_interval[1] === 'number' ? count(steps_interval[1]) : 'never'})
+            ({steps(steps_interval[0])} to {steps(steps_interval[1])})
           </span>
         )}
         {steps_reliable === false && <span class="unit"> (not reliable yet)</span>}

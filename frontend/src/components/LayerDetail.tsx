@@ -1,5 +1,5 @@
 import { useMemo } from 'preact/hooks';
-import { momentum, number, steps } from '../format';
+import { intervalText, momentum, number, steps } from '../format';
 import { useView } from '../hooks';
 import { counts } from '../models/findings';
 import { layerAt, updates } from '../models/momentum';
@@ -119,10 +119,17 @@ function Facts({ layer }: { layer: LayerReport }) {
           <Term k="steps" />
         </dt>
         <dd>
-          <Num k="steps" note={layer.steps_reason}>
+          <Num k="steps" note={`${intervalText(layer.steps_interval)} ${layer.steps_reason}`}>
             {steps(layer.steps_to_converge)}
           </Num>
-          {typeof layer.steps_to_converge === 'number' && <span class="unit"> updates</span>}
+          {layer.steps_interval ? (
+            <span class="unit">
+              {' '}
+              ({steps(layer.steps_interval[0])} to {steps(layer.steps_interval[1])}) updates
+            </span>
+          ) : (
+            typeof layer.steps_to_converge === 'number' && <span class="unit"> updates</span>
+          )}
         </dd>
       </div>
       <div>

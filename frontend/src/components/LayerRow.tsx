@@ -1,5 +1,5 @@
 import { useMemo } from 'preact/hooks';
-import { number, steps } from '../format';
+import { intervalText, number, steps } from '../format';
 import { counts } from '../models/findings';
 import { sparkPath } from '../models/sparkline';
 import { depth, type SortKey, stateName } from '../models/table';
@@ -11,6 +11,8 @@ import { LayerName } from './LayerName';
 
 interface Props {
   layer: LayerReport;
+  /** Under the head of a block. */
+  inBlock: boolean;
   top: number;
   place: number;
   chosen: boolean;
@@ -29,7 +31,7 @@ const WIDTH = 64;
 const HEIGHT = 18;
 
 export function LayerRow(props: Props) {
-  const { layer, top, place, chosen, lit, findings, series, stride, shared, shown } = props;
+  const { layer, inBlock, top, place, chosen, lit, findings, series, stride, shared, shown } = props;
   const path = useMemo(
     () => sparkPath(series, stride, layer.index, WIDTH, HEIGHT),
     [series, stride, layer.index],
@@ -50,7 +52,7 @@ export function LayerRow(props: Props) {
       <div role="gridcell" class="cell order">
         {depth(layer)}
       </div>
-      <div role="gridcell" class="cell name">
+      <div role="gridcell" class={`cell name ${inBlock ? 'in-block' : ''}`}>
         <LayerName name={layer.name} shared={shared} />
       </div>
       {shown.has('state') && (
@@ -64,7 +66,11 @@ export function LayerRow(props: Props) {
         </svg>
         <span>{number(layer.distance)}</span>
       </div>
-      <div role="gridcell" class="cell steps right" data-tip={`${tooltip('steps')} ${layer.steps_reason}`}>
+      <div
+        role="gridcell"
+        class="cell steps right"
+        data-tip={`${tooltip('steps')} ${intervalText(layer.steps_interval)} ${layer.steps_reason}`}
+      >
         {steps(layer.steps_to_converge)}
       </div>
       {shown.has('attribution') && (

@@ -3,6 +3,7 @@ import { routes } from '../api';
 import { plural } from '../format';
 import { column } from '../frame';
 import { useResource, useView } from '../hooks';
+import { blockRows, blocksOf } from '../models/blocks';
 import {
   type SortKey as Column,
   depth,
@@ -16,6 +17,7 @@ import {
 import { view } from '../view';
 import type { LayerReport, Overview } from '../wire';
 import { tooltip, type WordKey } from '../words';
+import { BlockRow } from './BlockRow';
 import { LayerRow } from './LayerRow';
 import { Panel } from './Panel';
 
@@ -44,6 +46,7 @@ export function LayerTable({ overview, layer }: { overview: Overview; layer: num
   const rule = useView((v) => v.finding);
   const [pattern, setPattern] = useState('');
   const [sort, setSort] = useState<Sort>({ key: 'order', descending: false });
+  const [folded, setFolded] = useState<ReadonlySet<string>>(new Set());
   const [scroll, setScroll] = useState({ top: 0, height: 460 });
   const box = useRef<HTMLDivElement>(null);
 
@@ -54,7 +57,7 @@ export function LayerTable({ overview, layer }: { overview: Overview; layer: num
   );
   const shared = useMemo(() => sharedFolders(layers.map(({ name }) => name)), [layers]);
   const filter = useMemo(() => nameFilter(pattern), [pattern]);
-  const rows = useMemo(
+  const found = useMemo(
     () =>
       sortLayers(
         layers.filter((l) => filter.test(l.name)),
@@ -62,10 +65,20 @@ export function LayerTable({ overview, layer }: { overview: Overview; layer: num
       ),
     [layers, filter, sort],
   );
+  const blocks = useMemo(() => {
+    const names = blocksOf(layers.map(({ name }) => name));
+    return new Map(layers.map(({ index }, i) => [index, names[i]]));
+  }, [layers]);
+  // Layers of a block follow each other in the order of execution only.
+  const rows = useMemo(
+    () => blockRows(found, sort.key === 'order' ? blocks : new Map(), folded),
+    [found, blocks, folded, sort],
+  );
+  const heads = rows.filter((row) => row.kind === 'block');
   const columns = useMemo(() => columnsOf(layers), [layers]);
   const shown = useMemo(() => new Set(columns.map(({ key }) => key)), [columns]);
   const { first, end } = visibleRows(rows.length, scroll.top, scroll.height, ROW);
-  const at = rows.findIndex((l) => l.index === layer);
+  const at = rows.findIndex((row) => row.kind === 'layer' && row.layer.index === layer);
 
   const measure = () => {
     if (box.current) setScroll({ top: box.current.scrollTop, height: box.current.clientHeight });
@@ -86,9 +99,18 @@ export function LayerTable({ overview, layer }: { overview: Overview; layer: num
       body.scrollTop = top + 2 * ROW - body.clientHeight;
   }, [layer]);
 
+  // The nearest layer at or beyond a row, in the direction of travel; heads of blocks are passed over.
   const choose = (to: number) => {
-    const row = rows[Math.min(Math.max(to, 0), rows.length - 1)];
-    if (row) view.set({ layer: row.index });
+    const forward = to >= at;
+    for (let i = clamp(to, rows.length); i >= 0 && i < rows.length; i += forward ? 1 : -1) {
+      const row = rows[i];
+      if (row.kind === 'layer') return view.set({ layer: row.layer.index });
+    }
+  };
+  const fold = (block: string) => {
+    const next = new Set(folded);
+    if (!next.delete(block)) next.add(block);
+    setFolded(next);
   };
   const onKeyDown = (event: KeyboardEvent) => {
     const page = Math.max(1, Math.floor(scroll.height / ROW) - 2);
@@ -111,22 +133,33 @@ export function LayerTable({ overview, layer }: { overview: Overview; layer: num
     <Panel
       title="Layers"
       class="layer-panel"
-      data={() => ({ name: `${run}-layers`, header: CSV_HEADER, rows: rows.map(csvRow) })}
+      data={() => ({ name: `${run}-layers`, header: CSV_HEADER, rows: found.map(csvRow) })}
       tools={
-        <input
-          type="search"
-          class={`search ${filter.valid ? '' : 'invalid'}`}
-          placeholder="Filter by regex"
-          aria-label="Filter layers by a regular expression over their names"
-          value={pattern}
-          onInput={(e) => setPattern(e.currentTarget.value)}
-        />
+        <>
+          {heads.length > 0 && (
+            <button
+              type="button"
+              class="button small"
+              onClick={() => setFolded(folded.size ? new Set() : new Set(heads.map(({ block }) => block)))}
+            >
+              {folded.size ? 'Unfold blocks' : 'Fold blocks'}
+            </button>
+          )}
+          <input
+            type="search"
+            class={`search ${filter.valid ? '' : 'invalid'}`}
+            placeholder="Filter by regex"
+            aria-label="Filter layers by a regular expression over their names"
+            value={pattern}
+            onInput={(e) => setPattern(e.currentTarget.value)}
+          />
+        </>
       }
     >
       <p class="hint" role="status">
-        {rows.length === layers.length
+        {found.length === layers.length
           ? plural(layers.length, 'layer')
-          : `${rows.length} of ${plural(layers.length, 'layer')}`}
+          : `${found.length} of ${plural(layers.length, 'layer')}`}
         {layers.length > 0 && !shown.has('state') && `, all ${stateName(layers[0].state)}`}
         {shared && ` · in ${shared}`}
         {!filter.valid && ' · not a supported expression; searching for the text'}
@@ -162,26 +195,46 @@ export function LayerTable({ overview, layer }: { overview: Overview; layer: num
           ))}
         </div>
         <div class="grid-body" role="rowgroup" style={{ height: `${rows.length * ROW}px` }}>
-          {rows.slice(first, end).map((row, i) => (
-            <LayerRow
-              key={row.index}
-              layer={row}
-              top={(first + i) * ROW}
-              place={first + i + 2}
-              chosen={row.index === layer}
-              lit={lit ? lit.has(row.index) : null}
-              findings={overview.findings}
-              series={column(series.value, 'values')}
-              stride={layers.length}
-              shared={shared}
-              shown={shown}
-            />
-          ))}
+          {rows.slice(first, end).map((row, i) => {
+            const place = {
+              top: (first + i) * ROW,
+              place: first + i + 2,
+              findings: overview.findings,
+              shared,
+              shown,
+            };
+            if (row.kind === 'block')
+              return (
+                <BlockRow
+                  key={`${row.block} ${row.layers[0].index}`}
+                  {...row}
+                  {...place}
+                  onToggle={() => fold(row.block)}
+                />
+              );
+            const { index } = row.layer;
+            return (
+              <LayerRow
+                key={index}
+                {...place}
+                layer={row.layer}
+                inBlock={row.block !== null}
+                chosen={index === layer}
+                lit={lit ? lit.has(index) : null}
+                series={column(series.value, 'values')}
+                stride={layers.length}
+              />
+            );
+          })}
         </div>
         {!rows.length && <p class="nothing">No layer matches the filter.</p>}
       </div>
     </Panel>
   );
+}
+
+function clamp(place: number, size: number): number {
+  return Math.min(Math.max(place, 0), size - 1);
 }
 
 const CSV_HEADER = [

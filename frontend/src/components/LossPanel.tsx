@@ -6,6 +6,7 @@ import { number, plural } from '../format';
 import { useResource, useResources, useView } from '../hooks';
 import { KINDS, type Kind, kindLabel, type LossRun, lossChart, MORE_KINDS } from '../models/lossChart';
 import { runColor } from '../palette';
+import { convergence } from '../time';
 import { useTimeline } from '../timeline';
 import type { Overview } from '../wire';
 import { EventList } from './EventList';
@@ -57,6 +58,10 @@ export function LossPanel({ overview }: { overview: Overview }) {
   }, [overview, run, compare, axis, smoothing, kind, probe, start, ...frames]);
 
   const { range } = time.spec;
+  const expected = useMemo(
+    () => (many ? null : convergence(overview, clock, axis)),
+    [many, overview, clock, axis],
+  );
   const spec = useMemo(
     (): LineSpec => ({
       ...time.spec,
@@ -65,9 +70,10 @@ export function LossPanel({ overview }: { overview: Overview }) {
       yLabel: `loss${model.scale === 'linear' ? '' : ` (${model.scale})`}`,
       yScale: model.scale,
       yFormat: number,
+      expected,
       range: range ?? (ahead ? [model.extent[0], model.forecastEnd] : model.extent),
     }),
-    [model, toggled, time, range, ahead],
+    [model, toggled, time, range, ahead, expected],
   );
 
   // Once the losses are there, and no line is among them.
@@ -86,7 +92,7 @@ export function LossPanel({ overview }: { overview: Overview }) {
       hint={
         many
           ? 'One loss in all chosen runs.'
-          : 'All losses are on the same batch and weights. A gap between inference and window statistics is due to stale moving statistics. Drag to zoom; click to pin a step.'
+          : `Course over the run: each point is a probe of one batch at the weights of its step.${overview.losses.batches === null ? '' : ` The verdict is over ${overview.losses.batches} batches, so its figures differ.`} Drag to zoom; click to pin a step.`
       }
       data={() => data(run, model.x, spec)}
       picture={() => {
@@ -137,6 +143,9 @@ export function LossPanel({ overview }: { overview: Overview }) {
         </p>
       ) : (
         <>
+          {expected && (
+            <p class="hint">Hatched: where the run is expected to have converged (80% interval).</p>
+          )}
           <Legend
             x={model.x}
             lines={model.lines}

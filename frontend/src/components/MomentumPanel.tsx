@@ -1,9 +1,10 @@
 import { useMemo, useRef } from 'preact/hooks';
 import type { LineSpec } from '../charts/lineSpec';
 import { savePicture } from '../download';
-import { momentum as beta, number } from '../format';
+import { momentum as beta, count, number } from '../format';
 import { useView } from '../hooks';
 import { nullable } from '../models/align';
+import { origin } from '../models/losses';
 import { updates, worstAt } from '../models/momentum';
 import { scaleFor } from '../models/scale';
 import type { LayerReport, Overview } from '../wire';
@@ -82,9 +83,12 @@ export function MomentumPanel({ overview }: { overview: Overview }) {
   }, [losses, current, own]);
   return (
     <Panel
-      title="Momentum, replayed"
+      title={spec ? 'Momentum, replayed' : 'Momentum, what if'}
       class="momentum-panel"
-      hint="Inference loss at the current weights with other momentum values, measured. The large dot is this run."
+      hint={
+        losses.replayed.length > 0 &&
+        `Inference loss at the weights of step ${count(losses.step)} with other momentum values, measured (${origin(losses)}). The large dot is this run.`
+      }
       data={() => ({
         name: `${run}-momentum`,
         header: ['momentum', 'inference loss, replayed'],
@@ -104,10 +108,11 @@ export function MomentumPanel({ overview }: { overview: Overview }) {
         />
       ) : (
         <p class="nothing">
-          {losses.not_evaluated.replayed ??
-            (layers.some(updates)
-              ? 'The loss with other momentum values has not been measured yet.'
-              : 'No layer updates its statistics, so the momentum has no effect.')}
+          {!layers.some(updates)
+            ? 'No layer updates its statistics, so the momentum has no effect.'
+            : 'replayed' in losses.not_evaluated
+              ? 'The loss with other momentum values was not measured. Below is what follows from the statistics.'
+              : 'The loss with other momentum values has not been measured yet.'}
         </p>
       )}
       {layers.some(updates) && (

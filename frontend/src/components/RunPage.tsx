@@ -2,6 +2,7 @@ import { useMemo } from 'preact/hooks';
 import { routes } from '../api';
 import { useResource, useSettled, useView, useWanted } from '../hooks';
 import type { LayerReport, Overview } from '../wire';
+import { EventList } from './EventList';
 import { FindingCards } from './FindingCards';
 import { HeatPanel } from './HeatPanel';
 import { LayerDetail } from './LayerDetail';
@@ -26,19 +27,29 @@ export function RunPage({ run }: { run: string }) {
   const value = overview.value;
   if (!value) return overview.error ? <Failed read={overview} /> : <Loading what={`run “${run}”`} />;
   const layer = layerAt(value, chosen);
+  // A chart that stays empty takes no room: an import and a model without a loss are never probed.
+  const unprobed = !value.probes && !value.losses.step && Boolean(value.losses.not_evaluated.losses);
   const detail = layerAt(value, settled) ?? layer;
   return (
     <>
       {overview.error && <Stale read={overview} />}
       <Verdict overview={value} />
       <RunComparison run={run} />
-      <FindingCards overview={value} />
-      {layer ? (
+      {/* Before the first record there is nothing that a finding or a chart could say. */}
+      {value.last_step !== null && <FindingCards overview={value} />}
+      {value.last_step !== null && layer && (
         <>
-          <div class="row charts">
-            <LossPanel overview={value} />
-            <MomentumPanel overview={value} />
-          </div>
+          {unprobed ? (
+            <>
+              <MomentumPanel overview={value} />
+              <EventList events={value.events} />
+            </>
+          ) : (
+            <div class="row charts">
+              <LossPanel overview={value} />
+              <MomentumPanel overview={value} />
+            </div>
+          )}
           <HeatPanel overview={value} layer={layer.index} />
           <div class="row layers">
             <LayerTable overview={value} layer={layer.index} />
@@ -47,9 +58,8 @@ export function RunPage({ run }: { run: string }) {
             </div>
           </div>
         </>
-      ) : (
-        <LossPanel overview={value} />
       )}
+      {!layer && !unprobed && <LossPanel overview={value} />}
       <Notes overview={value} />
     </>
   );

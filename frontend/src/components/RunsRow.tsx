@@ -1,12 +1,17 @@
 import { momentum as beta, count, number, ratio } from '../format';
-import { lossRatio, type RunRow, rowSign } from '../models/runs';
+import { endText } from '../models/end';
+import { inBothModes, metricValue, origin } from '../models/losses';
+import { lossRatio, type RunRow, rowEnd, rowSign } from '../models/runs';
 import { showRun } from '../view';
+import type { MetricPair } from '../wire';
 import { Icon, signName } from './Icon';
 
 /** One run of the table. The name is what the keyboard reaches; the pointer may click anywhere. */
-export function RunsRow({ row, ended }: { row: RunRow; ended: boolean }) {
+export function RunsRow({ row, metric, now }: { row: RunRow; metric: boolean; now: number }) {
   const { entry, summary, error } = row;
   const sign = rowSign(row);
+  const end = rowEnd(row, now);
+  const source = summary ? origin(summary) : undefined;
   return (
     <tr onClick={() => showRun(entry.run)}>
       <td class="sign">
@@ -20,16 +25,37 @@ export function RunsRow({ row, ended }: { row: RunRow; ended: boolean }) {
       <td class={`cause ${summary ? '' : 'muted'}`} title={error ?? summary?.headline}>
         <span>{error ?? (summary ? cause(row) : 'analysing…')}</span>
       </td>
-      <td class="right">{number(summary?.batch)}</td>
-      <td class="right strong">{number(summary?.inference)}</td>
+      <td class="right minor" title={source}>
+        {number(summary?.batch)}
+      </td>
+      <td class="right strong" title={source}>
+        {number(summary?.inference)}
+      </td>
       <td class="right">{ratio(lossRatio(row))}</td>
-      <td class="right">{momentumRange(summary?.momentum ?? [])}</td>
+      {metric && <MetricCell metric={summary?.metric ?? null} />}
+      <td class="right minor">{momentumRange(summary?.momentum ?? [])}</td>
       <td class="right">
         {count(entry.last_step)}
         {summary?.planned_steps ? <span class="unit"> / {count(summary.planned_steps)}</span> : null}
       </td>
-      {ended && <td>{summary?.ended}</td>}
+      <td class={`end ${end ?? ''}`} title={summary ? endText(summary, now) : undefined}>
+        {end}
+      </td>
     </tr>
+  );
+}
+
+function MetricCell({ metric }: { metric: MetricPair | null }) {
+  if (!metric) return <td class="right">–</td>;
+  const { name, batch, inference } = metric;
+  return (
+    <td
+      class="right"
+      title={`${name}: ${inBothModes(name, { batch, inference }) ?? 'not measured in both modes'}`}
+    >
+      <span class="unit">{name} </span>
+      {metricValue(name, batch)} → <b>{metricValue(name, inference)}</b>
+    </td>
   );
 }
 
@@ -38,7 +64,11 @@ function cause(row: RunRow): string {
   if (summary?.cause) return summary.causes > 1 ? `${summary.cause} (+${summary.causes - 1})` : summary.cause;
   if (summary?.silenced) return `${count(summary.silenced)} silenced`;
   if (rowSign(row) === 'not_evaluated')
-    return summary?.layers ? 'Losses were not measured' : 'No BatchNorm layers';
+    return !summary?.layers
+      ? 'No BatchNorm layers'
+      : summary.last_step === null
+        ? 'Nothing is recorded yet'
+        : 'Losses were not measured';
   return 'No BatchNorm problem found';
 }
 

@@ -1,29 +1,38 @@
 import { useEffect, useLayoutEffect, useMemo, useReducer, useRef, useState } from 'preact/hooks';
 import { plural } from '../format';
-import { type RunKey, type RunSort, rowSign, runRow, sortRuns } from '../models/runs';
+import { type RunKey, type RunSort, rowEnd, rowSign, runRow, sortRuns } from '../models/runs';
 import { nameFilter } from '../models/table';
 import { AGAIN_MS, summaries } from '../summaries';
 import type { RunEntry } from '../wire';
 import { Panel } from './Panel';
+import { useNow } from './RunEnd';
 import { RunsRow } from './RunsRow';
 
-const COLUMNS: { key: RunKey; label: string; tip: string; right?: boolean }[] = [
+/** `minor`: left out of a narrow page. */
+const COLUMNS: { key: RunKey; label: string; tip: string; right?: boolean; minor?: boolean }[] = [
   { key: 'severity', label: 'Severity', tip: 'By how much worse inference is than batch statistics.' },
   { key: 'run', label: 'Run', tip: 'The directory that was given to BNLens.' },
   { key: 'cause', label: 'Cause', tip: 'The most severe finding.' },
-  { key: 'batch', label: 'Batch', tip: 'Loss with batch statistics at the last probe.', right: true },
+  { key: 'batch', label: 'Batch', tip: 'Loss with batch statistics.', right: true, minor: true },
   {
     key: 'inference',
     label: 'Inference',
-    tip: 'Loss with the moving statistics, same batch and weights.',
+    tip: 'Loss with the moving statistics, on the same batches and weights.',
     right: true,
   },
   { key: 'ratio', label: 'Ratio', tip: 'Inference loss over the loss with batch statistics.', right: true },
+  {
+    key: 'metric',
+    label: 'Metric',
+    tip: 'The first compiled metric: with batch statistics → at inference.',
+    right: true,
+  },
   {
     key: 'momentum',
     label: 'Momentum',
     tip: 'Momentum of the BatchNorm layers, lowest to highest.',
     right: true,
+    minor: true,
   },
   {
     key: 'step',
@@ -31,7 +40,11 @@ const COLUMNS: { key: RunKey; label: string; tip: string; right?: boolean }[] = 
     tip: 'Last recorded step, of the planned steps where they are known.',
     right: true,
   },
-  { key: 'ended', label: 'Ended', tip: 'How training ended.' },
+  {
+    key: 'ended',
+    label: 'Ended',
+    tip: 'As planned, early, or interrupted; unknown where it has gone quiet without a word.',
+  },
 ];
 
 /** More than this is filtered, not scrolled through. */
@@ -47,6 +60,7 @@ export function RunsTable({ runs }: { runs: readonly RunEntry[] }) {
   const body = useRef<HTMLTableSectionElement>(null);
   useLayoutEffect(() => summaries.subscribe(() => again(0)), []);
 
+  const now = useNow();
   const filter = useMemo(() => nameFilter(pattern), [pattern]);
   const rows = runs.map((entry) => runRow(entry, summaries.of(entry)));
   const found = sortRuns(
@@ -59,8 +73,8 @@ export function RunsTable({ runs }: { runs: readonly RunEntry[] }) {
   );
   const listed = found.slice(0, LISTED);
   const analysed = rows.filter(({ summary }) => summary).length;
-  const ended = rows.some(({ summary }) => summary?.ended);
-  const columns = COLUMNS.filter(({ key }) => key !== 'ended' || ended);
+  const metric = rows.some(({ summary }) => summary?.metric);
+  const columns = COLUMNS.filter(({ key }) => key !== 'metric' || metric);
 
   // The rows in sight are analysed first.
   const names = listed.map(({ entry }) => `${entry.run} ${entry.last_step}`).join('\n');
@@ -120,11 +134,11 @@ export function RunsTable({ runs }: { runs: readonly RunEntry[] }) {
         <table class="runs">
           <thead>
             <tr>
-              {columns.map(({ key, label, tip, right }) => (
+              {columns.map(({ key, label, tip, right, minor }) => (
                 <th
                   key={key}
                   scope="col"
-                  class={right ? 'right' : ''}
+                  class={`${right ? 'right' : ''} ${minor ? 'minor' : ''}`}
                   aria-sort={sort.key === key ? (sort.descending ? 'descending' : 'ascending') : 'none'}
                 >
                   <button type="button" data-tip={tip} onClick={() => sortBy(key)}>
@@ -139,7 +153,7 @@ export function RunsTable({ runs }: { runs: readonly RunEntry[] }) {
           </thead>
           <tbody ref={body}>
             {listed.map((row) => (
-              <RunsRow key={row.entry.run} row={row} ended={ended} />
+              <RunsRow key={row.entry.run} row={row} metric={metric} now={now} />
             ))}
           </tbody>
         </table>
@@ -158,6 +172,10 @@ const CSV_HEADER = [
   'cause',
   'batch_loss',
   'inference_loss',
+  'batches',
+  'metric',
+  'metric_batch',
+  'metric_inference',
   'momentum_low',
   'momentum_high',
   'last_step',
@@ -172,10 +190,14 @@ function csvRow({ entry, summary }: ReturnType<typeof runRow>) {
     summary?.cause,
     summary?.batch,
     summary?.inference,
+    summary?.batches,
+    summary?.metric?.name,
+    summary?.metric?.batch,
+    summary?.metric?.inference,
     summary?.momentum[0],
     summary?.momentum[1],
     entry.last_step,
     summary?.planned_steps,
-    summary?.ended,
+    rowEnd({ summary }, Date.now() / 1000),
   ];
 }

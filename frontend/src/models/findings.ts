@@ -22,6 +22,12 @@ export function counting(findings: readonly Finding[]): Finding[] {
   return findings.filter(counts).sort((a, b) => WORST_FIRST[a.severity] - WORST_FIRST[b.severity]);
 }
 
+/** The finding whose rescue and fix stand beside the verdict: the worst one, where it does harm. */
+export function leading(findings: readonly Finding[]): Finding | null {
+  const [worst] = counting(findings);
+  return worst && worst.severity !== 'info' ? worst : null;
+}
+
 /** Findings whose cause is the given one. */
 export function explainedBy(cause: Finding, findings: readonly Finding[]): Finding[] {
   return findings.filter((f) => hasAnotherCause(f) && f.explained_by === cause.rule);
@@ -37,7 +43,7 @@ export function fixFile(findings: readonly Finding[]): string {
 
 const KEY_FIGURES = 3;
 
-/** The figures that decide a finding: steps to converge, its share of the gap, then numbers that have a threshold. */
+/** The figures that decide a finding: steps still needed, its share of the gap, then numbers that have a threshold. */
 export function keyFigures(finding: Finding): ('steps' | 'share' | Evidence)[] {
   const measured = Object.values(finding.evidence).filter(({ value }) => value !== null);
   const deciding = measured.filter(({ limit }) => limit !== null);
@@ -45,7 +51,7 @@ export function keyFigures(finding: Finding): ('steps' | 'share' | Evidence)[] {
   return [
     ...(finding.steps_to_converge === null ? [] : (['steps'] as const)),
     ...(finding.share === null ? [] : (['share'] as const)),
-    ...deciding.filter(({ label }) => !/^steps to converge/i.test(label)),
+    ...deciding.filter(({ label }) => !/^steps needed/i.test(label)),
     ...others,
   ].slice(0, KEY_FIGURES);
 }

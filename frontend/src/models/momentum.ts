@@ -89,9 +89,16 @@ export interface WhatIfNumbers {
   noiseLayer?: string;
 }
 
+/** Steps to converge at a momentum; at the layer's own it is the number that the report gives. */
+function stepsAt(layer: LayerReport, tolerance: number, beta: number): number | null {
+  const { steps_to_converge: own, momentum_effective, momentum } = layer;
+  if (beta === (momentum_effective ?? momentum)) return own === 'never' ? Number.POSITIVE_INFINITY : own;
+  return stepsToConverge(layer.error_p95, tolerance, beta, renewalAt(layer, beta));
+}
+
 export function layerAt(layer: LayerReport, tolerance: number, beta: number): WhatIfNumbers {
   return {
-    steps: stepsToConverge(layer.error_p95, tolerance, beta, renewalAt(layer, beta)),
+    steps: stepsAt(layer, tolerance, beta),
     lag: permanentLag(layer.drift, beta),
     noise: noiseFloor(layer.noise_mean, beta),
   };

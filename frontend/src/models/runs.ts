@@ -1,5 +1,6 @@
 import type { Known } from '../summaries';
 import type { RunEntry, RunSummary } from '../wire';
+import { type End, endOf } from './end';
 import { type RunSign, signOf } from './findings';
 
 /** A row of the table of runs. */
@@ -20,6 +21,11 @@ export function lossRatio({ summary }: RunRow): number | null {
   return inference !== null && batch !== null && batch > 0 && inference >= 0 ? inference / batch : null;
 }
 
+/** How a run ended; null until it was analysed. */
+export function rowEnd({ summary }: Pick<RunRow, 'summary'>, now: number): End | null {
+  return summary && endOf(summary, now);
+}
+
 export type RunKey =
   | 'severity'
   | 'run'
@@ -27,6 +33,7 @@ export type RunKey =
   | 'batch'
   | 'inference'
   | 'ratio'
+  | 'metric'
   | 'momentum'
   | 'step'
   | 'ended';
@@ -47,9 +54,10 @@ const VALUE: Record<RunKey, (row: RunRow) => number | string | null> = {
   batch: ({ summary }) => summary?.batch ?? null,
   inference: ({ summary }) => summary?.inference ?? null,
   ratio: lossRatio,
+  metric: ({ summary }) => summary?.metric?.inference ?? null,
   momentum: ({ summary }) => summary?.momentum[1] ?? null,
   step: ({ entry }) => entry.last_step,
-  ended: ({ summary }) => summary?.ended ?? null,
+  ended: (row) => rowEnd(row, Date.now() / 1000),
 };
 
 export interface RunSort {

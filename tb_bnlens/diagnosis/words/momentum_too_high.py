@@ -65,7 +65,7 @@ def _evidence(f: Facts) -> dict[str, Evidence]:
     advice, price = f.advised_momentum, f.advised_price
     evidence = {
         "memory": Evidence("share of the initial statistics left", robust.median(f.layers.memory[starting])),
-        "steps_needed": Evidence("steps to converge, from the start", f.needed_steps, f.outlook.last_step, "steps"),
+        "steps_needed": Evidence("steps needed from the start", f.needed_steps, f.outlook.last_step, "steps"),
         "momentum": Evidence("momentum", momentum_range(beta), advice),
         "error": Evidence(
             "relative error of the statistics (p95, median layer)",
@@ -75,7 +75,7 @@ def _evidence(f: Facts) -> dict[str, Evidence]:
     }
     if price is not None:
         evidence["advised"] = Evidence(
-            f"steps to converge with momentum {advice:g} (median layer)",
+            f"steps needed with momentum {advice:g} (median layer)",
             price.updates / float(np.median(f.layers.updates_per_step[starting])),
             f.needed_steps,
             "steps",
