@@ -99,7 +99,7 @@ def _finding(d: Diagnosis, facts: Facts) -> schema.Finding:
         "evidence": {name: _evidence(e) for name, e in said.evidence.items()},
         "ruled_out": [{"cause": rival, "reason": reason} for rival, reason in d.ruled_out],
         "rescue": said.rescue,
-        "rescue_loss": number(facts.typical(cause.intervention)) if said.rescue and cause.intervention else None,
+        "rescue_loss": None,
         "fix": said.fix,
         "next": said.next,
         "silenced": d.silenced,
