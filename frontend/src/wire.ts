@@ -26,16 +26,19 @@ export interface ReplayedDistance {
   distance: number;
 }
 
-/** Losses of the last probe: one batch, one set of weights, several normalizations. Null where not measured. */
+/** Losses of the same batches at the same weights under several normalizations. Null where not measured. */
 export interface PairedLosses {
   step: number | null;
+  /** Batches of the whole last stretch of training that these are means over; null for those of the last probe. */
+  batches: number | null;
   /** Batch statistics as in fit, training-only layers on. */
   training: number | null;
   /** Batch statistics in every layer, training-only layers off. */
   batch: number | null;
   /** Moving statistics. */
   inference: number | null;
-  /** The mean statistics of the last windows of training in place of the moving ones. */
+  /** Other statistics in place of the moving ones: the mean of the other batches' at the present weights, or for a
+    probe the mean of the last windows of training. */
   recalibrated: number | null;
   /** The same over more windows. */
   recalibrated_long: number | null;
@@ -49,6 +52,8 @@ export interface PairedLosses {
   stale: number | null;
   /** recalibrated - batch: batch noise. */
   noise: number | null;
+  /** Compiled metric -> loss kind -> its value over the same batches. */
+  metrics: Record<string, Record<string, number | null>>;
   /** Loss kind -> why it is not measured. */
   not_evaluated: Record<string, string>;
   /** Loss kinds that were measured and are infinite. */
@@ -61,6 +66,11 @@ export interface PairedLosses {
 export interface Losses extends PairedLosses {
   /** The same kinds on validation data, absent where there are none. */
   validation?: PairedLosses;
+  /** Share of the steps that inference undoes, 0 to 1; absent for a probe, null where nothing is undone. */
+  share_undone?: number | null;
+  /** First step from which the loss with batch statistics has stayed at or below the inference loss; null where it
+    never was above, or where inference is worse than at the first probe. */
+  as_at_step?: number | null;
 }
 
 /** One number beside the value that it is compared with. */
@@ -71,7 +81,7 @@ export interface Evidence {
   unit: string;
 }
 
-/** A cause that looks alike. */
+/** A look-alike that is not the cause. */
 export interface RuledOut {
   cause: string;
   /** What was measured of it. */
@@ -98,13 +108,13 @@ export interface Finding {
   steps_to_converge: number | Never | null;
   /** [low, high] in updates, 80%; null where no interval is known. */
   steps_interval: (number | Never)[] | null;
-  /** False where nothing can be said yet; null where it does not apply. */
+  /** False while there is too little data for an estimate; null where it does not apply. */
   steps_reliable: boolean | null;
   /** Share of the loss gap that the cause takes, 0 to 1; null where it was not measured. */
   share: number | null;
   evidence: Record<string, Evidence>;
   ruled_out: RuledOut[];
-  /** Code that mends the model in hand; runs as printed, given `model` and `data`. May be empty. */
+  /** Code that repairs this model; runs as printed, given `model` and `data`. May be empty. */
   rescue: string;
   /** Code for the next training; runs as printed. May be empty. */
   fix: string;
@@ -137,7 +147,7 @@ export interface LayerReport {
   steps_to_converge_worst: number | Never | null;
   /** [low, high] in updates, 80%; null where no interval is known. */
   steps_interval: (number | Never)[] | null;
-  /** False where nothing can be said yet; null where it does not apply. */
+  /** False while there is too little data for an estimate; null where it does not apply. */
   steps_reliable: boolean | null;
   /** Why never, or why no estimate is given. */
   steps_reason: string;

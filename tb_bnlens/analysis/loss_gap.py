@@ -13,7 +13,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tb_bnlens.history import History
+from tb_bnlens.analysis import yardstick
+from tb_bnlens.history import Evidence, History
 from tb_bnlens.metadata import FORECAST_POINTS, LOSS_KINDS, REPLAY_MOMENTA, replay_row
 
 Array = NDArray[np.float64]
@@ -37,7 +38,8 @@ FLOOR_SHARE = 1e-4
 measured against the geometric mean of the loss and a thousandth of that fall, and never against less than a
 ten-thousandth of it."""
 LEAST_FALL = 0.1
-"""The fall counts as progress when it is a tenth of the loss and three times its spread from probe to probe."""
+"""The fall counts as progress when it is a tenth of the loss (or of ``yardstick.unit``) and three times its spread from
+probe to probe."""
 
 NOTE_HARM = 0.1
 """Harm from which a gap is worth a note. These three are chosen, not derived: they say what a user would mind. Noise
@@ -103,6 +105,8 @@ class Losses:
     """What the loss fell since the start; 0 where that is not clear."""
     spread: float = 0.0
     natural_zero: bool = True
+    unit: float = math.nan
+    """``yardstick.unit``; NaN without a measurement on many batches."""
     diverged: bool = False
     """The losses themselves are no longer finite, in training mode too."""
     not_evaluated: Mapping[str, str] = field(default_factory=dict)
@@ -171,10 +175,13 @@ class Losses:
 
     def scale_of(self, level: float) -> float:
         """Difference of harm 1 over a loss of this level; see ``measure``."""
-        if not self.natural_zero:
+        if math.isnan(self.unit) and not self.natural_zero:
             return max(self.progress, self.spread)
-        geometric = math.sqrt(GEOMETRIC_SHARE * abs(level) * self.progress)
-        return max(abs(level), geometric, FLOOR_SHARE * self.progress, self.spread)
+        size = abs(level) if math.isnan(self.unit) else self.unit
+        geometric = math.sqrt(GEOMETRIC_SHARE * size * self.progress)
+        # Means over many batches have standard errors of their own; single probes do not.
+        spread = self.spread if math.isnan(self.unit) else 0.0
+        return max(size, geometric, FLOOR_SHARE * self.progress, spread)
 
     @property
     def scale(self) -> float:
@@ -227,12 +234,17 @@ def _spread(values: Array) -> float:
     return 1.4826 * float(np.median(np.abs(d))) / math.sqrt(2.0) if len(d) >= 2 else 0.0
 
 
-def measure(history: History, probe: str = "train") -> Losses:
+def measure(history: History, probe: str = "train", evidence: Evidence | None = None) -> Losses:
     """Read the paired losses of a run's last probes and the scale against which a gap is judged.
 
-    The scale is the batch-mode loss where losses have a natural zero (none is negative), with the floors named
-    above and at least the loss's spread from probe to probe; where a loss can be negative its ratio means nothing,
-    and the scale is what the loss fell since the start, or that spread.
+    The scale is ``yardstick.unit`` of the evidence, with the floors named above. Without evidence it is the batch-mode
+    loss where losses have a natural zero (none is negative), and at least the loss's spread from probe to probe; where
+    a loss can be negative its ratio means nothing, and the scale is what the loss fell since the start, or that spread.
+
+    Args:
+        history: of the run.
+        probe: one of ``metadata.PROBES``.
+        evidence: the measurement on many batches that the run is judged by, if any.
 
     Example:
         A batch loss of 1.4 and an inference loss of 2.8, without any history, is a gap of harm 1.0.
@@ -260,9 +272,15 @@ def measure(history: History, probe: str = "train") -> Losses:
     forecast, forecast_limit = _forecast(window)
     level = typical.get("batch", math.nan)
     spread = _spread(batch[settled & np.isfinite(batch)])
-    progress = _progress(batch[np.isfinite(batch)], level, spread)
+    unit = math.nan if evidence is None else yardstick.unit(evidence)
+    progress = _progress(batch[np.isfinite(batch)], level, spread, abs(level) if math.isnan(unit) else unit)
     natural_zero = _natural_zero(columns)
-    floor = max(abs(level), FLOOR_SHARE * progress, spread) if natural_zero else max(progress, spread)
+    if evidence is not None and math.isfinite(unit):
+        natural_zero = yardstick.from_zero(evidence)
+    if math.isfinite(unit):
+        floor = max(unit, FLOOR_SHARE * progress)
+    else:
+        floor = max(abs(level), FLOOR_SHARE * progress, spread) if natural_zero else max(progress, spread)
     return Losses(
         step=int(history.loss_steps[last]),
         now=now,
@@ -277,6 +295,7 @@ def measure(history: History, probe: str = "train") -> Losses:
         progress=progress,
         spread=spread,
         natural_zero=natural_zero,
+        unit=unit,
         diverged=_diverged(columns, history.manifest.not_evaluated),
         not_evaluated=history.manifest.not_evaluated,
     )
@@ -308,7 +327,7 @@ def _natural_zero(columns: Mapping[str, Array]) -> bool:
     return bool(np.min(values[np.isfinite(values)], initial=0.0) >= 0.0)
 
 
-def _progress(batch: Array, level: float, spread: float) -> float:
+def _progress(batch: Array, level: float, spread: float, unit: float) -> float:
     """What the loss fell since the first probes, 0 where that is not clear."""
     progress = float(batch[:3].max() - level) if len(batch) > 3 and math.isfinite(level) else 0.0
-    return progress if progress > max(3.0 * spread, LEAST_FALL * abs(level)) else 0.0
+    return progress if progress > max(3.0 * spread, LEAST_FALL * unit) else 0.0
