@@ -13,7 +13,6 @@ import argparse
 import json
 import shlex
 import sys
-import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,6 +21,7 @@ from tb_bnlens.diagnosis.severity import Severity
 from tb_bnlens.report import build_report
 from tb_bnlens.report.compare import compare
 from tb_bnlens.report.schema import Report
+from tb_bnlens.report.text import printable as printable
 from tb_bnlens.report.text import render, render_comparison
 
 OK, FOUND, UNREADABLE = 0, 1, 2
@@ -93,13 +93,6 @@ def _import(arguments: argparse.Namespace) -> int:
     print(f"{count} checkpoint{'' if count == 1 else 's'}, steps {first:,} to {last:,}. Now:")
     print(f"python -m tb_bnlens report {shlex.quote(arguments.out)}")
     return OK
-
-
-def printable(text: str) -> str:
-    """The text with control characters spelled out: names from a log directory must not steer a terminal."""
-    # Category C holds control characters, escapes, marks that change the direction of text, and lone surrogates. A lone
-    # surrogate stands for a byte of a file name that is not text, and cannot be printed at all.
-    return "".join(c if c == "\n" or not unicodedata.category(c).startswith("C") else ascii(c)[1:-1] for c in text)
 
 
 def _reaches(report: Report, limit: Severity) -> bool:

@@ -60,14 +60,25 @@ ARROWS: Mapping[str, set[str]] = {
         "frameworks",
         "",
     },
+    # It records one moment and reports on it at once.
+    "checking": {
+        "checking",
+        "capture",
+        "summary",
+        "report",
+        "history",
+        "metadata",
+        "frameworks",
+        "",
+    },
     "callback": {"capture", "history", "metadata", "frameworks"},
     "remedies": {"remedies", "capture", "frameworks"},
 }
 
 # Package from outside -> the rooms that may import it.
 OUTSIDE: Mapping[str, set[str]] = {
-    "tensorflow": {"capture", "callback", "summary", "remedies", "importer"},
-    "keras": {"capture", "callback", "remedies", "importer", "frameworks.unsupported"},
+    "tensorflow": {"capture", "checking", "callback", "summary", "remedies", "importer"},
+    "keras": {"capture", "checking", "callback", "remedies", "importer", "frameworks.unsupported"},
     "h5py": {"importer"},
     "tensorboard": {"reader", "plugin", "plugin.loader"},
     "google": {"reader"},

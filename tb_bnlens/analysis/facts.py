@@ -90,6 +90,11 @@ class Facts:
         measured_last = self.evidence is not None and self.evidence.moment == "end" and self.at_last_step
         return measured_last or bool(getattr(self.manifest, "ended", ""))
 
+    @cached_property
+    def checked(self) -> bool:
+        """Whether this is a check of one moment, so that nothing is known of the course of training."""
+        return any(evidence.moment == "check" for evidence in self.history.evidence)
+
     @property
     def at_last_step(self) -> bool:
         """Whether the measurement on many batches is of the last step."""

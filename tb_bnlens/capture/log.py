@@ -101,7 +101,7 @@ class RunLog:
             batch_size=self.batch_size,
             replicas=replicas,
             tolerance=self._tolerance,
-            versions=_versions(),
+            versions=versions(),
             ignore=self._ignore,
             notes=tuple(self._notes),
             not_evaluated=dict(self._not_evaluated),
@@ -144,5 +144,6 @@ class RunLog:
                 summary.channels(index, values, step)
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Versions for the manifest, package -> version."""
     return {name: importlib.metadata.version(name) for name in ("tensorflow", "keras", "tensorboard-plugin-bnlens")}
