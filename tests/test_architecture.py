@@ -41,7 +41,7 @@ ARROWS: Mapping[str, set[str]] = {
     "reader": {"reader", "history", "metadata"},
     # It records, from files instead of a training loop. The command line imports it on demand.
     "importer": {"importer", "capture", "history", "metadata"},
-    "cli": {"reader", "report", "diagnosis", "importer", "history", "metadata", ""},
+    "cli": {"reader", "report", "diagnosis", "importer", "checking", "history", "metadata", ""},
     "__main__": {"cli"},
     "plugin.loader": {"metadata", "plugin"},
     "plugin": {"plugin", "reader", "report", "analysis", "history", "metadata", ""},
@@ -71,7 +71,9 @@ ARROWS: Mapping[str, set[str]] = {
         "frameworks",
         "",
     },
-    "callback": {"capture", "history", "metadata", "frameworks"},
+    # The callback imports it at the end of fit, when training is over.
+    "closing": {"reader", "report", "metadata"},
+    "callback": {"capture", "history", "metadata", "frameworks", "closing"},
     "remedies": {"remedies", "capture", "frameworks"},
 }
 

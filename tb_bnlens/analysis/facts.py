@@ -82,7 +82,17 @@ class Facts:
     @cached_property
     def outlook(self) -> outlook.Outlook:
         """Steps that the run needs and steps that it has."""
-        return outlook.outlook(self.manifest, self.losses, self.layers, self.history.last_step, self.over)
+        made = self.shown_steps if self.checked and not self.last_step else self.history.last_step
+        return outlook.outlook(self.manifest, self.losses, self.layers, made, self.over)
+
+    @property
+    def shown_steps(self) -> int:
+        """Steps that have left so much of the initial statistics, in the median layer; 0 where that is not known."""
+        layers = self.layers
+        with np.errstate(all="ignore"):
+            steps = np.log(layers.memory) / np.log(layers.beta) / layers.updates_per_step
+        found = robust.median(steps[layers.starting])
+        return round(found) if math.isfinite(found) else 0
 
     @cached_property
     def over(self) -> bool:
@@ -598,8 +608,8 @@ class Facts:
 
     @cached_property
     def nonfinite_since(self) -> int | None:
-        """First record with a moving statistic that is not finite."""
-        return _first(self.history, "channels_nonfinite")
+        """First record with a moving statistic that is not finite; None where there is none, and in a check."""
+        return None if self.checked else _first(self.history, "channels_nonfinite")
 
     @cached_property
     def window_nonfinite_by(self) -> int | None:

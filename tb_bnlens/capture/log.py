@@ -53,7 +53,8 @@ class RunLog:
 
     def move(self, log_dir: str) -> None:
         """Write to another run directory; called before ``open``."""
-        self._directory = f"{str(log_dir).rstrip('/')}/{RUN_SUFFIX}"
+        self.log_dir = str(log_dir).rstrip("/")
+        self._directory = f"{self.log_dir}/{RUN_SUFFIX}"
 
     def open(self) -> bool:
         """Create the writer. Returns whether the directory held a record already.

@@ -59,8 +59,7 @@ class Options:
 def rule_ids() -> tuple[str, ...]:
     """Ids that ``ignore`` may name."""
     # Not imported above: recording needs no diagnosis, and no file outside of this function knows where they are.
-    rules = importlib.import_module("tb_bnlens.rules.diagnose").RULES
-    return tuple(rule.META.id for rule in rules)
+    return tuple(cause.id for cause in importlib.import_module("tb_bnlens.diagnosis.causes").CAUSES)
 
 
 def _number(value: Any) -> bool:

@@ -18,7 +18,7 @@ from tb_bnlens.frameworks.support import require, unsupported
 from tb_bnlens.metadata import RUN_SUFFIX
 from tb_bnlens.report.build import run_report
 from tb_bnlens.report.notebook import as_html
-from tb_bnlens.report.schema import Finding, Overview
+from tb_bnlens.report.schema import Finding, Overview, Report
 from tb_bnlens.report.summary import counts
 from tb_bnlens.report.text import printable, render_run, render_verdict
 
@@ -50,6 +50,10 @@ class Check:
     def findings(self) -> list[Finding]:
         """The causes that were found, the most severe first; ``report["findings"]`` has every cause that was judged."""
         return [finding for finding in self.report["findings"] if counts(finding)]
+
+    def as_report(self) -> Report:
+        """The report with this run alone, as ``bnlens report --json`` prints it."""
+        return {"format": self.report["format"], "runs": [self.report]}
 
     def __str__(self) -> str:
         return printable(render_run(self.report))

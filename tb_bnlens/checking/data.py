@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any
@@ -63,7 +64,8 @@ def _source(data: Any, most: int, batch_size: int) -> Iterable[Any]:
 def _of_dataset(data: tf.data.Dataset, most: int) -> Iterable[Any]:
     length = int(data.cardinality())
     if length == tf.data.INFINITE_CARDINALITY:
-        return iter(data.take(most))
+        first: Iterable[Any] = data.take(most)
+        return first
     if length == tf.data.UNKNOWN_CARDINALITY:
         return _thinned(data.take(READ * most), most)
     wanted = set(_even(min(length, READ * most), most))
@@ -97,8 +99,7 @@ def _of_arrays(data: Any, most: int, batch_size: int) -> Iterator[Any]:
         raise ValueError(f"the arrays of data have different numbers of rows: {sorted(samples)}")
     order = np.random.default_rng(SHUFFLE_SEED).permutation(samples.pop())
     for start in range(0, min(len(order), most * batch_size), batch_size):
-        chosen = np.sort(order[start : start + batch_size])
-        yield _mapped(lambda leaf, rows=chosen: leaf[rows], arrays)
+        yield _mapped(operator.itemgetter(np.sort(order[start : start + batch_size])), arrays)
 
 
 def _tensors(batch: Any) -> Any:

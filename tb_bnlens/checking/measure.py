@@ -28,6 +28,7 @@ from tb_bnlens.capture.statistics import BatchMoments
 from tb_bnlens.capture.subject import Subject
 from tb_bnlens.capture.watch import LayerWatch
 from tb_bnlens.capture.windows import Windows
+from tb_bnlens.checking.compiled import built_apart
 from tb_bnlens.checking.start import start_left
 from tb_bnlens.history import Channels, Evidence, History, Manifest
 from tb_bnlens.metadata import LAYER_INDEX, LAYER_ROWS, REPLAY_ROWS, STATES
@@ -82,7 +83,8 @@ def measured(
                 losses=_losses(None, math.nan),
             )
         )
-    return _Measurement(model, batches, loss, tolerance).checked(run, validation)
+    with built_apart(model, batches[0]):
+        return _Measurement(model, batches, loss, tolerance).checked(run, validation)
 
 
 class _Measurement:

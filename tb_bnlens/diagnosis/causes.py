@@ -27,6 +27,7 @@ CAUSES: tuple[Cause, ...] = (
     Cause(
         "set-after-trace",
         applies=on.has_layers,
+        known=on.over_time,
         shows=on.not_as_set,
         cost=on.staleness,
         note=always,
@@ -121,7 +122,7 @@ CAUSES: tuple[Cause, ...] = (
     Cause(
         "drift",
         applies=on.updates,
-        known=on.lag_known,
+        known=lambda f: on.lag_known(f) and on.over_time(f),
         shows=lambda f: f.drifting,
         cost=on.drift_cost,
         note=lambda f, where: on.far(f, where) or not f.losses.evaluated,

@@ -69,6 +69,11 @@ def updates(f: Facts) -> bool:
     return bool(f.layers.updating.any())
 
 
+def over_time(f: Facts) -> bool:
+    """The course of training was recorded, and not one moment alone."""
+    return not f.checked
+
+
 def lag_known(f: Facts) -> bool:
     """The moving statistics of some updating layer were held against batch statistics."""
     return not np.isnan(f.layers.error[f.layers.updating]).all()

@@ -19,11 +19,11 @@ def passed(f: Facts, _d: Decision) -> str:
 
 def failed(f: Facts, d: Decision) -> Said:
     """Where, since when, and how to replace them."""
-    channels, batch, since = int(f.layers.nonfinite.sum()), f.now("batch"), f.nonfinite_since or 0
+    channels, batch, since = int(f.layers.nonfinite.sum()), f.now("batch"), f.nonfinite_since
     where = names([f.layers.names[i] for i in d.layers])
     summary = (
         f"{count(channels, 'channel')} in {count(len(d.layers))} ({where}) {'has' if channels == 1 else 'have'} a "
-        f"moving statistic that is not finite, since step {since:,}."
+        f"moving statistic that is not finite{'' if since is None else f', since step {since:,}'}."
     )
     if f.losses.diverged:
         summary += " The loss in training mode is not finite either: training has diverged, and the statistics show it."
@@ -31,8 +31,9 @@ def failed(f: Facts, d: Decision) -> Said:
         summary += f" Training does not read it: with batch statistics the loss is {number(batch)}."
     evidence = {
         "channels": Evidence("channels with a statistic that is not finite", channels, 0),
-        "first_step": Evidence("first seen at step", since),
     }
+    if since is not None:
+        evidence["first_step"] = Evidence("first seen at step", since)
     if f.window_nonfinite_by is not None:
         evidence["batch_step"] = Evidence("batch statistics not finite by step", f.window_nonfinite_by)
     return Said(
@@ -46,8 +47,8 @@ def failed(f: Facts, d: Decision) -> Said:
         )
         + "\n"
         + code.RECALIBRATE,
-        next="The statistics stay finite. If they do not, look for a batch with NaN, infinity or very large values "
-        f"by step {since:,}.",
+        next="The statistics stay finite. If they do not, look for a batch with NaN, infinity or very large values"
+        f"{'' if since is None else f' by step {since:,}'}.",
     )
 
 
