@@ -16,6 +16,7 @@ from tb_bnlens.diagnosis.words import (
     inference_mode_layer,
     momentum_too_high,
     momentum_too_low,
+    moved_outside_training,
     never_updated,
     non_finite_statistics,
     overfitting,
@@ -24,7 +25,9 @@ from tb_bnlens.diagnosis.words import (
     short_last_batch,
     train_inference_gap,
     unlike_batches,
+    unseen_updates,
     validation_shift,
+    variance_shift,
     warming_up,
 )
 from tb_bnlens.diagnosis.words.words import Words
@@ -43,6 +46,7 @@ WORDS: Mapping[str, Words] = {
         inference_mode_layer,
         momentum_too_high,
         momentum_too_low,
+        moved_outside_training,
         never_updated,
         non_finite_statistics,
         overfitting,
@@ -51,7 +55,9 @@ WORDS: Mapping[str, Words] = {
         short_last_batch,
         train_inference_gap,
         unlike_batches,
+        unseen_updates,
         validation_shift,
+        variance_shift,
         warming_up,
     )
 }
