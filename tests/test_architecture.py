@@ -64,6 +64,7 @@ ARROWS: Mapping[str, set[str]] = {
     "checking": {
         "checking",
         "capture",
+        "analysis.distance",
         "summary",
         "report",
         "history",

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tb_bnlens import summary
+from tb_bnlens.analysis.distance import LIVE_SHARE
 from tb_bnlens.capture.data import batch_size
 from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.capture.evidence import Judgement
@@ -104,16 +105,19 @@ class _Measurement:
     def checked(self, run: str, validation: Sequence[Any]) -> Checked:
         """The measurement as a record of one moment."""
         state = ProbeState.empty(self._segments)
+        noise = np.full(len(self._layers), np.nan)
         try:
             probe = self._watch.probe = Probe(self._model, self._layers, self._segments, self._loss)
-            seen = self._batch_statistics(probe)
+            every = self._batch_statistics(probe)
+            seen = every.mean()
             state.pool(seen.mean, seen.variance)
+            noise = self._variance_noise(every)
             state.batches = len(self._kept)
             evidence = self._evidence(probe, seen, validation)
             state.between_within = evidence.layers.get("between_within", state.between_within)
         except NotEvaluated as reason:
             evidence = self._nothing(str(reason))
-        table = self._table(state, evidence.layers)
+        table = self._table(state, {**evidence.layers, "noise_variance": noise})
         losses = _losses(evidence, self._learning_rate())
         now = time.time()
         return Checked(
@@ -133,7 +137,7 @@ class _Measurement:
 
     # --- the passes ----------------------------------------------------------------------------------
 
-    def _batch_statistics(self, probe: Probe) -> Moments:
+    def _batch_statistics(self, probe: Probe) -> BatchMoments:
         """Statistics of the batches as training would take them, with dropout off; of all layers' own inputs."""
         runner = KerasRunner(self._model, probe, self._loss)
         # It tells which layers are called in training mode.
@@ -143,7 +147,17 @@ class _Measurement:
             by_batch = ~self._segments.spread(probe.trained()).astype(bool)
         outcomes = [runner.batch(k.batch, self._moving, by_batch) for k in self._kept]
         found = [o.moments for o in outcomes if o.moments is not None]
-        return BatchMoments(found, [k.size for k in self._kept]).mean()
+        return BatchMoments(found, [k.size for k in self._kept])
+
+    def _variance_noise(self, every: BatchMoments) -> Array:
+        """Row ``noise_variance`` of ``metadata.LAYER_ROWS``, [L]; NaN with fewer than three batches."""
+        if len(every.sizes) < 3:
+            return np.full(len(self._layers), np.nan)
+        v = every.mean().variance
+        with np.errstate(all="ignore"):
+            spread = np.std(every.variances, axis=0, ddof=1) / np.maximum(v, self._recovery.epsilon)
+        (median,) = self._segments.quantiles(np.where(v > LIVE_SHARE * self._recovery.epsilon, spread, np.nan), (0.5,))
+        return median
 
     def _evidence(self, probe: Probe, seen: Moments, validation: Sequence[Any]) -> Evidence:
         begun = time.perf_counter()
@@ -210,7 +224,7 @@ class _Measurement:
         table[:, LAYER_INDEX["updates"]] = np.nan
         for row in OF_THE_COURSE:
             table[:, LAYER_INDEX[row]] = np.nan
-        for row in ("noise_mean", "validation_distance_rms"):
+        for row in ("noise_mean", "noise_variance", "validation_distance_rms"):
             table[:, LAYER_INDEX[row]] = evidence.get(row, np.nan)
         return table
 

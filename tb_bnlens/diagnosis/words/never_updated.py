@@ -44,7 +44,7 @@ def failed(f: Facts, d: Decision) -> Said:
     )
     evidence = {"updates": Evidence("updates of these layers", float(f.layers.updates[still].max()), f.last_step)}
     if f.checked:
-        same, evidence = "those of a new layer, a mean of 0 and a variance of 1", {}
+        same, evidence = "those of a new layer, a mean of 0 and a variance of 1" if new else "constant", {}
         if not kept:
             why = f"Either the model was loaded without its statistics, or none were ever gathered. {why}"
     return Said(
