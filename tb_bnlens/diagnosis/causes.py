@@ -133,6 +133,7 @@ CAUSES: tuple[Cause, ...] = (
         cost=on.moved_by_last_batch,
         note=always,
         yields=to("averaged-weights"),
+        part=lambda f: UNKNOWN if f.parts is None else f.parts.rest,
         rivals=("momentum-too-low", "unlike-batches"),
     ),
     Cause(
@@ -169,6 +170,7 @@ CAUSES: tuple[Cause, ...] = (
             Yields("variance-shift", on.drift_takes_little),
             Yields("moved-outside-training", always),
             Yields("averaged-weights", on.drift_takes_little),
+            Yields("short-last-batch", on.drift_takes_little),
             Yields("unseen-updates", always),
             Yields("unlike-batches", always),
             Yields("batch-noise", on.newer_leave_more),
