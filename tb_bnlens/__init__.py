@@ -11,23 +11,25 @@ from typing import TYPE_CHECKING, Any
 from tb_bnlens.frameworks import support
 
 __version__ = "0.1.0"
-__all__ = ["BNLens", "Recorder", "__version__", "recalibrate", "set_momentum", "summary"]
+__all__ = ["BNLens", "Recorder", "__version__", "check", "recalibrate", "set_momentum", "summary"]
 
 if TYPE_CHECKING:
     from tb_bnlens import summary as summary
     from tb_bnlens.callback import BNLens as BNLens
     from tb_bnlens.capture.recorder import Recorder as Recorder
+    from tb_bnlens.checking.check import check as check
     from tb_bnlens.remedies.momentum import set_momentum as set_momentum
     from tb_bnlens.remedies.recalibration import recalibrate as recalibrate
 
 _HOME = {
     "BNLens": "tb_bnlens.callback",
     "Recorder": "tb_bnlens.capture.recorder",
+    "check": "tb_bnlens.checking.check",
     "recalibrate": "tb_bnlens.remedies.recalibration",
     "set_momentum": "tb_bnlens.remedies.momentum",
     "summary": "tb_bnlens.summary",
 }
-_TENSORFLOW_ONLY = ("BNLens", "Recorder", "recalibrate")
+_TENSORFLOW_ONLY = ("BNLens", "Recorder", "check", "recalibrate")
 
 
 def __getattr__(name: str) -> Any:

@@ -41,6 +41,8 @@ class BNLens(Keras2Callback, keras.callbacks.Callback):  # type: ignore[misc]
         tolerance: relative error of the moving statistics that counts as converged.
         ignore: rule id -> layer name pattern (``fnmatch``), or a list of them, to be shown as silenced.
         on_error: ``"warn"`` once and let training go on, or ``"raise"``.
+        verbose: 1 to print one line at the end of ``fit``: the verdict, the cause, a rescue and how to open the tab;
+            0 to print nothing. ``fit(verbose=0)`` leaves the line on.
 
     Raises:
         ValueError: an argument out of range.
@@ -58,8 +60,10 @@ class BNLens(Keras2Callback, keras.callbacks.Callback):  # type: ignore[misc]
         tolerance: float = 0.1,
         ignore: Mapping[str, str | Sequence[str]] | None = None,
         on_error: str = "warn",
+        verbose: int = 1,
     ):
         super().__init__()
+        self._verbose = bool(verbose)
         self._options = Options(log_dir, validation_data, probe_data, overhead, tolerance, ignore, on_error)
         self._watches: list[FitWatch | None] = []
         """The fits that are running, a nested one after the one around it; None for one that cannot be watched."""
@@ -158,6 +162,13 @@ class BNLens(Keras2Callback, keras.callbacks.Callback):  # type: ignore[misc]
                 self._leave(lambda watch: watch is not None and watch.callbacks is calling)
         return [watch for watch in self._watches[-1:] if watch is not None]
 
+    def _print_verdict(self, directory: str) -> None:
+        with self._guard("the line at the end of fit"):
+            # Recording needs no diagnosis, so it is not loaded before.
+            from tb_bnlens.closing import closing_line
+
+            print(closing_line(directory), flush=True)
+
     def _leave(self, stays: Callable[[FitWatch | None], bool]) -> None:
         """Abandon the innermost fits up to one that stays."""
         while self._watches and not stays(self._watches[-1]):
@@ -167,9 +178,13 @@ class BNLens(Keras2Callback, keras.callbacks.Callback):  # type: ignore[misc]
 
     def _end(self) -> None:
         """Leave the innermost fit; ``self.model`` is that of the fit around it again."""
-        for watch in self._current():
+        ended = self._current()
+        for watch in ended:
             watch.end()
         del self._watches[-1:]
+        for watch in ended:
+            if self._verbose and watch.recorder.directory is not None:
+                self._print_verdict(watch.recorder.directory)
         for around in self._watches[-1:]:
             if around is not None:
                 self.set_model(around.model)

@@ -1,10 +1,11 @@
 """The command line: ``bnlens``, or ``python -m tb_bnlens``.
 
 - ``report LOGDIR`` prints the report. It needs no TensorFlow.
+- ``check MODEL.keras --data MODULE:FUNCTION`` judges a saved model. It needs TensorFlow.
 - ``import CHECKPOINT_DIR --out LOGDIR`` makes a record from saved weights. It needs TensorFlow.
 
 Exit codes: 0 if nothing was found at or above ``--fail-on`` (always, without that option), 1 if something was, 2 for
-wrong usage and for a log directory or run that cannot be read.
+wrong usage and for a log directory, run, model or data that cannot be read.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import json
 import os
 import shlex
 import sys
-import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,6 +23,7 @@ from tb_bnlens.diagnosis.severity import Severity
 from tb_bnlens.report import build_report
 from tb_bnlens.report.compare import compare
 from tb_bnlens.report.schema import Report
+from tb_bnlens.report.text import printable as printable
 from tb_bnlens.report.text import render, render_comparison
 
 OK, FOUND, UNREADABLE = 0, 1, 2
@@ -33,6 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     if arguments.command == "import":
         return _import(arguments)
+    if arguments.command == "check":
+        return _check(arguments)
     # Imported here so that `--help` and wrong usage answer at once.
     from tb_bnlens.reader import RunNotFound, Unreadable, list_runs, open_logdir, read_run
 
@@ -60,6 +63,31 @@ def main(argv: Sequence[str] | None = None) -> int:
         _print(printable(render(report)))
         if difference:
             _print("\n" + printable(render_comparison(difference)))
+    return FOUND if arguments.fail_on and _reaches(report, Severity[arguments.fail_on.upper()]) else OK
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    try:
+        from tb_bnlens.checking.command import CannotCheck, check_file
+
+        found = check_file(arguments.model, arguments.data, arguments.log_dir, arguments.batches)
+    except ModuleNotFoundError as e:
+        if e.name not in ("tensorflow", "keras"):
+            raise
+        print(
+            f"tb_bnlens check: {e.name} is not installed, and a model needs it to run; run: "
+            "pip install 'tensorboard-plugin-bnlens[tensorflow]'",
+            file=sys.stderr,
+        )
+        return UNREADABLE
+    except CannotCheck as e:
+        print(f"tb_bnlens check: {printable(str(e))}", file=sys.stderr)
+        return UNREADABLE
+    report = found.as_report()
+    if arguments.json:
+        print(json.dumps(report, indent=2, allow_nan=False))
+    else:
+        print(found, end="")
     return FOUND if arguments.fail_on and _reaches(report, Severity[arguments.fail_on.upper()]) else OK
 
 
@@ -108,13 +136,6 @@ def _print(text: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def printable(text: str) -> str:
-    """The text with control characters spelled out: names from a log directory must not steer a terminal."""
-    # Category C holds control characters, escapes, marks that change the direction of text, and lone surrogates. A lone
-    # surrogate stands for a byte of a file name that is not text, and cannot be printed at all.
-    return "".join(c if c == "\n" or not unicodedata.category(c).startswith("C") else ascii(c)[1:-1] for c in text)
-
-
 def _reaches(report: Report, limit: Severity) -> bool:
     return any(Severity[run["severity"].upper()] >= limit for run in report["runs"])
 
@@ -141,8 +162,32 @@ def _parser() -> argparse.ArgumentParser:
         "--fail-on", choices=["error", "warning"], help="exit with 1 if this severity or worse is found"
     )
     report.add_argument("--compare", nargs=2, metavar=("A", "B"), help="also print what changed from run A to run B")
+    _add_check(commands)
     _add_import(commands)
     return parser
+
+
+def _add_check(commands: Any) -> None:
+    parser = commands.add_parser(
+        "check",
+        help="judge a saved model on data, without training",
+        description="Load MODEL with Keras, measure it on batches of the data, and print the report. Nothing in the "
+        "file changes.",
+    )
+    parser.add_argument("model", metavar="MODEL", help="a .keras file, or what else keras.models.load_model reads")
+    parser.add_argument(
+        "--data",
+        required=True,
+        metavar="MODULE:FUNCTION",
+        help="a function without arguments that gives training data: a tf.data.Dataset, a PyDataset, arrays (x, y), or "
+        "an iterable of batches. MODULE is imported first, so it may also define the custom objects of the model",
+    )
+    parser.add_argument("--log-dir", metavar="DIR", help="write a record, which the tab and report show as a run")
+    parser.add_argument("--batches", type=int, default=24, metavar="N", help="the largest number of batches to use")
+    parser.add_argument("--json", action="store_true", help="print JSON, as report does")
+    parser.add_argument(
+        "--fail-on", choices=["error", "warning"], help="exit with 1 if this severity or worse is found"
+    )
 
 
 def _add_import(commands: Any) -> None:

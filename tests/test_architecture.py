@@ -42,7 +42,7 @@ ARROWS: Mapping[str, set[str]] = {
     "reader": {"reader", "history", "metadata"},
     # It records, from files instead of a training loop. The command line imports it on demand.
     "importer": {"importer", "capture", "history", "metadata"},
-    "cli": {"reader", "report", "diagnosis", "importer", "history", "metadata", ""},
+    "cli": {"reader", "report", "diagnosis", "importer", "checking", "history", "metadata", ""},
     "__main__": {"cli"},
     "plugin.loader": {"metadata", "plugin"},
     "plugin": {"plugin", "reader", "report", "analysis", "history", "metadata", ""},
@@ -65,14 +65,28 @@ ARROWS: Mapping[str, set[str]] = {
     },
     # Checks that the causes to be ignored exist.
     "capture.options": {"diagnosis"},
-    "callback": {"capture", "capture.options", "history", "metadata", "frameworks"},
+    # It records one moment and reports on it at once.
+    "checking": {
+        "checking",
+        "capture",
+        "analysis.distance",
+        "summary",
+        "report",
+        "history",
+        "metadata",
+        "frameworks",
+        "",
+    },
+    # The callback imports it at the end of fit, when training is over.
+    "closing": {"reader", "report", "metadata"},
+    "callback": {"capture", "capture.options", "history", "metadata", "frameworks", "closing"},
     "remedies": {"remedies", "capture", "frameworks"},
 }
 
 # Package from outside -> the rooms that may import it.
 OUTSIDE: Mapping[str, set[str]] = {
-    "tensorflow": {"capture", "callback", "summary", "remedies", "importer"},
-    "keras": {"capture", "callback", "remedies", "importer", "frameworks.unsupported"},
+    "tensorflow": {"capture", "checking", "callback", "summary", "remedies", "importer"},
+    "keras": {"capture", "checking", "callback", "remedies", "importer", "frameworks.unsupported"},
     "h5py": {"importer"},
     "tensorboard": {"reader", "plugin", "plugin.loader"},
     "google": {"reader"},

@@ -195,6 +195,9 @@ export interface Overview {
   /** Why, one sentence or two each: the causes that count, what is silenced, what could not be judged. */
   reasons: string[];
   severity: Severity;
+  /** Whether this is a check of one moment (`tb_bnlens.check`), not a record of training. */
+  checked: boolean;
+  /** For a check the steps that the optimizer has counted, 0 where it has none. */
   last_step: number | null;
   losses: Losses;
   /** Failures by severity, then the rest. */

@@ -96,15 +96,28 @@ class Facts:
     def outlook(self) -> outlook.Outlook:
         """Steps that the run needs and steps that it has."""
         suffers = self.parts is not None and self.parts.start.at_least(NOTE_HARM)
-        return outlook.outlook(
-            self.manifest, self.losses, self.layers, self.history.last_step, self.over, self.starting, suffers
-        )
+        made = self.shown_steps if self.checked and not self.last_step else self.history.last_step
+        return outlook.outlook(self.manifest, self.losses, self.layers, made, self.over, self.starting, suffers)
+
+    @property
+    def shown_steps(self) -> int:
+        """Steps that have left so much of the initial statistics, in the median layer; 0 where that is not known."""
+        layers = self.layers
+        with np.errstate(all="ignore"):
+            steps = np.log(layers.memory) / np.log(layers.beta) / layers.updates_per_step
+        found = robust.median(steps[self.starting])
+        return round(found) if math.isfinite(found) else 0
 
     @cached_property
     def over(self) -> bool:
         """Whether training has ended, as planned or not."""
         measured_last = self.evidence is not None and self.evidence.moment == "end" and self.at_last_step
         return measured_last or bool(getattr(self.manifest, "ended", ""))
+
+    @cached_property
+    def checked(self) -> bool:
+        """Whether this is a check of one moment, so that nothing is known of the course of training."""
+        return any(evidence.moment == "check" for evidence in self.history.evidence)
 
     @property
     def at_last_step(self) -> bool:
@@ -655,8 +668,8 @@ class Facts:
 
     @cached_property
     def nonfinite_since(self) -> int | None:
-        """First record with a moving statistic that is not finite."""
-        return _first(self.history, "channels_nonfinite")
+        """First record with a moving statistic that is not finite; None where there is none, and in a check."""
+        return None if self.checked else _first(self.history, "channels_nonfinite")
 
     @cached_property
     def window_nonfinite_by(self) -> int | None:

@@ -48,6 +48,7 @@ class LayerTable:
     """The momentum that the statistics show where it was estimated and differs, else the attribute."""
     effective: Array
     updates: Array
+    """NaN where a layer is updated and nobody has counted how often."""
     updates_per_step: Array
     distance: Array
     distance_p95: Array
@@ -93,7 +94,7 @@ class LayerTable:
     @property
     def updating(self) -> Mask:
         """Layers whose finite moving statistics follow the batches."""
-        return np.asarray(self.is_state("updating", "unknown") & (self.updates > 0) & ~(self.nonfinite > 0))
+        return np.asarray(self.is_state("updating", "unknown") & ~(self.updates == 0) & ~(self.nonfinite > 0))
 
     @property
     def lagging(self) -> Mask:
@@ -218,7 +219,13 @@ def table(history: History, evidence: Evidence | None = None) -> LayerTable:
     effective = row["momentum_effective"]
     beta = np.where(np.isnan(effective) | ~differs(effective, momentum), momentum, effective)
     updates = np.nan_to_num(row["updates"])
+    memory, start = start_memory(beta, updates), _start(history, row, beta, updates)
     codes = np.nan_to_num(row["state"]).astype(int)
+    for check in (e for e in history.evidence if e.moment == "check"):
+        # Nobody has counted the updates; the statistics themselves tell what is left of mean 0 and variance 1.
+        updates = np.where(codes == STATES.index("updating"), np.nan, 0.0)
+        memory = check.layers.get("start_left", np.full(len(layers), np.nan))
+        start = start_error(row["batch_mean_rms"], row["batch_variance_gm"], 0.0, 1.0, memory, 1.0)
 
     calls = np.array([max(layer.calls, 1) for layer in layers], np.float64)
     per_step = calls
@@ -248,8 +255,8 @@ def table(history: History, evidence: Evidence | None = None) -> LayerTable:
         renewed=renewal(history, "error_p95", beta)[-1],
         renewed_max=renewal(history, "error_max", beta)[-1],
         error_noise=np.fmax(mean_noise, variance_noise),
-        memory=start_memory(beta, updates),
-        start_error=_start(history, row, beta, updates),
+        memory=memory,
+        start_error=start,
         noise_mean=row["noise_mean"],
         noise_variance=row["noise_variance"],
         rate=rate,

@@ -273,7 +273,7 @@ def measure(history: History, probe: str = "train", evidence: Evidence | None = 
     level = typical.get("batch", math.nan)
     spread = _spread(batch[settled & np.isfinite(batch)])
     unit = math.nan if evidence is None else yardstick.unit(evidence)
-    progress = _progress(batch[np.isfinite(batch)], level, spread, unit)
+    progress = _progress(batch[np.isfinite(batch)], level, spread, abs(level) if math.isnan(unit) else unit)
     natural_zero = _natural_zero(columns)
     if evidence is not None and math.isfinite(unit):
         natural_zero = yardstick.from_zero(evidence)
@@ -328,6 +328,6 @@ def _natural_zero(columns: Mapping[str, Array]) -> bool:
 
 
 def _progress(batch: Array, level: float, spread: float, unit: float) -> float:
-    """What the loss fell since the first probes, 0 where that is not clear; ``unit`` is NaN without evidence."""
+    """What the loss fell since the first probes, 0 where that is not clear."""
     progress = float(batch[:3].max() - level) if len(batch) > 3 and math.isfinite(level) else 0.0
-    return progress if progress > max(3.0 * spread, LEAST_FALL * (abs(level) if math.isnan(unit) else unit)) else 0.0
+    return progress if progress > max(3.0 * spread, LEAST_FALL * unit) else 0.0

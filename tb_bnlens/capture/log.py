@@ -54,7 +54,8 @@ class RunLog:
 
     def move(self, log_dir: str) -> None:
         """Write to another run directory; called before ``open``."""
-        self._directory = f"{str(log_dir).rstrip('/')}/{RUN_SUFFIX}"
+        self.log_dir = str(log_dir).rstrip("/")
+        self._directory = f"{self.log_dir}/{RUN_SUFFIX}"
 
     def open(self) -> bool:
         """Create the writer. Returns whether the directory held a record already.
@@ -102,7 +103,7 @@ class RunLog:
             batch_size=self.batch_size,
             replicas=replicas,
             tolerance=self._tolerance,
-            versions=_versions(),
+            versions=versions(),
             ignore=self._ignore,
             notes=tuple(self._notes),
             not_evaluated=dict(self._not_evaluated),
@@ -146,5 +147,6 @@ class RunLog:
                 summary.channels(index, values, step)
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Versions for the manifest, package -> version."""
     return {name: importlib.metadata.version(name) for name in ("tensorflow", "keras", "tensorboard-plugin-bnlens")}

@@ -230,6 +230,11 @@ class Recorder:
         return self._step
 
     @property
+    def directory(self) -> str | None:
+        """Run directory of the record, without the suffix; None where nothing is recorded."""
+        return self._log.log_dir if self._begun and self._active and self._guard.works(RECORD) else None
+
+    @property
     def batch_size(self) -> int | None:
         """Samples in a usual training batch, None until one was seen."""
         return self._log.batch_size

@@ -29,6 +29,7 @@ CAUSES: tuple[Cause, ...] = (
     Cause(
         "set-after-trace",
         applies=on.has_layers,
+        known=on.over_time,
         shows=on.not_as_set,
         cost=on.staleness,
         note=always,
@@ -98,7 +99,7 @@ CAUSES: tuple[Cause, ...] = (
     Cause(
         "moved-outside-training",
         applies=on.has_layers,
-        known=lambda f: f.parts is not None,
+        known=lambda f: f.parts is not None and on.over_time(f),
         shows=on.moved_outside,
         cost=on.of_rest("outside"),
         since=on.outside_since,
@@ -118,7 +119,7 @@ CAUSES: tuple[Cause, ...] = (
     Cause(
         "unseen-updates",
         applies=on.updates,
-        known=lambda f: f.parts is not None,
+        known=lambda f: f.parts is not None and on.over_time(f),
         shows=on.fed_unseen,
         cost=on.of_rest("unseen"),
         steps=on.forever,
@@ -158,7 +159,7 @@ CAUSES: tuple[Cause, ...] = (
     Cause(
         "drift",
         applies=on.updates,
-        known=on.lag_known,
+        known=lambda f: on.lag_known(f) and on.over_time(f),
         shows=lambda f: f.drifting,
         cost=on.drift_cost,
         note=lambda f, where: on.far(f, where) or not f.losses.evaluated,

@@ -72,6 +72,11 @@ def updates(f: Facts) -> bool:
     return bool(f.layers.updating.any())
 
 
+def over_time(f: Facts) -> bool:
+    """The course of training was recorded, and not one moment alone."""
+    return not f.checked
+
+
 def lag_known(f: Facts) -> bool:
     """The moving statistics of some updating layer were held against batch statistics."""
     return not np.isnan(f.layers.error[f.layers.updating]).all()
@@ -324,7 +329,7 @@ def moved_by_last_batch(f: Facts, _where: Mask) -> Severity:
 
 def exchange_known(f: Facts) -> bool:
     """There are probes before and after the exchange, or it was measured at the end."""
-    return f.exchange is not None or f.parts is not None
+    return over_time(f) and (f.exchange is not None or f.parts is not None)
 
 
 def exchanged(f: Facts) -> Mask:

@@ -21,6 +21,8 @@ from tb_bnlens.history import Manifest
 ORDER = (Status.FAIL, Status.ANOTHER_CAUSE, Status.ERROR, Status.NOT_EVALUATED, Status.NOT_APPLICABLE, Status.PASS)
 """In which findings are listed."""
 
+OVER_TIME = "A check looks at one moment: what shows over time needs a record of the training."
+
 
 @dataclass(frozen=True)
 class Diagnosis:
@@ -100,7 +102,8 @@ def _say(d: Decision, whole: Decision, facts: Facts, words: Mapping[str, Words])
         return Said(own.absent)
     try:
         if d.status is Status.NOT_EVALUATED:
-            return Said(own.unknown(facts))
+            over_time = f" {OVER_TIME}" if facts.checked else ""
+            return Said(own.unknown(facts) + over_time)
         if d.status is Status.PASS:
             return Said(own.passed(facts, d))
         if d.status is Status.ANOTHER_CAUSE:

@@ -45,6 +45,12 @@ class Recorder:
         self.close()
 
 
+def check(model: Any, data: Any, *_args: Any, **_options: Any) -> NoReturn:
+    """Refuse: ``NotImplementedError`` that says what is supported."""
+    require(unsupported(model) or unsupported_keras(), "check")
+    raise AssertionError("a supported Keras has a check of its own")
+
+
 def recalibrate(model: Any, data: Any, *_args: Any, **_options: Any) -> NoReturn:
     """Refuse: ``NotImplementedError`` that says what is supported."""
     require(unsupported(model) or unsupported_keras(), "recalibrate")

@@ -210,7 +210,10 @@ class Overview(TypedDict):
     reasons: list[str]
     """Why, one sentence or two each: the causes that count, what is silenced, what could not be judged."""
     severity: Severity
+    checked: bool
+    """Whether this is a check of one moment (``tb_bnlens.check``), not a record of training."""
     last_step: int | None
+    """For a check the steps that the optimizer has counted, 0 where it has none."""
     losses: Losses
     findings: list[Finding]
     """Failures by severity, then the rest."""

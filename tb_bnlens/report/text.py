@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -30,9 +31,7 @@ def render(report: Mapping[str, Any]) -> str:
 
 def render_run(run: Mapping[str, Any]) -> str:
     """Text of one run: verdict, losses, findings, the layers that are farthest off."""
-    step = "no step yet" if run["last_step"] is None else f"step {run['last_step']:,}"
-    planned = f" of {run['planned_steps']:,}" if run["planned_steps"] else ""
-    title = f"{run['run']}  ({step}{planned}, {count(len(run['layers']), 'BatchNorm layer')})"
+    title = f"{run['run']}  ({_when(run)}, {count(len(run['layers']), 'BatchNorm layer')})"
     lines = [title, "=" * min(len(title), WIDTH), *_verdict(run), ""]
     lines += _losses(run["losses"])
     shown = [f for f in run["findings"] if counts(f)]
@@ -43,6 +42,30 @@ def render_run(run: Mapping[str, Any]) -> str:
     for note in run["notes"]:
         lines += _wrap("Note: ", note)
     return "\n".join(lines).rstrip() + "\n"
+
+
+def render_verdict(run: Mapping[str, Any]) -> str:
+    """Text of the verdict alone, and of the code that repairs the model."""
+    rescues = dict.fromkeys(f["rescue"] for f in run["findings"] if counts(f) and f["rescue"])
+    lines = [*_verdict(run), *_losses(run["losses"])]
+    for rescue in list(rescues)[:1]:
+        lines += ["  rescue this model", *(f"      {line}".rstrip() for line in rescue.rstrip().split("\n"))]
+    return "\n".join(lines) + "\n"
+
+
+def _when(run: Mapping[str, Any]) -> str:
+    if run["checked"]:
+        made = f" at step {run['last_step']:,}" if run["last_step"] else ""
+        return f"check{made}"
+    step = "no step yet" if run["last_step"] is None else f"step {run['last_step']:,}"
+    return f"{step} of {run['planned_steps']:,}" if run["planned_steps"] else step
+
+
+def printable(text: str) -> str:
+    """The text with control characters spelled out: names from a log directory must not steer a terminal."""
+    # Category C holds control characters, escapes, marks that change the direction of text, and lone surrogates. A lone
+    # surrogate stands for a byte of a file name that is not text, and cannot be printed at all.
+    return "".join(c if c == "\n" or not unicodedata.category(c).startswith("C") else ascii(c)[1:-1] for c in text)
 
 
 def _wrap(prefix: str, text: str) -> list[str]:

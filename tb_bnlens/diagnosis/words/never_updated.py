@@ -39,11 +39,18 @@ def failed(f: Facts, d: Decision) -> Said:
     harmful = d.severity > Severity.INFO
     if harmful and not kept and f.parts is None:
         fix += code.RECALIBRATE
+    same = (
+        f"bit-identical to their start after {f.last_step:,} steps{', a mean of 0 and a variance of 1' if new else ''}"
+    )
+    evidence = {"updates": Evidence("updates of these layers", float(f.layers.updates[still].max()), f.last_step)}
+    if f.checked:
+        same, evidence = "those of a new layer, a mean of 0 and a variance of 1" if new else "constant", {}
+        if not kept:
+            why = f"Either the model was loaded without its statistics, or none were ever gathered. {why}"
     return Said(
-        f"{some_of(n, len(f.layers.names))} {be(n)} never updated: the moving statistics are bit-identical to their "
-        f"start after {f.last_step:,} steps{', a mean of 0 and a variance of 1' if new else ''}. {why}",
+        f"{some_of(n, len(f.layers.names))} {be(n)} never updated: the moving statistics are {same}. {why}",
         evidence={
-            "updates": Evidence("updates of these layers", float(f.layers.updates[still].max()), f.last_step),
+            **evidence,
             "distance": Evidence("largest distance", float(np.nanmax(f.layers.distance[still], initial=0.0))),
         },
         rescue=code.recalibrate(f.typical("put_right:never_updated")) if harmful and f.parts is not None else "",
@@ -56,6 +63,8 @@ def passed(f: Facts, _d: Decision) -> str:
     """How many updates the layers have had."""
     if not f.layers.updating.any():
         return "No layer in training mode keeps its initial statistics."
+    if np.isnan(f.layers.updates[f.layers.updating]).all():
+        return "The statistics of every layer in training mode differ from those of a new layer."
     least = int(robust.median(f.layers.updates[f.layers.updating]))
     return f"Every layer in training mode updates its statistics ({least:,} updates in the median layer)."
 

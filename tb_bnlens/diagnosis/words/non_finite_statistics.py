@@ -24,11 +24,11 @@ def passed(f: Facts, _d: Decision) -> str:
 
 def failed(f: Facts, d: Decision) -> Said:
     """Where, since when, and how to replace them."""
-    channels, batch, since = int(f.layers.nonfinite.sum()), f.now("batch"), f.nonfinite_since or 0
+    channels, batch, since = int(f.layers.nonfinite.sum()), f.now("batch"), f.nonfinite_since
     where = names([f.layers.names[i] for i in d.layers])
     summary = (
         f"{count(channels, 'channel')} in {count(len(d.layers))} ({where}) {'has' if channels == 1 else 'have'} a "
-        f"moving statistic that is not finite, since step {since:,}."
+        f"moving statistic that is not finite{'' if since is None else f', since step {since:,}'}."
     )
     if f.losses.diverged:
         summary += " The loss in training mode is not finite either: training has diverged, and the statistics show it."
@@ -36,8 +36,9 @@ def failed(f: Facts, d: Decision) -> Said:
         summary += f" Training does not read it: with batch statistics the loss is {number(batch)}."
     evidence = {
         "channels": Evidence("channels with a statistic that is not finite", channels, 0),
-        "first_step": Evidence("first seen at step", since),
     }
+    if since is not None:
+        evidence["first_step"] = Evidence("first seen at step", since)
     left = f.undone("put_right:nonfinite").known and not math.isinf(f.typical("put_right:nonfinite"))
     if left:
         mended = f.typical("put_right:nonfinite")
@@ -54,8 +55,8 @@ def failed(f: Facts, d: Decision) -> Said:
         + "\n"
         + (code.RECALIBRATE if f.losses.diverged else code.recalibrate(f.rescued)),
         fix=FIX,
-        next=f"The statistics stay finite. If they do not, look at the data and at the code that writes to the layers "
-        f"by step {since:,}.",
+        next="The statistics stay finite. If they do not, look at the data and at the code that writes to the layers"
+        f"{'' if since is None else f' by step {since:,}'}.",
     )
 
 

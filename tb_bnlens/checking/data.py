@@ -1,0 +1,119 @@
+"""Batches of the user's data for a check: some, spread over the data, and no more read than that takes."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tb_bnlens.capture.data import batch_bytes
+
+EXPECTED = "a tf.data.Dataset, a PyDataset, arrays (x, y), or an iterable of batches"
+SHUFFLE_SEED = 0
+"""Rows of arrays are drawn with a fixed seed, so that a check can be repeated."""
+READ = 8
+"""Batches of a dataset that are read at most for each one that is kept: reading can take longer than the passes."""
+MOST_BYTES = 512 * 2**20
+"""Memory that the batches of a check may take."""
+
+
+def spread_batches(data: Any, most: int, batch_size: int) -> list[Any]:
+    """At most so many batches of any data that ``fit`` accepts, as tensors.
+
+    Rows of arrays are drawn at random, as ``fit`` shuffles them. Batches of a list, a ``PyDataset`` or a dataset of
+    known length are spread evenly over it, and those of a dataset of unknown length over what is read of it.
+    Iterators and endless data give their first batches.
+
+    Args:
+        data: arrays ``x`` or ``(x, y, sample_weight)``, or anything that gives batches of them.
+        most: batches wanted; fewer where there are no more, or where they take more than ``MOST_BYTES``.
+        batch_size: of batches cut from arrays.
+
+    Raises:
+        TypeError: the data is nothing of this kind.
+        ValueError: it holds no batch.
+    """
+    found = [_tensors(batch) for batch in _source(data, most, batch_size)]
+    if not found:
+        raise ValueError(f"data holds no batch; pass {EXPECTED}")
+    room = max(MOST_BYTES // max(max(map(batch_bytes, found)), 1), 1)
+    return [found[i] for i in _even(len(found), room)]
+
+
+def _source(data: Any, most: int, batch_size: int) -> Iterable[Any]:
+    if isinstance(data, keras.utils.PyDataset):
+        length = data.num_batches
+        return (data[i] for i in (range(most) if length is None else _even(int(length), most)))
+    if isinstance(data, tf.data.Dataset):
+        return _of_dataset(data, most)
+    if isinstance(data, list):
+        return [data[i] for i in _even(len(data), most)]
+    leaves = [leaf for leaf in keras.tree.flatten(data) if leaf is not None]
+    if isinstance(data, Iterator) or (not leaves or not all(hasattr(leaf, "shape") for leaf in leaves)):
+        if not isinstance(data, Iterable) or isinstance(data, str | bytes | dict):
+            raise TypeError(f"data is a {type(data).__name__}; pass {EXPECTED}")
+        return islice(data, most)
+    return _of_arrays(data, most, batch_size)
+
+
+def _of_dataset(data: tf.data.Dataset, most: int) -> Iterable[Any]:
+    length = int(data.cardinality())
+    if length == tf.data.INFINITE_CARDINALITY:
+        first: Iterable[Any] = data.take(most)
+        return first
+    if length == tf.data.UNKNOWN_CARDINALITY:
+        return _thinned(data.take(READ * most), most)
+    wanted = set(_even(min(length, READ * most), most))
+    # Reading stops after the last one.
+    return (batch for i, batch in enumerate(data.take(max(wanted) + 1)) if i in wanted) if wanted else ()
+
+
+def _thinned(source: Iterable[Any], most: int) -> list[Any]:
+    """Every n-th of the source, for the least power of two n that leaves no more than wanted."""
+    kept: list[Any] = []
+    every = 1
+    for i, batch in enumerate(source):
+        if i % every == 0:
+            kept.append(batch)
+            if len(kept) > most:
+                kept, every = kept[::2], 2 * every
+    return kept
+
+
+def _even(count: int, most: int) -> list[int]:
+    """At most so many of ``count`` indices, spread evenly."""
+    wanted = min(count, most)
+    return [i * count // wanted for i in range(wanted)]
+
+
+def _of_arrays(data: Any, most: int, batch_size: int) -> Iterator[Any]:
+    as_array: Callable[[Any], Any] = np.asarray
+    arrays = _mapped(as_array, data)
+    samples = {len(leaf) for leaf in keras.tree.flatten(arrays) if leaf is not None}
+    if len(samples) != 1:
+        raise ValueError(f"the arrays of data have different numbers of rows: {sorted(samples)}")
+    order = np.random.default_rng(SHUFFLE_SEED).permutation(samples.pop())
+    for start in range(0, min(len(order), most * batch_size), batch_size):
+        yield _mapped(operator.itemgetter(np.sort(order[start : start + batch_size])), arrays)
+
+
+def _tensors(batch: Any) -> Any:
+    # A tuple stands for (x, y, sample_weight), also where a generator gives a list.
+    return _mapped(_tensor, tuple(batch) if isinstance(batch, list) else batch)
+
+
+def _tensor(leaf: Any) -> Any:
+    if isinstance(leaf, tf.Tensor | tf.RaggedTensor | tf.SparseTensor):
+        return leaf
+    array = np.asarray(leaf)
+    # As fit does.
+    return tf.convert_to_tensor(array.astype(keras.config.floatx()) if array.dtype == np.float64 else array)
+
+
+def _mapped(function: Callable[[Any], Any], batch: Any) -> Any:
+    return keras.tree.map_structure(lambda leaf: None if leaf is None else function(leaf), batch)

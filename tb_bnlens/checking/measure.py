@@ -1,0 +1,275 @@
+"""A model's weights as they are, measured and put into the form of a run's record."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tb_bnlens import summary
+from tb_bnlens.analysis.distance import LIVE_SHARE
+from tb_bnlens.capture.data import batch_size
+from tb_bnlens.capture.errors import NotEvaluated
+from tb_bnlens.capture.evidence import Judgement
+from tb_bnlens.capture.keras_runner import KerasRunner
+from tb_bnlens.capture.layers import find_layers
+from tb_bnlens.capture.log import versions
+from tb_bnlens.capture.passes import Moments
+from tb_bnlens.capture.probe import Probe
+from tb_bnlens.capture.reservoir import Kept
+from tb_bnlens.capture.rows import ProbeState, layer_table
+from tb_bnlens.capture.segments import Segments
+from tb_bnlens.capture.snapshots import SnapshotReader, WindowRecovery
+from tb_bnlens.capture.statistics import BatchMoments
+from tb_bnlens.capture.subject import Subject
+from tb_bnlens.capture.watch import LayerWatch
+from tb_bnlens.capture.windows import Windows
+from tb_bnlens.checking.compiled import built_apart
+from tb_bnlens.checking.start import start_left
+from tb_bnlens.history import Channels, Evidence, History, Manifest
+from tb_bnlens.metadata import LAYER_INDEX, LAYER_ROWS, REPLAY_ROWS, STATES
+
+Array = NDArray[np.floating[Any]]
+
+OF_THE_COURSE = ("start_distance", *REPLAY_ROWS)
+"""Rows of the layer table that compare with the beginning of a record, which a check does not have."""
+CONTRADICTED = 0.1
+"""More of the start in the statistics than the steps of the optimizer leave, by this much, is another error that looks
+like it: twice the scale of the inputs is one."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What a check has measured."""
+
+    history: History
+    channels: tuple[Channels, ...] = ()
+    """Of each layer."""
+
+
+def measured(
+    model: Any,
+    run: str,
+    batches: Sequence[Any],
+    validation: Sequence[Any] = (),
+    loss: Callable[..., Any] | None = None,
+    tolerance: float = 0.1,
+) -> Checked:
+    """Measure a model at its present weights. Nothing in it changes.
+
+    Args:
+        model: a built Keras model.
+        run: name for the report.
+        batches: at least one.
+        validation: batches of validation data.
+        loss: ``loss(y_true, y_pred)`` for models that are not compiled with one.
+        tolerance: relative error of the moving statistics that counts as converged.
+    """
+    if not find_layers(model):
+        nothing = np.empty(0)
+        return Checked(
+            History(
+                run=run,
+                manifest=Manifest(layers=(), tolerance=tolerance, versions=versions()),
+                steps=nothing.astype(np.int64),
+                wall_times=nothing,
+                layers=np.empty((0, 0, len(LAYER_ROWS)), np.float32),
+                loss_steps=nothing.astype(np.int64),
+                loss_wall_times=nothing,
+                losses=_losses(None, math.nan),
+            )
+        )
+    with built_apart(model, batches[0]):
+        return _Measurement(model, batches, loss, tolerance).checked(run, validation)
+
+
+class _Measurement:
+    def __init__(self, model: Any, batches: Sequence[Any], loss: Callable[..., Any] | None, tolerance: float):
+        self._model, self._loss, self._tolerance = model, loss, tolerance
+        self._kept = [Kept(batch, 0, batch_size(batch) or 1) for batch in batches]
+        self._layers = find_layers(model)
+        self._segments = Segments([t.channels for t in self._layers])
+        self._recovery = WindowRecovery(self._layers, self._segments)
+        self._watch = LayerWatch(self._layers, self._segments, lambda *_: None)
+        self._snapshot = SnapshotReader(self._layers).read()
+        variance = self._recovery.moving_variance(self._snapshot)
+        self._moving = Moments(self._snapshot.mean.astype(np.float64), variance.astype(np.float64))
+        self._steps = steps_made(model)
+        self._not_evaluated: dict[str, str] = {}
+
+    def checked(self, run: str, validation: Sequence[Any]) -> Checked:
+        """The measurement as a record of one moment."""
+        state = ProbeState.empty(self._segments)
+        noise = np.full(len(self._layers), np.nan)
+        try:
+            probe = self._watch.probe = Probe(self._model, self._layers, self._segments, self._loss)
+            every = self._batch_statistics(probe)
+            seen = every.mean()
+            state.pool(seen.mean, seen.variance)
+            noise = self._variance_noise(every)
+            state.batches = len(self._kept)
+            evidence = self._evidence(probe, seen, validation)
+            state.between_within = evidence.layers.get("between_within", state.between_within)
+        except NotEvaluated as reason:
+            evidence = self._nothing(str(reason))
+        table = self._table(state, {**evidence.layers, "noise_variance": noise})
+        losses = _losses(evidence, self._learning_rate())
+        now = time.time()
+        return Checked(
+            History(
+                run=run,
+                manifest=self._manifest(),
+                steps=np.array([self._steps], np.int64),
+                wall_times=np.array([now]),
+                layers=table[None],
+                loss_steps=np.array([self._steps] * len(losses), np.int64),
+                loss_wall_times=np.array([now] * len(losses)),
+                losses=losses,
+                evidence=(evidence,),
+            ),
+            self._channels(state),
+        )
+
+    # --- the passes ----------------------------------------------------------------------------------
+
+    def _batch_statistics(self, probe: Probe) -> BatchMoments:
+        """Statistics of the batches as training would take them, with dropout off; of all layers' own inputs."""
+        runner = KerasRunner(self._model, probe, self._loss)
+        # It tells which layers are called in training mode.
+        probe.training(self._kept[0].batch)
+        by_batch = np.zeros(len(self._moving.mean), bool)
+        if not probe.trained().all():
+            by_batch = ~self._segments.spread(probe.trained()).astype(bool)
+        outcomes = [runner.batch(k.batch, self._moving, by_batch) for k in self._kept]
+        found = [o.moments for o in outcomes if o.moments is not None]
+        return BatchMoments(found, [k.size for k in self._kept])
+
+    def _variance_noise(self, every: BatchMoments) -> Array:
+        """Row ``noise_variance`` of ``metadata.LAYER_ROWS``, [L]; NaN with fewer than three batches."""
+        if len(every.sizes) < 3:
+            return np.full(len(self._layers), np.nan)
+        v = every.mean().variance
+        with np.errstate(all="ignore"):
+            spread = np.std(every.variances, axis=0, ddof=1) / np.maximum(v, self._recovery.epsilon)
+        (median,) = self._segments.quantiles(np.where(v > LIVE_SHARE * self._recovery.epsilon, spread, np.nan), (0.5,))
+        return median
+
+    def _evidence(self, probe: Probe, seen: Moments, validation: Sequence[Any]) -> Evidence:
+        begun = time.perf_counter()
+        calls = np.bincount(probe.order, minlength=len(self._layers)).astype(np.float64)
+        left = self._start_left(seen, calls)
+        subject = Subject(
+            segments=self._segments,
+            epsilon=self._recovery.epsilon,
+            moving=self._moving,
+            trained=probe.trained(),
+            states=self._states(),
+            start_left=left,
+            tolerance=self._tolerance,
+        )
+        judged = Judgement(
+            KerasRunner(self._model, probe, self._loss),
+            subject,
+            self._kept,
+            [(batch, batch_size(batch) or 1) for batch in validation],
+        )
+        evidence = judged.evidence(self._steps, "check", {"calls": calls, "start_left": left})
+        if probe.loss_reason:
+            self._not_evaluated["losses"] = probe.loss_reason
+        return replace(evidence, seconds=time.perf_counter() - begun - probe.tracer.seconds)
+
+    def _nothing(self, reason: str) -> Evidence:
+        """The evidence where no pass can be made."""
+        self._not_evaluated["losses"] = reason
+        sizes = np.array([k.size for k in self._kept], np.int64)
+        nothing = np.zeros_like(sizes)
+        return Evidence(self._steps, "check", nothing, sizes, nothing, not_evaluated={"losses": reason})
+
+    def _start_left(self, seen: Moments, calls: Array) -> Array:
+        """What is left of the start, as far as the steps that the optimizer has counted do not contradict it."""
+        left = start_left(self._moving, seen, self._segments)
+        if not self._steps:
+            return left
+        at_most = self._recovery.weights(self._steps * np.maximum(calls, 1))[0]
+        return np.where(left > at_most + CONTRADICTED, np.nan, left)
+
+    def _states(self) -> NDArray[np.int64]:
+        """Position in ``metadata.STATES`` of what each layer does, as far as one moment tells, [L]."""
+        probe = self._watch.probe
+        initial = self._segments.count((self._moving.mean == 0) & (self._moving.variance == 1)) == self._segments.sizes
+        names = []
+        for i, tracked in enumerate(self._layers):
+            if not tracked.layer.trainable:
+                names.append("frozen")
+            elif probe is not None and not probe.trains.get(i, True):
+                names.append("inference_mode")
+            else:
+                names.append("never_updated" if initial[i] or tracked.layer.momentum == 1.0 else "updating")
+        return np.array([STATES.index(name) for name in names], np.int64)
+
+    # --- the record ----------------------------------------------------------------------------------
+
+    def _table(self, state: ProbeState, evidence: Mapping[str, Array]) -> NDArray[np.float32]:
+        # Windows in which nothing has happened yet.
+        windows = Windows(self._snapshot, self._steps, self._recovery, self._segments)
+        with np.errstate(all="ignore"):
+            table = layer_table(
+                windows, state, self._recovery, self._segments, self._watch.momenta, self._states().astype(np.float64)
+            )
+        table[:, LAYER_INDEX["updates"]] = np.nan
+        for row in OF_THE_COURSE:
+            table[:, LAYER_INDEX[row]] = np.nan
+        for row in ("noise_mean", "noise_variance", "validation_distance_rms"):
+            table[:, LAYER_INDEX[row]] = evidence.get(row, np.nan)
+        return table
+
+    def _channels(self, state: ProbeState) -> tuple[Channels, ...]:
+        packed = np.stack([state.mean, state.variance, self._moving.mean, self._moving.variance]).astype(np.float32)
+        steps = np.array([self._steps], np.int64)
+        return tuple(Channels(steps, values[None]) for values in self._segments.split(packed))
+
+    def _manifest(self) -> Manifest:
+        return Manifest(
+            layers=tuple(self._watch.describe()),
+            batch_size=max(k.size for k in self._kept),
+            tolerance=self._tolerance,
+            versions=versions(),
+            not_evaluated=self._not_evaluated,
+        )
+
+    def _learning_rate(self) -> float:
+        optimizer = getattr(self._model, "optimizer", None)
+        return math.nan if optimizer is None else float(np.asarray(optimizer.learning_rate))
+
+
+def _losses(evidence: Evidence | None, learning_rate: float) -> NDArray[np.float32]:
+    """The means of the passes as the one probe of a record, [1, probes, kinds]; none where no pass was made."""
+    if evidence is None or not evidence.passes:
+        return np.empty((0, *summary.empty_losses().shape), np.float32)
+    batches = float(len(evidence.batch_sizes))
+    rows = {
+        "train": {
+            **{name: evidence.mean(name) for name in ("training", "batch", "inference", "recalibrated")},
+            "recalibrated_now": evidence.mean("recalibrated"),
+            "short_updates": batches,
+            "now_batches": batches,
+            "batch_size": float(evidence.batch_sizes.max()),
+            "learning_rate": learning_rate,
+        },
+        "validation": {name: result.mean for name, result in evidence.validation.items()},
+    }
+    return summary.loss_table(rows)[None]
+
+
+def steps_made(model: Any) -> int:
+    """Steps that the model's optimizer has counted; 0 where it has none, as in a model that was not compiled."""
+    optimizer = getattr(model, "optimizer", None)
+    # Under mixed_float16 a wrapper scales the loss, whose own count stays 0.
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    # Not optimizer.iterations, which is divided under gradient accumulation. Keras 3.3 has that alone, undivided.
+    return int(np.asarray(getattr(optimizer, "_iterations", getattr(optimizer, "iterations", 0))))

@@ -1,0 +1,52 @@
+"""The line at the end of ``fit``: what the record says, and how to open the tab."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from tb_bnlens.metadata import RUN_SUFFIX
+from tb_bnlens.reader import list_runs, open_logdir, read_run
+from tb_bnlens.report.build import run_report
+from tb_bnlens.report.summary import counts
+from tb_bnlens.report.text import MARKS, printable
+
+MOST_BYTES = 32 * 2**20
+"""A larger record is not read back: reading and judging it takes more than a second or two."""
+CALL = re.compile(r"^tb_bnlens\.\w+\(.*?\)", re.MULTILINE)
+PROMISE = re.compile(r"^# (inference loss .*)$", re.MULTILINE)
+
+
+def closing_line(log_dir: str) -> str:
+    """Read the record of a run back and say in one line how it stands.
+
+    Args:
+        log_dir: TensorBoard run directory, without the suffix ``bn_lens``.
+    """
+    how = f"tensorboard --logdir {shlex.quote(log_dir)}"
+    directory = f"{log_dir}/{RUN_SUFFIX}"
+    if not os.path.isdir(directory) or _bytes(directory) > MOST_BYTES:
+        return printable(f"BN Lens: recorded. To see the verdict: {how}")
+    provider = open_logdir(directory)
+    report = run_report(read_run(provider, "", list_runs(provider)[0]))
+    parts = [f"{MARKS[report['severity']]} {report['headline']}", *_cause(report), f"More: {how}"]
+    return printable(f"BN Lens: {' '.join(parts)}".replace("\n", " "))
+
+
+def _cause(report: Mapping[str, Any]) -> list[str]:
+    """The most severe cause, and the rescue with the loss that it gives."""
+    found = [f for f in report["findings"] if counts(f) and f["severity"] in ("error", "warning")]
+    if not found:
+        return []
+    parts = [f"{found[0]['title']}."]
+    call, promise = (pattern.search(found[0]["rescue"]) for pattern in (CALL, PROMISE))
+    if call:
+        parts.append(f"Rescue: {call[0]}{f', {promise[1]}' if promise else ''}.")
+    return parts
+
+
+def _bytes(directory: str) -> int:
+    return sum(entry.stat().st_size for entry in os.scandir(directory) if entry.is_file())
