@@ -35,15 +35,26 @@ def significance_limit(channels: ArrayLike) -> Array:
     """How many times its noise a shift, as rms over channels, has to be before it is no accident.
 
     Without drift ``C * (shift/noise)^2`` is chi-squared with C degrees of freedom (at most
-    ``INDEPENDENT_CHANNELS``); the limit is its 99.9% point by Wilson and Hilferty (1931).
+    ``INDEPENDENT_CHANNELS``); the limit is its 99.9% point, see ``variance_limit``.
 
     Example:
         >>> [round(float(x), 1) for x in significance_limit([1, 8, 512])]
         [3.3, 1.8, 1.8]
     """
-    d = np.clip(np.asarray(channels, np.float64), 1.0, INDEPENDENT_CHANNELS)
-    k = 2.0 / (9.0 * d)
-    return np.asarray((1.0 - k + FALSE_ALARM_Z * np.sqrt(k)) ** 1.5)
+    return np.sqrt(variance_limit(np.clip(np.asarray(channels, np.float64), 1.0, INDEPENDENT_CHANNELS)))
+
+
+def variance_limit(freedom: ArrayLike) -> Array:
+    """How many times its expected value a variance has to be before it is no accident: 99.9% of cases lie below.
+
+    The 99.9% point of chi-squared over its degrees of freedom, by Wilson and Hilferty (1931).
+
+    Example:
+        >>> [round(float(x), 1) for x in variance_limit([1, 11, 23])]
+        [10.9, 2.8, 2.2]
+    """
+    k = 2.0 / (9.0 * np.maximum(np.asarray(freedom, np.float64), 1.0))
+    return np.asarray((1.0 - k + FALSE_ALARM_Z * np.sqrt(k)) ** 3)
 
 
 def rate(shift: ArrayLike, shift_noise: ArrayLike, span: ArrayLike, channels: ArrayLike) -> Array:

@@ -13,19 +13,25 @@ from tb_bnlens.analysis.batches import Batches, batches
 from tb_bnlens.analysis.fixed import best_average, constant_part
 from tb_bnlens.analysis.lag import NOISE_SIGMAS, LayerTable, latest, table
 from tb_bnlens.analysis.loss_gap import WARNING_HARM, WINDOW, Gap, Losses, measure
+from tb_bnlens.analysis.measured import UNKNOWN, Measured, final
 from tb_bnlens.analysis.noise import noise_floor
-from tb_bnlens.history import Event, History, Manifest
+from tb_bnlens.history import Event, Evidence, History, Manifest
 from tb_bnlens.metadata import REPLAY_MOMENTA
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-UNKNOWN = Gap(math.nan, math.nan, math.nan)
-"""A gap that was not measured."""
+PASS_OF_KIND = {"recalibrated_now": "recalibrated"}
+"""Loss kind of a probe -> the pass on many batches that measures the same, where their names differ."""
+PROBES_ONLY = ("recalibrated_long", "updated")
+"""Loss kinds that no pass on many batches measures."""
 
 
 class Facts:
     """The figures of one run, computed when first asked for.
+
+    Where the run was measured on many batches at its end, losses and differences are those; the probes, a batch or a
+    few each, tell the course over time, and stand in where there is no such measurement.
 
     Masks and per-layer figures are [L], in the manifest's order. Losses are in loss units, distances in batch
     standard deviations. A figure that was not measured is NaN, or ``UNKNOWN`` where it is a gap.
@@ -42,9 +48,19 @@ class Facts:
         return self.history.manifest
 
     @cached_property
+    def evidence(self) -> Evidence | None:
+        """The measurement on many batches that the run is judged by, None where there is none."""
+        return final(self.history)
+
+    @cached_property
+    def measured(self) -> Measured | None:
+        """What it says, None where there is none."""
+        return None if self.evidence is None else Measured(self.evidence, self.losses)
+
+    @cached_property
     def losses(self) -> Losses:
-        """The paired losses on training batches."""
-        return measure(self.history, "train")
+        """The paired losses of the probes on training batches."""
+        return measure(self.history, "train", self.evidence)
 
     @cached_property
     def validation(self) -> Losses:
@@ -54,7 +70,7 @@ class Facts:
     @cached_property
     def layers(self) -> LayerTable:
         """The layers at the end of the record."""
-        return table(self.history)
+        return table(self.history, self.evidence)
 
     @cached_property
     def batches(self) -> Batches:
@@ -64,7 +80,18 @@ class Facts:
     @cached_property
     def outlook(self) -> outlook.Outlook:
         """Steps that the run needs and steps that it has."""
-        return outlook.outlook(self.manifest, self.losses, self.layers, self.history.last_step)
+        return outlook.outlook(self.manifest, self.losses, self.layers, self.history.last_step, self.over)
+
+    @cached_property
+    def over(self) -> bool:
+        """Whether training has ended, as planned or not."""
+        measured_last = self.evidence is not None and self.evidence.moment == "end" and self.at_last_step
+        return measured_last or bool(getattr(self.manifest, "ended", ""))
+
+    @property
+    def at_last_step(self) -> bool:
+        """Whether the measurement on many batches is of the last step."""
+        return self.evidence is not None and self.evidence.step >= self.last_step
 
     @property
     def last_step(self) -> int:
@@ -85,13 +112,43 @@ class Facts:
 
     @cached_property
     def gap(self) -> Gap:
-        """Inference minus batch statistics: all that BatchNorm costs at inference."""
-        return self.losses.gap("inference", "batch")
+        """Inference minus batch statistics (``Measured.rival``): all that BatchNorm costs at inference."""
+        return self.losses.gap("inference", "batch") if self.measured is None else self.measured.over_rival
 
     @cached_property
     def stale(self) -> Gap:
-        """Inference minus recalibrated: what statistics of the last windows take away."""
-        return self.losses.gap("inference", "recalibrated")
+        """Inference minus recalibrated: what newer statistics take away."""
+        return self.undone("recalibrated")
+
+    @cached_property
+    def as_at_step(self) -> int | None:
+        """First step from which the loss with batch statistics has stayed at or below the inference loss.
+
+        None where nothing is undone, where it is worse than at the first probe, and without a measurement on many
+        batches. Single probes scatter, so their running median of three is taken.
+        """
+        if self.measured is None or not self.gap.significant:
+            return None
+        batch = self.history.loss("batch").astype(np.float64)
+        known = np.isfinite(batch)
+        steps = self.history.loss_steps[known]
+        above = np.flatnonzero(robust.running_median(batch[known]) > self.typical("inference"))
+        if not len(above) or above[-1] + 1 >= len(steps):
+            return None
+        return int(steps[above[-1] + 1])
+
+    @property
+    def share_undone(self) -> float:
+        """Share of the steps that inference undoes; NaN where that is not known."""
+        step = self.as_at_step
+        return math.nan if step is None or not self.last_step else max(1.0 - step / self.last_step, 0.0)
+
+    @cached_property
+    def measured_validation(self) -> Measured | None:
+        """What the passes on many batches of validation data say, None where there are none."""
+        if self.evidence is None or "inference" not in self.evidence.validation:
+            return None
+        return Measured(self.evidence, self.validation, self.evidence.validation)
 
     @cached_property
     def validation_gap(self) -> Gap:
@@ -110,12 +167,31 @@ class Facts:
         return there - here
 
     def typical(self, kind: str) -> float:
-        """Median of a loss over the last probes."""
-        return self.losses.typical.get(kind, math.nan)
+        """Mean of a loss over many batches, else its median over the last probes."""
+        found = self._mean(kind)
+        return self.losses.typical.get(kind, math.nan) if math.isnan(found) else found
 
     def now(self, kind: str) -> float:
-        """A loss at the last probe that measured it."""
-        return self.losses.now.get(kind, math.nan)
+        """Mean of a loss over many batches, else the loss at the last probe that measured it."""
+        found = self._mean(kind)
+        return self.losses.now.get(kind, math.nan) if math.isnan(found) else found
+
+    def _mean(self, kind: str) -> float:
+        if self.measured is None or kind in PROBES_ONLY:
+            return math.nan
+        return self.measured.mean(PASS_OF_KIND.get(kind, kind))
+
+    @property
+    def rival_loss(self) -> float:
+        """The loss that inference is held against."""
+        return self.typical("batch") if self.measured is None else self.measured.mean(self.measured.rival)
+
+    @cached_property
+    def replayed(self) -> dict[float, float]:
+        """Momentum -> inference loss, had the momentum been this."""
+        if self.measured is not None and self.measured.replayed:
+            return self.measured.replayed
+        return self.losses.replayed
 
     def lasting(self, kind: str) -> float:
         """Median of a loss over the last probes of any age."""
@@ -125,19 +201,22 @@ class Facts:
         """What an intervention takes away from the inference loss.
 
         Args:
-            intervention: name of the pass that was measured beside inference: today a loss kind such as
-                ``"recalibrated"``. Passes on the reservoir of batches will be read here too.
+            intervention: a pass of ``metadata.PASSES`` or ``put_right:GROUP``, or a loss kind of the probes.
         """
+        if self.measured is not None and intervention not in PROBES_ONLY:
+            return self.measured.undone(PASS_OF_KIND.get(intervention, intervention))
         return self.losses.gap("inference", intervention)
 
-    def share(self, intervention: str) -> float:
-        """The same as a share of the gap, 0 to 1; NaN where either was not measured or there is no gap."""
-        part, whole = self.undone(intervention).value, self.gap.value
-        if not whole > 0.0 or math.isnan(part):
+    def share(self, part: Gap) -> float:
+        """A part of the loss over the gap, 0 to 1; NaN where either was not measured or there is no gap."""
+        if self.measured is not None:
+            return self.measured.share(part)
+        whole = self.gap.value
+        if not whole > 0.0 or not part.known:
             return math.nan
         if math.isinf(whole):
-            return 1.0 if math.isinf(part) else 0.0
-        return min(max(part / whole, 0.0), 1.0)
+            return 1.0 if math.isinf(part.value) else 0.0
+        return min(max(part.value / whole, 0.0), 1.0)
 
     @cached_property
     def warning_loss(self) -> float:
@@ -185,8 +264,7 @@ class Facts:
     @cached_property
     def advised_loss(self) -> float:
         """Inference loss replayed at the advised momentum."""
-        replayed = self.losses.replayed
-        return math.nan if self.advised_momentum is None else replayed.get(self.advised_momentum, math.nan)
+        return math.nan if self.advised_momentum is None else self.replayed.get(self.advised_momentum, math.nan)
 
     @cached_property
     def shrink(self) -> float:
@@ -256,7 +334,7 @@ class Facts:
     def followed(self) -> float | None:
         """The largest replayed momentum whose loss is no warning, None where there is none."""
         batch = self.now("batch")
-        good = [m for m, v in self.losses.replayed.items() if self.losses.harm(v - batch) < WARNING_HARM]
+        good = [m for m, v in self.replayed.items() if self.losses.harm(v - batch) < WARNING_HARM]
         return max(good) if good else None
 
     @cached_property
@@ -406,7 +484,7 @@ class Facts:
     def best_higher(self, limit: float) -> float | None:
         """The replayed momentum above those layers' that has the least loss, None where none beats inference."""
         top = float(np.max(self.layers.beta[self.low(limit)]))
-        higher = {m: v for m, v in self.losses.replayed.items() if m > top + 1e-9}
+        higher = {m: v for m, v in self.replayed.items() if m > top + 1e-9}
         if not higher:
             return None
         best = min(higher, key=lambda m: higher[m])

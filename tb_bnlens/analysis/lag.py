@@ -13,7 +13,7 @@ from tb_bnlens.analysis.effective import differs
 from tb_bnlens.analysis.memory import start_error, start_memory
 from tb_bnlens.analysis.noise import noise_floor, pooled_noise
 from tb_bnlens.analysis.renewal import renewal
-from tb_bnlens.history import History
+from tb_bnlens.history import Evidence, History
 from tb_bnlens.metadata import STATES
 
 Array = NDArray[np.float64]
@@ -181,8 +181,13 @@ def latest(history: History, name: str) -> Array:
     return value
 
 
-def table(history: History) -> LayerTable:
-    """Read the table from a history, [L] each."""
+AT_PRESENT = ("distance_rms", "distance_p95", "error_p50", "error_p95", "error_max", "between_within")
+"""Rows that a measurement on many batches has of the present weights. Windows are of past ones, and one that is longer
+than the memory of the average recovers the average itself."""
+
+
+def table(history: History, evidence: Evidence | None = None) -> LayerTable:
+    """Read the table from a history, [L] each, and from the measurement on many batches where there is one."""
     layers = history.manifest.layers
     row = {
         name: latest(history, name)
@@ -193,6 +198,10 @@ def table(history: History) -> LayerTable:
             "validation_distance_rms replica_spread call_alternation"
         ).split()
     }
+    if evidence is not None:
+        for name in (n for n in AT_PRESENT if n in evidence.layers):
+            row[name] = np.where(np.isnan(evidence.layers[name]), row[name], evidence.layers[name])
+        row["pool_updates"] = np.full(len(layers), float(len(evidence.batch_sizes)))
     channels = np.array([layer.channels for layer in layers], np.float64)
     attribute = np.array([layer.momentum for layer in layers], np.float64)
     momentum = np.where(np.isnan(row["momentum"]), attribute, row["momentum"])

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tb_bnlens.history import History
+from tb_bnlens.analysis import yardstick
+from tb_bnlens.history import Evidence, History
 from tb_bnlens.metadata import FORECAST_POINTS, LOSS_KINDS, REPLAY_MOMENTA, replay_row
 
 Array = NDArray[np.float64]
@@ -37,7 +38,8 @@ FLOOR_SHARE = 1e-4
 measured against the geometric mean of the loss and a thousandth of that fall, and never against less than a
 ten-thousandth of it."""
 LEAST_FALL = 0.1
-"""The fall counts as progress when it is a tenth of the loss and three times its spread from probe to probe."""
+"""The fall counts as progress when it is a tenth of the loss (or of ``yardstick.unit``) and three times its spread from
+probe to probe."""
 
 NOTE_HARM = 0.1
 """Harm from which a gap is worth a note. These three are chosen, not derived: they say what a user would mind. Noise
@@ -103,6 +105,8 @@ class Losses:
     """What the loss fell since the start; 0 where that is not clear."""
     spread: float = 0.0
     natural_zero: bool = True
+    unit: float = math.nan
+    """``yardstick.unit``; NaN without a measurement on many batches."""
     diverged: bool = False
     """The losses themselves are no longer finite, in training mode too."""
     not_evaluated: Mapping[str, str] = field(default_factory=dict)
@@ -171,10 +175,11 @@ class Losses:
 
     def scale_of(self, level: float) -> float:
         """Difference of harm 1 over a loss of this level; see ``measure``."""
-        if not self.natural_zero:
+        if math.isnan(self.unit) and not self.natural_zero:
             return max(self.progress, self.spread)
-        geometric = math.sqrt(GEOMETRIC_SHARE * abs(level) * self.progress)
-        return max(abs(level), geometric, FLOOR_SHARE * self.progress, self.spread)
+        size = abs(level) if math.isnan(self.unit) else self.unit
+        geometric = math.sqrt(GEOMETRIC_SHARE * size * self.progress)
+        return max(size, geometric, FLOOR_SHARE * self.progress, self.spread)
 
     @property
     def scale(self) -> float:
@@ -207,13 +212,18 @@ def _forecast(window: Mapping[str, Array]) -> tuple[tuple[tuple[float, float], .
     return ((0.0, float(window["inference"][at])), *known), float(window["recalibrated"][at])
 
 
-def _diverged(columns: Mapping[str, Array]) -> bool:
-    """NaN also stands for "not measured", but what fit shows does not stop being measured in mid-run."""
-    fit = columns["fit_loss"]
+def _diverged(columns: Mapping[str, Array], not_evaluated: Mapping[str, str]) -> bool:
+    """Whether the loss in training mode is no longer finite. NaN also stands for "not measured"."""
+    fit, batch = columns["fit_loss"], columns["batch"]
     if not len(fit):
         return False
-    overflowed = any(np.isinf(columns[kind][-1]) for kind in ("training", "batch", "fit_loss"))
-    return bool(overflowed or (np.isnan(fit[-1]) and np.isfinite(fit).any() and np.isnan(columns["batch"][-1])))
+    if any(np.isinf(columns[kind][-1]) for kind in ("training", "batch", "fit_loss")):
+        return True
+    # The last probe of a run comes after the last step and so without what fit shows. Where no other loss is
+    # measured, only two probes in a row without it mean that fit shows NaN.
+    known = "losses" not in not_evaluated
+    lost = np.isnan(fit[-1]) and np.isnan(batch[-1]) if known else len(fit) > 1 and np.isnan(fit[-2:]).all()
+    return bool(lost and np.isfinite(fit).any())
 
 
 def _spread(values: Array) -> float:
@@ -222,12 +232,17 @@ def _spread(values: Array) -> float:
     return 1.4826 * float(np.median(np.abs(d))) / math.sqrt(2.0) if len(d) >= 2 else 0.0
 
 
-def measure(history: History, probe: str = "train") -> Losses:
+def measure(history: History, probe: str = "train", evidence: Evidence | None = None) -> Losses:
     """Read the paired losses of a run's last probes and the scale against which a gap is judged.
 
-    The scale is the batch-mode loss where losses have a natural zero (none is negative), with the floors named
-    above and at least the loss's spread from probe to probe; where a loss can be negative its ratio means nothing,
-    and the scale is what the loss fell since the start, or that spread.
+    The scale is ``yardstick.unit`` of the evidence, with the floors named above and at least the loss's spread from
+    probe to probe. Without evidence it is the batch-mode loss where losses have a natural zero (none is negative);
+    where a loss can be negative its ratio means nothing, and the scale is what the loss fell since the start.
+
+    Args:
+        history: of the run.
+        probe: one of ``metadata.PROBES``.
+        evidence: the measurement on many batches that the run is judged by, if any.
 
     Example:
         A batch loss of 1.4 and an inference loss of 2.8, without any history, is a gap of harm 1.0.
@@ -239,7 +254,9 @@ def measure(history: History, probe: str = "train") -> Losses:
     batch, inference = columns["batch"], columns["inference"].copy()
     measured = np.flatnonzero(np.isfinite(batch) | np.isfinite(columns["training"]) | ~np.isnan(inference))
     if not len(measured):
-        return Losses(diverged=_diverged(columns), not_evaluated=history.manifest.not_evaluated)
+        return Losses(
+            diverged=_diverged(columns, history.manifest.not_evaluated), not_evaluated=history.manifest.not_evaluated
+        )
     last = int(measured[-1])
     if np.nansum(history.last("channels_nonfinite")) > 0 and "inference" not in history.manifest.not_evaluated:
         # A NaN loss and a loss that was not measured look alike in the record; poisoned statistics tell them apart.
@@ -263,10 +280,15 @@ def measure(history: History, probe: str = "train") -> Losses:
     natural_zero = bool(np.concatenate(finite).min(initial=0.0) >= 0.0)
     known = batch[np.isfinite(batch)]
     spread = _spread(batch[settled & np.isfinite(batch)])
+    unit = math.nan if evidence is None else yardstick.unit(evidence)
     progress = float(known[:3].max() - level) if len(known) > 3 and math.isfinite(level) else 0.0
-    if not progress > max(3.0 * spread, LEAST_FALL * abs(level)):
+    if not progress > max(3.0 * spread, LEAST_FALL * (abs(level) if math.isnan(unit) else unit)):
         progress = 0.0
-    if natural_zero:
+    if evidence is not None and math.isfinite(unit):
+        natural_zero = yardstick.from_zero(evidence)
+    if math.isfinite(unit):
+        plain = max(unit, FLOOR_SHARE * progress, spread)
+    elif natural_zero:
         plain = max(abs(level), FLOOR_SHARE * progress, spread)
     else:
         plain = max(progress, spread)
@@ -284,6 +306,7 @@ def measure(history: History, probe: str = "train") -> Losses:
         progress=progress,
         spread=spread,
         natural_zero=natural_zero,
-        diverged=_diverged(columns),
+        unit=unit,
+        diverged=_diverged(columns, history.manifest.not_evaluated),
         not_evaluated=history.manifest.not_evaluated,
     )

@@ -35,7 +35,9 @@ class Outlook:
     @property
     def steps(self) -> float:
         """In terms of the loss where the forecast gets there, else by the statistics."""
-        return self.loss_steps if math.isfinite(self.loss_steps) else self.layer_steps
+        # A forecast that is there at once tends to something else than what the lagging layers do.
+        told = math.isfinite(self.loss_steps) and (self.loss_steps > 0 or not self.layer_steps > 0)
+        return self.loss_steps if told else self.layer_steps
 
     @property
     def will_converge(self) -> bool:
@@ -43,10 +45,14 @@ class Outlook:
         return self.remaining is not None and self.remaining > 0 and self.steps <= self.remaining
 
 
-def outlook(manifest: Manifest, losses: Losses, layers: LayerTable, last_step: int | None) -> Outlook:
-    """Read the outlook from what the last record and the last probe say."""
+def outlook(
+    manifest: Manifest, losses: Losses, layers: LayerTable, last_step: int | None, over: bool = False
+) -> Outlook:
+    """Read the outlook from what the last record and the last probe say; ``over`` when training has ended."""
     step = last_step or 0
     remaining = None if manifest.planned_steps is None else max(0, manifest.planned_steps - step)
+    if over:
+        remaining = 0  # whatever was planned
     starting = layers.starting
     needed = layers.converge_updates[starting] / layers.updates_per_step[starting]
     needed = needed[~np.isnan(needed)]

@@ -182,7 +182,7 @@ def jumps(f: Facts, where: Mask) -> Severity:
 def pasted(f: Facts, _where: Mask) -> bool:
     """The momentum is so low that it is seldom meant, and it is not the one that follows drift best."""
     follows = bool((f.layers.drifting | f.layers.wandering).any())
-    best_as_it_is = bool(f.losses.replayed) and f.best_higher(PASTED) is None and follows
+    best_as_it_is = bool(f.replayed) and f.best_higher(PASTED) is None and follows
     return f.lowest_momentum <= PASTED and not best_as_it_is
 
 

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 
 from tb_bnlens.analysis.facts import Facts
-from tb_bnlens.analysis.loss_gap import Losses
 from tb_bnlens.diagnosis.decide import Status
 from tb_bnlens.diagnosis.diagnose import Diagnosis, diagnose
 from tb_bnlens.diagnosis.severity import Severity
 from tb_bnlens.diagnosis.words.words import Evidence
 from tb_bnlens.history import History
-from tb_bnlens.metadata import FORMAT, LAYER_INDEX, LOSS_KINDS, REPLAY_MOMENTA, replay_row
+from tb_bnlens.metadata import FORMAT, REPLAY_MOMENTA, replay_row
 from tb_bnlens.report import schema
+from tb_bnlens.report.losses import reported_losses
+from tb_bnlens.report.numbers import number, rounded
 from tb_bnlens.report.verdict import verdict
 
 
@@ -33,9 +34,7 @@ def run_report(history: History) -> schema.Overview:
     """
     facts = Facts(history)
     diagnoses = diagnose(facts)
-    losses = _losses(facts.losses)
-    if facts.validation.step is not None:
-        losses["validation"] = _losses(facts.validation)
+    losses = reported_losses(facts)
     manifest = facts.manifest
     overhead = history.loss("overhead")
     overhead = overhead[~np.isnan(overhead)]
@@ -58,7 +57,7 @@ def run_report(history: History) -> schema.Overview:
         "batch_size": manifest.batch_size,
         "replicas": manifest.replicas,
         "tolerance": manifest.tolerance,
-        "overhead": _number(overhead[-1]) if len(overhead) else None,
+        "overhead": number(overhead[-1]) if len(overhead) else None,
         "records": len(history.steps),
         "probes": len(history.loss_steps),
     }
@@ -68,38 +67,10 @@ def _word(severity: Severity) -> schema.Severity:
     return cast(schema.Severity, severity.word)
 
 
-def _rounded(value: float) -> float:
-    """A finite number at the seven digits that a float32 has."""
-    return float(f"{float(value):.7g}")
-
-
-def _number(value: float) -> float | None:
-    """The same, None where it is not finite: JSON has no NaN and no infinity."""
-    return _rounded(value) if math.isfinite(value) else None
-
-
 def _steps(value: float | None) -> int | schema.Never | None:
     if value is None or math.isnan(value):
         return None
     return "never" if math.isinf(value) else math.ceil(value)
-
-
-def _losses(losses: Losses) -> schema.Losses:
-    now = {kind: losses.now.get(kind, math.nan) for kind in LOSS_KINDS}
-    out: dict[str, Any] = {"step": losses.step, **{kind: _number(value) for kind, value in now.items()}}
-    fresh = losses.now.get("recalibrated_now", math.nan)
-    out["recalibrated_now"] = _number(fresh)
-    # Windows of past weights hold drift as well as noise; statistics at the present weights part the two.
-    reference = now["recalibrated"] if math.isnan(fresh) else fresh
-    out["dropout"] = _number(now["training"] - now["batch"])
-    out["stale"] = _number(now["inference"] - reference)
-    out["noise"] = _number(reference - now["batch"])
-    out["not_evaluated"] = {what: why for what, why in losses.not_evaluated.items() if what not in LAYER_INDEX}
-    # JSON has no infinity, and a loss that overflowed is not one that was not measured.
-    out["overflowed"] = [kind for kind, value in now.items() if math.isinf(value)]
-    out["forecast"] = [{"updates": int(n), "loss": _number(v)} for n, v in losses.forecast[1:] if math.isfinite(v)]
-    out["replayed"] = [{"momentum": m, "loss": _number(v)} for m, v in losses.replayed.items() if math.isfinite(v)]
-    return cast(schema.Losses, out)
 
 
 def _finding(d: Diagnosis, facts: Facts) -> schema.Finding:
@@ -120,7 +91,7 @@ def _finding(d: Diagnosis, facts: Facts) -> schema.Finding:
         "steps_to_converge": _steps(steps),
         "steps_interval": None,
         "steps_reliable": None,
-        "share": _number(decision.share),
+        "share": number(decision.share),
         "evidence": {name: _evidence(e) for name, e in said.evidence.items()},
         "ruled_out": [{"cause": rival, "reason": reason} for rival, reason in d.ruled_out],
         "rescue": said.rescue,
@@ -133,7 +104,7 @@ def _finding(d: Diagnosis, facts: Facts) -> schema.Finding:
 
 def _evidence(e: Evidence) -> schema.Evidence:
     def plain(x: float | str | None) -> float | str | None:
-        return x if x is None or isinstance(x, str) else _number(x)
+        return x if x is None or isinstance(x, str) else number(x)
 
     return {"label": e.label, "value": plain(e.value), "limit": plain(e.limit), "unit": e.unit}
 
@@ -155,32 +126,32 @@ def _layers(facts: Facts, diagnoses: Sequence[Diagnosis]) -> list[schema.LayerRe
             "index": layer.index,
             "name": layer.name,
             "channels": layer.channels,
-            "momentum": _rounded(table.momentum[i]),
-            "momentum_effective": _number(table.effective[i]),
+            "momentum": rounded(table.momentum[i]),
+            "momentum_effective": number(table.effective[i]),
             "epsilon": layer.epsilon,
             "axis": layer.axis,
             "kind": layer.kind,
             "order": layer.order,
             "state": table.state[i],
             "updates": int(table.updates[i]),
-            "distance": _number(table.distance[i]),
-            "distance_p95": _number(table.distance_p95[i]),
+            "distance": number(table.distance[i]),
+            "distance_p95": number(table.distance_p95[i]),
             "steps_to_converge": _steps(float(updates[i])),
             "steps_to_converge_worst": _steps(float(updates_worst[i])),
             "steps_interval": None,
             "steps_reliable": None,
             "steps_reason": table.reason(i),
-            "error_p95": _number(table.error[i]),
-            "error_max": _number(table.error_max[i]),
-            "error_renewed": _number(table.renewed[i]),
-            "mean_error": _number(mean_error[i]),
-            "variance_ratio": _number(ratio[i]),
-            "noise_mean": _number(table.noise_mean[i]),
-            "drift": _number(table.rate[i]),
-            "permanent_lag": _number(table.permanent_lag[i]),
+            "error_p95": number(table.error[i]),
+            "error_max": number(table.error_max[i]),
+            "error_renewed": number(table.renewed[i]),
+            "mean_error": number(mean_error[i]),
+            "variance_ratio": number(ratio[i]),
+            "noise_mean": number(table.noise_mean[i]),
+            "drift": number(table.rate[i]),
+            "permanent_lag": number(table.permanent_lag[i]),
             "worst_channel": None if np.isnan(worst[i]) else int(worst[i]),
-            "attribution": _number(table.attribution[i]),
-            "replayed": [{"momentum": m, "distance": _rounded(v[i])} for m, v in replays.items() if np.isfinite(v[i])],
+            "attribution": number(table.attribution[i]),
+            "replayed": [{"momentum": m, "distance": rounded(v[i])} for m, v in replays.items() if np.isfinite(v[i])],
             "findings": blamed.get(i, []),
         }
         for i, layer in enumerate(history.manifest.layers)

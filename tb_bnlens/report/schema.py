@@ -35,9 +35,11 @@ class ReplayedDistance(TypedDict):
 
 
 class PairedLosses(TypedDict):
-    """Losses of the last probe: one batch, one set of weights, several normalizations. Null where not measured."""
+    """Losses of the same batches at the same weights under several normalizations. Null where not measured."""
 
     step: int | None
+    batches: int | None
+    """Batches of the whole last stretch of training that these are means over; null for those of the last probe."""
     training: float | None
     """Batch statistics as in fit, training-only layers on."""
     batch: float | None
@@ -45,7 +47,8 @@ class PairedLosses(TypedDict):
     inference: float | None
     """Moving statistics."""
     recalibrated: float | None
-    """The mean statistics of the last windows of training in place of the moving ones."""
+    """Other statistics in place of the moving ones: the mean of the other batches' at the present weights, or for a
+    probe the mean of the last windows of training."""
     recalibrated_long: float | None
     """The same over more windows."""
     updated: float | None
@@ -58,6 +61,8 @@ class PairedLosses(TypedDict):
     """inference - recalibrated: stale statistics."""
     noise: float | None
     """recalibrated - batch: batch noise."""
+    metrics: dict[str, dict[str, float | None]]
+    """Compiled metric -> loss kind -> its value over the same batches."""
     not_evaluated: dict[str, str]
     """Loss kind -> why it is not measured."""
     overflowed: list[str]
@@ -71,6 +76,11 @@ class Losses(PairedLosses, total=False):
 
     validation: PairedLosses
     """The same kinds on validation data, absent where there are none."""
+    share_undone: float | None
+    """Share of the steps that inference undoes, 0 to 1; absent for a probe, null where nothing is undone."""
+    as_at_step: int | None
+    """First step from which the loss with batch statistics has stayed at or below the inference loss; null where it
+    never was above, or where inference is worse than at the first probe."""
 
 
 class Evidence(TypedDict):

@@ -12,10 +12,22 @@ from typing import Any
 
 import numpy as np
 
-from tb_bnlens.analysis import advice, batches, drift, exchanged, lag, loss_gap, outlook
+from tb_bnlens.analysis import (
+    advice,
+    batches,
+    drift,
+    exchanged,
+    lag,
+    loss_gap,
+    measured,
+    metrics,
+    outlook,
+    yardstick,
+)
 from tb_bnlens.diagnosis import conditions, severity
 from tb_bnlens.history import History
 from tb_bnlens.metadata import LAYER_INDEX, REPLAY_MOMENTA, replay_row
+from tests.diagnosis import runs
 from tests.diagnosis.runs import CALM, FROZEN_OFF, PROBES, level, put, rows, run
 from tests.simulation import SimLayer, band_locator, pose_network
 
@@ -86,6 +98,23 @@ def near_zero(x: float) -> History:
 
 def at_zero(x: float) -> History:
     return fallen(20.0, 0.0, x * loss_gap.WARNING_HARM * loss_gap.FLOOR_SHARE * 20.0)
+
+
+def less_accurate(drop: float, growth: float, rows: int = 10**6) -> History:
+    """A small gap of the loss, and an accuracy that drops so far and makes the rest to 1 so many times larger."""
+    rest = drop / (growth - 1.0)
+    accuracy = {"inference": {"accuracy": 1 - rest - drop}, "batch": {"accuracy": 1 - rest}}
+    return runs.measured(level(), inference=1.05, batch=1.0, metrics=accuracy, batches=2, size=rows // 2)
+
+
+def barely_beyond_chance(x: float) -> History:
+    # A drop of 2/10 to 4/10 over N rows is sqrt(0.6 / N) at most by chance.
+    return less_accurate(0.2, 2.0, round(0.6 * (x * metrics.BEYOND_CHANCE / 0.2) ** 2))
+
+
+def few_batches(x: float, limit: int, **more: Any) -> History:
+    count = limit - (x < 1)
+    return runs.measured(level(), inference=9.0, batch=1 + 0.01 * np.arange(count), batches=count, **more)
 
 
 # --- layers --------------------------------------------------------------------------------------------
@@ -221,6 +250,20 @@ CASES: dict[tuple[Any, str, str], Build] = {
     (loss_gap, "GEOMETRIC_SHARE", "train-inference-gap"): near_zero,
     (loss_gap, "FLOOR_SHARE", "train-inference-gap"): at_zero,
     (loss_gap, "LEAST_FALL", "train-inference-gap"): lambda x: fallen(x * loss_gap.LEAST_FALL, 1.0, 0.06),
+    (metrics, "DROP", "train-inference-gap"): lambda x: less_accurate(x * metrics.DROP, 1.6),
+    (metrics, "GROWTH", "train-inference-gap"): lambda x: less_accurate(0.03, 1 + x * (metrics.GROWTH - 1)),
+    (metrics, "LARGE_DROP", "train-inference-gap"): lambda x: less_accurate(x * metrics.LARGE_DROP, 2.1),
+    (metrics, "LARGE_GROWTH", "train-inference-gap"): lambda x: less_accurate(0.06, x * metrics.LARGE_GROWTH),
+    (metrics, "WHOLE_DROP", "train-inference-gap"): lambda x: less_accurate(x * metrics.WHOLE_DROP, 1.6),
+    (metrics, "BEYOND_CHANCE", "train-inference-gap"): barely_beyond_chance,
+    (measured, "FEWEST_BATCHES", "train-inference-gap"): lambda x: few_batches(x, measured.FEWEST_BATCHES),
+    (yardstick, "LEAST_BATCHES", "train-inference-gap"): (
+        lambda x: (
+            runs.measured(level(), inference=[9.0] * 4, batch=[2.0, 0.0, 2.0, 1.0], batches=4, size=10_000, samples={})
+            if x > 1
+            else runs.measured(level(), inference=[9.0] * 3, batch=[2.0, 0.0, 2.0], batches=3, size=10_000, samples={})
+        )
+    ),
     (lag, "NOISE_SIGMAS", "momentum-too-high"): lambda x: lagging(x, noise_mean=0.17),
     (lag, "VARIANCE_NOISE", "momentum-too-high"): lambda x: lagging(x, noise_variance=10.0),
     (lag, "START_SHARE", "drift"): lingering,

@@ -83,7 +83,7 @@ def _evidence(f: Facts) -> dict[str, Evidence]:
     steady = robust.median(layers.lag_cosine[where])
     if math.isfinite(steady):
         evidence["cosine"] = Evidence("cosine of the lag with that one pool earlier (1: same direction)", steady)
-    replays = ", ".join(f"{m:g}: {number(v)}" for m, v in sorted(f.losses.replayed.items(), reverse=True))
+    replays = ", ".join(f"{m:g}: {number(v)}" for m, v in sorted(f.replayed.items(), reverse=True))
     if replays:
         evidence["replays"] = Evidence("inference loss at other momenta", replays)
     long, short = f.typical("recalibrated_long"), f.typical("recalibrated")

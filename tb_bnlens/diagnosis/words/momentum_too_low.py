@@ -15,7 +15,7 @@ from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 def passed(f: Facts, d: Decision) -> str:
     """What a higher momentum would give."""
     low = number(f.lowest_momentum)
-    if f.best_higher(PASTED) is None and f.losses.replayed:
+    if f.best_higher(PASTED) is None and f.replayed:
         return f"No higher momentum than {low} has a lower loss when replayed."
     return f"The lowest momentum is {low}, and inference loss does not jump with the last batches."
 

@@ -1,0 +1,177 @@
+"""The measurement on many batches, read: paired differences between passes, and what each intervention undoes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tb_bnlens.analysis import drift, metrics
+from tb_bnlens.analysis.loss_gap import WINDOW_SHARE, Gap, Losses
+from tb_bnlens.history import Evidence, History, PassResult
+from tb_bnlens.metadata import REPLAY_MOMENTA, replay_row
+
+Array = NDArray[np.float64]
+
+UNKNOWN = Gap(math.nan, math.nan, math.nan)
+"""A gap that was not measured."""
+FEWEST_BATCHES = 2
+"""Fewer batches have no spread, and tell no more than a probe does."""
+
+
+def final(history: History) -> Evidence | None:
+    """The measurement that a run is judged by: the newest one, unless training went on long after it."""
+    if not history.evidence:
+        return None
+    newest = history.evidence[-1]
+    recent = newest.step >= (1.0 - WINDOW_SHARE) * (history.last_step or 0)
+    return newest if recent and len(newest.batch_sizes) >= FEWEST_BATCHES and "inference" in newest.passes else None
+
+
+class Measured:
+    """What the passes of one measurement say.
+
+    Args:
+        evidence: the measurement.
+        losses: the scale against which a difference is judged.
+        passes: other passes than those of the evidence, e.g. ``evidence.validation``.
+    """
+
+    def __init__(self, evidence: Evidence, losses: Losses, passes: Mapping[str, PassResult] | None = None):
+        self.evidence, self._losses = evidence, losses
+        self.passes = evidence.passes if passes is None else passes
+
+    # --- single passes ---
+
+    def has(self, *names: str) -> bool:
+        """Whether all of these passes were made."""
+        return all(name in self.passes for name in names)
+
+    def mean(self, name: str) -> float:
+        """Mean loss of a sample; NaN where the pass was not made, inf where a loss is not finite."""
+        if name not in self.passes:
+            return math.nan
+        mean = self.passes[name].mean
+        return mean if math.isfinite(mean) else math.inf
+
+    @property
+    def batches(self) -> int:
+        """Batches that were measured."""
+        return len(self.evidence.batch_sizes)
+
+    def row(self, name: str) -> Array:
+        """A row of ``metadata.EVIDENCE_ROWS``, [L]; empty where it was not measured."""
+        return self.evidence.layers.get(name, np.empty(0))
+
+    def group(self, name: str) -> tuple[int, ...]:
+        """Layers of a group of ``metadata.GROUPS``; none where there is no such group."""
+        return self.evidence.groups.get(name, ())
+
+    # --- differences ---
+
+    def gap(self, upper: str, lower: str) -> Gap:
+        """Mean of the paired difference of two passes; a clear loss in a metric counts as harm as well."""
+        gap = self.part((upper, lower))
+        if not (gap.known and self.has(upper, lower)):
+            return gap
+        harm = metrics.harm(self.passes[upper], self.passes[lower])
+        return Gap(gap.value, gap.uncertainty, max(gap.harm, harm) if gap.value > 0 else gap.harm)
+
+    def part(self, *pairs: tuple[str, str]) -> Gap:
+        """Sum of paired differences, such as ``(a - b) - (c - d)`` for ``("a", "b"), ("d", "c")``.
+
+        Passes on other batches (new compositions of the rows) are compared by their means.
+        """
+        if not all(self.has(*pair) for pair in pairs):
+            return UNKNOWN
+        means = [self.mean(upper) - self.mean(lower) for upper, lower in pairs]
+        if not all(math.isfinite(x) for x in means):
+            infinite = all(math.isfinite(self.mean(lower)) for _, lower in pairs)
+            return Gap(math.inf, 0.0, math.inf) if infinite else UNKNOWN
+        value = float(sum(means))
+        return Gap(value, self._error(pairs), self._losses.harm(value))
+
+    def _error(self, pairs: tuple[tuple[str, str], ...]) -> float:
+        """Standard error of the sum; NaN for a single batch."""
+        sizes = [self.passes[name].sizes for pair in pairs for name in pair]
+        if all(np.array_equal(s, sizes[0]) for s in sizes):
+            apart = sum((self.passes[a].losses - self.passes[b].losses for a, b in pairs), np.zeros(len(sizes[0])))
+            return standard_error(apart, sizes[0])
+        errors = [standard_error(self.passes[x].losses, self.passes[x].sizes) for pair in pairs for x in pair]
+        return float(np.sqrt(np.sum(np.square(errors))))
+
+    # --- what inference is held against ---
+
+    @cached_property
+    def judged(self) -> str:
+        """The inference that other causes are judged by: with channels mended that are not finite, where some are."""
+        return "put_right:nonfinite" if self.has("put_right:nonfinite") else "inference"
+
+    @cached_property
+    def alike(self) -> bool:
+        """Whether the batches look like random draws of the rows, as far as so many batches can tell."""
+        spread = self.row("between_within")
+        return not (len(spread) and bool(np.any(spread > drift.variance_limit(self.batches - 1))))
+
+    @cached_property
+    def rival(self) -> str:
+        """The pass that inference is held against.
+
+        It is training's view of the network without dropout: batch statistics, and moving ones in the layers that
+        training leaves on them. Where the network knows the compositions of its batches by heart, it is the loss on
+        new compositions of the same rows.
+        """
+        trained = "batch_as_trained" if self.has("batch_as_trained") else "batch"
+        return "recombined" if self.memorized else trained
+
+    @cached_property
+    def memorized(self) -> bool:
+        """Whether new compositions of the same rows do worse than those of training."""
+        trained = "batch_as_trained" if self.has("batch_as_trained") else "batch"
+        return self.alike and self.gap("recombined", trained).significant
+
+    @cached_property
+    def over_rival(self) -> Gap:
+        """Inference minus its rival: what BatchNorm costs."""
+        return self.gap("inference", self.rival)
+
+    def undone(self, name: str) -> Gap:
+        """What a pass takes away from the inference loss."""
+        return self.gap("inference" if name == "put_right:nonfinite" else self.judged, name)
+
+    def share(self, part: Gap) -> float:
+        """A part of the loss over what BatchNorm costs in all, 0 to 1; NaN where either is not known."""
+        whole = self.over_rival.value
+        if not whole > 0.0 or not part.known:
+            return math.nan
+        if math.isinf(whole):
+            if math.isinf(part.value):
+                return 1.0
+            whole = self.gap(self.judged, self.rival).value
+        return min(max(part.value / whole, 0.0), 1.0) if whole > 0 else math.nan
+
+    @cached_property
+    def replayed(self) -> dict[float, float]:
+        """Momentum -> mean inference loss, had the momentum been this."""
+        found = {m: self.mean(replay_row(m)) for m in REPLAY_MOMENTA}
+        return {m: loss for m, loss in found.items() if not math.isnan(loss)}
+
+
+def standard_error(values: Array, sizes: NDArray[np.int64]) -> float:
+    """Standard error of the mean of a sample over independent batches; NaN for a single batch.
+
+    Example:
+        >>> round(standard_error(np.array([1.0, 3.0, 2.0]), np.array([8, 8, 8])), 4)
+        0.5774
+    """
+    count = len(values)
+    if count < 2:
+        return math.nan
+    weights = sizes / sizes.sum()
+    with np.errstate(all="ignore"):
+        apart = values - weights @ values
+        variance = np.square(weights) @ np.square(apart) * count / (count - 1)
+    return float(np.sqrt(variance))

@@ -1,0 +1,58 @@
+"""The report's losses: means over many batches where those were measured, else the last probe."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, cast
+
+from tb_bnlens.analysis.facts import Facts
+from tb_bnlens.analysis.loss_gap import Losses
+from tb_bnlens.analysis.measured import Measured
+from tb_bnlens.metadata import LAYER_INDEX, LOSS_KINDS
+from tb_bnlens.report import schema
+from tb_bnlens.report.numbers import number
+
+
+def reported_losses(facts: Facts) -> schema.Losses:
+    """The losses on training batches and, where there are any, on validation data."""
+    out = _block(facts.losses, facts.measured)
+    if facts.measured is not None:
+        out["share_undone"] = number(facts.share_undone)
+        out["as_at_step"] = facts.as_at_step
+    if facts.validation.step is not None:
+        out["validation"] = _block(facts.validation, facts.measured_validation)
+    return cast(schema.Losses, out)
+
+
+def _block(losses: Losses, measured: Measured | None) -> dict[str, Any]:
+    now = {kind: losses.now.get(kind, math.nan) for kind in LOSS_KINDS}
+    fresh = losses.now.get("recalibrated_now", math.nan)
+    step, replayed = losses.step, losses.replayed
+    if measured is not None and measured.has("inference", "batch"):
+        # One figure, one meaning: what a probe measured of one batch is no part of the same table.
+        now = {kind: measured.mean(kind) for kind in LOSS_KINDS}
+        fresh = math.nan
+        step, replayed = measured.evidence.step, measured.replayed or replayed
+    out: dict[str, Any] = {"step": step, **{kind: number(value) for kind, value in now.items()}}
+    out["batches"] = None if measured is None else measured.batches
+    out["recalibrated_now"] = number(fresh)
+    # Windows of past weights hold drift as well as noise; statistics at the present weights part the two.
+    reference = now["recalibrated"] if math.isnan(fresh) else fresh
+    out["dropout"] = number(now["training"] - now["batch"])
+    out["stale"] = number(now["inference"] - reference)
+    out["noise"] = number(reference - now["batch"])
+    out["metrics"] = {} if measured is None else _metrics(measured)
+    out["not_evaluated"] = {what: why for what, why in losses.not_evaluated.items() if what not in LAYER_INDEX}
+    # JSON has no infinity, and a loss that overflowed is not one that was not measured.
+    out["overflowed"] = [kind for kind, value in now.items() if math.isinf(value)]
+    out["forecast"] = [{"updates": int(n), "loss": number(v)} for n, v in losses.forecast[1:] if math.isfinite(v)]
+    out["replayed"] = [{"momentum": m, "loss": number(v)} for m, v in replayed.items() if math.isfinite(v)]
+    return out
+
+
+def _metrics(measured: Measured) -> dict[str, dict[str, float | None]]:
+    found: dict[str, dict[str, float | None]] = {}
+    for kind in LOSS_KINDS:
+        for name, value in measured.passes[kind].metrics.items() if measured.has(kind) else ():
+            found.setdefault(name, {})[kind] = number(value)
+    return found
