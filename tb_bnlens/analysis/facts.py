@@ -54,8 +54,10 @@ class Facts:
 
     @cached_property
     def measured(self) -> Measured | None:
-        """What it says, None where there is none."""
-        return None if self.evidence is None else Measured(self.evidence, self.losses)
+        """What it says of the losses, None where there is none or no loss could be measured."""
+        if self.evidence is None or not np.isfinite(self.evidence.mean("batch")) or self.losses.diverged:
+            return None
+        return Measured(self.evidence, self.losses)
 
     @cached_property
     def losses(self) -> Losses:

@@ -179,7 +179,9 @@ class Losses:
             return max(self.progress, self.spread)
         size = abs(level) if math.isnan(self.unit) else self.unit
         geometric = math.sqrt(GEOMETRIC_SHARE * size * self.progress)
-        return max(size, geometric, FLOOR_SHARE * self.progress, self.spread)
+        # Means over many batches have standard errors of their own; single probes do not.
+        spread = self.spread if math.isnan(self.unit) else 0.0
+        return max(size, geometric, FLOOR_SHARE * self.progress, spread)
 
     @property
     def scale(self) -> float:
@@ -235,9 +237,9 @@ def _spread(values: Array) -> float:
 def measure(history: History, probe: str = "train", evidence: Evidence | None = None) -> Losses:
     """Read the paired losses of a run's last probes and the scale against which a gap is judged.
 
-    The scale is ``yardstick.unit`` of the evidence, with the floors named above and at least the loss's spread from
-    probe to probe. Without evidence it is the batch-mode loss where losses have a natural zero (none is negative);
-    where a loss can be negative its ratio means nothing, and the scale is what the loss fell since the start.
+    The scale is ``yardstick.unit`` of the evidence, with the floors named above. Without evidence it is the batch-mode
+    loss where losses have a natural zero (none is negative), and at least the loss's spread from probe to probe; where
+    a loss can be negative its ratio means nothing, and the scale is what the loss fell since the start, or that spread.
 
     Args:
         history: of the run.
@@ -287,7 +289,7 @@ def measure(history: History, probe: str = "train", evidence: Evidence | None = 
     if evidence is not None and math.isfinite(unit):
         natural_zero = yardstick.from_zero(evidence)
     if math.isfinite(unit):
-        plain = max(unit, FLOOR_SHARE * progress, spread)
+        plain = max(unit, FLOOR_SHARE * progress)
     elif natural_zero:
         plain = max(abs(level), FLOOR_SHARE * progress, spread)
     else:

@@ -9,8 +9,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from tb_bnlens.analysis import drift, metrics
+from tb_bnlens.analysis import metrics
 from tb_bnlens.analysis.loss_gap import WINDOW_SHARE, Gap, Losses
+from tb_bnlens.analysis.rival import alike, memorized, rival, spread_of_mean, standard_error
 from tb_bnlens.history import Evidence, History, PassResult
 from tb_bnlens.metadata import REPLAY_MOMENTA, replay_row
 
@@ -28,7 +29,7 @@ def final(history: History) -> Evidence | None:
         return None
     newest = history.evidence[-1]
     recent = newest.step >= (1.0 - WINDOW_SHARE) * (history.last_step or 0)
-    return newest if recent and len(newest.batch_sizes) >= FEWEST_BATCHES and "inference" in newest.passes else None
+    return newest if recent and len(newest.batch_sizes) >= FEWEST_BATCHES else None
 
 
 class Measured:
@@ -100,7 +101,7 @@ class Measured:
         if all(np.array_equal(s, sizes[0]) for s in sizes):
             apart = sum((self.passes[a].losses - self.passes[b].losses for a, b in pairs), np.zeros(len(sizes[0])))
             return standard_error(apart, sizes[0])
-        errors = [standard_error(self.passes[x].losses, self.passes[x].sizes) for pair in pairs for x in pair]
+        errors = [spread_of_mean(self.passes[x]) for pair in pairs for x in pair]
         return float(np.sqrt(np.sum(np.square(errors))))
 
     # --- what inference is held against ---
@@ -112,26 +113,18 @@ class Measured:
 
     @cached_property
     def alike(self) -> bool:
-        """Whether the batches look like random draws of the rows, as far as so many batches can tell."""
-        spread = self.row("between_within")
-        return not (len(spread) and bool(np.any(spread > drift.variance_limit(self.batches - 1))))
+        """Whether the batches look like random draws of the rows."""
+        return alike(self.evidence)
 
     @cached_property
     def rival(self) -> str:
-        """The pass that inference is held against.
-
-        It is training's view of the network without dropout: batch statistics, and moving ones in the layers that
-        training leaves on them. Where the network knows the compositions of its batches by heart, it is the loss on
-        new compositions of the same rows.
-        """
-        trained = "batch_as_trained" if self.has("batch_as_trained") else "batch"
-        return "recombined" if self.memorized else trained
+        """The pass that inference is held against; see ``rival.rival``."""
+        return rival(self.evidence) if self.passes is self.evidence.passes else "batch"
 
     @cached_property
     def memorized(self) -> bool:
-        """Whether new compositions of the same rows do worse than those of training."""
-        trained = "batch_as_trained" if self.has("batch_as_trained") else "batch"
-        return self.alike and self.gap("recombined", trained).significant
+        """Whether the network knows the compositions of its batches by heart."""
+        return memorized(self.evidence)
 
     @cached_property
     def over_rival(self) -> Gap:
@@ -158,20 +151,3 @@ class Measured:
         """Momentum -> mean inference loss, had the momentum been this."""
         found = {m: self.mean(replay_row(m)) for m in REPLAY_MOMENTA}
         return {m: loss for m, loss in found.items() if not math.isnan(loss)}
-
-
-def standard_error(values: Array, sizes: NDArray[np.int64]) -> float:
-    """Standard error of the mean of a sample over independent batches; NaN for a single batch.
-
-    Example:
-        >>> round(standard_error(np.array([1.0, 3.0, 2.0]), np.array([8, 8, 8])), 4)
-        0.5774
-    """
-    count = len(values)
-    if count < 2:
-        return math.nan
-    weights = sizes / sizes.sum()
-    with np.errstate(all="ignore"):
-        apart = values - weights @ values
-        variance = np.square(weights) @ np.square(apart) * count / (count - 1)
-    return float(np.sqrt(variance))

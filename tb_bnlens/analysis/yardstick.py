@@ -12,6 +12,7 @@ import math
 
 import numpy as np
 
+from tb_bnlens.analysis.rival import rival, trained
 from tb_bnlens.history import Evidence
 
 EASIEST = "q01"
@@ -21,26 +22,31 @@ LEAST_BATCHES = 4
 
 
 def unit(evidence: Evidence) -> float:
-    """The loss of a typical row above that of the easiest rows, with batch statistics; NaN where it is not known.
+    """The loss of a typical row above that of the easiest rows, as ``rival`` has them; NaN where it is not known.
 
     Without the losses of single rows it is their standard deviation, from that of the batches: for losses that fall off
     exponentially from a zero both are the mean.
     """
-    rows = evidence.samples.get("batch", {})
-    found = rows.get("mean", math.nan) - rows.get(EASIEST, math.nan)
-    if not math.isfinite(found) and "batch" in evidence.passes:
-        losses, sizes = evidence.passes["batch"].losses, evidence.passes["batch"].sizes
-        if len(losses) >= LEAST_BATCHES:
-            with np.errstate(all="ignore"):
-                found = float(np.std(losses, ddof=1) * math.sqrt(np.mean(sizes)))
+    if rival(evidence) not in evidence.passes:
+        return math.nan
+    held = evidence.passes[rival(evidence)]
+    found = held.mean - _rows(evidence).get(EASIEST, math.nan)
+    if not math.isfinite(found) and len(held.losses) >= LEAST_BATCHES:
+        with np.errstate(all="ignore"):
+            found = float(np.std(held.losses, ddof=1) * math.sqrt(np.mean(held.sizes)))
     return found if math.isfinite(found) and found > 0 else math.nan
 
 
 def from_zero(evidence: Evidence) -> bool:
     """Whether the easiest rows come down to zero, so that the ratio of two losses means what it says."""
-    rows = evidence.samples.get("batch", {})
+    rows = _rows(evidence)
     easiest, mean = rows.get(EASIEST, math.nan), rows.get("mean", math.nan)
     if not (math.isfinite(easiest) and math.isfinite(mean)):
         losses = evidence.passes["batch"].losses if "batch" in evidence.passes else np.empty(0)
         return bool(len(losses) and np.min(losses) >= 0)
     return bool(0 <= easiest <= 0.5 * mean)
+
+
+def _rows(evidence: Evidence) -> dict[str, float]:
+    """Losses of single rows as training sees them."""
+    return dict(evidence.samples.get(trained(evidence), evidence.samples.get("batch", {})))

@@ -10,9 +10,10 @@ import pytest
 
 from tb_bnlens.analysis import metrics, yardstick
 from tb_bnlens.analysis.facts import Facts
-from tb_bnlens.analysis.measured import Measured, standard_error
+from tb_bnlens.analysis.measured import Measured
+from tb_bnlens.analysis.rival import standard_error
 from tb_bnlens.history import History, PassResult
-from tb_bnlens.metadata import LOSS_INDEX
+from tb_bnlens.metadata import LOSS_INDEX, LOSS_ROWS
 from tb_bnlens.report import run_report
 from tests.diagnosis.runs import level, measured, put
 
@@ -31,7 +32,8 @@ def changed(offset: float, times: float, gap: float) -> History:
     single = rng.exponential(0.08, 768)
     history = level()
     fall = 0.08 + 2.2 * np.exp(-np.arange(len(history.losses)) / 3)
-    for kind in ("training", "batch", "inference", "recalibrated"):
+    replays = [name for name in LOSS_ROWS if name.startswith("replay")]
+    for kind in ("training", "batch", "inference", "recalibrated", "recalibrated_now", *replays):
         put(history, kind, loss(fall), first=0)
     history.losses[:, 1] = np.nan
     batches = rng.normal(0.08, 0.01, 24)
@@ -80,7 +82,7 @@ def test_the_unit_is_the_mean_where_rows_fall_off_exponentially_from_zero() -> N
 
 @pytest.mark.parametrize(("mean", "easiest", "meant"), [(1.0, 0.0, True), (10.3, 10.0, False), (-2.0, -5.0, False)])
 def test_ratios_are_told_where_rows_come_down_to_zero(mean: float, easiest: float, meant: bool) -> None:
-    history = measured(level(), inference=2.0, batch=1.0, samples={"batch": {"mean": mean, "q01": easiest}})
+    history = measured(level(), inference=mean + 1, batch=mean, samples={"batch": {"mean": mean, "q01": easiest}})
     assert Facts(history).losses.natural_zero is meant
 
 

@@ -22,6 +22,7 @@ from tb_bnlens.analysis import (
     measured,
     metrics,
     outlook,
+    rival,
     yardstick,
 )
 from tb_bnlens.diagnosis import conditions, severity
@@ -115,6 +116,14 @@ def barely_beyond_chance(x: float) -> History:
 def few_batches(x: float, limit: int, **more: Any) -> History:
     count = limit - (x < 1)
     return runs.measured(level(), inference=9.0, batch=1 + 0.01 * np.arange(count), batches=count, **more)
+
+
+def recomposed(x: float) -> History:
+    """New compositions that do worse by so many standard errors: both losses go up and down by 0.2 over 12 batches."""
+    error = math.sqrt(2.0) * 0.2 / math.sqrt(11.0)
+    return runs.measured(
+        level(), inference=1.6, batch=1.0, recombined=1.0 + x * rival.ERRORS_APART * error, scatter=0.2
+    )
 
 
 # --- layers --------------------------------------------------------------------------------------------
@@ -257,6 +266,7 @@ CASES: dict[tuple[Any, str, str], Build] = {
     (metrics, "WHOLE_DROP", "train-inference-gap"): lambda x: less_accurate(x * metrics.WHOLE_DROP, 1.6),
     (metrics, "BEYOND_CHANCE", "train-inference-gap"): barely_beyond_chance,
     (measured, "FEWEST_BATCHES", "train-inference-gap"): lambda x: few_batches(x, measured.FEWEST_BATCHES),
+    (rival, "ERRORS_APART", "train-inference-gap"): recomposed,
     (yardstick, "LEAST_BATCHES", "train-inference-gap"): (
         lambda x: (
             runs.measured(level(), inference=[9.0] * 4, batch=[2.0, 0.0, 2.0, 1.0], batches=4, size=10_000, samples={})

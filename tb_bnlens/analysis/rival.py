@@ -1,0 +1,63 @@
+"""What inference is held against: the loss that batch statistics can fairly be said to give."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tb_bnlens.analysis import drift
+from tb_bnlens.history import Evidence, PassResult
+
+ERRORS_APART = 2.0
+"""New compositions do worse where they do so by more than this many standard errors."""
+
+
+def trained(evidence: Evidence) -> str:
+    """The pass that shows what training sees, without dropout: some layers may be left on their moving statistics."""
+    return "batch_as_trained" if "batch_as_trained" in evidence.passes else "batch"
+
+
+def alike(evidence: Evidence) -> bool:
+    """Whether the batches look like random draws of the rows, as far as so many batches can tell."""
+    spread = evidence.layers.get("between_within", np.empty(0))
+    return not (len(spread) and bool(np.any(spread > drift.variance_limit(len(evidence.batch_sizes) - 1))))
+
+
+def memorized(evidence: Evidence) -> bool:
+    """Whether new compositions of the same rows do worse than those of training, although these are random draws."""
+    new, old = (evidence.passes.get(name) for name in ("recombined", trained(evidence)))
+    if new is None or old is None or not alike(evidence):
+        return False
+    noise = float(np.hypot(spread_of_mean(new), spread_of_mean(old)))
+    return bool(new.mean - old.mean > ERRORS_APART * noise)
+
+
+def rival(evidence: Evidence) -> str:
+    """The pass that inference is held against.
+
+    It is training's view of the network, or, where the network knows the compositions of its batches by heart, the
+    loss on new compositions of the same rows: no batch at use will be one of those.
+    """
+    return "recombined" if memorized(evidence) else trained(evidence)
+
+
+def spread_of_mean(result: PassResult) -> float:
+    """Standard error of a pass's mean over independent batches; NaN for a single one."""
+    return standard_error(result.losses, result.sizes)
+
+
+def standard_error(values: NDArray[np.float64], sizes: NDArray[np.int64]) -> float:
+    """Standard error of the mean of a sample over independent batches; NaN for a single batch.
+
+    Example:
+        >>> round(standard_error(np.array([1.0, 3.0, 2.0]), np.array([8, 8, 8])), 4)
+        0.5774
+    """
+    count = len(values)
+    if count < 2:
+        return float("nan")
+    weights = sizes / sizes.sum()
+    with np.errstate(all="ignore"):
+        apart = values - weights @ values
+        variance = np.square(weights) @ np.square(apart) * count / (count - 1)
+    return float(np.sqrt(variance))
