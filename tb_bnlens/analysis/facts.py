@@ -9,14 +9,15 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from tb_bnlens.analysis import advice, drift, effective, exchanged, metrics, outlook, robust, yardstick
+from tb_bnlens.analysis import advice, drift, effective, exchanged, metrics, outlook, replays, robust, yardstick
 from tb_bnlens.analysis.batches import Batches, batches
 from tb_bnlens.analysis.composition import Composition
 from tb_bnlens.analysis.fixed import best_average, constant_part
 from tb_bnlens.analysis.lag import NOISE_SIGMAS, LayerTable, latest, table
-from tb_bnlens.analysis.loss_gap import WARNING_HARM, WINDOW, Gap, Losses, measure
+from tb_bnlens.analysis.loss_gap import NOTE_HARM, WARNING_HARM, WINDOW, Gap, Losses, measure
 from tb_bnlens.analysis.measured import UNKNOWN, Measured, final
 from tb_bnlens.analysis.noise import noise_floor
+from tb_bnlens.analysis.parts import Parts
 from tb_bnlens.analysis.rival import spread_of_mean
 from tb_bnlens.history import Event, Evidence, History, Manifest
 from tb_bnlens.metadata import REPLAY_MOMENTA
@@ -73,6 +74,25 @@ class Facts:
         return None if self.measured is None else Composition(self.measured, self.losses, start)
 
     @cached_property
+    def parts(self) -> Parts | None:
+        """What each cause of stale statistics takes, None where no interventions were measured."""
+        if self.measured is None or not self.measured.has("inference", "recalibrated"):
+            return None
+        return Parts(self.measured, self.layers, self.manifest, self.last_step)
+
+    @cached_property
+    def rest_is(self) -> str:
+        """See ``Parts.why``; empty where no interventions were measured."""
+        return "" if self.parts is None else self.parts.why(self.batches_differ)
+
+    @cached_property
+    def batches_differ(self) -> bool:
+        """Whether the batches are not draws of one kind, by their statistics or by their losses."""
+        if self.measured is None or self.composition is None:
+            return bool(self.batches.unlike.any())
+        return not self.measured.alike or self.composition.losses_unlike
+
+    @cached_property
     def losses(self) -> Losses:
         """The paired losses of the probes on training batches."""
         return measure(self.history, "train", self.evidence)
@@ -95,7 +115,10 @@ class Facts:
     @cached_property
     def outlook(self) -> outlook.Outlook:
         """Steps that the run needs and steps that it has."""
-        return outlook.outlook(self.manifest, self.losses, self.layers, self.history.last_step, self.over)
+        suffers = self.parts is not None and self.parts.start.at_least(NOTE_HARM)
+        return outlook.outlook(
+            self.manifest, self.losses, self.layers, self.history.last_step, self.over, self.starting, suffers
+        )
 
     @cached_property
     def over(self) -> bool:
@@ -220,6 +243,11 @@ class Facts:
             return math.nan
         return self.measured.mean(PASS_OF_KIND.get(kind, kind))
 
+    def row(self, name: str) -> Array:
+        """A row of ``metadata.EVIDENCE_ROWS``, [L]; NaN where it was not measured."""
+        found = np.empty(0) if self.evidence is None else self.evidence.layers.get(name, np.empty(0))
+        return found if len(found) else np.full(len(self.layers.names), np.nan)
+
     @property
     def rival_loss(self) -> float:
         """The loss that inference is held against."""
@@ -257,6 +285,16 @@ class Facts:
             return 1.0 if math.isinf(part.value) else 0.0
         return min(max(part.value / whole, 0.0), 1.0)
 
+    @property
+    def rescued(self) -> float:
+        """Inference loss that ``recalibrate(model, data)`` was measured to give; NaN where it was not."""
+        return self.typical("recalibrated")
+
+    @property
+    def rescued_with_frozen(self) -> float:
+        """The same with ``frozen=True``; NaN where it was not measured."""
+        return self.typical("recalibrated_all")
+
     @cached_property
     def warning_loss(self) -> float:
         """Difference of losses from which a gap is a warning."""
@@ -265,9 +303,14 @@ class Facts:
     # --- the start ---
 
     @cached_property
-    def starting_count(self) -> int:
+    def starting(self) -> Mask:
         """Layers whose lag is explained by their initial statistics."""
-        return int(self.layers.starting.sum())
+        return self.layers.starting if self.parts is None else self.parts.from_start
+
+    @cached_property
+    def starting_count(self) -> int:
+        """How many those are."""
+        return int(self.starting.sum())
 
     @cached_property
     def drift_leads(self) -> bool:
@@ -287,18 +330,23 @@ class Facts:
     @cached_property
     def start_updates(self) -> float:
         """Updates that the start still needs, in the median layer that holds it."""
-        return self.outlook.steps * robust.median(self.layers.updates_per_step[self.layers.starting])
+        return self.outlook.steps * robust.median(self.layers.updates_per_step[self.starting])
 
     @cached_property
     def advised_momentum(self) -> float | None:
         """Momentum to try in a run of this length, None where no replay serves."""
+        if self.measured is not None and self.measured.replayed:
+            used = float(np.max(self.layers.beta[self.layers.updating], initial=0.0))
+            return replays.advised(self.measured, used)
         run = self.outlook.last_step + (self.outlook.remaining or 0)
         return outlook.advised_momentum(self.layers, self.losses, run)
 
     @cached_property
     def advised_price(self) -> advice.WhatIf | None:
         """What the advised momentum would cost the median layer."""
-        return None if self.advised_momentum is None else outlook.price(self.advised_momentum, self.layers)
+        return (
+            None if self.advised_momentum is None else outlook.price(self.advised_momentum, self.layers, self.starting)
+        )
 
     @cached_property
     def advised_loss(self) -> float:
@@ -311,7 +359,7 @@ class Facts:
         half = len(self.history.steps) // 2
         if half < 1:
             return math.nan
-        error, updates = (self.history.row(name)[half:, self.layers.starting] for name in ("error_p50", "updates"))
+        error, updates = (self.history.row(name)[half:, self.starting] for name in ("error_p50", "updates"))
         return robust.median(effective.shrink_per_update(error, updates))
 
     # --- drift ---
@@ -324,12 +372,15 @@ class Facts:
     @cached_property
     def drifting(self) -> Mask:
         """Layers whose batch statistics move away from the moving ones."""
-        return self.layers.drifting | self.layers.wandering if self.pool_is_old else self.layers.drifting
+        moving = self.layers.drifting | self.layers.wandering if self.pool_is_old else self.layers.drifting
+        if self.parts is None:
+            return moving
+        return self.parts.drifting if self.rest_is == "drift" else moving & self.parts.drifting
 
     @cached_property
     def present_known(self) -> bool:
         """Whether statistics at the present weights were measured; they have no drift in them."""
-        return self.losses.gap("recalibrated_now", "batch").known
+        return self.parts is not None or self.losses.gap("recalibrated_now", "batch").known
 
     @cached_property
     def newest(self) -> Array:
@@ -352,11 +403,15 @@ class Facts:
     @cached_property
     def drift_cured(self) -> Gap:
         """What the newest statistics take away from the inference loss."""
+        if self.parts is not None:
+            return self.parts.rest
         return self.losses.judge(self.losses.window["inference"] - self.newest) if self.newest_paired else self.gap
 
     @cached_property
     def drift_left(self) -> Gap:
         """What the newest statistics leave over batch statistics."""
+        if self.measured is not None and self.parts is not None:
+            return self.measured.gap("recalibrated", self.measured.rival)
         return self.losses.judge(self.newest - self.losses.window["batch"]) if self.newest_paired else self.gap
 
     @cached_property
@@ -371,7 +426,10 @@ class Facts:
 
     @cached_property
     def followed(self) -> float | None:
-        """The largest replayed momentum whose loss is no warning, None where there is none."""
+        """The largest replayed momentum that follows the drift closely enough, None where there is none."""
+        if self.measured is not None and self.measured.replayed:
+            used = float(np.max(self.layers.beta[self.layers.updating], initial=0.0))
+            return replays.advised(self.measured, used)
         batch = self.now("batch")
         good = [m for m, v in self.replayed.items() if self.losses.harm(v - batch) < WARNING_HARM]
         return max(good) if good else None
@@ -404,6 +462,11 @@ class Facts:
         return self.layers.is_state("frozen")
 
     @cached_property
+    def initial(self) -> Mask:
+        """Layers whose statistics are exactly those of a new layer, 0 and 1."""
+        return np.asarray(self.row("initial_share") == 1.0)
+
+    @cached_property
     def called(self) -> Mask:
         """Trainable layers that training calls in inference mode."""
         return self.layers.is_state("inference_mode")
@@ -421,6 +484,8 @@ class Facts:
     @cached_property
     def constant_part(self) -> Gap:
         """What constant statistics cost, apart from lag and batch noise."""
+        if self.parts is not None:
+            return self.parts.constant
         return constant_part(self.losses, self.layers)
 
     @cached_property

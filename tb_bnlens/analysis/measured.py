@@ -176,6 +176,13 @@ class Measured:
             whole = self.gap(self.judged, self.rival).value
         return min(max(part.value / whole, 0.0), 1.0) if whole > 0 else math.nan
 
+    def metrics(self, here: str, there: str) -> dict[str, tuple[float, float]]:
+        """The compiled metrics of two passes, where both have them."""
+        if not self.has(here, there):
+            return {}
+        a, b = self.passes[here].metrics, self.passes[there].metrics
+        return {name: (a[name], b[name]) for name in a if name in b and name != "loss"}
+
     @cached_property
     def replayed(self) -> dict[float, float]:
         """Momentum -> mean inference loss, had the momentum been this."""

@@ -15,6 +15,8 @@ from tb_bnlens.analysis.lag import LayerTable
 from tb_bnlens.analysis.loss_gap import WARNING_HARM, Losses
 from tb_bnlens.history import Manifest
 
+Mask = NDArray[np.bool_]
+
 USABLE_SHARE = 0.25
 """An advised momentum has to have converged after this share of the run, so that validation during training can be
 trusted for the rest of it."""
@@ -31,12 +33,14 @@ class Outlook:
     """Steps until the inference loss is within tolerance, from the forecast; inf beyond its last point, NaN unknown."""
     layer_steps: float
     """Steps until 95% of the channels of every layer that still remembers its start are within tolerance."""
+    suffers: bool = False
+    """Inference loss was measured to suffer from the start."""
 
     @property
     def steps(self) -> float:
         """In terms of the loss where the forecast gets there, else by the statistics."""
-        # A forecast that is there at once tends to something else than what the lagging layers do.
-        told = math.isfinite(self.loss_steps) and (self.loss_steps > 0 or not self.layer_steps > 0)
+        # A forecast that is there at once, though the loss suffers, tends to something else than lagging layers do.
+        told = math.isfinite(self.loss_steps) and (self.loss_steps > 0 or not self.suffers)
         return self.loss_steps if told else self.layer_steps
 
     @property
@@ -46,20 +50,36 @@ class Outlook:
 
 
 def outlook(
-    manifest: Manifest, losses: Losses, layers: LayerTable, last_step: int | None, over: bool = False
+    manifest: Manifest,
+    losses: Losses,
+    layers: LayerTable,
+    last_step: int | None,
+    over: bool = False,
+    starting: Mask | None = None,
+    suffers: bool = False,
 ) -> Outlook:
-    """Read the outlook from what the last record and the last probe say; ``over`` when training has ended."""
+    """Read the outlook from what the last record and the last probe say.
+
+    Args:
+        manifest: of the run.
+        losses: of its probes.
+        layers: at the end of the record.
+        last_step: of the record.
+        over: training has ended.
+        starting: layers that lag because they hold their start, [L]; ``layers.starting`` where it is not given.
+        suffers: inference loss was measured to suffer from that.
+    """
     step = last_step or 0
     remaining = None if manifest.planned_steps is None else max(0, manifest.planned_steps - step)
     if over:
         remaining = 0  # whatever was planned
-    starting = layers.starting
+    starting = layers.starting if starting is None else starting
     needed = layers.converge_updates[starting] / layers.updates_per_step[starting]
     needed = needed[~np.isnan(needed)]
     layer_steps = float(needed.max()) if len(needed) else 0.0
     updating = layers.updates_per_step[layers.updating]
     per_step = float(np.median(updating)) if len(updating) else 1.0
-    return Outlook(step, remaining, _loss_steps(losses, manifest.tolerance) / per_step, layer_steps)
+    return Outlook(step, remaining, _loss_steps(losses, manifest.tolerance) / per_step, layer_steps, suffers)
 
 
 def _loss_steps(losses: Losses, tolerance: float) -> float:
@@ -85,18 +105,16 @@ def following_momentum(layers: LayerTable) -> float:
     return float(tracking_momentum(rate, noise))
 
 
-def _first_error(layers: LayerTable) -> NDArray[np.float64]:
-    """Relative error that layers which remember their start began with, [layers.starting]."""
-    starting = layers.starting
+def _first_error(layers: LayerTable, starting: Mask) -> NDArray[np.float64]:
+    """Relative error that layers which remember their start began with, one for each of them."""
     with np.errstate(all="ignore"):
         return np.fmax(layers.start_error[starting] / layers.memory[starting], layers.error[starting])
 
 
-def price(momentum: float, layers: LayerTable) -> WhatIf:
+def price(momentum: float, layers: LayerTable, starting: Mask) -> WhatIf:
     """What a momentum would cost the median layer that remembers its start, from the start of the run."""
-    starting = layers.starting
     error, rate, noise = (
-        robust.median(x) for x in (_first_error(layers), layers.rate[starting], layers.noise_mean[starting])
+        robust.median(x) for x in (_first_error(layers, starting), layers.rate[starting], layers.noise_mean[starting])
     )
     return what_if(momentum, error, rate, noise, layers.tolerance)
 
@@ -112,7 +130,7 @@ def advised_momentum(layers: LayerTable, losses: Losses, steps: int) -> float | 
     starting = layers.starting
     beta = 1.0
     if starting.any():
-        error = _first_error(layers)
+        error = _first_error(layers, starting)
         updates = USABLE_SHARE * max(steps, 1) * layers.updates_per_step[starting]
         beta = 1.0 - robust.largest(1.0 - converging_momentum(error, updates, layers.tolerance))
     used = float(layers.beta[layers.updating].max(initial=0.0))

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tb_bnlens.analysis.facts import Facts
+from tb_bnlens.analysis.loss_gap import Gap
 from tb_bnlens.diagnosis.severity import Severity
 
 Mask = NDArray[np.bool_]
@@ -76,10 +77,9 @@ class Cause:
     """Updates that waiting takes, inf where waiting does not help; None where it is no matter of waiting."""
     since: Callable[[Facts], int | None] = lambda _: None
     """First step that shows it."""
-    intervention: str | None = None
-    """Pass whose loss shows the network with the cause undone; ``Facts.undone`` reads it. It gives the share of the
-    loss and what a rescue promises. None where no such pass is recorded yet: passes on the reservoir of batches will
-    fill these in, one a cause."""
+    part: Callable[[Facts], Gap] | None = None
+    """What its intervention takes away from the inference loss, measured: the cause's share of the gap and what a
+    rescue promises, in one number. None where no intervention tells the cause from others."""
     rivals: tuple[str, ...] = ()
     """Causes that look alike. Those that were judged and passed are listed as ruled out, in their own words."""
 

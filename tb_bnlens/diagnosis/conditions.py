@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,8 @@ from tb_bnlens.analysis import robust
 from tb_bnlens.analysis.exchanged import Exchange
 from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.analysis.lag import LARGE_DISTANCE
-from tb_bnlens.analysis.loss_gap import ERROR_HARM, WARNING_HARM
+from tb_bnlens.analysis.loss_gap import ERROR_HARM, WARNING_HARM, Gap
+from tb_bnlens.analysis.parts import LEAST, MOST
 from tb_bnlens.diagnosis.cause import Mask
 from tb_bnlens.diagnosis.severity import Severity, estimated, of_gap, of_harm
 
@@ -90,6 +92,34 @@ def whole_gap(f: Facts, _where: Mask) -> Severity:
     return of_gap(f.gap)
 
 
+def of_part(f: Facts, part: Gap) -> Severity:
+    """What a cause takes whose intervention was measured.
+
+    The main cause is as grave as the gap. Another one counts by itself, where it takes enough of the gap to be told
+    from what the causes make together. Inference can be no worse than batch statistics and yet far from what it could
+    be: that is a warning at most.
+    """
+    if f.parts is None:
+        return NONE
+    whole, share = of_gap(f.parts.whole), f.parts.share(part)
+    own = min(of_gap(part), max(whole, WARNING))
+    if whole <= INFO:
+        return own if own > INFO else min(own, whole)
+    if part.significant and share >= MOST:
+        return max(own, whole)
+    return own if share >= LEAST else min(own, INFO)
+
+
+def start_cost(f: Facts, where: Mask) -> Severity:
+    """What the initial statistics take."""
+    return staleness(f, where) if f.parts is None else of_part(f, f.parts.start)
+
+
+def never_cost(f: Facts, where: Mask) -> Severity:
+    """What layers take that never update."""
+    return staleness(f, where) if f.parts is None else of_part(f, f.parts.never_updated)
+
+
 def staleness(f: Facts, _where: Mask) -> Severity:
     """The gap; or, at most a warning, what fitting statistics would take away.
 
@@ -112,22 +142,96 @@ def from_start(f: Facts) -> int | None:
 # --- what single rows ask ------------------------------------------------------------------------------
 
 
-def poison(f: Facts, _where: Mask) -> Severity:
-    """The gap, an error where it is not finite or not known: NaN and infinity do not decay."""
-    finite = f.gap.known and math.isfinite(f.gap.value) and not f.losses.diverged
-    return of_gap(f.gap) if finite else ERROR
+def poison(_f: Facts, _where: Mask) -> Severity:
+    """An error whatever the loss: a channel with such a statistic is dead at inference, and it does not decay."""
+    return ERROR
+
+
+def poison_is_all(f: Facts, _where: Mask) -> bool:
+    """Nothing was measured of what is left once the channels are mended."""
+    return f.parts is None
 
 
 def not_as_set(f: Facts) -> Mask:
     """Layers whose statistics do not move as their attributes say."""
-    return f.off_momentum(WINDOW_FACTOR) | f.frozen_yet_updating | f.thawed
+    off = f.off_momentum(WINDOW_FACTOR)
+    if f.parts is not None:
+        # Where a step is made of other data as well, its size says nothing of the momentum.
+        off = off & ~f.parts.unexplained
+    return off | f.frozen_yet_updating | f.thawed
 
 
 def drift_cost(f: Facts, _where: Mask) -> Severity:
     """What newer statistics take away, and no more than the gap."""
+    if f.parts is not None:
+        return of_part(f, f.parts.rest) if f.rest_is == "drift" else NONE
     # Only what newer statistics take away is drift; without any at the present weights the pool's are too old to tell.
     told = f.present_known or not f.pool_is_old
     return min(of_gap(f.drift_cured), of_gap(f.gap)) if told else of_gap(f.gap)
+
+
+def start_is_behind(f: Facts, where: Mask) -> bool:
+    """The start explains more lagging layers than drift does, or, where it was measured, drift takes little."""
+    return f.start_leads if f.parts is None else drift_cost(f, where) <= INFO
+
+
+def drift_is_behind(f: Facts, _where: Mask) -> bool:
+    """Drift explains more lagging layers than the start does; where it was measured, each is judged on its own."""
+    return f.parts is None and f.drift_leads
+
+
+def of_rest(kind: str) -> Callable[[Facts, Mask], Severity]:
+    """What statistics of the past take where this is why."""
+
+    def cost(f: Facts, _where: Mask) -> Severity:
+        return NONE if f.parts is None or f.rest_is != kind else of_part(f, f.parts.rest)
+
+    return cost
+
+
+def mode_cost(f: Facts, _where: Mask) -> Severity:
+    """What statistics take that were gathered with training-only layers on."""
+    return NONE if f.parts is None else of_part(f, f.parts.mode)
+
+
+def shifted_by_mode(f: Facts) -> Mask:
+    """Layers whose statistics are those of training-only layers being on."""
+    return no_layers(f) if f.parts is None else f.parts.by_mode
+
+
+def moved_outside(f: Facts) -> Mask:
+    """Layers whose statistics something else than training steps has moved."""
+    return no_layers(f) if f.parts is None else f.parts.outside
+
+
+def fed_unseen(f: Facts) -> Mask:
+    """Layers that are updated by data which the lens does not see."""
+    return no_layers(f) if f.parts is None or f.rest_is != "unseen" else f.parts.unexplained
+
+
+def start_part(f: Facts) -> Gap:
+    """What the initial statistics take."""
+    return f.stale if f.parts is None else f.parts.start
+
+
+def rest_part(f: Facts) -> Gap:
+    """What statistics of the past take that are not the initial ones."""
+    return f.undone("recalibrated_now") if f.parts is None else f.parts.rest
+
+
+def outside_since(f: Facts) -> int | None:
+    """First step after which the statistics were moved outside training steps."""
+    return min((e.step for e in f.manifest.events if e.kind == "outside"), default=None)
+
+
+def drift_takes_little(f: Facts, where: Mask) -> bool:
+    """It was measured what drift takes, and the loss hardly feels it."""
+    return f.parts is not None and drift_cost(f, where) <= INFO
+
+
+def no_layers(f: Facts) -> Mask:
+    """None, [L]."""
+    return np.zeros(len(f.layers.names), bool)
 
 
 def newer_leave_more(f: Facts, _where: Mask) -> bool:
@@ -146,6 +250,9 @@ def constant_cost(f: Facts, where: Mask) -> Severity:
     """What constant statistics cost, where some of these layers are off at all."""
     if not f.losses.evaluated:
         return estimated(f.layers.distance, where) if far(f, where) else NONE
+    if f.parts is not None:
+        # Training suffers from these as inference does, so this is no part of what separates the two.
+        return of_gap(f.parts.constant)
     off = float(np.nanmax(f.layers.distance[where], initial=0.0)) >= f.layers.tolerance
     return of_gap(f.constant_part) if f.constant_part.known and off else NONE
 
@@ -205,14 +312,25 @@ def moved_by_last_batch(f: Facts, _where: Mask) -> Severity:
     return WARNING if cost is NONE and unseen else cost
 
 
+def exchange_known(f: Facts) -> bool:
+    """There are probes before and after the exchange, or it was measured at the end."""
+    return f.exchange is not None or f.parts is not None
+
+
 def exchanged(f: Facts) -> Mask:
     """The weights after the last step are not those that the statistics belong to."""
-    return whole_run(f.exchange is not None and exchange_severity(f.exchange) > INFO)
+    return whole_run(exchange_cost(f, whole_run(True)) > INFO)
 
 
-def exchange_cost(f: Facts, _where: Mask) -> Severity:
-    """What the exchange costs."""
-    return NONE if f.exchange is None else exchange_severity(f.exchange)
+def exchange_cost(f: Facts, where: Mask) -> Severity:
+    """What the exchange costs; where it was measured, no more than what statistics of the present weights undo."""
+    if f.parts is not None and f.rest_is == "exchanged":
+        return of_rest("exchanged")(f, where)
+    told = NONE if f.exchange is None else exchange_severity(f.exchange)
+    if f.parts is None:
+        return told
+    sudden = f.rest_is == "" and told > INFO
+    return of_part(f, f.parts.rest) if sudden else NONE
 
 
 def exchange_severity(x: Exchange) -> Severity:

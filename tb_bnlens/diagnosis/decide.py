@@ -97,7 +97,7 @@ def _alone(cause: Cause, facts: Facts) -> Decision:
     cost = max(cost, Severity.INFO)
     severity = min(cost, cause.most)
     named = where if cause.layers is None else cause.layers(facts, where, severity)
-    share = facts.share(facts.undone(cause.intervention)) if cause.intervention and cost > Severity.INFO else math.nan
+    share = facts.share(cause.part(facts)) if cause.part and cost > Severity.INFO else math.nan
     return Decision(cause, Status.FAIL, severity, cost, _indices(named), where=where, share=share)
 
 

@@ -9,10 +9,13 @@ import numpy as np
 
 from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.analysis.loss_gap import NOTE_HARM
+from tb_bnlens.analysis.metrics import is_share
 from tb_bnlens.diagnosis.decide import Status
 from tb_bnlens.diagnosis.diagnose import Diagnosis
 from tb_bnlens.diagnosis.severity import Severity, of_gap
-from tb_bnlens.diagnosis.words.phrases import be, count, number, sentence, times
+from tb_bnlens.diagnosis.words.phrases import be, count, loss, number, sentence, times
+
+MOST_METRICS = 2
 
 
 def verdict(facts: Facts, diagnoses: Sequence[Diagnosis]) -> tuple[str, list[str]]:
@@ -69,21 +72,62 @@ def _headline(f: Facts, healthy: bool) -> str:
         return _without_losses(f, healthy)
     inference, batch, where = _compared(f)
     severity = of_gap(f.gap)
+    rival = _rival(f)
     if math.isinf(inference):
-        return f"Inference loss is not finite; with batch statistics it is {number(batch)} ({where})."
+        return f"Inference loss is not finite; {rival.removeprefix('the loss ')} it is {loss(f, batch)} ({where})."
+    both = f"{loss(f, inference)} against {loss(f, batch)}, " if f.measured is not None else ""
     if severity > Severity.INFO:
         much = times(inference, batch, f.losses.natural_zero)
-        return f"Inference loss is {much} the loss with batch statistics ({where})."
+        return f"Inference loss is {much} {rival} ({both}{where}){_means(f)}."
     word = "is close to" if severity else "matches"
-    if f.losses.harm(batch - inference) >= NOTE_HARM:
+    if _below(f, batch - inference):
         word = "is below"
-    said = f"inference loss {number(inference)} {word} the loss with batch statistics ({number(batch)}) at {where}"
+    said = f"inference loss {loss(f, inference)} {word} {rival} ({loss(f, batch)}{_at(f, where)}"
     return f"No BatchNorm problem found: {said}." if healthy else f"{sentence(said)}."
 
 
+def _at(f: Facts, where: str) -> str:
+    return f") at {where}" if f.measured is None else f", {where})"
+
+
+def _rival(f: Facts) -> str:
+    """What inference is held against, in words."""
+    named = "" if f.measured is None else f.measured.rival
+    return {
+        "recombined": "the loss with batch statistics on new batches",
+        "batch_as_trained": "the loss with batch statistics where training uses them",
+    }.get(named, "the loss with batch statistics")
+
+
+def _means(f: Facts) -> str:
+    """What a gap means to a user: metrics in both modes, and the training that it undoes."""
+    parts = []
+    if f.measured is not None:
+        shown = list(f.measured.metrics("inference", f.measured.rival).items())[:MOST_METRICS]
+        parts += [f"{name} {_metric(name, here)} instead of {_metric(name, there)}" for name, (here, there) in shown]
+    if f.as_at_step is not None:
+        parts.append(f"as good as at step {f.as_at_step:,} of {f.last_step:,}")
+    return f": {', '.join(parts)}" if parts else ""
+
+
+def _metric(name: str, value: float) -> str:
+    return f"{100 * value:.1f}%" if is_share(name) and 0 <= value <= 1 else number(value)
+
+
+def _below(f: Facts, difference: float) -> bool:
+    if f.measured is not None:
+        return f.measured.gap(f.measured.rival, "inference").at_least(NOTE_HARM)
+    return f.losses.harm(difference) >= NOTE_HARM
+
+
 def _compared(f: Facts) -> tuple[float, float, str]:
-    """Inference and batch losses of the last probe, or the medians where that one is out of line with its window."""
+    """Inference loss and its rival: means over many batches, else of the last probe, or the medians of the last ones
+    where that one is out of line.
+    """
     losses = f.losses
+    if f.measured is not None:
+        m = f.measured
+        return m.mean("inference"), m.mean(m.rival), f"mean of {m.batches} batches at step {m.evidence.step:,}"
     inference, batch, step = f.now("inference"), f.now("batch"), f"step {losses.step or 0:,}"
     if of_gap(losses.judge(np.array([inference - batch]))) < of_gap(f.gap):
         return f.typical("inference"), f.typical("batch"), f"{step}, median of the last probes"

@@ -24,6 +24,7 @@ from tb_bnlens.analysis import (
     measured,
     metrics,
     outlook,
+    parts,
     rival,
     yardstick,
 )
@@ -157,6 +158,38 @@ def ordinary(x: float) -> History:
 def minority(x: float) -> History:
     limit = Facts(runs.dominated()).composition.dominance_limit  # type: ignore[union-attr]
     return runs.dominated(x * limit)
+
+
+UPDATING = {"updating": (0, 1, 2), "settled": (0, 1, 2)}
+
+
+def under_dropout(inference: float, share: float) -> History:
+    """Statistics gathered under dropout make this share of a gap; those of the past make the rest."""
+    rows = {"mode_distance_rms": 0.5, "with_dropout_distance_rms": 0.05, "distance_rms": 0.3}
+    return runs.measured(
+        run(CALM),
+        groups=UPDATING,
+        layers={name: [value] * 3 for name, value in rows.items()},
+        inference=inference,
+        batch=1.0,
+        recalibrated=1.0,
+        put_right__settled=1.0,
+        with_dropout=1.0 + share * (inference - 1.0),
+    )
+
+
+def fed_apart(**other: float) -> History:
+    """Layers that are called twice a step, on data of two kinds."""
+    rows = {"update_explained": 0.8, "decay_observed": 0.81, "decay_expected": 0.9, "mode_distance_rms": 0.0, **other}
+    return runs.measured(
+        run(CALM),
+        groups=UPDATING,
+        layers={name: [value] * 3 for name, value in {"error_p95": 1.0, **rows}.items()},
+        inference=3.0,
+        batch=1.0,
+        recalibrated=1.0,
+        put_right__settled=1.0,
+    )
 
 
 # --- layers --------------------------------------------------------------------------------------------
@@ -312,6 +345,11 @@ CASES: dict[tuple[Any, str, str], Build] = {
     (compositions, "LITTLE_LEARNED", "unlike-batches"): lambda x: unlike(1.0 / (x * compositions.LITTLE_LEARNED)),
     (compositions, "WELL_LEARNED", "noisy-training"): lambda x: noisy_training(0.7 / (x * compositions.WELL_LEARNED)),
     (compositions, "SMALLER_PART", "dominated-statistics"): ordinary,
+    (parts, "MOST", "variance-shift"): lambda x: under_dropout(2.2, x * parts.MOST),
+    (parts, "LEAST", "variance-shift"): lambda x: under_dropout(5.0, x * parts.LEAST),
+    (parts, "EXPLAINED", "unseen-updates"): lambda x: fed_apart(update_explained=parts.EXPLAINED / x),
+    (parts, "MORE_UPDATES", "unseen-updates"): lambda x: fed_apart(decay_observed=0.9 ** (x * parts.MORE_UPDATES)),
+    (parts, "SAME_MODE", "unseen-updates"): lambda x: fed_apart(mode_distance_rms=x * parts.SAME_MODE),
     (lag, "NOISE_SIGMAS", "momentum-too-high"): lambda x: lagging(x, noise_mean=0.17),
     (lag, "VARIANCE_NOISE", "momentum-too-high"): lambda x: lagging(x, noise_variance=10.0),
     (lag, "START_SHARE", "drift"): lingering,

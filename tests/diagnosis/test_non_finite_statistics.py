@@ -24,7 +24,7 @@ def test_poisoned_statistics() -> None:
     assert causes(history) == {CAUSE: "error"}
     assert (found["layers"], found["steps_to_converge"]) == (["bad"], "never")
     assert 150 <= found["first_step"] <= 166
-    assert "model.layers[1]" in found["fix"] and "recalibrate" in found["fix"]
+    assert "model.layers[1]" in found["rescue"] and "recalibrate" in found["rescue"]
     assert behind(history, "train-inference-gap") == CAUSE
 
 

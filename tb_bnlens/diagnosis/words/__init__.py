@@ -19,6 +19,7 @@ from tb_bnlens.diagnosis.words import (
     memorized_batches,
     momentum_too_high,
     momentum_too_low,
+    moved_outside_training,
     never_updated,
     noisy_training,
     non_finite_statistics,
@@ -29,7 +30,9 @@ from tb_bnlens.diagnosis.words import (
     short_last_batch,
     train_inference_gap,
     unlike_batches,
+    unseen_updates,
     validation_shift,
+    variance_shift,
     warming_up,
 )
 from tb_bnlens.diagnosis.words.words import Words
@@ -51,6 +54,7 @@ WORDS: Mapping[str, Words] = {
         memorized_batches,
         momentum_too_high,
         momentum_too_low,
+        moved_outside_training,
         never_updated,
         noisy_training,
         non_finite_statistics,
@@ -61,7 +65,9 @@ WORDS: Mapping[str, Words] = {
         short_last_batch,
         train_inference_gap,
         unlike_batches,
+        unseen_updates,
         validation_shift,
+        variance_shift,
         warming_up,
     )
 }

@@ -8,7 +8,7 @@ from tb_bnlens.analysis.exchanged import LEAST_BEFORE
 from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.words import code
-from tb_bnlens.diagnosis.words.phrases import number
+from tb_bnlens.diagnosis.words.phrases import loss, number
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
 
@@ -23,17 +23,18 @@ def failed(f: Facts, _d: Decision) -> Said:
     """The losses after the last step against those during training."""
     x = f.exchange
     assert x is not None, "decided without an exchange"
-    own = "" if math.isnan(x.present) else f", and {number(x.present)} with statistics of these weights"
+    own = "" if math.isnan(x.present) else f", and {loss(f, x.present)} with statistics of these weights"
     return Said(
         f"The weights were exchanged for averaged ones after the last step, but the moving statistics were not. "
-        f"Inference loss is now {number(x.inference)}, against {number(x.recalibrated)} with statistics of the last "
+        f"Inference loss is now {loss(f, x.inference)}, against {loss(f, x.recalibrated)} with statistics of the last "
         f"training batches{own}.",
         evidence={
             "after": Evidence("inference - batch after the last step", x.over_batch.value, x.usual[0]),
             "recalibrated": Evidence("recalibrated - batch after the last step", x.pooled_over_batch.value, x.usual[1]),
             "present": Evidence("inference with statistics of the present weights", x.present),
         },
-        fix="# On the averaged weights:\n" + code.RECALIBRATE,
+        rescue=code.recalibrate(f.rescued) if f.parts is not None else "",
+        fix="# On the averaged weights, at the end of every training:\n" + code.RECALIBRATE,
         next="Inference loss with the averaged weights falls to the loss with batch statistics.",
     )
 

@@ -6,12 +6,12 @@ import math
 
 from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.diagnosis.decide import Decision
-from tb_bnlens.diagnosis.words.phrases import number
+from tb_bnlens.diagnosis.words.phrases import loss
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
 
 def _numbers(f: Facts) -> str:
-    shown, updated = number(f.lasting("fit_loss")), number(f.lasting("updated"))
+    shown, updated = loss(f, f.lasting("fit_loss")), loss(f, f.lasting("updated"))
     return f"fit() prints {shown}; after the weight update the same batch gives {updated}"
 
 

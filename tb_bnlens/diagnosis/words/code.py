@@ -12,9 +12,10 @@ tb_bnlens.recalibrate(model, data, batches=200)  # what it returns has an undo()
 """
 
 
-def recalibrate(loss: float) -> str:
-    """Recalibrate, with the loss that was measured to come of it."""
-    return RECALIBRATE + (f"# inference loss {loss:.4g} (measured)\n" if math.isfinite(loss) else "")
+def recalibrate(loss: float, frozen: bool = False) -> str:
+    """Recalibrate, with the loss that was measured to come of it; ``frozen`` layers too."""
+    call = RECALIBRATE.replace("batches=200", "batches=200, frozen=True") if frozen else RECALIBRATE
+    return call + (f"# inference loss {loss:.5g} (measured)\n" if math.isfinite(loss) else "")
 
 
 def set_momentum(momentum: float) -> str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.diagnosis.conditions import TRAINING_ONLY_HARM
 from tb_bnlens.diagnosis.decide import Decision
-from tb_bnlens.diagnosis.words.phrases import number
+from tb_bnlens.diagnosis.words.phrases import loss, number
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
 
 def _numbers(f: Facts) -> str:
-    return f"{number(f.lasting('training'))} with them, {number(f.lasting(f.dropout_rival))} without"
+    return f"{loss(f, f.lasting('training'))} with them, {loss(f, f.lasting(f.dropout_rival))} without"
 
 
 def unknown(f: Facts) -> str:

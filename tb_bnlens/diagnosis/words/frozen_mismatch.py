@@ -10,8 +10,14 @@ from tb_bnlens.analysis.lag import LARGE_DISTANCE
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.severity import Severity
 from tb_bnlens.diagnosis.words import code
-from tb_bnlens.diagnosis.words.phrases import count, modes, number, some_of, verb
+from tb_bnlens.diagnosis.words.phrases import count, loss, modes, number, some_of, verb
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
+
+LOAD = """\
+# Load the moving statistics with the weights: they are weights of a layer that are not trainable.
+#   base.load_weights(path)                  # all weights, or
+#   model.set_weights(other.get_weights())   # not only trainable_variables
+"""
 
 
 def _largest(f: Facts) -> float:
@@ -28,14 +34,19 @@ def passed(f: Facts, _d: Decision) -> str:
 def failed(f: Facts, d: Decision) -> Said:
     """How far they are off, and which losses show it."""
     frozen, n, harmful = int(f.frozen.sum()), len(d.layers), d.severity > Severity.INFO
+    new = [i for i in d.layers if f.initial[i]]
+    what = "statistics of other data"
+    if len(new) == n:
+        what = "a mean of exactly 0 and a variance of exactly 1: they were never loaded or trained"
     return Said(
-        f"{some_of(n, frozen, 'frozen layer')} {verb(n, 'use')} statistics of other data (distance up to "
+        f"{some_of(n, frozen, 'frozen layer')} {verb(n, 'use')} {what} (distance up to "
         f"{number(_largest(f))} batch standard deviations).{_felt(f, harmful)}",
         evidence={
             "distance": Evidence("largest distance of a frozen layer", _largest(f), LARGE_DISTANCE),
             "part": Evidence("loss that frozen statistics cost", f.constant_part.value, f.warning_loss),
         },
-        fix=_fix(f, d) if harmful else "",
+        rescue=code.recalibrate(f.rescued_with_frozen, frozen=True) if harmful and f.parts is not None else "",
+        fix=(LOAD if len(new) == n else "") + (_fix(f, d) if harmful else ""),
         next="Inference loss near the loss with batch statistics. If it is not, check that inputs are preprocessed as "
         "for the original training."
         if harmful
@@ -46,7 +57,12 @@ def failed(f: Facts, d: Decision) -> Said:
 def _felt(f: Facts, harmful: bool) -> str:
     if not f.losses.evaluated:
         return ""
-    training, inference, batch = (number(f.typical(k)) for k in ("training", "inference", "batch"))
+    if not harmful and f.parts is not None:
+        return (
+            " The loss does not suffer: training sees these layers as they are (inference loss "
+            f"{loss(f, f.rescued)} once the others fit, {loss(f, f.rescued_with_frozen)} with new statistics here)."
+        )
+    training, inference, batch = (loss(f, f.typical(k)) for k in ("training", "inference", "batch"))
     if not harmful:
         return f" The loss does not suffer: {modes(f)}."
     if f.training_escapes:

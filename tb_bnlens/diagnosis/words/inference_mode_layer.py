@@ -8,8 +8,16 @@ from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.analysis.lag import LARGE_DISTANCE
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.severity import Severity
+from tb_bnlens.diagnosis.words import code
 from tb_bnlens.diagnosis.words.phrases import against_batch, count, modes, number, sentence, some_of, verb
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
+
+UNTIL_THEN = """\
+# Until then, to use statistics that fit:
+import tb_bnlens
+
+tb_bnlens.recalibrate(model, data, batches=200, frozen=True)
+"""
 
 
 def _distance(f: Facts) -> float:
@@ -35,10 +43,9 @@ def failed(f: Facts, d: Decision) -> Said:
             "distance": Evidence("largest distance", _distance(f), LARGE_DISTANCE),
             "part": Evidence("loss that constant statistics cost", f.constant_part.value, f.warning_loss),
         },
+        rescue=code.recalibrate(f.rescued_with_frozen, frozen=True) if d.severity > Severity.INFO and f.parts else "",
         fix="# In the call of your model pass its own argument on:  x = self.base(x, training=training)\n"
-        "# Until then, to use statistics that fit:\n"
-        "import tb_bnlens\n\n"
-        "tb_bnlens.recalibrate(model, data, batches=200, frozen=True)\n",
+        + (UNTIL_THEN if d.severity > Severity.INFO or not f.losses.evaluated else ""),
         next="The layers' moving statistics change at the next record.",
     )
 

@@ -11,14 +11,21 @@ from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.severity import Severity
 from tb_bnlens.diagnosis.words import code
-from tb_bnlens.diagnosis.words.phrases import be, momenta, no_statistics, number, percent, some_of, steps
+from tb_bnlens.diagnosis.words.phrases import be, loss, momenta, no_statistics, percent, some_of, steps
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
+
+RECALIBRATE_AT_END = """\
+# No momentum that was replayed serves a run of this length. Take the statistics at the end of training:
+import tb_bnlens
+
+tb_bnlens.recalibrate(model, data, batches=200)
+"""
 
 
 def passed(f: Facts, _d: Decision) -> str:
     """What is left of the start."""
     left = percent(robust.largest(f.layers.memory[f.layers.updating]))
-    if not f.layers.starting.any():
+    if not f.starting.any():
         return f"At most {left} of the initial statistics is left."
     if f.outlook.will_converge:
         return f"The statistics need {steps(f.outlook.steps)} more, and {f.outlook.remaining:,} are planned."
@@ -27,7 +34,7 @@ def passed(f: Facts, _d: Decision) -> str:
 
 def failed(f: Facts, d: Decision) -> Said:
     """Steps needed against steps there are, and the momentum to try."""
-    beta = f.layers.beta[f.layers.starting]
+    beta = f.layers.beta[f.starting]
     n, advice, needed = len(d.layers), f.advised_momentum, f.needed_steps
     had = f"this run {'had' if f.outlook.remaining == 0 else 'has had'} {f.outlook.last_step:,}"
     if f.outlook.remaining:
@@ -37,15 +44,15 @@ def failed(f: Facts, d: Decision) -> Said:
         f"statistics. Momentum {momenta(beta)} needs {_about(needed)}; {had}."
     )
     if math.isfinite(f.advised_loss):
-        summary += f" Replayed with momentum {advice:g}, inference loss would be {number(f.advised_loss)}."
+        summary += f" Replayed with momentum {advice:g}, inference loss would be {loss(f, f.advised_loss)}."
     if d.severity is Severity.INFO and f.losses.evaluated:
         summary += " The loss hardly depends on it."
     return Said(
         summary,
         evidence=_evidence(f),
-        rescue=code.recalibrate(f.typical("recalibrated")) if d.severity > Severity.INFO else "",
-        fix=code.set_momentum(advice) if advice is not None else code.RECALIBRATE,
-        next=f"Inference loss near {number(f.advised_loss)} on the same batches, and nothing left of the initial "
+        rescue=code.recalibrate(f.rescued) if d.severity > Severity.INFO else "",
+        fix=code.set_momentum(advice) if advice is not None else RECALIBRATE_AT_END,
+        next=f"Inference loss near {loss(f, f.advised_loss)} on the same batches, and nothing left of the initial "
         "statistics."
         if math.isfinite(f.advised_loss)
         else f"Inference loss within {percent(f.layers.tolerance)} of the loss with batch statistics.",
@@ -61,7 +68,7 @@ def _about(needed: float) -> str:
 
 
 def _evidence(f: Facts) -> dict[str, Evidence]:
-    starting, beta = f.layers.starting, f.layers.beta[f.layers.starting]
+    starting, beta = f.starting, f.layers.beta[f.starting]
     advice, price = f.advised_momentum, f.advised_price
     evidence = {
         "memory": Evidence("share of the initial statistics left", robust.median(f.layers.memory[starting])),

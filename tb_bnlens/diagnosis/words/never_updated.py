@@ -12,6 +12,13 @@ from tb_bnlens.diagnosis.words import code
 from tb_bnlens.diagnosis.words.phrases import be, momenta, some_of
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
+COPY = """\
+# If the weights are copied from another network (a target network, a moving average of weights), copy the moving
+# statistics too: they are weights, but not trainable ones.
+#   for a, b in zip(target.weights, online.weights): a.assign(0.98 * a + 0.02 * b)
+#   for a, b in zip(target.non_trainable_variables, online.non_trainable_variables): a.assign(b)
+"""
+
 
 def failed(f: Facts, d: Decision) -> Said:
     """How many, and which of the two reasons."""
@@ -21,19 +28,25 @@ def failed(f: Facts, d: Decision) -> Said:
     why = (
         f"Momentum {momenta(f.layers.momentum[still])} keeps the initial statistics."
         if kept
-        else "The training step calls the model without training=True, or its updates are dropped."
+        else "The training step calls the model without training=True, its updates are dropped, or the weights are "
+        "copied from another network without its statistics."
     )
+    new = bool(f.initial[list(d.layers)].all()) and f.parts is not None
     fix = code.set_momentum(0.99) if kept else "# In your training step:  y_pred = model(x, training=True)\n"
-    if not kept and d.severity > Severity.INFO:
-        # Weights that were trained with the initial statistics do best with them.
+    if new and not kept:
+        fix += COPY
+    # Weights that were trained with the initial statistics do best with them.
+    harmful = d.severity > Severity.INFO
+    if harmful and not kept and f.parts is None:
         fix += code.RECALIBRATE
     return Said(
         f"{some_of(n, len(f.layers.names))} {be(n)} never updated: the moving statistics are bit-identical to their "
-        f"start after {f.last_step:,} steps. {why}",
+        f"start after {f.last_step:,} steps{', a mean of 0 and a variance of 1' if new else ''}. {why}",
         evidence={
             "updates": Evidence("updates of these layers", float(f.layers.updates[still].max()), f.last_step),
             "distance": Evidence("largest distance", float(np.nanmax(f.layers.distance[still], initial=0.0))),
         },
+        rescue=code.recalibrate(f.typical("put_right:never_updated")) if harmful and f.parts is not None else "",
         fix=fix,
         next="The moving statistics change at the next record.",
     )

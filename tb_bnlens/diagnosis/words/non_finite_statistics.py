@@ -10,6 +10,11 @@ from tb_bnlens.diagnosis.words import code
 from tb_bnlens.diagnosis.words.phrases import count, names, number
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
+FIX = """\
+# Keep values that are not finite, or far too large, out of the data, in a tf.data pipeline for instance with:
+#   data = data.map(lambda x, y: (tf.clip_by_value(tf.where(tf.math.is_finite(x), x, 0.0), -1e4, 1e4), y))
+"""
+
 
 def passed(f: Facts, _d: Decision) -> str:
     """How many channels are finite."""
@@ -33,20 +38,23 @@ def failed(f: Facts, d: Decision) -> Said:
         "channels": Evidence("channels with a statistic that is not finite", channels, 0),
         "first_step": Evidence("first seen at step", since),
     }
-    if f.window_nonfinite_by is not None:
-        evidence["batch_step"] = Evidence("batch statistics not finite by step", f.window_nonfinite_by)
+    left = f.undone("put_right:nonfinite").known and not math.isinf(f.typical("put_right:nonfinite"))
+    if left:
+        mended = f.typical("put_right:nonfinite")
+        evidence["mended"] = Evidence("inference loss with these channels mended", mended, f.rival_loss)
     return Said(
         summary,
         evidence=evidence,
-        fix="import numpy as np\n\n"
+        rescue="import numpy as np\n\n"
         + code.at_layers(
             [f.manifest.layers[i].access for i in d.layers],
             "layer.moving_mean.assign(np.zeros(layer.moving_mean.shape))\n"
             "    layer.moving_variance.assign(np.ones(layer.moving_variance.shape))",
         )
         + "\n"
-        + code.RECALIBRATE,
-        next="The statistics stay finite. If they do not, look for a batch with NaN, infinity or very large values "
+        + (code.RECALIBRATE if f.losses.diverged else code.recalibrate(f.rescued)),
+        fix=FIX,
+        next=f"The statistics stay finite. If they do not, look at the data and at the code that writes to the layers "
         f"by step {since:,}.",
     )
 

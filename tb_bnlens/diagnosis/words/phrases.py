@@ -27,6 +27,18 @@ def number(value: float | None) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
+def loss(f: Facts, value: float) -> str:
+    """A loss in text, with as many digits as tell a hundredth of the unit that losses are judged by.
+
+    Example:
+        Of a loss whose rows differ by 0.04, 10.277 and 10.035 are told apart, not only 10.3 and 10.
+    """
+    if not (math.isfinite(value) and value and f.losses.unit > 0):
+        return number(value)
+    digits = 2 + math.ceil(math.log10(abs(value) / f.losses.unit))
+    return number(value) if digits <= 3 else f"{value:,.{min(digits, 7)}g}"
+
+
 def percent(share: float) -> str:
     """A share as a percentage: "67%"."""
     return f"{100 * share:.2g}%" if abs(share) < 0.995 else "100%"
@@ -101,12 +113,12 @@ def no_losses(f: Facts) -> str:
 
 def modes(f: Facts) -> str:
     """The two losses that matter: "inference 15,127, batch statistics 1.18"."""
-    return f"inference {number(f.typical('inference'))}, batch statistics {number(f.typical('batch'))}"
+    return f"inference {loss(f, f.typical('inference'))}, batch statistics {loss(f, f.rival_loss)}"
 
 
 def against_batch(f: Facts) -> str:
     """Inference against batch statistics, with a verb."""
-    much = times(f.typical("inference"), f.typical("batch"), f.losses.natural_zero)
+    much = times(f.typical("inference"), f.rival_loss, f.losses.natural_zero)
     if math.isinf(f.typical("inference")):
-        return f"inference loss is not finite; with batch statistics it is {number(f.typical('batch'))}"
+        return f"inference loss is not finite; with batch statistics it is {loss(f, f.rival_loss)}"
     return f"inference loss is {much} the loss with batch statistics ({modes(f)})"

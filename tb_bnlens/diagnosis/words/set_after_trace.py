@@ -7,8 +7,17 @@ import numpy as np
 from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.diagnosis.conditions import WINDOW_FACTOR
 from tb_bnlens.diagnosis.decide import Decision
+from tb_bnlens.diagnosis.severity import Severity
+from tb_bnlens.diagnosis.words import code
 from tb_bnlens.diagnosis.words.phrases import count, momenta, verb
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
+
+
+def passed(f: Facts, _d: Decision) -> str:
+    """What the statistics show, or why they show nothing of the momentum."""
+    if f.parts is not None and f.parts.unexplained.any():
+        return "Updates are not those that the recorded batch explains, so they tell nothing of the momentum."
+    return "The moving statistics change as momentum and trainable say."
 
 
 def failed(f: Facts, d: Decision) -> Said:
@@ -32,6 +41,7 @@ def failed(f: Facts, d: Decision) -> Said:
         "; ".join(parts) + ". The attribute was set after the training step was traced, and compile was not called.",
         evidence=evidence or {"layers": Evidence("layers that do not do what their flag says", len(d.layers), 0)},
         # An optimizer keeps to the variables that it was built with, and unfreezing adds some.
+        rescue=code.recalibrate(f.rescued) if d.severity > Severity.INFO and f.parts is not None else "",
         fix="optimizer = model.optimizer.from_config(model.optimizer.get_config())\n"
         "model.compile(optimizer=optimizer, loss=model.loss)  # the next fit traces the step again\n",
         next="The statistics move as the attributes say.",
@@ -45,6 +55,6 @@ WORDS = Words(
     description="momentum and trainable are fixed in the training step when it is traced. Setting them later without "
     "compile changes the attribute and nothing else; the moving statistics show the old value.",
     absent="The model has no BatchNorm layers.",
-    passed=lambda f, _: "The moving statistics change as momentum and trainable say.",
+    passed=passed,
     failed=failed,
 )

@@ -5,24 +5,25 @@ from __future__ import annotations
 from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.words import code
-from tb_bnlens.diagnosis.words.phrases import against_batch, modes, no_losses, number
+from tb_bnlens.diagnosis.words.phrases import against_batch, loss, modes, no_losses
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
 
 def failed(f: Facts, _d: Decision) -> Said:
     """The gap and its two parts."""
-    recalibrated = number(f.typical("recalibrated"))
-    noise = f.losses.gap("recalibrated", "batch")
+    recalibrated = loss(f, f.typical("recalibrated"))
+    noise = f.losses.gap("recalibrated", "batch") if f.parts is None else f.drift_left
     return Said(
         f"With the same weights and batch, {against_batch(f)}. No known cause explains it.",
-        reason=f"No known cause explains it; with recalibrated statistics the loss is {recalibrated}.",
+        reason=f"No known cause explains it. With recalibrated statistics the loss is {recalibrated}.",
         evidence={
             "gap": Evidence("inference - batch", f.gap.value, f.warning_loss),
             "stale": Evidence("part from stale statistics (inference - recalibrated)", f.stale.value),
             "noise": Evidence("part from batch noise (recalibrated - batch)", noise.value),
             "uncertainty": Evidence("standard error of the gap", f.gap.uncertainty),
         },
-        fix=code.RECALIBRATE,
+        rescue=code.recalibrate(f.rescued) if f.stale.significant and f.parts is not None else "",
+        fix=code.RECALIBRATE if f.parts is None else "",
         next="If recalibrated statistics close the gap, they were stale. If not, look at the batches.",
     )
 

@@ -7,20 +7,20 @@ import math
 from tb_bnlens.analysis import robust
 from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.diagnosis.decide import Decision
-from tb_bnlens.diagnosis.words.phrases import count, no_statistics, number, percent
+from tb_bnlens.diagnosis.words.phrases import count, loss, no_statistics, percent
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
 
 def passed(f: Facts, _d: Decision) -> str:
     """What is left of the start."""
     left = percent(robust.largest(f.layers.memory[f.layers.updating]))
-    felt = ", and the loss does not depend on it" if f.layers.starting.any() else ""
+    felt = ", and the loss does not depend on it" if f.starting.any() else ""
     return f"At most {left} of the initial statistics is left{felt}."
 
 
 def unknown(f: Facts) -> str:
     """No statistics, or no plan."""
-    planned = f.outlook.remaining is None and f.layers.starting.any()
+    planned = f.outlook.remaining is None and f.starting.any()
     return "The number of planned steps is not known." if planned else no_statistics(f)
 
 
@@ -29,9 +29,9 @@ def failed(f: Facts, d: Decision) -> Said:
     n, total, remaining = len(d.layers), len(f.layers.names), f.outlook.remaining or 0
     at = math.ceil(f.outlook.last_step + f.outlook.steps)
     where = "" if n == total else f" of {n:,} of {total:,} layers"
-    left, now = f.layers.memory[f.layers.starting], ""
+    left, now = f.layers.memory[f.starting], ""
     if f.stale.known:
-        now = f" Inference loss is {number(f.now('inference'))} now, against {number(f.now('batch'))} with batch "
+        now = f" Inference loss is {loss(f, f.now('inference'))} now, against {loss(f, f.now('batch'))} with batch "
         now += "statistics."
     return Said(
         f"The moving statistics{where} are still warming up and should converge by about step {at:,} of "

@@ -1,0 +1,231 @@
+"""The loss that each cause of the stale family takes, from interventions that were measured.
+
+Inference minus its rival is cut up so that like is compared with like::
+
+    inference - with_dropout      statistics of the past instead of the present, gathered as training gathers them
+    with_dropout - recalibrated   statistics gathered with dropout and its like on, used with it off
+    recalibrated - rival          batch noise, or compositions
+
+The first is what layers that hold their start take (``put_right:from_start``) and a rest, which has one explanation.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tb_bnlens.analysis import robust
+from tb_bnlens.analysis.lag import LayerTable
+from tb_bnlens.analysis.loss_gap import Gap
+from tb_bnlens.analysis.measured import Measured
+from tb_bnlens.history import Event, Manifest
+from tb_bnlens.metadata import REPLAY_MOMENTA, replay_row
+
+Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+NOTHING = Gap(0.0, 0.0, 0.0)
+MOST = 0.5
+"""A cause that takes this share of a gap is the main one, and as grave as the gap is."""
+LEAST = 0.25
+"""A smaller share of a gap is no cause of its own: losses are no sums of their causes, and differences of differences
+hold what the causes make together."""
+EXPLAINED = 0.98
+"""Squared cosine of a real update and the one expected of the batch: 1 but for rounding where that batch is all."""
+MORE_UPDATES = 1.5
+"""Updates a step that the decay shows, over those that the lens sees, from which there are more: the estimate is good
+to a fifth (tests/capture/test_evidence.py), and there is no number between 1 and 2."""
+SAME_MODE = 0.01
+"""Distance between statistics with training-only layers on and off below which there are none before the layer."""
+
+
+class Parts:
+    """What each cause takes; zero where nothing of its kind is in the model, unknown where it was not measured.
+
+    Args:
+        measured: the passes.
+        layers: at the end of the record.
+        manifest: for its events.
+        last_step: of the record.
+    """
+
+    def __init__(self, measured: Measured, layers: LayerTable, manifest: Manifest, last_step: int):
+        self._measured, self._layers, self._manifest, self._last = measured, layers, manifest, last_step
+
+    # --- whole groups ---
+
+    @cached_property
+    def whole(self) -> Gap:
+        """What BatchNorm costs, with channels mended that are not finite."""
+        return self._measured.gap(self._measured.judged, self._measured.rival)
+
+    @cached_property
+    def start(self) -> Gap:
+        """What layers take that hold their start."""
+        if not self.from_start.any():
+            return NOTHING
+        if self._all_from_start:
+            return self._stale
+        return self._measured.undone("put_right:from_start") if self._in_group("from_start").any() else NOTHING
+
+    @cached_property
+    def mode(self) -> Gap:
+        """What statistics take that were gathered with training-only layers on."""
+        return self._measured.part(("with_dropout", "recalibrated")) if self._measured.has("with_dropout") else NOTHING
+
+    @cached_property
+    def rest(self) -> Gap:
+        """What the updating layers take besides; ``why`` says why."""
+        if self._all_from_start:
+            return NOTHING
+        m = self._measured
+        if not m.has("put_right:from_start"):
+            return self._stale
+        if not m.has("put_right:settled"):
+            return NOTHING
+        pairs = [(m.judged, "put_right:settled")]
+        return m.part(*pairs, ("recalibrated", "with_dropout")) if m.has("with_dropout") else m.part(*pairs)
+
+    @property
+    def _stale(self) -> Gap:
+        """Statistics of the past instead of the present, gathered alike."""
+        m = self._measured
+        if not (m.group("updating") or self._layers.updating.any()):
+            return NOTHING
+        return m.part((m.judged, "with_dropout" if m.has("with_dropout") else "recalibrated"))
+
+    @cached_property
+    def constant(self) -> Gap:
+        """What layers take that training leaves on their statistics, once all others fit."""
+        m = self._measured
+        return m.gap("recalibrated", "recalibrated_all") if m.has("recalibrated_all") else NOTHING
+
+    @cached_property
+    def never_updated(self) -> Gap:
+        """What layers take that are in training mode and never update."""
+        return self._measured.undone("put_right:never_updated") if self._measured.group("never_updated") else NOTHING
+
+    # --- layers ---
+
+    @cached_property
+    def from_start(self) -> Mask:
+        """Layers that lag because they hold their start, [L].
+
+        More than the tolerance of the start is left in them; or less, of a start so far off that it still explains
+        their error.
+        """
+        return np.asarray(
+            (self._in_group("from_start") & self._layers.lagging) | (self._layers.starting & ~self.more_updates)
+        )
+
+    @property
+    def _all_from_start(self) -> bool:
+        """Whether the layers outside of the group that was measured hold their start as well."""
+        settled = self._in_group("settled") & self._layers.lagging
+        held = self.from_start & ~self._in_group("from_start")
+        return bool(held.any()) and 2 * int(held.sum()) > int(settled.sum())
+
+    @cached_property
+    def unexplained(self) -> Mask:
+        """Layers whose updates are not those that the batch explains which the lens saw, [L].
+
+        The random draws of training-only layers before a layer differ from step to step, so nothing is said of those.
+        """
+        explained, mode = self._row("update_explained"), self._row("mode_distance_rms")
+        return np.asarray((explained < EXPLAINED) & ~(mode > SAME_MODE))
+
+    @cached_property
+    def updates_a_step(self) -> Array:
+        """Updates in a step over those that the lens sees, from the observed decay, [L]."""
+        with np.errstate(all="ignore"):
+            return np.asarray(np.log(self._row("decay_observed")) / np.log(self._row("decay_expected")))
+
+    @cached_property
+    def more_updates(self) -> Mask:
+        """Layers that are updated more often than the lens sees, [L]."""
+        return np.asarray(self.unexplained & (self.updates_a_step >= MORE_UPDATES))
+
+    @cached_property
+    def by_mode(self) -> Mask:
+        """Layers whose statistics fit those gathered with training-only layers on better than those without, [L]."""
+        on, off = self._row("with_dropout_distance_rms"), self._row("distance_rms")
+        return np.asarray((self._row("mode_distance_rms") > self._layers.tolerance) & (on < off))
+
+    @cached_property
+    def outside(self) -> Mask:
+        """Layers whose statistics something changed between training steps, and still hold it, [L]."""
+        return self._changed("outside")
+
+    @cached_property
+    def exchanged(self) -> bool:
+        """Whether the weights were replaced, and the statistics still hold those before."""
+        marks = [e for e in self._manifest.events if e.kind in ("averaged", "replaced") and self._held(e).any()]
+        return bool(marks)
+
+    @cached_property
+    def drifting(self) -> Mask:
+        """Layers that have forgotten their start and lag, [L]."""
+        return np.asarray(self._layers.lagging & ~self.from_start & ~self.unexplained & ~self.by_mode)
+
+    # --- why ---
+
+    @cached_property
+    def replay_helps(self) -> bool:
+        """Whether a shorter memory, replayed, would take away half of the rest at least."""
+        where = self._layers.updating & ~self.from_start
+        used = float(np.min(self._layers.beta[where])) if where.any() else 0.0
+        names = [replay_row(m) for m in REPLAY_MOMENTA if m < used - 1e-9]
+        helped = [self._measured.undone(name) for name in names if self._measured.has(name)]
+        return any(h.significant and h.value >= MOST * self.rest.value for h in helped)
+
+    def why(self, unlike: bool) -> str:
+        """The explanation of the rest: ``outside``, ``exchanged``, ``unlike``, ``unseen``, ``drift`` or none.
+
+        Args:
+            unlike: the batches are not draws of one kind, so no statistics of some of them fit the others.
+        """
+        if self.outside.any():
+            return "outside"
+        if self.exchanged:
+            return "exchanged"
+        if unlike:
+            return "unlike"
+        if self.unexplained.any():
+            return "unseen"
+        return "drift" if self.replay_helps and self.drifting.any() else ""
+
+    def share(self, part: Gap) -> float:
+        """A part over the whole, NaN where there is no whole."""
+        return part.value / self.whole.value if self.whole.value > 0 and part.known else math.nan
+
+    # --- short hands ---
+
+    def _row(self, name: str) -> Array:
+        row = self._measured.row(name)
+        return row if len(row) else np.full(len(self._layers.names), np.nan)
+
+    def _in_group(self, name: str) -> Mask:
+        mask = np.zeros(len(self._layers.names), bool)
+        mask[[i for i in self._measured.group(name) if i < len(mask)]] = True
+        return mask
+
+    def _changed(self, kind: str) -> Mask:
+        masks = [self._held(e) for e in self._manifest.events if e.kind == kind]
+        return np.asarray(np.any(masks, axis=0)) if masks else np.zeros(len(self._layers.names), bool)
+
+    def _held(self, event: Event) -> Mask:
+        """Layers of an event whose moving statistics still hold more than the tolerance of it, [L]."""
+        mask = np.zeros(len(self._layers.names), bool)
+        mask[[i for i in event.layers if i < len(mask)] if event.layers else slice(None)] = True
+        updates = max(self._last - event.step, 0) * np.nan_to_num(self._layers.updates_per_step, nan=1.0)
+        with np.errstate(all="ignore"):
+            left = np.power(self._layers.beta, updates)
+        return np.asarray(mask & (left > self._layers.tolerance))
+
+
+def largest_amount(manifest: Manifest, kind: str) -> float:
+    """How far the statistics of a layer moved at most in an event of this kind, in standard deviations; or NaN."""
+    return robust.largest([x for e in manifest.events if e.kind == kind for x in getattr(e, "amounts", ())])

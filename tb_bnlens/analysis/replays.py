@@ -1,0 +1,24 @@
+"""Which momentum the replays advise: the largest that does as well as the best, within noise."""
+
+from __future__ import annotations
+
+from tb_bnlens.analysis.loss_gap import NOTE_HARM, WARNING_HARM
+from tb_bnlens.analysis.measured import Measured
+from tb_bnlens.metadata import replay_row
+
+
+def advised(measured: Measured, used: float) -> float | None:
+    """The largest replayed momentum below the one in use that is within noise of the best of them.
+
+    Within noise is a paired difference that is not significant, or not worth a note. A larger momentum averages more
+    of the noise of single batches, so of equals it is the safer one. None where no lower momentum was replayed, or the
+    best of them would be a warning too.
+    """
+    lower = {m: loss for m, loss in measured.replayed.items() if m < used - 1e-9}
+    if not lower:
+        return None
+    best = min(lower, key=lambda m: lower[m])
+    if not measured.gap(replay_row(best), measured.rival).harm < WARNING_HARM:
+        return None
+    apart = {m: measured.gap(replay_row(m), replay_row(best)) for m in lower}
+    return max(m for m, gap in apart.items() if not gap.significant or gap.harm < NOTE_HARM)

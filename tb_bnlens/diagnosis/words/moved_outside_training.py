@@ -1,0 +1,67 @@
+"""Something else than the training step moves the statistics: a callback, a teacher, a loop over other data."""
+
+from __future__ import annotations
+
+from tb_bnlens.analysis.facts import Facts
+from tb_bnlens.analysis.parts import largest_amount
+from tb_bnlens.diagnosis.decide import Decision
+from tb_bnlens.diagnosis.words import code
+from tb_bnlens.diagnosis.words.phrases import count, loss, number
+from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
+
+FIX = """\
+# Find what calls the model between training steps (a callback, an estimate of uncertainty, a validation loop):
+#   model(x, training=True)  ->  model(x, training=False)
+# or keep the statistics around such calls:
+norms = [layer for layer in model._flatten_layers() if hasattr(layer, "moving_variance")]
+kept = [[v.numpy() for v in layer.non_trainable_variables] for layer in norms]
+# ... the calls ...
+for layer, values in zip(norms, kept):
+    for variable, value in zip(layer.non_trainable_variables, values):
+        variable.assign(value)
+"""
+
+
+def _events(f: Facts) -> list[int]:
+    return [e.step for e in f.manifest.events if e.kind == "outside"]
+
+
+def passed(f: Facts, d: Decision) -> str:
+    """Whether anything was seen."""
+    if d.where is not None:
+        return "The statistics were changed between training steps, and the loss does not suffer."
+    return "Nothing changed the moving statistics between training steps that they still hold."
+
+
+def failed(f: Facts, d: Decision) -> Said:
+    """When, by how much, and what it costs."""
+    n, steps, rescued = len(d.layers), _events(f), f.typical("recalibrated")
+    amount = largest_amount(f.manifest, "outside")
+    much = f" by up to {number(amount)} batch standard deviations" if amount == amount else ""
+    return Said(
+        f"The moving statistics of {count(n)} change between training steps{much}, last after step {max(steps):,}. "
+        "Something outside of training, such as a callback, calls the model with training=True or sets them. With "
+        f"statistics of training batches, inference loss is {loss(f, rescued)}.",
+        evidence={
+            "times": Evidence("changes seen between training steps", count(len(steps), "time")),
+            "amount": Evidence("largest change", amount, None, "batch standard deviations"),
+            "recalibrated": Evidence("inference with statistics of training batches", rescued),
+        },
+        rescue=code.recalibrate(rescued),
+        fix=FIX,
+        next="No change between training steps in the list of events.",
+    )
+
+
+WORDS = Words(
+    name="statistics moved outside training",
+    title="Only training steps move the statistics",
+    failure_title="Statistics are changed outside of training steps",
+    description="The moving statistics before a training step are compared with those after the one before it. A call "
+    "with training=True in a callback moves them toward whatever it is called on, and the training loss never shows "
+    "that.",
+    absent="The model has no BatchNorm layers.",
+    unknown=lambda _: "This takes a measurement on many batches at the end of training.",
+    passed=passed,
+    failed=failed,
+)

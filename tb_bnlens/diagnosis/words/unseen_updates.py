@@ -1,0 +1,76 @@
+"""The moving statistics are updated by other data than the batch that the lens sees."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tb_bnlens.analysis import robust
+from tb_bnlens.analysis.facts import Facts
+from tb_bnlens.analysis.parts import EXPLAINED
+from tb_bnlens.diagnosis.decide import Decision
+from tb_bnlens.diagnosis.words import code
+from tb_bnlens.diagnosis.words.phrases import loss, number, some_of, verb
+from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
+
+APART = """\
+# If the layer is called on two kinds of data in a step, apart from each other (real and generated samples, source and
+# target), give each kind its statistics, or normalize both together in one call:
+#   out = model(keras.ops.concatenate([real, generated]), training=True)
+"""
+CHANGED = """\
+# If the training step changes its input (mixup, noise, augmentation), the statistics are those of changed inputs. Take
+# them of inputs as they are at use, at the end of training:
+"""
+
+
+def passed(f: Facts, _d: Decision) -> str:
+    """How well the batch explains the updates."""
+    explained = robust.median(f.row("update_explained"))
+    if f.parts is not None and f.parts.unexplained.any():
+        return "The training step feeds the layers other data than the batch as well, and the loss does not suffer."
+    return f"The batch explains the updates (squared cosine {number(explained)} in the median layer)."
+
+
+def failed(f: Facts, d: Decision) -> Said:
+    """How many updates a step makes, and what the batch alone would give."""
+    assert f.parts is not None, "decided without a measurement"
+    where, n, rescued = list(d.layers), len(d.layers), f.typical("recalibrated")
+    times = robust.median(f.parts.updates_a_step[where])
+    several = bool(f.parts.more_updates[where].any())
+    told = (
+        f"The statistics decay as with {round(times)} updates a step, and the lens sees one: training also calls the "
+        "model on other data, apart from the recorded batch."
+        if several
+        else "The training step transforms its input, or calls the layer on other data as well."
+    )
+    return Said(
+        f"{some_of(n, len(f.layers.names))} {verb(n, 'average')} data that differ from the recorded batches. {told} "
+        f"The moving statistics are a mixture that fits neither. With statistics of the recorded batches inference "
+        f"loss on them is {loss(f, rescued)} instead of {loss(f, f.typical('inference'))}.",
+        evidence={
+            "explained": Evidence(
+                "part of the updates that the batch explains (squared cosine, least layer)",
+                float(np.nanmin(f.row("update_explained")[where], initial=1.0)),
+                EXPLAINED,
+            ),
+            "updates": Evidence("updates in a step, from the observed decay (median layer)", times, 1.0),
+            "recalibrated": Evidence("inference with statistics of the recorded batches", rescued),
+        },
+        rescue="# Right for data like the recorded batches, and only for those:\n" + code.recalibrate(rescued),
+        fix=APART if several else CHANGED + "# import tb_bnlens; tb_bnlens.recalibrate(model, data, batches=200)\n",
+        next="The batch explains the updates, and inference loss is near the loss with batch statistics.",
+    )
+
+
+WORDS = Words(
+    name="updates by unseen data",
+    title="The batches explain how the statistics move",
+    failure_title="Statistics are a mixture with data that the lens does not see",
+    description="The change of the moving statistics in a step is compared with the one that the recorded batch would "
+    "make. They differ where the step transforms its input, or calls the layer a second time on other data; then "
+    "neither waiting nor another momentum makes the statistics those of the batch.",
+    absent="No layer's moving statistics are being updated.",
+    unknown=lambda _: "This takes a measurement on many batches at the end of training.",
+    passed=passed,
+    failed=failed,
+)

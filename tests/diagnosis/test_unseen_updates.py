@@ -1,0 +1,58 @@
+"""Statistics that are updated by other data than the recorded batches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tb_bnlens.history import History
+from tests.diagnosis.checks import limits_of, silence_of
+from tests.diagnosis.runs import CALM, causes, finding, measured, run
+
+CAUSE = "unseen-updates"
+ALL = {"updating": (0, 1, 2), "settled": (0, 1, 2)}
+TWICE = {
+    "update_explained": [0.8] * 3,
+    "decay_observed": [0.81] * 3,
+    "decay_expected": [0.9] * 3,
+    "mode_distance_rms": [0.0] * 3,
+    "error_p95": [1.0] * 3,
+}
+
+
+def mixed(layers: Any = TWICE, **other: Any) -> History:
+    passes = {"inference": 3.0, "batch": 1.0, "recalibrated": 1.0, "put_right__settled": 1.0, "replay_0.5": 1.0}
+    return measured(run(CALM), groups=ALL, layers=layers, **{**passes, **other})
+
+
+test_limits = limits_of(CAUSE)
+test_silenced = silence_of(CAUSE, mixed)
+
+
+def test_updates_are_counted_from_the_decay() -> None:
+    found = finding(mixed(), CAUSE)
+    assert causes(mixed()) == {CAUSE: "error"}
+    assert "2 updates a step" in found["summary"] and "concatenate" in found["fix"]
+    assert "set_momentum" not in found["fix"] + found["rescue"] and found["steps_to_converge"] == "never"
+
+
+def test_a_step_that_transforms_its_input() -> None:
+    once = {**TWICE, "decay_observed": [0.9] * 3}
+    found = finding(mixed(once), CAUSE)
+    assert found["status"] == "fail" and "transforms its input" in found["summary"]
+
+
+def test_a_mixture_that_serves_well_is_silent() -> None:
+    assert causes(mixed(inference=0.9)) == {}
+
+
+def test_random_draws_before_a_layer_explain_why_updates_differ() -> None:
+    assert CAUSE not in causes(mixed({**TWICE, "mode_distance_rms": [0.2] * 3}))
+
+
+def test_batches_that_explain_the_updates_are_another_cause() -> None:
+    told = causes(mixed({**TWICE, "update_explained": [1.0] * 3}))
+    assert CAUSE not in told and told == {"drift": "error"}
+    assert finding(mixed(), "set-after-trace")["status"] == "pass"
+    assert finding(mixed(), "drift")["share"] is None or pytest.approx(0.0)
