@@ -421,7 +421,7 @@ def test_data_that_is_none() -> None:
 
 
 def test_arguments(healthy: Any) -> None:
-    with pytest.raises(ValueError, match="expected a keras.Model"):
+    with pytest.raises(ValueError, match=r"expected a keras\.Model"):
         tb_bnlens.check("model.keras", (X, Y))
     with pytest.raises(ValueError, match="not built"):
         tb_bnlens.check(Hard(), (X, Y))

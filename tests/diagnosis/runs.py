@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tb_bnlens.history import History
+from tb_bnlens.history import Evidence, History, PassResult
 from tb_bnlens.metadata import LAYER_INDEX, LOSS_INDEX
 from tb_bnlens.report import run_report
 from tests.simulation import Sim, SimLayer, simulate
@@ -106,3 +107,64 @@ def summary(history: History, cause: str) -> str:
 def ruled_out(history: History, cause: str) -> dict[str, str]:
     """Causes that look alike -> why they are not it."""
     return {r["cause"]: r["reason"] for r in finding(history, cause)["ruled_out"]}
+
+
+def measured(
+    history: History,
+    *,
+    batches: int = 12,
+    size: int = 32,
+    scatter: float = 0.0,
+    groups: Mapping[str, Sequence[int]] | None = None,
+    layers: Mapping[str, Sequence[float]] | None = None,
+    samples: Mapping[str, Mapping[str, float]] | None = None,
+    metrics: Mapping[str, Mapping[str, float]] | None = None,
+    **means: Any,
+) -> History:
+    """The run with a measurement on many batches at its end.
+
+    Args:
+        history: the run.
+        batches: how many.
+        size: samples in each.
+        scatter: the even batches' losses lie so much above their mean and the odd ones' below, inference and its kin
+            by twice that, so that paired differences scatter by as much.
+        groups: as in ``Evidence``; ``samples`` and ``layers`` likewise.
+        metrics: pass -> metric -> value.
+        means: pass -> its mean loss, or its loss on each batch; ``put_right__frozen`` for ``put_right:frozen``.
+    """
+    wave = scatter * np.resize([1.0, -1.0], batches)
+    passes = {}
+    for name, mean in means.items():
+        name = name.replace("__", ":")
+        losses = np.asarray(mean, float) + (wave if name in ("batch", "recombined", "batch_as_trained") else 2 * wave)
+        own = dict((metrics or {}).get(name, {}))
+        passes[name] = PassResult(losses, np.full(len(losses), size, np.int64), own)
+    evidence = Evidence(
+        step=history.last_step or 0,
+        moment="end",
+        batch_steps=np.arange(batches, dtype=np.int64),
+        batch_sizes=np.full(batches, size, np.int64),
+        batch_phases=np.zeros(batches, np.int64),
+        passes=passes,
+        samples=samples if samples is not None else {"batch": {"mean": float(np.mean(means["batch"])), "q01": 0.0}},
+        layers={name: np.asarray(values, float) for name, values in (layers or {}).items()},
+        groups={name: tuple(where) for name, where in (groups or {}).items()},
+    )
+    return replace(history, evidence=(evidence,))
+
+
+def dominated(times: float = 20.0, rows: Mapping[str, Mapping[str, float]] | None = None) -> History:
+    """A minority of the batches sets the statistics, and the median row loses 1.2 by it."""
+    samples: dict[str, Mapping[str, float]] = {
+        "batch": {"mean": 1.0, "q01": 0.0},
+        "inference": {"median": 1.5},
+        "robust": {"median": 0.3},
+        "inference-robust": {"median": 1.2, "q10": 0.9, "q90": 1.6},
+        "inference-recalibrated": {"median": 0.1, "q10": -0.1, "q90": 0.2},
+    }
+    samples |= rows or {}
+    layers = {"dominance_max": [times, 1.0, 1.0], "between_within": [9.0] * 3, "noise_mean": [0.2] * 3}
+    counted = {name: {"count": 400.0, **figures} for name, figures in samples.items()}
+    passes = {"inference": 2.4, "batch": 1.0, "recalibrated": 2.4, "robust": 30.0}
+    return measured(level(), layers=layers, samples=counted, **passes)
