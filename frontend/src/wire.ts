@@ -71,7 +71,7 @@ export interface Evidence {
   unit: string;
 }
 
-/** A cause that looks alike. */
+/** A look-alike that is not the cause. */
 export interface RuledOut {
   cause: string;
   /** What was measured of it. */
@@ -98,13 +98,13 @@ export interface Finding {
   steps_to_converge: number | Never | null;
   /** [low, high] in updates, 80%; null where no interval is known. */
   steps_interval: (number | Never)[] | null;
-  /** False where nothing can be said yet; null where it does not apply. */
+  /** False while there is too little data for an estimate; null where it does not apply. */
   steps_reliable: boolean | null;
   /** Share of the loss gap that the cause takes, 0 to 1; null where it was not measured. */
   share: number | null;
   evidence: Record<string, Evidence>;
   ruled_out: RuledOut[];
-  /** Code that mends the model in hand; runs as printed, given `model` and `data`. May be empty. */
+  /** Code that repairs this model; runs as printed, given `model` and `data`. May be empty. */
   rescue: string;
   /** Code for the next training; runs as printed. May be empty. */
   fix: string;
@@ -137,7 +137,7 @@ export interface LayerReport {
   steps_to_converge_worst: number | Never | null;
   /** [low, high] in updates, 80%; null where no interval is known. */
   steps_interval: (number | Never)[] | null;
-  /** False where nothing can be said yet; null where it does not apply. */
+  /** False while there is too little data for an estimate; null where it does not apply. */
   steps_reliable: boolean | null;
   /** Why never, or why no estimate is given. */
   steps_reason: string;
