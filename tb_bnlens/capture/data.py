@@ -108,6 +108,11 @@ def batch_size(batch: Any) -> int | None:
     return None
 
 
+def kind_of(batch: Any) -> Any:
+    """Structure of a batch, with the types and ranks of its arrays. Batches of one kind are for one loss."""
+    return keras.tree.map_structure(lambda leaf: (getattr(leaf, "dtype", None), len(getattr(leaf, "shape", ()))), batch)
+
+
 def batch_bytes(batch: Any) -> int:
     """Memory that a batch holds, in bytes."""
     leaves = keras.tree.flatten(batch)
