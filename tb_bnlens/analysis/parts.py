@@ -82,7 +82,7 @@ class Parts:
         if self._all_from_start:
             return NOTHING
         m = self._measured
-        if not m.has("put_right:from_start"):
+        if not self._in_group("from_start").any():
             return self._stale
         if not m.has("put_right:settled"):
             return NOTHING
@@ -106,7 +106,10 @@ class Parts:
     @cached_property
     def never_updated(self) -> Gap:
         """What layers take that are in training mode and never update."""
-        return self._measured.undone("put_right:never_updated") if self._measured.group("never_updated") else NOTHING
+        if not self._measured.group("never_updated"):
+            return NOTHING
+        apart = self._measured.undone("put_right:never_updated")
+        return apart if apart.known else self._measured.undone("recalibrated")
 
     # --- layers ---
 
@@ -123,10 +126,14 @@ class Parts:
 
     @property
     def _all_from_start(self) -> bool:
-        """Whether the layers outside of the group that was measured hold their start as well."""
-        settled = self._in_group("settled") & self._layers.lagging
-        held = self.from_start & ~self._in_group("from_start")
-        return bool(held.any()) and 2 * int(held.sum()) > int(settled.sum())
+        """Whether all that is stale is the start's: beside the group that was measured most lagging layers hold it too.
+
+        Where the time did not suffice to put the group right alone, it is most of all lagging layers that decide.
+        """
+        apart = self._measured.has("put_right:from_start")
+        beside = ~self._in_group("from_start") if apart else np.ones(len(self._layers.names), bool)
+        held, lagging = self.from_start & beside, self._layers.lagging & beside
+        return bool(held.any()) and 2 * int(held.sum()) > int(lagging.sum())
 
     @cached_property
     def unexplained(self) -> Mask:
@@ -174,11 +181,16 @@ class Parts:
 
     @cached_property
     def replay_helps(self) -> bool:
-        """Whether a shorter memory, replayed, would take away half of the rest at least."""
+        """Whether a shorter memory, replayed, would take away half of the rest at least.
+
+        Where none was replayed, it is whether the batch statistics were seen to move.
+        """
         where = self._layers.updating & ~self.from_start
         used = float(np.min(self._layers.beta[where])) if where.any() else 0.0
         names = [replay_row(m) for m in REPLAY_MOMENTA if m < used - 1e-9]
         helped = [self._measured.undone(name) for name in names if self._measured.has(name)]
+        if not helped:
+            return bool((self._layers.drifting & self.drifting).any())
         return any(h.significant and h.value >= MOST * self.rest.value for h in helped)
 
     def why(self, unlike: bool) -> str:

@@ -302,7 +302,7 @@ CAUSES: tuple[Cause, ...] = (
         shows=lambda f: on.whole_run(f.dropout.at_least(on.TRAINING_ONLY_HARM)),
         cost=on.free,
         note=always,
-        yields=(Yields("train-inference-gap", on.gap_is_greater),),
+        yields=(Yields("train-inference-gap", on.gap_is_greater), *to("variance-shift")),
         rivals=("train-inference-gap",),
     ),
     Cause(
