@@ -134,6 +134,11 @@ class Facts:
         """Inference minus batch statistics (``Measured.rival``): all that BatchNorm costs at inference."""
         return self.losses.gap("inference", "batch") if self.measured is None else self.measured.over_rival
 
+    @property
+    def evaluated(self) -> bool:
+        """Whether inference and its rival were measured."""
+        return self.losses.evaluated or self.gap.known
+
     @cached_property
     def stale(self) -> Gap:
         """Inference minus recalibrated: what newer statistics take away."""

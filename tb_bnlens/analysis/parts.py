@@ -101,7 +101,10 @@ class Parts:
     def constant(self) -> Gap:
         """What layers take that training leaves on their statistics, once all others fit."""
         m = self._measured
-        return m.gap("recalibrated", "recalibrated_all") if m.has("recalibrated_all") else NOTHING
+        if m.has("recalibrated_all"):
+            return m.gap("recalibrated", "recalibrated_all")
+        # Where the time did not suffice for that: what training sees, against batch statistics in every layer.
+        return m.gap("batch_as_trained", "batch") if m.has("batch_as_trained") else NOTHING
 
     @cached_property
     def never_updated(self) -> Gap:
@@ -157,9 +160,9 @@ class Parts:
 
     @cached_property
     def by_mode(self) -> Mask:
-        """Layers whose statistics fit those gathered with training-only layers on better than those without, [L]."""
+        """Layers whose statistics fit those gathered with training-only layers on, and those without far less, [L]."""
         on, off = self._row("with_dropout_distance_rms"), self._row("distance_rms")
-        return np.asarray((self._row("mode_distance_rms") > self._layers.tolerance) & (on < off))
+        return np.asarray((self._row("mode_distance_rms") > self._layers.tolerance) & (on < MOST * off))
 
     @cached_property
     def outside(self) -> Mask:
@@ -168,9 +171,13 @@ class Parts:
 
     @cached_property
     def exchanged(self) -> bool:
-        """Whether the weights were replaced, and the statistics still hold those before."""
-        marks = [e for e in self._manifest.events if e.kind in ("averaged", "replaced") and self._held(e).any()]
-        return bool(marks)
+        """Whether the weights were replaced, and the statistics still hold those before.
+
+        Weights that are written between steps for another reason (clipping, for instance) do not keep a shorter memory
+        from following them.
+        """
+        kinds = {e.kind for e in self._manifest.events if self._held(e).any()}
+        return "averaged" in kinds or ("replaced" in kinds and not self.replay_helps)
 
     @cached_property
     def drifting(self) -> Mask:
@@ -183,13 +190,13 @@ class Parts:
     def replay_helps(self) -> bool:
         """Whether a shorter memory, replayed, would take away half of the rest at least.
 
-        Where none was replayed, it is whether the batch statistics were seen to move.
+        Where those are not measured, it is whether the batch statistics were seen to move.
         """
         where = self._layers.updating & ~self.from_start
         used = float(np.min(self._layers.beta[where])) if where.any() else 0.0
         names = [replay_row(m) for m in REPLAY_MOMENTA if m < used - 1e-9]
         helped = [self._measured.undone(name) for name in names if self._measured.has(name)]
-        if not helped:
+        if names and not helped:
             return bool((self._layers.drifting & self.drifting).any())
         return any(h.significant and h.value >= MOST * self.rest.value for h in helped)
 

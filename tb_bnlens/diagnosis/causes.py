@@ -161,7 +161,7 @@ CAUSES: tuple[Cause, ...] = (
         known=on.lag_known,
         shows=lambda f: f.drifting,
         cost=on.drift_cost,
-        note=lambda f, where: on.far(f, where) or not f.losses.evaluated,
+        note=lambda f, where: on.far(f, where) or not f.evaluated,
         estimate="distance",
         yields=(
             Yields("momentum-too-high", on.start_is_behind),
