@@ -94,31 +94,29 @@ class Composition:
         return self._level(name) / fallen if fallen > 0.0 else math.nan
 
     @cached_property
-    def turns(self) -> dict[int, Gap]:
-        """Fit -> inference minus its rival on the batches of that fit; none where all are of one."""
+    def on_last(self) -> Gap:
+        """Inference minus its rival on batches of the last fit; unknown where all are of one fit."""
         phases = self._evidence.batch_phases
-        own, inference = (self._measured.passes.get(x) for x in (self._measured.trained, "inference"))
-        if own is None or inference is None or len(np.unique(phases)) < 2 or len(phases) != len(own.losses):
-            return {}
-        apart = inference.losses - own.losses
-        found = {}
-        for phase in np.unique(phases):
-            where = phases == phase
-            error = standard_error(apart[where], own.sizes[where])
-            found[int(phase)] = self._judged(float(np.average(apart[where], weights=own.sizes[where])), error)
-        return found
+        return self._on(phases == phases.max()) if len(np.unique(phases)) > 1 else UNKNOWN
+
+    @cached_property
+    def on_earlier(self) -> Gap:
+        """The same on batches of earlier fits."""
+        phases = self._evidence.batch_phases
+        return self._on(phases < phases.max()) if len(np.unique(phases)) > 1 else UNKNOWN
 
     @cached_property
     def last_is_served_best(self) -> bool:
         """Whether inference on batches of earlier fits is clearly worse than on those of the last."""
-        turns = self.turns
-        if not turns:
-            return False
-        last = turns[max(turns)]
-        earlier = [g for phase, g in turns.items() if phase != max(turns)]
-        worst = max(earlier, key=lambda g: g.value)
-        error = math.hypot(_known(worst.uncertainty), _known(last.uncertainty))
-        return self._judged(worst.value - last.value, error).significant
+        error = math.hypot(*(g.uncertainty if g.uncertainty >= 0 else 0.0 for g in (self.on_last, self.on_earlier)))
+        return self._judged(self.on_earlier.value - self.on_last.value, error).significant
+
+    def _on(self, batches: Mask) -> Gap:
+        own, inference = (self._measured.passes.get(x) for x in (self._measured.trained, "inference"))
+        if own is None or inference is None or len(batches) != len(own.losses):
+            return UNKNOWN
+        apart, sizes = (inference.losses - own.losses)[batches], own.sizes[batches]
+        return self._judged(float(np.average(apart, weights=sizes)), standard_error(apart, sizes))
 
     # --- rows that set the statistics ---
 
@@ -267,7 +265,3 @@ def chance_of_ratio(upper: Array, lower: Array) -> float:
         ratios = np.var(groups[:, : len(upper)], axis=1) / np.var(groups[:, len(upper) :], axis=1)
         as_large = int(np.sum(ratios >= np.var(upper) / np.var(lower)))
     return (1 + as_large) / (1 + REGROUPINGS)
-
-
-def _known(value: float) -> float:
-    return value if value >= 0 else 0.0
