@@ -160,20 +160,20 @@ class Facts:
 
     @cached_property
     def as_at_step(self) -> int | None:
-        """First step from which the loss with batch statistics has stayed at or below the inference loss.
+        """The step that parts the probes whose loss with batch statistics is above the inference loss from those below.
 
-        None where nothing is undone, where it is worse than at the first probe, and without a measurement on many
-        batches. Single probes scatter, so their running median of three is taken.
+        Training in batch mode was as good then as inference is now; no offset, scale or other monotone change of the
+        loss moves it. Single probes scatter, so it is the step with the fewest probes on the wrong side. None where
+        nothing is undone, where inference is worse than any probe before, and without a measurement on many batches.
         """
         if self.measured is None or not self.gap.significant:
             return None
         batch = self.history.loss("batch").astype(np.float64)
         known = np.isfinite(batch)
-        steps = self.history.loss_steps[known]
-        above = np.flatnonzero(robust.running_median(batch[known]) > self.typical("inference"))
-        if not len(above) or above[-1] + 1 >= len(steps):
-            return None
-        return int(steps[above[-1] + 1])
+        above, steps = batch[known] > self.typical("inference"), self.history.loss_steps[known]
+        wrong = np.concatenate([[0], np.cumsum(~above)]) + np.concatenate([np.cumsum(above[::-1])[::-1], [0]])
+        parted = int(np.argmin(wrong))
+        return int(steps[parted]) if 0 < parted < len(steps) else None
 
     @property
     def share_undone(self) -> float:
@@ -335,11 +335,16 @@ class Facts:
     @cached_property
     def advised_momentum(self) -> float | None:
         """Momentum to try in a run of this length, None where no replay serves."""
-        if self.measured is not None and self.measured.replayed:
-            used = float(np.max(self.layers.beta[self.layers.updating], initial=0.0))
-            return replays.advised(self.measured, used)
         run = self.outlook.last_step + (self.outlook.remaining or 0)
+        if self.measured is not None and self.measured.replayed:
+            usable = outlook.usable_momentum(self.layers, run, self.starting)
+            return replays.advised(self.measured, self.longest_memory, usable)
         return outlook.advised_momentum(self.layers, self.losses, run)
+
+    @cached_property
+    def longest_memory(self) -> float:
+        """Greatest momentum of the updating layers."""
+        return float(np.max(self.layers.beta[self.layers.updating], initial=0.0))
 
     @cached_property
     def advised_price(self) -> advice.WhatIf | None:
@@ -428,8 +433,7 @@ class Facts:
     def followed(self) -> float | None:
         """The largest replayed momentum that follows the drift closely enough, None where there is none."""
         if self.measured is not None and self.measured.replayed:
-            used = float(np.max(self.layers.beta[self.layers.updating], initial=0.0))
-            return replays.advised(self.measured, used)
+            return replays.advised(self.measured, self.longest_memory)
         batch = self.now("batch")
         good = [m for m, v in self.replayed.items() if self.losses.harm(v - batch) < WARNING_HARM]
         return max(good) if good else None

@@ -119,22 +119,25 @@ def price(momentum: float, layers: LayerTable, starting: Mask) -> WhatIf:
     return what_if(momentum, error, rate, noise, layers.tolerance)
 
 
-def advised_momentum(layers: LayerTable, losses: Losses, steps: int) -> float | None:
-    """Momentum to try in a run of this many steps: one in common use, confirmed by its replay where there is one.
-
-    Largest beta that forgets the start in the first ``USABLE_SHARE`` of the run, then down through the replayed
-    momenta to the first whose inference loss is no warning; a replay has the lag and the noise of that momentum in
-    it. Where none was measured, ``following_momentum`` is the cap. None when every replay that was measured is a
-    warning.
-    """
-    starting = layers.starting
+def usable_momentum(layers: LayerTable, steps: int, starting: Mask) -> float:
+    """Largest momentum in common use that forgets the start in the first ``USABLE_SHARE`` of so many steps."""
     beta = 1.0
     if starting.any():
         error = _first_error(layers, starting)
         updates = USABLE_SHARE * max(steps, 1) * layers.updates_per_step[starting]
         beta = 1.0 - robust.largest(1.0 - converging_momentum(error, updates, layers.tolerance))
     used = float(layers.beta[layers.updating].max(initial=0.0))
-    candidate = round_down(min(beta, used - 1e-6 if used else 1.0))
+    return round_down(min(beta, used - 1e-6 if used else 1.0))
+
+
+def advised_momentum(layers: LayerTable, losses: Losses, steps: int) -> float | None:
+    """Momentum to try in a run of this many steps: one in common use, confirmed by its replay where there is one.
+
+    ``usable_momentum``, then down through the replayed momenta to the first whose inference loss is no warning; a
+    replay has the lag and the noise of that momentum in it. Where none was measured, ``following_momentum`` is the cap.
+    None when every replay that was measured is a warning.
+    """
+    candidate = usable_momentum(layers, steps, layers.starting)
     batch = losses.typical.get("batch", math.nan)
     replayed = {m: loss for m, loss in losses.replayed.items() if m <= candidate}
     if not replayed or not math.isfinite(batch):

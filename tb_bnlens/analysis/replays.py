@@ -7,18 +7,29 @@ from tb_bnlens.analysis.measured import Measured
 from tb_bnlens.metadata import replay_row
 
 
-def advised(measured: Measured, used: float) -> float | None:
+def advised(measured: Measured, used: float, usable: float | None = None) -> float | None:
     """The largest replayed momentum below the one in use that is within noise of the best of them.
 
     Within noise is a paired difference that is not significant, or not worth a note. A larger momentum averages more
-    of the noise of single batches, so of equals it is the safer one. None where no lower momentum was replayed, or the
-    best of them would be a warning too.
+    of the noise of single batches, so of equals it is the safer one.
+
+    Args:
+        measured: the passes.
+        used: greatest momentum in use.
+        usable: what to advise where the least momentum that was replayed is the best one and not good yet. A window
+            that is longer than a memory tells nothing of it, so small momenta are not always replayed.
+
+    Returns:
+        None where no lower momentum was replayed, or the best of them would be a warning too.
     """
     lower = {m: loss for m, loss in measured.replayed.items() if m < used - 1e-9}
     if not lower:
         return None
     best = min(lower, key=lambda m: lower[m])
-    if not measured.gap(replay_row(best), measured.rival).harm < WARNING_HARM:
+    left = measured.gap(replay_row(best), measured.rival).harm
+    if usable is not None and best == min(lower) > usable and left >= NOTE_HARM:
+        return usable
+    if not left < WARNING_HARM:
         return None
     apart = {m: measured.gap(replay_row(m), replay_row(best)) for m in lower}
     return max(m for m, gap in apart.items() if not gap.significant or gap.harm < NOTE_HARM)

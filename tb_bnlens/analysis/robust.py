@@ -30,17 +30,6 @@ def largest(values: ArrayLike) -> float:
     return float(np.max(known)) if len(known) else math.nan
 
 
-def running_median(values: ArrayLike) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """Median of each value and its two neighbours; the first and the last have one.
-
-    Example:
-        >>> running_median([3.0, 1.0, 9.0, 2.0])
-        array([2., 3., 2., 5.5])
-    """
-    flat = np.asarray(values, np.float64).ravel()
-    return np.array([np.median(flat[max(i - 1, 0) : i + 2]) for i in range(len(flat))])
-
-
 def _known(values: ArrayLike) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     flat = np.asarray(values, np.float64).ravel()
     return flat[~np.isnan(flat)]

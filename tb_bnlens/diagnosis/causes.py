@@ -143,6 +143,7 @@ CAUSES: tuple[Cause, ...] = (
         cost=on.moved_by_last_batch,
         note=always,
         yields=(Yields("padded-rows", always), *to("averaged-weights")),
+        part=lambda f: UNKNOWN if f.parts is None else f.parts.rest,
         rivals=("momentum-too-low", "unlike-batches"),
     ),
     Cause(
@@ -202,6 +203,7 @@ CAUSES: tuple[Cause, ...] = (
             Yields("variance-shift", on.drift_takes_little),
             Yields("moved-outside-training", always),
             Yields("averaged-weights", on.drift_takes_little),
+            Yields("short-last-batch", on.drift_takes_little),
             Yields("unseen-updates", always),
             Yields("unlike-batches", always),
             Yields("batch-noise", on.newer_leave_more),

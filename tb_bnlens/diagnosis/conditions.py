@@ -16,6 +16,7 @@ from tb_bnlens.analysis.loss_gap import ERROR_HARM, WARNING_HARM, Gap
 from tb_bnlens.analysis.parts import LEAST, MOST
 from tb_bnlens.diagnosis.cause import Mask
 from tb_bnlens.diagnosis.severity import Severity, estimated, of_gap, of_harm
+from tb_bnlens.metadata import replay_row
 
 NONE, INFO, WARNING, ERROR = Severity
 
@@ -271,7 +272,15 @@ def worst_turn(f: Facts, _where: Mask) -> Severity:
 def low_momentum(f: Facts) -> Mask:
     """Layers of the lowest momentum, where it is very low or a higher one does better."""
     low = f.low(PASTED)
-    return low if f.lowest_momentum <= PASTED or f.best_higher(PASTED) is not None else np.zeros_like(low)
+    return low if f.lowest_momentum <= PASTED or higher_helps(f) else np.zeros_like(low)
+
+
+def higher_helps(f: Facts) -> bool:
+    """A higher momentum, replayed, does better; where it was measured on many batches, by enough to matter."""
+    best = f.best_higher(PASTED)
+    if best is None or f.parts is None:
+        return best is not None
+    return of_part(f, f.undone(replay_row(best))) > INFO
 
 
 def noisy(f: Facts, where: Mask) -> Mask:
@@ -306,6 +315,8 @@ def short_batches(f: Facts) -> Mask:
 
 def moved_by_last_batch(f: Facts, _where: Mask) -> Severity:
     """How much worse inference is right after the last batch."""
+    if f.parts is not None and f.at_last_step and f.rest_is == "":
+        return of_part(f, f.parts.rest)
     moved = f.loss_after_last_batch
     cost = of_harm(0.0 if math.isnan(moved) else f.losses.harm(moved))
     unseen = not f.losses.evaluated and robust.largest(f.last_batch_left) >= LARGE_DISTANCE

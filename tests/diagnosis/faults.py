@@ -129,6 +129,8 @@ FAULTS: dict[str, Fault] = {
     "sorted by domain": Fault(
         lambda run, **mended: unshuffled(run, real.two_domains(512), **mended), "unlike-batches", HARMFUL
     ),
+    "dropout before BatchNorm": Fault(real.dropout_first, "variance-shift", HARMFUL),
+    "called on other data too": Fault(real.called_apart, "unseen-updates", HARMFUL),
     "much dropout": Fault(
         lambda run: trained(run, blobs(spread=0.7), 0.9, dropout=0.5, width=64), "dropout-gap", {"info"}
     ),

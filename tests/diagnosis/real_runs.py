@@ -243,6 +243,47 @@ def shifted_validation(run: str, **other: float) -> Trained:
     return model, batched(data)
 
 
+def dropout_first(run: str, last: bool = False) -> Trained:
+    """Dropout in front of every BatchNorm, or, mended, behind the last one."""
+    inputs = x = keras.Input((16,))
+    for _ in range(3):
+        x = kl.Dense(64, activation="relu")(x)
+        x = kl.Dense(64)(x if last else kl.Dropout(0.6)(x))
+        x = kl.ReLU()(batch_norm(0.9)(x))
+    x = kl.Dropout(0.3)(x) if last else x
+    model = keras.Model(inputs, kl.Dense(1)(x))
+    model.compile(keras.optimizers.Adam(1e-3), "mse")
+    features, _ = blobs()
+    target = np.maximum(features @ np.random.default_rng(1).normal(size=(16, 4)), 0).mean(1, keepdims=True)
+    return fit(run, model, batched((features, target.astype("float32"))), 10)
+
+
+def called_apart(run: str, together: bool = False) -> Trained:
+    """A network that a step calls on two kinds of data, one of which the lens sees; or, mended, on both in one call."""
+    model, optimizer, loss = dense(0.95), keras.optimizers.Adam(2e-3), cross_entropy()
+    model(np.zeros((2, 16), "float32"))
+    data = batched(blobs())
+    other = tf.constant(blobs(32, seed=2, scale=0.3, shift=3)[0])
+
+    @tf.function
+    def step(x: Any, y: Any) -> None:
+        with tf.GradientTape() as tape:
+            if together:
+                logits, apart = tf.split(model(tf.concat([x, other], 0), training=True), 2)
+            else:
+                logits, apart = model(x, training=True), model(other, training=True)
+            value = loss(y, logits) + 0.01 * tf.reduce_mean(apart**2)
+        weights = model.trainable_variables
+        optimizer.apply_gradients(zip(tape.gradient(value, weights), weights, strict=True))
+
+    with Recorder(model, run, loss=loss, on_error="raise") as opened:
+        for _ in range(6):
+            for x, y in data:
+                step(x, y)
+                opened.record(x, y)
+    return model, data
+
+
 def dead_channels(run: str) -> Trained:
     inputs = keras.Input((16,))
     x = kl.Dense(16, use_bias=False)(inputs) * np.array([1.0] * 10 + [0.0] * 6, "float32")

@@ -19,21 +19,33 @@ def unknown(f: Facts) -> str:
     return "This takes a probe after the last step."
 
 
-def failed(f: Facts, _d: Decision) -> Said:
+def failed(f: Facts, d: Decision) -> Said:
     """The losses after the last step against those during training."""
     x = f.exchange
-    assert x is not None, "decided without an exchange"
-    own = "" if math.isnan(x.present) else f", and {loss(f, x.present)} with statistics of these weights"
-    return Said(
-        f"The weights were exchanged for averaged ones after the last step, but the moving statistics were not. "
-        f"Inference loss is now {loss(f, x.inference)}, against {loss(f, x.recalibrated)} with statistics of the last "
-        f"training batches{own}.",
-        evidence={
+    if f.parts is not None:
+        now = (
+            f"Inference loss is {loss(f, f.typical('inference'))}, and {loss(f, f.rescued)} with statistics of the "
+            "weights as they are."
+        )
+    else:
+        assert x is not None, "decided without an exchange"
+        own = "" if math.isnan(x.present) else f", and {loss(f, x.present)} with statistics of these weights"
+        now = (
+            f"Inference loss is now {loss(f, x.inference)}, against {loss(f, x.recalibrated)} with statistics of the "
+            f"last training batches{own}."
+        )
+    evidence = {}
+    if x is not None:
+        evidence = {
             "after": Evidence("inference - batch after the last step", x.over_batch.value, x.usual[0]),
             "recalibrated": Evidence("recalibrated - batch after the last step", x.pooled_over_batch.value, x.usual[1]),
             "present": Evidence("inference with statistics of the present weights", x.present),
-        },
-        rescue=code.recalibrate(f.rescued) if f.parts is not None else "",
+        }
+    return Said(
+        "The weights were exchanged for averaged or earlier ones after a training step, but the moving statistics were "
+        f"not. {now}",
+        evidence=evidence,
+        rescue=code.rescue(f, d.severity),
         fix="# On the averaged weights, at the end of every training:\n" + code.RECALIBRATE,
         next="Inference loss with the averaged weights falls to the loss with batch statistics.",
     )
@@ -42,7 +54,8 @@ def failed(f: Facts, _d: Decision) -> Said:
 def passed(f: Facts, _d: Decision) -> str:
     """How the last probe compares with those before it."""
     x = f.exchange
-    assert x is not None, "decided without an exchange"
+    if x is None:
+        return f"Statistics of the present weights take {number(f.stale.value)} off the inference loss."
     return (
         f"After the last step inference is {number(x.over_batch.value)} above batch statistics; during training it was "
         f"{number(x.usual[0])}."

@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from tb_bnlens.analysis.facts import Facts
+from tb_bnlens.diagnosis.severity import Severity
+
 RECALIBRATE = """\
 import tb_bnlens
 
@@ -16,6 +19,12 @@ def recalibrate(loss: float, frozen: bool = False) -> str:
     """Recalibrate, with the loss that was measured to come of it; ``frozen`` layers too."""
     call = RECALIBRATE.replace("batches=200", "batches=200, frozen=True") if frozen else RECALIBRATE
     return call + (f"# inference loss {loss:.5g} (measured)\n" if math.isfinite(loss) else "")
+
+
+def rescue(f: Facts, severity: Severity) -> str:
+    """Recalibrate, where there is harm and that was measured to undo some of it; else nothing."""
+    helps = f.parts is not None and f.stale.significant
+    return recalibrate(f.rescued) if helps and severity > Severity.INFO else ""
 
 
 def set_momentum(momentum: float) -> str:

@@ -36,7 +36,6 @@ def failed(f: Facts, d: Decision) -> Said:
     if d.severity is Severity.INFO and f.losses.evaluated:
         summary += " The loss hardly depends on it."
     momentum = f.followed
-    harmful = d.severity > Severity.INFO and f.parts is not None
     fix = code.set_learning_rate(f.advised_learning_rate, f.scheduled)
     if momentum is not None:
         fix += (
@@ -51,7 +50,7 @@ def failed(f: Facts, d: Decision) -> Said:
     return Said(
         summary,
         evidence=_evidence(f),
-        rescue=code.recalibrate(f.rescued) if harmful else "",
+        rescue=code.rescue(f, d.severity),
         fix=fix,
         next="The lag shrinks with the learning rate. Inference loss falls to the loss with batch statistics after a "
         f"few windows of the momentum ({number(window)} updates each).",

@@ -44,6 +44,7 @@ def failed(f: Facts, d: Decision) -> Said:
                 "scatter of the moving statistics", robust.largest(f.moving_scatter[list(d.layers)]), SCATTER
             ),
         },
+        rescue=code.rescue(f, d.severity),
         fix=code.set_momentum(round(advice, 6)),
         next="Inference loss follows the loss with batch statistics smoothly.",
     )

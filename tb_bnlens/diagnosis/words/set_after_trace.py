@@ -7,7 +7,6 @@ import numpy as np
 from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.diagnosis.conditions import WINDOW_FACTOR
 from tb_bnlens.diagnosis.decide import Decision
-from tb_bnlens.diagnosis.severity import Severity
 from tb_bnlens.diagnosis.words import code
 from tb_bnlens.diagnosis.words.phrases import count, momenta, verb
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
@@ -41,7 +40,7 @@ def failed(f: Facts, d: Decision) -> Said:
         "; ".join(parts) + ". The attribute was set after the training step was traced, and compile was not called.",
         evidence=evidence or {"layers": Evidence("layers that do not do what their flag says", len(d.layers), 0)},
         # An optimizer keeps to the variables that it was built with, and unfreezing adds some.
-        rescue=code.recalibrate(f.rescued) if d.severity > Severity.INFO and f.parts is not None else "",
+        rescue=code.rescue(f, d.severity),
         fix="optimizer = model.optimizer.from_config(model.optimizer.get_config())\n"
         "model.compile(optimizer=optimizer, loss=model.loss)  # the next fit traces the step again\n",
         next="The statistics move as the attributes say.",

@@ -7,6 +7,7 @@ from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.diagnosis.conditions import LAST_BATCH_SHARE, OUTLIER
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.severity import Severity
+from tb_bnlens.diagnosis.words import code
 from tb_bnlens.diagnosis.words.phrases import count, number
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
@@ -29,6 +30,7 @@ def failed(f: Facts, d: Decision) -> Said:
             "left": Evidence("of it left in the moving statistics", left, LAST_BATCH_SHARE),
             "moved": Evidence("inference right after it, over usual", moved, f.warning_loss),
         },
+        rescue=code.rescue(f, d.severity),
         # Batching again would leave Keras without the number of batches, which it warns of at each epoch.
         fix="data = data.take(data.cardinality() - 1)  # or, where it is made: "
         f".batch({f.manifest.batch_size or 32}, drop_remainder=True)\n",

@@ -9,7 +9,7 @@ from tb_bnlens.diagnosis.words.phrases import against_batch, loss, modes, no_los
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
 
-def failed(f: Facts, _d: Decision) -> Said:
+def failed(f: Facts, d: Decision) -> Said:
     """The gap and its two parts."""
     recalibrated = loss(f, f.typical("recalibrated"))
     noise = f.losses.gap("recalibrated", "batch") if f.parts is None else f.drift_left
@@ -22,7 +22,7 @@ def failed(f: Facts, _d: Decision) -> Said:
             "noise": Evidence("part from batch noise (recalibrated - batch)", noise.value),
             "uncertainty": Evidence("standard error of the gap", f.gap.uncertainty),
         },
-        rescue=code.recalibrate(f.rescued) if f.stale.significant and f.parts is not None else "",
+        rescue=code.rescue(f, d.severity),
         fix=code.RECALIBRATE if f.parts is None else "",
         next="If recalibrated statistics close the gap, they were stale. If not, look at the batches.",
     )
