@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -89,36 +90,33 @@ class Composition:
 
     def left(self, name: str) -> float:
         """What a pass leaves of the loss at the start, both above the easiest rows' loss; NaN where not known."""
-        easiest = self._evidence.samples.get(self._measured.trained, {}).get(EASIEST, math.nan)
-        fallen = self._start - easiest
-        return (self._measured.mean(name) - easiest) / fallen if fallen > 0.0 else math.nan
+        fallen = self._start - self._easiest(name)
+        return self._level(name) / fallen if fallen > 0.0 else math.nan
 
     @cached_property
-    def turns(self) -> dict[int, Gap]:
-        """Fit -> inference minus its rival on the batches of that fit; none where all are of one."""
+    def on_last(self) -> Gap:
+        """Inference minus its rival on batches of the last fit; unknown where all are of one fit."""
         phases = self._evidence.batch_phases
-        own, inference = (self._measured.passes.get(x) for x in (self._measured.trained, "inference"))
-        if own is None or inference is None or len(np.unique(phases)) < 2 or len(phases) != len(own.losses):
-            return {}
-        apart = inference.losses - own.losses
-        found = {}
-        for phase in np.unique(phases):
-            where = phases == phase
-            error = standard_error(apart[where], own.sizes[where])
-            found[int(phase)] = self._judged(float(np.average(apart[where], weights=own.sizes[where])), error)
-        return found
+        return self._on(phases == phases.max()) if len(np.unique(phases)) > 1 else UNKNOWN
+
+    @cached_property
+    def on_earlier(self) -> Gap:
+        """The same on batches of earlier fits."""
+        phases = self._evidence.batch_phases
+        return self._on(phases < phases.max()) if len(np.unique(phases)) > 1 else UNKNOWN
 
     @cached_property
     def last_is_served_best(self) -> bool:
         """Whether inference on batches of earlier fits is clearly worse than on those of the last."""
-        turns = self.turns
-        if not turns:
-            return False
-        last = turns[max(turns)]
-        earlier = [g for phase, g in turns.items() if phase != max(turns)]
-        worst = max(earlier, key=lambda g: g.value)
-        error = math.hypot(_known(worst.uncertainty), _known(last.uncertainty))
-        return self._judged(worst.value - last.value, error).significant
+        error = math.hypot(*(g.uncertainty if g.uncertainty >= 0 else 0.0 for g in (self.on_last, self.on_earlier)))
+        return self._judged(self.on_earlier.value - self.on_last.value, error).significant
+
+    def _on(self, batches: Mask) -> Gap:
+        own, inference = (self._measured.passes.get(x) for x in (self._measured.trained, "inference"))
+        if own is None or inference is None or len(batches) != len(own.losses):
+            return UNKNOWN
+        apart, sizes = (inference.losses - own.losses)[batches], own.sizes[batches]
+        return self._judged(float(np.average(apart, weights=sizes)), standard_error(apart, sizes))
 
     # --- rows that set the statistics ---
 
@@ -177,7 +175,7 @@ class Composition:
     @cached_property
     def apparent(self) -> Gap:
         """Inference minus the loss on the very batches that training has met, against the level of the latter."""
-        return self._against("inference", self._measured.trained, self._losses.scale - max(self.by_heart.value, 0.0))
+        return self._against("inference", self._measured.trained)
 
     @cached_property
     def by_heart(self) -> Gap:
@@ -205,8 +203,7 @@ class Composition:
     @cached_property
     def of_training(self) -> Gap:
         """What fixed statistics take away from the loss of training, against the level of inference."""
-        excess = self._measured.part((self._measured.rival, "inference")).value
-        return self._against(self._measured.trained, "inference", self._losses.scale - max(excess, 0.0))
+        return self._against(self._measured.trained, "inference")
 
     @property
     def batch_scatter(self) -> Array:
@@ -226,12 +223,18 @@ class Composition:
     def _judged(self, value: float, error: float) -> Gap:
         return Gap(value, error, self._losses.harm(value))
 
-    def _against(self, upper: str, lower: str, scale: float) -> Gap:
-        """A difference against another scale than that of the loss that inference is held against."""
-        gap = self._measured.part((upper, lower))
-        if not gap.value > 0.0:
-            return gap
-        return Gap(gap.value, gap.uncertainty, gap.value / scale if scale > 0.0 else math.inf)
+    def _against(self, upper: str, lower: str) -> Gap:
+        """A difference against the level of its lower pass instead of that which inference is held against."""
+        gap, scale = self._measured.part((upper, lower)), replace(self._losses, unit=self._level(lower))
+        return replace(gap, harm=scale.harm(gap.value))
+
+    def _level(self, name: str) -> float:
+        """Mean loss of a pass above that of its easiest rows, as ``yardstick.unit``."""
+        return self._measured.mean(name) - self._easiest(name)
+
+    def _easiest(self, name: str) -> float:
+        rows = self._evidence.samples
+        return rows.get(name, rows.get(self._measured.trained, {})).get(EASIEST, math.nan)
 
     def _of_rows(self, name: str) -> Gap:
         """The median of paired differences of single rows, with its standard error."""
@@ -251,18 +254,14 @@ def chance_of_ratio(upper: Array, lower: Array) -> float:
 
     Example:
         >>> values = np.arange(12.0)
-        >>> chance_of_ratio(values, values) > 0.3, chance_of_ratio(9 * values, values)
-        (True, 0.0002)
+        >>> chance_of_ratio(values, values), chance_of_ratio(9 * values, values)
+        (1.0, 0.0002)
     """
     pooled = np.concatenate([upper, lower])
-    if len(upper) < 3 or len(lower) < 3 or not np.isfinite(pooled).all():
+    if len(upper) < 3 or len(lower) < 3 or not np.isfinite(pooled).all() or not np.var(upper) > np.var(lower):
         return 1.0
     groups = np.random.default_rng(0).permuted(np.tile(pooled, (REGROUPINGS, 1)), axis=1)
     with np.errstate(all="ignore"):
         ratios = np.var(groups[:, : len(upper)], axis=1) / np.var(groups[:, len(upper) :], axis=1)
         as_large = int(np.sum(ratios >= np.var(upper) / np.var(lower)))
     return (1 + as_large) / (1 + REGROUPINGS)
-
-
-def _known(value: float) -> float:
-    return value if value >= 0 else 0.0

@@ -49,11 +49,11 @@ def test_the_chance_of_few_values_is_not_small() -> None:
 def test_fits_that_take_turns() -> None:
     phases = [0] * 6 + [1] * 6
     served = composition(phases, inference=[3.0, 3.2] * 3 + [1.0, 1.1] * 3, batch=1.0)
-    assert served.turns[0].value == pytest.approx(2.1) and served.turns[1].value == pytest.approx(0.05)
+    assert served.on_earlier.value == pytest.approx(2.1) and served.on_last.value == pytest.approx(0.05)
     assert served.last_is_served_best
     assert not composition(phases, inference=[1.0, 1.1] * 6, batch=1.0).last_is_served_best
     assert not composition(phases, inference=[1.0, 1.1] * 3 + [3.0, 3.2] * 3, batch=1.0).last_is_served_best
-    assert composition(None, inference=1.0, batch=1.0).turns == {}
+    assert not composition(None, inference=1.0, batch=1.0).on_last.known
 
 
 def test_what_is_left_of_the_loss_does_not_depend_on_an_offset() -> None:

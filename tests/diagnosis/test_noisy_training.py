@@ -46,4 +46,4 @@ def test_what_looks_alike(changed: dict[str, float]) -> None:
 
 def test_few_rows_are_eight() -> None:
     assert causes(noisy(scatter=BELOW * FEW_ROWS)) == {}
-    assert causes(noisy(scatter=ABOVE * FEW_ROWS)) == {CAUSE: "info"}
+    assert causes(noisy(scatter=ABOVE * FEW_ROWS)).keys() == {CAUSE}

@@ -46,7 +46,7 @@ def _by_evidence(f: Facts, d: Decision) -> Said:
     said.append(_order(f))
     in_turn = c.last_is_served_best
     if in_turn:
-        last, earlier = _turns(f)
+        last, earlier = c.on_last.value, c.on_earlier.value
         said.append(
             f"The moving statistics know the last fit's data: inference loss is {number(last)} over the loss with "
             f"batch statistics there, and {number(earlier)} over it on the data of earlier fits."
@@ -78,13 +78,6 @@ def _order(f: Facts) -> str:
 
 def _own(f: Facts) -> str:
     return number(f.measured.mean(f.measured.trained)) if f.measured else "?"
-
-
-def _turns(f: Facts) -> tuple[float, float]:
-    """The gap on the last fit's data, and the largest on those of an earlier one."""
-    turns = f.composition.turns if f.composition else {}
-    last = max(turns)
-    return turns[last].value, max(gap.value for phase, gap in turns.items() if phase != last)
 
 
 def _fix(f: Facts) -> str:
