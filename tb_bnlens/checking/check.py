@@ -22,8 +22,6 @@ from tb_bnlens.report.schema import Finding, Overview, Report
 from tb_bnlens.report.summary import counts
 from tb_bnlens.report.text import printable, render_run, render_verdict
 
-BATCHES = 24
-"""Batches of a check, as many as the final measurement of a run has at most."""
 VALIDATION_BATCHES = 8
 
 
@@ -71,7 +69,7 @@ def check(
     log_dir: str | None = None,
     *,
     loss: Callable[..., Any] | None = None,
-    batches: int = BATCHES,
+    batches: int = 24,
     validation_data: Any = None,
     tolerance: float = 0.1,
     batch_size: int = 32,
