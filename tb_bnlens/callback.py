@@ -46,6 +46,8 @@ class BNLens(Keras2Callback, keras.callbacks.Callback):  # type: ignore[misc]
 
     Raises:
         ValueError: an argument out of range.
+        NotImplementedError: ``on_error`` is ``"raise"`` and the framework of the model is not supported; raised when
+            ``fit`` begins.
     """
 
     def __init__(

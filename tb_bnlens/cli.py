@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -57,11 +58,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         difference = compare(first, second)
         report["comparison"] = difference
     if arguments.json:
-        print(json.dumps(report, indent=2, allow_nan=False))
+        _print(json.dumps(report, indent=2, allow_nan=False) + "\n")
     else:
-        print(printable(render(report)), end="")
+        _print(printable(render(report)))
         if difference:
-            print("\n" + printable(render_comparison(difference)), end="")
+            _print("\n" + printable(render_comparison(difference)))
     return FOUND if arguments.fail_on and _reaches(report, Severity[arguments.fail_on.upper()]) else OK
 
 
@@ -83,10 +84,7 @@ def _check(arguments: argparse.Namespace) -> int:
         print(f"tb_bnlens check: {printable(str(e))}", file=sys.stderr)
         return UNREADABLE
     report = found.as_report()
-    if arguments.json:
-        print(json.dumps(report, indent=2, allow_nan=False))
-    else:
-        print(found, end="")
+    _print(json.dumps(report, indent=2, allow_nan=False) + "\n" if arguments.json else str(found))
     return FOUND if arguments.fail_on and _reaches(report, Severity[arguments.fail_on.upper()]) else OK
 
 
@@ -118,9 +116,21 @@ def _import(arguments: argparse.Namespace) -> int:
     for note in series.notes:
         print(f"tb_bnlens import: {note}", file=sys.stderr)
     count, first, last = len(series.checkpoints), series.steps[0], series.steps[-1]
-    print(f"{count} checkpoint{'' if count == 1 else 's'}, steps {first:,} to {last:,}. Now:")
-    print(f"python -m tb_bnlens report {shlex.quote(arguments.out)}")
+    _print(
+        f"{count} checkpoint{'' if count == 1 else 's'}, steps {first:,} to {last:,}. Now:\n"
+        f"python -m tb_bnlens report {shlex.quote(arguments.out)}\n"
+    )
     return OK
+
+
+def _print(text: str) -> None:
+    """Write to standard output; who reads it may stop early, as ``head`` does."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The interpreter flushes again when it ends, and would fail then.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _reaches(report: Report, limit: Severity) -> bool:

@@ -22,6 +22,7 @@ PACKAGE = "tb_bnlens"
 ARROWS: Mapping[str, set[str]] = {
     "metadata": set(),
     "numbers": set(),
+    "warning": set(),
     "history": {"metadata"},
     "analysis": {"analysis", "history", "metadata"},
     "diagnosis": {"diagnosis", "analysis", "history", "metadata"},
@@ -47,17 +48,19 @@ ARROWS: Mapping[str, set[str]] = {
     "plugin": {"plugin", "reader", "report", "analysis", "history", "metadata", ""},
     "summary": {"history", "metadata"},
     # Says what is supported, without a framework.
-    "frameworks": {"frameworks"},
+    "frameworks": {"frameworks", "warning"},
     "frameworks.unsupported": {"frameworks"},
     # What both sides compute by the same formula; nothing that judges.
     "capture": {
         "capture",
+        "capture.options",
         "summary",
         "history",
         "metadata",
         "analysis.distance",
         "analysis.convergence",
         "frameworks",
+        "warning",
         "",
     },
     # It records one moment and reports on it at once.
@@ -74,7 +77,9 @@ ARROWS: Mapping[str, set[str]] = {
     },
     # The callback imports it at the end of fit, when training is over.
     "closing": {"reader", "report", "metadata"},
-    "callback": {"capture", "history", "metadata", "frameworks", "closing"},
+    # Checks that the causes to be ignored exist.
+    "capture.options": {"diagnosis"},
+    "callback": {"capture", "capture.options", "history", "metadata", "frameworks", "closing"},
     "remedies": {"remedies", "capture", "frameworks"},
 }
 
@@ -86,7 +91,8 @@ OUTSIDE: Mapping[str, set[str]] = {
     "tensorboard": {"reader", "plugin", "plugin.loader"},
     "google": {"reader"},
     "werkzeug": {"plugin"},
-    "numpy": set(ARROWS) - {"metadata", "numbers", "plugin.loader", "__main__", "frameworks", "frameworks.unsupported"},
+    "numpy": set(ARROWS)
+    - {"metadata", "numbers", "warning", "plugin.loader", "__main__", "frameworks", "frameworks.unsupported"},
 }
 
 
@@ -293,8 +299,8 @@ def sentences_in(source: str) -> list[str]:
     holders = (n for n in ast.walk(tree) if isinstance(n, ast.Module | ast.ClassDef | ast.FunctionDef))
     bodies = [node for holder in holders for node in holder.body]
     documents = {id(n.value) for n in bodies if isinstance(n, ast.Expr)}
-    strings = (n for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str))
-    return [n.value for n in strings if " " in n.value.strip() and id(n) not in documents]
+    constants = (n for n in ast.walk(tree) if isinstance(n, ast.Constant) and id(n) not in documents)
+    return [n.value for n in constants if isinstance(n.value, str) and " " in n.value.strip()]
 
 
 def test_the_decision_writes_no_words() -> None:

@@ -46,14 +46,14 @@ def printed(lens: Any, verbose: int = 0) -> str:
 
 def test_fit_ends_with_the_line(tmp_path: Path) -> None:
     # A quiet fit keeps it: the lens was asked for by itself.
-    quiet = printed(BNLens(tmp_path / "a"))
+    quiet = printed(BNLens(str(tmp_path / "a")))
     assert quiet == closing_line(str(tmp_path / "a")) + "\n"
-    last = printed(BNLens(tmp_path / "b"), verbose=1).split("\n")[-2:]
+    last = printed(BNLens(str(tmp_path / "b")), verbose=1).split("\n")[-2:]
     assert last == [closing_line(str(tmp_path / "b")), ""], "a line of its own, below the progress bar"
 
 
 def test_verbose_0_prints_nothing(tmp_path: Path) -> None:
-    assert printed(BNLens(tmp_path, verbose=0)) == ""
+    assert printed(BNLens(str(tmp_path), verbose=0)) == ""
 
 
 def test_a_fault_in_it_does_not_end_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,4 +62,4 @@ def test_a_fault_in_it_does_not_end_fit(tmp_path: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(closing, "closing_line", broken)
     with pytest.warns(UserWarning, match="leaves out the line at the end of fit: OSError: the disk is gone"):
-        assert printed(BNLens(tmp_path)) == ""
+        assert printed(BNLens(str(tmp_path))) == ""

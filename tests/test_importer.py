@@ -23,6 +23,7 @@ from tb_bnlens.importer.steps import NamedNumber, number_in
 from tb_bnlens.reader import open_logdir, read_run
 from tb_bnlens.reader.read import read_channels
 from tb_bnlens.report import run_report
+from tb_bnlens.report.schema import Finding, Overview
 
 # Keras' own, when it saves under NumPy 2.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning")
@@ -170,10 +171,10 @@ def directory(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def made(directory: Path) -> Callable[..., dict[str, Any]]:
+def made(directory: Path) -> Callable[..., Overview]:
     """Imports the directory and gives the report."""
 
-    def make(**options: Any) -> dict[str, Any]:
+    def make(**options: Any) -> Overview:
         logs = directory.parent / "logs"
         import_checkpoints(str(directory), str(logs), **options)
         return run_report(read(logs, "run"))
@@ -181,11 +182,11 @@ def made(directory: Path) -> Callable[..., dict[str, Any]]:
     return make
 
 
-def failed(report: dict[str, Any]) -> dict[str, Any]:
+def failed(report: Overview) -> dict[str, Finding]:
     return {f["rule"]: f for f in report["findings"] if f["status"] == "fail"}
 
 
-def test_momentum_too_high_is_found(directory: Path, made: Callable[..., dict[str, Any]]) -> None:
+def test_momentum_too_high_is_found(directory: Path, made: Callable[..., Overview]) -> None:
     model = network(0.999)
     for step in (0, 200, 400):
         put(model, step, chasing(0.999, step, 0, 0.2), chasing(0.999, step, 1, 0.1))
@@ -198,7 +199,7 @@ def test_momentum_too_high_is_found(directory: Path, made: Callable[..., dict[st
     assert "not evaluated" in finding["summary"]
 
 
-def test_one_checkpoint_of_a_fresh_start_is_enough(directory: Path, made: Callable[..., dict[str, Any]]) -> None:
+def test_one_checkpoint_of_a_fresh_start_is_enough(directory: Path, made: Callable[..., Overview]) -> None:
     model = network(0.999)
     put(model, 400, chasing(0.999, 400, 0, 0.2), chasing(0.999, 400, 1, 0.1))
     model.save(directory / "final.keras")
@@ -207,7 +208,7 @@ def test_one_checkpoint_of_a_fresh_start_is_enough(directory: Path, made: Callab
     assert failed(made(from_scratch=True))["momentum-too-high"]["steps_to_converge"] == pytest.approx(4098, abs=2)
 
 
-def test_never_updated_is_found(directory: Path, made: Callable[..., dict[str, Any]]) -> None:
+def test_never_updated_is_found(directory: Path, made: Callable[..., Overview]) -> None:
     model = network()
     for step in (100, 200):
         put(model, step, step / 100, 1.0, only="first")
@@ -222,7 +223,7 @@ def test_never_updated_is_found(directory: Path, made: Callable[..., dict[str, A
 
 @pytest.mark.parametrize(("trainable", "state"), [(False, "frozen"), (True, "inference_mode")])
 def test_constant_layers_are_told_apart_by_the_config(
-    directory: Path, made: Callable[..., dict[str, Any]], trainable: bool, state: str
+    directory: Path, made: Callable[..., Overview], trainable: bool, state: str
 ) -> None:
     model = network(trainable=trainable)
     for step in (100, 200):
@@ -232,9 +233,7 @@ def test_constant_layers_are_told_apart_by_the_config(
     assert [layer["state"] for layer in made()["layers"]] == ["updating", state]
 
 
-def test_without_a_config_nothing_is_said_of_constant_layers(
-    directory: Path, made: Callable[..., dict[str, Any]]
-) -> None:
+def test_without_a_config_nothing_is_said_of_constant_layers(directory: Path, made: Callable[..., Overview]) -> None:
     model = network()
     for step in (100, 200):
         put(model, step, 3.0, 2.0)
@@ -242,7 +241,7 @@ def test_without_a_config_nothing_is_said_of_constant_layers(
     assert [layer["state"] for layer in made(momentum=0.99)["layers"]] == ["unknown", "unknown"]
 
 
-def test_poisoned_statistics_are_found(directory: Path, made: Callable[..., dict[str, Any]]) -> None:
+def test_poisoned_statistics_are_found(directory: Path, made: Callable[..., Overview]) -> None:
     model = network()
     for step, mean in ((100, 1.0), (200, 2.0), (300, np.nan), (400, np.nan)):
         put(model, step, 1 + step / 1000, 2.0)
@@ -252,7 +251,7 @@ def test_poisoned_statistics_are_found(directory: Path, made: Callable[..., dict
     assert finding["layers"] == ["second"]
 
 
-def test_what_changes_between_checkpoints_is_an_event(directory: Path, made: Callable[..., dict[str, Any]]) -> None:
+def test_what_changes_between_checkpoints_is_an_event(directory: Path, made: Callable[..., Overview]) -> None:
     model = network()
     for step in (100, 200, 300):
         put(model, step, step / 100, 2.0)
@@ -265,7 +264,7 @@ def test_what_changes_between_checkpoints_is_an_event(directory: Path, made: Cal
 
 
 def test_windows_far_longer_than_the_memory_say_nothing_of_a_lag(
-    directory: Path, made: Callable[..., dict[str, Any]]
+    directory: Path, made: Callable[..., Overview]
 ) -> None:
     model = network(0.9)
     for step in (1000, 2000, 3000):
@@ -279,7 +278,7 @@ def test_windows_far_longer_than_the_memory_say_nothing_of_a_lag(
     assert "distance_rms" not in report["losses"]["not_evaluated"]
 
 
-def test_a_lag_that_shows_in_part_is_said_to(directory: Path, made: Callable[..., dict[str, Any]]) -> None:
+def test_a_lag_that_shows_in_part_is_said_to(directory: Path, made: Callable[..., Overview]) -> None:
     model = network(0.99)
     for step in range(1000, 2001, 100):
         put(model, step, step / 100, 1.0)
@@ -291,7 +290,7 @@ def test_a_lag_that_shows_in_part_is_said_to(directory: Path, made: Callable[...
     assert failed(report)["drift"]
 
 
-def test_a_start_that_still_shows_in_long_windows_is_kept(directory: Path, made: Callable[..., dict[str, Any]]) -> None:
+def test_a_start_that_still_shows_in_long_windows_is_kept(directory: Path, made: Callable[..., Overview]) -> None:
     model = network(0.99)
     for step in (0, 400):
         put(model, step, 0.0, chasing(0.99, step, 1, 1e-3))
@@ -299,7 +298,7 @@ def test_a_start_that_still_shows_in_long_windows_is_kept(directory: Path, made:
     assert failed(made())["momentum-too-high"]["layers"] == ["block/first", "second"]
 
 
-def test_layers_called_twice_a_step_count_twice(directory: Path, made: Callable[..., dict[str, Any]]) -> None:
+def test_layers_called_twice_a_step_count_twice(directory: Path, made: Callable[..., Overview]) -> None:
     shared = keras.layers.BatchNormalization(name="shared", momentum=0.99)
     inputs = keras.Input((4,))
     model = keras.Model(inputs, shared(keras.layers.Dense(4)(shared(inputs))))
@@ -313,7 +312,7 @@ def test_layers_called_twice_a_step_count_twice(directory: Path, made: Callable[
     assert channels(directory.parent / "logs", "run").row("batch_mean")[-1] == pytest.approx(1.0, abs=1e-5)
 
 
-def test_renorm_averages_the_deviation(directory: Path, made: Callable[..., dict[str, Any]]) -> None:
+def test_renorm_averages_the_deviation(directory: Path, made: Callable[..., Overview]) -> None:
     inputs = keras.Input((4,))
     layer = keras.layers.BatchNormalization(renorm=True, momentum=0.9)
     model = keras.Model(inputs, layer(inputs))
@@ -333,9 +332,7 @@ def test_renorm_averages_the_deviation(directory: Path, made: Callable[..., dict
         assert variance == pytest.approx(4.0 - 1e-3, rel=1e-4)
 
 
-def test_subclassed_models_have_no_config_and_need_a_momentum(
-    directory: Path, made: Callable[..., dict[str, Any]]
-) -> None:
+def test_subclassed_models_have_no_config_and_need_a_momentum(directory: Path, made: Callable[..., Overview]) -> None:
     @keras.saving.register_keras_serializable("tests_importer")
     class Net(keras.Model):  # type: ignore[misc]
         def __init__(self, **options: Any):
@@ -379,7 +376,7 @@ def test_numbers_in_names(name: str, number: int, is_step: bool) -> None:
     assert number_in(name) == NamedNumber(number, is_step)
 
 
-def test_epochs_in_names_need_their_length(directory: Path, made: Callable[..., dict[str, Any]]) -> None:
+def test_epochs_in_names_need_their_length(directory: Path, made: Callable[..., Overview]) -> None:
     model = network()
     saver = keras.callbacks.ModelCheckpoint(
         str(directory / "e{epoch:02d}-{loss:.2f}.weights.h5"), save_weights_only=True
@@ -402,9 +399,7 @@ def test_epochs_in_names_need_their_length(directory: Path, made: Callable[..., 
 # --- what cannot be used -------------------------------------------------------------------------------------
 
 
-def test_bad_files_among_good_ones_are_left_out_with_a_note(
-    directory: Path, made: Callable[..., dict[str, Any]]
-) -> None:
+def test_bad_files_among_good_ones_are_left_out_with_a_note(directory: Path, made: Callable[..., Overview]) -> None:
     model = network()
     for step in (10, 20, 30):
         put(model, step, step / 10, 1.0)

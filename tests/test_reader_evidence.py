@@ -71,28 +71,26 @@ def test_what_is_written_reads_back(provider: Callable[[Path], Any], tmp_path: P
 
 
 BODY = summary._evidence_json(measured())
-DAMAGED: dict[str, Any] = {
+CHANGES: dict[str, dict[str, Any]] = {
+    "another moment": {"moment": "later"},
+    "a negative step": {"step": -1},
+    "no batches": {"batches": None},
+    "other sizes": {"batches": {**BODY["batches"], "sizes": [1]}},
+    "too many batches": {"batches": {**BODY["batches"], "steps": [1] * (MOST_BATCHES + 1)}},
+    "losses of other batches": {"passes": {"inference": {"losses": [1.0]}}},
+    "losses that are words": {"passes": {"inference": {"losses": ["one", "two"]}}},
+    "sizes of nothing": {"passes": {"inference": {"losses": [1.0], "sizes": [0]}}},
+    "too many names": {"not_evaluated": {str(i): "" for i in range(1_000)}},
+    "rows of other layers": {"layers": {"distance_rms": [1.0]}},
+    "layers that are words": {"layers": {"distance_rms": "abc"}},
+    "groups of words": {"groups": {"frozen": ["a"]}},
+}
+DAMAGED = {
     "no JSON": "{",
     "no object": "[1]",
     "deep": "[" * 100_000,
     "a number too large": json.dumps(BODY).replace("1.234568", "1e999"),
-    **{
-        name: json.dumps({**BODY, **change})
-        for name, change in {
-            "another moment": {"moment": "later"},
-            "a negative step": {"step": -1},
-            "no batches": {"batches": None},
-            "other sizes": {"batches": {**BODY["batches"], "sizes": [1]}},
-            "too many batches": {"batches": {**BODY["batches"], "steps": [1] * (MOST_BATCHES + 1)}},
-            "losses of other batches": {"passes": {"inference": {"losses": [1.0]}}},
-            "losses that are words": {"passes": {"inference": {"losses": ["one", "two"]}}},
-            "sizes of nothing": {"passes": {"inference": {"losses": [1.0], "sizes": [0]}}},
-            "too many names": {"not_evaluated": {str(i): "" for i in range(1_000)}},
-            "rows of other layers": {"layers": {"distance_rms": [1.0]}},
-            "layers that are words": {"layers": {"distance_rms": "abc"}},
-            "groups of words": {"groups": {"frozen": ["a"]}},
-        }.items()
-    },
+    **{name: json.dumps(BODY | change) for name, change in CHANGES.items()},
 }
 
 

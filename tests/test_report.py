@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 GOLDEN = ROOT / "frontend/test/golden/overview.json"
 
 
-def golden_runs() -> dict[str, Any]:
+def golden_runs() -> schema.Report:
     """A run with the fault, the healthy one, one that warms up, and one full of odds and ends."""
     odd = Sim(
         [

@@ -46,6 +46,17 @@ def test_comparison(logdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "slow  ->  fast" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("options", [[], ["--json"], ["--fail-on", "warning"]])
+def test_a_reader_may_stop_early(logdir: Path, options: list[str]) -> None:
+    """As in ``bnlens report LOGDIR | head``."""
+    command = [sys.executable, "-m", "tb_bnlens", "report", str(logdir), *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        assert running.stdout and running.stderr
+        running.stdout.close()
+        assert running.stderr.read() == b""
+    assert running.returncode == (FOUND if options == ["--fail-on", "warning"] else OK)
+
+
 def test_fail_on(logdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", str(logdir), "--run", "slow", "--json"]) == OK
     severity = json.loads(capsys.readouterr().out)["runs"][0]["severity"]

@@ -21,6 +21,7 @@ from tb_bnlens.report import run_report
 ROOT = Path(__file__).parent.parent
 
 Report = dict[str, Any]
+"""A report whose numbers are all there: ``schema.Overview`` allows for None."""
 Tell = Callable[[str, str, int], Report]
 
 OTHER_SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))]
@@ -32,7 +33,7 @@ def tell(story: Callable[[str, str, int], Path]) -> Tell:
 
     def told(name: str, run: str, seed: int = 0) -> Report:
         record = story(name, run, seed)
-        return run_report(read_run(open_logdir(str(record.parent)), "", run))
+        return dict(run_report(read_run(open_logdir(str(record.parent)), "", run)))
 
     return told
 

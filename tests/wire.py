@@ -64,7 +64,7 @@ def _comment(text: str | None, indent: str) -> list[str]:
 
 def _type(node: ast.expr) -> str:
     if isinstance(node, ast.Constant):
-        return "null" if node.value is None else f"'{node.value}'"
+        return "null" if node.value is None else f"'{node.value!s}'"
     if isinstance(node, ast.Name):
         return NAMES.get(node.id, node.id)
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):

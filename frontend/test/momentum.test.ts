@@ -11,7 +11,7 @@ import {
 import { layer } from './samples';
 
 describe('what-if momentum', () => {
-  it('gives the numbers of DESIGN.md section 4: variance 1.0 to a true 0.1 within 10%', () => {
+  it('gives the numbers of docs/design.md: variance 1.0 to a true 0.1 within 10%', () => {
     expect(stepsToConverge(9, 0.1, 0.99)).toBe(448);
     expect(stepsToConverge(9, 0.1, 0.999)).toBe(4498);
   });

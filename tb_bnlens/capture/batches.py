@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from tb_bnlens.capture.data import batch_bytes, batch_size, first_batches
+from tb_bnlens.capture.data import batch_bytes, batch_size, first_batches, kind_of
 from tb_bnlens.capture.guard import LOSSES, Guard
 from tb_bnlens.capture.reservoir import Kept, Reservoir
 
@@ -62,6 +62,9 @@ class Batches:
         self._newest = batch
         if self.usual_size is None:
             self.usual_size = batch_size(batch)
+            # Earlier fits may have had targets for another loss, which cannot be taken of them now.
+            kind = kind_of(batch)
+            self.reservoir.keep_only(lambda kept: kind_of(kept) == kind)
 
     def to_probe(self) -> Any:
         """The batch to probe, None while there is none."""

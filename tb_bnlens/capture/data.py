@@ -41,13 +41,18 @@ def first_batches(data: Any, size: int, most: int = 1) -> list[Any]:
     if why:
         raise Refused(f"{why}; {EXPECTED}")
     if isinstance(data, tf.data.Dataset):
-        return list(data.take(most))
+        return [without_optionals(batch) for batch in data.take(most)]
     if isinstance(data, list) and data and isinstance(data[0], tuple):
         return [_tensors(batch) for batch in data[:most]]
     if isinstance(data, tuple):
         samples = batch_size(data) or 0
         return [_tensors(data, slice(start, start + size)) for start in range(0, samples, size)[:most]]
     raise TypeError(f"the data is a {type(data).__name__}; {EXPECTED}")
+
+
+def without_optionals(element: Any) -> Any:
+    """An element of a dataset as the step gets it: Keras takes each ``tf.experimental.Optional`` as None."""
+    return keras.tree.map_structure(lambda leaf: None if isinstance(leaf, tf.experimental.Optional) else leaf, element)
 
 
 def _tensors(data: Any, rows: slice = slice(None)) -> Any:
@@ -101,6 +106,11 @@ def batch_size(batch: Any) -> int | None:
         if shape is not None and len(shape) and shape[0] is not None:
             return int(shape[0])
     return None
+
+
+def kind_of(batch: Any) -> Any:
+    """Structure of a batch, with the types and ranks of its arrays. Batches of one kind are for one loss."""
+    return keras.tree.map_structure(lambda leaf: (getattr(leaf, "dtype", None), len(getattr(leaf, "shape", ()))), batch)
 
 
 def batch_bytes(batch: Any) -> int:

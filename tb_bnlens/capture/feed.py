@@ -10,6 +10,8 @@ from typing import Any, Protocol
 import keras
 import tensorflow as tf
 
+from tb_bnlens.capture.data import without_optionals
+
 
 class Observer(Protocol):
     """What ``PeekingTrainFunction`` asks and tells around a step. Where it raises, the step is still made."""
@@ -111,7 +113,7 @@ class Look:
     def elements(self) -> list[Any]:
         """What was taken, as tensors."""
         if isinstance(self._iterator, tf.data.Iterator):
-            return self.taken
+            return [without_optionals(element) for element in self.taken]
         return [keras.tree.map_structure(_tensor, element) for element in self.taken]
 
     def prepare(self) -> None:

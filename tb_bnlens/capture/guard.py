@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
-import warnings
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -12,6 +10,7 @@ import numpy as np
 from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.capture.reasons import cause_of
 from tb_bnlens.capture.side_effects import Refused
+from tb_bnlens.warning import warn_user
 
 RECORD, LOSSES = "this run", "the paired losses"
 """Parts of a recording that can be given up on their own; the others are named where they are measured."""
@@ -56,7 +55,7 @@ class Guard:
         self.given_up[part] = reason = reason.rstrip(". ")
         sentence = _GIVEN_UP.get(part, _LEFT_OUT).format(part=part, reason=reason)
         if warn:
-            _warn(f"{sentence}. Training continues unchanged.")
+            warn_user(f"{sentence}. Training continues unchanged.")
         # What keeps the note may be what has failed.
         with contextlib.suppress(Exception):
             self._note(part, f"{sentence}.")
@@ -82,11 +81,3 @@ class Guard:
                 yield
         except Exception as error:
             self.fault(part, error)
-
-
-def _warn(sentence: str) -> None:
-    try:
-        warnings.warn(sentence, stacklevel=5)
-    except Warning:
-        # Warnings are errors here (python -W error). This one must be seen, and must not end training.
-        print(f"Warning: {sentence}", file=sys.stderr)

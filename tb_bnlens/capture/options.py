@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import importlib
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -56,12 +55,6 @@ class Options:
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
 
-def rule_ids() -> tuple[str, ...]:
-    """Ids that ``ignore`` may name."""
-    # Not imported above: recording needs no diagnosis, and no file outside of this function knows where they are.
-    return tuple(cause.id for cause in importlib.import_module("tb_bnlens.diagnosis.causes").CAUSES)
-
-
 def _number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
@@ -81,7 +74,10 @@ def _patterns(value: Any) -> Mapping[str, tuple[str, ...]] | None:
             f"ignore is {_shown(value)}; expected a dict of rule id -> layer name patterns, "
             "e.g. {'momentum-too-high': ['head*']}"
         )
-    known = rule_ids() if value else ()
+    # Not imported above: recording without this argument needs no diagnosis.
+    from tb_bnlens.diagnosis.causes import CAUSES
+
+    known = [cause.id for cause in CAUSES]
     patterns = {}
     for rule, given in value.items():
         if rule not in known:

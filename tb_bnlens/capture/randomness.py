@@ -7,7 +7,7 @@ import gc
 import random
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -72,9 +72,45 @@ def _python_draws() -> Iterator[list[str]]:
 
 
 def _numpy_generators() -> list[Any]:
+    """All generators of NumPy in this process."""
+    found = {id(generator): generator for generator in _generators_in(gc.get_objects())}
+    found.update((id(generator), generator) for generator in _FROZEN.generators())
+    return list(found.values())
+
+
+def _generators_in(things: Iterable[Any]) -> list[Any]:
     # type() and not isinstance(): some objects answer __class__ by importing a package.
     kinds = (np.random.RandomState, np.random.BitGenerator)
-    return [thing for thing in gc.get_objects() if issubclass(type(thing), kinds)]
+    return [thing for thing in things if issubclass(type(thing), kinds)]
+
+
+class _Frozen:
+    """NumPy's generators that ``gc.freeze`` has put out of sight of ``gc.get_objects``."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._generators: list[Any] = []
+
+    def generators(self) -> list[Any]:
+        """The generators; looked for again, which takes a second, when more objects are frozen than the last time."""
+        before, self._count = self._count, gc.get_freeze_count()
+        if self._count > before:
+            self._generators = _generators_in(_reachable())
+        return self._generators
+
+
+def _reachable() -> Iterable[Any]:
+    """All objects that the garbage collector tracks, frozen or not."""
+    seen: dict[int, Any] = {}
+    found = [sys.modules, *sys._current_frames().values(), *gc.get_objects()]
+    while found:
+        new = {id(thing): thing for thing in found if id(thing) not in seen and gc.is_tracked(thing)}
+        seen |= new
+        found = gc.get_referents(*new.values())
+    return seen.values()
+
+
+_FROZEN = _Frozen()
 
 
 class _State:

@@ -64,6 +64,7 @@ class Recorder:
 
     Raises:
         ValueError: an argument out of range. Faults while recording are warnings, see ``on_error``.
+        NotImplementedError: ``on_error`` is ``"raise"`` and the framework of the model is not supported.
     """
 
     def __init__(

@@ -80,6 +80,10 @@ class Reservoir:
         """What is kept of the last stretch, in the order of training."""
         return list(self._kept)
 
+    def keep_only(self, wanted: Callable[[Any], bool]) -> None:
+        """Let go of the batches that are not wanted."""
+        self._kept = [kept for kept in self._kept if wanted(kept.batch)]
+
     def clear(self) -> None:
         """Let go of all batches: memory is short."""
         self._kept = []

@@ -6,9 +6,9 @@ Standard library only: the answer must not need a framework that the user does n
 from __future__ import annotations
 
 import importlib
-import sys
-import warnings
 from typing import Any
+
+from tb_bnlens.warning import warn_user
 
 _KERAS_2 = (
     "Keras 2 (tf_keras)",
@@ -73,10 +73,7 @@ def refused(reason: str | None, on_error: str) -> bool:
     sentence = f"BN Lens records nothing and training goes on unchanged: {reason}."
     if on_error == "raise":
         raise NotImplementedError(sentence)
-    try:
-        warnings.warn(sentence, stacklevel=3)
-    except Warning:  # warnings are errors here, and an error would end fit
-        print(sentence, file=sys.stderr)
+    warn_user(sentence)
     return True
 
 

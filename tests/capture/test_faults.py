@@ -69,11 +69,12 @@ class Injection:
         self.calls: Counter[str] = Counter()
 
     def __enter__(self) -> Injection:
+        self._before = sys.gettrace()  # coverage
         sys.settrace(self._on_call)
         return self
 
     def __exit__(self, *_: object) -> None:
-        sys.settrace(None)
+        sys.settrace(self._before)
 
     def _on_call(self, frame: types.FrameType, event: str, _: Any) -> None:
         caller = frame.f_back

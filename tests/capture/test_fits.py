@@ -36,6 +36,35 @@ class AtStep(keras.callbacks.Callback):  # type: ignore[misc]
             self.action(self.model)
 
 
+class Adds(keras.layers.Layer):  # type: ignore[misc]
+    """Adds an input that may be None."""
+
+    def call(self, x: Any, more: Any = None) -> Any:
+        return x if more is None else x + more
+
+
+def optional() -> Any:
+    x, more = keras.Input((models.FEATURES,)), keras.Input((models.FEATURES,), optional=True)
+    normalized = models.batch_norm("norm")(Adds()(x, more))
+    return keras.Model([x, more], keras.layers.Dense(1)(normalized))
+
+
+def without_more() -> Any:
+    """Keras makes an empty ``tf.experimental.Optional`` of None."""
+    batches = [arrays(BATCH, seed=seed) for seed in range(4)]
+    return {"x": (((x, None), y) for _ in range(2) for x, y in batches), "steps_per_epoch": 4}
+
+
+def test_optional_inputs(tmp_path: Path) -> None:
+    setup = Setup("optional", optional, without_more)
+    without = state(fit(setup))
+    model = fit(setup, lens(tmp_path))
+    assert_clean(model)
+    assert_same(without, state(model))
+    read = record(tmp_path)
+    assert not read.manifest.not_evaluated and np.all(np.isfinite(read.loss("inference")))
+
+
 def recompile(model: Any) -> None:
     model.compile(keras.optimizers.SGD(0.02), "mae", jit_compile=False)
     model.make_train_function()

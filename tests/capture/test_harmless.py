@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
+import gc
 import math
 import pickle
 import random
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ import pytest
 import tensorflow as tf
 
 from tb_bnlens import BNLens
-from tb_bnlens.capture.data import Refused, first_batch, side_effect
+from tb_bnlens.capture.data import first_batches, side_effect
 from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.capture.randomness import draws_refused
 from tb_bnlens.capture.reasons import cause_of
+from tb_bnlens.capture.side_effects import Refused
 from tests.capture import models
 from tests.capture.runs import assert_clean, assert_same, fit, lens, record, state
 from tests.capture.setups import BATCH, SAMPLES, Setup, arrays
@@ -108,15 +110,27 @@ def test_layers_that_draw_in_python(draw: Any, eagerly: bool, tmp_path: Path) ->
 
 
 def test_draws_refused() -> None:
-    before = random.getstate(), np.random.get_state()[1].copy()  # noqa: NPY002
+    before = random.getstate(), np.random.get_state(legacy=False)  # noqa: NPY002
     for draw in (random.random, lambda: np.random.normal(size=7)):  # noqa: NPY002
         with pytest.raises(NotEvaluated), draws_refused():
             draw()
-    assert random.getstate() == before[0] and np.array_equal(np.random.get_state()[1], before[1])  # noqa: NPY002
+    assert random.getstate() == before[0]
+    np.testing.assert_equal(np.random.get_state(legacy=False), before[1])  # noqa: NPY002
     with pytest.raises(ZeroDivisionError), draws_refused():
         1 / 0  # noqa: B018
     with draws_refused():
         keras.random.normal((3,), seed=1)
+
+
+def test_generators_that_are_frozen_are_seen() -> None:
+    """``gc.freeze`` takes objects out of the list that the garbage collector gives."""
+    frozen = np.random.default_rng(0)
+    gc.freeze()
+    for generator in (frozen, np.random.default_rng(0)):
+        state = copy.deepcopy(generator.bit_generator.state)
+        with pytest.raises(NotEvaluated), draws_refused():
+            generator.normal()
+        assert generator.bit_generator.state == state
 
 
 # --- data that the user passes --------------------------------------------------------------------------
@@ -186,7 +200,7 @@ def test_a_generator_is_not_consumed(tmp_path: Path) -> None:
     assert taken == [] and len(heard) == 1
 
 
-PURE = {
+PURE: dict[str, Callable[[], Any]] = {
     "arrays": lambda: arrays(),
     "list of batches": lambda: [arrays(BATCH), arrays(BATCH, seed=2)],
     "dataset": lambda: tf.data.Dataset.from_tensor_slices(arrays()).batch(BATCH).prefetch(2),
@@ -205,7 +219,7 @@ PURE = {
 
 @pytest.mark.parametrize("name", PURE)
 def test_data_without_side_effects_are_probed(name: str) -> None:
-    x, y = first_batch(PURE[name](), BATCH)
+    ((x, y),) = first_batches(PURE[name](), BATCH)
     assert len(x) == len(y) == BATCH and tf.is_tensor(x)
 
 
@@ -223,9 +237,9 @@ def test_what_cannot_be_probed_says_why(tmp_path: Path) -> None:
     ):
         assert why in side_effect(data)
         with pytest.raises(Refused, match="pass arrays"):
-            first_batch(data, 3)
+            first_batches(data, 3)
     with pytest.raises(TypeError, match="the data is a set"):
-        first_batch({1}, 3)
+        first_batches({1}, 3)
 
 
 def test_validation_data_of_fit_are_probed(tmp_path: Path) -> None:

@@ -147,11 +147,31 @@ def test_batches_of_earlier_fits_are_kept(tmp_path: Path) -> None:
     model = fit(DROPOUT, lens(tmp_path))
     phase = PHASES.phase(model, str(tmp_path / "run"), 8)
     assert phase.step == 8 and phase.fits == 1 and len(phase.batches) > 1
+    fit(DROPOUT, lens(tmp_path), model=model, epochs=1)
+    last = record(tmp_path).evidence[-1]
+    assert last.batch_steps.tolist() == [7, 8, 9, 10, 11, 12] and last.batch_phases.tolist() == [0, 0, 1, 1, 1, 1]
     # Nothing of a network outlives it.
     ref = weakref.ref(model)
     del model, phase
     gc.collect()
     assert ref() is None
+
+
+def test_batches_for_another_loss_are_let_go(tmp_path: Path) -> None:
+    classes = np.arange(len(arrays()[0])) % 3
+    inputs = keras.Input((models.FEATURES,))
+    outputs = keras.layers.Dense(3, activation="softmax")(models.batch_norm("a")(inputs))
+    model = keras.Model(inputs, outputs)
+    for epochs, loss, y in (
+        (2, "sparse_categorical_crossentropy", classes),
+        (1, "categorical_crossentropy", np.eye(3, dtype=np.float32)[classes]),
+    ):
+        model.compile(keras.optimizers.SGD(0.01), loss, jit_compile=False)
+        model.fit(arrays()[0], y, batch_size=BATCH, epochs=epochs, verbose=0, callbacks=[lens(tmp_path)])
+    read = record(tmp_path)
+    assert "losses" not in read.manifest.not_evaluated
+    assert read.evidence[-1].batch_steps.tolist() == [9, 10, 11, 12]
+    assert "recombined" not in read.evidence[-1].not_evaluated
 
 
 # --- the end ------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import keras
@@ -62,9 +63,9 @@ def statistics(model: Any, x: Any, names: Sequence[str], training: bool = False)
 
 def mean_of(every: Sequence[Statistics], sizes: Sequence[int], leave_out: int | None = None) -> Statistics:
     chosen = [i for i in range(len(every)) if i != leave_out]
-    weights = np.array([sizes[i] for i in chosen], np.float64)
+    mean = partial(np.average, axis=0, weights=np.array([sizes[i] for i in chosen], np.float64))
     return {
-        name: tuple(np.average([every[i][name][k] for i in chosen], axis=0, weights=weights) for k in (0, 1))
+        name: (mean([every[i][name][0] for i in chosen]), mean([every[i][name][1] for i in chosen]))
         for name in every[0]
     }
 

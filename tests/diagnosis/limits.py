@@ -164,7 +164,7 @@ def fed_apart(**other: float) -> History:
 
 def lagging(x: float, **noise: float) -> History:
     """A start that lingers, with an error of so many times its noise."""
-    history = rows(band_locator(layers=3), **noise)
+    history = rows(band_locator(layers=3), last_only=False, **noise)
     return rows(history, error_p95=x * lag.NOISE_SIGMAS * float(lag.table(history).error_noise.max()))
 
 

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from tb_bnlens.reader import open_logdir, read_run
 from tb_bnlens.report import run_report
+from tb_bnlens.report.schema import Overview
 from tests.diagnosis.real_runs import blobs, compiled, dense, fit
 
 SHARE = 32
@@ -26,7 +27,7 @@ def halves() -> Any:
     return tf.data.Dataset.from_tensor_slices(joined).batch(2 * SHARE)
 
 
-def trained(strategy: Any, directory: Path, data: Any) -> dict[str, Any]:
+def trained(strategy: Any, directory: Path, data: Any) -> Overview:
     keras.utils.set_random_seed(0)
     with strategy.scope():
         model = compiled(dense(0.9))

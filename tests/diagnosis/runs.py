@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from tb_bnlens.history import Evidence, History, PassResult
 from tb_bnlens.metadata import LAYER_INDEX, LOSS_INDEX
@@ -65,10 +66,11 @@ def level(layer: SimLayer = CALM, **losses: float) -> History:
     return history
 
 
-def put(history: History, kind: str, values: Sequence[float], first: int | None = None, probe: int = 0) -> History:
+def put(history: History, kind: str, values: ArrayLike, first: int | None = None, probe: int = 0) -> History:
     """Write losses over probes, the last ones unless the first is given."""
-    start = len(history.losses) - len(values) if first is None else first
-    history.losses[start : start + len(values), probe, LOSS_INDEX[kind]] = values
+    written = np.asarray(values)
+    start = len(history.losses) - len(written) if first is None else first
+    history.losses[start : start + len(written), probe, LOSS_INDEX[kind]] = written
     return history
 
 

@@ -1,5 +1,6 @@
 """Real training runs: every fault is named as the cause, healthy runs raise nothing."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ keras = pytest.importorskip("keras")
 
 from tb_bnlens.reader import open_logdir, read_run  # noqa: E402
 from tb_bnlens.report import run_report  # noqa: E402
+from tb_bnlens.report.schema import Overview  # noqa: E402
 from tests.diagnosis.faults import FAULTS  # noqa: E402
 from tests.diagnosis.healthy import HEALTHY  # noqa: E402
 from tests.diagnosis.real_runs import Build, Trained  # noqa: E402
@@ -21,7 +23,7 @@ def cases(names: Any) -> list[Any]:
     return [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in names]
 
 
-def record(build: Build, directory: Path, seed: int = 0, **options: Any) -> tuple[dict[str, Any], Trained]:
+def record(build: Build, directory: Path, seed: int = 0, **options: Any) -> tuple[Overview, Trained]:
     """Train so, and report on the record; with the model and the data as they are then."""
     keras.utils.set_random_seed(seed)
     trained = build(str(directory / "run"), **options)
@@ -30,7 +32,7 @@ def record(build: Build, directory: Path, seed: int = 0, **options: Any) -> tupl
     return told, trained
 
 
-def raised(told: dict[str, Any]) -> dict[str, str]:
+def raised(told: Overview) -> Mapping[str, str]:
     """Failures on their own account, with their severity."""
     return {
         f["rule"]: f["severity"]

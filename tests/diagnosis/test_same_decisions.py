@@ -51,7 +51,7 @@ QUICK = (0, 1, 2, 36)
 
 def differences(old: dict[str, Any], new: dict[str, Decision]) -> dict[str, str]:
     """Cause -> what differs, apart from passes that have become another cause."""
-    found = {}
+    found: dict[str, str] = {}
     for name, d in ((name, d) for name, d in new.items() if name in KNOWN):
         before = old.get(name, "pass")
         now: Any = d.status.value
@@ -69,7 +69,8 @@ def differences(old: dict[str, Any], new: dict[str, Decision]) -> dict[str, str]
 
 def compare(runs: Mapping[str, History]) -> tuple[int, dict[tuple[str, str], str]]:
     """Decisions that were compared, and those that differ."""
-    count, found = 0, {}
+    count = 0
+    found: dict[tuple[str, str], str] = {}
     for name, history in runs.items():
         decisions = decide(CAUSES, Facts(history))
         count += len(decisions)

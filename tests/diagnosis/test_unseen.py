@@ -31,7 +31,7 @@ def told(of: Drawn, seed: int, directory: Path) -> tuple[dict[str, str], Truth]:
     """Failures with their severity, and the truth of the same training."""
     keras.backend.clear_session()
     report, (model, data) = record(of.train, directory / str(seed), seed)
-    failures = {f["rule"]: f["severity"] for f in report["findings"] if f["status"] == "fail"}
+    failures: dict[str, str] = {f["rule"]: f["severity"] for f in report["findings"] if f["status"] == "fail"}
     # A difference of the training mode alone is no matter of inference.
     failures.pop("dropout-gap", None)
     return failures, truth(of, model, data)

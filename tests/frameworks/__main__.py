@@ -21,7 +21,8 @@ def run(environment: Environment, arguments: list[str]) -> bool:
     print(f"\n== {environment.name}", flush=True)
     start = time.monotonic()
     # The tests look for warnings of BN Lens themselves; those of the frameworks are not ours.
-    command = [python(environment), "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "ignore", *arguments]
+    command: list[str | Path] = [python(environment), "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    command += ["-W", "ignore", *arguments]
     ready = time.monotonic()
     outside = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
     variables = {**outside, "TF_CPP_MIN_LOG_LEVEL": "3", **environment.variables}

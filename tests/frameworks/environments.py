@@ -83,7 +83,7 @@ def python(environment: Environment) -> Path:
     subprocess.run([sys.executable, "-m", "venv", directory], check=True)
     (site_packages(environment.name) / "over.pth").write_text("\n".join(lines))
     if environment.packages:
-        pip = [here, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        pip: list[str | Path] = [here, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         subprocess.run([*pip, *environment.packages], check=True)
     made.write_text(recipe)
     return here

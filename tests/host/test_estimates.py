@@ -32,7 +32,7 @@ def test_the_last_record_is_the_report_s(layer: dict[str, Any]) -> None:
     steps = steps_to_converge_by_record(history)
     assert steps.shape == history.layers.shape[:2]
     (reported,) = (entry["steps_to_converge"] for entry in run_report(history)["layers"])
-    expected = {"never": math.inf, None: math.nan}.get(reported, reported)
+    expected = math.inf if reported == "never" else math.nan if reported is None else reported
     assert steps[-1, 0] == pytest.approx(expected, nan_ok=True)
     assert not np.isneginf(steps).any()
 

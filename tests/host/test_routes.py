@@ -247,8 +247,8 @@ def test_a_summary_outlives_the_report_it_was_made_of(logdir: Path, monkeypatch:
 
     monkeypatch.setattr("tb_bnlens.report.run_report", counted)
     web = client(open_logdir(logdir))
-    first = web.get(PREFIX + "summary?run=exp").json
-    assert first["layers"] == len(web.get(PREFIX + "overview?run=exp").json["layers"])
+    first = body(web.get(PREFIX + "summary?run=exp"))
+    assert first["layers"] == len(body(web.get(PREFIX + "overview?run=exp"))["layers"])
     analysed.clear()
     assert web.get(PREFIX + "summary?run=exp").json == first and analysed == []
 

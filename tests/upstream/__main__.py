@@ -51,7 +51,8 @@ def environment() -> dict[str, str]:
 
 def record(folder: Path, out: Path, tests: Sequence[str], lens: dict[str, object] | None) -> Record:
     """Run tests of Keras and return what the plugin has written."""
-    command = [python(UPSTREAM), "-m", "pytest", "-q", "-c", os.devnull, "--rootdir", folder, "-p", "no:cacheprovider"]
+    command: list[str | Path] = [python(UPSTREAM), "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    command += ["-c", os.devnull, "--rootdir", folder]
     command += ["--import-mode=importlib", "--continue-on-collection-errors", "-p", "tests.upstream.plugin"]
     command += ["--fits", out, *(() if lens is None else ("--lens", json.dumps(lens))), *tests]
     with out.with_suffix(".log").open("wb") as log:
@@ -93,7 +94,7 @@ def main() -> int:
     harmed = False
     for part in parts:
         if part == APPLICATIONS:
-            command = [python(UPSTREAM), "-m", "tests.upstream.applications"]
+            command: list[str | Path] = [python(UPSTREAM), "-m", "tests.upstream.applications"]
             harmed |= subprocess.run(command, cwd=ROOT, env=environment(), check=False).returncode != 0
         else:
             table += run(part, folder, WHERE)

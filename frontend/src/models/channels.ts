@@ -37,7 +37,7 @@ export function channelPoints(
   return points.sort((a, b) => a.moving - b.moving);
 }
 
-/** DESIGN.md section 4: W = sqrt((a-1)^2 + b^2). */
+/** "Distance" in docs/design.md: W = sqrt((a-1)^2 + b^2). */
 export function distance(
   mean: number,
   variance: number,
