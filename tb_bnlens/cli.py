@@ -84,10 +84,7 @@ def _check(arguments: argparse.Namespace) -> int:
         print(f"tb_bnlens check: {printable(str(e))}", file=sys.stderr)
         return UNREADABLE
     report = found.as_report()
-    if arguments.json:
-        print(json.dumps(report, indent=2, allow_nan=False))
-    else:
-        print(found, end="")
+    _print(json.dumps(report, indent=2, allow_nan=False) + "\n" if arguments.json else str(found))
     return FOUND if arguments.fail_on and _reaches(report, Severity[arguments.fail_on.upper()]) else OK
 
 

@@ -34,6 +34,7 @@ WIDTH = 100
 NAMES: dict[str, dict[str, tuple[str, ...]]] = {
     "callback": {"BNLens": ()},
     "capture.recorder": {"Recorder": ("record", "close")},
+    "checking.check": {"check": (), "Check": ("as_report",)},
     "remedies.recalibration": {"recalibrate": (), "Recalibration": ("undo", "keep")},
     "remedies.momentum": {"set_momentum": ()},
     "summary": dict.fromkeys(
@@ -45,7 +46,7 @@ INTRODUCTION = """\
 # Reference
 
 Rendered from the docstrings by `make docs`; a test checks that it is up to date. `import tb_bnlens` loads nothing:
-`BNLens`, `Recorder`, `recalibrate`, `set_momentum` and `summary` are imported when they are first used, and need
+`BNLens`, `Recorder`, `check`, `recalibrate`, `set_momentum` and `summary` are imported when first used, and need
 TensorFlow. [report.md](report.md) describes the report's JSON, and
 [tb_bnlens/metadata.py](../tb_bnlens/metadata.py) the record on disk.
 """
@@ -169,13 +170,19 @@ def _docstring(node: ast.ClassDef | ast.FunctionDef) -> str:
 
 
 def _attributes(node: ast.AST) -> Iterator[tuple[str, str]]:
-    """Attributes that ``__init__`` sets with a docstring below them."""
+    """Attributes that a dataclass declares or ``__init__`` sets with a docstring below them, and properties."""
     body = next((n.body for n in ast.walk(node) if isinstance(n, ast.FunctionDef) and n.name == "__init__"), [])
-    for assigned, text in itertools.pairwise(body):
+    own = node.body if isinstance(node, ast.ClassDef) else []
+    for assigned, text in itertools.chain(itertools.pairwise(own), itertools.pairwise(body)):
         if not (isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)):
             continue
+        if isinstance(assigned, ast.AnnAssign) and isinstance(assigned.target, ast.Name):
+            yield assigned.target.id, str(text.value.value).replace("``", "`")
         if isinstance(assigned, ast.Assign) and isinstance(assigned.targets[0], ast.Attribute):
             yield assigned.targets[0].attr, str(text.value.value).replace("``", "`")
+    for method in own:
+        if isinstance(method, ast.FunctionDef) and any(ast.unparse(d) == "property" for d in method.decorator_list):
+            yield method.name, _docstring(method).replace("``", "`")
 
 
 def signature(node: ast.ClassDef | ast.FunctionDef, name: str, source: str) -> str:

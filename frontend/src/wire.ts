@@ -70,8 +70,8 @@ export interface Losses extends PairedLosses {
   validation?: PairedLosses;
   /** Share of the steps that inference undoes, 0 to 1; absent for a probe, null where nothing is undone. */
   share_undone?: number | null;
-  /** First step from which the loss with batch statistics has stayed at or below the inference loss; null where it
-    never was above, or where inference is worse than at the first probe. */
+  /** Step at which the loss with batch statistics came down to what inference has now; null where nothing is undone,
+    or where inference is worse than at any step. */
   as_at_step?: number | null;
 }
 

@@ -92,6 +92,7 @@ export function overview(change: Partial<Overview> = {}): Overview {
     headline: 'Inference is 12,600x worse than training mode.',
     reasons: ['All layers lag.'],
     severity: 'error',
+    checked: false,
     last_step: 400,
     losses: LOSSES,
     findings: [finding({})],

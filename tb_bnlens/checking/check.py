@@ -22,8 +22,6 @@ from tb_bnlens.report.schema import Finding, Overview, Report
 from tb_bnlens.report.summary import counts
 from tb_bnlens.report.text import printable, render_run, render_verdict
 
-BATCHES = 24
-"""Batches of a check, as many as the final measurement of a run has at most."""
 VALIDATION_BATCHES = 8
 
 
@@ -71,7 +69,7 @@ def check(
     log_dir: str | None = None,
     *,
     loss: Callable[..., Any] | None = None,
-    batches: int = BATCHES,
+    batches: int = 24,
     validation_data: Any = None,
     tolerance: float = 0.1,
     batch_size: int = 32,
@@ -91,7 +89,7 @@ def check(
     training with ``BNLens`` to have them judged.
 
     Args:
-        model: a built Keras model. The loss and the metrics are those that it was compiled with.
+        model: a built Keras model. Loss and metrics come from ``compile``.
         data: a ``tf.data.Dataset``, a ``PyDataset``, arrays ``(x, y)`` or ``(x, y, sample_weight)``, or an iterable
             of batches. Batches are spread over the data where its length is known; rows of arrays are drawn at random.
         log_dir: TensorBoard run directory for a record, which the tab and ``bnlens report`` show as a run. Where it

@@ -37,7 +37,7 @@ def failed(f: Facts, d: Decision) -> Said:
     beta = f.layers.beta[f.starting]
     n, advice, needed = len(d.layers), f.advised_momentum, f.needed_steps
     had = f"this run {'had' if f.outlook.remaining == 0 else 'has had'} {f.outlook.last_step:,}"
-    if f.checked and not f.outlook.last_step:
+    if f.checked and not f.last_step:
         had = f"what is left of them is as after {f.outlook.last_step:,}"
     if f.outlook.remaining:
         had += f" and {f.outlook.remaining:,} are left"
