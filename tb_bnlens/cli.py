@@ -15,14 +15,17 @@ import json
 import os
 import shlex
 import sys
+import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from tb_bnlens import __version__
 from tb_bnlens.diagnosis.severity import Severity
-from tb_bnlens.report import build_report
+from tb_bnlens.history import History
+from tb_bnlens.report import build_report, markdown
 from tb_bnlens.report.compare import compare
-from tb_bnlens.report.schema import Report
+from tb_bnlens.report.schema import Overview, Report
 from tb_bnlens.report.text import printable as printable
 from tb_bnlens.report.text import render, render_comparison
 
@@ -47,7 +50,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise RunNotFound(
                 f"no BN Lens record under {arguments.logdir!r}; train with callbacks=[tb_bnlens.BNLens(log_dir)]"
             )
-        report = build_report([read_run(provider, "", run) for run in names])
+        histories = [read_run(provider, "", run) for run in names]
+        report = build_report(histories)
+        if arguments.html:
+            _write_page(arguments.html, provider, histories, report)
     except (RunNotFound, Unreadable, OSError) as e:
         print(f"tb_bnlens report: {e.args[0] if e.args else e}", file=sys.stderr)
         return UNREADABLE
@@ -59,7 +65,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         report["comparison"] = difference
     if arguments.json:
         _print(json.dumps(report, indent=2, allow_nan=False) + "\n")
-    else:
+    elif arguments.markdown:
+        _print(printable(markdown.render(report)))
+    elif not arguments.html:
         _print(printable(render(report)))
         if difference:
             _print("\n" + printable(render_comparison(difference)))
@@ -86,6 +94,19 @@ def _check(arguments: argparse.Namespace) -> int:
     report = found.as_report()
     _print(json.dumps(report, indent=2, allow_nan=False) + "\n" if arguments.json else str(found))
     return FOUND if arguments.fail_on and _reaches(report, Severity[arguments.fail_on.upper()]) else OK
+
+
+def _write_page(path: str, provider: Any, histories: Sequence[History], report: Report) -> None:
+    from tb_bnlens.export import Exported, page
+    from tb_bnlens.reader import find_run, read_channels
+
+    def exported(history: History, overview: Overview) -> Exported:
+        run = find_run(provider, "", history.run)
+        return Exported(history, overview, lambda layer: read_channels(provider, "", run, layer))
+
+    runs = [exported(history, overview) for history, overview in zip(histories, report["runs"], strict=True)]
+    size = Path(path).write_text(page(runs, time.time()), encoding="utf-8")
+    print(f"tb_bnlens report: wrote {path} ({size / 1000:,.0f} kB); it opens in a browser, offline", file=sys.stderr)
 
 
 def _import(arguments: argparse.Namespace) -> int:
@@ -153,7 +174,10 @@ def _parser() -> argparse.ArgumentParser:
         "2 for wrong usage or if nothing can be read.",
     )
     report.add_argument("logdir", metavar="LOGDIR", help="the directory given to tensorboard --logdir")
-    report.add_argument("--json", action="store_true", help="print JSON")
+    form = report.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print JSON")
+    form.add_argument("--markdown", action="store_true", help="print Markdown, for a comment on an issue")
+    form.add_argument("--html", metavar="FILE", help="write the tab to one file, which opens in a browser, offline")
     report.add_argument("--run", action="append", metavar="R", help="report only on this run; may be repeated")
     report.add_argument(
         "--fail-on", choices=["error", "warning"], help="exit with 1 if this severity or worse is found"

@@ -42,7 +42,9 @@ ARROWS: Mapping[str, set[str]] = {
     "reader": {"reader", "history", "metadata"},
     # It records, from files instead of a training loop. The command line imports it on demand.
     "importer": {"importer", "capture", "history", "metadata"},
-    "cli": {"reader", "report", "diagnosis", "importer", "checking", "history", "metadata", ""},
+    "cli": {"reader", "report", "diagnosis", "importer", "checking", "export", "history", "metadata", ""},
+    # What the routes would answer, in a file.
+    "export": {"plugin", "report", "history", "metadata"},
     "__main__": {"cli"},
     "plugin.loader": {"metadata", "plugin"},
     "plugin": {"plugin", "reader", "report", "analysis", "history", "metadata", ""},

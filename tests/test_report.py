@@ -3,12 +3,13 @@
 import json
 import math
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tb_bnlens.diagnosis.causes import CAUSES
 from tb_bnlens.history import Event
-from tb_bnlens.report import build_report, run_report, schema
+from tb_bnlens.report import build_report, markdown, run_report, schema
 from tb_bnlens.report.compare import compare
 from tb_bnlens.report.summary import summarize
 from tb_bnlens.report.text import render, render_comparison
@@ -127,3 +128,28 @@ def test_comparison() -> None:
     text = render_comparison(difference)
     assert "momentum: 0.999 -> 0.9" in text and "findings gone: momentum-too-high" in text
     assert compare(a, a)["layers"] == []
+
+
+def test_markdown_escapes_names_and_says_what_it_does_not_know() -> None:
+    layers = [SimLayer("<b>x</b>|`y`@someone", momentum=0.999, true_variance=0.05)]
+    said = markdown.render(build_report([simulate(Sim(layers, steps=50, probe=False), "a_b*c*")]))
+    assert "\\<b\\>x\\</b\\>\\|\\`y\\`@<!-- -->someone" in said
+    assert "a\\_b\\*c\\*" in said and "no end recorded" in said
+    assert "| loss |" not in said
+
+
+def test_without_losses_the_statistics_have_the_word() -> None:
+    run = run_report(simulate(Sim([SimLayer("bn", momentum=0.999, true_variance=0.05)], steps=50, probe=False), "x"))
+    assert "initial statistics" in run["headline"]
+    assert "losses were not evaluated" in run["reasons"][-1] or "No loss is probed" in run["reasons"][-1]
+
+
+def test_the_end_and_the_first_metric_are_in_the_summary() -> None:
+    history = band_locator(layers=3)
+    history = replace(history, manifest=replace(history.manifest, ended="interrupted", ended_step=123))
+    run = run_report(history)
+    assert (run["ended"], run["ended_step"], run["imported"]) == ("interrupted", 123, False)
+    assert run["last_record"] == history.loss_wall_times[-1]
+    run["losses"]["metrics"] = {"only": {"batch": 1.0}, "acc": {"batch": 0.9, "inference": 0.5}}
+    row = summarize(run)
+    assert (row["ended"], row["metric"]) == ("interrupted", {"name": "acc", "batch": 0.9, "inference": 0.5})

@@ -57,6 +57,22 @@ def test_a_reader_may_stop_early(logdir: Path, options: list[str]) -> None:
     assert running.returncode == (FOUND if options == ["--fail-on", "warning"] else OK)
 
 
+def test_markdown(logdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(logdir), "--markdown"]) == OK
+    out = capsys.readouterr().out
+    assert out.isascii() and out.count("\n### ") == 1 and out.startswith("### ")
+    assert "| loss |" in out and "```python" in out
+
+
+def test_html(logdir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "report.html"
+    assert main(["report", str(logdir), "--html", str(file)]) == OK
+    said = capsys.readouterr()
+    assert said.out == "" and str(file) in said.err
+    assert file.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+    assert main(["report", str(logdir), "--html", str(tmp_path / "missing" / "x.html")]) == UNREADABLE
+
+
 def test_fail_on(logdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", str(logdir), "--run", "slow", "--json"]) == OK
     severity = json.loads(capsys.readouterr().out)["runs"][0]["severity"]

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 
 from tb_bnlens.history import Channels, Event, History, Layer
+from tb_bnlens.metadata import CHECKPOINTS, LOSS_KINDS
 from tests.simulation import Sim, SimLayer, channel_snapshots, simulate
 
 BROKEN = "band/0.999"
 HOSTILE = "<b>hostile</b> & 'run'"
 LONG = "experiments/2026-11/backbone=mobilenet_v2,alpha=0.5/optimizer=adam,rate=0.01/momentum=0.999,seed=3"
+
+
+IMPORTED = {
+    "source": CHECKPOINTS,
+    "not_evaluated": dict.fromkeys(("losses", *LOSS_KINDS, "replayed"), "This record was made from checkpoints."),
+}
 
 
 @dataclass(frozen=True)
@@ -23,11 +32,27 @@ class SimulatedRun:
     sim: Sim
     repeats: int = 1
     """Copies of every layer: size without the time to simulate it."""
+    said: Mapping[str, object] = field(default_factory=dict)
+    """Fields of the manifest."""
+    age: float = 0.0
+    """Seconds since the last record."""
+    empty: bool = False
+    """Only the manifest is written yet."""
 
     @cached_property
     def history(self) -> History:
         """Its record."""
         history = simulate(self.sim, self.name)
+        if self.empty:
+            parts = ("steps", "wall_times", "layers", "loss_steps", "loss_wall_times", "losses")
+            history = replace(history, **{name: getattr(history, name)[:0] for name in parts})
+        late = time.time() - self.age - (history.last_record or 0.0)
+        history = replace(
+            history,
+            manifest=replace(history.manifest, **self.said),  # type: ignore[arg-type]
+            wall_times=history.wall_times + late,
+            loss_wall_times=history.loss_wall_times + late,
+        )
         if self.repeats == 1:
             return history
         count = len(self.sim.layers) * self.repeats
@@ -82,6 +107,10 @@ def simulated_runs() -> dict[str, SimulatedRun]:
         SimulatedRun("deep/200 layers", Sim(mobilenet(0.99)[:10], steps=199, planned=199), repeats=20),
         SimulatedRun("drift", Sim(drifting, steps=400, planned=400, batch_loss=0.1, start_loss=100.0, gain=10.0)),
         SimulatedRun("early", band(0.99, steps=60, planned=6000)),
+        SimulatedRun("began", band(0.99, steps=60, planned=6000), empty=True),
+        SimulatedRun("stopped", band(0.99, steps=60, planned=6000), said={"ended": "interrupted", "ended_step": 60}),
+        SimulatedRun("killed", band(0.99, steps=60, planned=6000), age=7200.0),
+        SimulatedRun("imported", Sim(mobilenet(0.999)[:6], steps=50, probe=False), said=IMPORTED),
         SimulatedRun("no losses", Sim(mobilenet(0.999)[:6], steps=50, probe=False)),
         SimulatedRun("silenced", band(0.999, ignore={"momentum-too-high": ("*",), "train-inference-gap": ("*",)})),
         SimulatedRun(HOSTILE, Sim(odd, steps=50, planned=50, dropout=0.4, probe_every=10)),

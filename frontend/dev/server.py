@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from runs import BROKEN, SimulatedRun, simulated_runs
 
 from tb_bnlens.history import History
+from tb_bnlens.plugin import arrays
 from tb_bnlens.plugin import plugin as served
 from tb_bnlens.plugin.responses import NotThere
 from tb_bnlens.reader import Run, Unreadable
@@ -58,9 +59,7 @@ class SimulatedPlugin(served.BNLensPlugin):
         return self._runs[run.name].history
 
     def channels_impl(self, place: served.Place, run: Run, layer: int) -> served.Arrays:
-        channels = self._runs[run.name].channels(layer)
-        yield "steps", channels.steps.astype("f8")
-        yield "values", channels.values
+        return arrays.channels(self._runs[run.name].channels(layer))
 
     def _foresee(self, place: served.Place) -> None:
         """Do nothing; the page requests each analysis."""

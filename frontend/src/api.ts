@@ -1,4 +1,5 @@
 import { decodeFrame, type Frame } from './frame';
+import { isStored, storedReply } from './stored';
 import type { Overview, RunList, RunSummary } from './wire';
 
 /** What a component sees of one route: the last good value stays while a newer one is fetched or fails. */
@@ -61,7 +62,9 @@ export class Resource<T> {
     if (!this.snapshot.at) this.set({ ...this.snapshot, loading: true });
     try {
       const headers: Record<string, string> = this.etag ? { 'If-None-Match': this.etag } : {};
-      const reply = await fetch(new URL(this.path, document.baseURI), { headers, cache: 'no-store' });
+      const reply = isStored()
+        ? await storedReply(this.path)
+        : await fetch(new URL(this.path, document.baseURI), { headers, cache: 'no-store' });
       if (reply.status === 304) {
         // A reply that is dropped unread counts as an aborted request.
         await reply.text();

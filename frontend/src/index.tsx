@@ -11,6 +11,7 @@ import './styles/findings.css';
 import './styles/charts.css';
 import './styles/layers.css';
 import './styles/runs.css';
+import { isStored } from './stored';
 import { setTheme } from './theme';
 import { onlyRun } from './view';
 
@@ -39,8 +40,12 @@ async function prefetch(): Promise<void> {
     void wanted.load();
 }
 
+// A page that was saved as one file has no host that calls.
+if (isStored()) void render();
+
 /** A chart measures itself when it is created, so the page waits for its styles. */
-function styles(): Promise<void> {
+async function styles(): Promise<void> {
+  if (isStored()) return;
   const link = document.createElement('link');
   link.rel = 'stylesheet';
   link.href = './index.css';
@@ -49,5 +54,5 @@ function styles(): Promise<void> {
     link.onerror = () => resolve();
   });
   document.head.append(link);
-  return done;
+  await done;
 }

@@ -4,7 +4,7 @@ import type { XAxis } from './link';
 import type { Clock } from './models/axis';
 import { counting } from './models/findings';
 import { ticks } from './models/ticks';
-import type { Finding, Overview } from './wire';
+import type { Finding, Overview, RunEvent } from './wire';
 
 /** How an x axis is written. */
 export const X_FORMAT: Record<XAxis, (x: number) => string> = {
@@ -31,18 +31,25 @@ const MARK: Record<string, string> = {
 
 const QUIET = new Set(['start', 'epoch', 'learning_rate', 'note']);
 
-/** Events worth a line in a chart, and the pinned step. Epochs and schedules are too many to draw. */
+/** Events worth a line in a chart. Epochs and schedules are too many to draw. */
+export function notable(events: readonly RunEvent[]): RunEvent[] {
+  return events.filter(({ kind }) => !QUIET.has(kind));
+}
+
+/** Marks of notable events and of the pinned step. */
 export function marks(overview: Overview, time: Clock, axis: XAxis, pin: number | null): Mark[] {
-  const events = overview.events
-    .filter((event) => !QUIET.has(event.kind) && event.step > 0)
-    .map(
-      (event): Mark => ({
-        x: time.position(event.step, axis),
-        label: MARK[event.kind] ?? event.kind.replace('_', ' '),
-        text: event.text,
-        kind: 'event',
-      }),
-    );
+  // What happened at one step has one mark.
+  const steps = new Map<number, RunEvent[]>();
+  for (const event of notable(overview.events))
+    if (event.step > 0) steps.set(event.step, [...(steps.get(event.step) ?? []), event]);
+  const events = [...steps].map(
+    ([step, together]): Mark => ({
+      x: time.position(step, axis),
+      label: [...new Set(together.map(({ kind }) => MARK[kind] ?? kind.replace('_', ' ')))].join(', '),
+      text: together.map(({ text }) => text).join('; '),
+      kind: 'event',
+    }),
+  );
   if (pin === null) return events;
   return [{ x: time.position(pin, axis), label: `step ${count(pin)}`, kind: 'pin' }, ...events];
 }
@@ -56,12 +63,13 @@ export function stepAt(x: number, clock: Clock, axis: XAxis): string {
 /** Where the run is expected to have converged, by the first finding that says so with an interval. */
 export function convergence(overview: Overview, time: Clock, axis: XAxis): [number, number] | null {
   const { findings, last_step } = overview;
-  const interval = counting(findings).find((f) => f.steps_interval !== null)?.steps_interval;
+  const interval = counting(findings).find(
+    ({ steps_interval: i }) => i !== null && i[0] !== 'never',
+  )?.steps_interval;
   if (!interval || last_step === null) return null;
-  const [low, high] = interval.map((n) => (n === 'never' ? Number.POSITIVE_INFINITY : last_step + n));
-  if (!Number.isFinite(low)) return null;
-  const at = (step: number) => (Number.isFinite(step) ? time.position(step, axis) : step);
-  return [at(low), at(high)];
+  const at = (updates: number | 'never') =>
+    updates === 'never' ? Number.POSITIVE_INFINITY : time.position(last_step + updates, axis);
+  return [at(interval[0]), at(interval[1])];
 }
 
 /** The steps of a finding as a range of the x axis. */

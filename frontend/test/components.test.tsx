@@ -64,20 +64,20 @@ describe('how a run ended', () => {
     return document.querySelector('.run-end')?.textContent ?? null;
   };
   const open = { ended: null, ended_step: null, planned_steps: 1000 } as const;
-  it('is said of one that ended', () => {
+  it('is told for a run that ended', () => {
     expect(shown({ ended: 'early', ended_step: 390, planned_steps: 1000 })).toBe(
       'Stopped early, at step 390 of 1,000.',
     );
   });
-  it('is not known of one that went quiet', () => {
+  it('is unknown for a run that went quiet', () => {
     expect(shown({ ...open, last_record: now() - 720 })).toMatch(
       /^The last record is 12 min old, at step 400 of 1,000, and nothing says how/,
     );
   });
-  it('is not said of one that has just written', () => {
+  it('shows a run that has just written as running', () => {
     expect(shown({ ...open, last_record: now() - 10 })).toBe('Running: step 400 of 1,000.');
   });
-  it('is no question of an import, nor of one without records', () => {
+  it('does not apply to an import or to an empty run', () => {
     expect(shown({ ...open, imported: true, last_record: now() - 10 })).toMatch(/^Made from checkpoints/);
     cleanup();
     expect(shown({ ...open, last_step: null, last_record: null })).toBeNull();

@@ -5,12 +5,10 @@ from __future__ import annotations
 import contextlib
 import importlib
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from tensorboard import plugin_util
 from tensorboard.context import RequestContext
 from tensorboard.data import provider
@@ -18,8 +16,9 @@ from tensorboard.plugins import base_plugin
 from werkzeug import wrappers
 
 from tb_bnlens import __version__, metadata
-from tb_bnlens.history import Channels, History
-from tb_bnlens.plugin import static_files
+from tb_bnlens.history import History
+from tb_bnlens.plugin import arrays, static_files
+from tb_bnlens.plugin.arrays import Arrays
 from tb_bnlens.plugin.cache import Cache
 from tb_bnlens.plugin.estimates import DERIVED
 from tb_bnlens.plugin.memory import give_back, keep_little
@@ -30,8 +29,6 @@ from tb_bnlens.reader import Run, find_run, list_runs, read_channels, read_run
 HISTORY_BYTES = 48 * 2**20
 OVERVIEW_BYTES = 16 * 2**20
 SUMMARY_BYTES = 4 * 2**20
-
-Arrays = Iterator[tuple[str, NDArray[Any]]]
 
 
 @dataclass(frozen=True)
@@ -210,38 +207,24 @@ class BNLensPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
 
     def losses_impl(self, place: Place, run: Run) -> Arrays:
         """Every loss row that was measured in any probe."""
-        history = self._history(place, run)
-        yield "steps", history.loss_steps.astype(np.float64)
-        yield "wall_times", history.loss_wall_times
-        for p, probe in enumerate(metadata.PROBES):
-            for m, row in enumerate(metadata.LOSS_ROWS):
-                values = history.losses[:, p, m]
-                if not np.isnan(values).all():
-                    yield f"{probe}/{row}", values
+        return arrays.losses(self._history(place, run))
 
     def series_impl(self, place: Place, run: Run, row: str) -> Arrays:
         """One row of all layers over the records."""
-        history = self._history(place, run)
-        yield "steps", history.steps.astype(np.float64)
-        yield "wall_times", history.wall_times
-        yield "values", (DERIVED[row](history) if row in DERIVED else history.row(row))
+        return arrays.series(self._history(place, run), row)
 
     def layer_impl(self, place: Place, run: Run, layer: int) -> Arrays:
         """All rows of one layer over the records."""
         history = self._history(place, run)
         self._known(history, layer)
-        yield "steps", history.steps.astype(np.float64)
-        yield "wall_times", history.wall_times
-        for name in metadata.LAYER_ROWS:
-            yield name, history.row(name)[:, layer]
+        return arrays.layer(history, layer)
 
     def channels_impl(self, place: Place, run: Run, layer: int) -> Arrays:
         """The per-channel snapshots of one layer."""
-        channels: Channels = read_channels(self._provider(), place.experiment_id, run, layer, ctx=place.ctx)
-        if not len(channels.steps):
+        found = read_channels(self._provider(), place.experiment_id, run, layer, ctx=place.ctx)
+        if not len(found.steps):
             self._known(self._history(place, run), layer)
-        yield "steps", channels.steps.astype(np.float64)
-        yield "values", channels.values
+        return arrays.channels(found)
 
     def _prepare(self, place: Place) -> None:
         """Analyse the run if it is the only one. With several, the fragment selects one; browsers do not send it."""
@@ -284,11 +267,6 @@ def history_bytes(history: History) -> int:
         array.nbytes
         for array in (history.steps, history.wall_times, history.layers, history.loss_steps, history.losses)
     )
-
-
-def in_short_bytes(known: InShort) -> int:
-    """About what a run in short holds."""
-    return len(to_json(known.summary)) + len(known.verdict)
 
 
 def _file(request: wrappers.Request, name: str, kind: str) -> wrappers.Response:

@@ -34,12 +34,12 @@ def test_findings(browser: Any, stories: Server) -> None:
     with tab(browser, stories) as opened:
         frame = open_run(opened, RUN)
         frame.locator(".toolbar button").first.focus()
+        tab_to(opened, ".actions .copy")
         tab_to(opened, "#finding-drift > summary")
         press(opened, "Enter")
         wait_until(opened, lambda: frame.locator("#finding-drift").get_attribute("open") is None)
         press(opened, "Enter")
         wait_until(opened, lambda: frame.locator("#finding-drift").get_attribute("open") is not None)
-        tab_to(opened, "#finding-drift .card-fix .copy")
         tab_to(opened, "#finding-drift .card-more > button")
         press(opened, "Space")
         wait_until(opened, lambda: "finding=drift" in opened.page.url)

@@ -3,6 +3,7 @@ import { poll, refresh, routes } from '../api';
 import { useResource, useView } from '../hooks';
 import { followVisibility, linkedView, linkView, onLinkChange, onReload } from '../host';
 import { DEFAULT_VIEW, sameLink } from '../link';
+import { isStored } from '../stored';
 import { onlyRun, takeBack, view } from '../view';
 import { RunPage } from './RunPage';
 import { RunsTable } from './RunsTable';
@@ -78,7 +79,7 @@ function useHost(ready: () => void, several: boolean): void {
         if (now && !visible.current && view.get().live) void refresh();
         visible.current = now;
       }),
-      poll(POLL_SECONDS, () => visible.current && view.get().live),
+      poll(POLL_SECONDS, () => visible.current && view.get().live && !isStored()),
     ];
     const onKey = (event: KeyboardEvent) => {
       if (event.key === 'Escape' && !event.defaultPrevented && takeBack()) event.preventDefault();

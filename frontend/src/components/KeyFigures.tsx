@@ -45,7 +45,7 @@ function StepsFigure({ finding }: { finding: Finding }) {
       <dd>
         {steps(steps_to_converge)}
         {typeof steps_to_converge === 'number' && <span class="unit"> updates</span>}
-        {steps_interval && (
+        {steps_interval && steps_interval[0] !== 'never' && (
           <span class="unit" data-tip={intervalText(steps_interval)}>
             {' '}
             ({steps(steps_interval[0])} to {steps(steps_interval[1])})

@@ -1,17 +1,18 @@
 import { useEffect, useState } from 'preact/hooks';
 import { endOf, endText } from '../models/end';
+import { storedAt } from '../stored';
 import type { Overview } from '../wire';
 
 const OFTEN_MS = 30_000;
 
-/** Seconds since 1970, as often as a word on the age of a record needs. */
+/** Seconds since 1970, as often as a word on the age of a record needs; in a saved page, when it was saved. */
 export function useNow(): number {
   const [now, setNow] = useState(Date.now);
   useEffect(() => {
     const timer = window.setInterval(() => setNow(Date.now()), OFTEN_MS);
     return () => window.clearInterval(timer);
   }, []);
-  return now / 1000;
+  return storedAt() ?? now / 1000;
 }
 
 /** How the run ended, or that it still runs. */

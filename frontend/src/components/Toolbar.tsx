@@ -3,6 +3,7 @@ import { saveText } from '../download';
 import { useResource, useView } from '../hooks';
 import { X_AXES } from '../link';
 import { counting, fixFile } from '../models/findings';
+import { storedAt } from '../stored';
 import { showRun, showRuns, view } from '../view';
 import type { RunEntry, RunList } from '../wire';
 import { Menu } from './Panel';
@@ -18,6 +19,7 @@ interface Props {
 export function Toolbar({ runs, run, read }: Props) {
   const compare = useView((v) => v.compare);
   const live = useView((v) => v.live);
+  const saved = storedAt();
   return (
     <header class="toolbar">
       {runs.length > 1 && run !== null && (
@@ -44,19 +46,25 @@ export function Toolbar({ runs, run, read }: Props) {
       <span class="spacer" />
       {run !== null && <TimeControls />}
       <div class="group">
-        <button
-          type="button"
-          class="button"
-          aria-pressed={live}
-          data-tip="Load new records every 5 s while this tab is visible."
-          onClick={() => view.set({ live: !live })}
-        >
-          <i class={`dot ${live && !read.error ? 'on' : ''}`} aria-hidden="true" />
-          Live
-        </button>
-        <button type="button" class="button" onClick={() => void refresh()} data-tip={readAt(read)}>
-          Reload
-        </button>
+        {saved === null ? (
+          <>
+            <button
+              type="button"
+              class="button"
+              aria-pressed={live}
+              data-tip="Load new records every 5 s while this tab is visible."
+              onClick={() => view.set({ live: !live })}
+            >
+              <i class={`dot ${live && !read.error ? 'on' : ''}`} aria-hidden="true" />
+              Live
+            </button>
+            <button type="button" class="button" onClick={() => void refresh()} data-tip={readAt(read)}>
+              Reload
+            </button>
+          </>
+        ) : (
+          <span class="saved muted">saved {new Date(saved * 1000).toLocaleString('en-GB')}</span>
+        )}
         {run !== null && <Downloads run={run} />}
       </div>
     </header>

@@ -1,0 +1,125 @@
+"""The report as Markdown, for a comment on an issue or a pull request."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from tb_bnlens.diagnosis.words.phrases import count
+from tb_bnlens.numbers import number
+from tb_bnlens.report.summary import counts
+
+# GitHub's names of its emoji: a console may not be able to print the characters.
+SIGNS = {"error": ":x:", "warning": ":warning:", "info": ":information_source:", "none": ":white_check_mark:"}
+UNKNOWN = ":grey_question:"
+MODES = {
+    "training": "training",
+    "batch": "batch statistics",
+    "recalibrated": "recalibrated",
+    "inference": "inference",
+}
+WORST_LAYERS = 10
+
+
+def render(report: Mapping[str, Any]) -> str:
+    """Markdown of ``report.build_report``'s answer: a section for each run, the evidence folded."""
+    if not report["runs"]:
+        return "No run with a BN Lens record.\n"
+    return "\n".join("\n".join(_run(run)) for run in report["runs"])
+
+
+def _run(run: Mapping[str, Any]) -> Iterator[str]:
+    losses = run["losses"]
+    measured = losses["inference"] is not None and losses["batch"] is not None
+    sign = SIGNS[run["severity"]] if measured or run["severity"] != "none" else UNKNOWN
+    yield f"### {sign} {_text(run['run'])}\n"
+    yield f"**{_text(run['headline'])}**{''.join(f' {_text(reason)}' for reason in run['reasons'])}\n"
+    yield f"{_how_far(run)}\n"
+    yield from _losses(losses, "Training data")
+    if losses.get("validation"):
+        yield from _losses(losses["validation"], "Validation data")
+    for finding in run["findings"]:
+        if counts(finding):
+            yield from _finding(finding)
+    yield from _layers(run["layers"])
+    for note in run["notes"]:
+        yield f"Note: {_text(note)}\n"
+
+
+def _how_far(run: Mapping[str, Any]) -> str:
+    step = "no step yet" if run["last_step"] is None else f"step {run['last_step']:,}"
+    planned = f" of {run['planned_steps']:,}" if run["planned_steps"] else ""
+    ended = {"planned": "ended as planned", "early": "stopped early", "interrupted": "interrupted"}
+    end = "made from checkpoints" if run["imported"] else ended.get(run["ended"], "no end recorded")
+    return f"{count(len(run['layers']), 'BatchNorm layer')}, {step}{planned}, {end}."
+
+
+def _losses(losses: Mapping[str, Any], data: str) -> Iterator[str]:
+    modes = [mode for mode in MODES if losses[mode] is not None or mode in losses["overflowed"]]
+    if losses["step"] is None or not modes:
+        return
+    over = "one batch at the last probe" if losses["batches"] is None else f"{losses['batches']} batches"
+    yield f"{data}: {over}, step {losses['step']:,}.\n"
+    yield _line("", *(MODES[mode] for mode in modes))
+    yield _line("---", *("--:" for _ in modes))
+    yield _line("loss", *("not finite" if m in losses["overflowed"] else number(losses[m]) for m in modes))
+    for name, values in losses["metrics"].items():
+        yield _line(_cell(name), *(number(values[m]) if values.get(m) is not None else "" for m in modes))
+    yield ""
+
+
+def _finding(finding: Mapping[str, Any]) -> Iterator[str]:
+    yield f"#### {SIGNS[finding['severity']]} {_text(finding['title'])} (`{finding['rule']}`)\n"
+    yield f"{_text(finding['summary'])}\n"
+    promise = "" if finding["rescue_loss"] is None else f" (inference loss {number(finding['rescue_loss'])}, measured)"
+    for name, label in (("rescue", f"Rescue this model{promise}"), ("fix", "Next training")):
+        if finding[name]:
+            yield f"{label}:\n"
+            yield from _code(finding[name])
+    rows = [(e["label"], e["value"], e["limit"], e["unit"]) for e in finding["evidence"].values()]
+    if rows:
+        yield "<details><summary>Evidence</summary>\n"
+        yield _line("measured", "value", "threshold")
+        yield _line("---", "--:", "--:")
+        for label, value, limit, unit in rows:
+            yield _line(_cell(label), f"{_value(value)} {_cell(unit)}".rstrip(), "" if limit is None else _value(limit))
+        yield "\n</details>\n"
+
+
+def _layers(layers: list[Mapping[str, Any]]) -> Iterator[str]:
+    known = sorted((x for x in layers if x["distance"] is not None), key=lambda x: -x["distance"])[:WORST_LAYERS]
+    if not known:
+        return
+    yield f"<details><summary>Layers: the {len(known)} of {len(layers)} farthest off</summary>\n"
+    yield _line("layer", "momentum", "distance (sd)", "updates to converge")
+    yield _line("---", "--:", "--:", "--:")
+    for x in known:
+        steps = x["steps_to_converge"]
+        shown = "" if steps is None else steps if steps == "never" else f"{steps:,}"
+        yield _line(_cell(x["name"]), f"{x['momentum']:g}", number(x["distance"]), shown)
+    yield "\n</details>\n"
+
+
+def _line(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _code(text: str) -> Iterator[str]:
+    # A fence longer than any in the text.
+    fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
+    yield f"{fence}python\n{text.rstrip()}\n{fence}\n"
+
+
+def _value(value: float | str | None) -> str:
+    return _cell(value) if isinstance(value, str) else number(value)
+
+
+def _cell(text: str) -> str:
+    return _text(text).replace("|", "\\|").replace("\n", " ")
+
+
+def _text(text: str) -> str:
+    """Names come from a record: neither markup nor a mention of somebody."""
+    escaped = re.sub(r"([\\`*_\[\]<>#~])", r"\\\1", " ".join(text.split()))
+    return escaped.replace("@", "@<!-- -->")
