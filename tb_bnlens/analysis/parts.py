@@ -82,7 +82,7 @@ class Parts:
         if self._all_from_start:
             return NOTHING
         m = self._measured
-        if not m.has("put_right:from_start"):
+        if not self._in_group("from_start").any():
             return self._stale
         if not m.has("put_right:settled"):
             return NOTHING
@@ -101,12 +101,18 @@ class Parts:
     def constant(self) -> Gap:
         """What layers take that training leaves on their statistics, once all others fit."""
         m = self._measured
-        return m.gap("recalibrated", "recalibrated_all") if m.has("recalibrated_all") else NOTHING
+        if m.has("recalibrated_all"):
+            return m.gap("recalibrated", "recalibrated_all")
+        # Where the time did not suffice for that: what training sees, against batch statistics in every layer.
+        return m.gap("batch_as_trained", "batch") if m.has("batch_as_trained") else NOTHING
 
     @cached_property
     def never_updated(self) -> Gap:
         """What layers take that are in training mode and never update."""
-        return self._measured.undone("put_right:never_updated") if self._measured.group("never_updated") else NOTHING
+        if not self._measured.group("never_updated"):
+            return NOTHING
+        apart = self._measured.undone("put_right:never_updated")
+        return apart if apart.known else self._measured.undone("recalibrated")
 
     # --- layers ---
 
@@ -123,10 +129,14 @@ class Parts:
 
     @property
     def _all_from_start(self) -> bool:
-        """Whether the layers outside of the group that was measured hold their start as well."""
-        settled = self._in_group("settled") & self._layers.lagging
-        held = self.from_start & ~self._in_group("from_start")
-        return bool(held.any()) and 2 * int(held.sum()) > int(settled.sum())
+        """Whether all that is stale is the start's: beside the group that was measured most lagging layers hold it too.
+
+        Where the time did not suffice to put the group right alone, it is most of all lagging layers that decide.
+        """
+        apart = self._measured.has("put_right:from_start")
+        beside = ~self._in_group("from_start") if apart else np.ones(len(self._layers.names), bool)
+        held, lagging = self.from_start & beside, self._layers.lagging & beside
+        return bool(held.any()) and 2 * int(held.sum()) > int(lagging.sum())
 
     @cached_property
     def unexplained(self) -> Mask:
@@ -150,9 +160,9 @@ class Parts:
 
     @cached_property
     def by_mode(self) -> Mask:
-        """Layers whose statistics fit those gathered with training-only layers on better than those without, [L]."""
+        """Layers whose statistics fit those gathered with training-only layers on, and those without far less, [L]."""
         on, off = self._row("with_dropout_distance_rms"), self._row("distance_rms")
-        return np.asarray((self._row("mode_distance_rms") > self._layers.tolerance) & (on < off))
+        return np.asarray((self._row("mode_distance_rms") > self._layers.tolerance) & (on < MOST * off))
 
     @cached_property
     def outside(self) -> Mask:
@@ -161,9 +171,13 @@ class Parts:
 
     @cached_property
     def exchanged(self) -> bool:
-        """Whether the weights were replaced, and the statistics still hold those before."""
-        marks = [e for e in self._manifest.events if e.kind in ("averaged", "replaced") and self._held(e).any()]
-        return bool(marks)
+        """Whether the weights were replaced, and the statistics still hold those before.
+
+        Weights that are written between steps for another reason (clipping, for instance) do not keep a shorter memory
+        from following them.
+        """
+        kinds = {e.kind for e in self._manifest.events if self._held(e).any()}
+        return "averaged" in kinds or ("replaced" in kinds and not self.replay_helps)
 
     @cached_property
     def drifting(self) -> Mask:
@@ -174,11 +188,16 @@ class Parts:
 
     @cached_property
     def replay_helps(self) -> bool:
-        """Whether a shorter memory, replayed, would take away half of the rest at least."""
+        """Whether a shorter memory, replayed, would take away half of the rest at least.
+
+        Where those are not measured, it is whether the batch statistics were seen to move.
+        """
         where = self._layers.updating & ~self.from_start
         used = float(np.min(self._layers.beta[where])) if where.any() else 0.0
         names = [replay_row(m) for m in REPLAY_MOMENTA if m < used - 1e-9]
         helped = [self._measured.undone(name) for name in names if self._measured.has(name)]
+        if names and not helped:
+            return bool((self._layers.drifting & self.drifting).any())
         return any(h.significant and h.value >= MOST * self.rest.value for h in helped)
 
     def why(self, unlike: bool) -> str:

@@ -11,6 +11,7 @@ from tb_bnlens.diagnosis.words.phrases import count, number
 WIDTH = 110
 MARKS = {"error": "X", "warning": "!", "info": "i", "none": "-"}
 WORST_LAYERS = 8
+MEASURED_AS = {"recalib. now": "recalibrated_now"}
 TALLY = {
     "pass": "passed",
     "another_cause": "explained by another cause",
@@ -62,6 +63,10 @@ def _losses(losses: Mapping[str, Any]) -> list[str]:
         columns = {**{n: losses[n] for n in names[:3]}, "recalib. now": fresh, "inference": losses["inference"]}
     shown = {n: "not finite" if n in losses["overflowed"] else number(x) for n, x in columns.items()}
     lines = ["  ".join(f"{name:>12}" for name in shown), "  ".join(f"{x:>12}" for x in shown.values())]
+    for metric, by in losses["metrics"].items():
+        lines.append("  ".join(f"{number(by.get(MEASURED_AS.get(n, n))):>12}" for n in shown) + f"  {metric}")
+    if losses["batches"] is not None:
+        lines.append(f"  means over {count(losses['batches'], 'batch', 'batches')} at step {losses['step']:,}")
     labels = {"dropout": "training-only layers", "noise": "batch noise", "stale": "stale statistics"}
     parts = [f"{label} {losses[part]:+.4g}" for part, label in labels.items() if losses[part] is not None]
     if parts:
