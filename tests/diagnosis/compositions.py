@@ -129,14 +129,6 @@ def in_turn(run: str, rounds: int = 4, kinds: int = 2, momentum: float = 0.9) ->
     return model, batched(tuple(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
 
-def rare_domain(run: str, every: int = 20) -> Trained:
-    """One batch of so many is of another kind."""
-    x, y = regression(32 * 60)
-    x, y = x.reshape(60, 32, -1).copy(), y.reshape(60, 32, 1)
-    x[every // 2 :: every] = 6 + 3 * x[every // 2 :: every]
-    return fit(run, squared(regressor()), batched((x.reshape(1920, -1), y.reshape(1920, 1)), shuffle=False), 8)
-
-
 def fitted_again(run: str) -> Trained:
     """The same data in several fits."""
     return in_turn(run, rounds=8, kinds=1)
@@ -333,7 +325,6 @@ FAULTS: dict[str, tuple[Build, str, set[str]]] = {
         "unlike-batches",
         {"warning", "error"},
     ),
-    "a rare domain": (rare_domain, "unlike-batches", {"warning", "error"}),
     "glitches": (glitches, "dominated-statistics", {"warning", "error"}),
     "unscaled rows": (unscaled_rows, "dominated-statistics", {"warning", "error"}),
     "padded": (padded, "padded-rows", {"info", "warning", "error"}),
