@@ -47,7 +47,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark what starts TensorBoard, and keep together what shares something: see ``--dist loadgroup`` of xdist."""
     files: dict[Path, str | None] = {}
     for item in items:
@@ -58,7 +58,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             shared = SHARED_IN_A_FILE.search(item.path.read_text(encoding="utf-8"))
             files[item.path] = item.path.relative_to(ROOT).as_posix() if shared else None
         group = next((name for fixture, name in GROUPS.items() if fixture in used), files[item.path])
-        if group is not None:
+        if group is not None and config.pluginmanager.has_plugin("xdist"):
             item.add_marker(pytest.mark.xdist_group(group))
 
 
