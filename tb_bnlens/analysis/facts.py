@@ -16,6 +16,7 @@ from tb_bnlens.analysis.loss_gap import NOTE_HARM, WARNING_HARM, WINDOW, Gap, Lo
 from tb_bnlens.analysis.measured import UNKNOWN, Measured, final
 from tb_bnlens.analysis.noise import noise_floor
 from tb_bnlens.analysis.parts import Parts
+from tb_bnlens.analysis.rival import trained
 from tb_bnlens.history import Event, Evidence, History, Manifest
 from tb_bnlens.metadata import REPLAY_MOMENTA
 
@@ -145,6 +146,11 @@ class Facts:
     def gap(self) -> Gap:
         """Inference minus batch statistics (``Measured.rival``): all that BatchNorm costs at inference."""
         return self.losses.gap("inference", "batch") if self.measured is None else self.measured.over_rival
+
+    @property
+    def evaluated(self) -> bool:
+        """Whether inference and its rival were measured."""
+        return self.losses.evaluated or self.gap.known
 
     @cached_property
     def stale(self) -> Gap:
@@ -637,11 +643,15 @@ class Facts:
     @cached_property
     def dropout_rival(self) -> str:
         """Loss that training is held against for dropout: batch statistics, or inference where all layers are fixed."""
+        if self.evidence is not None and self.measured is not None:
+            return trained(self.evidence)
         return "inference" if not self.layers.names or self.constant.all() else "batch"
 
     @cached_property
     def dropout(self) -> Gap:
         """What dropout and other training-only layers add to the training loss."""
+        if self.measured is not None and self.measured.has("training"):
+            return self.measured.gap("training", self.dropout_rival)
         return self.losses.lasting_gap("training", self.dropout_rival)
 
     @cached_property
@@ -670,11 +680,6 @@ class Facts:
     def nonfinite_since(self) -> int | None:
         """First record with a moving statistic that is not finite; None where there is none, and in a check."""
         return None if self.checked else _first(self.history, "channels_nonfinite")
-
-    @cached_property
-    def window_nonfinite_by(self) -> int | None:
-        """First record by which the batch statistics were not finite."""
-        return _first(self.history, "window_nonfinite")
 
 
 def _first(history: History, row: str) -> int | None:

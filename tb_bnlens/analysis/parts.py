@@ -38,6 +38,8 @@ EXPLAINED = 0.98
 MORE_UPDATES = 1.5
 """Updates a step that the decay shows, over those that the lens sees, from which there are more: the estimate is good
 to a fifth (tests/capture/test_evidence.py), and there is no number between 1 and 2."""
+REPORTED = 8
+"""Changes that the recorder reports one by one; of those after them it reports every second, fourth, eighth one."""
 SAME_MODE = 0.01
 """Distance between statistics with training-only layers on and off below which there are none before the layer."""
 
@@ -82,7 +84,7 @@ class Parts:
         if self._all_from_start:
             return NOTHING
         m = self._measured
-        if not m.has("put_right:from_start"):
+        if not self._in_group("from_start").any():
             return self._stale
         if not m.has("put_right:settled"):
             return NOTHING
@@ -101,12 +103,18 @@ class Parts:
     def constant(self) -> Gap:
         """What layers take that training leaves on their statistics, once all others fit."""
         m = self._measured
-        return m.gap("recalibrated", "recalibrated_all") if m.has("recalibrated_all") else NOTHING
+        if m.has("recalibrated_all"):
+            return m.gap("recalibrated", "recalibrated_all")
+        # Where the time did not suffice for that: what training sees, against batch statistics in every layer.
+        return m.gap("batch_as_trained", "batch") if m.has("batch_as_trained") else NOTHING
 
     @cached_property
     def never_updated(self) -> Gap:
         """What layers take that are in training mode and never update."""
-        return self._measured.undone("put_right:never_updated") if self._measured.group("never_updated") else NOTHING
+        if not self._measured.group("never_updated"):
+            return NOTHING
+        apart = self._measured.undone("put_right:never_updated")
+        return apart if apart.known else self._measured.undone("recalibrated")
 
     # --- layers ---
 
@@ -123,10 +131,14 @@ class Parts:
 
     @property
     def _all_from_start(self) -> bool:
-        """Whether the layers outside of the group that was measured hold their start as well."""
-        settled = self._in_group("settled") & self._layers.lagging
-        held = self.from_start & ~self._in_group("from_start")
-        return bool(held.any()) and 2 * int(held.sum()) > int(settled.sum())
+        """Whether all that is stale is the start's: beside the group that was measured most lagging layers hold it too.
+
+        Where the time did not suffice to put the group right alone, it is most of all lagging layers that decide.
+        """
+        apart = self._measured.has("put_right:from_start")
+        beside = ~self._in_group("from_start") if apart else np.ones(len(self._layers.names), bool)
+        held, lagging = self.from_start & beside, self._layers.lagging & beside
+        return bool(held.any()) and 2 * int(held.sum()) > int(lagging.sum())
 
     @cached_property
     def unexplained(self) -> Mask:
@@ -150,20 +162,36 @@ class Parts:
 
     @cached_property
     def by_mode(self) -> Mask:
-        """Layers whose statistics fit those gathered with training-only layers on better than those without, [L]."""
+        """Layers whose statistics fit those gathered with training-only layers on, and those without far less, [L]."""
         on, off = self._row("with_dropout_distance_rms"), self._row("distance_rms")
-        return np.asarray((self._row("mode_distance_rms") > self._layers.tolerance) & (on < off))
+        return np.asarray((self._row("mode_distance_rms") > self._layers.tolerance) & (on < MOST * off))
 
     @cached_property
     def outside(self) -> Mask:
         """Layers whose statistics something changed between training steps, and still hold it, [L]."""
-        return self._changed("outside")
+        mask = np.zeros(len(self._layers.names), bool)
+        events = [e for e in self._manifest.events if e.kind == "outside"]
+        for event in events:
+            mask |= self._held(event)
+        # What a callback does at the end of each epoch it also does after the last step, where no step follows.
+        return mask | self._of(events[-1]) if events and self._goes_on([e.step for e in events]) else mask
+
+    def _goes_on(self, steps: list[int]) -> bool:
+        """Whether changes after these steps recur up to the end."""
+        if len(steps) < 2:
+            return False
+        due = steps[-1] + float(np.median(np.diff(steps)))
+        return self._last <= due or (len(steps) >= REPORTED and self._last < 2 * due)
 
     @cached_property
     def exchanged(self) -> bool:
-        """Whether the weights were replaced, and the statistics still hold those before."""
-        marks = [e for e in self._manifest.events if e.kind in ("averaged", "replaced") and self._held(e).any()]
-        return bool(marks)
+        """Whether the weights were replaced, and the statistics still hold those before.
+
+        Weights that are written between steps for another reason (clipping, for instance) do not keep a shorter memory
+        from following them.
+        """
+        kinds = {e.kind for e in self._manifest.events if self._held(e).any()}
+        return "averaged" in kinds or ("replaced" in kinds and not self.replay_helps)
 
     @cached_property
     def drifting(self) -> Mask:
@@ -174,11 +202,16 @@ class Parts:
 
     @cached_property
     def replay_helps(self) -> bool:
-        """Whether a shorter memory, replayed, would take away half of the rest at least."""
+        """Whether a shorter memory, replayed, would take away half of the rest at least.
+
+        Where those are not measured, it is whether the batch statistics were seen to move.
+        """
         where = self._layers.updating & ~self.from_start
         used = float(np.min(self._layers.beta[where])) if where.any() else 0.0
         names = [replay_row(m) for m in REPLAY_MOMENTA if m < used - 1e-9]
         helped = [self._measured.undone(name) for name in names if self._measured.has(name)]
+        if names and not helped:
+            return bool((self._layers.drifting & self.drifting).any())
         return any(h.significant and h.value >= MOST * self.rest.value for h in helped)
 
     def why(self, unlike: bool) -> str:
@@ -212,18 +245,18 @@ class Parts:
         mask[[i for i in self._measured.group(name) if i < len(mask)]] = True
         return mask
 
-    def _changed(self, kind: str) -> Mask:
-        masks = [self._held(e) for e in self._manifest.events if e.kind == kind]
-        return np.asarray(np.any(masks, axis=0)) if masks else np.zeros(len(self._layers.names), bool)
-
     def _held(self, event: Event) -> Mask:
         """Layers of an event whose moving statistics still hold more than the tolerance of it, [L]."""
-        mask = np.zeros(len(self._layers.names), bool)
-        mask[[i for i in event.layers if i < len(mask)] if event.layers else slice(None)] = True
         updates = max(self._last - event.step, 0) * np.nan_to_num(self._layers.updates_per_step, nan=1.0)
         with np.errstate(all="ignore"):
             left = np.power(self._layers.beta, updates)
-        return np.asarray(mask & (left > self._layers.tolerance))
+        return np.asarray(self._of(event) & (left > self._layers.tolerance))
+
+    def _of(self, event: Event) -> Mask:
+        """Layers of an event, all where it names none, [L]."""
+        mask = np.zeros(len(self._layers.names), bool)
+        mask[[i for i in event.layers if i < len(mask)] if event.layers else slice(None)] = True
+        return mask
 
 
 def largest_amount(manifest: Manifest, kind: str) -> float:

@@ -162,7 +162,7 @@ CAUSES: tuple[Cause, ...] = (
         known=lambda f: on.lag_known(f) and on.over_time(f),
         shows=lambda f: f.drifting,
         cost=on.drift_cost,
-        note=lambda f, where: on.far(f, where) or not f.losses.evaluated,
+        note=lambda f, where: on.far(f, where) or not f.evaluated,
         estimate="distance",
         yields=(
             Yields("momentum-too-high", on.start_is_behind),
@@ -303,7 +303,7 @@ CAUSES: tuple[Cause, ...] = (
         shows=lambda f: on.whole_run(f.dropout.at_least(on.TRAINING_ONLY_HARM)),
         cost=on.free,
         note=always,
-        yields=(Yields("train-inference-gap", on.gap_is_greater),),
+        yields=(Yields("train-inference-gap", on.gap_is_greater), *to("variance-shift")),
         rivals=("train-inference-gap",),
     ),
     Cause(

@@ -253,7 +253,7 @@ def frozen_far(f: Facts) -> Mask:
 
 def constant_cost(f: Facts, where: Mask) -> Severity:
     """What constant statistics cost, where some of these layers are off at all."""
-    if not f.losses.evaluated:
+    if not f.evaluated:
         return estimated(f.layers.distance, where) if far(f, where) else NONE
     if f.parts is not None:
         # Training suffers from these as inference does, so this is no part of what separates the two.
@@ -323,7 +323,7 @@ def moved_by_last_batch(f: Facts, _where: Mask) -> Severity:
         return of_part(f, f.parts.rest)
     moved = f.loss_after_last_batch
     cost = of_harm(0.0 if math.isnan(moved) else f.losses.harm(moved))
-    unseen = not f.losses.evaluated and robust.largest(f.last_batch_left) >= LARGE_DISTANCE
+    unseen = not f.evaluated and robust.largest(f.last_batch_left) >= LARGE_DISTANCE
     return WARNING if cost is NONE and unseen else cost
 
 

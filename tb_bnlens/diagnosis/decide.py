@@ -89,7 +89,7 @@ def _alone(cause: Cause, facts: Facts) -> Decision:
     if not where.any():
         return Decision(cause, Status.PASS)
     cost = cause.cost(facts, where)
-    if cause.estimate and not facts.losses.evaluated:
+    if cause.estimate and not facts.evaluated:
         cost = estimated(getattr(facts.layers, cause.estimate), where)
     noted = cost >= cause.least or cause.note(facts, where)
     if not noted:

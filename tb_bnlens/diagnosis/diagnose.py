@@ -114,7 +114,7 @@ def _say(d: Decision, whole: Decision, facts: Facts, words: Mapping[str, Words])
         failure = f"{type(e).__name__}: {e}"
         return Said(f"{own.failure_title}. BN Lens could not write the details: {failure}. Please report it.")
     notes = []
-    if d.cause.estimate and not facts.losses.evaluated:
+    if d.cause.estimate and not facts.evaluated:
         notes.append("The losses were not evaluated, so the severity is an estimate from the distance.")
     if len(d.layers) < len(whole.layers):
         notes.append(f"({len(whole.layers) - len(d.layers)} of its layers are silenced by ignore.)")

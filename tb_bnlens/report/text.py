@@ -14,6 +14,7 @@ from tb_bnlens.report.summary import counts
 WIDTH = 110
 MARKS = {"error": "X", "warning": "!", "info": "i", "none": "-"}
 WORST_LAYERS = 8
+MEASURED_AS = {"recalib. now": "recalibrated_now"}
 TALLY = {
     "pass": "passed",
     "another_cause": "explained by another cause",
@@ -85,6 +86,10 @@ def _losses(losses: Mapping[str, Any]) -> list[str]:
     columns = {**{name: losses[name] for name in names[:3]}, **fresh, "inference": losses["inference"]}
     shown = {name: "not finite" if name in losses["overflowed"] else number(x) for name, x in columns.items()}
     lines = ["  ".join(f"{name:>12}" for name in shown), "  ".join(f"{x:>12}" for x in shown.values())]
+    for metric, by in losses["metrics"].items():
+        lines.append("  ".join(f"{number(by.get(MEASURED_AS.get(n, n))):>12}" for n in shown) + f"  {metric}")
+    if losses["batches"] is not None:
+        lines.append(f"  means over {count(losses['batches'], 'batch', 'batches')} at step {losses['step']:,}")
     return [*lines, *_parts(losses)]
 
 

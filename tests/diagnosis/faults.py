@@ -120,7 +120,8 @@ FAULTS: dict[str, Fault] = {
         lambda run: real.shifted_validation(run, scale=2, shift=3), "validation-shift", HARMFUL
     ),
     "dead channels": Fault(real.dead_channels, "collapsed-channels", {"info"}),
-    "warming up": Fault(interrupted, "warming-up", {"info"}),
+    # What was planned is no matter once the run is over.
+    "stopped early": Fault(interrupted, "momentum-too-high", HARMFUL),
     "drift": Fault(pose, "drift", {"error"}),
     "drift under a schedule": Fault(
         lambda run: pose(run, keras.optimizers.schedules.ExponentialDecay(0.03, 600, 0.9)), "drift", {"error"}

@@ -130,7 +130,13 @@ def test_a_frozen_layer_that_training_suffers_from_too() -> None:
 
 
 def test_statistics_of_0_and_1_were_never_loaded() -> None:
-    passes = {"inference": 1.0, "batch": 1.4, "batch_as_trained": 1.0, "recalibrated": 1.0, "recalibrated_all": 1.3}
+    passes: dict[str, Any] = {
+        "inference": 1.0,
+        "batch": 1.4,
+        "batch_as_trained": 1.0,
+        "recalibrated": 1.0,
+        "recalibrated_all": 1.3,
+    }
     assert "never loaded or trained" in summary(frozen(initial=True, **passes), "frozen-mismatch")
     assert "load_weights" in finding(frozen(initial=True, **passes), "frozen-mismatch")["fix"]
     assert "other data" in summary(frozen(**passes), "frozen-mismatch")

@@ -33,7 +33,7 @@ def failed(f: Facts, d: Decision) -> Said:
         f"The batch statistics of {_some(len(d.layers), len(f.layers.names))} drift{per_update}{at}. Momentum "
         f"{momentum_range(f.layers.beta[where])} cannot follow, so they never converge at this rate."
     )
-    if d.severity is Severity.INFO and f.losses.evaluated:
+    if d.severity is Severity.INFO and f.evaluated:
         summary += " The loss hardly depends on it."
     momentum = f.followed
     fix = code.set_learning_rate(f.advised_learning_rate, f.scheduled)

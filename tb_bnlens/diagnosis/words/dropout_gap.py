@@ -10,7 +10,8 @@ from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
 
 def _numbers(f: Facts) -> str:
-    return f"{loss(f, f.lasting('training'))} with them, {loss(f, f.lasting(f.dropout_rival))} without"
+    loss_of = f.lasting if f.measured is None else f.typical
+    return f"{loss(f, loss_of('training'))} with them, {loss(f, loss_of(f.dropout_rival))} without"
 
 
 def unknown(f: Facts) -> str:

@@ -55,9 +55,9 @@ def failed(f: Facts, d: Decision) -> Said:
 
 
 def _felt(f: Facts, harmful: bool) -> str:
-    if not f.losses.evaluated:
+    if not f.evaluated:
         return ""
-    if not harmful and f.parts is not None:
+    if not harmful and math.isfinite(f.rescued_with_frozen):
         return (
             " The loss does not suffer: training sees these layers as they are (inference loss "
             f"{loss(f, f.rescued)} once the others fit, {loss(f, f.rescued_with_frozen)} with new statistics here)."

@@ -33,9 +33,9 @@ def failed(f: Facts, d: Decision) -> Said:
     )
     if f.unfreezing is not None:
         summary += f" They were unfrozen at step {f.unfreezing.step:,}, but the call still passes training=False."
-    if f.losses.evaluated and d.severity is Severity.INFO:
+    if f.evaluated and d.severity is Severity.INFO:
         summary += f" The loss does not suffer ({modes(f)}), so this is fine if it is intended."
-    elif f.losses.evaluated:
+    elif f.evaluated:
         summary += f" {sentence(against_batch(f))}."
     return Said(
         summary,
@@ -45,7 +45,7 @@ def failed(f: Facts, d: Decision) -> Said:
         },
         rescue=code.recalibrate(f.rescued_with_frozen, frozen=True) if d.severity > Severity.INFO and f.parts else "",
         fix="# In the call of your model pass its own argument on:  x = self.base(x, training=training)\n"
-        + (UNTIL_THEN if d.severity > Severity.INFO or not f.losses.evaluated else ""),
+        + (UNTIL_THEN if d.severity > Severity.INFO or not f.evaluated else ""),
         next="The layers' moving statistics change at the next record.",
     )
 

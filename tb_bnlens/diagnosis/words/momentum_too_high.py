@@ -47,7 +47,7 @@ def failed(f: Facts, d: Decision) -> Said:
     )
     if math.isfinite(f.advised_loss):
         summary += f" Replayed with momentum {advice:g}, inference loss would be {loss(f, f.advised_loss)}."
-    if d.severity is Severity.INFO and f.losses.evaluated:
+    if d.severity is Severity.INFO and f.evaluated:
         summary += " The loss hardly depends on it."
     return Said(
         summary,

@@ -30,9 +30,9 @@ def percent(share: float) -> str:
     return f"{100 * share:.2g}%" if abs(share) < 0.995 else "100%"
 
 
-def count(n: int, noun: str = "layer") -> str:
+def count(n: int, noun: str = "layer", plural: str = "") -> str:
     """A number of things: "1 layer", "52 layers"."""
-    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {plural or noun + 's'}"
 
 
 def some_of(n: int, total: int, noun: str = "BatchNorm layer") -> str:

@@ -24,7 +24,7 @@ def failed(f: Facts, d: Decision) -> Said:
         f"The batch means vary {number(times)} times as much as random samples would at most. {how} The moving "
         "statistics are a mean that fits none of the batches."
     )
-    if d.severity is Severity.INFO and f.losses.evaluated:
+    if d.severity is Severity.INFO and f.evaluated:
         summary += " The paired losses do not show it."
     return Said(
         summary,
