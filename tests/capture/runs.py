@@ -28,8 +28,8 @@ EPOCHS = 2
 
 
 def lens(directory: Path, **options: Any) -> BNLens:
-    """At full density, and without mercy for faults."""
-    return BNLens(str(directory / "run"), **{"overhead": math.inf, "on_error": "raise", **options})
+    """At full density, silent, and without mercy for faults."""
+    return BNLens(str(directory / "run"), **{"overhead": math.inf, "on_error": "raise", "verbose": 0, **options})
 
 
 def record(directory: Path, run: str = "run") -> History:
