@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tb_bnlens.metadata import RUN_SUFFIX
+from tb_bnlens.numbers import number
 from tb_bnlens.reader import list_runs, open_logdir, read_run
 from tb_bnlens.report.build import run_report
 from tb_bnlens.report.summary import counts
@@ -17,7 +18,6 @@ from tb_bnlens.report.text import MARKS, printable
 MOST_BYTES = 32 * 2**20
 """A larger record is not read back: reading and judging it takes more than a second or two."""
 CALL = re.compile(r"^tb_bnlens\.\w+\(.*?\)", re.MULTILINE)
-PROMISE = re.compile(r"^# (inference loss .*)$", re.MULTILINE)
 
 
 def closing_line(log_dir: str) -> str:
@@ -42,9 +42,10 @@ def _cause(report: Mapping[str, Any]) -> list[str]:
     if not found:
         return []
     parts = [f"{found[0]['title']}."]
-    call, promise = (pattern.search(found[0]["rescue"]) for pattern in (CALL, PROMISE))
+    call, gives = CALL.search(found[0]["rescue"]), found[0]["rescue_loss"]
     if call:
-        parts.append(f"Rescue: {call[0]}{f', {promise[1]}' if promise else ''}.")
+        promise = "" if gives is None else f", inference loss {number(gives)} (measured)"
+        parts.append(f"Rescue: {call[0]}{promise}.")
     return parts
 
 

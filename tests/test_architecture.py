@@ -80,7 +80,7 @@ ARROWS: Mapping[str, set[str]] = {
         "",
     },
     # The callback imports it at the end of fit, when training is over.
-    "closing": {"reader", "report", "metadata"},
+    "closing": {"reader", "report", "metadata", "numbers"},
     "callback": {"capture", "capture.options", "history", "metadata", "frameworks", "closing"},
     "remedies": {"remedies", "capture", "frameworks"},
 }

@@ -12,7 +12,7 @@ from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.diagnosis.decide import Status
 from tb_bnlens.diagnosis.diagnose import Diagnosis, diagnose
 from tb_bnlens.diagnosis.severity import Severity
-from tb_bnlens.diagnosis.words.words import Evidence
+from tb_bnlens.diagnosis.words.words import Evidence, Said
 from tb_bnlens.history import History
 from tb_bnlens.metadata import CHECKPOINTS, FORMAT, REPLAY_MOMENTA, replay_row
 from tb_bnlens.report import schema
@@ -99,13 +99,19 @@ def _finding(d: Diagnosis, facts: Facts) -> schema.Finding:
         "share": number(decision.share),
         "evidence": {name: _evidence(e) for name, e in said.evidence.items()},
         "ruled_out": [{"cause": rival, "reason": reason} for rival, reason in d.ruled_out],
-        "rescue": said.rescue,
-        "rescue_loss": None,
+        "rescue": _rescue(said),
+        "rescue_loss": number(said.rescued) if said.rescue else None,
         "fix": said.fix,
         "next": said.next,
         "silenced": d.silenced,
         "explained_by": decision.to,
     }
+
+
+def _rescue(said: Said) -> str:
+    """The code, with the loss that it was measured to give as a comment."""
+    promise = f"# inference loss {said.rescued:.5g} (measured)\n" if math.isfinite(said.rescued) else ""
+    return said.rescue + promise if said.rescue else ""
 
 
 def _evidence(e: Evidence) -> schema.Evidence:

@@ -130,7 +130,7 @@ def recomposed(x: float) -> History:
     )
 
 
-def unlike(start: float, probes: int = 3, **passes: float) -> History:
+def unlike(start: float, probes: int = 3, **passes: Any) -> History:
     """Batches that differ, at a loss of 1, which began at so much."""
     history = put(level(), "batch", [start] * probes, first=0)
     passes = {"inference": 1.0, "batch": 1.0, **passes}

@@ -166,5 +166,5 @@ def dominated(times: float = 20.0, rows: Mapping[str, Mapping[str, float]] | Non
     samples |= rows or {}
     layers = {"dominance_max": [times, 1.0, 1.0], "between_within": [9.0] * 3, "noise_mean": [0.2] * 3}
     counted = {name: {"count": 400.0, **figures} for name, figures in samples.items()}
-    passes = {"inference": 2.4, "batch": 1.0, "recalibrated": 2.4, "robust": 30.0}
+    passes: dict[str, Any] = {"inference": 2.4, "batch": 1.0, "recalibrated": 2.4, "robust": 30.0}
     return measured(level(), layers=layers, samples=counted, **passes)

@@ -60,7 +60,7 @@ def printed(name: str, directory: Path) -> tuple[dict[str, Any], Any, Any]:
     """The finding of a fault's cause, and the model and data as they are then."""
     build, cause, _ = FAULTS[name]
     report, (model, data) = record(build, directory / "faulty")
-    return next(f for f in report["findings"] if f["rule"] == cause), model, data
+    return dict(next(f for f in report["findings"] if f["rule"] == cause)), model, data
 
 
 def run(code: str, model: Any, data: Any) -> dict[str, Any]:

@@ -80,7 +80,7 @@ def test_losses_tell_classes_that_statistics_do_not() -> None:
 
 def test_no_momentum_is_advised_where_new_statistics_do_not_serve() -> None:
     history = band_locator(layers=3)
-    passes = {"inference": 3.0, "batch": 1.0, "recombined": 1.0}
+    passes: dict[str, Any] = {"inference": 3.0, "batch": 1.0, "recombined": 1.0}
     layers = {"between_within": [9.0] * 3}
     groups = {"updating": (0, 1, 2), "from_start": (0, 1, 2)}
     stale, sorted_too = (

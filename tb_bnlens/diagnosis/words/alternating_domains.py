@@ -42,7 +42,8 @@ def _over_time(f: Facts, d: Decision) -> Said:
         f"{number(_largest(f))} standard deviations. Training normalizes each time step by its own statistics, and "
         f"inference all of them by one mean.{_averaged(f)}",
         evidence=_evidence(f),
-        rescue=code.recalibrate(f.typical("recalibrated")) if f.stale.significant else "",
+        rescue=code.RECALIBRATE if f.stale.significant else "",
+        rescued=f.typical("recalibrated"),
         fix="# BatchNormalization takes the whole [batch, time, feature] tensor: no TimeDistributed around it, nor\n"
         "# around a model that holds it. Training and inference then normalize all time steps alike:\n"
         "#     x = keras.layers.BatchNormalization()(x)  # instead of TimeDistributed(BatchNormalization())(x)\n",

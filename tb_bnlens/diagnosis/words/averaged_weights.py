@@ -46,6 +46,7 @@ def failed(f: Facts, d: Decision) -> Said:
         f"not. {now}",
         evidence=evidence,
         rescue=code.rescue(f, d.severity),
+        rescued=f.rescued,
         fix="# On the averaged weights, at the end of every training:\n" + code.RECALIBRATE,
         next="Inference loss with the averaged weights falls to the loss with batch statistics.",
     )

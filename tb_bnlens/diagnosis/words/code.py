@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from tb_bnlens.analysis.facts import Facts
@@ -15,16 +14,14 @@ tb_bnlens.recalibrate(model, data, batches=200)  # what it returns has an undo()
 """
 
 
-def recalibrate(loss: float, frozen: bool = False) -> str:
-    """Recalibrate, with the loss that was measured to come of it; ``frozen`` layers too."""
-    call = RECALIBRATE.replace("batches=200", "batches=200, frozen=True") if frozen else RECALIBRATE
-    return call + (f"# inference loss {loss:.5g} (measured)\n" if math.isfinite(loss) else "")
+RECALIBRATE_FROZEN = RECALIBRATE.replace("batches=200", "batches=200, frozen=True")
+"""Frozen layers too."""
 
 
 def rescue(f: Facts, severity: Severity) -> str:
     """Recalibrate, where there is harm and that was measured to undo some of it; else nothing."""
     helps = f.parts is not None and f.stale.significant
-    return recalibrate(f.rescued) if helps and severity > Severity.INFO else ""
+    return RECALIBRATE if helps and severity > Severity.INFO else ""
 
 
 def set_momentum(momentum: float) -> str:

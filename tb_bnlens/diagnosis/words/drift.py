@@ -51,6 +51,7 @@ def failed(f: Facts, d: Decision) -> Said:
         summary,
         evidence=_evidence(f),
         rescue=code.rescue(f, d.severity),
+        rescued=f.rescued,
         fix=fix,
         next="The lag shrinks with the learning rate. Inference loss falls to the loss with batch statistics after a "
         f"few windows of the momentum ({number(window)} updates each).",

@@ -45,7 +45,8 @@ def failed(f: Facts, d: Decision) -> Said:
             "distance": Evidence("largest distance of a frozen layer", _largest(f), LARGE_DISTANCE),
             "part": Evidence("loss that frozen statistics cost", f.constant_part.value, f.warning_loss),
         },
-        rescue=code.recalibrate(f.rescued_with_frozen, frozen=True) if harmful and f.parts is not None else "",
+        rescue=code.RECALIBRATE_FROZEN if harmful and f.parts is not None else "",
+        rescued=f.rescued_with_frozen,
         fix=(LOAD if len(new) == n else "") + (_fix(f, d) if harmful else ""),
         next="Inference loss near the loss with batch statistics. If it is not, check that inputs are preprocessed as "
         "for the original training."

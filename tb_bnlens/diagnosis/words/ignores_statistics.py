@@ -32,7 +32,8 @@ def failed(f: Facts, d: Decision) -> Said:
     return Said(
         summary,
         evidence=evidence,
-        rescue=_rescue(f, d, mended),
+        rescue=_rescue(f, d),
+        rescued=mended,
         fix="# In call(), pass the mode on to the layers:\n"
         "#     def call(self, x, training=None):\n"
         "#         x = self.norm(x, training=training)  # instead of training=True\n"
@@ -45,14 +46,12 @@ def _loss(f: Facts) -> str:
     return number(f.typical("inference"))
 
 
-def _rescue(f: Facts, d: Decision, mended: float) -> str:
+def _rescue(f: Facts, d: Decision) -> str:
     access = [f.manifest.layers[i].access for i in d.layers]
-    measured = f"# inference loss {mended:.4g} (measured)\n" if math.isfinite(mended) else ""
     return (
         "# A layer that is not trainable uses its moving statistics, whatever it is called with:\n"
         f"{code.at_layers(access, 'layer.trainable = False')}"
         "model.predict_function = model.test_function = None  # both were traced with the old flag\n"
-        f"{measured}"
     )
 
 

@@ -43,7 +43,8 @@ def failed(f: Facts, d: Decision) -> Said:
             "distance": Evidence("largest distance", _distance(f), LARGE_DISTANCE),
             "part": Evidence("loss that constant statistics cost", f.constant_part.value, f.warning_loss),
         },
-        rescue=code.recalibrate(f.rescued_with_frozen, frozen=True) if d.severity > Severity.INFO and f.parts else "",
+        rescue=code.RECALIBRATE_FROZEN if d.severity > Severity.INFO and f.parts else "",
+        rescued=f.rescued_with_frozen,
         fix="# In the call of your model pass its own argument on:  x = self.base(x, training=training)\n"
         + (UNTIL_THEN if d.severity > Severity.INFO or not f.evaluated else ""),
         next="The layers' moving statistics change at the next record.",

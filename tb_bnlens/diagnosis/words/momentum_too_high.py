@@ -52,7 +52,8 @@ def failed(f: Facts, d: Decision) -> Said:
     return Said(
         summary,
         evidence=_evidence(f),
-        rescue=code.recalibrate(f.rescued) if d.severity > Severity.INFO else "",
+        rescue=code.RECALIBRATE if d.severity > Severity.INFO else "",
+        rescued=f.rescued,
         fix=code.set_momentum(advice) if advice is not None else RECALIBRATE_AT_END,
         next=f"Inference loss near {loss(f, f.advised_loss)} on the same batches, and nothing left of the initial "
         "statistics."

@@ -45,6 +45,7 @@ def failed(f: Facts, d: Decision) -> Said:
             ),
         },
         rescue=code.rescue(f, d.severity),
+        rescued=f.rescued,
         fix=code.set_momentum(round(advice, 6)),
         next="Inference loss follows the loss with batch statistics smoothly.",
     )

@@ -47,7 +47,8 @@ def failed(f: Facts, d: Decision) -> Said:
             "amount": Evidence("largest change", amount, None, "batch standard deviations"),
             "recalibrated": Evidence("inference with statistics of training batches", rescued),
         },
-        rescue=code.recalibrate(rescued),
+        rescue=code.RECALIBRATE,
+        rescued=rescued,
         fix=FIX,
         next="No change between training steps in the list of events.",
     )

@@ -53,7 +53,8 @@ def failed(f: Facts, d: Decision) -> Said:
             "    layer.moving_variance.assign(np.ones(layer.moving_variance.shape))",
         )
         + "\n"
-        + (code.RECALIBRATE if f.losses.diverged else code.recalibrate(f.rescued)),
+        + code.RECALIBRATE,
+        rescued=math.nan if f.losses.diverged else f.rescued,
         fix=FIX,
         next="The statistics stay finite. If they do not, look at the data and at the code that writes to the layers"
         f"{'' if since is None else f' by step {since:,}'}.",

@@ -24,9 +24,8 @@ def failed(f: Facts, _d: Decision) -> Said:
                 robust.largest(f.evidence.layers.get("counted_distance_rms", [])) if f.evidence else None,
             ),
         },
-        rescue=COUNTED
-        + "tb_bnlens.recalibrate(model, counted, batches=200)  # what it returns has an undo()\n"
-        + f"# inference loss {f.typical('counted'):.4g} (measured)\n",
+        rescue=COUNTED + "tb_bnlens.recalibrate(model, counted, batches=200)  # what it returns has an undo()\n",
+        rescued=f.typical("counted"),
         fix="# Fill the last batch with rows of the data instead of padding, or leave it out (drop_remainder=True).\n"
         "# `data` is the tf.data pipeline of (x, y, sample_weight):\n"
         f"data = data.unbatch().filter(lambda x, y, weight: weight > 0).batch({_size(f)}, drop_remainder=True)\n",

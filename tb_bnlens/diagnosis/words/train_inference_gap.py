@@ -23,6 +23,7 @@ def failed(f: Facts, d: Decision) -> Said:
             "uncertainty": Evidence("standard error of the gap", f.gap.uncertainty),
         },
         rescue=code.rescue(f, d.severity),
+        rescued=f.rescued,
         fix=code.RECALIBRATE if f.parts is None else "",
         next="If recalibrated statistics close the gap, they were stale. If not, look at the batches.",
     )

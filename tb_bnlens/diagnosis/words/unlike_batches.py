@@ -64,10 +64,15 @@ def _by_evidence(f: Facts, d: Decision) -> Said:
         said.append("The network serves some batches far worse than others.")
     if d.severity is Severity.INFO:
         said.append("The loss hardly suffers.")
-    rescue = ""
-    if f.stale.significant and mostly_stale(f):
-        rescue = "# `data` has all kinds of rows in it:\n" + code.recalibrate(f.typical("recalibrated"))
-    return Said(" ".join(said), evidence=evidence, rescue=rescue, fix=_fix(f), next=NEXT)
+    serves = f.stale.significant and mostly_stale(f)
+    return Said(
+        " ".join(said),
+        evidence=evidence,
+        rescue="# `data` has all kinds of rows in it:\n" + code.RECALIBRATE if serves else "",
+        rescued=f.typical("recalibrated"),
+        fix=_fix(f),
+        next=NEXT,
+    )
 
 
 def _order(f: Facts) -> str:

@@ -56,7 +56,8 @@ def failed(f: Facts, d: Decision) -> Said:
             "updates": Evidence("updates in a step, from the observed decay (median layer)", times, 1.0),
             "recalibrated": Evidence("inference with statistics of the recorded batches", rescued),
         },
-        rescue="# Right for data like the recorded batches, and only for those:\n" + code.recalibrate(rescued),
+        rescue="# Right for data like the recorded batches, and only for those:\n" + code.RECALIBRATE,
+        rescued=rescued,
         fix=APART if several else CHANGED + "# import tb_bnlens; tb_bnlens.recalibrate(model, data, batches=200)\n",
         next="The batch explains the updates, and inference loss is near the loss with batch statistics.",
     )

@@ -42,7 +42,8 @@ def failed(f: Facts, d: Decision) -> Said:
             "without": Evidence("loss on statistics gathered with them off", rescued),
             "ratio": Evidence("variance with them on over variance with them off (median layer)", ratio, 1.0),
         },
-        rescue=code.recalibrate(rescued),
+        rescue=code.RECALIBRATE,
+        rescued=rescued,
         fix=FIX + "# import tb_bnlens; tb_bnlens.recalibrate(model, data, batches=200)\n",
         next="The moving statistics agree with batch statistics taken without dropout, and inference loss agrees with "
         "the loss with batch statistics. No schedule and no momentum changes that.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -29,6 +30,8 @@ class Said:
     evidence: Mapping[str, Evidence] = field(default_factory=dict)
     rescue: str = ""
     """Keras code that repairs this model; runs as printed, given ``model`` and ``data``."""
+    rescued: float = math.nan
+    """Inference loss that was measured with the rescue in effect; NaN where it was not."""
     fix: str = ""
     """Keras code for the next training; runs as printed."""
     next: str = ""
