@@ -38,6 +38,8 @@ EXPLAINED = 0.98
 MORE_UPDATES = 1.5
 """Updates a step that the decay shows, over those that the lens sees, from which there are more: the estimate is good
 to a fifth (tests/capture/test_evidence.py), and there is no number between 1 and 2."""
+REPORTED = 8
+"""Changes that the recorder reports one by one; of those after them it reports every second, fourth, eighth one."""
 SAME_MODE = 0.01
 """Distance between statistics with training-only layers on and off below which there are none before the layer."""
 
@@ -167,7 +169,19 @@ class Parts:
     @cached_property
     def outside(self) -> Mask:
         """Layers whose statistics something changed between training steps, and still hold it, [L]."""
-        return self._changed("outside")
+        mask = np.zeros(len(self._layers.names), bool)
+        events = [e for e in self._manifest.events if e.kind == "outside"]
+        for event in events:
+            mask |= self._held(event)
+        # What a callback does at the end of each epoch it also does after the last step, where no step follows.
+        return mask | self._of(events[-1]) if events and self._goes_on([e.step for e in events]) else mask
+
+    def _goes_on(self, steps: list[int]) -> bool:
+        """Whether changes after these steps recur up to the end."""
+        if len(steps) < 2:
+            return False
+        due = steps[-1] + float(np.median(np.diff(steps)))
+        return self._last <= due or (len(steps) >= REPORTED and self._last < 2 * due)
 
     @cached_property
     def exchanged(self) -> bool:
@@ -231,18 +245,18 @@ class Parts:
         mask[[i for i in self._measured.group(name) if i < len(mask)]] = True
         return mask
 
-    def _changed(self, kind: str) -> Mask:
-        masks = [self._held(e) for e in self._manifest.events if e.kind == kind]
-        return np.asarray(np.any(masks, axis=0)) if masks else np.zeros(len(self._layers.names), bool)
-
     def _held(self, event: Event) -> Mask:
         """Layers of an event whose moving statistics still hold more than the tolerance of it, [L]."""
-        mask = np.zeros(len(self._layers.names), bool)
-        mask[[i for i in event.layers if i < len(mask)] if event.layers else slice(None)] = True
         updates = max(self._last - event.step, 0) * np.nan_to_num(self._layers.updates_per_step, nan=1.0)
         with np.errstate(all="ignore"):
             left = np.power(self._layers.beta, updates)
-        return np.asarray(mask & (left > self._layers.tolerance))
+        return np.asarray(self._of(event) & (left > self._layers.tolerance))
+
+    def _of(self, event: Event) -> Mask:
+        """Layers of an event, all where it names none, [L]."""
+        mask = np.zeros(len(self._layers.names), bool)
+        mask[[i for i in event.layers if i < len(mask)] if event.layers else slice(None)] = True
+        return mask
 
 
 def largest_amount(manifest: Manifest, kind: str) -> float:

@@ -30,7 +30,7 @@ from tb_bnlens.analysis import (
 )
 from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.diagnosis import compositions, conditions, severity
-from tb_bnlens.history import History
+from tb_bnlens.history import Event, History
 from tb_bnlens.metadata import LAYER_INDEX, REPLAY_MOMENTA, replay_row
 from tests.diagnosis import runs
 from tests.diagnosis.runs import CALM, FROZEN_OFF, PROBES, level, put, rows, run
@@ -176,6 +176,21 @@ def under_dropout(inference: float, share: float) -> History:
         put_right__settled=1.0,
         with_dropout=1.0 + share * (inference - 1.0),
     )
+
+
+def called_outside(times: int) -> History:
+    """Changes between steps that were reported so many times, once in 50 steps, and then no more."""
+    history = runs.measured(
+        run(CALM),
+        groups=UPDATING,
+        layers={"error_p95": [2.0] * 3},
+        inference=3.0,
+        batch=1.0,
+        recalibrated=1.0,
+        put_right__settled=1.0,
+    )
+    events = tuple(Event(50 * k, "outside", "", (0, 1, 2)) for k in range(1, times + 1))
+    return replace(history, manifest=replace(history.manifest, events=events))
 
 
 def fed_apart(**other: float) -> History:
@@ -349,6 +364,7 @@ CASES: dict[tuple[Any, str, str], Build] = {
     (parts, "LEAST", "variance-shift"): lambda x: under_dropout(5.0, x * parts.LEAST),
     (parts, "EXPLAINED", "unseen-updates"): lambda x: fed_apart(update_explained=parts.EXPLAINED / x),
     (parts, "MORE_UPDATES", "unseen-updates"): lambda x: fed_apart(decay_observed=0.9 ** (x * parts.MORE_UPDATES)),
+    (parts, "REPORTED", "moved-outside-training"): lambda x: called_outside(parts.REPORTED - (x < 1)),
     (parts, "SAME_MODE", "unseen-updates"): lambda x: fed_apart(mode_distance_rms=x * parts.SAME_MODE),
     (lag, "NOISE_SIGMAS", "momentum-too-high"): lambda x: lagging(x, noise_mean=0.17),
     (lag, "VARIANCE_NOISE", "momentum-too-high"): lambda x: lagging(x, noise_variance=10.0),

@@ -39,7 +39,7 @@ def failed(f: Facts, d: Decision) -> Said:
     amount = largest_amount(f.manifest, "outside")
     much = f" by up to {number(amount)} batch standard deviations" if amount == amount else ""
     return Said(
-        f"The moving statistics of {count(n)} change between training steps{much}, last after step {max(steps):,}. "
+        f"The moving statistics of {count(n)} change between training steps{much}, last seen at step {max(steps):,}. "
         "Something outside of training, such as a callback, calls the model with training=True or sets them. With "
         f"statistics of training batches, inference loss is {loss(f, rescued)}.",
         evidence={
