@@ -27,7 +27,7 @@ class Layer:
     epsilon: float
     axis: int = -1
     kind: str = "BatchNormalization"
-    """Class name, with ``"renorm"`` or ``"synchronized"`` in brackets where it applies."""
+    """Class name, with ``"renorm"``, ``"synchronized"`` and ``"time distributed"`` in brackets where they apply."""
     trainable: bool = True
     order: int = -1
     """Position in the order of execution, -1 where it is not known."""

@@ -52,6 +52,9 @@ STATES = (
 )
 """Names of the values of the ``state`` row, by position: what the layer *does*, not what its flag says."""
 
+TIME_DISTRIBUTED = "time distributed"
+"""In the ``kind`` of a layer that a ``TimeDistributed`` calls once a time step."""
+
 # --- the momenta that are replayed ---------------------------------------------------------------------
 
 REPLAY_MOMENTA = (0.5, 0.8, 0.9, 0.95, 0.97, 0.99, 0.997, 0.999)
@@ -185,7 +188,8 @@ PASSES = (
     "recombined",  # batch, on new compositions of the same rows
     "pooled",  # batch, on new compositions of four times the size
     "perturbed",  # inference with quite other statistics: does it react to them at all?
-    "one_at_a_time",  # inference on single rows, where it does not react
+    "one_at_a_time",  # inference on single rows, where it does not react or a layer normalizes by the batch in it
+    "on_moving",  # every layer on its moving statistics, where some are called with training=True at inference
     *REPLAY_ROWS,  # inference, had the momentum been this from the start of the record
 )
 """Passes without a group. ``put_right:GROUP`` is inference with one group of layers on recalibrated statistics, and
@@ -248,4 +252,5 @@ EVIDENCE_ROWS = (
     "decay_expected",  # momentum to the power of the calls
     "update_explained",  # squared cosine of a real step and that expected of the batch that the lens saw: 1 where the
     # batch explains it, less where the step transforms its input or feeds the layer other data as well
+    "batch_at_inference",  # 1 where the layer normalizes by the batch when the model is called in inference mode
 )

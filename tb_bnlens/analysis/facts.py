@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tb_bnlens.analysis import advice, drift, effective, exchanged, outlook, replays, robust
+from tb_bnlens.analysis import advice, drift, effective, exchanged, metrics, outlook, replays, robust, yardstick
 from tb_bnlens.analysis.batches import Batches, batches
+from tb_bnlens.analysis.composition import Composition
 from tb_bnlens.analysis.fixed import best_average, constant_part
 from tb_bnlens.analysis.lag import NOISE_SIGMAS, LayerTable, latest, table
 from tb_bnlens.analysis.loss_gap import NOTE_HARM, WARNING_HARM, WINDOW, Gap, Losses, measure
 from tb_bnlens.analysis.measured import UNKNOWN, Measured, final
 from tb_bnlens.analysis.noise import noise_floor
 from tb_bnlens.analysis.parts import Parts
-from tb_bnlens.analysis.rival import trained
+from tb_bnlens.analysis.rival import spread_of_mean, trained
 from tb_bnlens.history import Event, Evidence, History, Manifest
 from tb_bnlens.metadata import REPLAY_MOMENTA
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
+FIRST_PROBES = 3
+"""Probes that tell where the loss began, the highest of them: a single batch may be an easy one."""
 PASS_OF_KIND = {"recalibrated_now": "recalibrated"}
 """Loss kind of a probe -> the pass on many batches that measures the same, where their names differ."""
 PROBES_ONLY = ("recalibrated_long", "updated")
@@ -62,6 +66,14 @@ class Facts:
         return Measured(self.evidence, self.losses)
 
     @cached_property
+    def composition(self) -> Composition | None:
+        """What it says of the rows in a batch, None where there is none."""
+        batch = self.history.loss("batch").astype(np.float64)
+        first = batch[np.isfinite(batch)][:FIRST_PROBES]
+        start = float(first.max()) if len(first) else math.nan
+        return None if self.measured is None else Composition(self.measured, self.losses, start)
+
+    @cached_property
     def parts(self) -> Parts | None:
         """What each cause of stale statistics takes, None where no interventions were measured."""
         if self.measured is None or not self.measured.has("inference", "recalibrated"):
@@ -71,7 +83,14 @@ class Facts:
     @cached_property
     def rest_is(self) -> str:
         """See ``Parts.why``; empty where no interventions were measured."""
-        return "" if self.parts is None else self.parts.why(bool(self.batches.unlike.any()))
+        return "" if self.parts is None else self.parts.why(self.batches_differ)
+
+    @cached_property
+    def batches_differ(self) -> bool:
+        """Whether the batches are not draws of one kind, by their statistics or by their losses."""
+        if self.measured is None or self.composition is None:
+            return bool(self.batches.unlike.any())
+        return not self.measured.alike or self.composition.losses_unlike
 
     @cached_property
     def losses(self) -> Losses:
@@ -185,23 +204,47 @@ class Facts:
         """What the passes on many batches of validation data say, None where there are none."""
         if self.evidence is None or "inference" not in self.evidence.validation:
             return None
-        return Measured(self.evidence, self.validation, self.evidence.validation)
+        # Of a typical row above the easiest ones, as for training; the easiest of all data are those of training.
+        easiest = self.evidence.samples.get("batch", {}).get(yardstick.EASIEST, math.nan)
+        batch = self.evidence.validation.get("batch")
+        level = math.nan if batch is None else batch.mean - easiest
+        scale = replace(self.losses, unit=float(np.fmax(self.losses.unit, level)))
+        return Measured(self.evidence, scale, self.evidence.validation)
 
     @cached_property
     def validation_gap(self) -> Gap:
         """Inference minus batch statistics on validation data."""
+        if self.measured_validation is not None:
+            return self.measured_validation.gap("inference", "batch")
         return self.validation.gap("inference", "batch")
 
     @cached_property
     def both_probed(self) -> bool:
         """Whether the gap was measured on training and on validation data."""
-        return self.validation.step is not None and self.validation.evaluated and self.losses.evaluated
+        probed = self.validation.step is not None and self.validation.evaluated and self.losses.evaluated
+        return probed or (self.validation_gap.known and self.gap.known)
 
     @cached_property
-    def validation_excess(self) -> float:
+    def validation_scale(self) -> float:
+        """Difference of harm 1 on validation data."""
+        return self.validation.scale if self.measured_validation is None else self.measured_validation.scale
+
+    def on_validation(self, kind: str) -> float:
+        """A loss on validation data: the mean over many batches, else the median over the last probes."""
+        if self.measured_validation is not None:
+            return self.measured_validation.mean(kind)
+        return self.validation.typical.get(kind, math.nan)
+
+    @cached_property
+    def validation_excess(self) -> Gap:
         """Inference loss on validation data minus that on training data."""
-        here, there = (x.typical.get("inference", math.nan) for x in (self.losses, self.validation))
-        return there - here
+        value = self.on_validation("inference") - self.typical("inference")
+        if self.measured is None or self.measured_validation is None:
+            return Gap(value, self.losses.spread, self.losses.harm(value))
+        here, there = (x.passes["inference"] for x in (self.measured, self.measured_validation))
+        errors = [spread_of_mean(x) for x in (here, there)]
+        harm = max(self.losses.harm(value), metrics.harm(there, here))
+        return Gap(value, math.hypot(*errors), harm)
 
     def typical(self, kind: str) -> float:
         """Mean of a loss over many batches, else its median over the last probes."""
@@ -612,11 +655,6 @@ class Facts:
     def largest_scatter(self) -> float:
         """Distance of a single batch from the mean of all, in the noisiest layer."""
         return robust.largest(self.layers.scatter)
-
-    @cached_property
-    def advised_batch_size(self) -> int:
-        """Batch size at which noise would cost no warning."""
-        return advice.larger_batches(self.batches.size, self.noise.harm)
 
     # --- replicas ---
 

@@ -11,11 +11,21 @@ from numpy.typing import NDArray
 
 from tb_bnlens.analysis import metrics
 from tb_bnlens.analysis.loss_gap import WINDOW_SHARE, Gap, Losses
-from tb_bnlens.analysis.rival import alike, memorized, rival, spread_of_mean, standard_error
+from tb_bnlens.analysis.rival import (
+    alike,
+    memorized,
+    rival,
+    spread_limit,
+    spread_of_mean,
+    standard_error,
+    trained,
+    unlike,
+)
 from tb_bnlens.history import Evidence, History, PassResult
 from tb_bnlens.metadata import REPLAY_MOMENTA, replay_row
 
 Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
 
 UNKNOWN = Gap(math.nan, math.nan, math.nan)
 """A gap that was not measured."""
@@ -57,6 +67,11 @@ class Measured:
             return math.nan
         mean = self.passes[name].mean
         return mean if math.isfinite(mean) else math.inf
+
+    @property
+    def scale(self) -> float:
+        """Difference of harm 1."""
+        return self._losses.scale
 
     @property
     def batches(self) -> int:
@@ -110,6 +125,21 @@ class Measured:
     def judged(self) -> str:
         """The inference that other causes are judged by: with channels mended that are not finite, where some are."""
         return "put_right:nonfinite" if self.has("put_right:nonfinite") else "inference"
+
+    @property
+    def trained(self) -> str:
+        """The pass that shows what training sees, without dropout; see ``rival.trained``."""
+        return trained(self.evidence)
+
+    @cached_property
+    def spread_limit(self) -> float:
+        """See ``rival.spread_limit``."""
+        return spread_limit(self.evidence)
+
+    @cached_property
+    def unlike(self) -> Mask:
+        """Layers whose batch means differ by more than those of rows drawn at random, [L]."""
+        return unlike(self.evidence)
 
     @cached_property
     def alike(self) -> bool:

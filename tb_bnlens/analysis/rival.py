@@ -18,10 +18,23 @@ def trained(evidence: Evidence) -> str:
     return "batch_as_trained" if "batch_as_trained" in evidence.passes else "batch"
 
 
+def spread_limit(evidence: Evidence) -> float:
+    """``between_within`` that batches of rows drawn at random exceed in one of 1,000 cases; inf for single rows.
+
+    A batch's own variance holds ``1 - 1/n`` of that between its n rows.
+    """
+    size = 1.0 / float(np.mean(1.0 / evidence.batch_sizes))
+    return float(drift.variance_limit(len(evidence.batch_sizes) - 1)) * size / (size - 1.0) if size > 1.0 else np.inf
+
+
+def unlike(evidence: Evidence) -> NDArray[np.bool_]:
+    """Layers whose batch means differ by more than those of rows drawn at random, [L]; [0] where not measured."""
+    return np.asarray(evidence.layers.get("between_within", np.empty(0)) > spread_limit(evidence))
+
+
 def alike(evidence: Evidence) -> bool:
     """Whether the batches look like random draws of the rows, as far as so many batches can tell."""
-    spread = evidence.layers.get("between_within", np.empty(0))
-    return not (len(spread) and bool(np.any(spread > drift.variance_limit(len(evidence.batch_sizes) - 1))))
+    return not unlike(evidence).any()
 
 
 def memorized(evidence: Evidence) -> bool:

@@ -77,6 +77,7 @@ class Judgement:
         if present is not None and interventions:
             self._put_right(present)
             self._other_statistics(present)
+            self._one_at_a_time(more_rows.get("batch_at_inference", np.zeros(1)))
             self._averaged_calls(present, more_rows.get("calls", np.ones(1)))
             self._other_batches(present)
             for name, replay in self._subject.replays.items():
@@ -179,15 +180,26 @@ class Judgement:
             )
 
     def _perturb(self, present: _Present) -> None:
-        """Inference on quite other statistics; and if it does not react, on rows that have no batch."""
+        """Inference on quite other statistics."""
         base = present.best().or_else(self._subject.moving)
         away = Moments(base.mean + np.sqrt(np.maximum(base.variance, 0) + self._subject.epsilon), 4 * base.variance)
         self._run("perturbed", self._on(away))
+
+    def _one_at_a_time(self, batch_at_inference: Array) -> None:
+        """Rows that have no batch, where a layer normalizes by the batch at inference; and what calling it right gives.
+
+        A pass that does not react to the statistics is looked at too, whatever the layers are called with.
+        """
+        wired = bool(np.any(batch_at_inference == 1))
         there, here = (self._passes.results.get(name) for name in ("perturbed", "inference"))
-        if there is None or here is None or not np.array_equal(there.losses, here.losses, equal_nan=True):
+        unmoved = there is not None and here is not None and np.array_equal(there.losses, here.losses, equal_nan=True)
+        if not (wired or unmoved):
             return
         rows = _spread(sum(self._sizes), SINGLE_ROWS)
-        self._composed("one_at_a_time", [rows[i : i + 1] for i in range(len(rows))], self._on(self._subject.moving))
+        moving = self._subject.moving
+        self._composed("one_at_a_time", [rows[i : i + 1] for i in range(len(rows))], self._on(moving))
+        if wired:
+            self._run("on_moving", self._by_batch(np.ones(len(self._nothing), bool), moving))
 
     def _averaged_calls(self, present: _Present, calls: Array) -> None:
         """Each batch on its own statistics, but the same ones in every call of a layer."""

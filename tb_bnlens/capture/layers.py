@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from tb_bnlens.history import Layer
+from tb_bnlens.metadata import TIME_DISTRIBUTED
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class TrackedLayer:
     channels: int
     looped: bool = False
     """Part of a recurrent cell, which is called once a time step."""
+    over_time: bool = False
+    """Inside of a ``TimeDistributed``, which calls it once a time step."""
     calls: int | None = None
     """Calls in a forward pass as the graph of a functional model has them; None inside a ``call`` of the user's."""
 
@@ -55,7 +58,12 @@ class TrackedLayer:
 
     def describe(self, index: int, order: int = -1, calls: int = 1) -> Layer:
         """The manifest's entry for this layer."""
-        extra = [w for w, on in (("renorm", self.renorm), ("synchronized", self.layer.synchronized)) if on]
+        words = (
+            ("renorm", self.renorm),
+            ("synchronized", self.layer.synchronized),
+            (TIME_DISTRIBUTED, self.over_time),
+        )
+        extra = [word for word, on in words if on]
         kind = type(self.layer).__name__ + (f" ({', '.join(extra)})" if extra else "")
         return Layer(
             index=index,
@@ -80,13 +88,15 @@ def find_layers(model: Any) -> tuple[TrackedLayer, ...]:
     """
     count: Counter[str] = Counter()
     tracked = []
-    for found in _walk(_Place(model, "", "model", False, 1), set()):
+    for found in _walk(_Place(model, "", "model", False, False, 1), set()):
         if getattr(found.layer, "moving_mean", None) is None:
             continue
         count[found.path] += 1
         name = found.path if count[found.path] == 1 else f"{found.path}#{count[found.path]}"
         channels = int(found.layer.moving_mean.shape[0])
-        tracked.append(TrackedLayer(found.layer, name, found.access, channels, found.looped, found.calls))
+        tracked.append(
+            TrackedLayer(found.layer, name, found.access, channels, found.looped, found.over_time, found.calls)
+        )
     return tuple(tracked)
 
 
@@ -109,18 +119,20 @@ class _Place:
     path: str
     access: str
     looped: bool
+    over_time: bool
     calls: int | None
 
 
 def _walk(place: _Place, seen: set[int]) -> Iterator[_Place]:
     parent = place.layer
     looped = place.looped or isinstance(parent, keras.layers.RNN)
+    over_time = place.over_time or isinstance(parent, keras.layers.TimeDistributed)
     for child in parent._flatten_layers(include_self=False, recursive=False):
         if id(child) in seen:
             continue
         seen.add(id(child))
         path = f"{place.path}/{child.name}" if place.path else child.name
-        below = _Place(child, path, _access(parent, child, place.access), looped, _calls(place, child))
+        below = _Place(child, path, _access(parent, child, place.access), looped, over_time, _calls(place, child))
         if isinstance(child, keras.layers.BatchNormalization):
             yield below
         yield from _walk(below, seen)

@@ -242,6 +242,9 @@ class Measurement:
             "decay_expected": (1 - self.probe.traced_gain) ** calls,
             "decay_observed": windows.decay.observed(self._scale()),
             "update_explained": self._updates.explained,
+            "batch_at_inference": np.array(
+                [self.probe.at_inference.get(i, np.nan) for i in range(len(self._segments))]
+            ),
         }
 
     def _target(self, windows: Windows, moving: tuple[Array, Array]) -> tuple[Array, Array] | None:

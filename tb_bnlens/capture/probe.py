@@ -90,6 +90,8 @@ class Probe:
         """Layer index of each BatchNorm call of one forward pass, in the order of execution."""
         self.trains: dict[int, bool] = {}
         """Layer index -> whether it runs in training mode when the model does."""
+        self.at_inference: dict[int, bool] = {}
+        """Layer index -> whether it normalizes by the batch when the model runs in inference mode."""
         self._training_order: list[int] = []
         self.traced_gain = np.asarray([t.gain for t in self._layers])
         """``1 - momentum`` of each layer when the training pass was traced, [L]."""
@@ -170,6 +172,8 @@ class Probe:
 
         def observe(index: int, call: Callable[..., Any], args: Any, kwargs: Any) -> Any:
             refuse_inner_graph(outer, self._layers[index].name)
+            by_batch = _mode(args, kwargs) and bool(self._layers[index].layer.trainable)
+            self.at_inference[index] = self.at_inference.get(index, False) or by_batch
             return call(*args, **kwargs)
 
         with self._scope(mean, variance), self._patched(observe):
@@ -210,8 +214,8 @@ class Probe:
 
         def observe(index: int, call: Callable[..., Any], args: Any, kwargs: Any) -> Any:
             refuse_inner_graph(outer, self._layers[index].name)
-            mode = kwargs.get("training", args[1] if len(args) > 1 else None)
-            self.trains[index] = self.trains.get(index, False) or bool(mode)
+            mode = _mode(args, kwargs)
+            self.trains[index] = self.trains.get(index, False) or mode
             if mode and self._layers[index].layer.trainable:
                 order.append(index)
                 moments.append(_batch_moments(self._layers[index].layer, args, kwargs))
@@ -277,6 +281,11 @@ class Probe:
                 layer._losses[:] = losses
                 layer._loss_ids.clear()
                 layer._loss_ids.update(ids)
+
+
+def _mode(args: Any, kwargs: Any) -> bool:
+    """Whether a layer is called in training mode."""
+    return bool(kwargs.get("training", args[1] if len(args) > 1 else None))
 
 
 def _batch_moments(layer: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from tb_bnlens.analysis import robust
 from tb_bnlens.analysis.measured import UNKNOWN
+from tb_bnlens.diagnosis import compositions as of
 from tb_bnlens.diagnosis import conditions as on
 from tb_bnlens.diagnosis.cause import Cause, Yields, always, to
 from tb_bnlens.diagnosis.severity import Severity, of_gap
@@ -25,6 +25,15 @@ CAUSES: tuple[Cause, ...] = (
         steps=on.forever,
         since=lambda f: f.nonfinite_since,
         part=lambda f: f.undone("put_right:nonfinite"),
+    ),
+    Cause(
+        "ignores-statistics",
+        applies=on.has_layers,
+        known=of.known_at_inference,
+        shows=of.by_batch_at_inference,
+        cost=of.loss_alone,
+        note=always,
+        rivals=("inference-mode-layer",),
     ),
     Cause(
         "set-after-trace",
@@ -60,6 +69,7 @@ CAUSES: tuple[Cause, ...] = (
         estimate="distance",
         yields=(
             Yields("drift", on.drift_is_behind),
+            Yields("unlike-batches", of.order_explains),
             Yields("non-finite-statistics", on.poison_is_all),
             *to("set-after-trace"),
         ),
@@ -80,6 +90,7 @@ CAUSES: tuple[Cause, ...] = (
         yields=(
             Yields("momentum-too-high", lambda f, _: not f.outlook.will_converge),
             Yields("drift", on.drift_is_behind),
+            Yields("unlike-batches", of.order_explains),
             Yields("non-finite-statistics", on.poison_is_all),
         ),
         steps=lambda f: f.start_updates,
@@ -132,7 +143,7 @@ CAUSES: tuple[Cause, ...] = (
         shows=on.short_batches,
         cost=on.moved_by_last_batch,
         note=always,
-        yields=to("averaged-weights"),
+        yields=(Yields("padded-rows", always), *to("averaged-weights")),
         part=lambda f: UNKNOWN if f.parts is None else f.parts.rest,
         rivals=("momentum-too-low", "unlike-batches"),
     ),
@@ -140,20 +151,43 @@ CAUSES: tuple[Cause, ...] = (
         "alternating-domains",
         applies=lambda f: bool(f.shared.any()),
         shows=on.calls_differ,
-        cost=on.whole_gap,
-        note=lambda f, _: robust.largest(f.layers.alternation) >= on.NOTE_ALTERNATION,
+        cost=of.cost_of_sharing,
+        note=of.sharing_costs,
         estimate="distance",
         rivals=("batch-noise", "momentum-too-high"),
     ),
     Cause(
+        "padded-rows",
+        applies=lambda f: of.measured(f) and of.composition(f).uncounted.known,
+        shows=of.padded,
+        cost=of.cost_of_padding,
+        least=Severity.INFO,
+        part=lambda f: f.undone("counted"),
+        rivals=("momentum-too-low", "unlike-batches"),
+    ),
+    Cause(
+        "dominated-statistics",
+        applies=on.updates,
+        known=lambda f: of.measured(f) and of.composition(f).ordinary.known,
+        shows=of.dominated,
+        cost=of.cost_of_dominance,
+        yields=(Yields("padded-rows", always),),
+        rivals=("batch-noise", "unlike-batches"),
+    ),
+    Cause(
         "unlike-batches",
         applies=lambda f: on.updates(f) and f.batches.size != 1,
-        known=lambda f: not np.isnan(f.batches.overall).all(),
-        shows=lambda f: f.batches.unlike,
-        cost=on.worst_turn,
+        known=lambda f: of.measured(f) or not np.isnan(f.batches.overall).all(),
+        shows=of.unlike,
+        cost=of.cost_of_order,
         note=always,
         estimate="distance",
-        yields=to("alternating-domains"),
+        yields=(
+            Yields("momentum-too-high", of.start_explains),
+            Yields("padded-rows", always),
+            Yields("dominated-statistics", always),
+            *to("alternating-domains"),
+        ),
         rivals=("batch-noise", "momentum-too-high"),
     ),
     Cause(
@@ -176,6 +210,7 @@ CAUSES: tuple[Cause, ...] = (
             Yields("batch-noise", on.newer_leave_more),
             Yields("train-inference-gap", on.newer_leave_more),
             Yields("non-finite-statistics", on.poison_is_all),
+            *to("padded-rows", "dominated-statistics"),
         ),
         steps=on.forever,
         part=on.rest_part,
@@ -214,7 +249,14 @@ CAUSES: tuple[Cause, ...] = (
         shows=on.low_momentum,
         cost=on.jumps,
         note=on.pasted,
-        yields=to("non-finite-statistics", "set-after-trace", "short-last-batch", "drift"),
+        yields=to(
+            "non-finite-statistics",
+            "set-after-trace",
+            "short-last-batch",
+            "padded-rows",
+            "dominated-statistics",
+            "drift",
+        ),
         layers=on.pasted_layers,
         rivals=("drift", "batch-noise"),
     ),
@@ -231,11 +273,13 @@ CAUSES: tuple[Cause, ...] = (
     Cause(
         "batch-noise",
         applies=on.has_layers,
-        known=lambda f: f.losses.gap("recalibrated", "batch").known and f.noise.known,
-        shows=on.fixed_statistics_fail,
-        cost=on.noise_cost,
+        known=of.noise_known,
+        shows=of.fixed_statistics_fail,
+        cost=of.noise_cost,
         yields=(
             Yields("unlike-batches", always),
+            Yields("dominated-statistics", always),
+            Yields("padded-rows", always),
             *to(
                 "non-finite-statistics",
                 "averaged-weights",
@@ -246,7 +290,26 @@ CAUSES: tuple[Cause, ...] = (
             ),
         ),
         layers=on.scattering,
-        rivals=("momentum-too-high", "drift", "unlike-batches"),
+        rivals=("momentum-too-high", "drift", "unlike-batches", "dominated-statistics"),
+    ),
+    Cause(
+        "memorized-batches",
+        applies=of.measured,
+        known=lambda f: of.composition(f).by_heart.known,
+        shows=of.by_heart,
+        cost=on.free,
+        note=always,
+        rivals=("batch-noise", "unlike-batches"),
+    ),
+    Cause(
+        "noisy-training",
+        applies=lambda f: of.measured(f) and on.updates(f),
+        known=lambda f: of.composition(f).pooled.known,
+        shows=of.noisy_in_training,
+        cost=of.cost_in_training,
+        least=Severity.INFO,
+        yields=(Yields("unlike-batches", always), *to("batch-noise")),
+        rivals=("batch-noise",),
     ),
     Cause(
         "train-inference-gap",
@@ -257,6 +320,7 @@ CAUSES: tuple[Cause, ...] = (
         yields=(
             *to(
                 "non-finite-statistics",
+                "ignores-statistics",
                 "set-after-trace",
                 "never-updated",
                 "momentum-too-high",
@@ -267,6 +331,8 @@ CAUSES: tuple[Cause, ...] = (
                 "unseen-updates",
                 "short-last-batch",
                 "alternating-domains",
+                "padded-rows",
+                "dominated-statistics",
                 "unlike-batches",
                 "drift",
                 "frozen-mismatch",
@@ -274,6 +340,8 @@ CAUSES: tuple[Cause, ...] = (
                 "momentum-too-low",
                 "replica-spread",
                 "batch-noise",
+                "memorized-batches",
+                "noisy-training",
             ),
         ),
         since=on.gap_since,

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tb_bnlens.analysis import robust
 from tb_bnlens.analysis.exchanged import Exchange
@@ -390,9 +391,15 @@ def validation_cost(f: Facts, _where: Mask) -> Severity:
     return of_gap(f.validation_gap)
 
 
+def validation_distance(f: Facts) -> NDArray[np.float64]:
+    """Moving statistics against those of validation data, [L]."""
+    found = np.empty(0) if f.evidence is None else f.evidence.layers.get("validation_distance_rms", np.empty(0))
+    return found if len(found) else f.layers.validation_distance
+
+
 def off_on_validation(f: Facts, _where: Mask, _severity: Severity) -> Mask:
     """Layers that are twice as far off on validation data as on training data."""
-    there = f.layers.validation_distance
+    there = validation_distance(f)
     return np.asarray(~np.isnan(there) & (there > 2 * np.fmax(f.layers.distance, f.layers.tolerance)))
 
 
@@ -410,7 +417,7 @@ def overfitted(f: Facts) -> Mask:
     """Validation loss is far above training loss."""
     excess = f.validation_excess
     # Two different batches, so the spread between batches comes in, which it does not in paired losses.
-    return whole_run(f.losses.harm(excess) >= ERROR_HARM and excess >= BATCH_SPREADS * f.losses.spread)
+    return whole_run(excess.harm >= ERROR_HARM and excess.value >= BATCH_SPREADS * excess.uncertainty)
 
 
 def dropout_hidden(f: Facts) -> bool:

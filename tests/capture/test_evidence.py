@@ -168,21 +168,33 @@ def test_passes_that_no_time_is_left_for_are_not_evaluated(tmp_path: Path, monke
     assert found.not_evaluated["robust"] == "no time was left" and len(found.batch_sizes) == 4
 
 
-def test_training_true_hard_wired(tmp_path: Path) -> None:
-    """Inference does not react to the statistics; rows alone tell what it is worth."""
+class HardWired(keras.Model):  # type: ignore[misc]
+    """Two BatchNorm layers, some of which are called with ``training=True`` whatever the mode."""
 
-    class Net(keras.Model):  # type: ignore[misc]
-        def __init__(self) -> None:
-            super().__init__()
-            self.dense, self.norm, self.out = keras.layers.Dense(8), truth.BN(name="a"), keras.layers.Dense(CLASSES)
+    def __init__(self, wired: tuple[bool, bool]) -> None:
+        super().__init__()
+        self.dense, self.out, self.wired = keras.layers.Dense(8), keras.layers.Dense(CLASSES), wired
+        self.norms = [truth.BN(name=name) for name in ("a", "b")]
 
-        def call(self, x: Any) -> Any:
-            return self.out(self.norm(self.dense(x), training=True))
+    def call(self, x: Any, training: Any = None) -> Any:
+        x = self.dense(x)
+        for norm, wired in zip(self.norms, self.wired, strict=True):
+            x = norm(x, training=True if wired else training)
+        return self.out(x)
 
-    made = Net()
+
+@pytest.mark.parametrize("wired", [(True, True), (False, True), (False, False)])
+def test_training_true_hard_wired(wired: tuple[bool, bool], tmp_path: Path) -> None:
+    """Inference does not react to the statistics of these layers; rows alone tell what it is worth."""
+    made = HardWired(wired)
     made.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     found, batches = trained(tmp_path, made)
-    np.testing.assert_array_equal(found.passes["perturbed"].losses, found.passes["inference"].losses)
+    assert found.layers["batch_at_inference"].tolist() == list(map(float, wired))
+    assert ("one_at_a_time" in found.passes) == ("on_moving" in found.passes) == any(wired)
+    unmoved = np.array_equal(found.passes["perturbed"].losses, found.passes["inference"].losses)
+    assert unmoved == all(wired)
+    if not any(wired):
+        return
     alone = found.passes["one_at_a_time"]
     assert alone.sizes.tolist() == [1] * 64
     total = int(found.batch_sizes.sum())
@@ -191,6 +203,9 @@ def test_training_true_hard_wired(tmp_path: Path) -> None:
     with truth.kept(made):
         expected = [truth.loss(made, (x[i : i + 1], y[i : i + 1])) for i in rows]
     np.testing.assert_allclose(alone.losses, expected, rtol=1e-4)
+    for norm in made.norms:
+        norm.trainable = False  # then a layer is on its moving statistics whatever it is called with
+    assert_losses(found, "on_moving", [truth.loss(made, b) for b in batches])
     assert found.not_evaluated["metrics"] == "the model is compiled without metrics"
 
 

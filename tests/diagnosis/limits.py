@@ -15,8 +15,10 @@ import numpy as np
 from tb_bnlens.analysis import (
     advice,
     batches,
+    composition,
     drift,
     exchanged,
+    facts,
     lag,
     loss_gap,
     measured,
@@ -26,7 +28,8 @@ from tb_bnlens.analysis import (
     rival,
     yardstick,
 )
-from tb_bnlens.diagnosis import conditions, severity
+from tb_bnlens.analysis.facts import Facts
+from tb_bnlens.diagnosis import compositions, conditions, severity
 from tb_bnlens.history import Event, History
 from tb_bnlens.metadata import LAYER_INDEX, REPLAY_MOMENTA, replay_row
 from tests.diagnosis import runs
@@ -125,6 +128,36 @@ def recomposed(x: float) -> History:
     return runs.measured(
         level(), inference=1.6, batch=1.0, recombined=1.0 + x * rival.ERRORS_APART * error, scatter=0.2
     )
+
+
+def unlike(start: float, probes: int = 3, **passes: float) -> History:
+    """Batches that differ, at a loss of 1, which began at so much."""
+    history = put(level(), "batch", [start] * probes, first=0)
+    passes = {"inference": 1.0, "batch": 1.0, **passes}
+    return runs.measured(history, layers={"between_within": [9.0] * 3}, **passes)
+
+
+def late_start(x: float) -> History:
+    """The loss is high at the last probe that tells its start, or at the next one."""
+    history = unlike(1.0)
+    return put(history, "batch", [9.0], first=facts.FIRST_PROBES - (x < 1))
+
+
+def noisy_training(start: float) -> History:
+    history = put(level(), "batch", [start] * 3, first=0)
+    layers = {"noise_mean": [0.7] * 3, "between_within": [0.9] * 3}
+    return runs.measured(history, inference=0.7, batch=1.3, recombined=1.3, pooled=0.8, scatter=0.01, layers=layers)
+
+
+def ordinary(x: float) -> History:
+    """An ordinary row gains by statistics of all batches what ends the finding, or a little less."""
+    stale = (2.0 - x) * compositions.SMALLER_PART * 1.2
+    return runs.dominated(rows={"inference-recalibrated": {"median": stale, "q10": 0.0, "q90": 1.0}})
+
+
+def minority(x: float) -> History:
+    limit = Facts(runs.dominated()).composition.dominance_limit  # type: ignore[union-attr]
+    return runs.dominated(x * limit)
 
 
 UPDATING = {"updating": (0, 1, 2), "settled": (0, 1, 2)}
@@ -322,6 +355,11 @@ CASES: dict[tuple[Any, str, str], Build] = {
             else runs.measured(level(), inference=[9.0] * 3, batch=[2.0, 0.0, 2.0], batches=3, size=10_000, samples={})
         )
     ),
+    (facts, "FIRST_PROBES", "unlike-batches"): late_start,
+    (composition, "MINORITY", "dominated-statistics"): minority,
+    (compositions, "LITTLE_LEARNED", "unlike-batches"): lambda x: unlike(1.0 / (x * compositions.LITTLE_LEARNED)),
+    (compositions, "WELL_LEARNED", "noisy-training"): lambda x: noisy_training(0.7 / (x * compositions.WELL_LEARNED)),
+    (compositions, "SMALLER_PART", "dominated-statistics"): ordinary,
     (parts, "MOST", "variance-shift"): lambda x: under_dropout(2.2, x * parts.MOST),
     (parts, "LEAST", "variance-shift"): lambda x: under_dropout(5.0, x * parts.LEAST),
     (parts, "EXPLAINED", "unseen-updates"): lambda x: fed_apart(update_explained=parts.EXPLAINED / x),

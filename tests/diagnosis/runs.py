@@ -152,3 +152,19 @@ def measured(
         groups={name: tuple(where) for name, where in (groups or {}).items()},
     )
     return replace(history, evidence=(evidence,))
+
+
+def dominated(times: float = 20.0, rows: Mapping[str, Mapping[str, float]] | None = None) -> History:
+    """A minority of the batches sets the statistics, and the median row loses 1.2 by it."""
+    samples: dict[str, Mapping[str, float]] = {
+        "batch": {"mean": 1.0, "q01": 0.0},
+        "inference": {"median": 1.5},
+        "robust": {"median": 0.3},
+        "inference-robust": {"median": 1.2, "q10": 0.9, "q90": 1.6},
+        "inference-recalibrated": {"median": 0.1, "q10": -0.1, "q90": 0.2},
+    }
+    samples |= rows or {}
+    layers = {"dominance_max": [times, 1.0, 1.0], "between_within": [9.0] * 3, "noise_mean": [0.2] * 3}
+    counted = {name: {"count": 400.0, **figures} for name, figures in samples.items()}
+    passes = {"inference": 2.4, "batch": 1.0, "recalibrated": 2.4, "robust": 30.0}
+    return measured(level(), layers=layers, samples=counted, **passes)

@@ -190,6 +190,6 @@ def test_the_rival_is_named_where_it_is_another_than_batch_statistics() -> None:
     known = {"between_within": [1.0] * 3}
     history = measured(run(CALM), layers=known, inference=1.2, batch=0.2, recombined=1.1)
     assert "with batch statistics on new batches (1.1" in run_report(history)["headline"]
-    assert causes(history) == {}
+    assert causes(history) == {"memorized-batches": "info"}
     history = measured(run(FROZEN_OFF), groups={"frozen": (0, 1, 2)}, inference=3.0, batch=5.0, batch_as_trained=1.0)
     assert "where training uses them (3 against 1" in run_report(history)["headline"]

@@ -260,7 +260,7 @@ def test_a_channel_is_live_just_above_its_share_of_epsilon() -> None:
     assert distance.convergence_error(0.0, ABOVE * v, 0.0, 1.0, 1e-3) > 1
 
 
-ELSEWHERE = {"NOISE_SHARE", "LIVE_SHARE", "MOST_ENLARGED", "LEAST_CUT"}
+ELSEWHERE = {"NOISE_SHARE", "LIVE_SHARE", "MOST_ENLARGED", "LEAST_CUT", "FALSE_ALARMS", "REGROUPINGS"}
 """Limits of formulas, which have a test of their own above or in test_batch_noise.py."""
 
 

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from tb_bnlens.history import History
 from tests.diagnosis.checks import limits_of, silence_of
-from tests.diagnosis.runs import CALM, causes, finding, run, summary
-from tests.simulation import SimLayer
+from tests.diagnosis.runs import CALM, causes, finding, level, measured, put, run, summary
+from tests.simulation import SimLayer, band_locator
 
 CAUSE = "unlike-batches"
 TURNS = SimLayer(samples=32, between=1.0)
@@ -33,3 +39,68 @@ def test_without_a_gap_it_is_a_note() -> None:
 
 def test_batches_of_one_kind_pass() -> None:
     assert finding(run(CALM), CAUSE)["status"] == "pass"
+
+
+# --- measured on many batches --------------------------------------------------------------------------
+
+
+def sorted_batches(start: float = 1.5, between: float = 9.0, phases: Any = None, **passes: Any) -> History:
+    """Batches that differ, at a loss of 1 that began at so much."""
+    history = put(level(), "batch", [start] * 3, first=0)
+    means = {"inference": 1.0, "batch": 1.0, "recombined": 1.0, "recalibrated": 1.0, **passes}
+    history = measured(history, layers={"between_within": [between] * 3}, **means)
+    if phases is not None:
+        history = replace(history, evidence=(replace(history.evidence[0], batch_phases=np.repeat(phases, 4)),))
+    return history
+
+
+def test_little_is_learned() -> None:
+    history = sorted_batches()
+    assert causes(history) == {CAUSE: "warning"}
+    assert "learned little" in summary(history, CAUSE)
+    assert causes(sorted_batches(start=9.0)) == {CAUSE: "info"}
+
+
+def test_batch_statistics_do_better_on_the_same_rows_mixed() -> None:
+    history = sorted_batches(start=9.0, recombined=0.7)
+    assert causes(history) == {CAUSE: "warning"}
+    assert "0.7 instead of 1" in summary(history, CAUSE)
+
+
+def test_losses_tell_classes_that_statistics_do_not() -> None:
+    """What is sorted may differ in the labels alone."""
+    classes = np.repeat([0.1, 1.0, 1.9], 4) + 0.01 * np.arange(12)
+    mixed = 1.0 + 0.05 * np.resize([1.0, -1.0], 12)
+    history = sorted_batches(9.0, 0.5, inference=classes, batch=classes, recalibrated=classes, recombined=mixed)
+    assert causes(history) == {CAUSE: "warning"}
+    assert "as if the same rows were shuffled" in summary(history, CAUSE)
+    assert "far worse than others" in summary(history, CAUSE)
+    assert finding(history, CAUSE)["layers"] == []
+
+
+def test_no_momentum_is_advised_where_new_statistics_do_not_serve() -> None:
+    history = band_locator(layers=3)
+    passes = {"inference": 3.0, "batch": 1.0, "recombined": 1.0}
+    layers = {"between_within": [9.0] * 3}
+    groups = {"updating": (0, 1, 2), "from_start": (0, 1, 2)}
+    stale, sorted_too = (
+        measured(history, layers=layers, groups=groups, recalibrated=r, put_right__from_start=r, **passes)
+        for r in (1.0, 2.8)
+    )
+    assert "momentum-too-high" in causes(stale) and CAUSE not in causes(stale)
+    assert CAUSE in causes(sorted_too) and "momentum-too-high" not in causes(sorted_too)
+
+
+def test_sites_in_turn() -> None:
+    """The statistics know the data of the last fit alone; those of all sites serve all."""
+    inference = np.repeat([5.0, 3.0, 1.0], 4) + 0.1 * np.resize([1.0, -1.0], 12)
+    history = sorted_batches(9.0, phases=(0, 1, 2), inference=inference, recalibrated=0.9)
+    assert causes(history) == {CAUSE: "error"}
+    found = finding(history, CAUSE)
+    assert "know the last fit's data" in found["summary"]
+    assert "0.9 (measured)" in found["rescue"] and ".shuffle(" in found["fix"]
+
+
+def test_several_fits_of_the_same_data() -> None:
+    history = sorted_batches(9.0, 0.9, phases=(0, 1, 2), inference=1.0 + 0.1 * np.resize([1.0, -1.0], 12))
+    assert causes(history) == {}

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import math
+
 from tb_bnlens.analysis import robust
 from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.diagnosis.conditions import CALL_NOISE_FACTOR
 from tb_bnlens.diagnosis.decide import Decision
+from tb_bnlens.diagnosis.words import code
 from tb_bnlens.diagnosis.words.phrases import count, number, verb
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
+from tb_bnlens.metadata import TIME_DISTRIBUTED
 
 
 def failed(f: Facts, d: Decision) -> Said:
     """How far the calls' batches lie apart."""
-    largest, n = robust.largest(f.layers.alternation), len(d.layers)
+    over_time = [i for i in d.layers if TIME_DISTRIBUTED in f.manifest.layers[i].kind]
+    return _over_time(f, d) if over_time else _two_kinds(f, d)
+
+
+def _two_kinds(f: Facts, d: Decision) -> Said:
+    n = len(d.layers)
     return Said(
         f"{count(n)} {verb(n, 'see')} two kinds of data in each step: the batch statistics of their calls differ by up "
-        f"to {number(largest)} standard deviations. Inference uses one mean for both, which fits neither.",
-        evidence={"alternation": Evidence("distance between two calls", largest, CALL_NOISE_FACTOR * f.call_noise)},
+        f"to {number(_largest(f))} standard deviations. Inference uses one mean for both, which fits neither."
+        f"{_averaged(f)}",
+        evidence=_evidence(f),
         fix="import keras\n\n"
         "# One layer for each kind of data; the other weights stay shared:\n"
         "norm_a, norm_b = keras.layers.BatchNormalization(), keras.layers.BatchNormalization()\n",
@@ -24,9 +34,46 @@ def failed(f: Facts, d: Decision) -> Said:
     )
 
 
+def _over_time(f: Facts, d: Decision) -> Said:
+    """A ``TimeDistributed`` calls the layer once a time step."""
+    n, times = len(d.layers), max(f.manifest.layers[i].calls for i in d.layers)
+    return Said(
+        f"TimeDistributed calls {count(n)} {times} times a step, once for each time step, and these differ by up to "
+        f"{number(_largest(f))} standard deviations. Training normalizes each time step by its own statistics, and "
+        f"inference all of them by one mean.{_averaged(f)}",
+        evidence=_evidence(f),
+        rescue=code.recalibrate(f.typical("recalibrated")) if f.stale.significant else "",
+        fix="# BatchNormalization takes the whole [batch, time, feature] tensor: no TimeDistributed around it, nor\n"
+        "# around a model that holds it. Training and inference then normalize all time steps alike:\n"
+        "#     x = keras.layers.BatchNormalization()(x)  # instead of TimeDistributed(BatchNormalization())(x)\n",
+        next="The layer is called once a step, and inference agrees with batch statistics.",
+    )
+
+
+def _averaged(f: Facts) -> str:
+    averaged = f.typical("calls_averaged")
+    if math.isnan(averaged):
+        return ""
+    return f" With one mean for all calls, batch statistics give a loss of {number(averaged)} as well."
+
+
+def _largest(f: Facts) -> float:
+    return robust.largest(f.layers.alternation)
+
+
+def _evidence(f: Facts) -> dict[str, Evidence]:
+    limit = CALL_NOISE_FACTOR * f.call_noise
+    found = {"alternation": Evidence("distance between two calls", _largest(f), limit)}
+    if f.composition is not None and f.composition.of_calls.known:
+        found["calls"] = Evidence(
+            "loss that one mean for all calls costs", f.composition.of_calls.value, f.warning_loss
+        )
+    return found
+
+
 def passed(f: Facts, d: Decision) -> str:
     """How far the calls lie apart, against batch noise."""
-    largest = number(robust.largest(f.layers.alternation))
+    largest = number(_largest(f))
     if d.where is not None:
         return f"The calls of shared layers differ by up to {largest} standard deviations; the loss does not suffer."
     return f"The calls of shared layers differ by at most {largest}; batch noise explains {number(f.call_noise)}."

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 from tb_bnlens.analysis import robust
+from tb_bnlens.analysis.advice import larger_batches
 from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.diagnosis.conditions import SCATTER
 from tb_bnlens.diagnosis.decide import Decision
@@ -11,29 +14,44 @@ from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
 
 def _losses(f: Facts) -> str:
-    best, batch = number(robust.median(f.best_fixed)), number(f.typical("batch"))
-    return f"the best fixed statistics give a loss of {best}, batch statistics {batch}"
+    best, rival = _best(f)
+    return f"the best fixed statistics give a loss of {number(best)}, batch statistics {number(rival)}"
+
+
+def _best(f: Facts) -> tuple[float, float]:
+    """The best loss with fixed statistics, and the loss with batch statistics."""
+    if f.composition is not None and f.measured is not None:
+        return f.measured.mean(f.composition.best_fixed), f.rival_loss
+    return robust.median(f.best_fixed), f.typical("batch")
 
 
 def passed(f: Facts, _d: Decision) -> str:
     """What fixed statistics give, and how much single batches scatter."""
-    return f"Single batches scatter by {number(f.largest_scatter)}; {_losses(f)}."
+    return f"Single batches scatter by {number(_scatter(f))}; {_losses(f)}."
+
+
+def _scatter(f: Facts) -> float:
+    return f.largest_scatter if f.composition is None else robust.largest(f.composition.batch_scatter)
 
 
 def failed(f: Facts, _d: Decision) -> Said:
     """How much single batches scatter, and the batch size at which that would cost little."""
     size = f"batches of {f.batches.size}" if f.batches.size else "these batches"
+    noise = f.noise if f.composition is None else f.composition.noise
+    evidence = {
+        "part": Evidence("loss that no averaging removes", noise.value, f.warning_loss),
+        "scatter": Evidence("scatter of a single batch (noisiest layer)", _scatter(f), SCATTER),
+        "batch_size": Evidence("batch size", f.batches.size),
+    }
+    if math.isfinite(f.typical("pooled")):
+        evidence["pooled"] = Evidence("loss with statistics of batches four times as large", f.typical("pooled"))
     return Said(
         f"No fixed statistics serve this network: {_losses(f)}. With {size}, the statistics of a single batch scatter "
-        f"by {number(f.largest_scatter)} standard deviations in the noisiest layer.",
-        evidence={
-            "part": Evidence("loss that no averaging removes", f.noise.value, f.warning_loss),
-            "scatter": Evidence("scatter of a single batch (noisiest layer)", f.largest_scatter, SCATTER),
-            "batch_size": Evidence("batch size", f.batches.size),
-        },
+        f"by {number(_scatter(f))} standard deviations in the noisiest layer.",
+        evidence=evidence,
         fix="# Larger batches where memory allows (gradient accumulation does not count); `data` is the tf.data "
         "pipeline:\n"
-        f"data = data.unbatch().batch({f.advised_batch_size}, drop_remainder=True)\n"
+        f"data = data.unbatch().batch({larger_batches(f.batches.size, noise.harm)}, drop_remainder=True)\n"
         "# Or normalize without batches: keras.layers.GroupNormalization(groups=8) in place of each "
         "BatchNormalization.\n",
         next="Recalibrated statistics then give the loss with batch statistics.",

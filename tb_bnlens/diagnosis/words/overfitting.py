@@ -10,19 +10,19 @@ from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
 
 def _numbers(f: Facts) -> str:
-    there, here = number(f.validation.typical.get("inference")), number(f.typical("inference"))
+    there, here = number(f.on_validation("inference")), number(f.typical("inference"))
     return f"Inference loss is {there} on validation data and {here} on training data"
 
 
 def failed(f: Facts, _d: Decision) -> Said:
     """Both data in both modes."""
-    batch = number(f.validation.typical.get("batch"))
+    batch = number(f.on_validation("batch"))
     return Said(
         f"{_numbers(f)}; with batch statistics it is {batch} on validation data. Both modes agree, so this is not "
         "BatchNorm: the network overfits, or the validation data are harder.",
         evidence={
             "validation": Evidence(
-                "validation inference - training inference", f.validation_excess, ERROR_HARM * f.losses.scale
+                "validation inference - training inference", f.validation_excess.value, ERROR_HARM * f.losses.scale
             ),
             "modes": Evidence("inference - batch on validation data", f.validation_gap.value),
         },

@@ -2,39 +2,117 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
+from tb_bnlens.analysis import robust
 from tb_bnlens.analysis.facts import Facts
+from tb_bnlens.analysis.loss_gap import WARNING_HARM
+from tb_bnlens.diagnosis.compositions import LITTLE_LEARNED, mostly_stale
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.severity import Severity
 from tb_bnlens.diagnosis.words import code
-from tb_bnlens.diagnosis.words.phrases import number
+from tb_bnlens.diagnosis.words.phrases import number, percent
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
+
+AT_MOST = "random samples would at most"
+OVERALL = "variance of batch means over that of random samples, at most"
+NEXT = "The ratio falls to 1 or below, and inference loss to the loss with batch statistics."
 
 
 def failed(f: Facts, d: Decision) -> Said:
-    """How much the batch means vary, and over what stretch."""
+    """How much the batches vary, and over what stretch."""
+    return _by_evidence(f, d) if f.composition is not None else _by_probes(f, d)
+
+
+def _by_evidence(f: Facts, d: Decision) -> Said:
+    """From the measurement on many batches."""
+    c, m = f.composition, f.measured
+    assert c is not None and m is not None
+    said = []
+    evidence = {}
+    if m.unlike.any():
+        times = robust.largest(m.row("between_within"))
+        said.append(f"Batches differ from each other: their means vary {number(times)} times as much as {AT_MOST}.")
+        evidence["overall"] = Evidence(OVERALL, times, m.spread_limit)
+    if c.losses_unlike:
+        said.append(
+            f"The batches' losses vary {number(c.losses_over_random)} times as much as if the same rows were shuffled."
+        )
+        evidence["losses"] = Evidence(
+            "variance of the batches' losses over that of shuffled rows", c.losses_over_random
+        )
+    said.append(_order(f))
+    in_turn = c.last_is_served_best
+    if in_turn:
+        last, earlier = c.on_last.value, c.on_earlier.value
+        said.append(
+            f"The moving statistics know the last fit's data: inference loss is {number(last)} over the loss with "
+            f"batch statistics there, and {number(earlier)} over it on the data of earlier fits."
+        )
+        evidence["earlier"] = Evidence("the gap on data of earlier fits, over that on the last", earlier, last)
+    elif f.gap.significant and d.severity > Severity.INFO:
+        said.append("The moving statistics are a mean that fits none of the batches.")
+    if c.hampered.significant:
+        mixed = number(f.typical("recombined"))
+        said.append(f"Training suffers: on the same rows mixed, batch statistics give {mixed} instead of {_own(f)}.")
+    left = c.left(m.trained)
+    if left > LITTLE_LEARNED:
+        said.append(f"Training has learned little from them: {percent(left)} of the loss at the start is left.")
+    if c.uneven.at_least(WARNING_HARM):
+        said.append("The network serves some batches far worse than others.")
+    if d.severity is Severity.INFO:
+        said.append("The loss hardly suffers.")
+    rescue = ""
+    if f.stale.significant and mostly_stale(f):
+        rescue = "# `data` has all kinds of rows in it:\n" + code.recalibrate(f.typical("recalibrated"))
+    return Said(" ".join(said), evidence=evidence, rescue=rescue, fix=_fix(f), next=NEXT)
+
+
+def _order(f: Facts) -> str:
+    if f.batches.alternating:
+        return "Consecutive batches differ, so domains or classes alternate."
+    return "Distant batches differ, so the data look sorted."
+
+
+def _own(f: Facts) -> str:
+    return number(f.measured.mean(f.measured.trained)) if f.measured else "?"
+
+
+def _fix(f: Facts) -> str:
+    return code.shuffle(f.batches.size) + "# Domains that have to stay apart need a BatchNormalization layer each.\n"
+
+
+def _by_probes(f: Facts, d: Decision) -> Said:
+    """Without such a measurement."""
     times, neighbours = f.spread_over_random, f.batches.neighbours[list(d.layers)]
-    how = (
-        "Consecutive batches differ, so domains or classes alternate."
-        if f.batches.alternating
-        else "Distant batches differ, so the data look sorted."
-    )
     summary = (
-        f"The batch means vary {number(times)} times as much as random samples would at most. {how} The moving "
-        "statistics are a mean that fits none of the batches."
+        f"The batch means vary {number(times)} times as much as {AT_MOST}. {_order(f)} The moving statistics are a "
+        "mean that fits none of the batches."
     )
     if d.severity is Severity.INFO and f.evaluated:
         summary += " The paired losses do not show it."
     return Said(
         summary,
         evidence={
-            "overall": Evidence("variance of batch means over that of random samples, at most", times, f.batches.limit),
+            "overall": Evidence(OVERALL, times, f.batches.limit),
             "neighbours": Evidence("the same between consecutive batches", float(np.nanmax(neighbours, initial=0.0))),
         },
-        fix=code.shuffle(f.batches.size) + "# Domains that have to stay apart need a BatchNormalization layer each.\n",
-        next="The ratio falls to 1 or below, and inference loss to the loss with batch statistics.",
+        fix=_fix(f),
+        next=NEXT,
     )
+
+
+def passed(f: Facts, _d: Decision) -> str:
+    """How much the batch means vary."""
+    c, m = f.composition, f.measured
+    if c is None or m is None:
+        times, limit = f.spread_over_random, f.batches.limit
+        return f"The batch means vary {number(times)} times as much as {AT_MOST} (limit {number(limit)})."
+    times, limit = robust.largest(m.row("between_within")), m.spread_limit
+    losses = "" if math.isnan(c.losses_over_random) else f"; their losses, {number(c.losses_over_random)} times as much"
+    return f"The batch means vary {number(times)} times as much as {AT_MOST} (limit {number(limit)}){losses}."
 
 
 WORDS = Words(
@@ -46,9 +124,6 @@ WORDS = Words(
     "none of them.",
     absent="No layer's moving statistics are being updated, or a batch is one sample.",
     unknown=lambda _: "This takes a probe that runs several batches with the same weights.",
-    passed=lambda f, _: (
-        f"The batch means vary {number(f.spread_over_random)} times as much as random samples would at most (limit "
-        f"{number(f.batches.limit)})."
-    ),
+    passed=passed,
     failed=failed,
 )

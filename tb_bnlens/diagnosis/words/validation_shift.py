@@ -6,32 +6,45 @@ import numpy as np
 
 from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.analysis.loss_gap import WARNING_HARM
+from tb_bnlens.diagnosis.compositions import constant_in_training
+from tb_bnlens.diagnosis.conditions import validation_distance
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.words import code
-from tb_bnlens.diagnosis.words.phrases import modes, number
+from tb_bnlens.diagnosis.words.phrases import count, modes, names, number, verb
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
 
 def _there(f: Facts) -> str:
-    there = f.validation.typical
-    return f"inference {number(there.get('inference'))}, batch statistics {number(there.get('batch'))}"
+    return f"inference {number(f.on_validation('inference'))}, batch statistics {number(f.on_validation('batch'))}"
 
 
 def failed(f: Facts, _d: Decision) -> Said:
     """The gap on both data."""
+    summary = f"The moving statistics fit the training data ({modes(f)}) but not the validation data ({_there(f)})."
+    where = np.flatnonzero(constant_in_training(f))
+    fix = (
+        "# Check first that validation data are preprocessed as training data are. If they come from elsewhere,\n"
+        "# `data` is from where the model will be used.\n"
+    )
+    if len(where):
+        n, total = int(f.layers.collapsed[where].sum()), int(f.layers.channels[where].sum())
+        summary += (
+            f" In {names([f.layers.names[i] for i in where])}, {n:,} of {count(total, 'channel')} hardly "
+            f"{verb(n, 'vary')} in training. Epsilon sets their scale, so what varies there in validation is magnified."
+        )
+        fix = "# Leave out inputs that are constant in the training data, or train on data in which they vary.\n" + fix
     return Said(
-        f"The moving statistics fit the training data ({modes(f)}) but not the validation data ({_there(f)}).",
+        summary,
         evidence={
             "validation": Evidence(
-                "inference - batch on validation data", f.validation_gap.value, WARNING_HARM * f.validation.scale
+                "inference - batch on validation data", f.validation_gap.value, WARNING_HARM * f.validation_scale
             ),
             "training": Evidence("inference - batch on training data", f.gap.value),
             "distance": Evidence(
-                "largest distance of validation batches", float(np.nanmax(f.layers.validation_distance, initial=0.0))
+                "largest distance of validation batches", float(np.nanmax(validation_distance(f), initial=0.0))
             ),
         },
-        fix="# Check first that validation data are preprocessed as training data are. If they come from elsewhere,\n"
-        "# `data` is from where the model will be used.\n" + code.RECALIBRATE,
+        fix=fix + code.RECALIBRATE,
         next="On validation data, inference agrees with batch statistics.",
     )
 

@@ -1,0 +1,267 @@
+"""What batches hold: how rows are put together, and which rows set the statistics; read from one measurement."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tb_bnlens.analysis.drift import FALSE_ALARM_Z
+from tb_bnlens.analysis.loss_gap import Gap, Losses
+from tb_bnlens.analysis.measured import UNKNOWN, Measured
+from tb_bnlens.analysis.rival import standard_error
+from tb_bnlens.analysis.yardstick import EASIEST
+from tb_bnlens.metadata import REPLAY_ROWS
+
+Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+FIXED = ("inference", "recalibrated", "recalibrated_all", "with_dropout", "robust", "counted", *REPLAY_ROWS)
+"""Passes that normalize every batch with the same statistics."""
+MINORITY = 2.0
+"""Where the mean of the batches' variances is twice their median, a minority of the batches makes up half of it."""
+FALSE_ALARMS = 1e-3
+"""Share of runs of random batches that are called unlike."""
+REGROUPINGS = 4999
+"""...which so many random regroupings tell to 14% (a standard error)."""
+
+
+class Composition:
+    """Figures about what batches hold. Differences are in loss units; one that was not measured is unknown.
+
+    Args:
+        measured: the measurement on many batches.
+        losses: the scale against which a difference is judged.
+        start: loss with batch statistics when the record began; NaN where it is not known.
+    """
+
+    def __init__(self, measured: Measured, losses: Losses, start: float = math.nan):
+        self._measured, self._losses, self._start = measured, losses, start
+        self._evidence = measured.evidence
+
+    # --- layers that do not use their moving statistics ---
+
+    @property
+    def by_batch_at_inference(self) -> Mask:
+        """Layers that normalize by the batch when the model is called in inference mode, [L]."""
+        return np.asarray(self._row("batch_at_inference") == 1.0)
+
+    @cached_property
+    def alone(self) -> Gap:
+        """What inference loses on single rows."""
+        return self._measured.gap("one_at_a_time", "inference")
+
+    # --- batches that are not alike ---
+
+    @cached_property
+    def losses_over_random(self) -> float:
+        """Variance of the batches' losses over that of new compositions of the same rows; NaN where not measured."""
+        own, mixed = (self._losses_of(name) for name in (self._measured.trained, "recombined"))
+        if len(own) != len(mixed) or len(own) < 3:
+            return math.nan
+        with np.errstate(all="ignore"):
+            return float(np.var(own) / np.var(mixed))
+
+    @cached_property
+    def losses_unlike(self) -> bool:
+        """Whether the batches' losses differ by more than those of rows drawn at random; one such run in 1,000 does."""
+        own, mixed = (self._losses_of(name) for name in (self._measured.trained, "recombined"))
+        return len(own) == len(mixed) and chance_of_ratio(own, mixed) <= FALSE_ALARMS
+
+    @cached_property
+    def uneven(self) -> Gap:
+        """Standard deviation of the batches' losses beyond that of rows drawn at random: some are served far worse."""
+        if not self.losses_unlike:
+            return UNKNOWN
+        own, mixed = (self._losses_of(name) for name in (self._measured.trained, "recombined"))
+        return self._judged(math.sqrt(max(float(np.var(own) - np.var(mixed)), 0.0)), 0.0)
+
+    @cached_property
+    def hampered(self) -> Gap:
+        """What batch statistics lose on the batches as they are, against the same rows mixed.
+
+        A network adapts to the batches that it is trained on. Where it does better on others, normalizing removes what
+        tells the batches apart.
+        """
+        return self._measured.gap(self._measured.trained, "recombined")
+
+    def left(self, name: str) -> float:
+        """What a pass leaves of the loss at the start, both above the easiest rows' loss; NaN where not known."""
+        fallen = self._start - self._easiest(name)
+        return self._level(name) / fallen if fallen > 0.0 else math.nan
+
+    @cached_property
+    def on_last(self) -> Gap:
+        """Inference minus its rival on batches of the last fit; unknown where all are of one fit."""
+        phases = self._evidence.batch_phases
+        return self._on(phases == phases.max()) if len(np.unique(phases)) > 1 else UNKNOWN
+
+    @cached_property
+    def on_earlier(self) -> Gap:
+        """The same on batches of earlier fits."""
+        phases = self._evidence.batch_phases
+        return self._on(phases < phases.max()) if len(np.unique(phases)) > 1 else UNKNOWN
+
+    @cached_property
+    def last_is_served_best(self) -> bool:
+        """Whether inference on batches of earlier fits is clearly worse than on those of the last."""
+        error = math.hypot(*(g.uncertainty if g.uncertainty >= 0 else 0.0 for g in (self.on_last, self.on_earlier)))
+        return self._judged(self.on_earlier.value - self.on_last.value, error).significant
+
+    def _on(self, batches: Mask) -> Gap:
+        own, inference = (self._measured.passes.get(x) for x in (self._measured.trained, "inference"))
+        if own is None or inference is None or len(batches) != len(own.losses):
+            return UNKNOWN
+        apart, sizes = (inference.losses - own.losses)[batches], own.sizes[batches]
+        return self._judged(float(np.average(apart, weights=sizes)), standard_error(apart, sizes))
+
+    # --- rows that set the statistics ---
+
+    @cached_property
+    def dominance_limit(self) -> float:
+        """Mean over median of the batches' variances, from which a minority of batches sets the mean.
+
+        For batches of n independent normal rows the variance is chi-squared with n - 1 degrees of freedom, whose mean
+        lies above its median, and both scatter with the number of batches.
+        """
+        freedom = max(1.0 / float(np.mean(1.0 / self._evidence.batch_sizes)) - 1.0, 1.0)
+        of_normal = (1.0 - 2.0 / (9.0 * freedom)) ** -3  # Wilson and Hilferty (1931)
+        # 1.25 makes the standard error of a mean that of a median; the two errors add up at most.
+        scatter = (1.0 + 1.25) * math.sqrt(2.0 / (freedom * self._measured.batches))
+        return MINORITY * of_normal * (1.0 + FALSE_ALARM_Z * scatter)
+
+    @cached_property
+    def dominated(self) -> Mask:
+        """Layers with a channel whose mean variance a minority of the batches sets, [L]."""
+        return np.asarray(self._row("dominance_max") > self.dominance_limit)
+
+    @cached_property
+    def ordinary(self) -> Gap:
+        """What statistics of ordinary batches take away on an ordinary row: medians over rows."""
+        return self._of_rows("inference-robust")
+
+    @cached_property
+    def ordinary_stale(self) -> Gap:
+        """What the mean of all batches' statistics takes away on an ordinary row."""
+        return self._of_rows("inference-recalibrated")
+
+    @cached_property
+    def uncounted(self) -> Gap:
+        """What statistics of the rows that count take away from inference."""
+        return self._measured.undone("counted")
+
+    @cached_property
+    def uncounted_beside_stale(self) -> Gap:
+        """What they take away beyond statistics of all rows."""
+        return self._measured.gap("recalibrated", "counted")
+
+    @property
+    def moved_by_uncounted(self) -> Mask:
+        """Layers whose statistics the rows of weight 0 move by more than the statistics' own standard error, [L]."""
+        return np.asarray(self._row("counted_distance_rms") > self._row("reference_noise"))
+
+    # --- one mean for several calls ---
+
+    @cached_property
+    def of_calls(self) -> Gap:
+        """What batch statistics lose where all calls of a layer get the mean of the calls' statistics."""
+        return self._measured.gap("calls_averaged", self._measured.trained)
+
+    # --- batches that are learned by heart ---
+
+    @cached_property
+    def apparent(self) -> Gap:
+        """Inference minus the loss on the very batches that training has met, against the level of the latter."""
+        return self._against("inference", self._measured.trained)
+
+    @cached_property
+    def by_heart(self) -> Gap:
+        """What batch statistics lose on new compositions of the same rows."""
+        return self._measured.gap("recombined", self._measured.trained)
+
+    # --- noise of small batches ---
+
+    @cached_property
+    def best_fixed(self) -> str:
+        """The pass with fixed statistics that does best."""
+        known = {name: self._measured.mean(name) for name in FIXED if self._measured.has(name)}
+        return min(known, key=lambda name: known[name])
+
+    @cached_property
+    def noise(self) -> Gap:
+        """What no fixed statistics take away: the best of them minus the rival of inference."""
+        return self._measured.gap(self.best_fixed, self._measured.rival)
+
+    @cached_property
+    def pooled(self) -> Gap:
+        """What batch statistics of larger batches take away from the loss of training."""
+        return self._measured.gap(self._measured.trained, "pooled")
+
+    @cached_property
+    def of_training(self) -> Gap:
+        """What fixed statistics take away from the loss of training, against the level of inference."""
+        return self._against(self._measured.trained, "inference")
+
+    @property
+    def batch_scatter(self) -> Array:
+        """Standard deviation of a single batch's mean in standard deviations of a row, [L]."""
+        return self._row("noise_mean")
+
+    # --- short hands ---
+
+    def _row(self, name: str) -> Array:
+        found = self._measured.row(name)
+        return found if len(found) else np.full(len(self._evidence.layers.get("initial_share", ())), np.nan)
+
+    def _losses_of(self, name: str) -> Array:
+        found = self._measured.passes.get(name)
+        return np.empty(0) if found is None else found.losses
+
+    def _judged(self, value: float, error: float) -> Gap:
+        return Gap(value, error, self._losses.harm(value))
+
+    def _against(self, upper: str, lower: str) -> Gap:
+        """A difference against the level of its lower pass instead of that which inference is held against."""
+        gap, scale = self._measured.part((upper, lower)), replace(self._losses, unit=self._level(lower))
+        return replace(gap, harm=scale.harm(gap.value))
+
+    def _level(self, name: str) -> float:
+        """Mean loss of a pass above that of its easiest rows, as ``yardstick.unit``."""
+        return self._measured.mean(name) - self._easiest(name)
+
+    def _easiest(self, name: str) -> float:
+        rows = self._evidence.samples
+        return rows.get(name, rows.get(self._measured.trained, {})).get(EASIEST, math.nan)
+
+    def _of_rows(self, name: str) -> Gap:
+        """The median of paired differences of single rows, with its standard error."""
+        rows = self._evidence.samples.get(name, {})
+        count, median = rows.get("count", 0.0), rows.get("median", math.nan)
+        if not count or not math.isfinite(median):
+            return UNKNOWN
+        # The standard deviation from two quantiles, which lie 2.56 of them apart; 1.25 is for a median.
+        deviation = (rows.get("q90", math.nan) - rows.get("q10", math.nan)) / 2.563
+        return self._judged(median, 1.2533 * deviation / math.sqrt(count))
+
+
+def chance_of_ratio(upper: Array, lower: Array) -> float:
+    """Share of random regroupings of all values in which the ratio of the groups' variances is as large as here.
+
+    Batch losses have heavy tails, for which the F distribution calls chance a difference.
+
+    Example:
+        >>> values = np.arange(12.0)
+        >>> chance_of_ratio(values, values), chance_of_ratio(9 * values, values)
+        (1.0, 0.0002)
+    """
+    pooled = np.concatenate([upper, lower])
+    if len(upper) < 3 or len(lower) < 3 or not np.isfinite(pooled).all() or not np.var(upper) > np.var(lower):
+        return 1.0
+    groups = np.random.default_rng(0).permuted(np.tile(pooled, (REGROUPINGS, 1)), axis=1)
+    with np.errstate(all="ignore"):
+        ratios = np.var(groups[:, : len(upper)], axis=1) / np.var(groups[:, len(upper) :], axis=1)
+        as_large = int(np.sum(ratios >= np.var(upper) / np.var(lower)))
+    return (1 + as_large) / (1 + REGROUPINGS)

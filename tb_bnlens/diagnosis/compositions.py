@@ -1,0 +1,199 @@
+"""What the causes that lie in the batches ask of the facts: how rows are put together, and which set the statistics."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from tb_bnlens.analysis import robust
+from tb_bnlens.analysis.composition import Composition
+from tb_bnlens.analysis.facts import Facts
+from tb_bnlens.analysis.lag import LARGE_DISTANCE
+from tb_bnlens.analysis.loss_gap import ERROR_HARM, NOTE_HARM, WARNING_HARM
+from tb_bnlens.diagnosis import conditions as on
+from tb_bnlens.diagnosis.cause import Mask
+from tb_bnlens.diagnosis.severity import Severity, of_gap
+
+NONE, INFO, WARNING, ERROR = Severity
+
+FEW_ROWS = 1.0 / math.sqrt(8.0)
+"""The mean of a batch of eight independent rows scatters by this many standard deviations of a row."""
+LITTLE_LEARNED = 0.5
+"""Training has not halved the loss."""
+WELL_LEARNED = 0.25
+"""Training has left a quarter of the loss."""
+SMALLER_PART = 0.5
+"""A part of a difference below which another part is the larger one."""
+
+
+def measured(f: Facts) -> bool:
+    """The run was measured on many batches."""
+    return f.composition is not None
+
+
+def composition(f: Facts) -> Composition:
+    """The figures; only where ``measured``."""
+    assert f.composition is not None
+    return f.composition
+
+
+# --- layers that do not use their moving statistics ----------------------------------------------------
+
+
+def by_batch_at_inference(f: Facts) -> Mask:
+    """Layers that normalize by the batch in inference mode."""
+    return composition(f).by_batch_at_inference
+
+
+def known_at_inference(f: Facts) -> bool:
+    """Whether the inference pass was traced."""
+    return measured(f) and f.evidence is not None and "batch_at_inference" in f.evidence.layers
+
+
+def loss_alone(f: Facts, _where: Mask) -> Severity:
+    """What single rows lose, which have no batch."""
+    return of_gap(composition(f).alone)
+
+
+# --- batches that are not alike ------------------------------------------------------------------------
+
+
+def unlike(f: Facts) -> Mask:
+    """Layers whose batch means differ; or the run, where it is the batches' losses that do."""
+    if f.composition is None or f.measured is None:
+        return f.batches.unlike
+    layers = f.measured.unlike
+    return on.whole_run(True) if f.composition.losses_unlike and not layers.any() else layers
+
+
+def cost_of_order(f: Facts, where: Mask) -> Severity:
+    """The gap; or, at most a warning, what the order of the data takes from training itself."""
+    c = f.composition
+    if c is None:
+        return on.worst_turn(f, where)
+    # One class at a time leaves little to learn: normalizing removes what tells whole batches apart.
+    hampered = c.hampered.at_least(NOTE_HARM) or c.left(trained(f)) > LITTLE_LEARNED
+    return max(of_gap(f.gap), min(of_gap(c.uneven), WARNING), WARNING if hampered else NONE)
+
+
+def trained(f: Facts) -> str:
+    """The pass that shows what training sees."""
+    return f.measured.trained if f.measured is not None else "batch"
+
+
+def start_explains(f: Facts, _where: Mask) -> bool:
+    """The statistics are still those of the start, and newer ones serve although the batches differ."""
+    starting = f.measured is not None and bool(f.measured.group("from_start"))
+    return starting and mostly_stale(f)
+
+
+def mostly_stale(f: Facts) -> bool:
+    """Recalibrating takes the larger part of the gap away."""
+    return f.share(f.stale) >= SMALLER_PART
+
+
+def order_explains(f: Facts, _where: Mask) -> bool:
+    """Newer statistics do not serve, since the batches differ from each other."""
+    return measured(f) and not mostly_stale(f)
+
+
+# --- rows that set the statistics ----------------------------------------------------------------------
+
+
+def dominated(f: Facts) -> Mask:
+    """Layers whose statistics a minority of the batches sets."""
+    return composition(f).dominated
+
+
+def cost_of_dominance(f: Facts, _where: Mask) -> Severity:
+    """What an ordinary row loses, where statistics of ordinary batches mend it and those of all do not."""
+    c = composition(f)
+    stale = c.ordinary_stale.value
+    return of_gap(c.ordinary) if not stale > SMALLER_PART * c.ordinary.value else NONE
+
+
+def padded(f: Facts) -> Mask:
+    """Layers whose statistics rows of weight 0 move."""
+    return composition(f).moved_by_uncounted
+
+
+def cost_of_padding(f: Facts, _where: Mask) -> Severity:
+    """What statistics of the rows that count take away, where those of all rows do not."""
+    c = composition(f)
+    return of_gap(c.uncounted) if c.uncounted_beside_stale.significant else NONE
+
+
+# --- batches that are learned by heart -----------------------------------------------------------------
+
+
+def by_heart(f: Facts) -> Mask:
+    """Inference looks worse than batch statistics on the very batches of training, and on new ones it is not."""
+    m, c = f.measured, composition(f)
+    looks_worse = of_gap(c.apparent) > INFO and of_gap(f.gap) <= INFO
+    return on.whole_run(m is not None and m.memorized and looks_worse)
+
+
+# --- noise of small batches ----------------------------------------------------------------------------
+
+
+def noise_known(f: Facts) -> bool:
+    """Some fixed statistics were held against batch statistics."""
+    if f.composition is not None:
+        return f.composition.noise.known
+    return f.losses.gap("recalibrated", "batch").known and f.noise.known
+
+
+def fixed_statistics_fail(f: Facts) -> Mask:
+    """The best fixed statistics lose against batch statistics, and single batches do scatter."""
+    c = f.composition
+    if c is None:
+        return on.fixed_statistics_fail(f)
+    scatters = bool(np.nanmax(c.batch_scatter, initial=0.0) >= on.SCATTER)
+    return on.whole_run(of_gap(c.noise) > INFO and scatters)
+
+
+def noise_cost(f: Facts, where: Mask) -> Severity:
+    """What no fixed statistics take away."""
+    return on.noise_cost(f, where) if f.composition is None else of_gap(f.composition.noise)
+
+
+def noisy_in_training(f: Facts) -> Mask:
+    """Layers whose batches are of few rows, where both fixed statistics and larger batches do better."""
+    c = composition(f)
+    few = np.asarray(c.batch_scatter >= FEW_ROWS)
+    # Batch statistics of few rows are a burden by design; a network that has learned well has borne it.
+    suffers = c.of_training.at_least(WARNING_HARM) and c.left("inference") > WELL_LEARNED
+    return few & np.bool_(suffers and c.pooled.value > 0.0)
+
+
+def cost_in_training(f: Facts, _where: Mask) -> Severity:
+    """A warning where batch statistics double the loss, and larger batches surely do better."""
+    c = composition(f)
+    return WARNING if c.of_training.at_least(ERROR_HARM) and c.pooled.significant else INFO
+
+
+# --- one mean for several calls ------------------------------------------------------------------------
+
+
+def cost_of_sharing(f: Facts, where: Mask) -> Severity:
+    """The gap, where one mean for all calls is worse than a call's own statistics."""
+    c = f.composition
+    if c is None or not c.of_calls.known:
+        return on.whole_gap(f, where)
+    return max(of_gap(f.gap), of_gap(c.of_calls)) if c.of_calls.significant else NONE
+
+
+def sharing_costs(f: Facts, where: Mask) -> bool:
+    """The calls lie a whole standard deviation apart, or the loss was measured to feel it a little."""
+    c = f.composition
+    felt = c is not None and c.of_calls.known and cost_of_sharing(f, where) >= INFO
+    return felt or robust.largest(f.layers.alternation) >= on.NOTE_ALTERNATION
+
+
+# --- validation ----------------------------------------------------------------------------------------
+
+
+def constant_in_training(f: Facts) -> Mask:
+    """Layers with channels that hardly vary in training, and whose validation batches lie far off."""
+    return np.asarray((f.layers.collapsed > 0) & (on.validation_distance(f) > LARGE_DISTANCE))

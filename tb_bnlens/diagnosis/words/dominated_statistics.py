@@ -1,0 +1,72 @@
+"""A few rows, many times larger than the others, that set the statistics."""
+
+from __future__ import annotations
+
+from tb_bnlens.analysis import robust
+from tb_bnlens.analysis.facts import Facts
+from tb_bnlens.diagnosis.compositions import composition
+from tb_bnlens.diagnosis.decide import Decision
+from tb_bnlens.diagnosis.words.phrases import number
+from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
+
+ORDINARY = """\
+import numpy as np
+import tensorflow as tf
+
+# Columns far outside of where most rows lie, from the quartiles; `data` is the tf.data pipeline of batches:
+seen = np.concatenate([np.asarray(batch[0]) for batch in data.take(200)])
+low, middle, high = np.quantile(seen, [0.25, 0.5, 0.75], axis=0)
+reach = 5 * np.maximum(high - low, np.mean(high - low))
+"""
+
+
+def _rows(f: Facts, name: str) -> float:
+    return f.evidence.samples.get(name, {}).get("median", float("nan")) if f.evidence else float("nan")
+
+
+def failed(f: Facts, _d: Decision) -> Said:
+    """How unequal the batches' variances are, and what an ordinary row loses."""
+    times = robust.largest(f.evidence.layers["dominance_max"]) if f.evidence else float("nan")
+    ordinary = _rows(f, "robust")
+    return Said(
+        f"A few rows dominate the statistics: the mean of the batches' variances is {number(times)} times their "
+        "median. The moving statistics are that mean and fit no ordinary batch. The inference loss of an ordinary row "
+        f"is {number(_rows(f, 'inference'))}; with the statistics of ordinary batches, {number(ordinary)} (medians).",
+        evidence={
+            "part": Evidence("loss of an ordinary row that it costs", composition(f).ordinary.value, f.warning_loss),
+            "dominance": Evidence("mean variance of a batch over the median", times, composition(f).dominance_limit),
+            "recalibrated": Evidence("median loss with recalibrated statistics", _rows(f, "recalibrated")),
+        },
+        rescue=ORDINARY + "\n\ndef ordinary_rows(x, *rest):\n"
+        "    kept = tf.reduce_all(tf.abs(x - middle) <= reach, axis=list(range(1, len(x.shape))))\n"
+        "    return tuple(tf.boolean_mask(part, kept) for part in (x, *rest))\n\n\n"
+        "import tb_bnlens\n\n"
+        "tb_bnlens.recalibrate(model, data.map(ordinary_rows), batches=200)  # what it returns has an undo()\n"
+        f"# median inference loss of a row about {ordinary:.4g} (with the batches' median statistics)\n",
+        fix=ORDINARY + "# Find those rows and correct or drop them, or clip them, in training and at inference alike:\n"
+        "data = data.map(lambda x, *rest: (tf.clip_by_value(x, middle - reach, middle + reach), *rest))\n",
+        next="The mean of the batches' variances is then near their median.",
+    )
+
+
+def passed(f: Facts, d: Decision) -> str:
+    """How unequal they are."""
+    times = number(robust.largest(f.evidence.layers.get("dominance_max", []))) if f.evidence else "?"
+    if d.where is not None:
+        return f"The mean of the batches' variances is {times} times their median, and ordinary rows do not suffer."
+    limit = number(composition(f).dominance_limit)
+    return f"The mean of the batches' variances is at most {times} times their median (limit {limit})."
+
+
+WORDS = Words(
+    name="a few dominating rows",
+    title="No few rows dominate the statistics",
+    failure_title="A few extreme rows dominate the statistics",
+    description="A row that is many times larger than the others multiplies the variance of its batch. The moving "
+    "variance averages over all batches, so that a few such rows set it, and every ordinary batch is scaled down at "
+    "inference.",
+    absent="No layer's moving statistics are being updated.",
+    unknown=lambda _: "This takes the losses of single rows on many batches.",
+    passed=passed,
+    failed=failed,
+)

@@ -1,0 +1,70 @@
+"""Layers that normalize by the batch at inference: the moving statistics are never used."""
+
+from __future__ import annotations
+
+import math
+
+from tb_bnlens.analysis.facts import Facts
+from tb_bnlens.diagnosis.compositions import composition
+from tb_bnlens.diagnosis.decide import Decision
+from tb_bnlens.diagnosis.words import code
+from tb_bnlens.diagnosis.words.phrases import number, some_of, verb
+from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
+
+
+def failed(f: Facts, d: Decision) -> Said:
+    """How many layers, and what single rows lose."""
+    n, alone = len(d.layers), f.typical("one_at_a_time")
+    summary = (
+        f"{some_of(n, len(f.layers.names))} {verb(n, 'normalize')} with the batch at inference, as if called with "
+        "training=True whatever the mode. Predictions for a row depend on the other rows of the batch, and predicting "
+        "moves the statistics."
+    )
+    evidence = {}
+    if math.isfinite(alone):
+        size = f"in batches of {f.batches.size}" if f.batches.size else "in batches"
+        summary += f" One row at a time, the inference loss is {number(alone)}; {size} it is {_loss(f)}."
+        cost = composition(f).alone
+        evidence["alone"] = Evidence("inference loss on single rows, over that in batches", cost.value, f.warning_loss)
+    mended = f.typical("on_moving")
+    if math.isfinite(mended):
+        evidence["moving"] = Evidence("inference loss with these layers on their moving statistics", mended)
+    return Said(
+        summary,
+        evidence=evidence,
+        rescue=_rescue(f, d, mended),
+        fix="# In call(), pass the mode on to the layers:\n"
+        "#     def call(self, x, training=None):\n"
+        "#         x = self.norm(x, training=training)  # instead of training=True\n"
+        "# In a functional model, call the layer without the argument: x = norm(x)\n",
+        next="Predictions for a row are then the same alone and in a batch.",
+    )
+
+
+def _loss(f: Facts) -> str:
+    return number(f.typical("inference"))
+
+
+def _rescue(f: Facts, d: Decision, mended: float) -> str:
+    access = [f.manifest.layers[i].access for i in d.layers]
+    measured = f"# inference loss {mended:.4g} (measured)\n" if math.isfinite(mended) else ""
+    return (
+        "# A layer that is not trainable uses its moving statistics, whatever it is called with:\n"
+        f"{code.at_layers(access, 'layer.trainable = False')}"
+        "model.predict_function = model.test_function = None  # both were traced with the old flag\n"
+        f"{measured}"
+    )
+
+
+WORDS = Words(
+    name="inference with batch statistics",
+    title="Inference uses the moving statistics",
+    failure_title="BatchNorm normalizes with the batch at inference",
+    description="A layer that is called with training=True in every mode normalizes each batch by itself, in "
+    "evaluate() and predict() as well. The loss looks fine on large batches, but a row is predicted by the company it "
+    "is in, and every prediction updates the moving statistics.",
+    absent="The model has no BatchNorm layers.",
+    unknown=lambda _: "This takes a trace of the model in inference mode.",
+    passed=lambda f, _: "In inference mode every layer is called without training=True.",
+    failed=failed,
+)

@@ -1,0 +1,48 @@
+"""Batches that are the same in every epoch, which the network knows by heart."""
+
+from __future__ import annotations
+
+from tb_bnlens.analysis.facts import Facts
+from tb_bnlens.diagnosis.compositions import composition
+from tb_bnlens.diagnosis.decide import Decision
+from tb_bnlens.diagnosis.words.phrases import number
+from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
+
+
+def _losses(f: Facts) -> str:
+    own = number(f.measured.mean(f.measured.trained)) if f.measured else "?"
+    return f"With batch statistics the loss is {own} on the batches of training and {_mixed(f)} on the same rows mixed"
+
+
+def _mixed(f: Facts) -> str:
+    return number(f.typical("recombined"))
+
+
+def failed(f: Facts, _d: Decision) -> Said:
+    """The loss on the batches of training, on the same rows mixed, and at inference."""
+    return Said(
+        f"{_losses(f)}: the network has memorized which rows share a batch. Inference "
+        f"({number(f.typical('inference'))}) does no worse than on new batches, so its statistics are in order.",
+        evidence={
+            "mixed": Evidence("loss on the same rows in new batches", f.typical("recombined")),
+            "by_heart": Evidence("over that on the batches of training", composition(f).by_heart.value),
+            "inference": Evidence("inference loss", f.typical("inference")),
+        },
+        fix="# Put the rows together in another way in each epoch; `data` is the tf.data pipeline of batches:\n"
+        f"data = data.rebatch(1).shuffle(10_000, reshuffle_each_iteration=True).rebatch({f.batches.size or 32})\n",
+        next="The loss with batch statistics then agrees with inference.",
+    )
+
+
+WORDS = Words(
+    name="memorized batches",
+    title="The network does not know its batches by heart",
+    failure_title="The batches are the same in every epoch",
+    description="Where the same rows share a batch in every epoch, a network can learn their batch statistics along "
+    "with them. Its loss on these very batches is then no fair comparison for inference; new batches of the same rows "
+    "are.",
+    absent="The run was not measured on many batches.",
+    unknown=lambda _: "This takes a pass on new batches of the same rows.",
+    passed=lambda f, _: f"{_losses(f)}.",
+    failed=failed,
+)

@@ -1,0 +1,51 @@
+"""Batches of few rows whose noisy statistics training itself suffers from."""
+
+from __future__ import annotations
+
+from tb_bnlens.analysis import robust
+from tb_bnlens.analysis.facts import Facts
+from tb_bnlens.diagnosis.compositions import FEW_ROWS, composition
+from tb_bnlens.diagnosis.decide import Decision
+from tb_bnlens.diagnosis.words.phrases import number
+from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
+
+
+def _losses(f: Facts) -> str:
+    own = number(f.measured.mean(f.measured.trained)) if f.measured else "?"
+    larger = number(f.typical("pooled"))
+    return f"With batch statistics the loss is {own}, on batches four times as large {larger}"
+
+
+def failed(f: Facts, _d: Decision) -> Said:
+    """The losses in training, on larger batches and at inference."""
+    scatter = robust.largest(composition(f).batch_scatter)
+    size = f.batches.size or 8
+    return Said(
+        f"Training suffers from its small batches: {_losses(f)[0].lower()}{_losses(f)[1:]}, and at inference "
+        f"{number(f.typical('inference'))}. The mean of a single batch scatters by {number(scatter)} standard "
+        "deviations of a row. Inference is not at fault; what the network learned from such batches may be.",
+        evidence={
+            "training": Evidence("loss with batch statistics over inference", composition(f).of_training.value),
+            "pooled": Evidence("over batches four times as large", composition(f).pooled.value),
+            "scatter": Evidence("scatter of a single batch (noisiest layer)", scatter, FEW_ROWS),
+        },
+        fix="# Larger batches where memory allows (gradient accumulation does not count); `data` is the tf.data "
+        "pipeline:\n"
+        f"data = data.unbatch().batch({max(4 * size, 16)}, drop_remainder=True)\n"
+        "# Or normalize without batches: keras.layers.GroupNormalization(groups=8) in place of each "
+        "BatchNormalization.\n",
+        next="The loss with batch statistics comes down to that at inference, and both may fall further.",
+    )
+
+
+WORDS = Words(
+    name="noisy training",
+    title="Training does not suffer from small batches",
+    failure_title="Small batches disturb training",
+    description="The statistics of a few rows are noisy. Where the loss with batch statistics is far above that of the "
+    "same network at inference and on larger batches, the noise costs training more than it can learn from.",
+    absent="No layer's moving statistics are being updated, or the run was not measured on many batches.",
+    unknown=lambda _: "This takes a pass on larger batches.",
+    passed=lambda f, _: f"{_losses(f)}.",
+    failed=failed,
+)

@@ -1,0 +1,59 @@
+"""A few rows that set the statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+
+from tb_bnlens.analysis.facts import Facts
+from tb_bnlens.history import History
+from tests.diagnosis.checks import limits_of, silence_of
+from tests.diagnosis.runs import behind, causes, dominated, finding, level, measured
+
+CAUSE = "dominated-statistics"
+
+test_limits = limits_of(CAUSE)
+test_silenced = silence_of(CAUSE, dominated)
+
+
+def test_ordinary_rows_lose() -> None:
+    history = dominated()
+    assert causes(history) == {CAUSE: "error"}
+    assert behind(history, "batch-noise") == behind(history, "unlike-batches") == CAUSE
+    found = finding(history, CAUSE)
+    assert "20 times their median" in found["summary"]
+    assert "larger" not in found["fix"].lower() and "clip_by_value" in found["fix"]
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        # Ordinary rows do not suffer, or as much as chance explains.
+        {"inference-robust": {"median": 0.0, "q10": -0.1, "q90": 0.1}},
+        {"inference-robust": {"median": 0.6, "q10": -30.0, "q90": 30.0}},
+        # Statistics of all batches mend it: they are old.
+        {"inference-recalibrated": {"median": 1.3, "q10": 1.2, "q90": 1.4}},
+    ],
+)
+def test_what_looks_alike(rows: Mapping[str, Mapping[str, float]]) -> None:
+    assert CAUSE not in causes(dominated(rows=rows))
+
+
+@pytest.mark.parametrize("size", [2, 4, 32])
+def test_batches_of_normal_rows_are_below_the_limit(size: int) -> None:
+    """The variance of a few rows is skewed: its mean lies far above its median."""
+    rng = np.random.default_rng(0)
+    variances = rng.chisquare(size - 1, (200, 24, 64)) / (size - 1)
+    largest = (variances.mean(1) / np.median(variances, axis=1)).max(1)
+    facts = Facts(measured(level(), batches=24, size=size, inference=1.0, batch=1.0))
+    assert facts.composition is not None
+    assert np.mean(largest > facts.composition.dominance_limit) <= 0.01
+
+
+def test_history_without_many_batches() -> None:
+    def status(history: History) -> str:
+        return str(finding(history, CAUSE)["status"])
+
+    assert status(level()) == "not_evaluated"

@@ -1,0 +1,49 @@
+"""Batches that the network knows by heart."""
+
+from __future__ import annotations
+
+import pytest
+
+from tb_bnlens.history import History
+from tests.diagnosis.checks import silence_of
+from tests.diagnosis.runs import causes, finding, level, measured
+
+CAUSE = "memorized-batches"
+
+
+def by_heart(inference: float = 0.9, recombined: float = 1.0, between: float = 0.9) -> History:
+    return measured(
+        level(),
+        inference=inference,
+        batch=0.1,
+        recombined=recombined,
+        recalibrated=inference,
+        scatter=0.01,
+        layers={"between_within": [between] * 3, "noise_mean": [0.2] * 3},
+    )
+
+
+test_silenced = silence_of(CAUSE, by_heart)
+
+
+def test_it_is_a_note_and_inference_is_in_order() -> None:
+    history = by_heart()
+    assert causes(history) == {CAUSE: "info"}
+    assert "shuffle" in finding(history, CAUSE)["fix"]
+    assert "batch noise" in {r["cause"] for r in finding(history, CAUSE)["ruled_out"]}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"recombined": 0.1},  # new batches do as well: the gap is real
+        {"between": 9.0},  # the batches differ: mixing the rows is another task
+        {"inference": 5.0},  # worse than on new batches, too
+    ],
+)
+def test_what_looks_alike(changed: dict[str, float]) -> None:
+    assert CAUSE not in causes(by_heart(**changed))
+
+
+def test_nothing_to_explain() -> None:
+    assert causes(by_heart(inference=0.1)) == {}
