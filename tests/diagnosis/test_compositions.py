@@ -11,6 +11,7 @@ import pytest
 keras = pytest.importorskip("keras")
 
 import numpy as np  # noqa: E402
+import tensorflow as tf  # noqa: E402
 
 from tests.diagnosis import compositions  # noqa: E402
 from tests.diagnosis.compositions import FAULTS, LOOK_ALIKES  # noqa: E402
@@ -121,7 +122,9 @@ def again(fault: Callable[..., Trained]) -> Callable[[str], Callable[[str], Trai
 
     def build(code: str) -> Callable[[str], Trained]:
         def mend(model: Any, data: Any) -> Trained:
-            return model, run(code, model, data)["data"]
+            mended = run(code, model, data)["data"]
+            # Keras warns of a data set whose size it has to find out.
+            return model, mended.apply(tf.data.experimental.assert_cardinality(sum(1 for _ in mended)))
 
         return lambda directory: fault(directory, mend=mend)
 
