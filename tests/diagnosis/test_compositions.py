@@ -25,18 +25,8 @@ NOTED = {
 """Look-alikes -> notes about something else."""
 
 
-ONE_FIT = pytest.mark.xfail(
-    reason="a second fit begins a reservoir of its own, without the first one's batches", strict=True
-)
-AFTER_FITS = {"sites in turn", "three sites in turn"}
-
-
 def cases(names: Any) -> list[Any]:
-    slow = pytest.mark.slow
-    return [
-        name if name in QUICK else pytest.param(name, marks=[slow, ONE_FIT] if name in AFTER_FITS else slow)
-        for name in names
-    ]
+    return [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in names]
 
 
 @pytest.mark.parametrize("name", cases(FAULTS))
