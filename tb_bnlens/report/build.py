@@ -84,6 +84,11 @@ def _steps(value: float | None) -> int | schema.Never | None:
     return "never" if math.isinf(value) else math.ceil(value)
 
 
+def _interval(low: float, high: float) -> list[int | schema.Never] | None:
+    ends = [_steps(low), _steps(high)]
+    return None if None in ends else cast("list[int | schema.Never]", ends)
+
+
 def _losses(losses: Losses) -> schema.Losses:
     now = {kind: losses.now.get(kind, math.nan) for kind in LOSS_KINDS}
     out: dict[str, Any] = {"step": losses.step, **{kind: _number(value) for kind, value in now.items()}}
@@ -106,6 +111,9 @@ def _finding(d: Diagnosis, facts: Facts) -> schema.Finding:
     decision, said, cause = d.decision, d.said, d.decision.cause
     shown = d.status in (Status.FAIL, Status.ANOTHER_CAUSE)
     steps = cause.steps(facts) if decision.failed and cause.steps else None
+    # A cause that waiting does not cure says never, without a doubt; the others wait for the start to be forgotten.
+    ends = None if steps is None else (steps, steps) if math.isinf(steps) else facts.start_interval
+    interval = _interval(*ends) if ends else None
     return {
         "rule": d.id,
         "status": d.status.value,
@@ -118,8 +126,8 @@ def _finding(d: Diagnosis, facts: Facts) -> schema.Finding:
         "first_step": cause.since(facts) if decision.failed else None,
         "last_step": facts.history.last_step if decision.failed else None,
         "steps_to_converge": _steps(steps),
-        "steps_interval": None,
-        "steps_reliable": None,
+        "steps_interval": interval,
+        "steps_reliable": None if steps is None else interval is not None,
         "share": _number(decision.share),
         "evidence": {name: _evidence(e) for name, e in said.evidence.items()},
         "ruled_out": [{"cause": rival, "reason": reason} for rival, reason in d.ruled_out],
@@ -167,12 +175,12 @@ def _layers(facts: Facts, diagnoses: Sequence[Diagnosis]) -> list[schema.LayerRe
             "distance_p95": _number(table.distance_p95[i]),
             "steps_to_converge": _steps(float(updates[i])),
             "steps_to_converge_worst": _steps(float(updates_worst[i])),
-            "steps_interval": None,
-            "steps_reliable": None,
+            "steps_interval": _interval(table.converge_low[i], table.converge_high[i]),
+            "steps_reliable": bool(np.isfinite(table.error[i]) and not np.isnan(table.converge_low[i])),
             "steps_reason": table.reason(i),
             "error_p95": _number(table.error[i]),
             "error_max": _number(table.error_max[i]),
-            "error_renewed": _number(table.renewed[i]),
+            "error_renewed": _number(table.standing[i]),
             "mean_error": _number(mean_error[i]),
             "variance_ratio": _number(ratio[i]),
             "noise_mean": _number(table.noise_mean[i]),
