@@ -38,7 +38,7 @@ def load(folder: Path, label: str) -> Recorded:
 
 
 def until(history: History, step: float) -> History:
-    """The record as it stood at a step."""
+    """The record up to a step."""
     records, probes = (int(np.searchsorted(s, step, "right")) for s in (history.steps, history.loss_steps))
     return replace(
         history,
@@ -140,7 +140,7 @@ class Summary:
     said: int
     """Predictions with an interval."""
     silent: int
-    """Layers outside of the tolerance of which nothing was said."""
+    """Layers outside of the tolerance without an interval."""
     never_came: int
     coverage: float
     below: float
