@@ -51,7 +51,7 @@ def variance_limit(freedom: ArrayLike) -> Array:
 
     Example:
         >>> [round(float(x), 1) for x in variance_limit([1, 11, 23])]
-        [10.9, 2.8, 2.2]
+        [11.2, 2.9, 2.2]
     """
     k = 2.0 / (9.0 * np.maximum(np.asarray(freedom, np.float64), 1.0))
     return np.asarray((1.0 - k + FALSE_ALARM_Z * np.sqrt(k)) ** 3)

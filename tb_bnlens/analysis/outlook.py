@@ -86,7 +86,7 @@ def outlook(
     """
     step = last_step or 0
     remaining = None if manifest.planned_steps is None else max(0, manifest.planned_steps - step)
-    if over:
+    if over or manifest.ended:
         remaining = 0  # whatever was planned
     starting = layers.starting if starting is None else starting
     layer_steps, *ends = (

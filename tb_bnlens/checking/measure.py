@@ -140,8 +140,9 @@ class _Measurement:
     def _batch_statistics(self, probe: Probe) -> BatchMoments:
         """Statistics of the batches as training would take them, with dropout off; of all layers' own inputs."""
         runner = KerasRunner(self._model, probe, self._loss)
-        # It tells which layers are called in training mode.
+        # They tell which layers are called in training mode, and which normalize by the batch at inference.
         probe.training(self._kept[0].batch)
+        runner.inference(self._kept[0].batch, self._moving)
         by_batch = np.zeros(len(self._moving.mean), bool)
         if not probe.trained().all():
             by_batch = ~self._segments.spread(probe.trained()).astype(bool)
@@ -178,7 +179,9 @@ class _Measurement:
             self._kept,
             [(batch, batch_size(batch) or 1) for batch in validation],
         )
-        evidence = judged.evidence(self._steps, "check", {"calls": calls, "start_left": left})
+        by_batch = np.array([probe.at_inference.get(i, np.nan) for i in range(len(self._layers))], np.float64)
+        rows = {"calls": calls, "start_left": left, "batch_at_inference": by_batch}
+        evidence = judged.evidence(self._steps, "check", rows)
         if probe.loss_reason:
             self._not_evaluated["losses"] = probe.loss_reason
         return replace(evidence, seconds=time.perf_counter() - begun - probe.tracer.seconds)
