@@ -21,11 +21,8 @@ def steps_to_converge(
     least n with ``|mu-m| beta^n <= tol sqrt(v+eps)`` and ``|s-v| beta^n <= tol v``. Batch statistics that move keep
     up an error of their own: with each update ``e' = beta e + (1-beta) renewed f^i``, i updates from now and
     ``f = exp(-1 / age)``, so that there it is the least n with
-    ``error beta^n + (1-beta) renewed (f^n - beta^n) / (f - beta) <= tolerance``. That the movement fades e-fold over
-    as many updates as it was seen for is a measurement: on 17 trainings of 11 networks the median of observed over
-    predicted steps is 1.00, 0.98 and 0.96 at tolerance 0.1, 0.2 and 0.3 with it, and 1.10, 1.03 and 1.02 (over
-    trainings 1.33) without; a movement that fades as 1/n foretells ten times too many where weights have just begun
-    to move.
+    ``error beta^n + (1-beta) renewed (f^n - beta^n) / (f - beta) <= tolerance``. How the movement fades is an
+    assumption; ``arrival.arrival`` bounds it from both sides.
 
     Args:
         error: relative error now, >= 0, any shape; NaN gives NaN.
@@ -76,9 +73,13 @@ def _while_moving(error: Array, beta: Array, tolerance: float, renewed: Array, f
         together = np.where(ratio == 0.0, n, np.expm1(n * ratio) / np.expm1(ratio)) * np.exp((n - 1.0) * slow)
         return np.asarray(error * beta**n + (1.0 - beta) * renewed * together > tolerance)
 
-    low, high = np.zeros_like(error), np.full_like(error, LARGEST_COUNT)
-    never = above(high)
-    while np.any(high - low > 1.0):
+    never = above(np.full_like(error, LARGEST_COUNT))
+    # A lag only adds to what is left of the start.
+    low = np.maximum(np.ceil(np.log(error / tolerance) / -log_beta - 1e-9) - 1.0, 0.0)
+    high = np.maximum(2.0 * low, 16.0)
+    while np.any(over := above(high) & ~never):
+        low, high = np.where(over, high, low), np.where(over, 2.0 * high, high)
+    while np.any((high - low > 1.0) & ~never):
         middle = np.floor(0.5 * (low + high))
         over = above(middle)
         low, high = np.where(over, middle, low), np.where(over, high, middle)

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tb_bnlens.analysis import advice, drift, effective, exchanged, metrics, outlook, replays, robust, yardstick
+from tb_bnlens.analysis.arrival import NOISE_SIGMAS
 from tb_bnlens.analysis.batches import Batches, batches
 from tb_bnlens.analysis.composition import Composition
 from tb_bnlens.analysis.fixed import best_average, constant_part
-from tb_bnlens.analysis.lag import NOISE_SIGMAS, LayerTable, latest, table
+from tb_bnlens.analysis.lag import LayerTable, latest, table
 from tb_bnlens.analysis.loss_gap import NOTE_HARM, WARNING_HARM, WINDOW, Gap, Losses, measure
 from tb_bnlens.analysis.measured import UNKNOWN, Measured, final
 from tb_bnlens.analysis.noise import noise_floor
@@ -349,6 +350,19 @@ class Facts:
     def start_updates(self) -> float:
         """Updates that the start still needs, in the median layer that holds it."""
         return self.outlook.steps * robust.median(self.layers.updates_per_step[self.starting])
+
+    @cached_property
+    def start_interval(self) -> tuple[float, float]:
+        """80% interval of ``start_updates``."""
+        per_step = robust.median(self.layers.updates_per_step[self.starting])
+        low, high = self.outlook.interval
+        return low * per_step, high * per_step
+
+    @cached_property
+    def needed_interval(self) -> tuple[float, float]:
+        """80% interval of ``needed_steps``."""
+        low, high = self.outlook.interval
+        return self.outlook.last_step + low, self.outlook.last_step + high
 
     @cached_property
     def advised_momentum(self) -> float | None:

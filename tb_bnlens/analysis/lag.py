@@ -8,29 +8,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tb_bnlens.analysis import drift
-from tb_bnlens.analysis.convergence import steps_to_converge
-from tb_bnlens.analysis.effective import differs
+from tb_bnlens.analysis.arrival import NOISE_SIGMAS, arrival, measured
 from tb_bnlens.analysis.memory import start_error, start_memory
-from tb_bnlens.analysis.noise import noise_floor, pooled_noise
-from tb_bnlens.analysis.renewal import renewal
+from tb_bnlens.analysis.noise import noise_floor
 from tb_bnlens.history import Evidence, History
 from tb_bnlens.metadata import STATES
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-NOISE_SIGMAS = 4.0
-"""An error under this many standard deviations of batch noise is no lag: over the channels of a layer the largest
-of some hundred normal values reaches 2.6 on average and 4 once in a hundred times."""
 START_SHARE = 0.25
 """The start is to blame for a lag when it alone would cause this share of it. The estimate stands for a typical
 channel of the layer, and the lag that it is held against is the median channel's."""
-VARIANCE_NOISE = 8.0
-"""The variance of n random samples scatters by sqrt((kurtosis - 1) / n) of itself; this is a kurtosis of 9, of channels
-that are rarely active. Bursts that measure the noise lie far back where steps are cheap, and the noise of then over a
-variance of now can be anything; it is capped at what samples drawn at random give."""
-LOOK_BACK = 64
-"""Records searched for the last value of a row that is not measured at each record."""
 LARGE_DISTANCE = 0.2
 """Distance of a layer from which three networks lost a factor of ten or more (docs/design.md, Distance and loss)."""
 
@@ -58,11 +47,21 @@ class LayerTable:
     """95th percentile over channels of the relative error (``distance.convergence_error``)."""
     error_median: Array
     error_max: Array
-    renewed: Array
-    """Part of ``error`` that the movement of the batch statistics keeps up, and of ``error_max``."""
-    renewed_max: Array
+    standing: Array
+    """Error that the movement of the batch statistics keeps up at its present pace."""
     error_noise: Array
     """Standard deviation of such an error from batch noise alone."""
+    converge_updates: Array
+    """Updates until 95% of a layer's channels are within tolerance; inf for never, NaN where unknown."""
+    converge_updates_worst: Array
+    """The same for the worst channel."""
+    converge_low: Array
+    """80% interval of ``converge_updates``, see ``arrival``; NaN where it is not reliable."""
+    converge_high: Array
+    sparse: Mask
+    """The records are too far apart for an estimate."""
+    moving: Mask
+    """The batch statistics move so much that the layer may never converge at this learning rate."""
     memory: Array
     """Weight of the start in the moving statistics."""
     start_error: Array
@@ -127,26 +126,6 @@ class LayerTable:
         moved = (self.shift >= self.noise_mean) & (self.shift >= self.tolerance)
         return np.asarray(self.updating & ~self.starting & (self.rate > 0) & moved)
 
-    @property
-    def converge_updates(self) -> Array:
-        """Updates until 95% of a layer's channels are within tolerance; inf for never, NaN where unknown."""
-        return self._updates(self.error, self.renewed)
-
-    @property
-    def converge_updates_worst(self) -> Array:
-        """The same for the worst channel."""
-        return self._updates(self.error_max, self.renewed_max)
-
-    def _updates(self, error: Array, renewed: Array) -> Array:
-        n = steps_to_converge(error, self.beta, self.tolerance, renewed=renewed, age=self.updates)
-        noise = np.where(np.isnan(self.error_noise), 0.0, self.error_noise)
-        # Under the noise floor an estimate would time the noise, not the lag.
-        n = np.where((error > self.tolerance) & (error <= NOISE_SIGMAS * noise), np.nan, n)
-        n = np.where((self.permanent_lag > self.tolerance) & self.drifting, np.inf, n)
-        constant = self.is_state("frozen", "inference_mode", "never_updated")
-        never = (constant & (error > self.tolerance)) | (self.nonfinite > 0)
-        return np.asarray(np.where(never, np.inf, n))
-
     def reason(self, i: int) -> str:
         """Why no number of steps is given for a layer, or why none are needed."""
         if self.nonfinite[i] > 0:
@@ -157,14 +136,19 @@ class LayerTable:
             return "within tolerance"
         if self.state[i] in ("frozen", "inference_mode", "never_updated"):
             return f"never: the moving statistics are constant ({self.state[i].replace('_', ' ')})"
+        if self.sparse[i]:
+            return "not known: the records are farther apart than the memory of the moving average"
         if self.error[i] <= NOISE_SIGMAS * self.error_noise[i]:
             return "within batch noise"
         if self.momentum[i] >= 1.0:
             return "never: momentum 1 keeps the start"
-        if self.drifting[i] and self.permanent_lag[i] > self.tolerance:
-            return (
-                f"never at this rate of drift: it keeps a lag of {self.permanent_lag[i]:.2g} batch standard deviations"
-            )
+        if self.moving[i]:
+            never = "never" if np.isinf(self.converge_updates[i]) else "may never converge"
+            return f"{never} at this learning rate: the statistics keep moving, for a lag of {self.standing[i]:.2g}"
+        if np.isnan(self.updates[i]):
+            return "not reliable: a single check does not tell how the statistics move"
+        if np.isnan(self.converge_low[i]):
+            return "not reliable yet: too few updates to tell how the statistics move"
         return ""
 
 
@@ -172,24 +156,11 @@ def latest(history: History, name: str) -> Array:
     """The last known value of a row for each layer, [L]; rows such as the noise are not measured at each record."""
     if not len(history.steps):
         return np.full(len(history.manifest.layers), np.nan)
-    rows = history.row(name)
-    value: Array = rows[-1].astype(np.float64)
-    missing = np.flatnonzero(np.isnan(value))
-    if len(missing):
-        back = rows[-LOOK_BACK:, missing][::-1]
-        known = ~np.isnan(back)
-        value[missing] = np.where(known.any(0), back[known.argmax(0), np.arange(len(missing))], np.nan)
-    return value
+    return np.asarray(measured(history, name, _last(history))[0])
 
 
-def single_noise(history: History, mean: Array, variance: Array) -> tuple[Array, Array]:
-    """Noise of a single batch's mean and variance, any shape, capped at what samples drawn at random give."""
-    samples = history.manifest.batch_size or np.nan
-    capped_mean, capped_variance = (
-        np.fmin(mean, 1.0 / np.sqrt(samples)),
-        np.fmin(variance, np.sqrt(VARIANCE_NOISE / samples)),
-    )
-    return np.where(np.isnan(mean), np.nan, capped_mean), np.where(np.isnan(variance), np.nan, capped_variance)
+def _last(history: History) -> NDArray[np.int64]:
+    return np.arange(len(history.steps))[-1:]
 
 
 AT_PRESENT = ("distance_rms", "distance_p95", "error_p50", "error_p95", "error_max", "between_within")
@@ -203,22 +174,24 @@ def table(history: History, evidence: Evidence | None = None) -> LayerTable:
     row = {
         name: latest(history, name)
         for name in (
-            "state updates pool_updates momentum momentum_effective distance_rms distance_p95 error_p50 error_p95 "
-            "error_max batch_mean_rms batch_variance_gm noise_mean noise_variance noise_updates between_within shift "
-            "shift_noise shift_span lag_cosine channels_nonfinite channels_collapsed attribution "
-            "validation_distance_rms replica_spread call_alternation"
+            "state distance_rms distance_p95 error_p50 error_max batch_mean_rms batch_variance_gm noise_updates "
+            "between_within shift shift_noise shift_span lag_cosine channels_nonfinite channels_collapsed attribution "
+            "validation_distance_rms replica_spread call_alternation noise_mean noise_variance"
         ).split()
     }
+    present: dict[str, Array] = {}
     if evidence is not None:
-        for name in (n for n in AT_PRESENT if n in evidence.layers):
-            row[name] = np.where(np.isnan(evidence.layers[name]), row[name], evidence.layers[name])
-        row["pool_updates"] = np.full(len(layers), float(len(evidence.batch_sizes)))
+        present = {name: evidence.layers[name] for name in AT_PRESENT if name in evidence.layers}
+        present["pool_updates"] = np.full(len(layers), float(len(evidence.batch_sizes)))
+    row |= {name: np.where(np.isnan(value), row[name], value) for name, value in present.items() if name in row}
+    found = arrival(history, _last(history), present=present)
+    nothing = np.full(len(layers), np.nan)
+
+    def of(values: Array) -> Array:
+        return values[-1] if len(values) else nothing
+
     channels = np.array([layer.channels for layer in layers], np.float64)
-    attribute = np.array([layer.momentum for layer in layers], np.float64)
-    momentum = np.where(np.isnan(row["momentum"]), attribute, row["momentum"])
-    effective = row["momentum_effective"]
-    beta = np.where(np.isnan(effective) | ~differs(effective, momentum), momentum, effective)
-    updates = np.nan_to_num(row["updates"])
+    beta, updates = of(found.beta), np.nan_to_num(of(found.updates))
     memory, start = start_memory(beta, updates), _start(history, row, beta, updates)
     codes = np.nan_to_num(row["state"]).astype(int)
     for check in (e for e in history.evidence if e.moment == "check"):
@@ -233,28 +206,31 @@ def table(history: History, evidence: Evidence | None = None) -> LayerTable:
         counted = (history.row("updates")[-1] - history.row("updates")[0]) / (history.steps[-1] - history.steps[0])
         per_step = np.where(counted > 0, counted, calls)
 
-    single_mean, single_variance = single_noise(history, row["noise_mean"], row["noise_variance"])
-    mean_noise = pooled_noise(single_mean, beta, row["pool_updates"])
-    variance_noise = pooled_noise(single_variance, beta, row["pool_updates"])
     rate = drift.rate(row["shift"], row["shift_noise"], row["shift_span"], channels) / per_step
     return LayerTable(
         names=tuple(layer.name for layer in layers),
         channels=channels,
         state=tuple(STATES[c] if 0 <= c < len(STATES) else "unknown" for c in codes),
-        momentum=momentum,
+        momentum=of(found.momentum),
         beta=beta,
-        effective=effective,
+        effective=of(found.effective),
         updates=updates,
         updates_per_step=per_step,
         distance=row["distance_rms"],
         distance_p95=row["distance_p95"],
-        distance_noise=np.hypot(mean_noise, 0.5 * variance_noise),
-        error=row["error_p95"],
+        # A relative error of the variance counts half in the standard deviation.
+        distance_noise=np.hypot(of(found.mean_noise), 0.5 * of(found.variance_noise)),
+        error=of(found.error),
         error_median=row["error_p50"],
         error_max=row["error_max"],
-        renewed=renewal(history, "error_p95", beta)[-1],
-        renewed_max=renewal(history, "error_max", beta)[-1],
-        error_noise=np.fmax(mean_noise, variance_noise),
+        standing=of(found.lag),
+        error_noise=of(found.error_noise),
+        converge_updates=of(found.steps),
+        converge_updates_worst=of(found.steps_worst),
+        converge_low=of(found.low),
+        converge_high=of(found.high),
+        sparse=found.sparse[-1] if len(found.sparse) else np.zeros(len(layers), np.bool_),
+        moving=found.moving[-1] if len(found.moving) else np.zeros(len(layers), np.bool_),
         memory=memory,
         start_error=start,
         noise_mean=row["noise_mean"],
@@ -272,8 +248,7 @@ def table(history: History, evidence: Evidence | None = None) -> LayerTable:
         validation_distance=row["validation_distance_rms"],
         replica_spread=row["replica_spread"],
         alternation=row["call_alternation"],
-        # A relative error of the variance counts half in the standard deviation.
-        scatter=np.hypot(single_mean, 0.5 * single_variance),
+        scatter=np.hypot(of(found.single_mean), 0.5 * of(found.single_variance)),
         tolerance=history.manifest.tolerance,
     )
 

@@ -10,12 +10,14 @@ from numpy.typing import NDArray
 
 from tb_bnlens.analysis import robust
 from tb_bnlens.analysis.advice import WhatIf, converging_momentum, round_down, tracking_momentum, what_if
+from tb_bnlens.analysis.convergence import steps_to_converge
 from tb_bnlens.analysis.forecast import updates_to_loss
 from tb_bnlens.analysis.lag import LayerTable
 from tb_bnlens.analysis.loss_gap import WARNING_HARM, Losses
 from tb_bnlens.history import Manifest
 
 Mask = NDArray[np.bool_]
+Interval = tuple[float, float]
 
 USABLE_SHARE = 0.25
 """An advised momentum has to have converged after this share of the run, so that validation during training can be
@@ -33,15 +35,28 @@ class Outlook:
     """Steps until the inference loss is within tolerance, from the forecast; inf beyond its last point, NaN unknown."""
     layer_steps: float
     """Steps until 95% of the channels of every layer that still remembers its start are within tolerance."""
+    loss_interval: Interval
+    """80% interval of ``loss_steps``."""
+    layer_interval: Interval
+    """80% interval of ``layer_steps``: that of the slowest layer."""
     suffers: bool = False
     """Inference loss was measured to suffer from the start."""
 
     @property
+    def by_loss(self) -> bool:
+        """Whether the forecast of the loss tells the steps."""
+        # A forecast that is there at once, though the loss suffers, tends to something else than lagging layers do.
+        return math.isfinite(self.loss_steps) and (self.loss_steps > 0 or not self.suffers)
+
+    @property
     def steps(self) -> float:
         """In terms of the loss where the forecast gets there, else by the statistics."""
-        # A forecast that is there at once, though the loss suffers, tends to something else than lagging layers do.
-        told = math.isfinite(self.loss_steps) and (self.loss_steps > 0 or not self.suffers)
-        return self.loss_steps if told else self.layer_steps
+        return self.loss_steps if self.by_loss else self.layer_steps
+
+    @property
+    def interval(self) -> Interval:
+        """80% interval of ``steps``; (NaN, NaN) where it is not reliable."""
+        return self.loss_interval if self.by_loss else self.layer_interval
 
     @property
     def will_converge(self) -> bool:
@@ -74,12 +89,44 @@ def outlook(
     if over or manifest.ended:
         remaining = 0  # whatever was planned
     starting = layers.starting if starting is None else starting
-    needed = layers.converge_updates[starting] / layers.updates_per_step[starting]
-    needed = needed[~np.isnan(needed)]
-    layer_steps = float(needed.max()) if len(needed) else 0.0
+    layer_steps, *ends = (
+        _slowest(updates[starting] / layers.updates_per_step[starting])
+        for updates in (layers.converge_updates, layers.converge_low, layers.converge_high)
+    )
     updating = layers.updates_per_step[layers.updating]
     per_step = float(np.median(updating)) if len(updating) else 1.0
-    return Outlook(step, remaining, _loss_steps(losses, manifest.tolerance) / per_step, layer_steps, suffers)
+    loss_steps = _loss_steps(losses, manifest.tolerance) / per_step
+    low, high = _widening(layers)
+    return Outlook(
+        last_step=step,
+        remaining=remaining,
+        loss_steps=loss_steps,
+        layer_steps=0.0 if math.isnan(layer_steps) else layer_steps,
+        loss_interval=(loss_steps * low, loss_steps * high),
+        layer_interval=(ends[0], ends[1]),
+        suffers=suffers,
+    )
+
+
+def _slowest(steps: NDArray[np.float64]) -> float:
+    known = steps[~np.isnan(steps)]
+    return float(known.max()) if len(known) else math.nan
+
+
+def _widening(layers: LayerTable) -> Interval:
+    """Factors from steps at weights that stand still, as the forecast has them, to the ends of an interval.
+
+    The loss waits for the slowest layers: they are the medians of those that take at least half of the steps that the
+    slowest takes. (NaN, NaN) where no layer has an interval.
+    """
+    known = layers.updating & (layers.error > layers.tolerance) & ~np.isnan(layers.converge_low)
+    still = steps_to_converge(layers.error, layers.beta, layers.tolerance)
+    known &= np.isfinite(still)
+    if not known.any():
+        return math.nan, math.nan
+    slow = known & (still >= 0.5 * still[known].max())
+    low, high = (float(np.median(x[slow] / still[slow])) for x in (layers.converge_low, layers.converge_high))
+    return min(low, 1.0), max(high, 1.0)
 
 
 def _loss_steps(losses: Losses, tolerance: float) -> float:

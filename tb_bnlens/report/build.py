@@ -78,10 +78,18 @@ def _steps(value: float | None) -> int | schema.Never | None:
     return "never" if math.isinf(value) else math.ceil(value)
 
 
+def _interval(low: float, high: float) -> list[int | schema.Never] | None:
+    ends = [_steps(low), _steps(high)]
+    return None if None in ends else cast("list[int | schema.Never]", ends)
+
+
 def _finding(d: Diagnosis, facts: Facts) -> schema.Finding:
     decision, said, cause = d.decision, d.said, d.decision.cause
     shown = d.status in (Status.FAIL, Status.ANOTHER_CAUSE)
     steps = cause.steps(facts) if decision.failed and cause.steps else None
+    # A cause that waiting does not cure says never, without a doubt; the others wait for the start to be forgotten.
+    ends = None if steps is None else (steps, steps) if math.isinf(steps) else facts.start_interval
+    interval = _interval(*ends) if ends else None
     return {
         "rule": d.id,
         "status": d.status.value,
@@ -94,8 +102,8 @@ def _finding(d: Diagnosis, facts: Facts) -> schema.Finding:
         "first_step": cause.since(facts) if decision.failed and not facts.checked else None,
         "last_step": facts.history.last_step if decision.failed else None,
         "steps_to_converge": _steps(steps),
-        "steps_interval": None,
-        "steps_reliable": None,
+        "steps_interval": interval,
+        "steps_reliable": None if steps is None else interval is not None,
         "share": number(decision.share),
         "evidence": {name: _evidence(e) for name, e in said.evidence.items()},
         "ruled_out": [{"cause": rival, "reason": reason} for rival, reason in d.ruled_out],
@@ -150,12 +158,12 @@ def _layers(facts: Facts, diagnoses: Sequence[Diagnosis]) -> list[schema.LayerRe
             "distance_p95": number(table.distance_p95[i]),
             "steps_to_converge": _steps(float(updates[i])),
             "steps_to_converge_worst": _steps(float(updates_worst[i])),
-            "steps_interval": None,
-            "steps_reliable": None,
+            "steps_interval": _interval(table.converge_low[i], table.converge_high[i]),
+            "steps_reliable": bool(np.isfinite(table.error[i]) and not np.isnan(table.converge_low[i])),
             "steps_reason": table.reason(i),
             "error_p95": number(table.error[i]),
             "error_max": number(table.error_max[i]),
-            "error_renewed": number(table.renewed[i]),
+            "error_renewed": number(table.standing[i]),
             "mean_error": number(mean_error[i]),
             "variance_ratio": number(ratio[i]),
             "noise_mean": number(table.noise_mean[i]),

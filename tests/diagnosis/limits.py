@@ -14,6 +14,7 @@ import numpy as np
 
 from tb_bnlens.analysis import (
     advice,
+    arrival,
     batches,
     composition,
     drift,
@@ -213,7 +214,7 @@ def fed_apart(**other: float) -> History:
 def lagging(x: float, **noise: float) -> History:
     """A start that lingers, with an error of so many times its noise."""
     history = rows(band_locator(layers=3), last_only=False, **noise)
-    return rows(history, error_p95=x * lag.NOISE_SIGMAS * float(lag.table(history).error_noise.max()))
+    return rows(history, error_p95=x * arrival.NOISE_SIGMAS * float(lag.table(history).error_noise.max()))
 
 
 def lingering(x: float) -> History:
@@ -228,7 +229,7 @@ def lingering(x: float) -> History:
 def long_ago(x: float) -> History:
     """Two calls that differ, measured once and then no more for so many records."""
     history = run(SimLayer(), noise_penalty=2.0, overrides={"call_alternation": 1.5})
-    count = lag.LOOK_BACK + (x > 1)
+    count = arrival.LOOK_BACK + (x > 1)
     layers = np.concatenate([history.layers[:1], np.repeat(history.layers[-1:], count - 1, axis=0)])
     layers[1:, :, LAYER_INDEX["call_alternation"]] = np.nan
     steps = np.arange(600 - count + 1, 601)
@@ -366,10 +367,10 @@ CASES: dict[tuple[Any, str, str], Build] = {
     (parts, "MORE_UPDATES", "unseen-updates"): lambda x: fed_apart(decay_observed=0.9 ** (x * parts.MORE_UPDATES)),
     (parts, "REPORTED", "moved-outside-training"): lambda x: called_outside(parts.REPORTED - (x < 1)),
     (parts, "SAME_MODE", "unseen-updates"): lambda x: fed_apart(mode_distance_rms=x * parts.SAME_MODE),
-    (lag, "NOISE_SIGMAS", "momentum-too-high"): lambda x: lagging(x, noise_mean=0.17),
-    (lag, "VARIANCE_NOISE", "momentum-too-high"): lambda x: lagging(x, noise_variance=10.0),
+    (arrival, "NOISE_SIGMAS", "momentum-too-high"): lambda x: lagging(x, noise_mean=0.17),
+    (arrival, "VARIANCE_NOISE", "momentum-too-high"): lambda x: lagging(x, noise_variance=10.0),
     (lag, "START_SHARE", "drift"): lingering,
-    (lag, "LOOK_BACK", "alternating-domains"): long_ago,
+    (arrival, "LOOK_BACK", "alternating-domains"): long_ago,
     (lag, "LARGE_DISTANCE", "frozen-mismatch"): (
         lambda x: rows(run(FROZEN_OFF, gain=0.0), distance_rms=x * lag.LARGE_DISTANCE)
     ),

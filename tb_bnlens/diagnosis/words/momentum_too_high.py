@@ -11,7 +11,7 @@ from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.severity import Severity
 from tb_bnlens.diagnosis.words import code
-from tb_bnlens.diagnosis.words.phrases import be, loss, momentum_range, no_statistics, percent, some_of, steps
+from tb_bnlens.diagnosis.words.phrases import about_steps, be, loss, momentum_range, no_statistics, percent, some_of
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
 RECALIBRATE_AT_END = """\
@@ -28,14 +28,15 @@ def passed(f: Facts, _d: Decision) -> str:
     if not f.starting.any():
         return f"At most {left} of the initial statistics is left."
     if f.outlook.will_converge:
-        return f"The statistics need {steps(f.outlook.steps)} more, and {f.outlook.remaining:,} are planned."
+        needed = about_steps(f.outlook.steps, f.outlook.interval)
+        return f"The statistics still need {needed}, and {f.outlook.remaining:,} are planned."
     return f"At most {left} of the initial statistics is left, and the loss does not depend on it."
 
 
 def failed(f: Facts, d: Decision) -> Said:
     """Steps needed against steps there are, and the momentum to try."""
     beta = f.layers.beta[f.starting]
-    n, advice, needed = len(d.layers), f.advised_momentum, f.needed_steps
+    n, advice = len(d.layers), f.advised_momentum
     had = f"this run {'had' if f.outlook.remaining == 0 else 'has had'} {f.outlook.last_step:,}"
     if f.checked and not f.last_step:
         had = f"what is left of them is as after {f.outlook.last_step:,}"
@@ -43,7 +44,7 @@ def failed(f: Facts, d: Decision) -> Said:
         had += f" and {f.outlook.remaining:,} are left"
     summary = (
         f"{some_of(n, len(f.layers.names))} {be(n)} still dominated by {'its' if n == 1 else 'their'} initial "
-        f"statistics. Momentum {momentum_range(beta)} needs {_about(needed)}; {had}."
+        f"statistics. Momentum {momentum_range(beta)} needs {about_steps(f.needed_steps, f.needed_interval)}; {had}."
     )
     if math.isfinite(f.advised_loss):
         summary += f" Replayed with momentum {advice:g}, inference loss would be {loss(f, f.advised_loss)}."
@@ -60,14 +61,6 @@ def failed(f: Facts, d: Decision) -> Said:
         if math.isfinite(f.advised_loss)
         else f"Inference loss within {percent(f.layers.tolerance)} of the loss with batch statistics.",
     )
-
-
-def _about(needed: float) -> str:
-    """Two digits: the estimate is no better than that."""
-    if not math.isfinite(needed) or needed < 1:
-        return steps(needed)
-    digits = 1 - math.floor(math.log10(needed))
-    return f"about {steps(round(needed, digits))}"
 
 
 def _evidence(f: Facts) -> dict[str, Evidence]:

@@ -68,6 +68,32 @@ def steps(value: float) -> str:
     return count(math.ceil(value), "step") if math.isfinite(value) else "more steps than any run has"
 
 
+def about_steps(value: float, interval: tuple[float, float] = (math.nan, math.nan)) -> str:
+    """Steps to two digits, as estimates are no better, with their 80% interval where it is reliable.
+
+    Example:
+        >>> about_steps(4498, (4141, 5230))
+        'about 4,500 steps (4,100 to 5,200)'
+        >>> about_steps(4498, (4141, math.inf))
+        'about 4,500 steps (at least 4,100, and it may never converge at this learning rate)'
+    """
+    low, high = interval
+    if not math.isfinite(value):
+        least = f"at least {number(_two_digits(low))} steps, and " if math.isfinite(low) else ""
+        return f"{least}more steps than any run has"
+    said = steps(value) if value < 1 else f"about {steps(_two_digits(value))}"
+    if math.isnan(low) or math.isnan(high):
+        return said
+    least = number(_two_digits(low))
+    if math.isinf(high):
+        return f"{said} (at least {least}, and it may never converge at this learning rate)"
+    return f"{said} ({least} to {number(_two_digits(high))})"
+
+
+def _two_digits(value: float) -> float:
+    return round(value, 1 - math.floor(math.log10(value))) if value >= 1 else math.ceil(value)
+
+
 def times(upper: float, lower: float, natural_zero: bool = True) -> str:
     """One loss against a lower one: "12,800x", "35% above", or "0.3 above" where ratios mean nothing."""
     if not (natural_zero and lower > 0 and math.isfinite(upper)):

@@ -7,7 +7,7 @@ import math
 from tb_bnlens.analysis import robust
 from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.diagnosis.decide import Decision
-from tb_bnlens.diagnosis.words.phrases import count, loss, no_statistics, percent
+from tb_bnlens.diagnosis.words.phrases import about_steps, loss, no_statistics, percent
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
 
@@ -33,6 +33,7 @@ def failed(f: Facts, d: Decision) -> Said:
     if f.stale.known:
         now = f" Inference loss is {loss(f, f.now('inference'))} now, against {loss(f, f.now('batch'))} with batch "
         now += "statistics."
+    needed = about_steps(f.outlook.steps, f.outlook.interval)
     return Said(
         f"The moving statistics{where} are still warming up and should converge by about step {at:,} of "
         f"{f.outlook.last_step + remaining:,}. Do not trust validation metrics before then.{now}",
@@ -41,7 +42,7 @@ def failed(f: Facts, d: Decision) -> Said:
             "memory": Evidence("share of the initial statistics left", robust.median(left)),
         },
         next=f"Inference loss within {percent(f.layers.tolerance)} of the loss with batch statistics by step {at:,}, "
-        f"{count(math.ceil(f.outlook.steps), 'step')} from now.",
+        f"{needed} from now.",
     )
 
 
