@@ -186,12 +186,13 @@ def table(history: History, evidence: Evidence | None = None) -> LayerTable:
     row |= {name: np.where(np.isnan(value), row[name], value) for name, value in present.items() if name in row}
     found = arrival(history, _last(history), present=present)
     nothing = np.full(len(layers), np.nan)
+    attribute = np.array([layer.momentum for layer in layers], np.float64)
 
-    def of(values: Array) -> Array:
-        return values[-1] if len(values) else nothing
+    def of(values: Array, unrecorded: Array = nothing) -> Array:
+        return values[-1] if len(values) else unrecorded
 
     channels = np.array([layer.channels for layer in layers], np.float64)
-    beta, updates = of(found.beta), np.nan_to_num(of(found.updates))
+    beta, updates = of(found.beta, attribute), np.nan_to_num(of(found.updates))
     memory, start = start_memory(beta, updates), _start(history, row, beta, updates)
     codes = np.nan_to_num(row["state"]).astype(int)
     for check in (e for e in history.evidence if e.moment == "check"):
@@ -211,7 +212,7 @@ def table(history: History, evidence: Evidence | None = None) -> LayerTable:
         names=tuple(layer.name for layer in layers),
         channels=channels,
         state=tuple(STATES[c] if 0 <= c < len(STATES) else "unknown" for c in codes),
-        momentum=of(found.momentum),
+        momentum=of(found.momentum, attribute),
         beta=beta,
         effective=of(found.effective),
         updates=updates,
