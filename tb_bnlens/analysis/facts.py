@@ -21,7 +21,7 @@ from tb_bnlens.analysis.noise import noise_floor
 from tb_bnlens.analysis.parts import Parts
 from tb_bnlens.analysis.rival import spread_of_mean, trained
 from tb_bnlens.history import Event, Evidence, History, Manifest
-from tb_bnlens.metadata import REPLAY_MOMENTA
+from tb_bnlens.metadata import CUMULATIVE, REPLAY_MOMENTA, TORCH
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -154,6 +154,11 @@ class Facts:
     def first_step(self) -> int | None:
         """The first step of the record, None where it is empty."""
         return min((int(s[0]) for s in (self.history.steps, self.history.loss_steps) if len(s)), default=None)
+
+    @property
+    def in_torch(self) -> bool:
+        """Whether PyTorch wrote the record."""
+        return self.manifest.framework == TORCH
 
     @property
     def has_layers(self) -> bool:
@@ -559,6 +564,12 @@ class Facts:
         """Layers with trainable=False whose statistics move."""
         flag = np.array([layer.trainable for layer in self.manifest.layers], bool)
         return np.asarray(self.layers.updating & self.layers.is_state("updating") & ~flag)
+
+    @cached_property
+    def cumulative(self) -> Mask:
+        """Updating layers whose statistics are the plain mean of all batches, with no momentum."""
+        words = [layer.kind.partition("(")[2].rstrip(")").split(", ") for layer in self.manifest.layers]
+        return np.asarray(self.layers.updating & np.array([CUMULATIVE in kind for kind in words], bool))
 
     def off_momentum(self, factor: float) -> Mask:
         """Layers whose statistics show another momentum: windows ``1/(1-beta)`` that differ by more than the factor."""

@@ -158,6 +158,11 @@ def poison_is_all(f: Facts, _where: Mask) -> bool:
     return f.parts is None
 
 
+def traced(f: Facts) -> bool:
+    """The training step was traced, and keeps the attributes of then; PyTorch reads them at each step."""
+    return f.has_layers and not f.in_torch
+
+
 def not_as_set(f: Facts) -> Mask:
     """Layers whose statistics do not move as their attributes say."""
     off = f.off_momentum(WINDOW_FACTOR)

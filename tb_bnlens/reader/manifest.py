@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from tb_bnlens.history import Event, Layer, Manifest
-from tb_bnlens.metadata import FORMAT
+from tb_bnlens.metadata import FORMAT, KERAS, TORCH
 from tb_bnlens.reader.access import checked_access
 
 ENDS = ("planned", "early", "interrupted")
@@ -55,6 +55,8 @@ def parse_manifest(raw: object) -> Manifest:
         ended=ended if (ended := body.get("ended")) in ENDS else "",
         ended_step=_integer(body.get("ended_step")),
         source=_text(body.get("source"), ""),
+        framework=TORCH if body.get("framework") == TORCH else KERAS,
+        untracked=_texts(body.get("untracked")),
     )
 
 

@@ -17,7 +17,7 @@ def failed(f: Facts, d: Decision) -> Said:
         f"The moving means of {count(len(d.layers))} differ by up to {number(largest)} standard deviations between "
         f"{f.manifest.replicas} replicas, so the replicas see unlike data.",
         evidence={"spread": Evidence("spread over replicas", largest, robust.largest(f.replica_noise))},
-        fix=code.shuffle(f.manifest.batch_size)
+        fix=code.shuffle(f, f.manifest.batch_size)
         + "# Or BatchNormalization(synchronized=True) in place of each layer, so that all replicas share one batch.\n",
         next="The spread falls to what batch noise explains.",
     )
