@@ -21,7 +21,7 @@ PACKAGE = "tb_bnlens"
 # its name starts with; a new module outside these rooms needs a line here, and with it a thought.
 ARROWS: Mapping[str, set[str]] = {
     "metadata": set(),
-    "numbers": set(),
+    "numbers": {"metadata"},
     "warning": set(),
     "history": {"metadata"},
     "analysis": {"analysis", "history", "metadata"},
@@ -95,6 +95,17 @@ ARROWS: Mapping[str, set[str]] = {
         "moments",
         "metadata",
     },
+    "frameworks.torch": {"frameworks.torch", "capture", "moments", "history", "metadata"},
+    "torch": {
+        "torch",
+        "frameworks.torch",
+        "capture",
+        "capture.options",
+        "checking.result",
+        "remedies.measured",
+        "moments",
+        "warning",
+    },
     "callback": {
         "capture",
         "capture.options",
@@ -120,6 +131,7 @@ OUTSIDE: Mapping[str, set[str]] = {
         "remedies",
         "importer",
     },
+    "torch": {"frameworks.torch", "torch"},
     "h5py": {"importer"},
     "tensorboard": {"capture", "reader", "plugin", "plugin.loader"},
     "google": {"reader"},

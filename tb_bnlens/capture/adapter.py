@@ -59,6 +59,13 @@ class ModelAdapter(Protocol):
     def batches(self) -> BatchFormat:
         """What its batches are made of."""
 
+    @property
+    def framework(self) -> str:
+        """``metadata.KERAS`` or ``metadata.TORCH``: in whose words the record is told."""
+
+    def untracked(self) -> Sequence[str]:
+        """BatchNorm layers that have no statistics at all, as PyTorch's may; not among ``layers``."""
+
     def is_chief(self) -> bool:
         """Whether this process is the one that writes, in training on several."""
 

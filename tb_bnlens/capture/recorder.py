@@ -352,6 +352,7 @@ class LoopRecorder:
         self._reader = adapter.reader(layers)
         self._watch = LayerWatch(layers, self._segments, self.event)
         self._state = ProbeState.empty(self._segments)
+        self._log.framework, self._log.untracked = adapter.framework, adapter.untracked()
         held = self._log.open()
         if self._fits:
             self.event("fit", f"fit {self._fits + 1} of this network begins")
@@ -363,7 +364,8 @@ class LoopRecorder:
             self._windows = Windows(self._reader.read(), step, self._recovery, self._segments)
             self._outside = Outside(adapter.weights_mark, self._recovery, self._segments)
         else:
-            self.note("The model has no BatchNorm layer: only the paired losses are recorded.")
+            statistics = " with statistics of its own" if self._log.untracked else ""
+            self.note(f"The model has no BatchNorm layer{statistics}: only the paired losses are recorded.")
         with self._guard(LOSSES):
             runner = self._watch.runner = adapter.runner(layers, self._segments)
             measurement = Measurement(

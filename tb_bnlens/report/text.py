@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import textwrap
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tb_bnlens.diagnosis.words.phrases import count
-from tb_bnlens.numbers import number
+from tb_bnlens.numbers import as_set, number
 from tb_bnlens.report.summary import counts
 
 WIDTH = 110
@@ -34,12 +34,12 @@ def render_run(run: Mapping[str, Any]) -> str:
     """Text of one run: verdict, losses, findings, the layers that are farthest off."""
     title = f"{run['run']}  ({_when(run)}, {count(len(run['layers']), 'BatchNorm layer')})"
     lines = [title, "=" * min(len(title), WIDTH), *_verdict(run), ""]
-    lines += _losses(run["losses"])
+    lines += _losses(run)
     shown = [f for f in run["findings"] if counts(f)]
     for finding in shown:
         lines += ["", *_finding(finding)]
     lines += ["", *_tally(run["findings"])]
-    lines += _layers(run["layers"])
+    lines += _layers(run)
     for note in run["notes"]:
         lines += _wrap("Note: ", note)
     return "\n".join(lines).rstrip() + "\n"
@@ -48,7 +48,7 @@ def render_run(run: Mapping[str, Any]) -> str:
 def render_verdict(run: Mapping[str, Any]) -> str:
     """Text of the verdict alone, and of the code that repairs the model."""
     rescues = dict.fromkeys(f["rescue"] for f in run["findings"] if counts(f) and f["rescue"])
-    lines = [*_verdict(run), *_losses(run["losses"])]
+    lines = [*_verdict(run), *_losses(run)]
     for rescue in list(rescues)[:1]:
         lines += ["  rescue this model", *(f"      {line}".rstrip() for line in rescue.rstrip().split("\n"))]
     return "\n".join(lines) + "\n"
@@ -78,7 +78,8 @@ def _verdict(run: Mapping[str, Any]) -> list[str]:
     return lines + [line for reason in run["reasons"] for line in _wrap("  ", reason)]
 
 
-def _losses(losses: Mapping[str, Any]) -> list[str]:
+def _losses(run: Mapping[str, Any]) -> list[str]:
+    losses = run["losses"]
     names = ("training", "batch", "recalibrated", "inference")
     if losses["step"] is None or all(losses[name] is None for name in names):
         return _wrap("  losses: not evaluated. ", " ".join(dict.fromkeys(losses["not_evaluated"].values())))
@@ -90,10 +91,10 @@ def _losses(losses: Mapping[str, Any]) -> list[str]:
         lines.append("  ".join(f"{number(by.get(MEASURED_AS.get(n, n))):>12}" for n in shown) + f"  {metric}")
     if losses["batches"] is not None:
         lines.append(f"  means over {count(losses['batches'], 'batch', 'batches')} at step {losses['step']:,}")
-    return [*lines, *_parts(losses)]
+    return [*lines, *_parts(losses, run["framework"])]
 
 
-def _parts(losses: Mapping[str, Any]) -> list[str]:
+def _parts(losses: Mapping[str, Any], framework: str) -> list[str]:
     """The parts of the gap, and inference replayed with another momentum."""
     lines = []
     labels = {"dropout": "training-only layers", "noise": "batch noise", "stale": "stale statistics"}
@@ -101,7 +102,7 @@ def _parts(losses: Mapping[str, Any]) -> list[str]:
     if parts:
         lines.append("  parts: " + ", ".join(parts))
     if losses["replayed"]:
-        replays = (f"{r['momentum']:g}: {number(r['loss'])}" for r in losses["replayed"])
+        replays = (f"{as_set(r['momentum'], framework):g}: {number(r['loss'])}" for r in losses["replayed"])
         lines += _wrap("  inference, replayed with momentum ", ", ".join(replays))
     return lines
 
@@ -150,8 +151,8 @@ def _tally(findings: Iterable[Mapping[str, Any]]) -> list[str]:
     return lines
 
 
-def _layers(layers: Sequence[Mapping[str, Any]]) -> list[str]:
-    known = sorted((x for x in layers if x["distance"] is not None), key=lambda x: -x["distance"])[:WORST_LAYERS]
+def _layers(run: Mapping[str, Any]) -> list[str]:
+    known = sorted((x for x in run["layers"] if x["distance"] is not None), key=lambda x: -x["distance"])[:WORST_LAYERS]
     if not known:
         return []
     width = max(len(x["name"]) for x in known)
@@ -159,7 +160,8 @@ def _layers(layers: Sequence[Mapping[str, Any]]) -> list[str]:
     for x in known:
         steps = x["steps_to_converge"]
         words = x["steps_reason"] if steps is None or steps == "never" else f"{steps:,}"
-        lines.append(f"  {x['name']:<{width}}  {x['momentum']:>8g}  {number(x['distance']):>8}  {words}".rstrip())
+        momentum = as_set(x["momentum"], run["framework"])
+        lines.append(f"  {x['name']:<{width}}  {momentum:>8g}  {number(x['distance']):>8}  {words}".rstrip())
     return [*lines, ""]
 
 

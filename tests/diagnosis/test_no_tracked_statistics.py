@@ -18,9 +18,9 @@ def test_without_a_measurement_it_is_a_note() -> None:
 
 
 def test_single_rows_tell_the_harm() -> None:
-    passes = {"inference": 1.0, "batch": 1.0, "recalibrated": 1.0}
-    assert causes(of_torch(measured(run(CALM), **passes, one_at_a_time=4.0), UNTRACKED)) == {CAUSE: "error"}
-    assert causes(of_torch(measured(run(CALM), **passes, one_at_a_time=1.0), UNTRACKED)) == {CAUSE: "info"}
+    for alone, severity in ((4.0, "error"), (1.0, "info")):
+        history = measured(run(CALM), inference=1.0, batch=1.0, recalibrated=1.0, one_at_a_time=alone)
+        assert causes(of_torch(history, UNTRACKED)) == {CAUSE: severity}
 
 
 def test_tracked_layers_have_nothing_of_it() -> None:

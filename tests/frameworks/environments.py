@@ -37,10 +37,11 @@ ENVIRONMENTS = (
         ("pytest>=8", "keras", "jax"),
         {"BN_LENS_FRAMEWORK": "keras", "KERAS_BACKEND": "jax"},
     ),
+    Environment("torch", (".venv-viewer",), ("pytest>=8", TORCH), tests=("test_torch.py",)),
     Environment(
         "keras-torch",
-        (".venv-viewer", "keras-jax"),
-        (TORCH,),
+        (".venv-viewer", "keras-jax", "torch"),
+        (),
         {"BN_LENS_FRAMEWORK": "keras", "KERAS_BACKEND": "torch"},
     ),
     Environment(

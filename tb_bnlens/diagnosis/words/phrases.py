@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tb_bnlens.analysis.facts import Facts
+from tb_bnlens.numbers import as_set as in_convention
 from tb_bnlens.numbers import number as number
 from tb_bnlens.numbers import times as as_times
 
@@ -65,7 +66,7 @@ def sentence(text: str) -> str:
 
 def as_set(f: Facts, momentum: float) -> float:
     """A share that is kept as the momentum that users of the framework set: PyTorch's is the share that is replaced."""
-    return round(1.0 - momentum, 7) if f.in_torch else momentum
+    return in_convention(momentum, f.manifest.framework)
 
 
 def momentum_range(f: Facts, values: NDArray[np.float64]) -> str:

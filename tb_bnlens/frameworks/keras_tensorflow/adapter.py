@@ -15,6 +15,7 @@ from tb_bnlens.frameworks.keras3.layers import KerasLayer, find_layers, has_call
 from tb_bnlens.frameworks.keras_tensorflow.batches import TensorBatches
 from tb_bnlens.frameworks.keras_tensorflow.reader import SnapshotReader
 from tb_bnlens.frameworks.keras_tensorflow.runner import KerasRunner
+from tb_bnlens.metadata import KERAS
 from tb_bnlens.moments.segments import Segments
 
 Array = NDArray[np.floating[Any]]
@@ -35,10 +36,16 @@ class KerasModel:
         loss: ``loss(y_true, y_pred)``, for models that are not compiled with one.
     """
 
+    framework = KERAS
+
     def __init__(self, model: Any, loss: Callable[..., Any] | None = None):
         self._model, self._loss = model, loss
         self.batches = TensorBatches()
         self._mark: Callable[[], Any] | None = None
+
+    def untracked(self) -> tuple[str, ...]:
+        """None: every layer has statistics."""
+        return ()
 
     def is_chief(self) -> bool:
         """Whether this process is the one that writes, in multi-worker training."""
