@@ -60,10 +60,10 @@ class Measurement:
     def _inference(self, batches: Sequence[Any], moving: Moments) -> float:
         return float(np.mean([self.runner.inference(batch, moving).loss for batch in batches]))
 
-    def pair(self, batches: Sequence[Any], snapshot: Snapshot, windows: Windows | None) -> dict[str, float]:
+    def pair(self, batches: Sequence[Any], windows: Windows) -> dict[str, float]:
         """``batch``, ``inference``, ``training`` and ``recalibrated`` on the same batches."""
         self._present = None
-        moving = self._recovery.moving(snapshot)
+        moving = self._recovery.moving(windows.last)
         passes = [self.runner.batch(batch, moving) for batch in batches]
         trained = [self.runner.training(batch) for batch in batches]
         self.state.pool(moments_of(passes[0]))
@@ -75,12 +75,11 @@ class Measurement:
             "training": float(np.mean([passed.loss for passed in trained])),
             "batch_size": float(self._form.size(batches[0]) or np.nan),
         }
-        if windows is not None:
-            target = self._target(windows, moving)
-            if target is not None:
-                losses["recalibrated"] = self._inference(batches, target)
-                pooled = windows.short.merged()
-                losses["short_updates"] = pooled.updates if pooled else self.state.batches
+        target = self._target(windows, moving)
+        if target is not None:
+            losses["recalibrated"] = self._inference(batches, target)
+            pooled = windows.short.merged()
+            losses["short_updates"] = pooled.updates if pooled else self.state.batches
         return losses
 
     def recalibrated_now(self, batches: Sequence[Any], others: Sequence[Any], snapshot: Snapshot) -> dict[str, float]:
@@ -116,9 +115,9 @@ class Measurement:
             ratio = np.where(live, np.var(means, axis=0, ddof=1) / alike, np.nan)
         (self.state.between_within,) = self._segments.quantiles(ratio, (0.5,))
 
-    def extras(self, batches: Sequence[Any], snapshot: Snapshot, windows: Windows) -> dict[str, float]:
+    def extras(self, batches: Sequence[Any], windows: Windows) -> dict[str, float]:
         """The long pool, the replays and the forecast, on the same batches."""
-        moving = self._recovery.moving(snapshot)
+        moving = self._recovery.moving(windows.last)
         losses: dict[str, float] = {}
         target = self._target(windows, moving)
         pooled = windows.long.merged()
@@ -138,13 +137,13 @@ class Measurement:
             losses[f"forecast_{i}"] = self._inference(batches, moving.toward(target, np.where(moved, beta**n, 1.0)))
         return losses
 
-    def validation(self, batch: Any, snapshot: Snapshot, windows: Windows | None) -> dict[str, float]:
+    def validation(self, batch: Any, windows: Windows) -> dict[str, float]:
         """The paired losses on a batch of validation data, and its batch statistics against the moving ones."""
-        moving = self._recovery.moving(snapshot)
+        moving = self._recovery.moving(windows.last)
         passed = self.runner.batch(batch, moving)
         self.state.validation_distance = self._apart(moments_of(passed), moving)
         losses = {"batch": passed.loss, "inference": self.runner.inference(batch, moving).loss}
-        target = self._target(windows, moving) if windows is not None else None
+        target = self._target(windows, moving)
         if target is not None:
             losses["recalibrated"] = self.runner.inference(batch, target).loss
         if self._present is not None:
