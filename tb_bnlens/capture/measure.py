@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tb_bnlens.analysis.convergence import steps_to_converge
-from tb_bnlens.analysis.distance import LIVE_SHARE, convergence_error, distance
+from tb_bnlens.analysis.distance import LIVE_SHARE, convergence_error
 from tb_bnlens.capture.adapter import BatchFormat
 from tb_bnlens.capture.passes import Outcome, Runner, moments_of
 from tb_bnlens.capture.rows import ProbeState, batch_statistics
@@ -123,14 +123,12 @@ class Measurement:
         pooled = windows.long.merged()
         if target is None or pooled is None:
             return losses
-        long = Moments(pooled.mean, pooled.variance).or_else(target)
+        long = pooled.moments.or_else(target)
         losses["recalibrated_long"] = self._inference(batches, long)
         losses["long_updates"] = pooled.updates
-        shadow_mean, shadow_variance = windows.shadows()
-        moved = ~np.isnan(pooled.mean)
+        moved = ~np.isnan(pooled.moments.mean)
         for i in map(int, np.flatnonzero(windows.replayable())):
-            replayed = Moments(shadow_mean[i], shadow_variance[i]).where(moved, moving)
-            losses[REPLAY_ROWS[i]] = self._inference(batches, replayed)
+            losses[REPLAY_ROWS[i]] = self._inference(batches, windows.replay(i).where(moved, moving))
         beta = self._segments.spread(self._recovery.beta)
         for i, n in enumerate(self._horizons(target, moving, moved)):
             losses[f"forecast_step_{i}"] = float(n)
@@ -170,7 +168,7 @@ class Measurement:
         self.state.attribution = losses
 
     def _apart(self, a: Moments, b: Moments) -> Array:
-        return self._segments.rms(distance(a.mean, a.variance, b.mean, b.variance, self._recovery.epsilon))
+        return self._segments.rms(a.distance(b, self._recovery.epsilon))
 
     def momentum_of_update(self, before: Snapshot, after: Snapshot) -> Array:
         """Each layer's momentum as the step that followed the last probe shows it, [L]; NaN where it shows none.
@@ -194,8 +192,8 @@ class Measurement:
             return
         now, seen = windows.last, moments_of(predicted)
         gain = self._segments.spread(self.runner.gain)
-        recovered_mean, recovered_variance = windows.single
-        real = gain * (recovered_mean - now.mean), gain * (recovered_variance - now.spread)
+        recovered = windows.single
+        real = gain * (recovered.mean - now.mean), gain * (recovered.variance - now.spread)
         expected = seen.mean - now.mean, seen.variance - now.spread
         self._updates.add(real, expected, self._scale(), self.runner.gain)
 
@@ -210,7 +208,6 @@ class Measurement:
             windows: what they were chasing.
             states: position in ``metadata.STATES`` of each layer, [L].
         """
-        shadow_mean, shadow_variance = windows.shadows()
         moved = self._segments.spread(windows.updates > 0).astype(bool)
         moving = self._recovery.moving(snapshot).double()
         return Subject(
@@ -222,7 +219,7 @@ class Measurement:
             start_left=self._recovery.weights(windows.updates)[0],
             tolerance=self._tolerance,
             replays={
-                REPLAY_ROWS[i]: Moments(shadow_mean[i], shadow_variance[i]).where(moved, moving)
+                REPLAY_ROWS[i]: windows.replay(i).where(moved, moving)
                 for i in map(int, np.flatnonzero(windows.replayable() & moved.any()))
             },
         )
@@ -263,6 +260,6 @@ class Measurement:
         epsilon = self._recovery.epsilon[self._segments.starts] if len(self._segments) else []
         for index, calls in passed.calls.items():
             a, b = calls[0], calls[1]
-            w = distance(a.mean, a.variance, b.mean, b.variance, float(epsilon[index]))
+            w = a.distance(b, epsilon[index])
             result[index] = float(np.sqrt(np.nanmean(np.square(w)))) if np.any(np.isfinite(w)) else np.nan
         return result

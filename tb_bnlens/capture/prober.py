@@ -62,7 +62,7 @@ class Prober:
     ):
         self._adapter, self._measurement, self._batches = adapter, measurement, batches
         self._schedule, self._guard, self._log = schedule, guard, log
-        self.last_step = -1
+        self.probed_step = -1
         """Step of the last probe."""
         self._probed: list[Any] = []
         self._losses: dict[str, dict[str, float]] | None = None
@@ -110,7 +110,7 @@ class Prober:
                 return
             if self._measurement.runner.loss_reason:
                 self._log.not_evaluated("losses", self._measurement.runner.loss_reason)
-            self._probed, self._losses, self.last_step = batches, losses, step
+            self._probed, self._losses, self.probed_step = batches, losses, step
 
     def _measure(
         self, batches: list[Any], others: list[Any], level: str, windows: Windows
@@ -131,7 +131,7 @@ class Prober:
 
     def compare_window(self, windows: Windows) -> None:
         """See ``Measurement.compare_window``; for a loop that shows its batch after the step."""
-        if windows.last_step != self.last_step:
+        if windows.step != self.probed_step:
             return  # the last window is of an earlier step than the probed batch
         with self._guard("the comparison of updates"):
             self._measurement.compare_window(windows)
@@ -230,7 +230,7 @@ class Prober:
             learning_rate = self._adapter.learning_rate()
             if learning_rate is not None:
                 rows["learning_rate"] = learning_rate
-            self._log.write_losses(losses, self.last_step)
+            self._log.write_losses(losses, self.probed_step)
 
     @contextlib.contextmanager
     def _tracing_told_apart(self) -> Iterator[None]:

@@ -40,7 +40,7 @@ class LoopRecorder:
         self._guard = Guard(options.on_error == "raise", self._note_fault)
         self._batches = Batches(adapter.batches, options.probe_data, options.validation_data, self._guard)
         self._schedule = Schedule(options.overhead)
-        self._schedule.last_step = planned_steps
+        self._schedule.planned_steps = planned_steps
         self._waited = 0
         self._fits = 0
         self._active, self._closed = active and adapter.is_chief(), False
@@ -192,7 +192,7 @@ class LoopRecorder:
     def plan(self, steps: int, epoch_steps: int | None = None) -> None:
         """Say how many steps the loop will make in all, and in an epoch."""
         self._batches.reservoir.epoch_steps = epoch_steps
-        self._log.planned_steps = self._schedule.last_step = self._batches.reservoir.planned_steps = steps
+        self._log.planned_steps = self._schedule.planned_steps = self._batches.reservoir.planned_steps = steps
         self._log.manifest_due = True
 
     def goes_on(self, phase: Phase) -> None:

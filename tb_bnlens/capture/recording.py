@@ -137,7 +137,7 @@ class Recording:
                 self._outside.mark()
             if before is not None and steps == 1:
                 self._compare_update(before)
-            if windows.last_step == self.step and self._schedule.record_due(self.step):
+            if windows.step == self.step and self._schedule.record_due(self.step):
                 self._write_record()
         self._prober.step_made(fit_loss, self._reader.read)
         self._quiet_until = self._next_asked()
@@ -158,18 +158,18 @@ class Recording:
     def snapshot(self, short_batch: bool = False) -> None:
         """Read the moving statistics now, unless that was done at this step."""
         windows = self._windows
-        if not len(self._segments) or windows.last_step == self.step:
+        if not len(self._segments) or windows.step == self.step:
             return
         self._prober.count_calls()
         with self._guard(RECORD), self._schedule.timed("snapshot"):
             now = self._reader.read()
-            updates = self._watch.updates(windows.last, now, self.step - windows.last_step)
+            updates = self._watch.updates(windows.last, now, self.step - windows.step)
             windows.add(now, self.step, updates, short_batch)
 
     def look_outside(self, at_epoch: bool) -> None:
         """See whether something other than a training step has changed the model since the last one."""
         windows = self._windows
-        if not len(self._segments) or windows.last_step != self.step:
+        if not len(self._segments) or windows.step != self.step:
             return
         if not at_epoch and not self._outside.due(self.step):
             return
@@ -188,7 +188,7 @@ class Recording:
         if len(self._segments):
             # What the user will hold: other code may have changed it since the last step.
             self._windows.restart(self._reader.read())
-        if self._prober.last_step < self.step:
+        if self._prober.probed_step < self.step:
             self._probe("full", last=True)
             if len(self._segments):
                 self._prober.attribute(self._windows.last, self._tolerance)
