@@ -43,6 +43,9 @@ class BatchFormat(Protocol):
     def head(self, batch: Any, count: int) -> Any:
         """The first samples of a batch."""
 
+    def copied(self, batch: Any) -> Any:
+        """The batch with its arrays as they are now: a loop may fill the same arrays with its next batch."""
+
     def first(self, data: Any, size: int, most: int) -> list[Any]:
         """The first batches of what a user passes as data, at most so many; arrays are cut to ``size`` samples.
 

@@ -79,7 +79,7 @@ class WindowRecovery:
             last, where = 1 / np.maximum(counts, 1), self._cumulative
             self.set_momenta(np.where(where, 1 - last, self._beta), np.where(where, last, self._gain))
 
-    def recover(self, before: Snapshot, after: Snapshot, updates: Array) -> tuple[Array, Array]:
+    def recover(self, before: Snapshot, after: Snapshot, updates: Array) -> Moments:
         """Weighted mean of the batch means and variances between two snapshots.
 
         Args:
@@ -88,8 +88,8 @@ class WindowRecovery:
             updates: [L], updates of each layer between the two.
 
         Returns:
-            mean and biased variance (clamped at 0), [C_total]; NaN where a layer had no update, its momentum is 1,
-            or a statistic is not finite.
+            mean and variance (clamped at 0); NaN where a layer had no update, its momentum is 1, or a statistic is not
+            finite.
         """
         self._follow(after.counts)
         power, total = (self._segments.spread(x) for x in self.weights(updates, after.counts))
@@ -97,8 +97,7 @@ class WindowRecovery:
             mean = (after.mean - power * before.mean) / total
             spread = (after.spread - power * before.spread) / total
         unusable = ~(total > 0) | ~np.isfinite(mean) | ~np.isfinite(spread)
-        mean = np.where(unusable, np.nan, mean)
-        return mean, np.where(unusable, np.nan, self.variance(spread))
+        return Moments(np.where(unusable, np.nan, mean), np.where(unusable, np.nan, self.variance(spread)))
 
     def variance(self, spread: Array) -> Array:
         """Variance of what is averaged: the moving variance itself, or the square of a ``renorm`` deviation."""

@@ -8,7 +8,7 @@ from typing import Any
 from tb_bnlens.capture.options import Options
 from tb_bnlens.capture.recorder import LoopRecorder
 from tb_bnlens.frameworks.torch.adapter import TorchModel
-from tb_bnlens.frameworks.torch.batches import Batch, copied
+from tb_bnlens.frameworks.torch.batches import Batch
 
 
 class Recorder(LoopRecorder):
@@ -80,12 +80,6 @@ class Recorder(LoopRecorder):
         """
         self.step_made(Batch(x, y), step)
 
-    def collect(self, batches: list[Any], steps: int = 1) -> None:
-        """Keep copies of what the final judgement needs: a loop may fill the same tensors again."""
-        if self.wants_to_keep(steps):
-            with self.guarded():
-                super().collect([copied(batch) for batch in batches], steps)
-
     def close(self, ended: str = "") -> None:
         """Make the last probe and record, and flush. Safe to call twice.
 
@@ -93,8 +87,5 @@ class Recorder(LoopRecorder):
             ended: how the run has ended, ``"planned"``, ``"early"`` or ``"interrupted"``; by the plan where it is not
                 given.
         """
-        kept = self.kept_batches()
-        if kept and self._batches.from_training:
-            # The tensors of the newest batch may hold something else by now.
-            self._batches.meet(kept[-1].batch)
+        self._batches.settle()
         super().close(ended)

@@ -122,6 +122,10 @@ class TensorBatches:
         """The first samples of a batch."""
         return keras.tree.map_structure(lambda leaf: leaf if leaf is None else leaf[:count], batch)
 
+    def copied(self, batch: Any) -> Any:
+        """The batch with copies of its NumPy arrays; tensors stay as they are anyway."""
+        return keras.tree.map_structure(lambda leaf: leaf.copy() if isinstance(leaf, np.ndarray) else leaf, batch)
+
     def first(self, data: Any, size: int, most: int) -> list[Any]:
         """See ``first_batches``."""
         return first_batches(data, size, most)

@@ -84,14 +84,13 @@ class TorchBatches:
         size = samples(batch)
         return mapped(lambda leaf: leaf[:count] if len(leaf.shape) and leaf.shape[0] == size else leaf, batch)
 
+    def copied(self, batch: Any) -> Any:
+        """The batch as clones."""
+        return mapped(lambda leaf: leaf.detach().clone() if isinstance(leaf, torch.Tensor) else leaf.copy(), batch)
+
     def first(self, data: Any, size: int, most: int) -> list[Any]:
         """The first batches of a loader or list, or tensors cut into batches; see ``capture.adapter``."""
         return first_batches(data, size, most)
-
-
-def copied(batch: Any) -> Any:
-    """A copy that stays as it is: a loop may fill the same tensors with its next batch."""
-    return mapped(lambda leaf: leaf.detach().clone() if isinstance(leaf, torch.Tensor) else leaf.copy(), batch)
 
 
 def rows_of(batch: Any, rows: Any) -> Any:
