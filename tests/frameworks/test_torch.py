@@ -272,13 +272,13 @@ def test_a_window_holds_the_batches_between_two_snapshots(momentum: float | None
         norm(x)
     after: Any = reader.read()
     assert (after.counts - before.counts).tolist() == [updates]
-    mean, variance = recovery.recover(before, after, np.array([float(updates)]))
+    found = recovery.recover(before, after, np.array([float(updates)]))
     weights = np.ones(updates) if momentum is None else (1 - momentum) ** np.arange(updates)[::-1]
     rows = [(x.mean(0).numpy(), x.var(0).numpy()) for x in drawn[5:]]
     # float32 statistics that move by a thousandth of the way have lost three of their seven digits.
     exact: Any = {"rtol": 1e-5, "atol": 2e-6 / (momentum or 0.1)}
-    np.testing.assert_allclose(mean, np.average([m for m, _ in rows], axis=0, weights=weights), **exact)
-    np.testing.assert_allclose(variance, np.average([v for _, v in rows], axis=0, weights=weights), **exact)
+    np.testing.assert_allclose(found.mean, np.average([m for m, _ in rows], axis=0, weights=weights), **exact)
+    np.testing.assert_allclose(found.variance, np.average([v for _, v in rows], axis=0, weights=weights), **exact)
 
 
 def test_a_snapshot_is_a_copy() -> None:
