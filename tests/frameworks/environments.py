@@ -37,7 +37,12 @@ ENVIRONMENTS = (
         ("pytest>=8", "keras", "jax"),
         {"BN_LENS_FRAMEWORK": "keras", "KERAS_BACKEND": "jax"},
     ),
-    Environment("torch", (".venv-viewer",), ("pytest>=8", TORCH), tests=("test_torch.py",)),
+    Environment(
+        "torch",
+        (".venv-viewer",),
+        ("pytest>=8", TORCH),
+        tests=("test_torch.py", "test_torch_causes.py", "test_torch_loops.py"),
+    ),
     Environment(
         "keras-torch",
         (".venv-viewer", "keras-jax", "torch"),

@@ -66,6 +66,7 @@ def train(
     loss: Callable[..., Any] = LOSS,
     metrics: bool = False,
     planned: int | None = None,
+    size: int = 32,
 ) -> Blob:
     """Train a network, recorded where a directory is given."""
     torch.manual_seed(0)
@@ -83,7 +84,7 @@ def train(
         lens = Recorder(model, str(where), loss, metrics=measured, optimizer=optimizer, planned_steps=planned or steps)
     with warnings.catch_warnings(record=True) as raised:
         warnings.simplefilter("always")
-        for i, (x, y) in enumerate(batches(steps)):
+        for i, (x, y) in enumerate(batches(steps, size=size)):
             x, y = reshape(x), y.to(reshape(x).dtype)
             model.train()
             if mode is not None:

@@ -41,7 +41,7 @@ class TorchModel:
     metrics: Mapping[str, Any] | None = None
     """Name -> ``metric(predictions, target)``, or an object like those of torchmetrics."""
     forward: Callable[..., Any] | None = None
-    """``forward(model, x)`` where the model is not called as ``forward.Forward`` says."""
+    """``forward(model, x)`` where the model is not called as ``forward.call`` says."""
     optimizer: Any = None
     """For the learning rate."""
 

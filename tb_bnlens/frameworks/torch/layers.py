@@ -101,10 +101,14 @@ class TorchLayer:
         return not self.weights or any(p.requires_grad for p in self.weights)
 
     @property
-    def weights_held(self) -> bool:
-        """Whether its weights have stayed as they were to the bit, while the statistics had two updates at least."""
-        still = bool(self.weights) and self.updates - self.counted > 1
-        return still and np.array_equal(mark(self.weights), self.marked, equal_nan=True)
+    def trained(self) -> bool:
+        """Whether training changes its weights: after two updates of the statistics, whether they have moved.
+
+        Flags say less: an optimizer may not have the weights, and a GAN switches them in each step.
+        """
+        if not self.weights or self.updates - self.counted < 2:
+            return self.trainable
+        return not np.array_equal(mark(self.weights), self.marked, equal_nan=True)
 
     @property
     def coarse(self) -> bool:
@@ -121,7 +125,7 @@ class TorchLayer:
             epsilon=self.epsilon,
             axis=1,
             kind=type(self.module).__name__ + (f" ({CUMULATIVE})" if self.cumulative else ""),
-            trainable=self.trainable and not self.weights_held,
+            trainable=self.trained,
             order=order,
             calls=calls,
             access=self.access,

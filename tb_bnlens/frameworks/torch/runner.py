@@ -1,8 +1,8 @@
 """``passes.Runner`` for a PyTorch model: the same batch and weights, several normalizations, nothing written.
 
-Each pass runs the model by ``torch.func.functional_call`` on clones of its buffers. A hook in front of each BatchNorm
-module takes the statistics of its input and puts them in the clones, and the module then runs in eval mode: that works
-for every subclass, needs no collective call for ``SyncBatchNorm`` and tells channels apart.
+Each pass runs the model on clones of its buffers. A hook in front of each BatchNorm module takes the statistics of its
+input and puts them in the clones, and the module then runs in eval mode: that works for every subclass, needs no
+collective call for ``SyncBatchNorm`` and tells channels apart.
 """
 
 from __future__ import annotations
@@ -15,16 +15,15 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.func import functional_call
 
 from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.capture.passes import Array, Outcome
 from tb_bnlens.capture.stopwatch import OneTimeCost
 from tb_bnlens.frameworks.torch import batches as of
-from tb_bnlens.frameworks.torch.forward import Forward
+from tb_bnlens.frameworks.torch.forward import call
 from tb_bnlens.frameworks.torch.layers import TorchLayer, unwrapped
 from tb_bnlens.frameworks.torch.outcomes import Outcomes
-from tb_bnlens.frameworks.torch.untouched import modes, untouched
+from tb_bnlens.frameworks.torch.untouched import untouched
 from tb_bnlens.moments.moments import Mask, Moments
 from tb_bnlens.moments.recovery import Snapshot
 from tb_bnlens.moments.segments import Segments
@@ -49,7 +48,7 @@ class TorchRunner:
         segments: their channels.
         loss: ``loss(predictions, target)``; without it the model's output has to hold one.
         metrics: name -> ``metric(predictions, target)``, or an object like those of torchmetrics.
-        forward: ``forward(model, x)`` where the model is not called as ``Forward`` says.
+        forward: ``forward(model, x)`` where the model is not called as ``forward.call`` says.
     """
 
     out_of_memory: tuple[type[Exception], ...] = (torch.OutOfMemoryError,)
@@ -65,7 +64,7 @@ class TorchRunner:
     ):
         self._model, _ = unwrapped(model)
         self._layers, self._segments = tuple(layers), segments
-        self._forward = Forward(self._model, forward)
+        self._forward = forward or call
         self._outcomes = Outcomes(loss, metrics)
         devices = {p.device for p in self._model.parameters()}
         self._device = devices.pop() if len(devices) == 1 else None
@@ -118,21 +117,20 @@ class TorchRunner:
         return Outcome(loss, predictions, self._averaged(calls), after=self._after(moving, calls))
 
     def _run(self, batch: Any, moving: Moments, on_moving: Mask, given: Mapping[Any, bool]) -> tuple[float, Any, Seen]:
-        buffers = {name: b.detach().clone() for name, b in self._model.named_buffers()}
-        seen = Seen()
+        seen, wanted = Seen(), dict(given)
         batch = of.on_device(batch, self._device)
-        wanted = {**given}
+        own = list(self._own(moving, on_moving, seen))
+        for layer, mine in zip(self._layers, own, strict=True):
+            # Half-precision buffers would round the statistics of the batch, which training does not do.
+            wanted[layer.module] = layer.coarse and mine.wholly
         with contextlib.ExitStack() as stack:
-            stack.enter_context(untouched(self._model))
-            for index, m, v, mask in self._by_layer(moving, on_moving):
-                layer = self._layers[index]
-                # Half-precision buffers would round the statistics of the batch, which training does not do.
-                wanted[layer.module] = layer.coarse and not mask.any()
-                own = _Own(index, m, v, mask, seen)
-                own.write(buffers[_key(layer, "running_mean")], buffers[_key(layer, "running_var")])
-                stack.enter_context(_hooked(layer.module, own))
-            stack.enter_context(modes(wanted))
-            predictions = functional_call(self._forward, self._forward.named(buffers), (batch.x,))
+            stack.enter_context(untouched(wanted))
+            by_batch = any(mine.by_batch for mine in own)
+            for layer, mine in zip(self._layers, own, strict=True):
+                mine.write(layer.module)
+                if by_batch:
+                    stack.enter_context(_hooked(layer.module, mine))
+            predictions = self._forward(self._model, batch.x)
             loss = self._loss(predictions, batch)
         return loss, predictions, seen
 
@@ -157,19 +155,15 @@ class TorchRunner:
         )
         return Moments(mean, variance)
 
-    def _by_layer(self, moving: Moments, on_moving: Mask) -> Iterator[tuple[int, Any, Any, Any]]:
-        if not self._layers:
-            return
-        split = (self._segments.split(np.asarray(x)) for x in (moving.mean, moving.variance, on_moving))
-        for index, (m, v, mask) in enumerate(zip(*split, strict=True)):
+    def _own(self, moving: Moments, on_moving: Mask, seen: Seen) -> Iterator[_Own]:
+        # As copies: a tensor made of an array shares its memory.
+        flat = [torch.tensor(np.asarray(x, np.float32)) for x in (moving.mean, moving.variance)]
+        sizes = [layer.channels for layer in self._layers]
+        parts = (x.split(sizes) for x in (*flat, torch.tensor(np.asarray(on_moving, bool))))
+        masks: Any = self._segments.split(np.asarray(on_moving)) if self._layers else []
+        for index, (m, v, mask) in enumerate(zip(*parts, strict=True)):
             device = self._layers[index].module.running_mean.device
-            # As copies: a tensor made of an array shares its memory.
-            yield (
-                index,
-                torch.tensor(m, dtype=torch.float32, device=device),
-                torch.tensor(v, dtype=torch.float32, device=device),
-                torch.tensor(mask, device=device),
-            )
+            yield _Own(index, m.to(device), v.to(device), mask.to(device), masks[index], seen)
 
     def _averaged(self, calls: Mapping[int, Sequence[Moments]]) -> Moments:
         mean = np.full(int(self._segments.sizes.sum()), np.nan)
@@ -184,22 +178,25 @@ class TorchRunner:
         mean, variance = moving.mean.copy(), moving.variance.copy()
         for index, each in calls.items():
             part = slice(self._segments.starts[index], self._segments.stops[index])
-            for call in each:
-                mean[part] += self.gain[index] * (call.mean - mean[part])
-                variance[part] += self.gain[index] * (call.variance - variance[part])
+            for seen in each:
+                mean[part] += self.gain[index] * (seen.mean - mean[part])
+                variance[part] += self.gain[index] * (seen.variance - variance[part])
         return Snapshot(mean, variance)
 
 
 class _Own:
     """Takes the statistics of one layer's input, and puts them in its buffers in the channels that use them."""
 
-    def __init__(self, index: int, mean: Any, variance: Any, on_moving: Any, seen: Seen):
+    def __init__(self, index: int, mean: Any, variance: Any, on_moving: Any, mask: Mask, seen: Seen):
         self._index, self._mean, self._variance, self._on_moving, self._seen = index, mean, variance, on_moving, seen
-        self._by_batch = not bool(on_moving.all())
+        self.by_batch = not mask.all()
+        """Whether some channel uses the batch's."""
+        self.wholly = not mask.any()
+        """Whether all do."""
 
     def __call__(self, module: Any, args: Any, kwargs: Any) -> None:
         self._seen.order.append(self._index)
-        if not self._by_batch:
+        if not self.by_batch:
             return
         x = (args[0] if args else kwargs["input"]).detach()
         x = x if x.dtype == torch.float64 else x.float()
@@ -207,14 +204,16 @@ class _Own:
         values = x.numel() // x.shape[1]
         unbiased = variance * (values / (values - 1)) if values > 1 else variance
         self._seen.moments.setdefault(self._index, []).append((mean, unbiased))
-        self.write(module.running_mean, module.running_var, mean, variance)
+        if not self.wholly:
+            mean = torch.where(self._on_moving, self._mean, mean.to(self._mean.dtype))
+            variance = torch.where(self._on_moving, self._variance, variance.to(self._variance.dtype))
+        module.running_mean.copy_(mean)
+        module.running_var.copy_(variance)
 
-    def write(self, into_mean: Any, into_variance: Any, mean: Any = None, variance: Any = None) -> None:
-        """Write to clones of the buffers: the given statistics, or those of a batch in the channels that use them."""
-        if mean is None or variance is None:
-            mean, variance = self._mean, self._variance
-        into_mean.copy_(torch.where(self._on_moving, self._mean, mean.to(self._mean.dtype)))
-        into_variance.copy_(torch.where(self._on_moving, self._variance, variance.to(self._variance.dtype)))
+    def write(self, module: Any) -> None:
+        """Put the given statistics in the module's buffers, which are clones by now."""
+        module.running_mean.copy_(self._mean)
+        module.running_var.copy_(self._variance)
 
 
 @contextlib.contextmanager
@@ -224,10 +223,6 @@ def _hooked(module: Any, own: _Own) -> Iterator[None]:
         yield
     finally:
         handle.remove()
-
-
-def _key(layer: TorchLayer, buffer: str) -> str:
-    return f"{layer.path}.{buffer}" if layer.path else buffer
 
 
 def _arrays(moments: Mapping[int, Sequence[tuple[Any, Any]]]) -> dict[int, list[Moments]]:
