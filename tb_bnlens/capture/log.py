@@ -59,6 +59,7 @@ class RunLog:
         self.source = ""
         self.framework = KERAS
         self.untracked: Sequence[str] = ()
+        self.ranks: Sequence[tuple[float, float]] = ()
 
     def move(self, log_dir: str) -> None:
         """Write to another run directory; called before ``open``."""
@@ -121,6 +122,7 @@ class RunLog:
             source=self.source,
             framework=self.framework,
             untracked=tuple(self.untracked),
+            ranks=tuple(self.ranks),
         )
         self._write(step, record.manifest(value))
 

@@ -313,7 +313,7 @@ CAUSES: tuple[Cause, ...] = (
         applies=lambda f: f.manifest.replicas >= 2,
         known=lambda f: not np.isnan(f.layers.replica_spread).all(),
         shows=on.replicas_apart,
-        cost=on.whole_gap,
+        cost=on.worst_replica,
         note=always,
         estimate="replica_spread",
         rivals=("batch-noise", "unlike-batches"),

@@ -391,6 +391,12 @@ def replicas_apart(f: Facts) -> Mask:
     return np.asarray(f.layers.replica_spread > np.maximum(f.replica_noise, f.layers.tolerance))
 
 
+def worst_replica(f: Facts, _where: Mask) -> Severity:
+    """The gap; where the losses of each replica's batches are known, the largest of theirs."""
+    apart = [inference - batch for inference, batch in f.manifest.ranks]
+    return max([of_gap(f.gap), *(of_harm(f.losses.harm(gap)) for gap in apart if math.isfinite(gap))])
+
+
 def validation_cost(f: Facts, _where: Mask) -> Severity:
     """The gap on validation data."""
     return of_gap(f.validation_gap)

@@ -57,6 +57,7 @@ def parse_manifest(raw: object) -> Manifest:
         source=_text(body.get("source"), ""),
         framework=TORCH if body.get("framework") == TORCH else KERAS,
         untracked=_texts(body.get("untracked")),
+        ranks=tuple(pair for item in _list(body.get("ranks")) if (pair := _pair(item))),
     )
 
 
@@ -135,6 +136,11 @@ def _list(value: object) -> list[Any]:
 
 def _mapping(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
+
+
+def _pair(value: object) -> tuple[float, float] | None:
+    items = [_number(item, math.nan) for item in _list(value)]
+    return (items[0], items[1]) if len(items) == 2 else None
 
 
 def _texts(value: object) -> tuple[str, ...]:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from tb_bnlens.capture.options import Options
 from tb_bnlens.capture.recorder import LoopRecorder
 from tb_bnlens.frameworks.torch.adapter import TorchModel
 from tb_bnlens.frameworks.torch.batches import Batch
+from tb_bnlens.frameworks.torch.ranks import PATIENCE, Ranks, Seen, apart, seen_by
+from tb_bnlens.moments.moments import Moments
+from tb_bnlens.moments.segments import Segments
+
+GAP = "the gap between ranks"
+"""A part that can be given up on its own; see Guard."""
 
 
 class Recorder(LoopRecorder):
@@ -68,7 +76,12 @@ class Recorder(LoopRecorder):
         planned_steps: int | None = None,
     ):
         options = Options(log_dir, validation_data, probe_data, overhead, tolerance, ignore, on_error)
-        super().__init__(TorchModel(model, loss, metrics, forward, optimizer), options, planned_steps)
+        self._model = TorchModel(model, loss, metrics, forward, optimizer)
+        super().__init__(self._model, options, planned_steps)
+        self._met = 0
+        self._ranks: Ranks | None = None
+        with self._guard(GAP):
+            self._ranks = Ranks.of(options.log_dir)
 
     def record(self, x: Any, y: Any = None, *, step: int | None = None) -> None:
         """Take note of one step of the optimizer that has just been made on this batch.
@@ -78,7 +91,13 @@ class Recorder(LoopRecorder):
             y: the loss' target; None where the model computes its own loss.
             step: number of steps made so far; counted where it is not given.
         """
-        self.step_made(Batch(x, y), step)
+        if self._follows:
+            # Rank 0 counts steps and writes; this one is asked about its batches at the end.
+            with self._guard(GAP):
+                self._batches.collect(self._met, Batch(x, y), 1)
+            self._met += 1
+        else:
+            self.step_made(Batch(x, y), step)
 
     def close(self, ended: str = "") -> None:
         """Make the last probe and record, and flush. Safe to call twice.
@@ -87,5 +106,39 @@ class Recorder(LoopRecorder):
             ended: how the run has ended, ``"planned"``, ``"early"`` or ``"interrupted"``; by the plan where it is not
                 given.
         """
-        self._batches.settle()
+        if not self._closed and ended != "interrupted":
+            self._batches.settle()
+            with self._guard(GAP):
+                self._compare_ranks()
+        self._closed = self._closed or self._follows
         super().close(ended)
+
+    @property
+    def _follows(self) -> bool:
+        return self._ranks is not None and self._ranks.rank != 0
+
+    def _compare_ranks(self) -> None:
+        """Measure on every rank what its batches make of the statistics of rank 0, and tell rank 0."""
+        kept, adapter, until = self.kept_batches(), self._model, time.monotonic() + PATIENCE
+        layers = adapter.layers()
+        if self._ranks is None or not kept or not layers:
+            return
+        if self._follows:
+            given = self._ranks.fetch("statistics", 0, until)
+            if given is not None:
+                self._ranks.publish("seen", **asdict(seen_by(adapter, kept, Moments(given["mean"], given["variance"]))))
+            return
+        others = self._ranks.others()
+        snapshot = adapter.reader(layers).read()
+        moving = Moments(snapshot.mean, snapshot.spread).double()
+        self._ranks.publish("statistics", mean=moving.mean, variance=moving.variance)
+        seen = [seen_by(adapter, kept, moving)]
+        for rank in others:
+            found = self._ranks.fetch("seen", rank, until)
+            if found is None:
+                self.note(f"Rank {rank} has not told its losses within {PATIENCE:.0f} seconds; is its recorder closed?")
+            else:
+                seen.append(Seen(**found))
+        if len(seen) > 1:
+            self._log.ranks = [(float(s.inference), float(s.batch)) for s in seen]
+            adapter.rank_means.extend(apart(seen, Segments([t.channels for t in layers])))

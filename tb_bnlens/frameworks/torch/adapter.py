@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -44,6 +44,8 @@ class TorchModel:
     """``forward(model, x)`` where the model is not called as ``forward.call`` says."""
     optimizer: Any = None
     """For the learning rate."""
+    rank_means: list[Array] = field(default_factory=list)
+    """Mean statistics of the data of each rank, [C_total] each, once they are known; see ``ranks.apart``."""
 
     batches = TorchBatches()
     framework = TORCH
@@ -71,7 +73,7 @@ class TorchModel:
 
     def reader(self, layers: Sequence[Any]) -> StatisticsReader:
         """A reader of these layers."""
-        return StatisticsReader(layers)
+        return StatisticsReader(layers, self.rank_means)
 
     def runner(self, layers: Sequence[Any], segments: Segments) -> TorchRunner:
         """Passes over the model."""

@@ -193,8 +193,8 @@ def mark(parameters: Iterable[Any]) -> NDArray[np.float64]:
 class StatisticsReader:
     """Reads the running statistics of all layers in one copy from the device."""
 
-    def __init__(self, layers: Sequence[TorchLayer]):
-        self._modules = [t.module for t in layers]
+    def __init__(self, layers: Sequence[TorchLayer], rank_means: Sequence[Any] = ()):
+        self._modules, self._rank_means = [t.module for t in layers], rank_means
 
     def read(self) -> Snapshot:
         """The running statistics now, as copies."""
@@ -204,4 +204,5 @@ class StatisticsReader:
             flat = torch.cat([p.detach().float().reshape(-1) for p in parts]).cpu().numpy()
             counted = torch.stack([m.num_batches_tracked.detach() for m in self._modules]).cpu().numpy()
         half = len(flat) // 2
-        return Snapshot(flat[:half], flat[half:], counts=counted.astype(np.int64))
+        ranks = np.stack(self._rank_means) if self._rank_means else None
+        return Snapshot(flat[:half], flat[half:], ranks, counted.astype(np.int64))
