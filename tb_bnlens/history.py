@@ -85,8 +85,8 @@ class Manifest:
     untracked: tuple[str, ...] = ()
     """PyTorch modules with ``track_running_stats=False``; they have no statistics, and are not among ``layers``."""
     ranks: tuple[tuple[float, float], ...] = ()
-    """Of each rank of a distributed PyTorch training: loss of its batches with the statistics of rank 0, which are saved,
-    and with batch statistics."""
+    """Of each rank of a distributed PyTorch training: loss of its batches with the statistics of rank 0, which are
+    saved, and with batch statistics."""
 
 
 @dataclass(frozen=True)
