@@ -9,20 +9,19 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 
+from tb_bnlens.capture.adapter import ModelAdapter
 from tb_bnlens.capture.batches import Batches
 from tb_bnlens.capture.evidence import Judgement
 from tb_bnlens.capture.guard import LOSSES, RECORD, Guard
-from tb_bnlens.capture.keras_runner import KerasRunner
 from tb_bnlens.capture.log import RunLog
 from tb_bnlens.capture.measure import Measurement
 from tb_bnlens.capture.reservoir import Kept
 from tb_bnlens.capture.schedule import Schedule
-from tb_bnlens.capture.snapshots import Snapshot
 from tb_bnlens.capture.stopwatch import Stopwatch
-from tb_bnlens.capture.windows import Windows
+from tb_bnlens.moments.recovery import Snapshot
+from tb_bnlens.moments.windows import Windows
 
 ATTRIBUTION_SECONDS = 0.5
 """Attribution at the end may take this long even where the budget is spent."""
@@ -46,27 +45,24 @@ class Prober:
     """Runs measurements at the weights as they are, and holds one back until the step after it is made.
 
     Args:
-        model: whose optimizer knows the learning rate.
+        adapter: the model.
         measurement: what a probe consists of.
         batches: what it is made on.
         schedule: when, and what it may cost.
         guard: keeps its faults inside.
         log: where its losses go.
-        loss: ``loss(y_true, y_pred)`` for models that are not compiled with one.
     """
 
     def __init__(
         self,
-        model: Any,
+        adapter: ModelAdapter,
         measurement: Measurement,
         batches: Batches,
         schedule: Schedule,
         guard: Guard,
         log: RunLog,
-        loss: Callable[..., Any] | None = None,
     ):
-        self._loss = loss
-        self._model, self._measurement, self._batches = model, measurement, batches
+        self._adapter, self._measurement, self._batches = adapter, measurement, batches
         self._schedule, self._guard, self._log = schedule, guard, log
         self.last_step = -1
         """Step of the last probe."""
@@ -89,10 +85,10 @@ class Prober:
 
     def count_calls(self) -> None:
         """Have one pass traced, which tells how often each layer is called, unless that is known."""
-        batch = self._batches.to_probe() if self.works and not self._measurement.probe.order else None
+        batch = self._batches.to_probe() if self.works and not self._measurement.runner.order else None
         if batch is not None:
             with self._guard(LOSSES), self._tracing_told_apart():
-                self._measurement.probe.count_calls(batch)
+                self._measurement.runner.count_calls(batch)
 
     def probe(self, level: str, step: int, snapshot: Snapshot, windows: Windows | None) -> None:
         """Measure the losses of the batch at hand; where memory ends, half as much from there on.
@@ -110,13 +106,13 @@ class Prober:
             batches = self._batches.to_probe_together(others)
             try:
                 losses = self._measure(batches, others, level, snapshot, windows)
-            except tf.errors.ResourceExhaustedError:
+            except self._measurement.runner.out_of_memory:
                 if not self._batches.back_off():
                     raise
                 self._log.note(f"A probe ran out of memory at step {step}: half as much is probed from there on.")
                 return
-            if self._measurement.probe.loss_reason:
-                self._log.not_evaluated("losses", self._measurement.probe.loss_reason)
+            if self._measurement.runner.loss_reason:
+                self._log.not_evaluated("losses", self._measurement.runner.loss_reason)
             self._probed, self._losses, self.last_step = batches, losses, step
 
     def _measure(
@@ -192,10 +188,9 @@ class Prober:
         if not kept or not self.works:
             return
         with self._guard(EVIDENCE), self._schedule.timed("full"), self._tracing_told_apart():
-            measurement, probe = self._measurement, self._measurement.probe
+            measurement, runner = self._measurement, self._measurement.runner
             subject = measurement.subject(snapshot, windows, states)
-            runner = KerasRunner(self._model, probe, self._loss)
-            watch = Stopwatch(probe.tracer, bool(tf.config.list_logical_devices("GPU")))
+            watch = Stopwatch(runner.tracing, runner.accelerated)
             limit = max(JUDGEMENT_SECONDS, JUDGEMENT_SHARE * self._schedule.elapsed)
             if math.isinf(self._schedule.overhead):
                 limit = math.inf
@@ -208,8 +203,8 @@ class Prober:
                 self._guard.strict,
             )
             evidence = judgement.evidence(step, moment, measurement.counts(windows), interventions=last)
-            if probe.loss_reason:
-                self._log.not_evaluated("losses", probe.loss_reason)
+            if runner.loss_reason:
+                self._log.not_evaluated("losses", runner.loss_reason)
             self._log.write_evidence(replace(evidence, seconds=watch.seconds()), step)
 
     def _affordable(
@@ -233,21 +228,20 @@ class Prober:
         rows = losses["train"]
         rows["overhead"] = self._schedule.share
         rows["tracing_seconds"] = self._schedule.excluded
-        # A custom loop may keep its optimizer outside the model.
-        optimizer = getattr(self._model, "optimizer", None)
         with self._guard(RECORD):
-            if optimizer is not None:
-                rows["learning_rate"] = float(np.asarray(optimizer.learning_rate))
+            learning_rate = self._adapter.learning_rate()
+            if learning_rate is not None:
+                rows["learning_rate"] = learning_rate
             self._log.write_losses(losses, self.last_step)
 
     @contextlib.contextmanager
     def _tracing_told_apart(self) -> Iterator[None]:
         # Tracing is paid once: it must not count against what recording costs all along.
-        traced = self._measurement.probe.tracer.seconds
+        traced = self._measurement.runner.tracing.seconds
         try:
             yield
         finally:
-            self._schedule.excluded += self._measurement.probe.tracer.seconds - traced
+            self._schedule.excluded += self._measurement.runner.tracing.seconds - traced
 
 
 def _seconds(watch: Stopwatch, work: Callable[[], Any]) -> float:

@@ -1,102 +1,59 @@
-"""Recorder: snapshots, windows, probes, schedule and log, put together for any training loop."""
+"""Recorder: snapshots, windows, probes, schedule and log, put together for any training loop in any framework."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
-import keras
 import numpy as np
-import tensorflow as tf
 
+from tb_bnlens.capture.adapter import ModelAdapter
 from tb_bnlens.capture.batches import Batches
-from tb_bnlens.capture.data import is_chief
-from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.capture.guard import LOSSES, RECORD, Guard
-from tb_bnlens.capture.layers import find_layers, has_call, parts_built
 from tb_bnlens.capture.log import RunLog
 from tb_bnlens.capture.measure import Measurement
 from tb_bnlens.capture.options import Options
 from tb_bnlens.capture.outside import Outside
 from tb_bnlens.capture.phases import Phase
-from tb_bnlens.capture.probe import Probe
 from tb_bnlens.capture.prober import Prober
 from tb_bnlens.capture.reservoir import Kept
 from tb_bnlens.capture.rows import ProbeState, batch_statistics, layer_table
 from tb_bnlens.capture.schedule import Schedule
-from tb_bnlens.capture.segments import Segments
-from tb_bnlens.capture.snapshots import Snapshot, SnapshotReader, WindowRecovery
 from tb_bnlens.capture.watch import LayerWatch, replicas
-from tb_bnlens.capture.windows import Windows
-from tb_bnlens.frameworks.support import refused, unsupported
 from tb_bnlens.metadata import LAYER_ROWS
+from tb_bnlens.moments.recovery import Snapshot, WindowRecovery
+from tb_bnlens.moments.segments import Segments
+from tb_bnlens.moments.windows import Windows
 
-NOT_CALLED = (
-    "training calls parts of the model and never the model itself, so there is no forward pass to measure; give the "
-    "model a call() and compile(loss=...) to have the losses measured"
-)
+R = TypeVar("R", bound="LoopRecorder")
 
 
-class Recorder:
-    """Record a training loop for the BN Lens tab.
-
-    Call ``record(x, y)`` after each training step; everything else follows from defaults::
-
-        lens = tb_bnlens.Recorder(model, "runs/exp2", loss=loss_fn)
-        for x, y in ds:
-            train_step(x, y)
-            lens.record(x, y)
-        lens.close()
+class LoopRecorder:
+    """Records a training loop. Each framework's ``Recorder`` is one of these with an adapter for its models.
 
     Args:
-        model: a Keras model; it may be built later.
-        log_dir: TensorBoard run directory; the record goes to ``<log_dir>/bn_lens``.
-        loss: ``loss(y_true, y_pred)``, for models that are not compiled with one. Without either the losses are
-            not evaluated and the statistics are recorded all the same.
-        validation_data: ``(x, y)`` or a dataset; its first batch is probed too.
-        probe_data: ``(x, y)`` or a dataset whose first batch is probed instead of the training batch.
-        overhead: share of training time that recording may take, e.g. 0.01; ``math.inf`` for full density.
-        tolerance: relative error of the moving statistics that counts as converged.
-        ignore: rule id -> layer name patterns that are shown as silenced.
-        on_error: ``"warn"`` once and go on, or ``"raise"``.
+        adapter: the model.
+        options: what the user wants, checked.
         planned_steps: training steps that the loop will make in all, where known.
-
-    Raises:
-        ValueError: an argument out of range. Faults while recording are warnings, see ``on_error``.
-        NotImplementedError: ``on_error`` is ``"raise"`` and the framework of the model is not supported.
+        active: False where the model is not supported: nothing is recorded, and the adapter is not asked.
     """
 
     def __init__(
-        self,
-        model: Any,
-        log_dir: str,
-        loss: Callable[..., Any] | None = None,
-        *,
-        validation_data: Any = None,
-        probe_data: Any = None,
-        overhead: float = 0.01,
-        tolerance: float = 0.1,
-        ignore: Mapping[str, str | Sequence[str]] | None = None,
-        on_error: str = "warn",
-        planned_steps: int | None = None,
+        self, adapter: ModelAdapter, options: Options, planned_steps: int | None = None, *, active: bool = True
     ):
-        options = Options(log_dir, validation_data, probe_data, overhead, tolerance, ignore, on_error)
-        supported = not refused(unsupported(model), options.on_error)
-        if supported and not isinstance(model, keras.layers.Layer):
-            raise ValueError(f"model is a {type(model).__name__}; expected a keras.Model")
-        self._model, self._loss, self._tolerance = model, loss, options.tolerance
-        self._log = RunLog(options.log_dir, options.tolerance, options.ignore)
+        self._adapter, self._tolerance = adapter, options.tolerance
+        self._log = RunLog(options.log_dir, options.tolerance, options.ignore, adapter.versions)
         self._log.planned_steps = planned_steps
         self._guard = Guard(options.on_error == "raise", self._note_fault)
-        self._batches = Batches(options.probe_data, options.validation_data, self._guard)
+        self._batches = Batches(adapter.batches, options.probe_data, options.validation_data, self._guard)
         self._schedule = Schedule(options.overhead)
         self._schedule.last_step = planned_steps
         self._step = self._asked_at = 0
         self._quiet_until = 0.0
         self._fits = 0
         self._begun = self._closed = False
-        self._active = supported and is_chief()
+        self._active = active and adapter.is_chief()
         self._windows: Windows | None = None
         self._prober: Prober | None = None
         self._before: Snapshot | None = None
@@ -104,25 +61,17 @@ class Recorder:
 
     # --- the public loop -----------------------------------------------------------------------------
 
-    def record(self, x: Any, y: Any = None, sample_weight: Any = None, *, step: int | None = None) -> None:
+    def step_made(self, batch: Any, step: int | None = None) -> None:
         """Take note of one training step that has just been made on this batch.
 
         Args:
-            x: inputs of the batch.
-            y: targets; without them losses need ``add_loss``.
-            sample_weight: as in ``fit``.
+            batch: as the adapter's ``batches`` and ``runner`` take it.
             step: number of steps made so far; counted where it is not given.
-
-        Raises:
-            RuntimeError: called while a ``tf.function`` is traced.
         """
-        if not tf.executing_eagerly():
-            raise RuntimeError("Recorder.record was called inside a tf.function; call it after the compiled step")
         if not self.wanted:
             return
         steps = 1 if step is None else max(step - self._step, 1)
         with self._guard(RECORD):
-            batch = keras.utils.pack_x_y_sample_weight(x, y, sample_weight)
             self.collect([batch], steps)
             self.meet_batch(batch)
             if self.quiet_for(steps):
@@ -165,14 +114,14 @@ class Recorder:
         """Training was interrupted. Flush what is written, without a last probe: the weights may be others by now."""
         if not self._closed and self._active:
             self._closed = True
-            # This may run when garbage is collected, in the middle of somebody's trace.
-            with self._guard(RECORD), tf.init_scope():
+            # This may run when garbage is collected, in the middle of somebody's trace: nothing is read of the model.
+            with self._guard(RECORD):
                 self._log.ended, self._log.ended_step = "interrupted", self._step
                 if self._begun:
                     self._write_manifest()
                 self._log.close()
 
-    def __enter__(self) -> Recorder:
+    def __enter__(self: R) -> R:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -293,8 +242,8 @@ class Recorder:
             return
         with self._guard(RECORD):
             step = max(step, self._step + after_a_step)
-            if self._is_built(after_a_step):
-                self._begin(step)
+            if self._adapter.is_built(after_a_step):
+                self._begin(step, self._adapter)
                 self._begun = True
             else:
                 self._step = step
@@ -395,17 +344,12 @@ class Recorder:
 
     # --- inside --------------------------------------------------------------------------------------
 
-    def _is_built(self, after_a_step: bool) -> bool:
-        if after_a_step:
-            return bool(self._model.built or find_layers(self._model))
-        return bool(self._model.built if has_call(self._model) else parts_built(self._model))
-
-    def _begin(self, step: int) -> None:
+    def _begin(self, step: int, adapter: ModelAdapter) -> None:
         self._step = self._asked_at = step
-        layers = find_layers(self._model)
+        layers = adapter.layers()
         self._segments = Segments([t.channels for t in layers])
         self._recovery = WindowRecovery(layers, self._segments)
-        self._reader = SnapshotReader(layers)
+        self._reader = adapter.reader(layers)
         self._watch = LayerWatch(layers, self._segments, self.event)
         self._state = ProbeState.empty(self._segments)
         held = self._log.open()
@@ -417,18 +361,15 @@ class Recorder:
             self.event("start", "recording begins")
         if layers:
             self._windows = Windows(self._reader.read(), step, self._recovery, self._segments)
-            self._outside = Outside(self._model, self._recovery, self._segments)
+            self._outside = Outside(adapter.weights_mark, self._recovery, self._segments)
         else:
             self.note("The model has no BatchNorm layer: only the paired losses are recorded.")
         with self._guard(LOSSES):
-            if not (self._model.built and has_call(self._model)):
-                raise NotEvaluated(NOT_CALLED)
-            probe = Probe(self._model, layers, self._segments, self._loss)
-            self._watch.probe = probe
-            measurement = Measurement(probe, self._state, self._recovery, self._segments, self._tolerance)
-            self._prober = Prober(
-                self._model, measurement, self._batches, self._schedule, self._guard, self._log, self._loss
+            runner = self._watch.runner = adapter.runner(layers, self._segments)
+            measurement = Measurement(
+                runner, adapter.batches, self._state, self._recovery, self._segments, self._tolerance
             )
+            self._prober = Prober(adapter, measurement, self._batches, self._schedule, self._guard, self._log)
         self._schedule.fit_records(4 * len(layers) * len(LAYER_ROWS))
         self._schedule.start()
         self._write_manifest()
@@ -475,8 +416,8 @@ class Recorder:
                 self._write_manifest()
 
     def _write_channels(self, windows: Windows) -> None:
-        mu, v = batch_statistics(windows, self._state)
-        packed = np.stack([mu, v, windows.last.mean, self._recovery.moving_variance(windows.last)])
+        seen = batch_statistics(windows, self._state)
+        packed = np.stack([seen.mean, seen.variance, windows.last.mean, self._recovery.moving_variance(windows.last)])
         self._log.write_channels(self._segments.split(packed), self._step)
 
     def _write_manifest(self) -> None:

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tb_bnlens.analysis.distance import LIVE_SHARE, convergence_error, distance, mean_error, variance_error
-from tb_bnlens.capture.segments import Segments
-from tb_bnlens.capture.snapshots import WindowRecovery
-from tb_bnlens.capture.windows import Windows
 from tb_bnlens.metadata import LAYER_INDEX, LAYER_ROWS, REPLAY_ROWS
+from tb_bnlens.moments.moments import Moments
+from tb_bnlens.moments.recovery import WindowRecovery
+from tb_bnlens.moments.segments import Segments
+from tb_bnlens.moments.windows import Windows
 
 Array = NDArray[np.floating[Any]]
 
@@ -39,25 +40,27 @@ class ProbeState:
         layers = np.full(len(segments), np.nan)
         return cls(nothing, nothing.copy(), 0, *(layers.copy() for _ in range(5)))
 
-    def pool(self, mean: Array, variance: Array) -> None:
+    @property
+    def moments(self) -> Moments:
+        """Batch statistics of the probed batches."""
+        return Moments(self.mean, self.variance)
+
+    def pool(self, seen: Moments) -> None:
         """Add the statistics of one more probed batch; old batches fade with a memory of some eight."""
         self.batches += 1
         rate = max(1 / self.batches, 1 / 8)
-        for held, new in ((self.mean, mean), (self.variance, variance)):
+        for held, new in ((self.mean, seen.mean), (self.variance, seen.variance)):
             held += np.where(np.isnan(held), 0, rate * (new - held))
             np.copyto(held, new, where=np.isnan(held))
 
 
-def batch_statistics(windows: Windows, probe: ProbeState) -> tuple[Array, Array]:
+def batch_statistics(windows: Windows, probe: ProbeState) -> Moments:
     """Mean and variance that training mode normalizes with, [C_total].
 
     The windows know them for layers that update; for frozen or poisoned channels the probe does.
     """
     pooled = windows.short.merged()
-    if pooled is None:
-        return probe.mean, probe.variance
-    missing = np.isnan(pooled.mean)
-    return np.where(missing, probe.mean, pooled.mean), np.where(missing, probe.variance, pooled.variance)
+    return probe.moments if pooled is None else Moments(pooled.mean, pooled.variance).or_else(probe.moments)
 
 
 def layer_table(
@@ -77,7 +80,8 @@ def layer_table(
     eps = recovery.epsilon
     snapshot = windows.last
     m, s = snapshot.mean, recovery.moving_variance(snapshot)
-    mu, v = batch_statistics(windows, probe)
+    seen = batch_statistics(windows, probe)
+    mu, v = seen.mean, seen.variance
     pooled = windows.short.merged()
     from_windows = np.zeros(len(segments)) if pooled is None else segments.count(~np.isnan(pooled.mean))
 

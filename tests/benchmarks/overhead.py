@@ -31,7 +31,7 @@ import numpy as np
 import tensorflow as tf
 
 from tb_bnlens import BNLens
-from tb_bnlens.capture.layers import find_layers
+from tb_bnlens.frameworks.keras3.layers import find_layers
 
 Batch = tuple[Any, Any]
 

@@ -16,11 +16,11 @@ import pytest
 import tensorflow as tf
 
 from tb_bnlens import BNLens
-from tb_bnlens.capture.feed import PeekingTrainFunction
-from tb_bnlens.capture.layers import TrackedLayer, find_layers
 from tb_bnlens.capture.measure import Measurement
-from tb_bnlens.capture.windows import Windows
+from tb_bnlens.frameworks.keras3.layers import KerasLayer, find_layers
+from tb_bnlens.frameworks.keras_tensorflow.feed import PeekingTrainFunction
 from tb_bnlens.history import History
+from tb_bnlens.moments.windows import Windows
 from tb_bnlens.reader import open_logdir, read_run
 from tests.capture.setups import Setup
 
@@ -178,7 +178,7 @@ class Reference(keras.callbacks.Callback):  # type: ignore[misc]
             patch.setattr(keras.layers.BatchNormalization, "_moments", listen)
             yield
 
-    def window(self, tracked: TrackedLayer, first: int, last: int) -> tuple[Any, Any] | None:
+    def window(self, tracked: KerasLayer, first: int, last: int) -> tuple[Any, Any] | None:
         """What the moving statistics of a layer were chasing between two steps: newest batches weigh most."""
         pairs = [pair for step in self.steps[first:last] for pair in step.get(id(tracked.layer), [])]
         if not pairs:

@@ -24,8 +24,8 @@ import tensorflow as tf
 
 from tb_bnlens.capture.measure import Measurement
 from tb_bnlens.capture.prober import Prober
-from tb_bnlens.capture.recorder import Recorder
-from tb_bnlens.capture.windows import Windows
+from tb_bnlens.frameworks.keras_tensorflow.recorder import Recorder
+from tb_bnlens.moments.windows import Windows
 from tests.capture import models
 from tests.capture.runs import assert_clean, assert_same, fit, lens, record, state
 from tests.capture.setups import Setup, arrays, dataset, from_arrays

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tb_bnlens.capture.feed import Look
+from tb_bnlens.frameworks.keras_tensorflow.feed import Look
 from tests.capture.runs import state, strange_datasets
 from tests.capture.setups import Setup, arrays
 

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import itertools
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
-from tb_bnlens.capture.decay import Decay
-from tb_bnlens.capture.layers import TrackedLayer
-from tb_bnlens.capture.segments import Segments
-from tb_bnlens.capture.snapshots import Snapshot, WindowRecovery
-from tb_bnlens.capture.windows import Windows
+from tb_bnlens.importer.constants import LayerConstants
+from tb_bnlens.moments.decay import Decay
+from tb_bnlens.moments.recovery import Snapshot, WindowRecovery
+from tb_bnlens.moments.segments import Segments
+from tb_bnlens.moments.windows import Windows
 
 CHANNELS = 16
 
 
-def tracked(momentum: float) -> TrackedLayer:
-    return TrackedLayer(SimpleNamespace(momentum=momentum, epsilon=1e-3), f"m{momentum}", "", CHANNELS)
+def tracked(momentum: float) -> LayerConstants:
+    return LayerConstants(f"m{momentum}", CHANNELS, momentum, 1e-3, False, False, -1, True)
 
 
 def simulated(momenta: list[float], steps: int, start: float, updates: int = 1) -> list[Snapshot]:

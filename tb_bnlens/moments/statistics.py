@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tb_bnlens.analysis.distance import LIVE_SHARE, convergence_error, distance, mean_error, variance_error
-from tb_bnlens.capture.passes import Moments
-from tb_bnlens.capture.segments import Segments
+from tb_bnlens.moments.moments import Moments
+from tb_bnlens.moments.segments import Segments
 
 Array = NDArray[np.floating[Any]]
 

@@ -8,15 +8,15 @@ from collections.abc import Mapping
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
-from tb_bnlens.capture import stack
-from tb_bnlens.capture.data import batch_size
-from tb_bnlens.capture.feed import PeekingTrainFunction
 from tb_bnlens.capture.guard import RECORD
 from tb_bnlens.capture.phases import PHASES, Phase
-from tb_bnlens.capture.recorder import Recorder
+from tb_bnlens.capture.recorder import LoopRecorder
+from tb_bnlens.frameworks.keras3 import stack
+from tb_bnlens.frameworks.keras_tensorflow.adapter import counting_optimizer, steps_made
+from tb_bnlens.frameworks.keras_tensorflow.batches import batch_size
+from tb_bnlens.frameworks.keras_tensorflow.feed import PeekingTrainFunction
 
 LONG_EPOCH = 64
 """An epoch of this many steps pays for two reads of the statistics."""
@@ -35,7 +35,9 @@ class FitWatch:
         callbacks: the ``CallbackList`` that calls the hooks, None where it is not known.
     """
 
-    def __init__(self, model: Any, recorder: Recorder, log_dir: str, params: Mapping[str, Any] | None, callbacks: Any):
+    def __init__(
+        self, model: Any, recorder: LoopRecorder, log_dir: str, params: Mapping[str, Any] | None, callbacks: Any
+    ):
         self.model, self.recorder, self.params, self.callbacks = model, recorder, params, callbacks
         self._log_dir = log_dir
         self._phase: Phase | None = None
@@ -105,7 +107,7 @@ class FitWatch:
     def _leave(self, function: Any) -> None:
         self._left.detach()
         if self._phase is not None:
-            iterations, optimizer = self._iterations(), self._optimizer()
+            iterations, optimizer = steps_made(self.model), counting_optimizer(self.model)
             step = max(self.recorder.step, self._phase.step_at(iterations, optimizer))
             self._phase.ends(step, iterations, optimizer, function, self.recorder.kept_batches())
 
@@ -117,7 +119,7 @@ class FitWatch:
         return "planned" if self._epoch + 1 >= params.get("epochs", 0) else "early"
 
     def _begin_record(self, after_a_step: bool = False) -> None:
-        iterations, optimizer = self._iterations(), self._optimizer()
+        iterations, optimizer = steps_made(self.model), counting_optimizer(self.model)
         phase = self._phase
         if phase is None:
             phase = self._phase = PHASES.phase(self.model, self._log_dir, iterations)
@@ -215,7 +217,7 @@ class FitWatch:
         if steps > 1 and not self._seen and not hasattr(self.model.optimizer, "inner_optimizer"):
             # A partial last execution makes fewer. The optimizer counts them, save where it skips some (mixed_float16).
             assert self._phase is not None
-            made = self._phase.step_at(self._iterations(), self._optimizer()) - recorder.step
+            made = self._phase.step_at(steps_made(self.model), counting_optimizer(self.model)) - recorder.step
             steps = made if 0 < made < steps else steps
         fit_loss = None
         if recorder.loss_pending and isinstance(logs, dict) and "loss" in logs:
@@ -241,16 +243,6 @@ class FitWatch:
 
     def _steps_per_execution(self) -> int:
         return int(self.model.steps_per_execution or 1)
-
-    def _iterations(self) -> int:
-        # Not optimizer.iterations, which is divided under gradient accumulation. Keras 3.3 has that alone, undivided.
-        optimizer = self._optimizer()
-        return int(np.asarray(getattr(optimizer, "_iterations", getattr(optimizer, "iterations", 0))))
-
-    def _optimizer(self) -> Any:
-        # Under mixed_float16 a wrapper scales the loss, whose own count stays 0.
-        optimizer = getattr(self.model, "optimizer", None)
-        return getattr(optimizer, "inner_optimizer", optimizer)
 
     def _wrap(self) -> None:
         if tf.distribute.has_strategy() or int(self.model.distribute_strategy.num_replicas_in_sync) > 1:
@@ -285,6 +277,6 @@ class FitWatch:
         return wrapper.inner
 
     def _note_averages(self) -> None:
-        if getattr(self._optimizer(), "use_ema", False) and self.recorder.begun:
+        if getattr(counting_optimizer(self.model), "use_ema", False) and self.recorder.begun:
             # fit has done so by now, with SwapEMAWeights or without it (Optimizer.finalize_variable_values).
             self.recorder.event("averaged", "the optimizer's averaged weights were put into the model (use_ema)")

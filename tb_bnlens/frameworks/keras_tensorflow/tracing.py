@@ -9,7 +9,8 @@ import keras
 import tensorflow as tf
 
 from tb_bnlens.capture.randomness import draws_refused
-from tb_bnlens.capture.side_effects import refuse_mutation
+from tb_bnlens.capture.stopwatch import OneTimeCost
+from tb_bnlens.frameworks.keras_tensorflow.side_effects import refuse_mutation
 
 OPTIONS: dict[str, Any] = {"reduce_retracing": True, "autograph": False, "jit_compile": False}
 """How passes are traced: as plain graphs, so that neither AutoGraph nor XLA reads the user's code a second time."""
@@ -19,10 +20,7 @@ class Tracer:
     """Runs traced functions. Tracing and the first run are one-time costs, counted apart from the passes."""
 
     def __init__(self) -> None:
-        self.seconds = 0.0
-        """Time that tracing and first runs have taken."""
-        self.cpu_seconds = 0.0
-        """CPU time of this process in it."""
+        self.cost = OneTimeCost()
         self._checked: set[int] = set()
         self._known: set[Any] = set()
 
@@ -65,8 +63,8 @@ class Tracer:
         return bool(traced)
 
     def _add(self, wall: float, cpu: float) -> None:
-        self.seconds += time.perf_counter() - wall
-        self.cpu_seconds += time.process_time() - cpu
+        self.cost.seconds += time.perf_counter() - wall
+        self.cost.cpu_seconds += time.process_time() - cpu
 
 
 def _kind(leaf: Any) -> Any:

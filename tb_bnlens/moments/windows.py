@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tb_bnlens.analysis.distance import distance
-from tb_bnlens.capture.decay import Decay
-from tb_bnlens.capture.segments import Segments
-from tb_bnlens.capture.snapshots import Snapshot, WindowRecovery
 from tb_bnlens.metadata import REPLAY_MOMENTA
+from tb_bnlens.moments.decay import Decay
+from tb_bnlens.moments.recovery import Snapshot, WindowRecovery
+from tb_bnlens.moments.segments import Segments
 
 Array = NDArray[np.floating[Any]]
 

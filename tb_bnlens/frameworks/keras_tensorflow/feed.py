@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import keras
 import tensorflow as tf
 
-from tb_bnlens.capture.data import without_optionals
+from tb_bnlens.frameworks.keras_tensorflow.batches import without_optionals
 
 
 class Observer(Protocol):
