@@ -66,6 +66,16 @@ class Batches:
             kind = self._form.kind(batch)
             self.reservoir.keep_only(lambda kept: self._form.kind(kept) == kind)
 
+    def collect(self, made: int, batch: Any, steps: int) -> None:
+        """Take the newest training batch, on which ``steps`` steps follow the ``made`` ones, and keep it if wanted."""
+        if self.from_training:
+            self.reservoir.offer(made, [batch], steps)
+        self.meet(batch)
+
+    def is_short(self, batch: Any) -> bool:
+        """Whether a batch has fewer samples than a usual one."""
+        return self.usual_size is not None and (self._form.size(batch) or 0) < self.usual_size
+
     def to_probe(self) -> Any:
         """The batch to probe, None while there is none."""
         return self._cut(self._newest) if self.from_training else self._of_user("probe")

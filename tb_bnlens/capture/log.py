@@ -133,6 +133,12 @@ class RunLog:
         """Write one measurement on many batches."""
         self._write(step, record.evidence(evidence))
 
+    def meet_size(self, samples: int | None) -> None:
+        """Take note of the samples in a usual training batch: the first ones that are given."""
+        if self.batch_size is None and samples is not None:
+            self.batch_size = samples
+            self.manifest_due = True
+
     def want_channels(self) -> None:
         """Have the next record come with a per-channel snapshot."""
         self._next_channels = 0

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tb_bnlens.analysis.convergence import steps_to_converge
-from tb_bnlens.analysis.distance import LIVE_SHARE, convergence_error, distance
+from tb_bnlens.analysis.distance import LIVE_SHARE, convergence_error
 from tb_bnlens.capture.adapter import BatchFormat
 from tb_bnlens.capture.passes import Outcome, Runner, moments_of
 from tb_bnlens.capture.rows import ProbeState, batch_statistics
@@ -60,10 +60,10 @@ class Measurement:
     def _inference(self, batches: Sequence[Any], moving: Moments) -> float:
         return float(np.mean([self.runner.inference(batch, moving).loss for batch in batches]))
 
-    def pair(self, batches: Sequence[Any], snapshot: Snapshot, windows: Windows | None) -> dict[str, float]:
+    def pair(self, batches: Sequence[Any], windows: Windows) -> dict[str, float]:
         """``batch``, ``inference``, ``training`` and ``recalibrated`` on the same batches."""
         self._present = None
-        moving = self._recovery.moving(snapshot)
+        moving = self._recovery.moving(windows.last)
         passes = [self.runner.batch(batch, moving) for batch in batches]
         trained = [self.runner.training(batch) for batch in batches]
         self.state.pool(moments_of(passes[0]))
@@ -75,12 +75,11 @@ class Measurement:
             "training": float(np.mean([passed.loss for passed in trained])),
             "batch_size": float(self._form.size(batches[0]) or np.nan),
         }
-        if windows is not None:
-            target = self._target(windows, moving)
-            if target is not None:
-                losses["recalibrated"] = self._inference(batches, target)
-                pooled = windows.short.merged()
-                losses["short_updates"] = pooled.updates if pooled else self.state.batches
+        target = self._target(windows, moving)
+        if target is not None:
+            losses["recalibrated"] = self._inference(batches, target)
+            pooled = windows.short.merged()
+            losses["short_updates"] = pooled.updates if pooled else self.state.batches
         return losses
 
     def recalibrated_now(self, batches: Sequence[Any], others: Sequence[Any], snapshot: Snapshot) -> dict[str, float]:
@@ -116,35 +115,33 @@ class Measurement:
             ratio = np.where(live, np.var(means, axis=0, ddof=1) / alike, np.nan)
         (self.state.between_within,) = self._segments.quantiles(ratio, (0.5,))
 
-    def extras(self, batches: Sequence[Any], snapshot: Snapshot, windows: Windows) -> dict[str, float]:
+    def extras(self, batches: Sequence[Any], windows: Windows) -> dict[str, float]:
         """The long pool, the replays and the forecast, on the same batches."""
-        moving = self._recovery.moving(snapshot)
+        moving = self._recovery.moving(windows.last)
         losses: dict[str, float] = {}
         target = self._target(windows, moving)
         pooled = windows.long.merged()
         if target is None or pooled is None:
             return losses
-        long = Moments(pooled.mean, pooled.variance).or_else(target)
+        long = pooled.moments.or_else(target)
         losses["recalibrated_long"] = self._inference(batches, long)
         losses["long_updates"] = pooled.updates
-        shadow_mean, shadow_variance = windows.shadows()
-        moved = ~np.isnan(pooled.mean)
+        moved = ~np.isnan(pooled.moments.mean)
         for i in map(int, np.flatnonzero(windows.replayable())):
-            replayed = Moments(shadow_mean[i], shadow_variance[i]).where(moved, moving)
-            losses[REPLAY_ROWS[i]] = self._inference(batches, replayed)
+            losses[REPLAY_ROWS[i]] = self._inference(batches, windows.replay(i).where(moved, moving))
         beta = self._segments.spread(self._recovery.beta)
         for i, n in enumerate(self._horizons(target, moving, moved)):
             losses[f"forecast_step_{i}"] = float(n)
             losses[f"forecast_{i}"] = self._inference(batches, moving.toward(target, np.where(moved, beta**n, 1.0)))
         return losses
 
-    def validation(self, batch: Any, snapshot: Snapshot, windows: Windows | None) -> dict[str, float]:
+    def validation(self, batch: Any, windows: Windows) -> dict[str, float]:
         """The paired losses on a batch of validation data, and its batch statistics against the moving ones."""
-        moving = self._recovery.moving(snapshot)
+        moving = self._recovery.moving(windows.last)
         passed = self.runner.batch(batch, moving)
         self.state.validation_distance = self._apart(moments_of(passed), moving)
         losses = {"batch": passed.loss, "inference": self.runner.inference(batch, moving).loss}
-        target = self._target(windows, moving) if windows is not None else None
+        target = self._target(windows, moving)
         if target is not None:
             losses["recalibrated"] = self.runner.inference(batch, target).loss
         if self._present is not None:
@@ -171,7 +168,7 @@ class Measurement:
         self.state.attribution = losses
 
     def _apart(self, a: Moments, b: Moments) -> Array:
-        return self._segments.rms(distance(a.mean, a.variance, b.mean, b.variance, self._recovery.epsilon))
+        return self._segments.rms(a.distance(b, self._recovery.epsilon))
 
     def momentum_of_update(self, before: Snapshot, after: Snapshot) -> Array:
         """Each layer's momentum as the step that followed the last probe shows it, [L]; NaN where it shows none.
@@ -195,8 +192,8 @@ class Measurement:
             return
         now, seen = windows.last, moments_of(predicted)
         gain = self._segments.spread(self.runner.gain)
-        recovered_mean, recovered_variance = windows.single
-        real = gain * (recovered_mean - now.mean), gain * (recovered_variance - now.spread)
+        recovered = windows.single
+        real = gain * (recovered.mean - now.mean), gain * (recovered.variance - now.spread)
         expected = seen.mean - now.mean, seen.variance - now.spread
         self._updates.add(real, expected, self._scale(), self.runner.gain)
 
@@ -211,7 +208,6 @@ class Measurement:
             windows: what they were chasing.
             states: position in ``metadata.STATES`` of each layer, [L].
         """
-        shadow_mean, shadow_variance = windows.shadows()
         moved = self._segments.spread(windows.updates > 0).astype(bool)
         moving = self._recovery.moving(snapshot).double()
         return Subject(
@@ -223,7 +219,7 @@ class Measurement:
             start_left=self._recovery.weights(windows.updates)[0],
             tolerance=self._tolerance,
             replays={
-                REPLAY_ROWS[i]: Moments(shadow_mean[i], shadow_variance[i]).where(moved, moving)
+                REPLAY_ROWS[i]: windows.replay(i).where(moved, moving)
                 for i in map(int, np.flatnonzero(windows.replayable() & moved.any()))
             },
         )
@@ -264,6 +260,6 @@ class Measurement:
         epsilon = self._recovery.epsilon[self._segments.starts] if len(self._segments) else []
         for index, calls in passed.calls.items():
             a, b = calls[0], calls[1]
-            w = distance(a.mean, a.variance, b.mean, b.variance, float(epsilon[index]))
+            w = a.distance(b, epsilon[index])
             result[index] = float(np.sqrt(np.nanmean(np.square(w)))) if np.any(np.isfinite(w)) else np.nan
         return result

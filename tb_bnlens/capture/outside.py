@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tb_bnlens.analysis.distance import distance
 from tb_bnlens.moments.recovery import Snapshot, WindowRecovery
 from tb_bnlens.moments.segments import Segments
 
@@ -72,13 +71,7 @@ class Outside:
             return None
         self.seen += 1
         apart = self._segments.rms(
-            distance(
-                now.mean,
-                self._recovery.moving_variance(now),
-                then.mean,
-                self._recovery.moving_variance(then),
-                self._recovery.epsilon,
-            )
+            self._recovery.moving(now).distance(self._recovery.moving(then), self._recovery.epsilon)
         )
         amounts = tuple(round(float(np.nan_to_num(min(apart[i], FARTHEST), nan=FARTHEST)), 4) for i in layers)
         return Change("replaced" if weights else "outside", _sentence(layers, amounts, weights), layers, amounts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import numpy as np
@@ -116,6 +117,25 @@ class Runner(Protocol):
 
     def compose(self, batches: Sequence[Any], rows: Sequence[NDArray[np.int64]]) -> list[Any]:
         """New batches of these rows of all batches laid end to end."""
+
+
+class NoPasses:
+    """The ``Runner`` of a model that allows no pass: nothing is known of its calls."""
+
+    tracing = OneTimeCost()
+    accelerated = False
+    out_of_memory: tuple[type[Exception], ...] = ()
+    loss_reason = ""
+    order: Sequence[int] = ()
+    trains: Mapping[int, bool] = MappingProxyType({})
+    at_inference: Mapping[int, bool] = MappingProxyType({})
+    gain: Array = np.zeros(0)
+
+    def _refuse(self, *_: Any, **__: Any) -> Any:
+        raise NotEvaluated("the model allows no pass")
+
+    trained = count_calls = inference = batch = training = _refuse
+    rows = metric_state = update = metrics = weights = compose = _refuse
 
 
 @dataclass

@@ -64,7 +64,7 @@ class Prober:
     ):
         self._adapter, self._measurement, self._batches = adapter, measurement, batches
         self._schedule, self._guard, self._log = schedule, guard, log
-        self.last_step = -1
+        self.probed_step = -1
         """Step of the last probe."""
         self._probed: list[Any] = []
         self._losses: dict[str, dict[str, float]] | None = None
@@ -90,14 +90,13 @@ class Prober:
             with self._guard(LOSSES), self._tracing_told_apart():
                 self._measurement.runner.count_calls(batch)
 
-    def probe(self, level: str, step: int, snapshot: Snapshot, windows: Windows | None) -> None:
+    def probe(self, level: str, step: int, windows: Windows) -> None:
         """Measure the losses of the batch at hand; where memory ends, half as much from there on.
 
         Args:
             level: ``"probe"`` or ``"full"``; see ``Schedule.probe_due``.
             step: steps made so far.
-            snapshot: the moving statistics now.
-            windows: what they were chasing, None for a model without BatchNorm.
+            windows: the moving statistics now, and what they were chasing.
         """
         if self._batches.to_probe() is None or not self.works:
             return
@@ -105,7 +104,7 @@ class Prober:
             others = self._batches.others()
             batches = self._batches.to_probe_together(others)
             try:
-                losses = self._measure(batches, others, level, snapshot, windows)
+                losses = self._measure(batches, others, level, windows)
             except self._measurement.runner.out_of_memory:
                 if not self._batches.back_off():
                     raise
@@ -113,19 +112,19 @@ class Prober:
                 return
             if self._measurement.runner.loss_reason:
                 self._log.not_evaluated("losses", self._measurement.runner.loss_reason)
-            self._probed, self._losses, self.last_step = batches, losses, step
+            self._probed, self._losses, self.probed_step = batches, losses, step
 
     def _measure(
-        self, batches: list[Any], others: list[Any], level: str, snapshot: Snapshot, windows: Windows | None
+        self, batches: list[Any], others: list[Any], level: str, windows: Windows
     ) -> dict[str, dict[str, float]]:
         measurement = self._measurement
-        losses = {"train": measurement.pair(batches, snapshot, windows)}
-        if level == "full" and windows is not None:
-            losses["train"] |= measurement.extras(batches, snapshot, windows)
-            losses["train"] |= measurement.recalibrated_now(batches, others, snapshot)
+        losses = {"train": measurement.pair(batches, windows)}
+        if level == "full" and len(windows.updates):
+            losses["train"] |= measurement.extras(batches, windows)
+            losses["train"] |= measurement.recalibrated_now(batches, others, windows.last)
         validation = self._batches.validation()
         if validation is not None:
-            losses["validation"] = measurement.validation(validation, snapshot, windows)
+            losses["validation"] = measurement.validation(validation, windows)
         return losses
 
     def momentum_of_update(self, before: Snapshot, after: Snapshot) -> NDArray[np.floating[Any]]:
@@ -134,7 +133,7 @@ class Prober:
 
     def compare_window(self, windows: Windows) -> None:
         """See ``Measurement.compare_window``; for a loop that shows its batch after the step."""
-        if windows.last_step != self.last_step:
+        if windows.step != self.probed_step:
             return  # the last window is of an earlier step than the probed batch
         with self._guard("the comparison of updates"):
             self._measurement.compare_window(windows)
@@ -232,7 +231,7 @@ class Prober:
             learning_rate = self._adapter.learning_rate()
             if learning_rate is not None:
                 rows["learning_rate"] = learning_rate
-            self._log.write_losses(losses, self.last_step)
+            self._log.write_losses(losses, self.probed_step)
 
     @contextlib.contextmanager
     def _tracing_told_apart(self) -> Iterator[None]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tb_bnlens.capture.passes import Runner
+from tb_bnlens.capture.passes import NoPasses, Runner
 from tb_bnlens.history import Layer
 from tb_bnlens.metadata import STATES
 from tb_bnlens.moments.layers import TrackedLayer, gains, kept
@@ -44,8 +44,8 @@ class LayerWatch:
         self._coarse = np.asarray([t.coarse for t in layers], bool)
         self._told = np.asarray([t.looped or t.calls is not None for t in layers], bool)
         self._attributes = self._read_attributes()
-        self.runner: Runner | None = None
-        """What passes have shown of calls and modes, once there is one."""
+        self.runner: Runner = NoPasses()
+        """What its passes have shown of calls and modes."""
 
     @property
     def momenta(self) -> Array:
@@ -115,7 +115,7 @@ class LayerWatch:
 
     @property
     def _traced_order(self) -> Sequence[int]:
-        return self.runner.order if self.runner is not None else ()
+        return self.runner.order
 
     def updates(self, before: Snapshot, after: Snapshot, steps: int) -> Array:
         """BatchNorm updates of each layer between two snapshots, [L]; NaN where they cannot be counted.
@@ -141,7 +141,7 @@ class LayerWatch:
                 states[i] = STATE["updating"]
             elif not tracked.trainable:
                 states[i] = STATE["frozen"]
-            elif runner is not None and i in runner.trains:
+            elif i in runner.trains:
                 called = STATE["never_updated"] if never[i] else STATE["unknown"]
                 states[i] = called if runner.trains[i] else STATE["inference_mode"]
             elif tracked.momentum == 1.0:
@@ -175,7 +175,7 @@ class LayerWatch:
         return [t.describe(i, order.get(i, -1), int(calls[i])) for i, t in enumerate(self._layers)]
 
 
-def replicas(windows: Windows | None) -> int:
+def replicas(windows: Windows) -> int:
     """Replicas that keep moving statistics of their own."""
-    own: Any = None if windows is None else windows.last.replica_mean
+    own = windows.last.replica_mean
     return 1 if own is None else len(own)

@@ -204,7 +204,7 @@ class _Measurement:
         for i, tracked in enumerate(self._layers):
             if not tracked.trainable:
                 names.append("frozen")
-            elif runner is not None and not runner.trains.get(i, True):
+            elif not runner.trains.get(i, True):
                 names.append("inference_mode")
             else:
                 names.append("never_updated" if initial[i] or tracked.momentum == 1.0 else "updating")

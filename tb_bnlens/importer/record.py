@@ -96,7 +96,7 @@ class Replay:
         self._recovery.set_momenta([kept(t) for t in self._layers], [gain(t) for t in self._layers])
         self._windows.add(snapshot, step, updates)
         # A window without updates is not added, but the checkpoint still belongs to this step.
-        self._windows.last, self._windows.last_step = snapshot, step
+        self._windows.last, self._windows.step = snapshot, step
         self._spans.append(updates)
         self._take()
 

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tb_bnlens.analysis.distance import distance
+
 Array = NDArray[np.floating[Any]]
 Mask = NDArray[np.bool_]
 
@@ -33,6 +35,14 @@ class Moments:
             target.mean + left * (self.mean - target.mean), target.variance + left * (self.variance - target.variance)
         )
 
+    def distance(self, other: Moments, epsilon: Array) -> Array:
+        """2-Wasserstein distance of the normalized outputs with these and with the other ones, [C_total]."""
+        return distance(self.mean, self.variance, other.mean, other.variance, epsilon)
+
     def double(self) -> Moments:
         """The same in float64."""
         return Moments(self.mean.astype(np.float64), self.variance.astype(np.float64))
+
+    def single(self) -> Moments:
+        """The same in float32."""
+        return Moments(self.mean.astype(np.float32), self.variance.astype(np.float32))

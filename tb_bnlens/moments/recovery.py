@@ -62,7 +62,7 @@ class WindowRecovery:
             total = np.where(self._beta == 1.0, self._gain * updates, self._gain * (1 - power) / (1 - self._beta))
         return power, total
 
-    def recover(self, before: Snapshot, after: Snapshot, updates: Array) -> tuple[Array, Array]:
+    def recover(self, before: Snapshot, after: Snapshot, updates: Array) -> Moments:
         """Weighted mean of the batch means and variances between two snapshots.
 
         Args:
@@ -71,16 +71,15 @@ class WindowRecovery:
             updates: [L], updates of each layer between the two.
 
         Returns:
-            mean and biased variance (clamped at 0), [C_total]; NaN where a layer had no update, its momentum is 1,
-            or a statistic is not finite.
+            mean and variance (clamped at 0); NaN where a layer had no update, its momentum is 1, or a statistic is not
+            finite.
         """
         power, total = (self._segments.spread(x) for x in self.weights(updates))
         with np.errstate(all="ignore"):
             mean = (after.mean - power * before.mean) / total
             spread = (after.spread - power * before.spread) / total
         unusable = ~(total > 0) | ~np.isfinite(mean) | ~np.isfinite(spread)
-        mean = np.where(unusable, np.nan, mean)
-        return mean, np.where(unusable, np.nan, self.variance(spread))
+        return Moments(np.where(unusable, np.nan, mean), np.where(unusable, np.nan, self.variance(spread)))
 
     def variance(self, spread: Array) -> Array:
         """Variance of what is averaged: the moving variance itself, or the square of a ``renorm`` deviation."""

@@ -131,8 +131,8 @@ def spying(monkeypatch: pytest.MonkeyPatch) -> Iterator[Seen]:
             total = self._recovery._segments.spread(self._recovery.weights(updates)[1])
             with np.errstate(divide="ignore"):  # a layer that stood still
                 rounding = np.finfo(np.float32).eps * size / total
-            mean, variance = recovered
-            seen.windows.append(Window(self.last_step, step, np.array(updates), mean, variance, rounding))
+            window = Window(self.step, step, np.array(updates), recovered.mean, recovered.variance, rounding)
+            seen.windows.append(window)
         return add(self, snapshot, step, updates, *rest, **more)
 
     def spy_pair(self: Any, batches: Any, *rest: Any) -> Any:

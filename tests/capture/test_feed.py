@@ -17,9 +17,8 @@ from tests.capture.setups import Setup, arrays
 def peek(iterator: Any, count: int) -> tuple[Any, list[Any]]:
     """What the step gets, and what the lens sees."""
     look = Look(iterator)
-    look.take(count)
-    look.prepare()
-    return look.given_back(), look.elements()
+    seen = look.batches(count)
+    return look.given_back(), seen
 
 
 class Stand(keras.callbacks.Callback):  # type: ignore[misc]
