@@ -20,7 +20,7 @@ from tb_bnlens.report.build import run_report
 from tb_bnlens.report.notebook import as_html
 from tb_bnlens.report.schema import Finding, Overview, Report
 from tb_bnlens.report.summary import counts
-from tb_bnlens.report.text import printable, render_run, render_verdict
+from tb_bnlens.report.text import render_run, render_verdict
 
 VALIDATION_BATCHES = 8
 
@@ -54,7 +54,7 @@ class Check:
         return {"format": self.report["format"], "runs": [self.report]}
 
     def __str__(self) -> str:
-        return printable(render_run(self.report))
+        return render_run(self.report)
 
     def __repr__(self) -> str:
         return f"<Check {self.severity}: {self.verdict}>"
@@ -131,7 +131,7 @@ def check(
         _write(found, directory)
     result = Check(run_report(found.history), directory)
     if not quiet:
-        print(printable(render_verdict(result.report)), end="")
+        print(render_verdict(result.report), end="")
     return result
 
 
