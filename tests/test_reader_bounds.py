@@ -14,6 +14,7 @@ from tensorboard.compat.proto import event_pb2
 
 from tb_bnlens import metadata
 from tb_bnlens.history import History
+from tb_bnlens.plugin.estimates import DERIVED
 from tb_bnlens.reader import bounds as limits
 from tb_bnlens.reader import list_runs, open_logdir, read_channels, read_run, series
 from tb_bnlens.reader.evidence import BadEvidence, parse_evidence
@@ -215,6 +216,17 @@ def test_impossible_values_of_a_measurement_on_many_batches() -> None:
         parse_evidence(json.dumps({**body, "step": 2**62}), 2)
     with pytest.raises(BadEvidence, match="numbers"):
         parse_evidence(json.dumps({**body, "seconds": 1e299}), 2)
+
+
+def test_counts_that_decrease(tmp_path: Path) -> None:
+    file = record(tmp_path)
+    file.manifest(manifest(), 0)
+    for step, updates in ((1, 40), (2, 3)):
+        file.layers(layer_table(3, state=1, updates=updates, momentum=0.9, error_p95=1.0, distance_rms=1.0), step)
+    history = read(tmp_path)
+    assert len(history.steps) == 2
+    for row in DERIVED:
+        assert DERIVED[row](history).shape == (2, 3)
 
 
 def test_the_ranges_name_rows_that_exist() -> None:
