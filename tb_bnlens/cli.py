@@ -134,7 +134,11 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Exit codes: 0 if nothing was found at or above --fail-on (always, without it), 1 if something was, "
         "2 for wrong usage or what cannot be read, 3 if BN Lens itself failed on a run; the others are reported.",
     )
-    report.add_argument("logdir", metavar="LOGDIR", help="the directory given to tensorboard --logdir")
+    report.add_argument(
+        "logdir",
+        metavar="LOGDIR",
+        help="the directory given to tensorboard --logdir; a URL (s3://, gs://) where boto3 or fsspec is installed",
+    )
     form = report.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print JSON")
     form.add_argument("--markdown", action="store_true", help="print Markdown, for a comment on an issue")

@@ -39,6 +39,11 @@ class Reported:
     crashed: bool = False
     """Whether BN Lens itself failed on a run."""
 
+    def fail(self, run: str, reason: str) -> None:
+        """Say that a run has no report."""
+        self.report.setdefault("failures", []).append({"run": run, "reason": reason})
+        console.complain("report", f"{run}: {reason}")
+
     @property
     def failures(self) -> list[Failure]:
         """Runs without a report."""
@@ -54,17 +59,20 @@ def report_runs(arguments: Namespace) -> Reported:
         Refused: there is no such log directory, no record in it, or no run of a given name.
     """
     # Imported here so that `--help` and wrong usage answer at once.
-    from tb_bnlens.reader import RunNotFound, find_run, list_runs, open_logdir
+    from tb_bnlens.reader import RunNotFound, find_run, list_runs, open_logdir, shown_name
 
     wanted = list(dict.fromkeys([*(arguments.run or []), *(arguments.compare or [])]))
     try:
         provider = open_logdir(arguments.logdir)
         found = [find_run(provider, "", name) for name in wanted] if wanted else list(list_runs(provider))
+        unlisted = {} if wanted else provider.unlisted()
     except (RunNotFound, OSError) as e:
         raise Refused(str(e.args[0] if e.args else e)) from e
-    if not found:
+    if not found and not unlisted:
         raise Refused(f"no BN Lens record under {arguments.logdir!r}; train with callbacks=[tb_bnlens.BNLens(log_dir)]")
     reported = _reported(provider, found, keep=bool(arguments.html))
+    for run_id, reasons in unlisted.items():
+        reported.fail(shown_name(run_id), " ".join(reasons))
     if arguments.html:
         _write_page(arguments.html, provider, reported)
     if arguments.compare:
@@ -94,8 +102,7 @@ def _reported(provider: Any, runs: list[Any], *, keep: bool) -> Reported:
             result.report["runs"].append(made[1])
             continue
         result.crashed |= reason.startswith(FAULT)
-        result.report.setdefault("failures", []).append({"run": run.name, "reason": reason})
-        console.complain("report", f"{run.name}: {reason}")
+        result.fail(run.name, reason)
     return result
 
 
