@@ -16,11 +16,11 @@ OPTIONS: dict[str, Any] = {"reduce_retracing": True, "autograph": False, "jit_co
 
 
 class Tracer:
-    """Runs traced functions. Tracing is a one-time cost, counted apart from the passes."""
+    """Runs traced functions. Tracing and the first run are one-time costs, counted apart from the passes."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
-        """Time that tracing has taken."""
+        """Time that tracing and first runs have taken."""
         self.cpu_seconds = 0.0
         """CPU time of this process in it."""
         self._checked: set[int] = set()
@@ -33,15 +33,24 @@ class Tracer:
             NotEvaluated: it would write to something outside itself or draw random numbers in Python; it is not called
                 then.
         """
-        self.trace(function, *args)
-        return function(*args)
+        if not self.trace(function, *args):
+            return function(*args)
+        # TensorFlow optimizes a graph when it is first run, which takes as long as tracing it.
+        wall, cpu = time.perf_counter(), time.process_time()
+        result = function(*args)
+        self._add(wall, cpu)
+        return result
 
-    def trace(self, function: Any, *args: Any) -> None:
-        """Trace it for these arguments, unless that was done. Raises as ``run`` does."""
+    def trace(self, function: Any, *args: Any) -> bool:
+        """Trace it for these arguments, unless that was done. Raises as ``run`` does.
+
+        Returns:
+            Whether it was traced just now.
+        """
         # Asking the function itself takes longer than a small pass.
         key = id(function), tuple(_kind(leaf) for leaf in keras.tree.flatten(args))
         if key in self._known:
-            return
+            return False
         wall, cpu = time.perf_counter(), time.process_time()
         traces = function.experimental_get_tracing_count()
         with draws_refused():
@@ -49,10 +58,15 @@ class Tracer:
         if id(concrete) not in self._checked:
             refuse_mutation(concrete)
             self._checked.add(id(concrete))
-        if function.experimental_get_tracing_count() != traces:
-            self.seconds += time.perf_counter() - wall
-            self.cpu_seconds += time.process_time() - cpu
+        traced = function.experimental_get_tracing_count() != traces
+        if traced:
+            self._add(wall, cpu)
         self._known.add(key)
+        return bool(traced)
+
+    def _add(self, wall: float, cpu: float) -> None:
+        self.seconds += time.perf_counter() - wall
+        self.cpu_seconds += time.process_time() - cpu
 
 
 def _kind(leaf: Any) -> Any:
