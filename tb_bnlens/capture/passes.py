@@ -71,8 +71,16 @@ class Runner(Protocol):
     def weights(self, batch: Any) -> Array | None:
         """Sample weights of a batch, [B]; None where it has none."""
 
-    def compose(self, batches: Sequence[Any], rows: Sequence[NDArray[np.int64]]) -> list[Any]:
-        """New batches of these rows of all batches laid end to end."""
+    def inputs(self, batch: Any) -> Array | None:
+        """Real-valued inputs of a batch, [B, F]; None where there are none."""
+
+    def compose(
+        self,
+        batches: Sequence[Any],
+        rows: Sequence[NDArray[np.int64]],
+        targets: Sequence[NDArray[np.int64]] | None = None,
+    ) -> list[Any]:
+        """New batches of these rows of all batches laid end to end, with the targets of other rows where given."""
 
 
 @dataclass
