@@ -302,6 +302,7 @@ CAUSES: tuple[Cause, ...] = (
                 "short-last-batch",
                 "padded-rows",
                 "dominated-statistics",
+                "moved-outside-training",
                 "drift",
             ),
         ),

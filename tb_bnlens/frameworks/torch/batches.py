@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from tb_bnlens.capture.errors import NotEvaluated, Refused
 from tb_bnlens.frameworks.torch.untouched import random_state
+from tb_bnlens.moments.moments import Array
 
 READ = 8
 """Batches of a loader that are read for each one that is kept: reading can take longer than the passes."""
@@ -186,23 +187,44 @@ def spread(data: Any, most: int, size: int) -> list[Any]:
     return found
 
 
-def compose(batches: Sequence[Any], rows: Sequence[NDArray[np.int64]]) -> list[Any]:
-    """New batches of these rows of all batches laid end to end.
+def inputs(batch: Batch) -> Array | None:
+    """Real-valued inputs of a batch, [B, F]; None where there are none."""
+    tensors = (torch.as_tensor(leaf) for leaf in leaves(batch.x))
+    real = [tensor for tensor in tensors if tensor.is_floating_point() and tensor.dim()]
+    columns = [tensor.detach().float().reshape(len(tensor), -1).cpu().numpy() for tensor in real]
+    if len({len(column) for column in columns}) != 1:
+        return None
+    return np.concatenate(columns, axis=1)
+
+
+def compose(
+    batches: Sequence[Any],
+    rows: Sequence[NDArray[np.int64]],
+    targets: Sequence[NDArray[np.int64]] | None = None,
+) -> list[Any]:
+    """New batches of these rows of all batches laid end to end, with the targets of other rows where given.
 
     Raises:
-        NotEvaluated: rows of different batches have different shapes, or a tensor has no row for each sample.
+        NotEvaluated: rows of different batches have different shapes, a tensor has no row for each sample, or there are
+            no targets to exchange.
     """
     flat = [list(leaves(batch)) for batch in batches]
     columns = list(zip(*flat, strict=True))
     for column in columns:
         if len({(tuple(leaf.shape[1:]), leaf.dtype) for leaf in column}) > 1:
             raise NotEvaluated("rows of different batches have different shapes")
-    if any(len({len(leaf) if len(leaf.shape) else None for leaf in leaves_}) > 1 for leaves_ in flat):
+    if any(len({len(leaf) if len(leaf.shape) else None for leaf in of_one}) > 1 for of_one in flat):
         raise NotEvaluated("the batches hold tensors without a row for each sample")
     whole = [torch.cat([torch.as_tensor(leaf) for leaf in column]) for column in columns]
 
-    def composed(chosen: NDArray[np.int64]) -> Any:
+    def composed(chosen: NDArray[np.int64]) -> Batch:
         taken = iter([tensor[torch.as_tensor(chosen, device=tensor.device)] for tensor in whole])
-        return mapped(lambda _: next(taken), batches[0])
+        made = mapped(lambda _: next(taken), batches[0])
+        assert isinstance(made, Batch)
+        return made
 
-    return [composed(chosen) for chosen in rows]
+    if targets is None:
+        return [composed(chosen) for chosen in rows]
+    if batches[0].y is None:
+        raise NotEvaluated("the batches hold no targets")
+    return [Batch(composed(chosen).x, composed(other).y) for chosen, other in zip(rows, targets, strict=True)]

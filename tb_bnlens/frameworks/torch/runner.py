@@ -78,7 +78,7 @@ class TorchRunner:
         self.rows, self.weights = self._outcomes.rows, self._outcomes.weights
         self.metric_state, self.update = self._outcomes.metric_state, self._outcomes.update
         self.metrics = self._outcomes.metrics
-        self.compose = of.compose
+        self.compose, self.inputs = of.compose, of.inputs
         if any(type(p).__name__ == "DTensor" for p in self._model.parameters()):
             raise NotEvaluated("the parameters are sharded over processes (DTensor), so one cannot run the model alone")
 
