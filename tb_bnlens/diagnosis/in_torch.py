@@ -20,9 +20,17 @@ NONE, INFO, WARNING, ERROR = Severity
 # --- no statistics -------------------------------------------------------------------------------------
 
 
-def loss_alone(f: Facts, _where: Mask) -> Severity:
-    """What single rows lose, where that was measured."""
-    return of.loss_alone(f, _where) if of.measured(f) else NONE
+def loss_alone(f: Facts, where: Mask) -> Severity:
+    """What single rows lose, where that was measured; a warning where PyTorch refuses to predict one."""
+    if refuses_single_rows(f):
+        return WARNING
+    return of.loss_alone(f, where) if of.measured(f) else NONE
+
+
+def refuses_single_rows(f: Facts) -> bool:
+    """Whether a single row raises an error: one value a channel has no variance."""
+    reason = "" if f.evidence is None else f.evidence.not_evaluated.get("one_at_a_time", "")
+    return "more than 1 value per channel" in reason
 
 
 # --- frozen weights ------------------------------------------------------------------------------------

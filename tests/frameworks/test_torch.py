@@ -1,4 +1,4 @@
-"""PyTorch: what is recorded is true, and nothing in training changes. REACH.md of the project lists the facts."""
+"""PyTorch: what is recorded is true, and nothing in training changes."""
 
 from __future__ import annotations
 

@@ -161,6 +161,8 @@ def test_modules_without_statistics_are_told(tmp_path: Path) -> None:
     blob = train(untracked, tmp_path, steps=40)
     found = finding(blob.report, "no-tracked-statistics")
     assert found["status"] == "fail" and "(4)" in found["summary"]
+    # One row has no batch to be normalized by.
+    assert found["severity"] == "warning" and "A single row raises an error" in found["summary"]
     assert [layer["name"] for layer in blob.report["layers"]] == ["1"]
     data = list(batches(12, seed=3))
     exec(compile(found["rescue"], "rescue", "exec"), {"model": blob.model, "data": data})

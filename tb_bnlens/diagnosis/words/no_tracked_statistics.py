@@ -7,6 +7,7 @@ import math
 from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.diagnosis.compositions import composition, measured
 from tb_bnlens.diagnosis.decide import Decision
+from tb_bnlens.diagnosis.in_torch import refuses_single_rows
 from tb_bnlens.diagnosis.words.phrases import count, names, number
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
@@ -37,6 +38,8 @@ def failed(f: Facts, _d: Decision) -> Said:
         "track_running_stats=False: eval mode normalizes with the batch. A prediction depends on the other rows of its "
         "batch, and on the size of the batch."
     )
+    if refuses_single_rows(f):
+        summary += " A single row raises an error: it has no variance."
     if math.isfinite(alone) and measured(f):
         size = f"in batches of {f.batches.size}" if f.batches.size else "in batches"
         summary += f" One row at a time, the loss is {number(alone)}; {size} it is {number(f.typical('inference'))}."

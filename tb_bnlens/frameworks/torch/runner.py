@@ -21,7 +21,7 @@ from tb_bnlens.capture.passes import Array, Outcome
 from tb_bnlens.capture.stopwatch import OneTimeCost
 from tb_bnlens.frameworks.torch import batches as of
 from tb_bnlens.frameworks.torch.forward import call
-from tb_bnlens.frameworks.torch.layers import TorchLayer, unwrapped
+from tb_bnlens.frameworks.torch.layers import TorchLayer, untracked, unwrapped
 from tb_bnlens.frameworks.torch.outcomes import Outcomes
 from tb_bnlens.frameworks.torch.untouched import untouched
 from tb_bnlens.moments.moments import Mask, Moments
@@ -73,6 +73,7 @@ class TorchRunner:
         self.loss_reason = ""
         self.order: Sequence[int] = ()
         self.trains: dict[int, bool] = {}
+        self.always_by_batch = bool(untracked(self._model))
         self.at_inference = {i: False for i in range(len(layers))}
         self.gain = self._gain()
         self.rows, self.weights = self._outcomes.rows, self._outcomes.weights
