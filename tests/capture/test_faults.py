@@ -26,7 +26,7 @@ from tb_bnlens.capture.batches import Batches
 from tb_bnlens.capture.measure import Measurement
 from tb_bnlens.capture.prober import Prober
 from tb_bnlens.capture.recording import Recording
-from tb_bnlens.frameworks.keras_tensorflow.recorder import Recorder
+from tb_bnlens.frameworks.keras3.recorder import Recorder
 from tb_bnlens.moments.windows import Windows
 from tests.capture import models
 from tests.capture.runs import assert_clean, assert_same, fit, lens, record, state
