@@ -45,7 +45,9 @@ ARROWS: Mapping[str, set[str]] = {
     "reader": {"reader", "history", "metadata"},
     # It records, from files instead of a training loop. The command line imports it on demand.
     "importer": {"importer", "capture", "moments", "history", "metadata"},
-    "cli": {"reader", "report", "diagnosis", "importer", "checking", "export", "history", "metadata", ""},
+    "cli": {"reporting", "console", "report", "diagnosis", "importer", "checking", ""},
+    "reporting": {"console", "reader", "report", "export", "history", "metadata"},
+    "console": {"report"},
     # What the routes would answer, in a file.
     "export": {"plugin", "report", "history", "metadata"},
     "__main__": {"cli"},

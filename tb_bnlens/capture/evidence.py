@@ -134,7 +134,20 @@ class Judgement:
         outcomes = self._run("training", lambda _, batch: self._runner.training(batch), essential=True)
         if outcomes:
             present.in_training = BatchMoments([moments_of(o) for o in outcomes], self._sizes)
+        self._without_padding(present)
         return present
+
+    def _without_padding(self, present: _Present) -> None:
+        """Inference on the statistics of the rows that count, where some have a weight of 0."""
+        weights = [self._runner.weights(batch) for batch in self._batches]
+        if not any(w is not None and np.any(np.asarray(w) == 0) for w in weights):
+            return
+        counted = self._counted(weights)
+        if counted is not None:
+            self._rows["counted_distance_rms"] = rms_distance(
+                counted, present.of_trained.mean(), self._subject.segments, self._subject.epsilon
+            )
+            self._run("counted", self._on(self._renewed(counted)), essential=True)
 
     def _put_right(self, present: _Present) -> None:
         """Each group's share: put right alone at inference, and alone left wrong in batch mode."""
@@ -225,14 +238,6 @@ class Judgement:
                 self._composed("pooled", np.split(order[: whole * large], whole), as_trained)
             else:
                 self._passes.not_evaluated["pooled"] = "too few rows are kept, or too large batches"
-        weights = [self._runner.weights(batch) for batch in self._batches]
-        if any(w is not None and np.any(np.asarray(w) == 0) for w in weights):
-            counted = self._counted(weights)
-            if counted is not None:
-                self._rows["counted_distance_rms"] = rms_distance(
-                    counted, present.of_trained.mean(), self._subject.segments, self._subject.epsilon
-                )
-                self._run("counted", self._on(self._renewed(counted)))
 
     def _counted(self, weights: Sequence[Array | None]) -> Moments | None:
         """Statistics of the rows whose weight is not 0."""

@@ -17,7 +17,7 @@ from tb_bnlens.report.build import run_report
 from tb_bnlens.report.notebook import as_html
 from tb_bnlens.report.schema import Finding, Overview, Report
 from tb_bnlens.report.summary import counts
-from tb_bnlens.report.text import printable, render_run, render_verdict
+from tb_bnlens.report.text import render_run, render_verdict
 
 
 @dataclass(frozen=True, repr=False)
@@ -49,7 +49,7 @@ class Check:
         return {"format": self.report["format"], "runs": [self.report]}
 
     def __str__(self) -> str:
-        return printable(render_run(self.report))
+        return render_run(self.report)
 
     def __repr__(self) -> str:
         return f"<Check {self.severity}: {self.verdict}>"
@@ -88,7 +88,7 @@ def judged(
         _write(found, directory)
     result = Check(run_report(found.history), directory)
     if not quiet:
-        print(printable(render_verdict(result.report)), end="")
+        print(render_verdict(result.report), end="")
     return result
 
 

@@ -43,7 +43,7 @@ class Engine(Protocol):
             NotEvaluated: it would write to something outside itself or draw random numbers in Python.
         """
 
-    def trace(self, function: Callable[..., Any], *args: Any) -> None:
+    def trace(self, function: Callable[..., Any], *args: Any) -> object:
         """Have its Python code run for these arguments, unless that was done. Raises as ``run`` does."""
 
     def variables(self) -> Sequence[tuple[Any, Any]]:

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.capture.randomness import draws_refused
 from tb_bnlens.capture.stopwatch import OneTimeCost
 from tb_bnlens.frameworks.keras_tensorflow.side_effects import refuse_mutation
@@ -18,7 +19,7 @@ OPTIONS: dict[str, Any] = {"reduce_retracing": True, "autograph": False, "jit_co
 
 
 class Tracer:
-    """Runs functions as graphs. Tracing is a one-time cost, counted apart from the passes."""
+    """Runs functions as graphs. Tracing and the first run are one-time costs, counted apart from the passes."""
 
     def __init__(self) -> None:
         self.cost = OneTimeCost()
@@ -33,27 +34,62 @@ class Tracer:
             NotEvaluated: it would write to something outside itself or draw random numbers in Python; it is not called
                 then.
         """
-        self.trace(function, *args)
-        return self._traced[function](*args)
+        traced_now = self.trace(function, *args)
+        traced = self._traced[function]
+        if not traced_now:
+            return traced(*args)
+        # TensorFlow optimizes a graph when it is first run, which takes as long as tracing it.
+        wall, cpu = time.perf_counter(), time.process_time()
+        result = traced(*args)
+        self._add(wall, cpu)
+        return result
 
-    def trace(self, function: Callable[..., Any], *args: Any) -> None:
-        """Trace it for these arguments, unless that was done. Raises as ``run`` does."""
+    def trace(self, function: Callable[..., Any], *args: Any) -> bool:
+        """Trace it for these arguments, unless that was done. Raises as ``run`` does.
+
+        Returns:
+            Whether it was traced just now.
+        """
         # Asking the function itself takes longer than a small pass.
         key = function, tuple(_kind(leaf) for leaf in keras.tree.flatten(args))
         if key in self._known:
-            return
-        traced = self._traced.setdefault(function, tf.function(function, **OPTIONS))
+            return False
+        if function not in self._traced:
+            self._traced[function] = tf.function(function, **OPTIONS)
+        traced = self._traced[function]
         wall, cpu = time.perf_counter(), time.process_time()
         traces = traced.experimental_get_tracing_count()
         with draws_refused():
-            concrete = traced.get_concrete_function(*args)
+            concrete = _for_any_size(traced, *args)
         if id(concrete) not in self._checked:
             refuse_mutation(concrete)
             self._checked.add(id(concrete))
-        if traced.experimental_get_tracing_count() != traces:
-            self.cost.seconds += time.perf_counter() - wall
-            self.cost.cpu_seconds += time.process_time() - cpu
+        new = traced.experimental_get_tracing_count() != traces
+        if new:
+            self._add(wall, cpu)
         self._known.add(key)
+        return bool(new)
+
+    def _add(self, wall: float, cpu: float) -> None:
+        self.cost.seconds += time.perf_counter() - wall
+        self.cost.cpu_seconds += time.process_time() - cpu
+
+
+def _for_any_size(function: Any, batch: Any, *others: Any) -> Any:
+    """Trace for batches of any size: the final measurement makes passes over larger ones, and over single rows.
+
+    A model that needs to know the size is traced for this one.
+    """
+    try:
+        return function.get_concrete_function(keras.tree.map_structure(_of_any_size, batch), *others)
+    except NotEvaluated:
+        raise
+    except Exception:  # whatever the model's own code raises
+        return function.get_concrete_function(batch, *others)
+
+
+def _of_any_size(leaf: Any) -> Any:
+    return tf.TensorSpec([None, *leaf.shape[1:]], leaf.dtype) if isinstance(leaf, tf.Tensor) and leaf.ndim else leaf
 
 
 def _kind(leaf: Any) -> Any:
