@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tb_bnlens.capture.errors import NotEvaluated
-from tb_bnlens.frameworks.keras3.backend import backend
+from tb_bnlens.frameworks.keras3.backend import backend, host
 from tb_bnlens.frameworks.keras3.runner import KerasRunner
 from tb_bnlens.frameworks.support import require, unsupported
 from tb_bnlens.moments.moments import Moments
@@ -80,7 +80,7 @@ def recalibrate(
     segments = Segments([t.channels for t in layers])
     moving = Moments(
         *(
-            np.concatenate([_numpy(v) for v in kind])
+            np.concatenate([host(v) for v in kind])
             for kind in ([t.layer.moving_mean for t in layers], [t.layer.moving_variance for t in layers])
         )
     )
@@ -103,13 +103,9 @@ def recalibrate(
 
 
 def _write(result: Recalibration, variable: Any, value: Array) -> None:
-    before = _numpy(variable)
+    before = host(variable).copy()
     result.on_undo(lambda: variable.assign(before))
     variable.assign(value.astype(np.float32))
-
-
-def _numpy(variable: Any) -> Array:
-    return np.array(keras.ops.convert_to_numpy(variable))
 
 
 def _no_loss(_y: Any, _y_pred: Any) -> Any:

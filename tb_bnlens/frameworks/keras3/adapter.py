@@ -6,13 +6,12 @@ import importlib.metadata
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
 from tb_bnlens.capture.adapter import BatchFormat, StatisticsReader
 from tb_bnlens.capture.errors import NotEvaluated
-from tb_bnlens.frameworks.keras3.backend import backend
+from tb_bnlens.frameworks.keras3.backend import backend, host
 from tb_bnlens.frameworks.keras3.layers import KerasLayer, find_layers, has_call, parts_built
 from tb_bnlens.frameworks.keras3.runner import KerasRunner
 from tb_bnlens.moments.segments import Segments
@@ -82,7 +81,7 @@ class KerasModel:
     def learning_rate(self) -> float | None:
         """The optimizer's, None where the model has none: a custom loop may keep it elsewhere."""
         optimizer = getattr(self._model, "optimizer", None)
-        return None if optimizer is None else float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+        return None if optimizer is None else float(host(optimizer.learning_rate))
 
     def versions(self) -> Mapping[str, str]:
         """Versions of Keras and of what it runs on."""
@@ -94,7 +93,7 @@ def steps_made(model: Any) -> int:
     optimizer = counting_optimizer(model)
     # Not optimizer.iterations, which is divided under gradient accumulation. Keras 3.3 has that alone, undivided.
     count = getattr(optimizer, "_iterations", getattr(optimizer, "iterations", 0))
-    return int(keras.ops.convert_to_numpy(count))
+    return int(host(count))
 
 
 def counting_optimizer(model: Any) -> Any:

@@ -131,3 +131,10 @@ def backend() -> Backend:
     module = importlib.import_module(f"tb_bnlens.frameworks.{MODULES[keras.config.backend()]}")
     found: Backend = module.BACKEND
     return found
+
+
+def host(value: Any) -> NDArray[Any]:
+    """A variable or tensor as an array of NumPy, which may share its memory."""
+    # NumPy asks more of what it converts than Keras' variables know, unless they are converted as they are.
+    is_variable = hasattr(value, "assign") and hasattr(value, "_value")
+    return np.asarray(value if is_variable else keras.ops.convert_to_numpy(value))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tb_bnlens.capture.errors import NotEvaluated, Refused
-from tb_bnlens.frameworks.keras3.backend import Backend
+from tb_bnlens.frameworks.keras3.backend import Backend, host
 from tb_bnlens.moments.moments import Array
 
 
@@ -113,7 +113,7 @@ def weights(batch: Any) -> Array | None:
     _, _, weight = keras.utils.unpack_x_y_sample_weight(batch)
     if weight is None or len(keras.tree.flatten(weight)) != 1:
         return None
-    values = np.asarray(keras.ops.convert_to_numpy(keras.tree.flatten(weight)[0]))
+    values = host(keras.tree.flatten(weight)[0])
     return values.reshape(len(values), -1).max(axis=1) if values.ndim else None
 
 

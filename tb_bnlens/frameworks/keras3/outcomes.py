@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.capture.reasons import cause_of
-from tb_bnlens.frameworks.keras3.backend import Engine
+from tb_bnlens.frameworks.keras3.backend import Engine, host
 
 ops = keras.ops
 
@@ -95,7 +95,7 @@ class Outcomes:
         if predictions is None:
             raise NotEvaluated("the predictions are no tensors")
         losses = self._engine.run(self._trace_rows, batch, predictions, ops.convert_to_tensor(indices))
-        return np.asarray(ops.convert_to_numpy(losses), np.float64)
+        return host(losses).astype(np.float64)
 
     def metric_state(self) -> list[Any]:
         """The metrics' variables as after a reset.

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.capture.passes import Outcome
 from tb_bnlens.capture.reasons import cause_of
-from tb_bnlens.frameworks.keras3.backend import Backend
+from tb_bnlens.frameworks.keras3.backend import Backend, host
 from tb_bnlens.frameworks.keras3.batches import compose, weights
 from tb_bnlens.frameworks.keras3.layers import KerasLayer
 from tb_bnlens.frameworks.keras3.outcomes import Outcomes, ReadingScope, loss_of, packed
@@ -78,15 +78,15 @@ class KerasRunner:
         loss, means, variances, predictions = self._engine.run(
             self._trace_batch, batch, *_statistics(moving), ops.convert_to_tensor(flags)
         )
-        calls = self._by_layer(self.order, _numpy(means), _numpy(variances))
+        calls = self._by_layer(self.order, host(means), host(variances))
         several = {i: c for i, c in calls.items() if len(c) > 1}
         return Outcome(float(loss), predictions, self._averaged(calls), several)
 
     def training(self, batch: Any) -> Outcome:
         """As the training step does, dropout on and frozen layers as frozen, with its update."""
         loss, mean, spread, means, variances, predictions = self._engine.run(self._trace_training, batch)
-        calls = self._by_layer(self._training_order, _numpy(means), _numpy(variances))
-        after = Snapshot(_numpy(mean).astype(np.float64), _numpy(spread).astype(np.float64))
+        calls = self._by_layer(self._training_order, host(means), host(variances))
+        after = Snapshot(host(mean).astype(np.float64), host(spread).astype(np.float64))
         return Outcome(float(loss), predictions, self._averaged(calls), after=after)
 
     def _by_layer(
@@ -241,10 +241,6 @@ class KerasRunner:
 
 def _statistics(moving: Moments) -> tuple[Any, Any]:
     return ops.convert_to_tensor(moving.mean, "float32"), ops.convert_to_tensor(moving.variance, "float32")
-
-
-def _numpy(tensor: Any) -> NDArray[np.float32]:
-    return np.asarray(ops.convert_to_numpy(tensor))
 
 
 def _mode(args: Any, kwargs: Any) -> bool:
