@@ -180,9 +180,10 @@ class JaxBackend:
         """Batches are looked at whatever the distribution: they are arrays over all devices."""
         return ""
 
-    def is_traced(self, batch: Any) -> bool:
-        """Whether it stands for the argument of a function that is being traced."""
-        return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree_util.tree_leaves(batch))
+    def traced_by(self, batch: Any) -> str:
+        """A batch stands for the argument of a function that is being traced."""
+        traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree_util.tree_leaves(batch))
+        return "a function under jax.jit" if traced else ""
 
 
 def _numpy(variable: Any) -> NDArray[np.float32]:

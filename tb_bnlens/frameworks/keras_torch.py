@@ -167,9 +167,9 @@ class TorchBackend:
         """Batches are always looked at."""
         return ""
 
-    def is_traced(self, batch: Any) -> bool:
-        """Whether PyTorch is compiling."""
-        return bool(torch.compiler.is_compiling())
+    def traced_by(self, batch: Any) -> str:
+        """PyTorch's compiler."""
+        return "a function under torch.compile" if torch.compiler.is_compiling() else ""
 
 
 def _kind(leaf: Any) -> Any:

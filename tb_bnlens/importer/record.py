@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from tb_bnlens.capture.log import RunLog
 from tb_bnlens.capture.rows import ProbeState, batch_statistics, layer_table
-from tb_bnlens.capture.watch import STATE, LayerWatch
+from tb_bnlens.capture.watch import LayerWatch
 from tb_bnlens.history import Layer
 from tb_bnlens.importer.constants import Constants
 from tb_bnlens.importer.saved import Checkpoint
 from tb_bnlens.importer.series import Series
-from tb_bnlens.metadata import CHECKPOINTS, LAYER_INDEX, LAYER_ROWS, LOSS_KINDS
+from tb_bnlens.metadata import CHECKPOINTS, LAYER_INDEX, LAYER_ROWS, LOSS_KINDS, EventKind, State
 from tb_bnlens.moments.layers import gain, kept
 from tb_bnlens.moments.recovery import Snapshot, WindowRecovery
 from tb_bnlens.moments.segments import Segments
@@ -72,7 +72,7 @@ class Replay:
     def write(self) -> None:
         """Write the whole record."""
         self._log.source = CHECKPOINTS
-        self._event("start", "the first checkpoint" if self._step else "fresh statistics")
+        self._event(EventKind.START, "the first checkpoint" if self._step else "fresh statistics")
         self._take()
         for step, checkpoint in zip(self._series.steps, self._series.checkpoints, strict=True):
             if step > self._step:
@@ -86,7 +86,7 @@ class Replay:
         self._write_channels()
         self._log.write_manifest(self._describe(), 1, self._step)
 
-    def _event(self, kind: str, text: str, layers: object = ()) -> None:
+    def _event(self, kind: EventKind, text: str, layers: object = ()) -> None:
         self._log.event(self._step, kind, text, layers)  # type: ignore[arg-type]
 
     def _advance(self, step: int, snapshot: Snapshot) -> None:
@@ -122,12 +122,12 @@ class Replay:
         states = self._watch.states(self._windows)
         last = self._windows.last
         if not self._tables:
-            return np.full(len(states), float(STATE["unknown"]))
-        constant = (states == STATE["unknown"]) & (self._windows.updates == 0)
+            return np.full(len(states), float(State.UNKNOWN.position))
+        constant = (states == State.UNKNOWN.position) & (self._windows.updates == 0)
         fresh = self._segments.count((last.mean == 0) & (last.spread == 1)) == self._segments.sizes
         # These are the values that a layer is built with: no update ever reached it, whatever mode it was called in.
-        states[constant & fresh] = STATE["never_updated"]
-        states[constant & ~fresh & self._told] = STATE["inference_mode"]
+        states[constant & fresh] = State.NEVER_UPDATED.position
+        states[constant & ~fresh & self._told] = State.INFERENCE_MODE.position
         return states
 
     def _say_what_windows_hide(self) -> None:

@@ -274,9 +274,11 @@ def _merged(manifests: Sequence[tuple[Any, Manifest]], layers: Table, went_back:
     horizons = list(accumulate((later.step for later, _ in reversed(manifests[1:])), min))
     for (_, earlier), horizon in zip(manifests, reversed(horizons), strict=False):
         events += (event for event in earlier.events if event.step <= horizon)
-    told = any(event.kind == "restart" and event.step == went_back for event in (*events, *manifest.events))
+    told = any(
+        event.kind == metadata.EventKind.RESTART and event.step == went_back for event in (*events, *manifest.events)
+    )
     if went_back is not None and not told:
-        events.append(Event(went_back, "restart", f"Recording went back to step {went_back}."))
+        events.append(Event(went_back, metadata.EventKind.RESTART, f"Recording went back to step {went_back}."))
     merged = with_events(manifest, events)
     if len(layers.steps) and count != len(manifest.layers):
         named = manifest.layers[:count]

@@ -122,8 +122,8 @@ class Backend(Protocol):
     def no_losses(self, model: Any) -> str:
         """Why training batches cannot be looked at in a fit of this model; empty where they can."""
 
-    def is_traced(self, batch: Any) -> bool:
-        """Whether the Python code that has this batch is being traced, so that nothing can be read."""
+    def traced_by(self, batch: Any) -> str:
+        """What traces the Python code that has this batch, so that nothing can be read; empty where nothing does."""
 
 
 def backend() -> Backend:

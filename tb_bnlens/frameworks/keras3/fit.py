@@ -16,6 +16,7 @@ from tb_bnlens.frameworks.keras3 import stack
 from tb_bnlens.frameworks.keras3.adapter import counting_optimizer, steps_made
 from tb_bnlens.frameworks.keras3.backend import Look, backend
 from tb_bnlens.frameworks.keras3.feed import PeekingTrainFunction
+from tb_bnlens.metadata import EventKind
 
 LONG_EPOCH = 64
 """An epoch of this many steps pays for two reads of the statistics."""
@@ -125,7 +126,7 @@ class FitWatch:
         if self.recorder.begun and phase.fits and self._wrapper is not None:
             before = phase.train_function and phase.train_function()
             if before is not self._wrapper.inner:
-                self.recorder.event("recompile", "the model was compiled again before this fit")
+                self.recorder.event(EventKind.RECOMPILE, "the model was compiled again before this fit")
 
     # --- Observer ------------------------------------------------------------------------------------
 
@@ -230,7 +231,7 @@ class FitWatch:
                 return  # another lens stands in front
             inner = inner.inner
         if self.model.train_function is not None:
-            self.recorder.event("recompile", "the model was compiled again during fit")
+            self.recorder.event(EventKind.RECOMPILE, "the model was compiled again during fit")
             self._wrapper = PeekingTrainFunction(self.model.train_function, self)
             self.model.train_function = self._wrapper
 
@@ -249,4 +250,6 @@ class FitWatch:
     def _note_averages(self) -> None:
         if getattr(counting_optimizer(self.model), "use_ema", False) and self.recorder.begun:
             # fit has done so by now, with SwapEMAWeights or without it (Optimizer.finalize_variable_values).
-            self.recorder.event("averaged", "the optimizer's averaged weights were put into the model (use_ema)")
+            self.recorder.event(
+                EventKind.AVERAGED, "the optimizer's averaged weights were put into the model (use_ema)"
+            )

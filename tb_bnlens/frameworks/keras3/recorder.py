@@ -77,6 +77,7 @@ class Recorder(LoopRecorder):
             RuntimeError: called while a function is traced (``tf.function``, ``jax.jit``).
         """
         batch = keras.utils.pack_x_y_sample_weight(x, y, sample_weight)
-        if self._backend.is_traced(batch):
-            raise RuntimeError("Recorder.record was called inside a traced function; call it after the compiled step")
+        tracer = self._backend.traced_by(batch)
+        if tracer:
+            raise RuntimeError(f"Recorder.record was called inside {tracer}; call it after the compiled step")
         self.step_made(batch, step)

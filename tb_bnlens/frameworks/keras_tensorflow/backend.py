@@ -98,9 +98,9 @@ class TensorFlowBackend:
             )
         return ""
 
-    def is_traced(self, batch: Any) -> bool:
-        """Whether a ``tf.function`` is being traced."""
-        return not tf.executing_eagerly()
+    def traced_by(self, batch: Any) -> str:
+        """A ``tf.function``."""
+        return "" if tf.executing_eagerly() else "a tf.function"
 
 
 BACKEND = TensorFlowBackend()
