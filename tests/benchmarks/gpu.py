@@ -181,9 +181,8 @@ def measure(framework: str, milliseconds: float, seconds: float) -> None:
     print(f"{'':28}{'ms a step':>10}{'queued in':>10}{'ratio, first half':>20}{'second half':>14}")
     halves = slice(1, rounds // 2), slice(rounds // 2, rounds)
     for name, way in zip(WAYS, ways, strict=True):
-        per_step = (1e3 * np.median(times) / BLOCK for times in (way.made, way.queued))
-        ratios = (sum(way.made[half]) / max(sum(base.made[half]), 1e-9) for half in halves)
-        made, queued, first, second = *per_step, *ratios
+        made, queued = (1e3 * float(np.median(times)) / BLOCK for times in (way.made, way.queued))
+        first, second = (sum(way.made[half]) / max(sum(base.made[half]), 1e-9) for half in halves)
         print(f"{name:28}{made:>10.2f}{queued:>10.2f}{first:>20.3f}{second:>14.3f}")
     schedule = ways[-1].schedule
     spent = ", ".join(f"{kind} {cost.total:.2f}" for kind, cost in schedule.costs.items())

@@ -138,3 +138,9 @@ def host(value: Any) -> NDArray[Any]:
     # NumPy asks more of what it converts than Keras' variables know, unless they are converted as they are.
     is_variable = hasattr(value, "assign") and hasattr(value, "_value")
     return np.asarray(value if is_variable else keras.ops.convert_to_numpy(value))
+
+
+def is_plain(leaf: Any) -> bool:
+    """Whether this is a tensor with a shape, neither ragged nor sparse."""
+    composite = ("RaggedTensor", "SparseTensor", "IndexedSlices")
+    return bool(keras.ops.is_tensor(leaf)) and type(leaf).__name__ not in composite

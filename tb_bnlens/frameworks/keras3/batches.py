@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tb_bnlens.capture.errors import NotEvaluated, Refused
-from tb_bnlens.frameworks.keras3.backend import Backend, host
+from tb_bnlens.frameworks.keras3.backend import Backend, host, is_plain
 from tb_bnlens.moments.moments import Array
 
 
@@ -117,8 +117,25 @@ def weights(batch: Any) -> Array | None:
     return values.reshape(len(values), -1).max(axis=1) if values.ndim else None
 
 
-def compose(backend: Backend, batches: Sequence[Any], rows: Sequence[NDArray[np.int64]]) -> list[Any]:
-    """New batches of these rows of all batches laid end to end."""
+def inputs(batch: Any) -> Array | None:
+    """Real-valued inputs of a batch, [B, F]; None where there are none."""
+    x, _, _ = keras.utils.unpack_x_y_sample_weight(batch)
+    leaves = [leaf for leaf in keras.tree.flatten(x) if is_plain(leaf) and _is_real(leaf)]
+    columns = [host(leaf).astype(np.float32).reshape(leaf.shape[0], -1) for leaf in leaves]
+    return np.concatenate(columns, axis=1) if columns else None
+
+
+def _is_real(leaf: Any) -> bool:
+    return "float" in str(keras.backend.standardize_dtype(leaf.dtype))
+
+
+def compose(
+    backend: Backend,
+    batches: Sequence[Any],
+    rows: Sequence[NDArray[np.int64]],
+    targets: Sequence[NDArray[np.int64]] | None = None,
+) -> list[Any]:
+    """New batches of these rows of all batches laid end to end, with the targets of other rows where given."""
     form = backend.batches
     columns = list(zip(*(keras.tree.flatten(batch) for batch in batches), strict=True))
     if any(len({tuple(leaf.shape[1:]) for leaf in column if leaf is not None}) > 1 for column in columns):
@@ -129,4 +146,12 @@ def compose(backend: Backend, batches: Sequence[Any], rows: Sequence[NDArray[np.
         leaves = [None if leaf is None else form.rows(leaf, chosen) for leaf in whole]
         return keras.tree.pack_sequence_as(batches[0], leaves)
 
-    return [composed(chosen) for chosen in rows]
+    if targets is None:
+        return [composed(chosen) for chosen in rows]
+    mixed = []
+    for chosen, others in zip(rows, targets, strict=True):
+        (x, _, weight), (_, y, _) = (keras.utils.unpack_x_y_sample_weight(composed(r)) for r in (chosen, others))
+        if y is None:
+            raise NotEvaluated("the batches hold no targets")
+        mixed.append((x, y) if weight is None else (x, y, weight))
+    return mixed

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.capture.reasons import cause_of
-from tb_bnlens.frameworks.keras3.backend import Engine, host
+from tb_bnlens.frameworks.keras3.backend import Engine, host, is_plain
 
 ops = keras.ops
 
@@ -50,7 +50,7 @@ def loss_of(
 def packed(y_pred: Any) -> Any:
     """Predictions with their masks, as a traced function can hand them out; None where they are no tensors."""
     leaves = keras.tree.flatten(y_pred)
-    if not leaves or not all(ops.is_tensor(leaf) for leaf in leaves):
+    if not leaves or not all(is_plain(leaf) for leaf in leaves):
         return None
     return y_pred, tuple(getattr(leaf, "_keras_mask", None) for leaf in leaves)
 

@@ -20,7 +20,7 @@ from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.capture.passes import Outcome
 from tb_bnlens.capture.reasons import cause_of
 from tb_bnlens.frameworks.keras3.backend import Backend, host
-from tb_bnlens.frameworks.keras3.batches import compose, weights
+from tb_bnlens.frameworks.keras3.batches import compose, inputs, weights
 from tb_bnlens.frameworks.keras3.layers import KerasLayer
 from tb_bnlens.frameworks.keras3.outcomes import Outcomes, ReadingScope, loss_of, packed
 from tb_bnlens.moments.layers import gains
@@ -62,7 +62,7 @@ class KerasRunner:
         outcomes = Outcomes(model, engine, loss)
         self.rows, self.metric_state = outcomes.rows, outcomes.metric_state
         self.update, self.metrics = outcomes.update, outcomes.metrics
-        self.weights = weights
+        self.weights, self.inputs = weights, inputs
         self.compose = functools.partial(compose, backend)
 
     # --- the passes ----------------------------------------------------------------------------------
