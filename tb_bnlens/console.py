@@ -60,7 +60,7 @@ def write(text: str) -> None:
 
 def complain(command: str, sentence: str) -> None:
     """Write a sentence to standard error."""
-    print(f"bnlens {command}: {printable(' '.join(sentence.split()))}", file=sys.stderr)
+    print(f"bnlens {command}: {' '.join(printable(sentence).split())}", file=sys.stderr)
 
 
 def _colour(stream: TextIO) -> bool:

@@ -92,6 +92,7 @@ OUTSIDE: Mapping[str, set[str]] = {
     "tensorflow": {"capture", "checking", "callback", "summary", "remedies", "importer"},
     "keras": {"capture", "checking", "callback", "remedies", "importer", "frameworks.unsupported"},
     "h5py": {"importer"},
+    "torch": {"importer"},
     "tensorboard": {"reader", "plugin", "plugin.loader"},
     "google": {"reader"},
     "werkzeug": {"plugin"},
