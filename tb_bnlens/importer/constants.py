@@ -1,11 +1,11 @@
-"""Momentum, epsilon and flags of the layers, in the shape in which the capture side reads them off a Keras layer."""
+"""Momentum, epsilon and flags of the layers of a series of checkpoints."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
-from tb_bnlens.capture.layers import TrackedLayer
+from tb_bnlens.history import Layer
 from tb_bnlens.importer.saved import CannotImport, Checkpoint, SavedLayer
 
 KERAS_EPSILON = 1e-3
@@ -16,17 +16,38 @@ FOR_TORCH = 0.5
 
 @dataclass
 class LayerConstants:
-    """Stands in for the Keras layer that a ``TrackedLayer`` holds.
+    """A layer as a checkpoint knows it; see ``moments.layers.TrackedLayer``.
 
     It changes as a layer's attributes do in training, when a later checkpoint's config says something else.
     """
 
+    name: str
+    channels: int
     momentum: float
     epsilon: float
     renorm: bool
     synchronized: bool
     axis: int
     trainable: bool
+    kind: str = "BatchNormalization"
+    coarse = False
+    looped = False
+    calls = 1
+
+    def describe(self, index: int, order: int = -1, calls: int = 1) -> Layer:
+        """The manifest's entry for this layer."""
+        return Layer(
+            index=index,
+            name=self.name,
+            channels=self.channels,
+            momentum=self.momentum,
+            epsilon=self.epsilon,
+            axis=self.axis,
+            kind=self.kind,
+            trainable=self.trainable,
+            order=order,
+            calls=calls,
+        )
 
 
 class Constants:
@@ -59,21 +80,21 @@ class Constants:
                 sentences.append(f"If {self._given:g} was meant as the share that is kept, give --momentum {kept:g}.")
         return sentences
 
-    def tracked(self, checkpoint: Checkpoint) -> list[TrackedLayer]:
+    def tracked(self, checkpoint: Checkpoint) -> list[LayerConstants]:
         """The layers of the first checkpoint.
 
         Raises:
             CannotImport: a momentum is neither in the file nor given.
         """
-        return [
-            TrackedLayer(self._read(layer, checkpoint), layer.name, "", len(layer.mean)) for layer in checkpoint.layers
-        ]
+        return [self._read(layer, checkpoint) for layer in checkpoint.layers]
 
-    def follow(self, tracked: Sequence[TrackedLayer], checkpoint: Checkpoint) -> None:
+    def follow(self, tracked: Sequence[LayerConstants], checkpoint: Checkpoint) -> None:
         """Set the attributes to what a later checkpoint says."""
         for layer, saved in zip(tracked, checkpoint.layers, strict=True):
             if saved.settings is not None:
-                vars(layer.layer).update(vars(self._read(saved, checkpoint)))
+                read = self._read(saved, checkpoint)
+                for field in fields(read):
+                    setattr(layer, field.name, getattr(read, field.name))
 
     def _read(self, saved: SavedLayer, checkpoint: Checkpoint) -> LayerConstants:
         known = saved.settings
@@ -92,6 +113,8 @@ class Constants:
         self._epsilon_assumed |= epsilon is None
         default = TORCH_EPSILON if self._torch else KERAS_EPSILON
         return LayerConstants(
+            name=saved.name,
+            channels=len(saved.mean),
             momentum=momentum,
             epsilon=default if epsilon is None else epsilon,
             renorm=saved.renorm,

@@ -37,7 +37,7 @@ def test_a_run_that_is_being_written(tmp_path: Path, viewer_python: str, flags: 
         write_run(tmp_path / "later", steps=3)
         wait_for(lambda: last_step(server, "later") == 3, "the second run")
         assert server.run_names() == ["exp", "later"]
-        tags = {}
+        tags: dict[str, str] = {}
         for _ in range(3):
             for route in ("runs", "overview", "losses"):
                 query = {} if route == "runs" else {"run": "exp"}
