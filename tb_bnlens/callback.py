@@ -165,9 +165,9 @@ class BNLens(Keras2Callback, keras.callbacks.Callback):  # type: ignore[misc]
     def _print_verdict(self, directory: str) -> None:
         with self._guard("the line at the end of fit"):
             # Recording needs no diagnosis, so it is not loaded before.
-            from tb_bnlens.closing import closing_line
+            from tb_bnlens.closing import print_closing_line
 
-            print(closing_line(directory), flush=True)
+            print_closing_line(directory)
 
     def _leave(self, stays: Callable[[FitWatch | None], bool]) -> None:
         """Abandon the innermost fits up to one that stays."""

@@ -124,6 +124,7 @@ OUTSIDE: Mapping[str, set[str]] = {
         "importer",
     },
     "h5py": {"importer"},
+    "torch": {"importer"},
     "tensorboard": {"capture", "reader", "plugin", "plugin.loader"},
     "google": {"reader"},
     "werkzeug": {"plugin"},

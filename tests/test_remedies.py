@@ -329,7 +329,7 @@ def test_set_momentum_says_when_a_compile_is_needed() -> None:
     assert np.all(np.abs(moved_more) > 10 * np.abs(moved)), "the warning is true: the old step kept 0.99"
 
 
-@pytest.mark.parametrize("value", [1.0, -0.1, float("nan"), {"third": 0.9}])
+@pytest.mark.parametrize("value", [1.0, -0.1, float("nan"), "0.9", None, True, {"third": 0.9}])
 def test_momentum_out_of_range(value: Any) -> None:
     with pytest.raises(ValueError, match=r"expected 0 <= momentum < 1|not a BatchNorm layer"):
         set_momentum(network(), value)

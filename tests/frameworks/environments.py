@@ -45,6 +45,7 @@ ENVIRONMENTS = (
         (".venv-viewer", "keras-jax"),
         (TORCH,),
         {"BN_LENS_FRAMEWORK": "keras", "KERAS_BACKEND": "torch"},
+        ("test_unsupported.py", "test_torch_checkpoints.py"),
     ),
     Environment(
         "keras-jax-beside-tensorflow",
