@@ -24,7 +24,7 @@ from tb_bnlens.checking.result import Check
 from tb_bnlens.checking.start import start_left
 from tb_bnlens.cli import FOUND, OK, UNREADABLE, main
 from tb_bnlens.diagnosis.causes import CAUSES
-from tb_bnlens.frameworks.keras_tensorflow.adapter import KerasModel
+from tb_bnlens.frameworks.keras3.adapter import KerasModel
 from tb_bnlens.moments.moments import Moments
 from tb_bnlens.moments.segments import Segments
 from tb_bnlens.reader import list_runs, open_logdir, read_run
