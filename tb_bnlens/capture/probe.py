@@ -77,12 +77,20 @@ class Probe:
         layers: its BatchNorm layers.
         segments: their channels.
         loss: ``loss(y_true, y_pred)`` for models that are not compiled with one.
+        any_size: trace once for batches of all sizes, where the model can be traced so.
     """
 
     def __init__(
-        self, model: Any, layers: Sequence[TrackedLayer], segments: Segments, loss: Callable[..., Any] | None = None
+        self,
+        model: Any,
+        layers: Sequence[TrackedLayer],
+        segments: Segments,
+        loss: Callable[..., Any] | None = None,
+        any_size: bool = False,
     ):
         self._model, self._layers, self._segments, self._loss = model, tuple(layers), segments, loss
+        self._any_size = any_size
+        self._tried: set[int] = set()
         self._index = {id(t.layer): i for i, t in enumerate(self._layers)}
         self.loss_reason = ""
         self.tracer = Tracer()
@@ -108,7 +116,7 @@ class Probe:
 
     def inference_pass(self, batch: Any, mean: Array, variance: Array) -> InferencePass:
         """The same, with the predictions."""
-        loss, predictions = self.tracer.run(self._inference, batch, *self._statistics(mean, variance))
+        loss, predictions = self._run(self._inference, batch, *self._statistics(mean, variance))
         return InferencePass(float(loss), predictions)
 
     def batch(self, batch: Any, mean: Array, variance: Array, on_moving: NDArray[np.bool_] | None = None) -> BatchPass:
@@ -123,7 +131,7 @@ class Probe:
         flags = np.zeros(len(self._layers), bool) if on_moving is None else on_moving
         if len(flags) == len(self._layers):
             flags = self._segments.spread(flags).astype(bool)
-        loss, call_means, call_variances, predictions = self.tracer.run(
+        loss, call_means, call_variances, predictions = self._run(
             self._batch, batch, *self._statistics(mean, variance), tf.constant(flags)
         )
         calls = self._by_layer(self.order, call_means.numpy(), call_variances.numpy())
@@ -133,10 +141,18 @@ class Probe:
 
     def training(self, batch: Any) -> TrainingPass:
         """Loss as the training step computes it, dropout on and frozen layers as frozen, with its update."""
-        loss, mean, spread, call_means, call_variances, predictions = self.tracer.run(self._training, batch)
+        loss, mean, spread, call_means, call_variances, predictions = self._run(self._training, batch)
         calls = self._by_layer(self._training_order, call_means.numpy(), call_variances.numpy())
         after = mean.numpy().astype(np.float64), spread.numpy().astype(np.float64)
         return TrainingPass(float(loss), *after, *self._averaged(calls), predictions)
+
+    def _run(self, function: Any, batch: Any, *statistics: Any) -> Any:
+        if self._any_size and id(function) not in self._tried:
+            self._tried.add(id(function))
+            # A model that has to know the size is traced for each.
+            with contextlib.suppress(Exception):
+                self.tracer.trace(function, _of_any_size(batch), *statistics)
+        return self.tracer.run(function, batch, *statistics)
 
     def _by_layer(
         self, order: Sequence[int], means: NDArray[np.float32], variances: NDArray[np.float32]
@@ -281,6 +297,16 @@ class Probe:
                 layer._losses[:] = losses
                 layer._loss_ids.clear()
                 layer._loss_ids.update(ids)
+
+
+def _of_any_size(batch: Any) -> Any:
+    """The batch as a specification that leaves its size open; what is no plain tensor stays as it is."""
+
+    def spec(leaf: Any) -> Any:
+        plain = isinstance(leaf, tf.Tensor) and leaf.shape.rank
+        return tf.TensorSpec([None, *leaf.shape[1:]], leaf.dtype) if plain else leaf
+
+    return keras.tree.map_structure(spec, batch)
 
 
 def _mode(args: Any, kwargs: Any) -> bool:

@@ -16,7 +16,6 @@ from tb_bnlens.analysis.distance import LIVE_SHARE
 from tb_bnlens.capture.data import batch_size
 from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.capture.evidence import Judgement
-from tb_bnlens.capture.keras_runner import KerasRunner
 from tb_bnlens.capture.layers import find_layers
 from tb_bnlens.capture.log import versions
 from tb_bnlens.capture.passes import Moments
@@ -30,6 +29,7 @@ from tb_bnlens.capture.subject import Subject
 from tb_bnlens.capture.watch import LayerWatch
 from tb_bnlens.capture.windows import Windows
 from tb_bnlens.checking.compiled import built_apart
+from tb_bnlens.checking.runner import CheckRunner
 from tb_bnlens.checking.start import start_left
 from tb_bnlens.history import Channels, Evidence, History, Manifest
 from tb_bnlens.metadata import LAYER_INDEX, LAYER_ROWS, REPLAY_ROWS, STATES
@@ -107,13 +107,14 @@ class _Measurement:
         state = ProbeState.empty(self._segments)
         noise = np.full(len(self._layers), np.nan)
         try:
-            probe = self._watch.probe = Probe(self._model, self._layers, self._segments, self._loss)
-            every = self._batch_statistics(probe)
+            probe = self._watch.probe = Probe(self._model, self._layers, self._segments, self._loss, any_size=True)
+            runner = CheckRunner(self._model, probe, self._loss)
+            every = self._batch_statistics(probe, runner)
             seen = every.mean()
             state.pool(seen.mean, seen.variance)
             noise = self._variance_noise(every)
             state.batches = len(self._kept)
-            evidence = self._evidence(probe, seen, validation)
+            evidence = self._evidence(probe, runner, seen, validation)
             state.between_within = evidence.layers.get("between_within", state.between_within)
         except NotEvaluated as reason:
             evidence = self._nothing(str(reason))
@@ -137,16 +138,15 @@ class _Measurement:
 
     # --- the passes ----------------------------------------------------------------------------------
 
-    def _batch_statistics(self, probe: Probe) -> BatchMoments:
+    def _batch_statistics(self, probe: Probe, runner: CheckRunner) -> BatchMoments:
         """Statistics of the batches as training would take them, with dropout off; of all layers' own inputs."""
-        runner = KerasRunner(self._model, probe, self._loss)
         # They tell which layers are called in training mode, and which normalize by the batch at inference.
         probe.training(self._kept[0].batch)
         runner.inference(self._kept[0].batch, self._moving)
         by_batch = np.zeros(len(self._moving.mean), bool)
         if not probe.trained().all():
             by_batch = ~self._segments.spread(probe.trained()).astype(bool)
-        outcomes = [runner.batch(k.batch, self._moving, by_batch) for k in self._kept]
+        outcomes = runner.made_ahead([k.batch for k in self._kept], self._moving, by_batch)
         found = [o.moments for o in outcomes if o.moments is not None]
         return BatchMoments(found, [k.size for k in self._kept])
 
@@ -160,7 +160,7 @@ class _Measurement:
         (median,) = self._segments.quantiles(np.where(v > LIVE_SHARE * self._recovery.epsilon, spread, np.nan), (0.5,))
         return median
 
-    def _evidence(self, probe: Probe, seen: Moments, validation: Sequence[Any]) -> Evidence:
+    def _evidence(self, probe: Probe, runner: CheckRunner, seen: Moments, validation: Sequence[Any]) -> Evidence:
         begun = time.perf_counter() - probe.tracer.seconds
         calls = np.bincount(probe.order, minlength=len(self._layers)).astype(np.float64)
         left = self._start_left(seen, calls)
@@ -174,7 +174,7 @@ class _Measurement:
             tolerance=self._tolerance,
         )
         judged = Judgement(
-            KerasRunner(self._model, probe, self._loss),
+            runner,
             subject,
             self._kept,
             [(batch, batch_size(batch) or 1) for batch in validation],
