@@ -52,21 +52,23 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
         histories = [read_run(provider, "", run) for run in names]
         report = build_report(histories)
+        by_name = {run["run"]: run for run in report["runs"]}
+        pair = [by_name.get(name) or report["runs"][wanted.index(name)] for name in arguments.compare or ()]
         if arguments.html:
-            _write_page(arguments.html, provider, histories, report)
+            _write_page(arguments.html, provider, histories, report, [run["run"] for run in pair])
     except (RunNotFound, Unreadable, OSError) as e:
         print(f"tb_bnlens report: {e.args[0] if e.args else e}", file=sys.stderr)
         return UNREADABLE
     difference = None
-    if arguments.compare:
-        by_name = {run["run"]: run for run in report["runs"]}
-        first, second = (by_name.get(n) or report["runs"][wanted.index(n)] for n in arguments.compare)
-        difference = compare(first, second)
+    if pair:
+        difference = compare(*pair)
         report["comparison"] = difference
     if arguments.json:
         _print(json.dumps(report, indent=2, allow_nan=False) + "\n")
     elif arguments.markdown:
         _print(printable(markdown.render(report)))
+        if difference:
+            _print("\n" + printable(markdown.render_comparison(difference)))
     elif not arguments.html:
         _print(printable(render(report)))
         if difference:
@@ -96,7 +98,9 @@ def _check(arguments: argparse.Namespace) -> int:
     return FOUND if arguments.fail_on and _reaches(report, Severity[arguments.fail_on.upper()]) else OK
 
 
-def _write_page(path: str, provider: Any, histories: Sequence[History], report: Report) -> None:
+def _write_page(
+    path: str, provider: Any, histories: Sequence[History], report: Report, compared: Sequence[str]
+) -> None:
     from tb_bnlens.export import Exported, page
     from tb_bnlens.reader import find_run, read_channels
 
@@ -105,7 +109,7 @@ def _write_page(path: str, provider: Any, histories: Sequence[History], report: 
         return Exported(history, overview, lambda layer: read_channels(provider, "", run, layer))
 
     runs = [exported(history, overview) for history, overview in zip(histories, report["runs"], strict=True)]
-    size = Path(path).write_text(page(runs, time.time()), encoding="utf-8")
+    size = Path(path).write_text(page(runs, time.time(), compared), encoding="utf-8")
     print(f"tb_bnlens report: wrote {path} ({size / 1000:,.0f} kB); it opens in a browser, offline", file=sys.stderr)
 
 

@@ -173,6 +173,10 @@ def render_comparison(difference: Mapping[str, Any]) -> str:
     for kind, (x, y) in difference["losses"].items():
         if x is not None or y is not None:
             lines.append(f"  loss, {kind}: {number(x)} -> {number(y)}")
+    for name, kinds in difference["metrics"].items():
+        for kind, (x, y) in kinds.items():
+            if x is not None or y is not None:
+                lines.append(f"  {name}, {kind}: {number(x)} -> {number(y)}")
     for word, rules in difference["findings"].items():
         if rules:
             lines += _wrap(f"  findings {word}: ", ", ".join(rules))
@@ -183,6 +187,10 @@ def render_comparison(difference: Mapping[str, Any]) -> str:
             lines += _wrap(
                 f"    {x['name']}: ", f"momentum {_change(x['momentum'])}, {_change(x['state'])}, distance {d}"
             )
+    if difference["distances"]:
+        lines.append("  layers whose distance differs most:")
+        for x in difference["distances"][:WORST_LAYERS]:
+            lines += _wrap(f"    {x['name']}: ", " -> ".join(number(v) for v in x["distance"]))
     for run, names in zip((a, b), difference["only"], strict=True):
         if names:
             lines += _wrap(f"  only in {run}: ", ", ".join(names))

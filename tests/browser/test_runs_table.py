@@ -33,7 +33,7 @@ def viewer(browser: Any, tmp_path_factory: pytest.TempPathFactory, viewer_python
 
 
 def rows(opened: Tab) -> list[str]:
-    return opened.frame.locator(".runs tbody th").all_inner_texts()
+    return [button.get_attribute("title") for button in opened.frame.locator(".runs tbody th button").all()]
 
 
 @pytest.mark.parametrize(("theme", "width"), [("light", 1280), ("dark", 800)])

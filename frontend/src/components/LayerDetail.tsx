@@ -65,32 +65,34 @@ export function LayerDetail({ overview, layer }: { overview: Overview; layer: La
           ))}
         </ul>
       )}
-      <LayerCharts overview={overview} layer={layer} />
-      <ChannelView overview={overview} layer={layer} />
-      <section class="sub" aria-label="Momentum of this layer">
-        <Exports
-          title="Momentum of this layer"
-          data={() => ({
-            name: `${overview.run}-${layer.name}-replayed`,
-            header: ['momentum', 'distance_sd'],
-            rows: layer.replayed.map((r) => [r.momentum, r.distance]),
-          })}
-        >
-          <h3>Momentum of this layer</h3>
-        </Exports>
-        {updates(layer) ? (
-          <>
-            <MomentumSlider value={current} usual={usual} />
-            <WhatIf {...layerAt(layer, overview.tolerance, current)} />
-            <ReplayedDistance layer={layer} current={current} />
-          </>
-        ) : (
-          <p class="hint">
-            This layer is {stateName(layer.state)}: its statistics do not change, so the momentum has no
-            effect.
-          </p>
-        )}
-      </section>
+      <div class="detail-parts">
+        <LayerCharts overview={overview} layer={layer} />
+        <ChannelView overview={overview} layer={layer} />
+        <section class="sub" aria-label="Momentum of this layer">
+          <Exports
+            title="Momentum of this layer"
+            data={() => ({
+              name: `${overview.run}-${layer.name}-replayed`,
+              header: ['momentum', 'distance_sd'],
+              rows: layer.replayed.map((r) => [r.momentum, r.distance]),
+            })}
+          >
+            <h3>Momentum of this layer</h3>
+          </Exports>
+          {updates(layer) ? (
+            <>
+              <MomentumSlider value={current} usual={usual} />
+              <WhatIf {...layerAt(layer, overview.tolerance, current)} />
+              <ReplayedDistance layer={layer} current={current} />
+            </>
+          ) : (
+            <p class="hint">
+              This layer is {stateName(layer.state)}: its statistics do not change, so the momentum has no
+              effect.
+            </p>
+          )}
+        </section>
+      </div>
     </Panel>
   );
 }
