@@ -34,7 +34,7 @@ def render_run(run: Mapping[str, Any]) -> str:
     """Text of one run: verdict, losses, findings, the layers that are farthest off."""
     title = f"{run['run']}  ({_when(run)}, {count(len(run['layers']), 'BatchNorm layer')})"
     lines = [title, "=" * min(len(title), WIDTH), *_verdict(run), ""]
-    lines += _losses(run["losses"])
+    lines += _losses(run)
     shown = [f for f in run["findings"] if counts(f)]
     for finding in shown:
         lines += ["", *_finding(finding)]
@@ -48,7 +48,7 @@ def render_run(run: Mapping[str, Any]) -> str:
 def render_verdict(run: Mapping[str, Any]) -> str:
     """Text of the verdict alone, and of the code that repairs the model."""
     rescues = dict.fromkeys(f["rescue"] for f in run["findings"] if counts(f) and f["rescue"])
-    lines = [*_verdict(run), *_losses(run["losses"])]
+    lines = [*_verdict(run), *_losses(run)]
     for rescue in list(rescues)[:1]:
         lines += ["  rescue this model", *(f"      {line}".rstrip() for line in rescue.rstrip().split("\n"))]
     return "\n".join(lines) + "\n"
@@ -78,7 +78,8 @@ def _verdict(run: Mapping[str, Any]) -> list[str]:
     return lines + [line for reason in run["reasons"] for line in _wrap("  ", reason)]
 
 
-def _losses(losses: Mapping[str, Any]) -> list[str]:
+def _losses(run: Mapping[str, Any]) -> list[str]:
+    losses = run["losses"]
     names = ("training", "batch", "recalibrated", "inference")
     if losses["step"] is None or all(losses[name] is None for name in names):
         return _wrap("  losses: not evaluated. ", " ".join(dict.fromkeys(losses["not_evaluated"].values())))
@@ -90,13 +91,15 @@ def _losses(losses: Mapping[str, Any]) -> list[str]:
         lines.append("  ".join(f"{number(by.get(MEASURED_AS.get(n, n))):>12}" for n in shown) + f"  {metric}")
     if losses["batches"] is not None:
         lines.append(f"  means over {count(losses['batches'], 'batch', 'batches')} at step {losses['step']:,}")
-    return [*lines, *_parts(losses)]
+    return [*lines, *_parts(losses, any(layer["state"] == "frozen" for layer in run["layers"]))]
 
 
-def _parts(losses: Mapping[str, Any]) -> list[str]:
+def _parts(losses: Mapping[str, Any], frozen: bool) -> list[str]:
     """The parts of the gap, and inference replayed with another momentum."""
     lines = []
-    labels = {"dropout": "training-only layers", "noise": "batch noise", "stale": "stale statistics"}
+    # A frozen layer uses its moving statistics in training and after a recalibration too.
+    too = " and frozen layers" if frozen else ""
+    labels = {"dropout": f"training-only layers{too}", "noise": f"batch noise{too}", "stale": "stale statistics"}
     parts = [f"{label} {_signed(losses[part])}" for part, label in labels.items() if losses[part] is not None]
     if parts:
         lines.append("  parts: " + ", ".join(parts))

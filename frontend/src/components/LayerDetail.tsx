@@ -124,7 +124,7 @@ function Facts({ layer }: { layer: LayerReport }) {
           <Num k="steps" note={`${intervalText(layer.steps_interval)} ${layer.steps_reason}`}>
             {steps(layer.steps_to_converge)}
           </Num>
-          {layer.steps_interval ? (
+          {layer.steps_interval && layer.steps_to_converge !== 'never' ? (
             <span class="unit">
               {' '}
               ({steps(layer.steps_interval[0])} to {steps(layer.steps_interval[1])}) updates

@@ -50,7 +50,7 @@ export function RunComparison({ run }: { run: string }) {
                 <Term k="batch" />
               </th>
               <th scope="col" class="right minor">
-                <Term k="recalibrated" />
+                <Term k="recalibrated_now" />
               </th>
               <th scope="col" class="right">
                 <Term k="inference" />
