@@ -18,15 +18,16 @@ import pytest
 import tensorflow as tf
 
 import tb_bnlens
-from tb_bnlens.capture.passes import Moments
-from tb_bnlens.capture.probe import Probe
-from tb_bnlens.capture.segments import Segments
-from tb_bnlens.checking.check import Check
 from tb_bnlens.checking.data import spread_batches
 from tb_bnlens.checking.measure import measured
+from tb_bnlens.checking.result import Check
 from tb_bnlens.checking.start import start_left
 from tb_bnlens.cli import FOUND, OK, UNREADABLE, main
 from tb_bnlens.diagnosis.causes import CAUSES
+from tb_bnlens.frameworks.keras_tensorflow.adapter import KerasModel
+from tb_bnlens.frameworks.keras_tensorflow.runner import KerasRunner
+from tb_bnlens.moments.moments import Moments
+from tb_bnlens.moments.segments import Segments
 from tb_bnlens.reader import list_runs, open_logdir, read_run
 from tb_bnlens.report import run_report
 from tests.capture import truth
@@ -214,7 +215,7 @@ def hard_wired() -> Any:
 
 
 def test_training_true_hard_wired() -> None:
-    evidence = measured(hard_wired(), "hard", spread_batches((X, Y), 4, SIZE)).history.evidence[-1]
+    evidence = measured(KerasModel(hard_wired()), "hard", spread_batches((X, Y), 4, SIZE)).history.evidence[-1]
     # Inference does not react to quite other statistics, and depends on the rows around.
     assert np.array_equal(evidence.passes["perturbed"].losses, evidence.passes["inference"].losses)
     assert "one_at_a_time" in evidence.passes
@@ -263,7 +264,7 @@ def test_a_pass_that_cannot_be_made_is_said() -> None:
 
 def test_the_evidence_is_that_of_keras(slow: Any) -> None:
     batches = spread_batches((X, Y), 6, SIZE)
-    evidence = measured(slow, "slow", batches).history.evidence[-1]
+    evidence = measured(KerasModel(slow), "slow", batches).history.evidence[-1]
     assert evidence.moment == "check" and evidence.batch_sizes.tolist() == [SIZE] * 6 and evidence.seconds > 0
 
     def losses(name: str) -> Any:
@@ -284,15 +285,15 @@ def test_the_evidence_is_that_of_keras(slow: Any) -> None:
 
 
 def test_a_model_is_traced_once_in_each_mode(healthy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    forward, modes = Probe._forward, []
+    forward, modes = KerasRunner._forward, []
 
-    def traced(probe: Probe, batch: Any, training: bool) -> Any:
+    def traced(runner: KerasRunner, batch: Any, training: bool) -> Any:
         modes.append(training)
-        return forward(probe, batch, training)
+        return forward(runner, batch, training)
 
-    monkeypatch.setattr(Probe, "_forward", traced)
+    monkeypatch.setattr(KerasRunner, "_forward", traced)
     # The last batch is smaller than the others, and the pooled ones are larger.
-    found = measured(healthy, "run", spread_batches((X[:200], Y[:200]), 12, SIZE))
+    found = measured(KerasModel(healthy, any_size=True), "run", spread_batches((X[:200], Y[:200]), 12, SIZE))
     assert {"recalibrated", "recombined", "pooled"} <= set(found.history.evidence[0].passes)
     # Batch statistics and moving statistics.
     assert sorted(modes) == [False, False, True]

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tb_bnlens.capture.errors import NotEvaluated
-from tb_bnlens.capture.passes import Array, Mask, Moments, Outcome, Passes, Runner
+from tb_bnlens.capture.passes import Array, Outcome, Passes, Runner, moments_of
 from tb_bnlens.capture.reservoir import Kept
 from tb_bnlens.capture.samples import summary, summary_of_difference
-from tb_bnlens.capture.statistics import BatchMoments, distance_rows, rms_distance
 from tb_bnlens.capture.subject import Subject
 from tb_bnlens.history import Evidence
+from tb_bnlens.moments.moments import Mask, Moments
+from tb_bnlens.moments.statistics import BatchMoments, distance_rows, rms_distance
 
 POOLED = 4
 """Times the usual batch size that ``pooled`` shows."""
@@ -120,8 +120,8 @@ class Judgement:
         if not as_trained:
             return None
         present = _Present(
-            BatchMoments([_moments(o) for o in as_trained], self._sizes),
-            BatchMoments([_moments(o) for o in everything], self._sizes),
+            BatchMoments([moments_of(o) for o in as_trained], self._sizes),
+            BatchMoments([moments_of(o) for o in everything], self._sizes),
             trained,
         )
         self._run(
@@ -133,8 +133,21 @@ class Judgement:
         # The moving statistics average what this pass sees.
         outcomes = self._run("training", lambda _, batch: self._runner.training(batch), essential=True)
         if outcomes:
-            present.in_training = BatchMoments([_moments(o) for o in outcomes], self._sizes)
+            present.in_training = BatchMoments([moments_of(o) for o in outcomes], self._sizes)
+        self._without_padding(present)
         return present
+
+    def _without_padding(self, present: _Present) -> None:
+        """Inference on the statistics of the rows that count, where some have a weight of 0."""
+        weights = [self._runner.weights(batch) for batch in self._batches]
+        if not any(w is not None and np.any(np.asarray(w) == 0) for w in weights):
+            return
+        counted = self._counted(weights)
+        if counted is not None:
+            self._rows["counted_distance_rms"] = rms_distance(
+                counted, present.of_trained.mean(), self._subject.segments, self._subject.epsilon
+            )
+            self._run("counted", self._on(self._renewed(counted)), essential=True)
 
     def _put_right(self, present: _Present) -> None:
         """Each group's share: put right alone at inference, and alone left wrong in batch mode."""
@@ -225,14 +238,6 @@ class Judgement:
                 self._composed("pooled", np.split(order[: whole * large], whole), as_trained)
             else:
                 self._passes.not_evaluated["pooled"] = "too few rows are kept, or too large batches"
-        weights = [self._runner.weights(batch) for batch in self._batches]
-        if any(w is not None and np.any(np.asarray(w) == 0) for w in weights):
-            counted = self._counted(weights)
-            if counted is not None:
-                self._rows["counted_distance_rms"] = rms_distance(
-                    counted, present.of_trained.mean(), self._subject.segments, self._subject.epsilon
-                )
-                self._run("counted", self._on(self._renewed(counted)))
 
     def _counted(self, weights: Sequence[Array | None]) -> Moments | None:
         """Statistics of the rows whose weight is not 0."""
@@ -245,7 +250,7 @@ class Judgement:
                 if len(rows) > 1:
                     (some,) = self._runner.compose([batch], [rows])
                     outcome = self._runner.batch(some, self._subject.moving, ~self._subject.trained_channels)
-                    found.append(_moments(outcome))
+                    found.append(moments_of(outcome))
                     sizes.append(len(rows))
 
         self._passes.measured("counted", gather)
@@ -272,7 +277,7 @@ class Judgement:
             )
         if outcomes:
             self._rows["validation_distance_rms"] = rms_distance(
-                BatchMoments([_moments(o) for o in outcomes], sizes).mean(),
+                BatchMoments([moments_of(o) for o in outcomes], sizes).mean(),
                 moving,
                 self._subject.segments,
                 self._subject.epsilon,
@@ -340,12 +345,6 @@ class _Present:
     def best(self, leave_out: int | None = None) -> Moments:
         """As training gathers them, with dropout off; for layers that training leaves alone, those of batch mode."""
         return self.of_trained.mean(leave_out).where(self._trained, self.of_all.mean(leave_out))
-
-
-def _moments(outcome: Outcome) -> Moments:
-    if outcome.moments is None:
-        raise NotEvaluated("the pass gave no batch statistics")
-    return outcome.moments
 
 
 def _spread(total: int, most: int) -> NDArray[np.int64]:

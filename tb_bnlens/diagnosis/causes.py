@@ -158,7 +158,8 @@ CAUSES: tuple[Cause, ...] = (
     ),
     Cause(
         "padded-rows",
-        applies=lambda f: of.measured(f) and of.composition(f).uncounted.known,
+        applies=of.rows_of_weight_0,
+        known=of.padding_known,
         shows=of.padded,
         cost=of.cost_of_padding,
         least=Severity.INFO,
@@ -168,7 +169,8 @@ CAUSES: tuple[Cause, ...] = (
     Cause(
         "dominated-statistics",
         applies=on.updates,
-        known=lambda f: of.measured(f) and of.composition(f).ordinary.known,
+        # Padding makes a few batches unlike the others too, so it has to be known not to be the reason.
+        known=lambda f: of.measured(f) and of.composition(f).ordinary.known and of.padding_known(f),
         shows=of.dominated,
         cost=of.cost_of_dominance,
         yields=(Yields("padded-rows", always),),

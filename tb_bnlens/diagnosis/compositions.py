@@ -113,6 +113,17 @@ def cost_of_dominance(f: Facts, _where: Mask) -> Severity:
     return of_gap(c.ordinary) if not stale > SMALLER_PART * c.ordinary.value else NONE
 
 
+def rows_of_weight_0(f: Facts) -> bool:
+    """Some rows of the measured batches do not count."""
+    e = f.evidence
+    return measured(f) and e is not None and ("counted" in e.passes or "counted" in e.not_evaluated)
+
+
+def padding_known(f: Facts) -> bool:
+    """There are no such rows, or inference was measured with the statistics of the others."""
+    return not rows_of_weight_0(f) or composition(f).uncounted.known
+
+
 def padded(f: Facts) -> Mask:
     """Layers whose statistics rows of weight 0 move."""
     return composition(f).moved_by_uncounted

@@ -51,6 +51,11 @@ def convolutional(momentum: float = 0.9, channels: int = 12, depth: int = 2) -> 
     return keras.Model(inputs, kl.Dense(4)(kl.GlobalAveragePooling2D()(x)))
 
 
+def of_known_size(data: Any) -> Any:
+    """Keras warns of a data set whose size it has to find out."""
+    return data.apply(tf.data.experimental.assert_cardinality(sum(1 for _ in data)))
+
+
 def by_class(xy: Any) -> Any:
     x, y = xy
     order = np.argsort(np.ravel(y), kind="stable")
@@ -195,7 +200,7 @@ def always_padded(run: str) -> Trained:
     weight[::4] = 0
     x[::4] = 0
     data = tf.data.Dataset.from_tensor_slices((x, y, weight))
-    shuffled = data.batch(4).shuffle(512, seed=0).unbatch().batch(32)
+    shuffled = of_known_size(data.batch(4).shuffle(512, seed=0).unbatch().batch(32))
     return fit(run, compiled(dense(0.9)), shuffled, 8)
 
 

@@ -11,7 +11,6 @@ import pytest
 keras = pytest.importorskip("keras")
 
 import numpy as np  # noqa: E402
-import tensorflow as tf  # noqa: E402
 
 from tests.diagnosis import compositions  # noqa: E402
 from tests.diagnosis.compositions import FAULTS, LOOK_ALIKES  # noqa: E402
@@ -51,7 +50,9 @@ def printed(name: str, directory: Path) -> tuple[dict[str, Any], Any, Any]:
     """The finding of a fault's cause, and the model and data as they are then."""
     build, cause, _ = FAULTS[name]
     report, (model, data) = record(build, directory / "faulty")
-    return dict(next(f for f in report["findings"] if f["rule"] == cause)), model, data
+    found = next(f for f in report["findings"] if f["rule"] == cause)
+    assert found["status"] == "fail", report["verdict"]
+    return dict(found), model, data
 
 
 def run(code: str, model: Any, data: Any) -> dict[str, Any]:
@@ -87,7 +88,9 @@ def test_rows_alone_and_in_batches_agree_after_the_rescue(tmp_path: Path) -> Non
     assert np.mean(np.square(model.predict(x, verbose=0) - y)) == pytest.approx(promised, rel=0.3)
 
 
-def test_rows_of_weight_0_left_out_of_the_statistics(tmp_path: Path) -> None:
+def test_rows_of_weight_0_left_out_of_the_statistics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # As on a slow machine: where the time did not suffice for all passes, a few extreme rows were blamed.
+    monkeypatch.setattr("tb_bnlens.capture.prober.JUDGEMENT_SECONDS", 0.1)
     found, model, data = printed("padded with another value", tmp_path)
     before = model.evaluate(data, verbose=0)
     run(found["rescue"], model, data.repeat(4))
@@ -112,9 +115,7 @@ def again(fault: Callable[..., Trained]) -> Callable[[str], Callable[[str], Trai
 
     def build(code: str) -> Callable[[str], Trained]:
         def mend(model: Any, data: Any) -> Trained:
-            mended = run(code, model, data)["data"]
-            # Keras warns of a data set whose size it has to find out.
-            return model, mended.apply(tf.data.experimental.assert_cardinality(sum(1 for _ in mended)))
+            return model, compositions.of_known_size(run(code, model, data)["data"])
 
         return lambda directory: fault(directory, mend=mend)
 

@@ -1,0 +1,89 @@
+"""Trace functions that run the user's model, without side effects, and know how long that takes."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tb_bnlens.capture.errors import NotEvaluated
+from tb_bnlens.capture.randomness import draws_refused
+from tb_bnlens.capture.stopwatch import OneTimeCost
+from tb_bnlens.frameworks.keras_tensorflow.side_effects import refuse_mutation
+
+OPTIONS: dict[str, Any] = {"reduce_retracing": True, "autograph": False, "jit_compile": False}
+"""How passes are traced: as plain graphs, so that neither AutoGraph nor XLA reads the user's code a second time."""
+
+
+class Tracer:
+    """Runs traced functions. Tracing and the first run are one-time costs, counted apart from the passes."""
+
+    def __init__(self) -> None:
+        self.cost = OneTimeCost()
+        self._checked: set[int] = set()
+        self._known: set[Any] = set()
+
+    def run(self, function: Any, *args: Any) -> Any:
+        """Call a ``tf.function``.
+
+        Raises:
+            NotEvaluated: it would write to something outside itself or draw random numbers in Python; it is not called
+                then.
+        """
+        if not self.trace(function, *args):
+            return function(*args)
+        # TensorFlow optimizes a graph when it is first run, which takes as long as tracing it.
+        wall, cpu = time.perf_counter(), time.process_time()
+        result = function(*args)
+        self._add(wall, cpu)
+        return result
+
+    def trace(self, function: Any, *args: Any) -> bool:
+        """Trace it for these arguments, unless that was done. Raises as ``run`` does.
+
+        Returns:
+            Whether it was traced just now.
+        """
+        # Asking the function itself takes longer than a small pass.
+        key = id(function), tuple(_kind(leaf) for leaf in keras.tree.flatten(args))
+        if key in self._known:
+            return False
+        wall, cpu = time.perf_counter(), time.process_time()
+        traces = function.experimental_get_tracing_count()
+        with draws_refused():
+            concrete = _for_any_size(function, *args)
+        if id(concrete) not in self._checked:
+            refuse_mutation(concrete)
+            self._checked.add(id(concrete))
+        traced = function.experimental_get_tracing_count() != traces
+        if traced:
+            self._add(wall, cpu)
+        self._known.add(key)
+        return bool(traced)
+
+    def _add(self, wall: float, cpu: float) -> None:
+        self.cost.seconds += time.perf_counter() - wall
+        self.cost.cpu_seconds += time.process_time() - cpu
+
+
+def _for_any_size(function: Any, batch: Any, *others: Any) -> Any:
+    """Trace for batches of any size: the final measurement makes passes over larger ones, and over single rows.
+
+    A model that needs to know the size is traced for this one.
+    """
+    try:
+        return function.get_concrete_function(keras.tree.map_structure(_of_any_size, batch), *others)
+    except NotEvaluated:
+        raise
+    except Exception:  # whatever the model's own code raises
+        return function.get_concrete_function(batch, *others)
+
+
+def _of_any_size(leaf: Any) -> Any:
+    return tf.TensorSpec([None, *leaf.shape[1:]], leaf.dtype) if isinstance(leaf, tf.Tensor) and leaf.ndim else leaf
+
+
+def _kind(leaf: Any) -> Any:
+    return (leaf.shape, leaf.dtype) if isinstance(leaf, tf.Tensor) else type(leaf)
