@@ -194,6 +194,8 @@ PASSES = (
     "one_at_a_time",  # inference on single rows, where it does not react or a layer normalizes by the batch in it
     "on_moving",  # every layer on its moving statistics, where some are called with training=True at inference
     *REPLAY_ROWS,  # inference, had the momentum been this from the start of the record
+    "mismatched",  # as training sees it, each row held against the target of another: the loss of knowing nothing
+    "ordinary",  # statistics of the rows whose inputs are not far outside of where most lie
 )
 """Passes without a group. ``put_right:GROUP`` is inference with one group of layers on recalibrated statistics, and
 ``only:GROUP`` is ``batch`` with that group alone on its moving statistics."""
@@ -222,6 +224,7 @@ SAMPLE_FIGURES = (
     "max",
     "share_higher",  # rows whose difference is larger than the spread (q10 to q90) of the second pass' losses
     "share_of_top",  # what the 5% largest differences make up of the sum of the positive ones
+    "deviation",  # standard deviation
 )
 
 EVIDENCE_ROWS = (
@@ -256,4 +259,6 @@ EVIDENCE_ROWS = (
     "update_explained",  # squared cosine of a real step and that expected of the batch that the lens saw: 1 where the
     # batch explains it, less where the step transforms its input or feeds the layer other data as well
     "batch_at_inference",  # 1 where the layer normalizes by the batch when the model is called in inference mode
+    "ordinary_distance_rms",  # W between the statistics of all rows and of the rows with ordinary inputs
+    "extreme_share",  # share of rows whose inputs are not: the same in all layers
 )

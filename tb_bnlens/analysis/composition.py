@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from tb_bnlens.analysis import robust
 from tb_bnlens.analysis.drift import FALSE_ALARM_Z
 from tb_bnlens.analysis.loss_gap import Gap, Losses
 from tb_bnlens.analysis.measured import UNKNOWN, Measured
@@ -19,7 +20,7 @@ from tb_bnlens.metadata import REPLAY_ROWS
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-FIXED = ("inference", "recalibrated", "recalibrated_all", "with_dropout", "robust", "counted", *REPLAY_ROWS)
+FIXED = ("inference", "recalibrated", "recalibrated_all", "with_dropout", "robust", "counted", "ordinary", *REPLAY_ROWS)
 """Passes that normalize every batch with the same statistics."""
 MINORITY = 2.0
 """Where the mean of the batches' variances is twice their median, a minority of the batches makes up half of it."""
@@ -89,8 +90,13 @@ class Composition:
         return self._measured.gap(self._measured.trained, "recombined")
 
     def left(self, name: str) -> float:
-        """What a pass leaves of the loss at the start, both above the easiest rows' loss; NaN where not known."""
-        fallen = self._start - self._easiest(name)
+        """What a pass leaves of the loss at the start, or with the targets of other rows if that is less; or NaN.
+
+        Both are taken above the easiest rows' loss.
+        """
+        # Random outputs do worse than knowing nothing, and how much worse is luck.
+        start = np.fmin(self._start, self._measured.mean("mismatched"))
+        fallen = float(start - self._easiest(name))
         return self._level(name) / fallen if fallen > 0.0 else math.nan
 
     @cached_property
@@ -135,13 +141,25 @@ class Composition:
 
     @cached_property
     def dominated(self) -> Mask:
-        """Layers with a channel whose mean variance a minority of the batches sets, [L]."""
-        return np.asarray(self._row("dominance_max") > self.dominance_limit)
+        """Layers with a channel whose mean variance a minority of the batches sets, or that extreme rows move, [L]."""
+        by_batches = self._row("dominance_max") > self.dominance_limit
+        return np.asarray(by_batches | (self._row("ordinary_distance_rms") > self._row("reference_noise")))
+
+    @property
+    def extreme_share(self) -> float:
+        """Share of rows whose inputs lie far outside of the others'; NaN where there are none, or too many."""
+        return robust.largest(self._row("extreme_share"))
+
+    @cached_property
+    def without_few(self) -> str:
+        """The pass on statistics without the few extreme rows, or else batches, that does better on an ordinary row."""
+        names = [name for name in ("ordinary", "robust") if self._of_rows(f"inference-{name}").known]
+        return max(names, key=lambda name: self._of_rows(f"inference-{name}").value) if names else "robust"
 
     @cached_property
     def ordinary(self) -> Gap:
-        """What statistics of ordinary batches take away on an ordinary row: medians over rows."""
-        return self._of_rows("inference-robust")
+        """What statistics of ordinary rows or batches take away on an ordinary row: medians over rows."""
+        return self._of_rows(f"inference-{self.without_few}")
 
     @cached_property
     def ordinary_stale(self) -> Gap:

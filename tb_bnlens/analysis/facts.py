@@ -20,6 +20,7 @@ from tb_bnlens.analysis.measured import UNKNOWN, Measured, final
 from tb_bnlens.analysis.noise import noise_floor
 from tb_bnlens.analysis.parts import Parts
 from tb_bnlens.analysis.rival import spread_of_mean, trained
+from tb_bnlens.analysis.sudden import Leap, leap
 from tb_bnlens.history import Event, Evidence, History, Manifest
 from tb_bnlens.metadata import REPLAY_MOMENTA
 
@@ -79,7 +80,12 @@ class Facts:
         """What each cause of stale statistics takes, None where no interventions were measured."""
         if self.measured is None or not self.measured.has("inference", "recalibrated"):
             return None
-        return Parts(self.measured, self.layers, self.manifest, self.last_step)
+        return Parts(self.measured, self.layers, self.manifest, self.last_step, self.leap.layers)
+
+    @cached_property
+    def leap(self) -> Leap:
+        """Moving statistics that moved all at once between two records, and still hold it."""
+        return leap(self.history, self.layers)
 
     @cached_property
     def rest_is(self) -> str:
@@ -628,7 +634,17 @@ class Facts:
         if not higher:
             return None
         best = min(higher, key=lambda m: higher[m])
-        return best if higher[best] < self.now("inference") else None
+        return best if higher[best] < self._as_used(top) else None
+
+    def _as_used(self, momentum: float) -> float:
+        """What a replay at a higher momentum is held against: inference, or the replay nearest to the one in use.
+
+        A replay gives every layer one momentum. Where some have a higher one, it changes those as well.
+        """
+        if self.longest_memory <= momentum + 1e-6:
+            return self.now("inference")
+        nearest = min(self.replayed, key=lambda m: abs(math.log1p(-m) - math.log1p(-min(momentum, 0.999))))
+        return min(self.now("inference"), self.replayed[nearest])
 
     @staticmethod
     def mirrored_momentum(momentum: float) -> float | None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tb_bnlens.analysis import metrics
 from tb_bnlens.analysis.loss_gap import WINDOW_SHARE, Gap, Losses
 from tb_bnlens.analysis.rival import (
+    ERRORS_APART,
     alike,
     memorized,
     rival,
@@ -29,6 +30,9 @@ Mask = NDArray[np.bool_]
 
 UNKNOWN = Gap(math.nan, math.nan, math.nan)
 """A gap that was not measured."""
+FEW_ROWS_CARRY = 0.5
+"""Share of a difference in its top rows (``samples.TOP``) from which it lies in few rows. Losses that fall off
+exponentially have a fifth of their sum there."""
 FEWEST_BATCHES = 2
 """Fewer batches have no spread, and tell no more than a probe does."""
 
@@ -107,8 +111,28 @@ class Measured:
         if not all(math.isfinite(x) for x in means):
             infinite = all(math.isfinite(self.mean(lower)) for _, lower in pairs)
             return Gap(math.inf, 0.0, math.inf) if infinite else UNKNOWN
-        value = float(sum(means))
-        return Gap(value, self._error(pairs), self._losses.harm(value))
+        value, error = float(sum(means)), self._error(pairs)
+        if len(pairs) == 1:
+            error = float(np.fmin(error, self._error_of_rows(*pairs[0])))
+        return Gap(value, error, self._losses.harm(value))
+
+    def few_rows(self, upper: str, lower: str) -> float:
+        """Share of a difference that 5% of the rows make up; NaN where rows were not measured or carry it alike."""
+        rows = self.evidence.samples.get(f"{upper}-{lower}", {})
+        share = rows.get("share_of_top", math.nan)
+        count, mean, deviation = (rows.get(x, math.nan) for x in ("count", "mean", "deviation"))
+        surely = self.passes is self.evidence.passes and mean > ERRORS_APART * deviation / math.sqrt(max(count, 1.0))
+        return share if share >= FEW_ROWS_CARRY and surely else math.nan
+
+    def _error_of_rows(self, upper: str, lower: str) -> float:
+        """Standard error over rows, where few of them carry the difference; else NaN.
+
+        What lies in one or two batches never stands out from the spread of batches, however sure it is of each row.
+        """
+        if math.isnan(self.few_rows(upper, lower)):
+            return math.nan
+        rows = self.evidence.samples[f"{upper}-{lower}"]
+        return rows["deviation"] / math.sqrt(rows["count"])
 
     def _error(self, pairs: tuple[tuple[str, str], ...]) -> float:
         """Standard error of the sum; NaN for a single batch."""

@@ -52,10 +52,14 @@ class Parts:
         layers: at the end of the record.
         manifest: for its events.
         last_step: of the record.
+        leapt: layers whose statistics moved all at once and still hold it, [L]; see ``sudden``.
     """
 
-    def __init__(self, measured: Measured, layers: LayerTable, manifest: Manifest, last_step: int):
+    def __init__(
+        self, measured: Measured, layers: LayerTable, manifest: Manifest, last_step: int, leapt: Mask | None = None
+    ):
         self._measured, self._layers, self._manifest, self._last = measured, layers, manifest, last_step
+        self._leapt = np.zeros(len(layers.names), bool) if leapt is None else leapt
 
     # --- whole groups ---
 
@@ -168,13 +172,14 @@ class Parts:
 
     @cached_property
     def outside(self) -> Mask:
-        """Layers whose statistics something changed between training steps, and still hold it, [L]."""
-        mask = np.zeros(len(self._layers.names), bool)
+        """Layers whose statistics something changed between training steps, or all at once, and still hold it, [L]."""
+        mask = np.array(self._leapt)
         events = [e for e in self._manifest.events if e.kind == "outside"]
         for event in events:
             mask |= self._held(event)
         # What a callback does at the end of each epoch it also does after the last step, where no step follows.
-        return mask | self._of(events[-1]) if events and self._goes_on([e.step for e in events]) else mask
+        goes_on = bool(events) and self._goes_on([e.step for e in events])
+        return np.asarray(mask | self._of(events[-1])) if goes_on else mask
 
     def _goes_on(self, steps: list[int]) -> bool:
         """Whether changes after these steps recur up to the end."""

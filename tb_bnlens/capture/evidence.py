@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tb_bnlens.capture.extremes import extreme_rows
 from tb_bnlens.capture.passes import Array, Outcome, Passes, Runner, moments_of
 from tb_bnlens.capture.reservoir import Kept
 from tb_bnlens.capture.samples import summary, summary_of_difference
@@ -23,12 +24,15 @@ LARGEST_POOLED = 512
 """Samples in a pooled batch at most: the noise of larger batches is seldom the fault, and memory may not hold them."""
 SINGLE_ROWS = 64
 """Rows of the pass over single rows."""
+MOST_EXTREME = 0.25
+"""Where more rows are extreme, they are ordinary."""
 SEED = 20_150_211
 PAIRS = (
     ("inference", "batch"),
     ("inference", "recalibrated"),
     ("inference", "batch_as_trained"),
     ("inference", "robust"),
+    ("inference", "ordinary"),
 )
 """Passes whose single-row losses are compared."""
 
@@ -142,7 +146,13 @@ class Judgement:
         weights = [self._runner.weights(batch) for batch in self._batches]
         if not any(w is not None and np.any(np.asarray(w) == 0) for w in weights):
             return
-        counted = self._counted(weights)
+        counted = self._of_rows(
+            "counted",
+            [
+                np.arange(size) if w is None else np.flatnonzero(np.asarray(w))
+                for w, size in zip(weights, self._sizes, strict=True)
+            ],
+        )
         if counted is not None:
             self._rows["counted_distance_rms"] = rms_distance(
                 counted, present.of_trained.mean(), self._subject.segments, self._subject.epsilon
@@ -185,12 +195,30 @@ class Judgement:
                 lambda index, batch: self._runner.inference(batch, self._renewed(gathered.mean(index))),
             )
         self._run("robust", self._on(self._renewed(present.of_trained.median())), with_rows=True)
+        self._without_extremes(present)
         self._perturb(present)
         if not trained.all():
             self._run(
                 "recalibrated_all",
                 lambda index, batch: self._runner.inference(batch, present.of_all.mean(index).or_else(moving)),
             )
+
+    def _without_extremes(self, present: _Present) -> None:
+        """Inference on the statistics of ordinary rows, where a few have inputs far outside of the others'."""
+        columns = [self._runner.inputs(batch) for batch in self._batches]
+        if any(c is None or c.shape[1:] != columns[0].shape[1:] for c in columns):  # type: ignore[union-attr]
+            return
+        extreme = extreme_rows(np.concatenate(columns))  # type: ignore[arg-type]
+        if not 0 < extreme.mean() < MOST_EXTREME:
+            return
+        kept = np.split(~extreme, np.cumsum(self._sizes)[:-1])
+        ordinary = self._of_rows("ordinary", [np.flatnonzero(rows) for rows in kept])
+        if ordinary is not None:
+            self._rows["ordinary_distance_rms"] = rms_distance(
+                ordinary, present.of_trained.mean(), self._subject.segments, self._subject.epsilon
+            )
+            self._rows["extreme_share"] = np.full(len(self._subject.segments), extreme.mean())
+            self._run("ordinary", self._on(self._renewed(ordinary)), with_rows=True)
 
     def _perturb(self, present: _Present) -> None:
         """Inference on quite other statistics."""
@@ -232,6 +260,8 @@ class Judgement:
         as_trained = self._by_batch(~self._subject.trained_channels)
         if len(self._sizes) > 1:
             self._composed("recombined", np.split(order, stops), as_trained)
+            own = np.arange(len(order))
+            self._composed("mismatched", np.split(own, stops), as_trained, np.split(order, stops))
             large = POOLED * max(self._sizes)
             whole = len(order) // large
             if whole and large <= LARGEST_POOLED:
@@ -239,26 +269,31 @@ class Judgement:
             else:
                 self._passes.not_evaluated["pooled"] = "too few rows are kept, or too large batches"
 
-    def _counted(self, weights: Sequence[Array | None]) -> Moments | None:
-        """Statistics of the rows whose weight is not 0."""
+    def _of_rows(self, name: str, rows: Sequence[NDArray[np.int64]]) -> Moments | None:
+        """Statistics of some rows of each batch; None where they cannot be had, and ``not_evaluated`` says why."""
         found: list[Moments] = []
         sizes: list[int] = []
 
         def gather() -> None:
-            for batch, weight, size in zip(self._batches, weights, self._sizes, strict=True):
-                rows = np.arange(size) if weight is None else np.flatnonzero(np.asarray(weight))
-                if len(rows) > 1:
-                    (some,) = self._runner.compose([batch], [rows])
+            for batch, chosen in zip(self._batches, rows, strict=True):
+                if len(chosen) > 1:
+                    (some,) = self._runner.compose([batch], [chosen])
                     outcome = self._runner.batch(some, self._subject.moving, ~self._subject.trained_channels)
                     found.append(moments_of(outcome))
-                    sizes.append(len(rows))
+                    sizes.append(len(chosen))
 
-        self._passes.measured("counted", gather)
-        return BatchMoments(found, sizes).mean() if found and "counted" not in self._passes.not_evaluated else None
+        self._passes.measured(name, gather)
+        return BatchMoments(found, sizes).mean() if found and name not in self._passes.not_evaluated else None
 
-    def _composed(self, name: str, rows: Sequence[NDArray[np.int64]], forward: Callable[[int, Any], Outcome]) -> None:
+    def _composed(
+        self,
+        name: str,
+        rows: Sequence[NDArray[np.int64]],
+        forward: Callable[[int, Any], Outcome],
+        targets: Sequence[NDArray[np.int64]] | None = None,
+    ) -> None:
         batches: list[Any] = []
-        self._passes.measured(name, lambda: batches.extend(self._runner.compose(self._batches, rows)))
+        self._passes.measured(name, lambda: batches.extend(self._runner.compose(self._batches, rows, targets)))
         if batches:
             self._passes.run(name, batches, [len(r) for r in rows], forward)
 

@@ -115,8 +115,16 @@ class Runner(Protocol):
     def weights(self, batch: Any) -> Array | None:
         """Sample weights of a batch, [B]; None where it has none."""
 
-    def compose(self, batches: Sequence[Any], rows: Sequence[NDArray[np.int64]]) -> list[Any]:
-        """New batches of these rows of all batches laid end to end."""
+    def inputs(self, batch: Any) -> Array | None:
+        """Real-valued inputs of a batch, [B, F]; None where there are none."""
+
+    def compose(
+        self,
+        batches: Sequence[Any],
+        rows: Sequence[NDArray[np.int64]],
+        targets: Sequence[NDArray[np.int64]] | None = None,
+    ) -> list[Any]:
+        """New batches of these rows of all batches laid end to end, with the targets of other rows where given."""
 
 
 class NoPasses:
@@ -135,7 +143,7 @@ class NoPasses:
         raise NotEvaluated("the model allows no pass")
 
     trained = count_calls = inference = batch = training = _refuse
-    rows = metric_state = update = metrics = weights = compose = _refuse
+    rows = metric_state = update = metrics = weights = inputs = compose = _refuse
 
 
 @dataclass

@@ -22,6 +22,7 @@ def summary(losses: Array) -> dict[str, float]:
     return {
         "count": float(len(losses)),
         "mean": float(np.mean(losses)),
+        "deviation": float(np.std(losses)),
         **{name: float(value) for name, value in zip(QUANTILES, quantiles, strict=True)},
     }
 

@@ -257,6 +257,7 @@ CAUSES: tuple[Cause, ...] = (
             "short-last-batch",
             "padded-rows",
             "dominated-statistics",
+            "moved-outside-training",
             "drift",
         ),
         layers=on.pasted_layers,

@@ -227,7 +227,7 @@ def rest_part(f: Facts) -> Gap:
 
 def outside_since(f: Facts) -> int | None:
     """First step after which the statistics were moved outside training steps."""
-    return min((e.step for e in f.manifest.events if e.kind == "outside"), default=None)
+    return min((e.step for e in f.manifest.events if e.kind == "outside"), default=f.leap.by or None)
 
 
 def drift_takes_little(f: Facts, where: Mask) -> bool:

@@ -117,6 +117,9 @@ def _means(f: Facts) -> str:
     if f.measured is not None:
         shown = list(f.measured.metrics("inference", f.measured.rival).items())[:MOST_METRICS]
         parts += [f"{name} {_metric(name, here)} instead of {_metric(name, there)}" for name, (here, there) in shown]
+        few = f.measured.few_rows("inference", f.measured.rival)
+        if few == few:
+            parts.append(f"{100 * few:.0f}% of the difference in 5% of the rows")
     if f.as_at_step is not None:
         parts.append(f"as good as at step {f.as_at_step:,} of {f.last_step:,}")
     return f": {', '.join(parts)}" if parts else ""

@@ -27,14 +27,23 @@ def _rows(f: Facts, name: str) -> float:
 def failed(f: Facts, _d: Decision) -> Said:
     """How unequal the batches' variances are, and what an ordinary row loses."""
     times = robust.largest(f.evidence.layers["dominance_max"]) if f.evidence else float("nan")
-    ordinary = _rows(f, "robust")
+    c = composition(f)
+    ordinary, share = _rows(f, c.without_few), c.extreme_share
+    found = (
+        f"the inputs of {100 * share:.2g}% of the rows lie far outside of the others'. The moving statistics are a "
+        "mean over all rows and fit no ordinary one"
+        if c.without_few == "ordinary"
+        else f"the mean of the batches' variances is {number(times)} times their median. The moving statistics are "
+        "that mean and fit no ordinary batch"
+    )
     return Said(
-        f"A few rows dominate the statistics: the mean of the batches' variances is {number(times)} times their "
-        "median. The moving statistics are that mean and fit no ordinary batch. The inference loss of an ordinary row "
-        f"is {number(_rows(f, 'inference'))}; with the statistics of ordinary batches, {number(ordinary)} (medians).",
+        f"A few rows dominate the statistics: {found}. The inference loss of an ordinary row is "
+        f"{number(_rows(f, 'inference'))}; with the statistics of ordinary "
+        f"{'rows' if c.without_few == 'ordinary' else 'batches'}, {number(ordinary)} (medians).",
         evidence={
-            "part": Evidence("loss of an ordinary row that it costs", composition(f).ordinary.value, f.warning_loss),
-            "dominance": Evidence("mean variance of a batch over the median", times, composition(f).dominance_limit),
+            "part": Evidence("loss of an ordinary row that it costs", c.ordinary.value, f.warning_loss),
+            "dominance": Evidence("mean variance of a batch over the median", times, c.dominance_limit),
+            "extreme": Evidence("share of rows with inputs far outside of the others'", share),
             "recalibrated": Evidence("median loss with recalibrated statistics", _rows(f, "recalibrated")),
         },
         rescue=ORDINARY + "\n\ndef ordinary_rows(x, *rest):\n"
@@ -42,7 +51,7 @@ def failed(f: Facts, _d: Decision) -> Said:
         "    return tuple(tf.boolean_mask(part, kept) for part in (x, *rest))\n\n\n"
         "import tb_bnlens\n\n"
         "tb_bnlens.recalibrate(model, data.map(ordinary_rows), batches=200)  # what it returns has an undo()\n"
-        f"# median inference loss of a row about {ordinary:.4g} (with the batches' median statistics)\n",
+        f"# median inference loss of a row about {ordinary:.4g} (with the statistics of ordinary rows)\n",
         fix=ORDINARY + "# Find those rows and correct or drop them, or clip them, in training and at inference alike:\n"
         "data = data.map(lambda x, *rest: (tf.clip_by_value(x, middle - reach, middle + reach), *rest))\n",
         next="The mean of the batches' variances is then near their median.",

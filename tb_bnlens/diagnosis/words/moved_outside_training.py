@@ -36,12 +36,19 @@ def passed(f: Facts, d: Decision) -> str:
 def failed(f: Facts, d: Decision) -> Said:
     """When, by how much, and what it costs."""
     n, steps, rescued = len(d.layers), _events(f), f.typical("recalibrated")
-    amount = largest_amount(f.manifest, "outside")
+    amount = largest_amount(f.manifest, "outside") if steps else f.leap.amount
+    cured = f"With statistics of training batches, inference loss is {loss(f, rescued)}."
     much = f" by up to {number(amount)} batch standard deviations" if amount == amount else ""
-    return Said(
+    seen = (
         f"The moving statistics of {count(n)} change between training steps{much}, last seen at step {max(steps):,}. "
-        "Something outside of training, such as a callback, calls the model with training=True or sets them. With "
-        f"statistics of training batches, inference loss is {loss(f, rescued)}.",
+        "Something outside of training, such as a callback, calls the model with training=True or sets them. "
+        if steps
+        else f"The moving statistics of {count(n)} moved all at once after step {f.leap.after:,} and by step "
+        f"{f.leap.by:,}, {number(amount)} batch standard deviations away from the batches. Something outside of "
+        "training, such as a callback, set them, or a single batch was far out. "
+    )
+    return Said(
+        seen + cured,
         evidence={
             "times": Evidence("changes seen between training steps", count(len(steps), "time")),
             "amount": Evidence("largest change", amount, None, "batch standard deviations"),

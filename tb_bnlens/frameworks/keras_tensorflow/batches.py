@@ -151,8 +151,20 @@ def weights(batch: Any) -> Array | None:
     return values.reshape(len(values), -1).max(axis=1) if values.ndim else None
 
 
-def compose(batches: Sequence[Any], rows: Sequence[NDArray[np.int64]]) -> list[Any]:
-    """New batches of these rows of all batches laid end to end."""
+def inputs(batch: Any) -> Array | None:
+    """Real-valued inputs of a batch, [B, F]; None where there are none."""
+    x, _, _ = keras.utils.unpack_x_y_sample_weight(batch)
+    leaves = [leaf for leaf in keras.tree.flatten(x) if isinstance(leaf, tf.Tensor) and leaf.dtype.is_floating]
+    columns = [tf.reshape(tf.cast(leaf, tf.float32), [leaf.shape[0], -1]).numpy() for leaf in leaves]
+    return np.concatenate(columns, axis=1) if columns else None
+
+
+def compose(
+    batches: Sequence[Any],
+    rows: Sequence[NDArray[np.int64]],
+    targets: Sequence[NDArray[np.int64]] | None = None,
+) -> list[Any]:
+    """New batches of these rows of all batches laid end to end, with the targets of other rows where given."""
     flat = [keras.tree.flatten(batch) for batch in batches]
     columns = list(zip(*flat, strict=True))
     if any(isinstance(leaf, tf.RaggedTensor | tf.SparseTensor) for column in columns for leaf in column):
@@ -165,4 +177,12 @@ def compose(batches: Sequence[Any], rows: Sequence[NDArray[np.int64]]) -> list[A
         leaves = [None if leaf is None else tf.gather(leaf, chosen) for leaf in whole]
         return keras.tree.pack_sequence_as(batches[0], leaves)
 
-    return [composed(chosen) for chosen in rows]
+    if targets is None:
+        return [composed(chosen) for chosen in rows]
+    mixed = []
+    for chosen, others in zip(rows, targets, strict=True):
+        (x, _, weight), (_, y, _) = (keras.utils.unpack_x_y_sample_weight(composed(r)) for r in (chosen, others))
+        if y is None:
+            raise NotEvaluated("the batches hold no targets")
+        mixed.append((x, y) if weight is None else (x, y, weight))
+    return mixed

@@ -37,18 +37,25 @@ class FitWatch:
     def __init__(
         self, model: Any, recorder: LoopRecorder, log_dir: str, params: Mapping[str, Any] | None, callbacks: Any
     ):
-        self.model, self.recorder, self.params, self.callbacks = model, recorder, params, callbacks
+        self.model, self.recorder, self.params = model, recorder, params
+        self._callbacks = None if callbacks is None else weakref.ref(callbacks)
         self._log_dir = log_dir
         self._phase: Phase | None = None
         self._wrapper: PeekingTrainFunction | None = None
-        # Keras calls no hook after an exception: the record is flushed when this object or the process ends.
-        self._left = weakref.finalize(self, recorder.abandon)
+        # Keras calls no hook after an exception: the record is flushed when the fit's frame, and with it the list of
+        # its callbacks, is gone; or with this object or the process.
+        self._left = weakref.finalize(self if callbacks is None else callbacks, recorder.abandon)
         self._expecting = self._quiet = False
         self._epoch = 0
         self._epoch_end = False
         self._last_batch = math.inf
         self._next_epoch_end = self._next_look = 0
         self._single_steps = True
+
+    @property
+    def callbacks(self) -> Any:
+        """The ``CallbackList`` of the fit, None where it is not known or the fit has ended."""
+        return None if self._callbacks is None else self._callbacks()
 
     # --- hooks of the callback -----------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.capture.passes import Outcome
 from tb_bnlens.capture.reasons import cause_of
 from tb_bnlens.frameworks.keras3.layers import KerasLayer
-from tb_bnlens.frameworks.keras_tensorflow.batches import compose, weights
+from tb_bnlens.frameworks.keras_tensorflow.batches import compose, inputs, weights
 from tb_bnlens.frameworks.keras_tensorflow.outcomes import Outcomes, ReadingScope, loss_of, packed
 from tb_bnlens.frameworks.keras_tensorflow.side_effects import (
     graph,
@@ -72,7 +72,7 @@ class KerasRunner:
         outcomes = Outcomes(model, self._tracer, loss)
         self.rows, self.metric_state = outcomes.rows, outcomes.metric_state
         self.update, self.metrics = outcomes.update, outcomes.metrics
-        self.weights, self.compose = weights, compose
+        self.weights, self.inputs, self.compose = weights, inputs, compose
         refuse_traced_calls(model)
 
     # --- the passes ----------------------------------------------------------------------------------
