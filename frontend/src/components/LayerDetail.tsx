@@ -1,5 +1,5 @@
 import { useMemo } from 'preact/hooks';
-import { intervalText, momentum, number, steps } from '../format';
+import { count, intervalText, momentum, number, steps } from '../format';
 import { useView } from '../hooks';
 import { counts } from '../models/findings';
 import { layerAt, updates } from '../models/momentum';
@@ -52,7 +52,7 @@ export function LayerDetail({ overview, layer }: { overview: Overview; layer: La
         </div>
       }
     >
-      <Facts layer={layer} />
+      <Facts layer={layer} batches={overview.losses.batches} />
       {findings.length > 0 && (
         <ul class="chips">
           {findings.map((f) => (
@@ -97,7 +97,8 @@ export function LayerDetail({ overview, layer }: { overview: Overview; layer: La
   );
 }
 
-function Facts({ layer }: { layer: LayerReport }) {
+/** `batches`: what the distance is of, null where it is that of the last record. */
+function Facts({ layer, batches }: { layer: LayerReport; batches: number | null }) {
   const { momentum_effective: effective } = layer;
   return (
     <dl class="facts">
@@ -113,7 +114,9 @@ function Facts({ layer }: { layer: LayerReport }) {
         </dt>
         <dd>
           <Num k="distance">{number(layer.distance)}</Num>
-          <span class="unit"> sd</span>
+          {layer.distance !== null && (
+            <span class="unit"> sd{batches !== null && `, ${count(batches)} batches`}</span>
+          )}
         </dd>
       </div>
       <div>
@@ -172,7 +175,7 @@ function Facts({ layer }: { layer: LayerReport }) {
         </dt>
         <dd>
           <Num k="drift">{number(layer.drift)}</Num>
-          <span class="unit"> sd/step</span>
+          {layer.drift !== null && <span class="unit"> sd/step</span>}
         </dd>
       </div>
       <div>
@@ -181,7 +184,7 @@ function Facts({ layer }: { layer: LayerReport }) {
         </dt>
         <dd>
           <Num k="variance_ratio">{number(layer.variance_ratio)}</Num>
-          <span class="unit"> ×</span>
+          {layer.variance_ratio !== null && <span class="unit"> ×</span>}
         </dd>
       </div>
       <div>
