@@ -232,7 +232,8 @@ class Composition:
 
     def _row(self, name: str) -> Array:
         found = self._measured.row(name)
-        return found if len(found) else np.full(len(self._evidence.layers.get("initial_share", ())), np.nan)
+        layers = max((len(row) for row in self._evidence.layers.values()), default=0)
+        return found if len(found) else np.full(layers, np.nan)
 
     def _losses_of(self, name: str) -> Array:
         found = self._measured.passes.get(name)

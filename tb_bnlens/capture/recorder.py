@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from tb_bnlens.capture.batches import Batches
 from tb_bnlens.capture.data import is_chief
@@ -95,6 +96,7 @@ class Recorder:
         self._step = self._asked_at = 0
         self._quiet_until = 0.0
         self._fits = 0
+        self._earlier_updates: NDArray[np.floating[Any]] | None = None
         self._begun = self._closed = False
         self._active = supported and is_chief()
         self._windows: Windows | None = None
@@ -266,12 +268,17 @@ class Recorder:
     def goes_on(self, phase: Phase) -> None:
         """Record a further fit of a network where the earlier ones are; called before ``begin``."""
         self._log.move(phase.directory)
-        self._fits = phase.fits
+        self._fits, self._earlier_updates = phase.fits, phase.updates
         self._batches.reservoir.resume(phase.batches, phase.fits)
 
     def kept_batches(self) -> list[Kept]:
         """Training batches for ``Phase.batches``."""
         return self._batches.reservoir.batches()
+
+    @property
+    def updates(self) -> NDArray[np.floating[Any]] | None:
+        """BatchNorm updates of each layer so far, those of earlier fits included, [L]; None before the record."""
+        return None if self._windows is None else self._windows.updates
 
     def give_up_losses(self, reason: str) -> None:
         """Say that the paired losses cannot be measured on training batches in this run, and why."""
@@ -417,6 +424,8 @@ class Recorder:
             self.event("start", "recording begins")
         if layers:
             self._windows = Windows(self._reader.read(), step, self._recovery, self._segments)
+            if self._earlier_updates is not None and len(self._earlier_updates) == len(layers):
+                self._windows.updates = np.array(self._earlier_updates)
             self._outside = Outside(self._model, self._recovery, self._segments)
         else:
             self.note("The model has no BatchNorm layer: only the paired losses are recorded.")
