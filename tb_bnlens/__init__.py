@@ -16,14 +16,14 @@ __all__ = ["BNLens", "Recorder", "__version__", "check", "recalibrate", "set_mom
 if TYPE_CHECKING:
     from tb_bnlens import summary as summary
     from tb_bnlens.callback import BNLens as BNLens
-    from tb_bnlens.capture.recorder import Recorder as Recorder
     from tb_bnlens.checking.check import check as check
+    from tb_bnlens.frameworks.keras_tensorflow.recorder import Recorder as Recorder
     from tb_bnlens.remedies.momentum import set_momentum as set_momentum
     from tb_bnlens.remedies.recalibration import recalibrate as recalibrate
 
 _HOME = {
     "BNLens": "tb_bnlens.callback",
-    "Recorder": "tb_bnlens.capture.recorder",
+    "Recorder": "tb_bnlens.frameworks.keras_tensorflow.recorder",
     "check": "tb_bnlens.checking.check",
     "recalibrate": "tb_bnlens.remedies.recalibration",
     "set_momentum": "tb_bnlens.remedies.momentum",

@@ -9,13 +9,13 @@ from typing import Any
 
 import keras
 
-from tb_bnlens.capture import stack
-from tb_bnlens.capture.data import side_effect
-from tb_bnlens.capture.fit import FitWatch
 from tb_bnlens.capture.guard import RECORD, Guard
 from tb_bnlens.capture.options import Options
-from tb_bnlens.capture.recorder import Recorder
 from tb_bnlens.frameworks.keras2 import Keras2Callback
+from tb_bnlens.frameworks.keras3 import stack
+from tb_bnlens.frameworks.keras_tensorflow.batches import side_effect
+from tb_bnlens.frameworks.keras_tensorflow.fit import FitWatch
+from tb_bnlens.frameworks.keras_tensorflow.recorder import Recorder
 from tb_bnlens.frameworks.support import refused, unsupported
 
 

@@ -5,73 +5,56 @@
 - ``import CHECKPOINT_DIR --out LOGDIR`` makes a record from saved weights. It needs TensorFlow.
 
 Exit codes: 0 if nothing was found at or above ``--fail-on`` (always, without that option), 1 if something was, 2 for
-wrong usage and for a log directory, run, model or data that cannot be read.
+wrong usage and for a log directory, run, model or data that cannot be read, 3 if BN Lens itself failed on a run. Where
+several apply, 1 comes before 3, and 3 before 2.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import shlex
-import sys
-import time
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from tb_bnlens import __version__
+from tb_bnlens import __version__, console
 from tb_bnlens.diagnosis.severity import Severity
-from tb_bnlens.history import History
-from tb_bnlens.report import build_report, markdown
-from tb_bnlens.report.compare import compare
-from tb_bnlens.report.schema import Overview, Report
-from tb_bnlens.report.text import printable as printable
-from tb_bnlens.report.text import render, render_comparison
+from tb_bnlens.report.schema import Report
+from tb_bnlens.report.style import printable
+from tb_bnlens.report.text import render
 
-OK, FOUND, UNREADABLE = 0, 1, 2
+OK, FOUND, UNREADABLE, CRASHED = 0, 1, 2, 3
+INTERRUPTED = 130
+"""As shells count: 128 and SIGINT."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
+    console.prepare()
     arguments = _parser().parse_args(argv)
-    if arguments.command == "import":
-        return _import(arguments)
-    if arguments.command == "check":
-        return _check(arguments)
-    # Imported here so that `--help` and wrong usage answer at once.
-    from tb_bnlens.reader import RunNotFound, Unreadable, list_runs, open_logdir, read_run
-
-    wanted = list(dict.fromkeys([*(arguments.run or []), *(arguments.compare or [])]))
+    commands: dict[str, Callable[[argparse.Namespace], int]] = {"report": _report, "check": _check, "import": _import}
     try:
-        provider = open_logdir(arguments.logdir)
-        names: list[Any] = wanted or list(list_runs(provider))
-        if not names:
-            raise RunNotFound(
-                f"no BN Lens record under {arguments.logdir!r}; train with callbacks=[tb_bnlens.BNLens(log_dir)]"
-            )
-        histories = [read_run(provider, "", run) for run in names]
-        report = build_report(histories)
-        if arguments.html:
-            _write_page(arguments.html, provider, histories, report)
-    except (RunNotFound, Unreadable, OSError) as e:
-        print(f"tb_bnlens report: {e.args[0] if e.args else e}", file=sys.stderr)
+        return commands[arguments.command](arguments)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except Exception as error:  # an exit code of 1 would say that something was found
+        from tb_bnlens.reporting import FAULT, fault
+
+        console.complain(arguments.command, FAULT + fault(error))
+        return CRASHED
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from tb_bnlens.reporting import Refused, report_runs
+
+    try:
+        reported = report_runs(arguments)
+    except Refused as error:
+        console.complain("report", str(error))
         return UNREADABLE
-    difference = None
-    if arguments.compare:
-        by_name = {run["run"]: run for run in report["runs"]}
-        first, second = (by_name.get(n) or report["runs"][wanted.index(n)] for n in arguments.compare)
-        difference = compare(first, second)
-        report["comparison"] = difference
-    if arguments.json:
-        _print(json.dumps(report, indent=2, allow_nan=False) + "\n")
-    elif arguments.markdown:
-        _print(printable(markdown.render(report)))
-    elif not arguments.html:
-        _print(printable(render(report)))
-        if difference:
-            _print("\n" + printable(render_comparison(difference)))
-    return FOUND if arguments.fail_on and _reaches(report, Severity[arguments.fail_on.upper()]) else OK
+    if _found(arguments, reported.report):
+        return FOUND
+    return CRASHED if reported.crashed else UNREADABLE if reported.failures else OK
 
 
 def _check(arguments: argparse.Namespace) -> int:
@@ -80,33 +63,15 @@ def _check(arguments: argparse.Namespace) -> int:
 
         found = check_file(arguments.model, arguments.data, arguments.log_dir, arguments.batches)
     except ModuleNotFoundError as e:
-        if e.name not in ("tensorflow", "keras"):
-            raise
-        print(
-            f"tb_bnlens check: {e.name} is not installed, and a model needs it to run; run: "
-            "pip install 'tensorboard-plugin-bnlens[tensorflow]'",
-            file=sys.stderr,
-        )
-        return UNREADABLE
+        return _lacks("check", e, ("tensorflow", "keras"), "a model needs it to run")
     except CannotCheck as e:
-        print(f"tb_bnlens check: {printable(str(e))}", file=sys.stderr)
+        console.complain("check", str(e))
         return UNREADABLE
     report = found.as_report()
-    _print(json.dumps(report, indent=2, allow_nan=False) + "\n" if arguments.json else str(found))
-    return FOUND if arguments.fail_on and _reaches(report, Severity[arguments.fail_on.upper()]) else OK
-
-
-def _write_page(path: str, provider: Any, histories: Sequence[History], report: Report) -> None:
-    from tb_bnlens.export import Exported, page
-    from tb_bnlens.reader import find_run, read_channels
-
-    def exported(history: History, overview: Overview) -> Exported:
-        run = find_run(provider, "", history.run)
-        return Exported(history, overview, lambda layer: read_channels(provider, "", run, layer))
-
-    runs = [exported(history, overview) for history, overview in zip(histories, report["runs"], strict=True)]
-    size = Path(path).write_text(page(runs, time.time()), encoding="utf-8")
-    print(f"tb_bnlens report: wrote {path} ({size / 1000:,.0f} kB); it opens in a browser, offline", file=sys.stderr)
+    console.write(
+        json.dumps(report, indent=2, allow_nan=False) + "\n" if arguments.json else render(report, console.style())
+    )
+    return FOUND if _found(arguments, report) else OK
 
 
 def _import(arguments: argparse.Namespace) -> int:
@@ -123,38 +88,34 @@ def _import(arguments: argparse.Namespace) -> int:
             from_scratch=arguments.from_scratch,
         )
     except ModuleNotFoundError as e:
-        if e.name not in ("tensorflow", "keras", "h5py"):
-            raise
-        print(
-            f"tb_bnlens import: {e.name} is not installed, and reading checkpoints needs it; run: "
-            "pip install 'tensorboard-plugin-bnlens[tensorflow]'",
-            file=sys.stderr,
-        )
-        return UNREADABLE
+        return _lacks("import", e, ("tensorflow", "keras", "h5py"), "reading checkpoints needs it")
     except (CannotImport, OSError) as e:
-        print(f"tb_bnlens import: {e}", file=sys.stderr)
+        console.complain("import", str(e))
         return UNREADABLE
     for note in series.notes:
-        print(f"tb_bnlens import: {note}", file=sys.stderr)
+        console.complain("import", note)
     count, first, last = len(series.checkpoints), series.steps[0], series.steps[-1]
-    _print(
+    console.write(
         f"{count} checkpoint{'' if count == 1 else 's'}, steps {first:,} to {last:,}. Now:\n"
-        f"python -m tb_bnlens report {shlex.quote(arguments.out)}\n"
+        f"bnlens report {shlex.quote(printable(arguments.out))}\n"
     )
     return OK
 
 
-def _print(text: str) -> None:
-    """Write to standard output; who reads it may stop early, as ``head`` does."""
-    try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # The interpreter flushes again when it ends, and would fail then.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _lacks(command: str, error: ModuleNotFoundError, known: Sequence[str], why: str) -> int:
+    if error.name not in known:
+        raise error
+    console.complain(
+        command,
+        f"{error.name} is not installed, and {why}; run: pip install 'tensorboard-plugin-bnlens[tensorflow]'",
+    )
+    return UNREADABLE
 
 
-def _reaches(report: Report, limit: Severity) -> bool:
+def _found(arguments: argparse.Namespace, report: Report) -> bool:
+    if not arguments.fail_on:
+        return False
+    limit = Severity[arguments.fail_on.upper()]
     return any(Severity[run["severity"].upper()] >= limit for run in report["runs"])
 
 
@@ -169,16 +130,23 @@ def _parser() -> argparse.ArgumentParser:
     report = commands.add_parser(
         "report",
         help="report on the BatchNorm layers of the runs in a log directory",
-        description="Print the verdict, the findings and the layers of each run under LOGDIR.",
+        description="Print the verdict, the findings and the layers of a run under LOGDIR, or a table of several runs.",
         epilog="Exit codes: 0 if nothing was found at or above --fail-on (always, without it), 1 if something was, "
-        "2 for wrong usage or if nothing can be read.",
+        "2 for wrong usage or what cannot be read, 3 if BN Lens itself failed on a run; the others are reported.",
     )
-    report.add_argument("logdir", metavar="LOGDIR", help="the directory given to tensorboard --logdir")
+    report.add_argument(
+        "logdir",
+        metavar="LOGDIR",
+        help="the directory given to tensorboard --logdir; a URL (s3://, gs://) where boto3 or fsspec is installed",
+    )
     form = report.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print JSON")
     form.add_argument("--markdown", action="store_true", help="print Markdown, for a comment on an issue")
     form.add_argument("--html", metavar="FILE", help="write the tab to one file, which opens in a browser, offline")
-    report.add_argument("--run", action="append", metavar="R", help="report only on this run; may be repeated")
+    report.add_argument("--run", action="append", metavar="R", help="report on this run, in full; may be repeated")
+    report.add_argument(
+        "--all", action="store_true", help="report on every run in full, where several would be a table"
+    )
     report.add_argument(
         "--fail-on", choices=["error", "warning"], help="exit with 1 if this severity or worse is found"
     )

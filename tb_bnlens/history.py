@@ -188,7 +188,7 @@ class History:
     def last_record(self) -> float | None:
         """Wall time of the last record or probe, seconds since 1970; None where there is none, or it is no time."""
         times = [float(t[-1]) for t in (self.wall_times, self.loss_wall_times) if len(t)]
-        return max(times) if times and all(map(math.isfinite, times)) else None
+        return max(times) if times and all(map(math.isfinite, times)) and max(times) > 0 else None
 
     @property
     def last_step(self) -> int | None:

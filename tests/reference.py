@@ -30,16 +30,18 @@ SAMPLE_EVIDENCE = 3
 """Lines of evidence that the sample shows."""
 WIDTH = 100
 
-# The public names of each module, in the order of the page, and of each class the methods that users call.
+# The public names of each module, in the order of the page, and of each class the methods that users call; those of a
+# base class with its module.
 NAMES: dict[str, dict[str, tuple[str, ...]]] = {
     "callback": {"BNLens": ()},
-    "capture.recorder": {"Recorder": ("record", "close")},
-    "checking.check": {"check": (), "Check": ("as_report",)},
-    "remedies.recalibration": {"recalibrate": (), "Recalibration": ("undo", "keep")},
+    "frameworks.keras_tensorflow.recorder": {"Recorder": ("record", "capture.recorder.LoopRecorder.close")},
+    "checking.check": {"check": ()},
+    "checking.result": {"Check": ("as_report",)},
+    "remedies.recalibration": {"recalibrate": ()},
+    "remedies.measured": {"Recalibration": ("undo", "keep")},
     "remedies.momentum": {"set_momentum": ()},
-    "summary": dict.fromkeys(
-        ("manifest", "layers", "losses", "evidence", "channels", "loss_table", "empty_losses"), ()
-    ),
+    "summary": dict.fromkeys(("manifest", "layers", "losses", "evidence", "channels"), ()),
+    "record": dict.fromkeys(("loss_table", "empty_losses"), ()),
 }
 
 INTRODUCTION = """\
@@ -56,17 +58,19 @@ def render() -> str:
     """The whole page."""
     parts = [INTRODUCTION]
     for module, names in NAMES.items():
-        path = ROOT / "tb_bnlens" / f"{module.replace('.', '/')}.py"
-        source = path.read_text(encoding="utf-8")
-        tree = ast.parse(source)
-        prefix = "tb_bnlens."
+        source, tree = _parsed(module)
+        prefix, level = ("summary.", "###") if module in ("summary", "record") else ("tb_bnlens.", "##")
         if module == "summary":
             parts.append(f"## tb_bnlens.summary\n\n{markdown(ast.get_docstring(tree) or '')}")
-            prefix = "summary."
         for name, methods in names.items():
-            parts += _entry(_named(tree, name), prefix, methods, source, "###" if module == "summary" else "##")
+            parts += _entry(_named(tree, name), prefix, methods, source, level)
     parts += [_command_line(), _causes()]
     return "\n".join(part.rstrip() + "\n" for part in parts)
+
+
+def _parsed(module: str) -> tuple[str, ast.Module]:
+    source = (ROOT / "tb_bnlens" / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8")
+    return source, ast.parse(source)
 
 
 def with_sample(readme: str) -> str:
@@ -156,9 +160,11 @@ def _entry(
     attributes = list(_attributes(node))
     if attributes and not shown:
         yield "\n".join(f"- `{name}`: {text}" for name, text in attributes)
-    for name in methods:
-        method = _named(node, name)
-        code = signature(method, f"{node.name}.{name}", source)
+    for path in methods:
+        *home, name = path.rsplit(".", 2)
+        written, tree = _parsed(home[0]) if home else (source, node)
+        method = _named(_named(tree, home[1]) if home else tree, name)
+        code = signature(method, f"{node.name}.{name}", written)
         yield f"{level}# {node.name}.{name}\n\n```python\n{code}\n```\n\n{markdown(_docstring(method))}"
 
 

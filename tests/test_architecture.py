@@ -41,27 +41,28 @@ ARROWS: Mapping[str, set[str]] = {
     },
     "reader": {"reader", "history", "metadata"},
     # It records, from files instead of a training loop. The command line imports it on demand.
-    "importer": {"importer", "capture", "history", "metadata"},
-    "cli": {"reader", "report", "diagnosis", "importer", "checking", "export", "history", "metadata", ""},
+    "importer": {"importer", "capture", "moments", "history", "metadata"},
+    "cli": {"reporting", "console", "report", "diagnosis", "importer", "checking", ""},
+    "reporting": {"console", "reader", "report", "export", "history", "metadata"},
+    "console": {"report"},
     # What the routes would answer, in a file.
     "export": {"plugin", "report", "history", "metadata"},
     "__main__": {"cli"},
     "plugin.loader": {"metadata", "plugin"},
     "plugin": {"plugin", "reader", "report", "analysis", "history", "metadata", ""},
-    "summary": {"history", "metadata"},
-    # Says what is supported, without a framework.
-    "frameworks": {"frameworks", "warning"},
-    "frameworks.unsupported": {"frameworks"},
+    "record": {"history", "metadata"},
+    "summary": {"record", "history", "metadata"},
     # What both sides compute by the same formula; nothing that judges.
+    "moments": {"moments", "history", "metadata", "analysis.distance"},
     "capture": {
         "capture",
         "capture.options",
-        "summary",
+        "moments",
+        "record",
         "history",
         "metadata",
         "analysis.distance",
         "analysis.convergence",
-        "frameworks",
         "warning",
         "",
     },
@@ -71,26 +72,58 @@ ARROWS: Mapping[str, set[str]] = {
     "checking": {
         "checking",
         "capture",
+        "moments",
         "analysis.distance",
-        "summary",
+        "record",
         "report",
         "history",
         "metadata",
         "frameworks",
+        "frameworks.keras_tensorflow",
         "",
     },
     # The callback imports it at the end of fit, when training is over.
     "closing": {"reader", "report", "metadata", "numbers"},
-    "callback": {"capture", "capture.options", "history", "metadata", "frameworks", "closing"},
-    "remedies": {"remedies", "capture", "frameworks"},
+    # Says what is supported, without a framework.
+    "frameworks": {"frameworks", "warning"},
+    "frameworks.unsupported": {"frameworks"},
+    "frameworks.keras3": {"frameworks", "frameworks.keras3", "moments", "history", "metadata"},
+    "frameworks.keras_tensorflow": {
+        "frameworks",
+        "frameworks.keras3",
+        "frameworks.keras_tensorflow",
+        "capture",
+        "capture.options",
+        "moments",
+        "metadata",
+    },
+    "callback": {
+        "capture",
+        "capture.options",
+        "history",
+        "metadata",
+        "frameworks",
+        "frameworks.keras3",
+        "frameworks.keras_tensorflow",
+        "closing",
+    },
+    "remedies": {"remedies", "capture", "moments", "frameworks", "frameworks.keras3", "frameworks.keras_tensorflow"},
 }
 
 # Package from outside -> the rooms that may import it.
 OUTSIDE: Mapping[str, set[str]] = {
-    "tensorflow": {"capture", "checking", "callback", "summary", "remedies", "importer"},
-    "keras": {"capture", "checking", "callback", "remedies", "importer", "frameworks.unsupported"},
+    "tensorflow": {"frameworks.keras_tensorflow", "checking", "summary", "remedies", "importer"},
+    "keras": {
+        "frameworks.keras3",
+        "frameworks.keras_tensorflow",
+        "frameworks.unsupported",
+        "checking",
+        "callback",
+        "remedies",
+        "importer",
+    },
     "h5py": {"importer"},
-    "tensorboard": {"reader", "plugin", "plugin.loader"},
+    "tensorboard": {"capture", "reader", "plugin", "plugin.loader"},
     "google": {"reader"},
     "werkzeug": {"plugin"},
     "numpy": set(ARROWS)
@@ -173,6 +206,12 @@ def test_the_arrows() -> None:
         ("plugin.loader", "from tensorboard.util import tensor_util"),
         ("cli", "def f():\n    import tensorflow"),
         ("capture.new", "import werkzeug"),
+        ("capture.new", "def f():\n    import tensorflow as tf"),
+        ("capture.new", "import keras"),
+        ("capture.new", "from tb_bnlens.frameworks.keras3 import layers"),
+        ("moments.new", "import tensorboard"),
+        ("moments.new", "from tb_bnlens.capture import schedule"),
+        ("frameworks.keras3.new", "import tensorflow"),
         ("capture.new", "from tb_bnlens.diagnosis import causes"),
         ("capture.new", "from tb_bnlens.analysis import lag"),
         ("callback", "from tb_bnlens.plugin import plugin"),
@@ -200,7 +239,7 @@ def loaded_after(code: str, *names: str) -> set[str]:
     return set(done.stdout.splitlines()[-1].split()[1:])
 
 
-HEAVY = ("tensorflow", "keras")
+HEAVY = ("tensorflow", "keras", "torch", "jax")
 
 
 def test_the_package_itself_loads_nothing() -> None:
@@ -213,6 +252,23 @@ def test_judging_loads_no_framework(room: str) -> None:
     assert modules
     code = "\n".join(f"import {PACKAGE}.{name}" for name in modules)
     assert loaded_after(code, *HEAVY, "tensorboard", "werkzeug") == set()
+
+
+def test_recording_loads_no_framework(tmp_path: Path) -> None:
+    """All that a recorder is made of, and a record that it writes; ``frameworks`` brings the rest."""
+    modules = [name for name in sources() if room_of(name) in ("capture", "capture.options", "moments", "record")]
+    assert len(modules) > 30
+    code = "\n".join(f"import {PACKAGE}.{name}" for name in modules)
+    code += f"""
+from tb_bnlens.capture.log import RunLog
+log = RunLog({str(tmp_path)!r}, 0.1, None)
+log.open()
+log.write_manifest([], 1, 0)
+log.write_losses({{"train": {{"batch": 1.0}}}}, 1)
+log.close()
+"""
+    assert loaded_after(code, *HEAVY, "werkzeug") == set()
+    assert loaded_after(f"import {PACKAGE}.frameworks.keras3.layers", *HEAVY) == {"keras", "tensorflow"}
 
 
 def test_viewing_loads_no_tensorflow(tmp_path: Path) -> None:

@@ -18,14 +18,15 @@ import pytest
 import tensorflow as tf
 
 import tb_bnlens
-from tb_bnlens.capture.passes import Moments
-from tb_bnlens.capture.segments import Segments
-from tb_bnlens.checking.check import Check
 from tb_bnlens.checking.data import spread_batches
 from tb_bnlens.checking.measure import measured
+from tb_bnlens.checking.result import Check
 from tb_bnlens.checking.start import start_left
 from tb_bnlens.cli import FOUND, OK, UNREADABLE, main
 from tb_bnlens.diagnosis.causes import CAUSES
+from tb_bnlens.frameworks.keras_tensorflow.adapter import KerasModel
+from tb_bnlens.moments.moments import Moments
+from tb_bnlens.moments.segments import Segments
 from tb_bnlens.reader import list_runs, open_logdir, read_run
 from tb_bnlens.report import run_report
 from tests.capture import truth
@@ -213,7 +214,7 @@ def hard_wired() -> Any:
 
 
 def test_training_true_hard_wired() -> None:
-    evidence = measured(hard_wired(), "hard", spread_batches((X, Y), 4, SIZE)).history.evidence[-1]
+    evidence = measured(KerasModel(hard_wired()), "hard", spread_batches((X, Y), 4, SIZE)).history.evidence[-1]
     # Inference does not react to quite other statistics, and depends on the rows around.
     assert np.array_equal(evidence.passes["perturbed"].losses, evidence.passes["inference"].losses)
     assert "one_at_a_time" in evidence.passes
@@ -262,7 +263,7 @@ def test_a_pass_that_cannot_be_made_is_said() -> None:
 
 def test_the_evidence_is_that_of_keras(slow: Any) -> None:
     batches = spread_batches((X, Y), 6, SIZE)
-    evidence = measured(slow, "slow", batches).history.evidence[-1]
+    evidence = measured(KerasModel(slow), "slow", batches).history.evidence[-1]
     assert evidence.moment == "check" and evidence.batch_sizes.tolist() == [SIZE] * 6 and evidence.seconds > 0
 
     def losses(name: str) -> Any:

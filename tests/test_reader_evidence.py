@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
-from tb_bnlens import summary
+from tb_bnlens import record
+from tb_bnlens.capture.events import EventFile
 from tb_bnlens.history import Evidence, PassResult
-from tb_bnlens.metadata import RUN_SUFFIX
+from tb_bnlens.metadata import EVIDENCE_TAG, RUN_SUFFIX
 from tb_bnlens.reader import list_runs, read_run
 from tb_bnlens.reader.evidence import MOST_BATCHES, BadEvidence, parse_evidence
+from tb_bnlens.record import Part
 from tests.fixtures.runs import manifest
 
 
@@ -41,15 +42,14 @@ def measured(step: int = 7, moment: str = "end") -> Evidence:
 
 
 def written(directory: Path, values: list[Any], layers: int = 3) -> None:
-    writer = tf.summary.create_file_writer(str(directory / "run" / RUN_SUFFIX))
-    with writer.as_default():
-        summary.manifest(manifest(layers), 0)
-        for step, value in enumerate(values):
-            if isinstance(value, Evidence):
-                summary.evidence(value, value.step)
-            else:
-                summary._write("bn_lens/evidence", tf.constant(value), step)
-    writer.close()
+    file = EventFile(str(directory / "run" / RUN_SUFFIX))
+    file.write(record.manifest(manifest(layers)), 0)
+    for step, value in enumerate(values):
+        if isinstance(value, Evidence):
+            file.write(record.evidence(value), value.step)
+        else:
+            file.write(Part(EVIDENCE_TAG, value), step)
+    file.close()
 
 
 def test_what_is_written_reads_back(provider: Callable[[Path], Any], tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_what_is_written_reads_back(provider: Callable[[Path], Any], tmp_path: P
     assert found.batch_steps.tolist() == [3, 6] and found.batch_phases.tolist() == [0, 1]
 
 
-BODY = summary._evidence_json(measured())
+BODY = json.loads(str(record.evidence(measured()).value))
 CHANGES: dict[str, dict[str, Any]] = {
     "another moment": {"moment": "later"},
     "a negative step": {"step": -1},

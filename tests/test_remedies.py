@@ -12,9 +12,10 @@ import pytest
 import tensorflow as tf
 
 from tb_bnlens import recalibrate, set_momentum
-from tb_bnlens.capture.layers import find_layers
-from tb_bnlens.capture.probe import Probe
-from tb_bnlens.capture.segments import Segments
+from tb_bnlens.frameworks.keras3.layers import find_layers
+from tb_bnlens.frameworks.keras_tensorflow.runner import KerasRunner
+from tb_bnlens.moments.moments import Moments
+from tb_bnlens.moments.segments import Segments
 
 
 def images(samples: int = 160, seed: int = 0) -> tuple[Any, Any]:
@@ -103,10 +104,10 @@ def test_inference_after_it_is_the_batch_mode_loss() -> None:
 def batch_mode_loss(model: Any, x: Any, y: Any, size: int = 32) -> float:
     layers = find_layers(model)
     segments = Segments([t.channels for t in layers])
-    probe = Probe(model, layers, segments)
-    nothing = np.zeros(segments.sizes.sum())
+    probe = KerasRunner(model, layers, segments)
+    nothing = Moments(np.zeros(segments.sizes.sum()), np.zeros(segments.sizes.sum()))
     parts = [(tf.constant(x[i : i + size]), tf.constant(y[i : i + size])) for i in range(0, len(x), size)]
-    return float(np.mean([probe.batch(p, nothing, nothing).loss for p in parts]))
+    return float(np.mean([probe.batch(p, nothing).loss for p in parts]))
 
 
 def test_renorm_keeps_its_deviation_in_step() -> None:

@@ -20,7 +20,7 @@ def logdir(tmp_path: Path) -> Path:
 
 
 def test_text(logdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["report", str(logdir)]) == OK
+    assert main(["report", str(logdir), "--all"]) == OK
     out = capsys.readouterr().out
     assert "slow  (step" in out and "fast  (step" in out
 

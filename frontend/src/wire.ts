@@ -245,8 +245,16 @@ export interface Reports {
   runs: Overview[];
 }
 
+/** A run that has no report. */
+export interface Failure {
+  run: string;
+  reason: string;
+}
+
 /** What `report --json` prints. */
 export interface Report extends Reports {
+  /** Runs that could not be judged, with the reason; only where there are any. */
+  failures?: Failure[];
   /** With `--compare` only. */
   comparison?: Comparison;
 }

@@ -282,6 +282,7 @@ describe('csv', () => {
   });
   it('keeps a spreadsheet from running a name', () => {
     expect(csv(['name'], [['=HYPERLINK("x")']])).toContain(`"'=HYPERLINK(""x"")"`);
+    expect(csv(['name'], [['bn;=1+1', 'bn\t=1+1']])).toContain('"bn;=1+1","bn\t=1+1"');
   });
 });
 

@@ -239,7 +239,8 @@ def _lag(history: History, records: Records, beta: Array, error: Array, scatter:
     usual = np.array([layer.momentum for layer in history.manifest.layers], np.float64)
     first = (~np.isnan(errors)).argmax(0), np.arange(errors.shape[1])
     # All layers that update do so in step, so one of them finds the record half of the updates ago.
-    count = np.nanmax(np.nan_to_num(updates), 1, initial=0.0)
+    # Where a record has no count, or a smaller one than before, the counts would not be in order.
+    count = np.maximum.accumulate(np.nanmax(np.nan_to_num(updates), 1, initial=0.0))
     half = np.searchsorted(count, 0.5 * count[records])
     at = np.unique(np.concatenate([records, half]))
     updates, errors, begun = updates[at], errors[at], updates[first]

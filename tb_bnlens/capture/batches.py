@@ -7,9 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import keras
-
-from tb_bnlens.capture.data import batch_bytes, batch_size, first_batches, kind_of
+from tb_bnlens.capture.adapter import BatchFormat
 from tb_bnlens.capture.guard import LOSSES, Guard
 from tb_bnlens.capture.reservoir import Kept, Reservoir
 
@@ -30,17 +28,19 @@ class Batches:
     """Holds batches for the probe, and no more of them than it has room for.
 
     Args:
-        probe_data: what is probed instead of training batches, if anything; see ``data.first_batches``.
+        form: what a batch is made of.
+        probe_data: what is probed instead of training batches, if anything; see ``BatchFormat.first``.
         validation_data: what is probed besides, if anything.
         guard: keeps a fault in the user's data inside.
     """
 
-    def __init__(self, probe_data: Any, validation_data: Any, guard: Guard):
+    def __init__(self, form: BatchFormat, probe_data: Any, validation_data: Any, guard: Guard):
+        self._form = form
         self._data = {"probe": probe_data, "validation": validation_data}
         self._loaded: dict[str, list[Any]] = {}
         self._guard = guard
         self._newest: Any = None
-        self.reservoir = Reservoir(batch_size, batch_bytes)
+        self.reservoir = Reservoir(form.size, form.bytes)
         """Batches of the last stretch of training."""
         self._part = 1.0
         self._turn = 0
@@ -61,10 +61,20 @@ class Batches:
         """Take the newest training batch."""
         self._newest = batch
         if self.usual_size is None:
-            self.usual_size = batch_size(batch)
+            self.usual_size = self._form.size(batch)
             # Earlier fits may have had targets for another loss, which cannot be taken of them now.
-            kind = kind_of(batch)
-            self.reservoir.keep_only(lambda kept: kind_of(kept) == kind)
+            kind = self._form.kind(batch)
+            self.reservoir.keep_only(lambda kept: self._form.kind(kept) == kind)
+
+    def collect(self, made: int, batch: Any, steps: int) -> None:
+        """Take the newest training batch, on which ``steps`` steps follow the ``made`` ones, and keep it if wanted."""
+        if self.from_training:
+            self.reservoir.offer(made, [batch], steps)
+        self.meet(batch)
+
+    def is_short(self, batch: Any) -> bool:
+        """Whether a batch has fewer samples than a usual one."""
+        return self.usual_size is not None and (self._form.size(batch) or 0) < self.usual_size
 
     def to_probe(self) -> Any:
         """The batch to probe, None while there is none."""
@@ -78,7 +88,7 @@ class Batches:
         """The validation batches of the final measurement, with their samples."""
         self._of_user("validation")
         found = [self._cut(batch) for batch in self._loaded.get("validation") or ()]
-        return [(batch, batch_size(batch) or 1) for batch in found]
+        return [(batch, self._form.size(batch) or 1) for batch in found]
 
     def others(self) -> list[Any]:
         """Some training batches of the usual size other than the newest, spread over the last stretch."""
@@ -93,7 +103,7 @@ class Batches:
         else:
             batch = self._of_user("probe")
             kept = [] if batch is None else [Kept(batch, 0, 1)]
-        return [replace(k, size=batch_size(k.batch) or 1) for k in kept]
+        return [replace(k, size=self._form.size(k.batch) or 1) for k in kept]
 
     def to_probe_together(self, others: Sequence[Any]) -> list[Any]:
         """The batch to probe, and where training batches are small some of the others, which are normalized apart."""
@@ -117,13 +127,13 @@ class Batches:
             self._loaded[which] = []
             with self._guard(LOSSES if which == "probe" else "the losses on validation data"):
                 most = VALIDATION_BATCHES if which == "validation" else 1
-                self._loaded[which] = first_batches(data, self.usual_size or USUAL_SIZE, most)
+                self._loaded[which] = self._form.first(data, self.usual_size or USUAL_SIZE, most)
         loaded = self._loaded.get(which)
         return self._cut(loaded[0]) if loaded else None
 
     def _cut(self, batch: Any) -> Any:
-        size = None if batch is None or self._part == 1.0 else batch_size(batch)
+        size = None if batch is None or self._part == 1.0 else self._form.size(batch)
         if size is None:
             return batch
         count = max(round(self._part * size), 1)
-        return keras.tree.map_structure(lambda leaf: leaf if leaf is None else leaf[:count], batch)
+        return self._form.head(batch, count)

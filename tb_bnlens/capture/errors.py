@@ -3,3 +3,7 @@
 
 class NotEvaluated(Exception):
     """A part of the probe cannot be measured on this model; the message says why."""
+
+
+class Refused(NotEvaluated):
+    """An argument cannot be honoured without changing training; the message says what to pass instead."""

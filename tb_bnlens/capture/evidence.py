@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.capture.extremes import extreme_rows
-from tb_bnlens.capture.passes import Array, Mask, Moments, Outcome, Passes, Runner
+from tb_bnlens.capture.passes import Array, Outcome, Passes, Runner, moments_of
 from tb_bnlens.capture.reservoir import Kept
 from tb_bnlens.capture.samples import summary, summary_of_difference
-from tb_bnlens.capture.statistics import BatchMoments, distance_rows, rms_distance
 from tb_bnlens.capture.subject import Subject
 from tb_bnlens.history import Evidence
+from tb_bnlens.moments.moments import Mask, Moments
+from tb_bnlens.moments.statistics import BatchMoments, distance_rows, rms_distance
 
 POOLED = 4
 """Times the usual batch size that ``pooled`` shows."""
@@ -124,8 +124,8 @@ class Judgement:
         if not as_trained:
             return None
         present = _Present(
-            BatchMoments([_moments(o) for o in as_trained], self._sizes),
-            BatchMoments([_moments(o) for o in everything], self._sizes),
+            BatchMoments([moments_of(o) for o in as_trained], self._sizes),
+            BatchMoments([moments_of(o) for o in everything], self._sizes),
             trained,
         )
         self._run(
@@ -137,7 +137,7 @@ class Judgement:
         # The moving statistics average what this pass sees.
         outcomes = self._run("training", lambda _, batch: self._runner.training(batch), essential=True)
         if outcomes:
-            present.in_training = BatchMoments([_moments(o) for o in outcomes], self._sizes)
+            present.in_training = BatchMoments([moments_of(o) for o in outcomes], self._sizes)
         self._without_padding(present)
         return present
 
@@ -279,7 +279,7 @@ class Judgement:
                 if len(chosen) > 1:
                     (some,) = self._runner.compose([batch], [chosen])
                     outcome = self._runner.batch(some, self._subject.moving, ~self._subject.trained_channels)
-                    found.append(_moments(outcome))
+                    found.append(moments_of(outcome))
                     sizes.append(len(chosen))
 
         self._passes.measured(name, gather)
@@ -312,7 +312,7 @@ class Judgement:
             )
         if outcomes:
             self._rows["validation_distance_rms"] = rms_distance(
-                BatchMoments([_moments(o) for o in outcomes], sizes).mean(),
+                BatchMoments([moments_of(o) for o in outcomes], sizes).mean(),
                 moving,
                 self._subject.segments,
                 self._subject.epsilon,
@@ -380,12 +380,6 @@ class _Present:
     def best(self, leave_out: int | None = None) -> Moments:
         """As training gathers them, with dropout off; for layers that training leaves alone, those of batch mode."""
         return self.of_trained.mean(leave_out).where(self._trained, self.of_all.mean(leave_out))
-
-
-def _moments(outcome: Outcome) -> Moments:
-    if outcome.moments is None:
-        raise NotEvaluated("the pass gave no batch statistics")
-    return outcome.moments
 
 
 def _spread(total: int, most: int) -> NDArray[np.int64]:

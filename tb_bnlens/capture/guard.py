@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from tb_bnlens.capture.errors import NotEvaluated
+from tb_bnlens.capture.errors import NotEvaluated, Refused
 from tb_bnlens.capture.reasons import cause_of
-from tb_bnlens.capture.side_effects import Refused
 from tb_bnlens.warning import warn_user
 
 RECORD, LOSSES = "this run", "the paired losses"

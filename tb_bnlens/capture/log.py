@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import importlib.metadata
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 
-from tb_bnlens import summary
+from tb_bnlens import record
+from tb_bnlens.capture.events import EventFile, holds_files
 from tb_bnlens.capture.guard import NotRecorded
 from tb_bnlens.capture.reasons import cause_of
 from tb_bnlens.history import Event, Evidence, Layer, Manifest
 from tb_bnlens.metadata import RUN_SUFFIX
 
-FLUSH_MILLIS = 5_000
-"""TensorFlow's writer flushes every two minutes by default, too long for a live tab."""
 CHANNEL_SPACING = 1.25
 """Per-channel snapshots are the heavy part of a record: each comes at least this factor of steps after the last."""
 CHANNEL_BYTES = 4 * 2**20
@@ -34,13 +32,21 @@ class RunLog:
         log_dir: TensorBoard run directory; the record goes to ``<log_dir>/bn_lens``.
         tolerance: for the manifest.
         ignore: for the manifest.
+        versions: package -> version, for the manifest; those of the framework.
     """
 
-    def __init__(self, log_dir: str, tolerance: float, ignore: Mapping[str, Sequence[str]] | None):
+    def __init__(
+        self,
+        log_dir: str,
+        tolerance: float,
+        ignore: Mapping[str, Sequence[str]] | None,
+        versions: Callable[[], Mapping[str, str]] = dict,
+    ):
         self.move(log_dir)
         self._tolerance = tolerance
         self._ignore = {rule: tuple(patterns) for rule, patterns in (ignore or {}).items()}
-        self._writer: Any = None
+        self._versions = versions
+        self._file: EventFile | None = None
         self._notes: list[str] = []
         self._not_evaluated: dict[str, str] = {}
         self._events: list[Event] = []
@@ -64,9 +70,9 @@ class RunLog:
             NotRecorded: the directory cannot be written.
         """
         try:
-            held = tf.io.gfile.exists(self._directory) and bool(tf.io.gfile.listdir(self._directory))
-            self._writer = tf.summary.create_file_writer(self._directory, flush_millis=FLUSH_MILLIS)
-        except (OSError, tf.errors.OpError) as error:
+            held = holds_files(self._directory)
+            self._file = EventFile(self._directory)
+        except Exception as error:  # remote file systems raise errors of their own
             raise NotRecorded(
                 f"it cannot write to {self._directory} ({cause_of(error)}); give BNLens a directory that can be written"
             ) from error
@@ -74,8 +80,8 @@ class RunLog:
 
     def close(self) -> None:
         """Flush and close."""
-        if self._writer is not None:
-            self._writer.close()
+        if self._file is not None:
+            self._file.close()
 
     def event(self, step: int, kind: str, text: str, layers: Sequence[int] = (), amounts: Sequence[float] = ()) -> None:
         """Add an event; it is written with the next record."""
@@ -103,7 +109,7 @@ class RunLog:
             batch_size=self.batch_size,
             replicas=replicas,
             tolerance=self._tolerance,
-            versions=versions(),
+            versions={**self._versions(), **own_version()},
             ignore=self._ignore,
             notes=tuple(self._notes),
             not_evaluated=dict(self._not_evaluated),
@@ -112,23 +118,26 @@ class RunLog:
             ended_step=self.ended_step,
             source=self.source,
         )
-        with self._writer.as_default():
-            summary.manifest(value, step)
+        self._write(step, record.manifest(value))
 
     def write_layers(self, table: NDArray[np.float32], step: int) -> None:
         """Write one packed record of all layers."""
-        with self._writer.as_default():
-            summary.layers(table, step)
+        self._write(step, record.layers(table))
 
     def write_losses(self, values: Mapping[str, Mapping[str, float]], step: int) -> None:
         """Write one probe."""
-        with self._writer.as_default():
-            summary.losses(summary.loss_table(values), step)
+        table, scalars = record.losses(record.loss_table(values))
+        self._write(step, table, *scalars)
 
     def write_evidence(self, evidence: Evidence, step: int) -> None:
         """Write one measurement on many batches."""
-        with self._writer.as_default():
-            summary.evidence(evidence, step)
+        self._write(step, record.evidence(evidence))
+
+    def meet_size(self, samples: int | None) -> None:
+        """Take note of the samples in a usual training batch: the first ones that are given."""
+        if self.batch_size is None and samples is not None:
+            self.batch_size = samples
+            self.manifest_due = True
 
     def want_channels(self) -> None:
         """Have the next record come with a per-channel snapshot."""
@@ -142,11 +151,14 @@ class RunLog:
         """Write the per-channel snapshots of all layers, [4, C] each."""
         wanted = max(FEWEST_CHANNELS, CHANNEL_BYTES / max(1, sum(4 * values.size for values in per_layer)))
         self._next_channels = max(step + 1, math.ceil(step * max(CHANNEL_SPACING, LONG_RUN ** (1 / wanted))))
-        with self._writer.as_default():
-            for index, values in enumerate(per_layer):
-                summary.channels(index, values, step)
+        self._write(step, *(record.channels(index, values) for index, values in enumerate(per_layer)))
+
+    def _write(self, step: int, *parts: record.Part | record.Scalar) -> None:
+        assert self._file is not None, "open() comes first"
+        for part in parts:
+            self._file.write(part, step)
 
 
-def versions() -> dict[str, str]:
-    """Versions for the manifest, package -> version."""
-    return {name: importlib.metadata.version(name) for name in ("tensorflow", "keras", "tensorboard-plugin-bnlens")}
+def own_version() -> dict[str, str]:
+    """The lens' own version, for the manifest."""
+    return {"tensorboard-plugin-bnlens": importlib.metadata.version("tensorboard-plugin-bnlens")}

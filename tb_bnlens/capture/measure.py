@@ -9,17 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tb_bnlens.analysis.convergence import steps_to_converge
-from tb_bnlens.analysis.distance import LIVE_SHARE, convergence_error, distance
-from tb_bnlens.capture.data import batch_size
-from tb_bnlens.capture.passes import Moments
-from tb_bnlens.capture.probe import BatchPass, Probe, TrainingPass
+from tb_bnlens.analysis.distance import LIVE_SHARE, convergence_error
+from tb_bnlens.capture.adapter import BatchFormat
+from tb_bnlens.capture.passes import Outcome, Runner, moments_of
 from tb_bnlens.capture.rows import ProbeState, batch_statistics
-from tb_bnlens.capture.segments import Segments
-from tb_bnlens.capture.snapshots import Snapshot, WindowRecovery
 from tb_bnlens.capture.subject import Subject
-from tb_bnlens.capture.updates import Updates
-from tb_bnlens.capture.windows import Windows
 from tb_bnlens.metadata import FORECAST_POINTS, REPLAY_ROWS
+from tb_bnlens.moments.moments import Moments
+from tb_bnlens.moments.recovery import Snapshot, WindowRecovery
+from tb_bnlens.moments.segments import Segments
+from tb_bnlens.moments.updates import Updates
+from tb_bnlens.moments.windows import Windows
 
 Array = NDArray[np.floating[Any]]
 
@@ -36,43 +36,50 @@ class Measurement:
     the one that the coming step is made on.
     """
 
-    def __init__(self, probe: Probe, state: ProbeState, recovery: WindowRecovery, segments: Segments, tolerance: float):
-        self.probe, self.state = probe, state
+    def __init__(
+        self,
+        runner: Runner,
+        form: BatchFormat,
+        state: ProbeState,
+        recovery: WindowRecovery,
+        segments: Segments,
+        tolerance: float,
+    ):
+        self.runner, self.state, self._form = runner, state, form
         self._recovery, self._segments, self._tolerance = recovery, segments, tolerance
-        self._predicted: TrainingPass | None = None
+        self._predicted: Outcome | None = None
         # Of the last probe: its training pass, whose update is compared with the one really made.
         self._updates = Updates(segments)
-        self._present: tuple[Array, Array] | None = None
+        self._present: Moments | None = None
         # Of this probe: statistics at the present weights, which serve validation data too.
 
     def inference(self, batches: Sequence[Any], snapshot: Snapshot) -> float:
         """The loss in inference mode on these moving statistics."""
-        return self._inference(batches, snapshot.mean, self._recovery.moving_variance(snapshot))
+        return self._inference(batches, self._recovery.moving(snapshot))
 
-    def _inference(self, batches: Sequence[Any], mean: Array, variance: Array) -> float:
-        return float(np.mean([self.probe.inference(batch, mean, variance) for batch in batches]))
+    def _inference(self, batches: Sequence[Any], moving: Moments) -> float:
+        return float(np.mean([self.runner.inference(batch, moving).loss for batch in batches]))
 
-    def pair(self, batches: Sequence[Any], snapshot: Snapshot, windows: Windows | None) -> dict[str, float]:
+    def pair(self, batches: Sequence[Any], windows: Windows) -> dict[str, float]:
         """``batch``, ``inference``, ``training`` and ``recalibrated`` on the same batches."""
         self._present = None
-        moving = snapshot.mean, self._recovery.moving_variance(snapshot)
-        passes = [self.probe.batch(batch, *moving) for batch in batches]
-        trained = [self.probe.training(batch) for batch in batches]
-        self.state.pool(passes[0].mean, passes[0].variance)
+        moving = self._recovery.moving(windows.last)
+        passes = [self.runner.batch(batch, moving) for batch in batches]
+        trained = [self.runner.training(batch) for batch in batches]
+        self.state.pool(moments_of(passes[0]))
         self.state.call_alternation = self._alternation(passes[0])
         self._predicted = trained[0]
         losses = {
             "batch": float(np.mean([passed.loss for passed in passes])),
-            "inference": self._inference(batches, *moving),
+            "inference": self._inference(batches, moving),
             "training": float(np.mean([passed.loss for passed in trained])),
-            "batch_size": float(batch_size(batches[0]) or np.nan),
+            "batch_size": float(self._form.size(batches[0]) or np.nan),
         }
-        if windows is not None:
-            target = self._target(windows, moving)
-            if target is not None:
-                losses["recalibrated"] = self._inference(batches, *target)
-                pooled = windows.short.merged()
-                losses["short_updates"] = pooled.updates if pooled else self.state.batches
+        target = self._target(windows, moving)
+        if target is not None:
+            losses["recalibrated"] = self._inference(batches, target)
+            pooled = windows.short.merged()
+            losses["short_updates"] = pooled.updates if pooled else self.state.batches
         return losses
 
     def recalibrated_now(self, batches: Sequence[Any], others: Sequence[Any], snapshot: Snapshot) -> dict[str, float]:
@@ -82,21 +89,21 @@ class Measurement:
         Johnson 2021, section 3), so what it leaves over batch mode is batch noise and nothing else. A batch that is
         among the others is judged by the rest of them.
         """
-        moving = snapshot.mean, self._recovery.moving_variance(snapshot)
-        passes = [self.probe.batch(other, *moving) for other in others]
-        if not passes:
+        moving = self._recovery.moving(snapshot)
+        seen = [moments_of(self.runner.batch(other, moving)) for other in others]
+        if not seen:
             return {}
 
-        def averaged(leave_out: Any = None) -> tuple[Array, Array]:
-            kept = [p for other, p in zip(others, passes, strict=True) if other is not leave_out] or passes
-            mean, variance = np.mean([p.mean for p in kept], axis=0), np.mean([p.variance for p in kept], axis=0)
-            return np.where(np.isnan(mean), moving[0], mean), np.where(np.isnan(variance), moving[1], variance)
+        def averaged(leave_out: Any = None) -> Moments:
+            kept = [m for other, m in zip(others, seen, strict=True) if other is not leave_out] or seen
+            mean, variance = np.mean([m.mean for m in kept], axis=0), np.mean([m.variance for m in kept], axis=0)
+            return Moments(mean, variance).or_else(moving)
 
-        variance = np.mean([p.variance for p in passes], axis=0)
-        self._compare_batches(np.stack([p.mean for p in passes]), variance, [batch_size(other) for other in others])
+        variance = np.mean([m.variance for m in seen], axis=0)
+        self._compare_batches(np.stack([m.mean for m in seen]), variance, [self._form.size(other) for other in others])
         self._present = averaged()
-        loss = float(np.mean([self.probe.inference(batch, *averaged(batch)) for batch in batches]))
-        return {"recalibrated_now": loss, "now_batches": float(len(passes))}
+        loss = float(np.mean([self.runner.inference(batch, averaged(batch)).loss for batch in batches]))
+        return {"recalibrated_now": loss, "now_batches": float(len(seen))}
 
     def _compare_batches(self, means: Array, variance: Array, sizes: Sequence[int | None]) -> None:
         if len(means) < 3 or not all(sizes):
@@ -108,54 +115,38 @@ class Measurement:
             ratio = np.where(live, np.var(means, axis=0, ddof=1) / alike, np.nan)
         (self.state.between_within,) = self._segments.quantiles(ratio, (0.5,))
 
-    def extras(self, batches: Sequence[Any], snapshot: Snapshot, windows: Windows) -> dict[str, float]:
+    def extras(self, batches: Sequence[Any], windows: Windows) -> dict[str, float]:
         """The long pool, the replays and the forecast, on the same batches."""
-        moving = snapshot.mean, self._recovery.moving_variance(snapshot)
+        moving = self._recovery.moving(windows.last)
         losses: dict[str, float] = {}
         target = self._target(windows, moving)
         pooled = windows.long.merged()
         if target is None or pooled is None:
             return losses
-
-        def long_or_short(values: Any, short: Array) -> Array:
-            return np.where(np.isnan(values), short, values)
-
-        losses["recalibrated_long"] = self._inference(
-            batches, long_or_short(pooled.mean, target[0]), long_or_short(pooled.variance, target[1])
-        )
+        long = pooled.moments.or_else(target)
+        losses["recalibrated_long"] = self._inference(batches, long)
         losses["long_updates"] = pooled.updates
-        shadow_mean, shadow_variance = windows.shadows()
-        moved = ~np.isnan(pooled.mean)
+        moved = ~np.isnan(pooled.moments.mean)
         for i in map(int, np.flatnonzero(windows.replayable())):
-            losses[REPLAY_ROWS[i]] = self._inference(
-                batches,
-                np.where(moved, shadow_mean[i], moving[0]),
-                np.where(moved, shadow_variance[i], moving[1]),
-            )
-        mu, v = target
+            losses[REPLAY_ROWS[i]] = self._inference(batches, windows.replay(i).where(moved, moving))
         beta = self._segments.spread(self._recovery.beta)
-        for i, n in enumerate(self._horizons(mu, v, moving, moved)):
-            power = np.where(moved, beta**n, 1.0)
+        for i, n in enumerate(self._horizons(target, moving, moved)):
             losses[f"forecast_step_{i}"] = float(n)
-            losses[f"forecast_{i}"] = self._inference(
-                batches, mu + power * (moving[0] - mu), v + power * (moving[1] - v)
-            )
+            losses[f"forecast_{i}"] = self._inference(batches, moving.toward(target, np.where(moved, beta**n, 1.0)))
         return losses
 
-    def validation(self, batch: Any, snapshot: Snapshot, windows: Windows | None) -> dict[str, float]:
+    def validation(self, batch: Any, windows: Windows) -> dict[str, float]:
         """The paired losses on a batch of validation data, and its batch statistics against the moving ones."""
-        moving = snapshot.mean, self._recovery.moving_variance(snapshot)
-        passed = self.probe.batch(batch, *moving)
-        self.state.validation_distance = self._segments.rms(
-            distance(passed.mean, passed.variance, *moving, self._recovery.epsilon)
-        )
-        losses = {"batch": passed.loss, "inference": self.probe.inference(batch, *moving)}
-        target = self._target(windows, moving) if windows is not None else None
+        moving = self._recovery.moving(windows.last)
+        passed = self.runner.batch(batch, moving)
+        self.state.validation_distance = self._apart(moments_of(passed), moving)
+        losses = {"batch": passed.loss, "inference": self.runner.inference(batch, moving).loss}
+        target = self._target(windows, moving)
         if target is not None:
-            losses["recalibrated"] = self.probe.inference(batch, *target)
+            losses["recalibrated"] = self.runner.inference(batch, target).loss
         if self._present is not None:
-            losses["recalibrated_now"] = self.probe.inference(batch, *self._present)
-        losses["batch_size"] = float(batch_size(batch) or np.nan)
+            losses["recalibrated_now"] = self.runner.inference(batch, self._present).loss
+        losses["batch_size"] = float(self._form.size(batch) or np.nan)
         return losses
 
     def attribution(self, batches: Sequence[Any], snapshot: Snapshot, time_left: Any) -> None:
@@ -166,16 +157,18 @@ class Measurement:
             snapshot: the moving statistics.
             time_left: called before each pass; the search ends when it says 0 or less.
         """
-        moving = snapshot.mean, self._recovery.moving_variance(snapshot)
-        apart = self._segments.rms(distance(self.state.mean, self.state.variance, *moving, self._recovery.epsilon))
+        moving = self._recovery.moving(snapshot)
+        apart = self._apart(self.state.moments, moving)
         losses = np.full(len(self._segments), np.nan)
         for index in np.argsort(-np.nan_to_num(apart, nan=np.inf)):
             if time_left() <= 0:
                 break
-            on_moving = np.zeros(len(self._segments), bool)
-            on_moving[index] = True
-            losses[index] = np.mean([self.probe.batch(batch, *moving, on_moving).loss for batch in batches])
+            on_moving = self._segments.layer == index
+            losses[index] = np.mean([self.runner.batch(batch, moving, on_moving).loss for batch in batches])
         self.state.attribution = losses
+
+    def _apart(self, a: Moments, b: Moments) -> Array:
+        return self._segments.rms(a.distance(b, self._recovery.epsilon))
 
     def momentum_of_update(self, before: Snapshot, after: Snapshot) -> Array:
         """Each layer's momentum as the step that followed the last probe shows it, [L]; NaN where it shows none.
@@ -184,25 +177,25 @@ class Measurement:
         the ratio of the real step to that one is the ratio of the two values of ``1 - momentum``.
         """
         predicted, self._predicted = self._predicted, None
-        if predicted is None:
+        if predicted is None or predicted.after is None:
             return np.full(len(self._segments), np.nan)
-        gain = self._segments.spread(self.probe.traced_gain)
+        gain = self._segments.spread(self.runner.gain)
         real = after.mean - before.mean, after.spread - before.spread
         with np.errstate(all="ignore"):
-            expected = (predicted.mean - before.mean) / gain, (predicted.spread - before.spread) / gain
-        return 1.0 - self._updates.add(real, expected, self._scale(), self.probe.traced_gain)
+            expected = (predicted.after.mean - before.mean) / gain, (predicted.after.spread - before.spread) / gain
+        return 1.0 - self._updates.add(real, expected, self._scale(), self.runner.gain)
 
     def compare_window(self, windows: Windows) -> None:
         """Compare the statistics recovered from the last step with those of the batch just probed, made after it."""
         predicted, self._predicted = self._predicted, None
         if predicted is None or windows.single is None:
             return
-        now = windows.last
-        gain = self._segments.spread(self.probe.traced_gain)
-        recovered_mean, recovered_variance = windows.single
-        real = gain * (recovered_mean - now.mean), gain * (recovered_variance - now.spread)
-        expected = predicted.batch_mean - now.mean, predicted.batch_variance - now.spread
-        self._updates.add(real, expected, self._scale(), self.probe.traced_gain)
+        now, seen = windows.last, moments_of(predicted)
+        gain = self._segments.spread(self.runner.gain)
+        recovered = windows.single
+        real = gain * (recovered.mean - now.mean), gain * (recovered.variance - now.spread)
+        expected = seen.mean - now.mean, seen.variance - now.spread
+        self._updates.add(real, expected, self._scale(), self.runner.gain)
 
     def _scale(self) -> Array:
         return np.asarray(np.sqrt(np.maximum(self.state.variance, 0) + self._recovery.epsilon))
@@ -215,47 +208,45 @@ class Measurement:
             windows: what they were chasing.
             states: position in ``metadata.STATES`` of each layer, [L].
         """
-        shadow_mean, shadow_variance = windows.shadows()
         moved = self._segments.spread(windows.updates > 0).astype(bool)
-        moving = Moments(snapshot.mean.astype(np.float64), self._recovery.moving_variance(snapshot).astype(np.float64))
+        moving = self._recovery.moving(snapshot).double()
         return Subject(
             segments=self._segments,
             epsilon=self._recovery.epsilon,
             moving=moving,
-            trained=self.probe.trained(),
+            trained=self.runner.trained(),
             states=states.astype(np.int64),
             start_left=self._recovery.weights(windows.updates)[0],
             tolerance=self._tolerance,
             replays={
-                REPLAY_ROWS[i]: Moments(shadow_mean[i], shadow_variance[i]).where(moved, moving)
+                REPLAY_ROWS[i]: windows.replay(i).where(moved, moving)
                 for i in map(int, np.flatnonzero(windows.replayable() & moved.any()))
             },
         )
 
     def counts(self, windows: Windows) -> dict[str, Array]:
         """Rows of ``metadata.EVIDENCE_ROWS`` that are counted over the whole record, [L] each."""
-        calls = np.bincount(self.probe.order, minlength=len(self._segments)).astype(np.float64)
+        calls = np.bincount(self.runner.order, minlength=len(self._segments)).astype(np.float64)
         return {
             "calls": calls,
             "updates": windows.updates,
             "start_left": self._recovery.weights(windows.updates)[0],
-            "decay_expected": (1 - self.probe.traced_gain) ** calls,
+            "decay_expected": (1 - self.runner.gain) ** calls,
             "decay_observed": windows.decay.observed(self._scale()),
             "update_explained": self._updates.explained,
             "batch_at_inference": np.array(
-                [self.probe.at_inference.get(i, np.nan) for i in range(len(self._segments))]
+                [self.runner.at_inference.get(i, np.nan) for i in range(len(self._segments))]
             ),
         }
 
-    def _target(self, windows: Windows, moving: tuple[Array, Array]) -> tuple[Array, Array] | None:
-        mu, v = batch_statistics(windows, self.state)
-        if np.all(np.isnan(mu)):
-            return None
+    def _target(self, windows: Windows, moving: Moments) -> Moments | None:
+        target = batch_statistics(windows, self.state)
         # A layer that no pass has met keeps what it has.
-        return np.where(np.isnan(mu), moving[0], mu), np.where(np.isnan(v), moving[1], v)
+        return None if np.all(np.isnan(target.mean)) else target.or_else(moving)
 
-    def _horizons(self, mu: Array, v: Array, moving: tuple[Array, Array], moved: NDArray[np.bool_]) -> list[int]:
-        error = np.where(moved, convergence_error(mu, v, *moving, self._recovery.epsilon), np.nan)
+    def _horizons(self, target: Moments, moving: Moments, moved: NDArray[np.bool_]) -> list[int]:
+        parts = target.mean, target.variance, moving.mean, moving.variance
+        error = np.where(moved, convergence_error(*parts, self._recovery.epsilon), np.nan)
         (high,) = self._segments.quantiles(error, (0.95,))
         steps = steps_to_converge(high, self._recovery.beta, self._tolerance)
         finite = steps[np.isfinite(steps)]
@@ -264,11 +255,11 @@ class Measurement:
         horizon = min(float(finite.max()), FORECAST_HORIZON)
         return sorted({max(1, round(share * horizon)) for share in FORECAST_SHARES})[:FORECAST_POINTS]
 
-    def _alternation(self, passed: BatchPass) -> Array:
+    def _alternation(self, passed: Outcome) -> Array:
         result = np.full(len(self._segments), np.nan)
         epsilon = self._recovery.epsilon[self._segments.starts] if len(self._segments) else []
         for index, calls in passed.calls.items():
-            (mean_a, variance_a), (mean_b, variance_b) = calls[0], calls[1]
-            w = distance(mean_a, variance_a, mean_b, variance_b, float(epsilon[index]))
+            a, b = calls[0], calls[1]
+            w = a.distance(b, epsilon[index])
             result[index] = float(np.sqrt(np.nanmean(np.square(w)))) if np.any(np.isfinite(w)) else np.nan
         return result

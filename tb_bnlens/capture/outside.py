@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 
-from tb_bnlens.analysis.distance import distance
-from tb_bnlens.capture.segments import Segments
-from tb_bnlens.capture.snapshots import Snapshot, WindowRecovery
+from tb_bnlens.moments.recovery import Snapshot, WindowRecovery
+from tb_bnlens.moments.segments import Segments
 
 Array = NDArray[np.floating[Any]]
 
-MARKED_WEIGHTS = 16
-"""Trainable variables that are compared, the smallest ones: each step moves most of them, and reading them is cheap."""
 EVENTS = 8
 """Changes that are reported one by one; after them every second, fourth, eighth one."""
 FARTHEST = 1e6
@@ -42,18 +38,13 @@ class Outside:
     """Compares the model after a step with the model before the next one.
 
     Args:
-        model: what is trained.
+        weights_mark: see ``ModelAdapter.weights_mark``.
         recovery: constants of its BatchNorm layers.
         segments: their channels.
     """
 
-    def __init__(self, model: Any, recovery: WindowRecovery, segments: Segments):
-        self._recovery, self._segments = recovery, segments
-        small = sorted(model.trainable_variables, key=lambda v: int(np.prod(v.shape)))[:MARKED_WEIGHTS]
-        self._weights = tf.function(
-            lambda: tf.stack([tf.reduce_sum(tf.cast(v.value, tf.float32)) for v in small]) if small else tf.zeros(0),
-            autograph=False,
-        )
+    def __init__(self, weights_mark: Callable[[], Array], recovery: WindowRecovery, segments: Segments):
+        self._weights, self._recovery, self._segments = weights_mark, recovery, segments
         self._marked: Array | None = None
         self._next_step = 0.0
         self.seen = 0
@@ -68,25 +59,19 @@ class Outside:
 
     def mark(self) -> None:
         """Remember the weights after a step."""
-        self._marked = self._weights().numpy()
+        self._marked = self._weights()
 
     def change(self, then: Snapshot, now: Snapshot) -> Change | None:
         """What has changed since the statistics were ``then``; None where nothing has."""
         marked, self._marked = self._marked, None
         moved = _differ(then.mean, now.mean) | _differ(then.spread, now.spread)
         layers = tuple(map(int, np.flatnonzero(self._segments.count(moved))))
-        weights = None if marked is None else bool(np.any(_differ(marked, self._weights().numpy())))
+        weights = None if marked is None else bool(np.any(_differ(marked, self._weights())))
         if not (layers or weights):
             return None
         self.seen += 1
         apart = self._segments.rms(
-            distance(
-                now.mean,
-                self._recovery.moving_variance(now),
-                then.mean,
-                self._recovery.moving_variance(then),
-                self._recovery.epsilon,
-            )
+            self._recovery.moving(now).distance(self._recovery.moving(then), self._recovery.epsilon)
         )
         amounts = tuple(round(float(np.nan_to_num(min(apart[i], FARTHEST), nan=FARTHEST)), 4) for i in layers)
         return Change("replaced" if weights else "outside", _sentence(layers, amounts, weights), layers, amounts)

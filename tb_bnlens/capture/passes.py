@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,26 +12,12 @@ from numpy.typing import NDArray
 
 from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.capture.reasons import cause_of
+from tb_bnlens.capture.stopwatch import OneTimeCost
 from tb_bnlens.history import PassResult
+from tb_bnlens.moments.moments import Mask, Moments
+from tb_bnlens.moments.recovery import Snapshot
 
 Array = NDArray[np.floating[Any]]
-Mask = NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
-class Moments:
-    """A mean and a variance of each channel, [C_total]."""
-
-    mean: Array
-    variance: Array
-
-    def or_else(self, other: Moments) -> Moments:
-        """These, and the other ones where they are NaN."""
-        return self.where(~(np.isnan(self.mean) | np.isnan(self.variance)), other)
-
-    def where(self, mask: Mask, other: Moments) -> Moments:
-        """These in the channels of the mask and the other ones elsewhere."""
-        return Moments(np.where(mask, self.mean, other.mean), np.where(mask, self.variance, other.variance))
 
 
 @dataclass(frozen=True)
@@ -41,23 +28,80 @@ class Outcome:
     predictions: Any = None
     """Opaque to all but the runner."""
     moments: Moments | None = None
-    """Batch statistics of the layers that were normalized by the batch; NaN for the others."""
+    """Batch statistics of the layers that were normalized by the batch, averaged over a layer's calls, in float64; NaN
+    for the other layers. The variance is as the moving variance averages it (biased in Keras, unbiased in PyTorch)."""
+    calls: Mapping[int, Sequence[Moments]] = field(default_factory=dict)
+    """Layer index -> statistics of each call, [C] each, for layers that were called more than once."""
+    after: Snapshot | None = None
+    """Of a training pass: the moving statistics as the step would leave them, had it the momentum of ``gain``."""
+
+
+def moments_of(outcome: Outcome) -> Moments:
+    """The batch statistics of a pass.
+
+    Raises:
+        NotEvaluated: it gave none.
+    """
+    if outcome.moments is None:
+        raise NotEvaluated("the pass gave no batch statistics")
+    return outcome.moments
 
 
 class Runner(Protocol):
-    """A model in a framework. No method changes the model; each raises ``NotEvaluated`` where it cannot be done."""
+    """A model in a framework. No method changes the model; each raises ``NotEvaluated`` where it cannot be done.
+
+    Channels of all layers lie in one vector, [C_total], in the order of the layers that the runner was made with.
+    """
+
+    @property
+    def tracing(self) -> OneTimeCost:
+        """What tracing or compiling has taken, which is told apart from the passes."""
+
+    @property
+    def accelerated(self) -> bool:
+        """Whether the model may run elsewhere than on the CPU."""
+
+    @property
+    def out_of_memory(self) -> tuple[type[Exception], ...]:
+        """What a pass raises where memory ends."""
+
+    @property
+    def loss_reason(self) -> str:
+        """Why passes give no loss; empty where they do. Their statistics are worth having without one."""
+
+    @property
+    def order(self) -> Sequence[int]:
+        """Layer index of each BatchNorm call of one forward pass, in the order of execution; empty while unknown."""
+
+    @property
+    def trains(self) -> Mapping[int, bool]:
+        """Layer index -> whether it runs in training mode when the model does; known after a training pass."""
+
+    @property
+    def at_inference(self) -> Mapping[int, bool]:
+        """Layer index -> whether it normalizes by the batch when the model runs in inference mode."""
+
+    @property
+    def gain(self) -> Array:
+        """``1 - momentum`` of each layer as a training pass uses it, [L]."""
+
+    def trained(self) -> Mask:
+        """Layers that normalize by the batch in training, [L]."""
+
+    def count_calls(self, batch: Any) -> None:
+        """Find ``order`` without running a pass, if that is possible."""
 
     def inference(self, batch: Any, moving: Moments) -> Outcome:
-        """Every layer on these moving statistics."""
+        """Every layer on these moving statistics, everything else in inference mode."""
 
-    def batch(self, batch: Any, moving: Moments, on_moving: Mask) -> Outcome:
-        """Every channel on the batch's statistics, but for the mask's; all else in inference mode."""
+    def batch(self, batch: Any, moving: Moments, on_moving: Mask | None = None) -> Outcome:
+        """Every channel on the batch's statistics, but for those of the mask [C_total]; else in inference mode."""
 
     def training(self, batch: Any) -> Outcome:
-        """As the training step does, with its batch statistics."""
+        """As the training step does, with its batch statistics and what it would make of the moving ones."""
 
     def rows(self, batch: Any, predictions: Any, indices: NDArray[np.int64]) -> Array:
-        """Loss of single rows of a batch."""
+        """Loss of these rows of a batch, each as a batch of its own, [len(indices)]."""
 
     def metric_state(self) -> Any:
         """The compiled metrics after a reset."""
@@ -81,6 +125,25 @@ class Runner(Protocol):
         targets: Sequence[NDArray[np.int64]] | None = None,
     ) -> list[Any]:
         """New batches of these rows of all batches laid end to end, with the targets of other rows where given."""
+
+
+class NoPasses:
+    """The ``Runner`` of a model that allows no pass: nothing is known of its calls."""
+
+    tracing = OneTimeCost()
+    accelerated = False
+    out_of_memory: tuple[type[Exception], ...] = ()
+    loss_reason = ""
+    order: Sequence[int] = ()
+    trains: Mapping[int, bool] = MappingProxyType({})
+    at_inference: Mapping[int, bool] = MappingProxyType({})
+    gain: Array = np.zeros(0)
+
+    def _refuse(self, *_: Any, **__: Any) -> Any:
+        raise NotEvaluated("the model allows no pass")
+
+    trained = count_calls = inference = batch = training = _refuse
+    rows = metric_state = update = metrics = weights = inputs = compose = _refuse
 
 
 @dataclass

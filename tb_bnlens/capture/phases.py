@@ -8,8 +8,7 @@ import weakref
 from dataclasses import dataclass, field
 from typing import Any
 
-import tensorflow as tf
-
+from tb_bnlens.capture.events import exists, is_remote
 from tb_bnlens.capture.reservoir import Kept
 from tb_bnlens.metadata import RUN_SUFFIX
 
@@ -75,7 +74,7 @@ class Phases:
             log_dir: as it was given to the lens.
             iterations: steps that its optimizer has counted.
         """
-        key = log_dir if "://" in log_dir else os.path.abspath(log_dir)
+        key = log_dir if is_remote(log_dir) else os.path.abspath(log_dir)
         own = self._of_network.setdefault(model, {})
         if key not in own:
             directory = self._newest.get(key, log_dir)
@@ -92,7 +91,7 @@ def _next_free(log_dir: str) -> str:
 
 
 def _holds(directory: str) -> bool:
-    return bool(tf.io.gfile.exists(f"{directory}/{RUN_SUFFIX}"))
+    return exists(f"{directory}/{RUN_SUFFIX}")
 
 
 PHASES = Phases()

@@ -9,20 +9,19 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 
+from tb_bnlens.capture.adapter import ModelAdapter
 from tb_bnlens.capture.batches import Batches
 from tb_bnlens.capture.evidence import Judgement
 from tb_bnlens.capture.guard import LOSSES, RECORD, Guard
-from tb_bnlens.capture.keras_runner import KerasRunner
 from tb_bnlens.capture.log import RunLog
 from tb_bnlens.capture.measure import Measurement
 from tb_bnlens.capture.reservoir import Kept
 from tb_bnlens.capture.schedule import Schedule
-from tb_bnlens.capture.snapshots import Snapshot
 from tb_bnlens.capture.stopwatch import Stopwatch
-from tb_bnlens.capture.windows import Windows
+from tb_bnlens.moments.recovery import Snapshot
+from tb_bnlens.moments.windows import Windows
 
 ATTRIBUTION_SECONDS = 0.5
 """Attribution at the end may take this long even where the budget is spent."""
@@ -46,29 +45,26 @@ class Prober:
     """Runs measurements at the weights as they are, and holds one back until the step after it is made.
 
     Args:
-        model: whose optimizer knows the learning rate.
+        adapter: the model.
         measurement: what a probe consists of.
         batches: what it is made on.
         schedule: when, and what it may cost.
         guard: keeps its faults inside.
         log: where its losses go.
-        loss: ``loss(y_true, y_pred)`` for models that are not compiled with one.
     """
 
     def __init__(
         self,
-        model: Any,
+        adapter: ModelAdapter,
         measurement: Measurement,
         batches: Batches,
         schedule: Schedule,
         guard: Guard,
         log: RunLog,
-        loss: Callable[..., Any] | None = None,
     ):
-        self._loss = loss
-        self._model, self._measurement, self._batches = model, measurement, batches
+        self._adapter, self._measurement, self._batches = adapter, measurement, batches
         self._schedule, self._guard, self._log = schedule, guard, log
-        self.last_step = -1
+        self.probed_step = -1
         """Step of the last probe."""
         self._probed: list[Any] = []
         self._losses: dict[str, dict[str, float]] | None = None
@@ -89,19 +85,18 @@ class Prober:
 
     def count_calls(self) -> None:
         """Have one pass traced, which tells how often each layer is called, unless that is known."""
-        batch = self._batches.to_probe() if self.works and not self._measurement.probe.order else None
+        batch = self._batches.to_probe() if self.works and not self._measurement.runner.order else None
         if batch is not None:
             with self._guard(LOSSES), self._tracing_told_apart():
-                self._measurement.probe.count_calls(batch)
+                self._measurement.runner.count_calls(batch)
 
-    def probe(self, level: str, step: int, snapshot: Snapshot, windows: Windows | None) -> None:
+    def probe(self, level: str, step: int, windows: Windows) -> None:
         """Measure the losses of the batch at hand; where memory ends, half as much from there on.
 
         Args:
             level: ``"probe"`` or ``"full"``; see ``Schedule.probe_due``.
             step: steps made so far.
-            snapshot: the moving statistics now.
-            windows: what they were chasing, None for a model without BatchNorm.
+            windows: the moving statistics now, and what they were chasing.
         """
         if self._batches.to_probe() is None or not self.works:
             return
@@ -109,27 +104,27 @@ class Prober:
             others = self._batches.others()
             batches = self._batches.to_probe_together(others)
             try:
-                losses = self._measure(batches, others, level, snapshot, windows)
-            except tf.errors.ResourceExhaustedError:
+                losses = self._measure(batches, others, level, windows)
+            except self._measurement.runner.out_of_memory:
                 if not self._batches.back_off():
                     raise
                 self._log.note(f"A probe ran out of memory at step {step}: half as much is probed from there on.")
                 return
-            if self._measurement.probe.loss_reason:
-                self._log.not_evaluated("losses", self._measurement.probe.loss_reason)
-            self._probed, self._losses, self.last_step = batches, losses, step
+            if self._measurement.runner.loss_reason:
+                self._log.not_evaluated("losses", self._measurement.runner.loss_reason)
+            self._probed, self._losses, self.probed_step = batches, losses, step
 
     def _measure(
-        self, batches: list[Any], others: list[Any], level: str, snapshot: Snapshot, windows: Windows | None
+        self, batches: list[Any], others: list[Any], level: str, windows: Windows
     ) -> dict[str, dict[str, float]]:
         measurement = self._measurement
-        losses = {"train": measurement.pair(batches, snapshot, windows)}
-        if level == "full" and windows is not None:
-            losses["train"] |= measurement.extras(batches, snapshot, windows)
-            losses["train"] |= measurement.recalibrated_now(batches, others, snapshot)
+        losses = {"train": measurement.pair(batches, windows)}
+        if level == "full" and len(windows.updates):
+            losses["train"] |= measurement.extras(batches, windows)
+            losses["train"] |= measurement.recalibrated_now(batches, others, windows.last)
         validation = self._batches.validation()
         if validation is not None:
-            losses["validation"] = measurement.validation(validation, snapshot, windows)
+            losses["validation"] = measurement.validation(validation, windows)
         return losses
 
     def momentum_of_update(self, before: Snapshot, after: Snapshot) -> NDArray[np.floating[Any]]:
@@ -138,7 +133,7 @@ class Prober:
 
     def compare_window(self, windows: Windows) -> None:
         """See ``Measurement.compare_window``; for a loop that shows its batch after the step."""
-        if windows.last_step != self.last_step:
+        if windows.step != self.probed_step:
             return  # the last window is of an earlier step than the probed batch
         with self._guard("the comparison of updates"):
             self._measurement.compare_window(windows)
@@ -192,10 +187,9 @@ class Prober:
         if not kept or not self.works:
             return
         with self._guard(EVIDENCE), self._schedule.timed("full"), self._tracing_told_apart():
-            measurement, probe = self._measurement, self._measurement.probe
+            measurement, runner = self._measurement, self._measurement.runner
             subject = measurement.subject(snapshot, windows, states)
-            runner = KerasRunner(self._model, probe, self._loss)
-            watch = Stopwatch(probe.tracer, bool(tf.config.list_logical_devices("GPU")))
+            watch = Stopwatch(runner.tracing, runner.accelerated)
             limit = max(JUDGEMENT_SECONDS, JUDGEMENT_SHARE * self._schedule.elapsed)
             if math.isinf(self._schedule.overhead):
                 limit = math.inf
@@ -208,8 +202,8 @@ class Prober:
                 self._guard.strict,
             )
             evidence = judgement.evidence(step, moment, measurement.counts(windows), interventions=last)
-            if probe.loss_reason:
-                self._log.not_evaluated("losses", probe.loss_reason)
+            if runner.loss_reason:
+                self._log.not_evaluated("losses", runner.loss_reason)
             self._log.write_evidence(replace(evidence, seconds=watch.seconds()), step)
 
     def _affordable(
@@ -233,21 +227,20 @@ class Prober:
         rows = losses["train"]
         rows["overhead"] = self._schedule.share
         rows["tracing_seconds"] = self._schedule.excluded
-        # A custom loop may keep its optimizer outside the model.
-        optimizer = getattr(self._model, "optimizer", None)
         with self._guard(RECORD):
-            if optimizer is not None:
-                rows["learning_rate"] = float(np.asarray(optimizer.learning_rate))
-            self._log.write_losses(losses, self.last_step)
+            learning_rate = self._adapter.learning_rate()
+            if learning_rate is not None:
+                rows["learning_rate"] = learning_rate
+            self._log.write_losses(losses, self.probed_step)
 
     @contextlib.contextmanager
     def _tracing_told_apart(self) -> Iterator[None]:
         # Tracing is paid once: it must not count against what recording costs all along.
-        traced = self._measurement.probe.tracer.seconds
+        traced = self._measurement.runner.tracing.seconds
         try:
             yield
         finally:
-            self._schedule.excluded += self._measurement.probe.tracer.seconds - traced
+            self._schedule.excluded += self._measurement.runner.tracing.seconds - traced
 
 
 def _seconds(watch: Stopwatch, work: Callable[[], Any]) -> float:

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tb_bnlens.analysis.distance import LIVE_SHARE, convergence_error, distance, mean_error, variance_error
-from tb_bnlens.capture.segments import Segments
-from tb_bnlens.capture.snapshots import WindowRecovery
-from tb_bnlens.capture.windows import Windows
+from tb_bnlens.analysis.distance import LIVE_SHARE, convergence_error, mean_error, variance_error
 from tb_bnlens.metadata import LAYER_INDEX, LAYER_ROWS, REPLAY_ROWS
+from tb_bnlens.moments.moments import Moments
+from tb_bnlens.moments.recovery import WindowRecovery
+from tb_bnlens.moments.segments import Segments
+from tb_bnlens.moments.windows import Windows
 
 Array = NDArray[np.floating[Any]]
 
@@ -39,25 +40,27 @@ class ProbeState:
         layers = np.full(len(segments), np.nan)
         return cls(nothing, nothing.copy(), 0, *(layers.copy() for _ in range(5)))
 
-    def pool(self, mean: Array, variance: Array) -> None:
+    @property
+    def moments(self) -> Moments:
+        """Batch statistics of the probed batches."""
+        return Moments(self.mean, self.variance)
+
+    def pool(self, seen: Moments) -> None:
         """Add the statistics of one more probed batch; old batches fade with a memory of some eight."""
         self.batches += 1
         rate = max(1 / self.batches, 1 / 8)
-        for held, new in ((self.mean, mean), (self.variance, variance)):
+        for held, new in ((self.mean, seen.mean), (self.variance, seen.variance)):
             held += np.where(np.isnan(held), 0, rate * (new - held))
             np.copyto(held, new, where=np.isnan(held))
 
 
-def batch_statistics(windows: Windows, probe: ProbeState) -> tuple[Array, Array]:
+def batch_statistics(windows: Windows, probe: ProbeState) -> Moments:
     """Mean and variance that training mode normalizes with, [C_total].
 
     The windows know them for layers that update; for frozen or poisoned channels the probe does.
     """
     pooled = windows.short.merged()
-    if pooled is None:
-        return probe.mean, probe.variance
-    missing = np.isnan(pooled.mean)
-    return np.where(missing, probe.mean, pooled.mean), np.where(missing, probe.variance, pooled.variance)
+    return probe.moments if pooled is None else pooled.moments.or_else(probe.moments)
 
 
 def layer_table(
@@ -76,10 +79,11 @@ def layer_table(
 
     eps = recovery.epsilon
     snapshot = windows.last
-    m, s = snapshot.mean, recovery.moving_variance(snapshot)
-    mu, v = batch_statistics(windows, probe)
+    seen, moving = batch_statistics(windows, probe), recovery.moving(snapshot)
+    m, s = moving.mean, moving.variance
+    mu, v = seen.mean, seen.variance
     pooled = windows.short.merged()
-    from_windows = np.zeros(len(segments)) if pooled is None else segments.count(~np.isnan(pooled.mean))
+    from_windows = np.zeros(len(segments)) if pooled is None else segments.count(~np.isnan(pooled.moments.mean))
 
     put("state", states)
     put("updates", windows.updates)
@@ -90,7 +94,7 @@ def layer_table(
     with np.errstate(all="ignore"):
         scale = np.sqrt(v + eps)
         live = v > LIVE_SHARE * eps
-        w = distance(mu, v, m, s, eps)
+        w = seen.distance(moving, eps)
         put("distance_rms", segments.rms(w))
         _quantiles(put, segments, "distance", w, (0.5, 0.95, 1.0), ("p50", "p95", "max"))
         for name, error in (("mean_error", mean_error(mu, v, m, eps)), ("variance_error", variance_error(v, s, eps))):
@@ -106,19 +110,19 @@ def layer_table(
         put("batch_variance_gm", np.exp(segments.mean(np.log(v + eps))))
         put("moving_variance_gm", np.exp(segments.mean(np.log(np.where(s + eps > 0, s + eps, np.nan)))))
 
-        sd_mean, sd_variance = windows.noise()
+        deviations = windows.noise()
         noise = np.full(len(segments), np.nan)
-        if sd_mean is not None and sd_variance is not None:
-            noise = segments.rms(np.where(live, sd_mean / scale, np.nan))
+        if deviations is not None:
+            noise = segments.rms(np.where(live, deviations.mean / scale, np.nan))
             put("noise_mean", noise)
-            (relative,) = segments.quantiles(np.where(live, sd_variance / np.maximum(v, eps), np.nan), (0.5,))
+            (relative,) = segments.quantiles(np.where(live, deviations.variance / np.maximum(v, eps), np.nan), (0.5,))
             put("noise_variance", relative)
         put("noise_updates", windows.noise_updates)
         put("between_within", probe.between_within)
 
         old = windows.long.oldest()
         if pooled is not None and old is not None:
-            put("shift", segments.rms(np.where(live, (pooled.mean - old.mean) / scale, np.nan)))
+            put("shift", segments.rms(np.where(live, (pooled.moments.mean - old.moments.mean) / scale, np.nan)))
             put("shift_noise", noise * np.sqrt(1 / pooled.batches + 1 / old.batches))
             put("shift_span", pooled.step - old.step)
         put("lag_cosine", windows.lag_cosine(scale))
@@ -145,9 +149,8 @@ def layer_table(
         put("attribution", probe.attribution)
         if snapshot.replica_mean is not None:
             put("replica_spread", segments.rms(np.std(snapshot.replica_mean, axis=0) / scale))
-        shadow_mean, shadow_variance = windows.shadows()
-        for i in np.flatnonzero(windows.replayable()):
-            put(REPLAY_ROWS[i], segments.rms(distance(mu, v, shadow_mean[i], shadow_variance[i], eps)))
+        for i in map(int, np.flatnonzero(windows.replayable())):
+            put(REPLAY_ROWS[i], segments.rms(seen.distance(windows.replay(i), eps)))
     return table.astype(np.float32)
 
 

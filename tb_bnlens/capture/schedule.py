@@ -79,7 +79,7 @@ class Schedule:
         self._burst_until = -1
         self._spacing = float(SPACING)
         self._full_at: int | None = None
-        self.last_step: int | None = None
+        self.planned_steps: int | None = None
         """Steps that the loop will make in all, where known."""
         self._set_up = {"probe", "full", "hooks"}  # of these the probe itself tells tracing apart
         self.excluded = 0.0
@@ -173,12 +173,12 @@ class Schedule:
             kinds: what is asked after at all, of the keys of FIRST.
         """
         soon = [float(self._ask_at[kind]) for kind in kinds]
-        soon += [ahead - DENSE for ahead in (self._full_at, self.last_step) if ahead is not None and ahead > step]
+        soon += [ahead - DENSE for ahead in (self._full_at, self.planned_steps) if ahead is not None and ahead > step]
         return step if step <= self._burst_until else min(soon, default=math.inf)
 
     def snapshot_due(self, step: int) -> bool:
         """Whether to read the moving statistics after this step."""
-        ahead = [s for s in (self._full_at, self.last_step) if s is not None]
+        ahead = [s for s in (self._full_at, self.planned_steps) if s is not None]
         if step > self._burst_until and not any(0 <= s - step < DENSE for s in ahead):
             if not self._due("snapshot", step, 0.5 / SPACING, "record", RECORD_SHARE):
                 return False
@@ -202,7 +202,7 @@ class Schedule:
             self._full_at = None
             self._last["full"] = self._last["probe"] = step
             return "full"
-        if self.last_step is not None and 0 < self.last_step - step <= LAST_PROBES:
+        if self.planned_steps is not None and 0 < self.planned_steps - step <= LAST_PROBES:
             self._last["probe"] = step
             return "probe"
         # The last probe of the run is always made in full, so its cost is kept back.

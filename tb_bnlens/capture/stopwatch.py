@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
-from tb_bnlens.capture.tracing import Tracer
+
+@dataclass
+class OneTimeCost:
+    """Seconds that tracing or compiling has taken so far."""
+
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    """CPU time of this process in it."""
 
 
 class Stopwatch:
@@ -15,7 +23,7 @@ class Stopwatch:
     it counts only where there is none, and the smaller of the two counts.
 
     Args:
-        tracer: whose tracing is left out.
+        tracing: what is left out.
         accelerated: whether the model may run elsewhere than on the CPU.
         wall: a clock, in seconds.
         cpu: CPU time of the process, in seconds.
@@ -23,12 +31,12 @@ class Stopwatch:
 
     def __init__(
         self,
-        tracer: Tracer,
+        tracing: OneTimeCost,
         accelerated: bool,
         wall: Callable[[], float] = time.perf_counter,
         cpu: Callable[[], float] = time.process_time,
     ):
-        self._tracer, self._accelerated, self._wall, self._cpu = tracer, accelerated, wall, cpu
+        self._tracing, self._accelerated, self._wall, self._cpu = tracing, accelerated, wall, cpu
         self._started = self._now()
 
     def seconds(self) -> float:
@@ -37,4 +45,4 @@ class Stopwatch:
         return wall if self._accelerated else min(wall, cpu)
 
     def _now(self) -> tuple[float, float]:
-        return self._wall() - self._tracer.seconds, self._cpu() - self._tracer.cpu_seconds
+        return self._wall() - self._tracing.seconds, self._cpu() - self._tracing.cpu_seconds

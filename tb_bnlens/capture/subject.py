@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tb_bnlens.capture.passes import Mask, Moments
-from tb_bnlens.capture.segments import Segments
 from tb_bnlens.metadata import STATES
+from tb_bnlens.moments.moments import Mask, Moments
+from tb_bnlens.moments.segments import Segments
 
 Array = NDArray[np.floating[Any]]
 

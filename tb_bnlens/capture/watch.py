@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tb_bnlens.capture.layers import TrackedLayer
-from tb_bnlens.capture.probe import Probe
-from tb_bnlens.capture.segments import Segments
-from tb_bnlens.capture.snapshots import Snapshot, WindowRecovery
-from tb_bnlens.capture.windows import Windows
+from tb_bnlens.capture.passes import NoPasses, Runner
 from tb_bnlens.history import Layer
 from tb_bnlens.metadata import STATES
+from tb_bnlens.moments.layers import TrackedLayer, gains, kept
+from tb_bnlens.moments.recovery import Snapshot, WindowRecovery
+from tb_bnlens.moments.segments import Segments
+from tb_bnlens.moments.windows import Windows
 
 Array = NDArray[np.floating[Any]]
 STATE = {name: i for i, name in enumerate(STATES)}
@@ -44,8 +44,8 @@ class LayerWatch:
         self._coarse = np.asarray([t.coarse for t in layers], bool)
         self._told = np.asarray([t.looped or t.calls is not None for t in layers], bool)
         self._attributes = self._read_attributes()
-        self.probe: Probe | None = None
-        """What the probe's traces know of calls and modes, once there is one."""
+        self.runner: Runner = NoPasses()
+        """What its passes have shown of calls and modes."""
 
     @property
     def momenta(self) -> Array:
@@ -53,7 +53,7 @@ class LayerWatch:
         return np.asarray([momentum for _, momentum in self._attributes], np.float64)
 
     def _read_attributes(self) -> list[tuple[bool, float]]:
-        return [(bool(t.layer.trainable), float(t.layer.momentum)) for t in self._layers]
+        return [(t.trainable, t.momentum) for t in self._layers]
 
     def look_for_changes(self) -> bool:
         """Report attributes that were set since the last look. Returns whether there were any."""
@@ -115,7 +115,7 @@ class LayerWatch:
 
     @property
     def _traced_order(self) -> Sequence[int]:
-        return self.probe.order if self.probe is not None else ()
+        return self.runner.order
 
     def updates(self, before: Snapshot, after: Snapshot, steps: int) -> Array:
         """BatchNorm updates of each layer between two snapshots, [L]; NaN where they cannot be counted.
@@ -125,22 +125,26 @@ class LayerWatch:
         same = (before.mean == after.mean) & (before.spread == after.spread)
         same |= np.isnan(before.mean) & np.isnan(after.mean)
         self._still = self._segments.count(same) == self._segments.sizes
+        if before.counts is not None and after.counts is not None:
+            # An update that leaves statistics as they are is one: constant data, momentum that keeps all.
+            made = (after.counts - before.counts).astype(np.float64)
+            return np.where(self._coarse & (made > 0), np.nan, made)
         return np.where(self._still, 0.0, np.where(self._coarse, np.nan, steps * self.calls()))
 
     def states(self, windows: Windows) -> Array:
         """Position in ``metadata.STATES`` of what each layer does, [L]."""
-        probe = self.probe
+        runner = self.runner
         never = windows.updates == 0
         states = np.full(len(self._layers), float(STATE["unknown"]))
         for i, tracked in enumerate(self._layers):
             if not self._still[i]:
                 states[i] = STATE["updating"]
-            elif not tracked.layer.trainable:
+            elif not tracked.trainable:
                 states[i] = STATE["frozen"]
-            elif probe is not None and i in probe.trains:
+            elif i in runner.trains:
                 called = STATE["never_updated"] if never[i] else STATE["unknown"]
-                states[i] = called if probe.trains[i] else STATE["inference_mode"]
-            elif tracked.layer.momentum == 1.0:
+                states[i] = called if runner.trains[i] else STATE["inference_mode"]
+            elif tracked.momentum == 1.0:
                 states[i] = STATE["never_updated"]
         # Statistics that are not a number stay not a number: that is poisoned, not frozen.
         poisoned = self._segments.count(~np.isfinite(windows.last.mean)) > 0
@@ -157,8 +161,8 @@ class LayerWatch:
         Returns:
             effective momenta for the record: the attribute itself where the estimate agrees with it.
         """
-        beta = np.asarray([t.beta for t in self._layers])
-        gain = np.asarray([t.gain for t in self._layers])
+        beta = np.asarray([kept(t) for t in self._layers])
+        gain = gains(self._layers)
         differs = np.isfinite(effective) & (np.abs((1 - effective) - gain) > MOMENTUM_ERROR * np.maximum(gain, 1e-6))
         recovery.set_momenta(np.where(differs, effective, beta), np.where(differs, 1 - effective, gain))
         agreed = np.where(np.isnan(effective), np.nan, self.momenta)
@@ -171,7 +175,7 @@ class LayerWatch:
         return [t.describe(i, order.get(i, -1), int(calls[i])) for i, t in enumerate(self._layers)]
 
 
-def replicas(windows: Windows | None) -> int:
+def replicas(windows: Windows) -> int:
     """Replicas that keep moving statistics of their own."""
-    own: Any = None if windows is None else windows.last.replica_mean
+    own = windows.last.replica_mean
     return 1 if own is None else len(own)

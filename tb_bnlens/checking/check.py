@@ -2,65 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
-import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import keras
-import tensorflow as tf
 
-from tb_bnlens import summary
+from tb_bnlens.checking.compiled import built_apart
 from tb_bnlens.checking.data import spread_batches
-from tb_bnlens.checking.measure import Checked, measured
+from tb_bnlens.checking.result import Check, judged, require_arguments
+from tb_bnlens.frameworks.keras_tensorflow.adapter import KerasModel, steps_made
 from tb_bnlens.frameworks.support import require, unsupported
-from tb_bnlens.metadata import RUN_SUFFIX
-from tb_bnlens.report.build import run_report
-from tb_bnlens.report.notebook import as_html
-from tb_bnlens.report.schema import Finding, Overview, Report
-from tb_bnlens.report.summary import counts
-from tb_bnlens.report.text import printable, render_run, render_verdict
 
 VALIDATION_BATCHES = 8
-
-
-@dataclass(frozen=True, repr=False)
-class Check:
-    """What ``check`` has found. ``print`` shows the whole report, and a notebook a short form of it."""
-
-    report: Overview
-    """The report of one run, as `docs/report.md` describes it."""
-    log_dir: str | None = None
-    """Where the record was written, None where it was not."""
-
-    @property
-    def severity(self) -> str:
-        """``"error"``, ``"warning"``, ``"info"`` or ``"none"``."""
-        return self.report["severity"]
-
-    @property
-    def verdict(self) -> str:
-        """What the losses say, and why."""
-        return self.report["verdict"]
-
-    @property
-    def findings(self) -> list[Finding]:
-        """The causes that were found, the most severe first; ``report["findings"]`` has every cause that was judged."""
-        return [finding for finding in self.report["findings"] if counts(finding)]
-
-    def as_report(self) -> Report:
-        """The report with this run alone, as ``bnlens report --json`` prints it."""
-        return {"format": self.report["format"], "runs": [self.report]}
-
-    def __str__(self) -> str:
-        return printable(render_run(self.report))
-
-    def __repr__(self) -> str:
-        return f"<Check {self.severity}: {self.verdict}>"
-
-    def _repr_html_(self) -> str:
-        return as_html(self.report)
 
 
 def check(
@@ -114,45 +67,17 @@ def check(
         raise ValueError(f"model is a {type(model).__name__}; expected a keras.Model")
     if not model.built:
         raise ValueError(f"The model {model.name!r} is not built; call it on a batch first")
-    if batches < 1 or batch_size < 1:
-        raise ValueError(f"batches is {batches!r} and batch_size {batch_size!r}; expected 1 or more")
-    if not 0 < tolerance < 1:
-        raise ValueError(f"tolerance is {tolerance!r}; it is a relative error between 0 and 1, e.g. 0.1")
-    directory = None if log_dir is None else _free(os.fspath(log_dir).rstrip("/"))
-    found = measured(
-        model,
-        model.name if directory is None else os.path.basename(directory),
-        spread_batches(data, batches, batch_size),
-        () if validation_data is None else spread_batches(validation_data, VALIDATION_BATCHES, batch_size),
-        loss,
-        tolerance,
-    )
-    if directory is not None:
-        _write(found, directory)
-    result = Check(run_report(found.history), directory)
-    if not quiet:
-        print(printable(render_verdict(result.report)), end="")
-    return result
-
-
-def _free(log_dir: str) -> str:
-    """The directory itself, or the next free one inside where it holds a record."""
-    inside = (f"{log_dir}/check" if number == 1 else f"{log_dir}/check-{number}" for number in itertools.count(1))
-    return next(d for d in itertools.chain([log_dir], inside) if not tf.io.gfile.exists(f"{d}/{RUN_SUFFIX}"))
-
-
-def _write(found: Checked, directory: str) -> None:
-    history = found.history
-    step = history.last_step or 0
-    writer = tf.summary.create_file_writer(f"{directory}/{RUN_SUFFIX}")
-    with writer.as_default():
-        summary.manifest(history.manifest, step)
-        for table in history.layers:
-            summary.layers(table, step)
-        for index, channels in enumerate(found.channels):
-            summary.channels(index, channels.values[0], step)
-        for table in history.losses:
-            summary.losses(table, step)
-        for evidence in history.evidence:
-            summary.evidence(evidence, step)
-    writer.close()
+    require_arguments(batches, batch_size, tolerance)
+    kept = spread_batches(data, batches, batch_size)
+    validation = () if validation_data is None else spread_batches(validation_data, VALIDATION_BATCHES, batch_size)
+    with built_apart(model, kept[0]):
+        return judged(
+            KerasModel(model, loss),
+            model.name,
+            kept,
+            validation,
+            log_dir=log_dir,
+            tolerance=tolerance,
+            steps=steps_made(model),
+            quiet=quiet,
+        )

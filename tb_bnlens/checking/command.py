@@ -10,7 +10,8 @@ from typing import Any
 import keras
 
 from tb_bnlens.capture.reasons import cause_of
-from tb_bnlens.checking.check import Check, check
+from tb_bnlens.checking.check import check
+from tb_bnlens.checking.result import Check
 
 
 class CannotCheck(Exception):

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tb_bnlens.capture.data import batch_bytes
+from tb_bnlens.frameworks.keras_tensorflow.batches import batch_bytes
 
 EXPECTED = "a tf.data.Dataset, a PyDataset, arrays (x, y), or an iterable of batches"
 SHUFFLE_SEED = 0

@@ -4,35 +4,32 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tb_bnlens import summary
+from tb_bnlens import record
 from tb_bnlens.analysis.distance import LIVE_SHARE
-from tb_bnlens.capture.data import batch_size
+from tb_bnlens.capture.adapter import ModelAdapter
 from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.capture.evidence import Judgement
-from tb_bnlens.capture.keras_runner import KerasRunner
-from tb_bnlens.capture.layers import find_layers
-from tb_bnlens.capture.log import versions
-from tb_bnlens.capture.passes import Moments
-from tb_bnlens.capture.probe import Probe
+from tb_bnlens.capture.log import own_version
+from tb_bnlens.capture.passes import Runner, moments_of
 from tb_bnlens.capture.reservoir import Kept
 from tb_bnlens.capture.rows import ProbeState, layer_table
-from tb_bnlens.capture.segments import Segments
-from tb_bnlens.capture.snapshots import SnapshotReader, WindowRecovery
-from tb_bnlens.capture.statistics import BatchMoments
 from tb_bnlens.capture.subject import Subject
 from tb_bnlens.capture.watch import LayerWatch
-from tb_bnlens.capture.windows import Windows
-from tb_bnlens.checking.compiled import built_apart
 from tb_bnlens.checking.start import start_left
 from tb_bnlens.history import Channels, Evidence, History, Manifest
 from tb_bnlens.metadata import LAYER_INDEX, LAYER_ROWS, REPLAY_ROWS, STATES
+from tb_bnlens.moments.moments import Moments
+from tb_bnlens.moments.recovery import WindowRecovery
+from tb_bnlens.moments.segments import Segments
+from tb_bnlens.moments.statistics import BatchMoments
+from tb_bnlens.moments.windows import Windows
 
 Array = NDArray[np.floating[Any]]
 
@@ -53,29 +50,29 @@ class Checked:
 
 
 def measured(
-    model: Any,
+    adapter: ModelAdapter,
     run: str,
     batches: Sequence[Any],
     validation: Sequence[Any] = (),
-    loss: Callable[..., Any] | None = None,
     tolerance: float = 0.1,
+    steps: int = 0,
 ) -> Checked:
     """Measure a model at its present weights. Nothing in it changes.
 
     Args:
-        model: a built Keras model.
+        adapter: a built model.
         run: name for the report.
         batches: at least one.
         validation: batches of validation data.
-        loss: ``loss(y_true, y_pred)`` for models that are not compiled with one.
         tolerance: relative error of the moving statistics that counts as converged.
+        steps: training steps that it has had, 0 where that is not known.
     """
-    if not find_layers(model):
+    if not adapter.layers():
         nothing = np.empty(0)
         return Checked(
             History(
                 run=run,
-                manifest=Manifest(layers=(), tolerance=tolerance, versions=versions()),
+                manifest=Manifest(layers=(), tolerance=tolerance, versions=_versions(adapter)),
                 steps=nothing.astype(np.int64),
                 wall_times=nothing,
                 layers=np.empty((0, 0, len(LAYER_ROWS)), np.float32),
@@ -84,22 +81,24 @@ def measured(
                 losses=_losses(None, math.nan),
             )
         )
-    with built_apart(model, batches[0]):
-        return _Measurement(model, batches, loss, tolerance).checked(run, validation)
+    return _Measurement(adapter, batches, tolerance, steps).checked(run, validation)
+
+
+def _versions(adapter: ModelAdapter) -> dict[str, str]:
+    return {**adapter.versions(), **own_version()}
 
 
 class _Measurement:
-    def __init__(self, model: Any, batches: Sequence[Any], loss: Callable[..., Any] | None, tolerance: float):
-        self._model, self._loss, self._tolerance = model, loss, tolerance
-        self._kept = [Kept(batch, 0, batch_size(batch) or 1) for batch in batches]
-        self._layers = find_layers(model)
+    def __init__(self, adapter: ModelAdapter, batches: Sequence[Any], tolerance: float, steps: int):
+        self._adapter, self._tolerance, self._steps = adapter, tolerance, steps
+        self._size = adapter.batches.size
+        self._kept = [Kept(batch, 0, self._size(batch) or 1) for batch in batches]
+        self._layers = adapter.layers()
         self._segments = Segments([t.channels for t in self._layers])
         self._recovery = WindowRecovery(self._layers, self._segments)
         self._watch = LayerWatch(self._layers, self._segments, lambda *_: None)
-        self._snapshot = SnapshotReader(self._layers).read()
-        variance = self._recovery.moving_variance(self._snapshot)
-        self._moving = Moments(self._snapshot.mean.astype(np.float64), variance.astype(np.float64))
-        self._steps = steps_made(model)
+        self._snapshot = adapter.reader(self._layers).read()
+        self._moving = self._recovery.moving(self._snapshot).double()
         self._not_evaluated: dict[str, str] = {}
 
     def checked(self, run: str, validation: Sequence[Any]) -> Checked:
@@ -107,18 +106,18 @@ class _Measurement:
         state = ProbeState.empty(self._segments)
         noise = np.full(len(self._layers), np.nan)
         try:
-            probe = self._watch.probe = Probe(self._model, self._layers, self._segments, self._loss)
-            every = self._batch_statistics(probe)
+            runner = self._watch.runner = self._adapter.runner(self._layers, self._segments)
+            every = self._batch_statistics(runner)
             seen = every.mean()
-            state.pool(seen.mean, seen.variance)
+            state.pool(seen)
             noise = self._variance_noise(every)
             state.batches = len(self._kept)
-            evidence = self._evidence(probe, seen, validation)
+            evidence = self._evidence(runner, seen, validation)
             state.between_within = evidence.layers.get("between_within", state.between_within)
         except NotEvaluated as reason:
             evidence = self._nothing(str(reason))
         table = self._table(state, {**evidence.layers, "noise_variance": noise})
-        losses = _losses(evidence, self._learning_rate())
+        losses = _losses(evidence, self._adapter.learning_rate() or math.nan)
         now = time.time()
         return Checked(
             History(
@@ -137,17 +136,13 @@ class _Measurement:
 
     # --- the passes ----------------------------------------------------------------------------------
 
-    def _batch_statistics(self, probe: Probe) -> BatchMoments:
+    def _batch_statistics(self, runner: Runner) -> BatchMoments:
         """Statistics of the batches as training would take them, with dropout off; of all layers' own inputs."""
-        runner = KerasRunner(self._model, probe, self._loss)
         # They tell which layers are called in training mode, and which normalize by the batch at inference.
-        probe.training(self._kept[0].batch)
+        runner.training(self._kept[0].batch)
         runner.inference(self._kept[0].batch, self._moving)
-        by_batch = np.zeros(len(self._moving.mean), bool)
-        if not probe.trained().all():
-            by_batch = ~self._segments.spread(probe.trained()).astype(bool)
-        outcomes = [runner.batch(k.batch, self._moving, by_batch) for k in self._kept]
-        found = [o.moments for o in outcomes if o.moments is not None]
+        on_moving = ~self._segments.spread(runner.trained()).astype(bool)
+        found = [moments_of(runner.batch(k.batch, self._moving, on_moving)) for k in self._kept]
         return BatchMoments(found, [k.size for k in self._kept])
 
     def _variance_noise(self, every: BatchMoments) -> Array:
@@ -160,31 +155,31 @@ class _Measurement:
         (median,) = self._segments.quantiles(np.where(v > LIVE_SHARE * self._recovery.epsilon, spread, np.nan), (0.5,))
         return median
 
-    def _evidence(self, probe: Probe, seen: Moments, validation: Sequence[Any]) -> Evidence:
-        begun = time.perf_counter() - probe.tracer.seconds
-        calls = np.bincount(probe.order, minlength=len(self._layers)).astype(np.float64)
+    def _evidence(self, runner: Runner, seen: Moments, validation: Sequence[Any]) -> Evidence:
+        begun = time.perf_counter() - runner.tracing.seconds
+        calls = np.bincount(np.asarray(runner.order, np.int64), minlength=len(self._layers)).astype(np.float64)
         left = self._start_left(seen, calls)
         subject = Subject(
             segments=self._segments,
             epsilon=self._recovery.epsilon,
             moving=self._moving,
-            trained=probe.trained(),
+            trained=runner.trained(),
             states=self._states(),
             start_left=left,
             tolerance=self._tolerance,
         )
         judged = Judgement(
-            KerasRunner(self._model, probe, self._loss),
+            runner,
             subject,
             self._kept,
-            [(batch, batch_size(batch) or 1) for batch in validation],
+            [(batch, self._size(batch) or 1) for batch in validation],
         )
-        by_batch = np.array([probe.at_inference.get(i, np.nan) for i in range(len(self._layers))], np.float64)
+        by_batch = np.array([runner.at_inference.get(i, np.nan) for i in range(len(self._layers))], np.float64)
         rows = {"calls": calls, "start_left": left, "batch_at_inference": by_batch}
         evidence = judged.evidence(self._steps, "check", rows)
-        if probe.loss_reason:
-            self._not_evaluated["losses"] = probe.loss_reason
-        return replace(evidence, seconds=time.perf_counter() - begun - probe.tracer.seconds)
+        if runner.loss_reason:
+            self._not_evaluated["losses"] = runner.loss_reason
+        return replace(evidence, seconds=time.perf_counter() - begun - runner.tracing.seconds)
 
     def _nothing(self, reason: str) -> Evidence:
         """The evidence where no pass can be made."""
@@ -203,16 +198,16 @@ class _Measurement:
 
     def _states(self) -> NDArray[np.int64]:
         """Position in ``metadata.STATES`` of what each layer does, as far as one moment tells, [L]."""
-        probe = self._watch.probe
+        runner = self._watch.runner
         initial = self._segments.count((self._moving.mean == 0) & (self._moving.variance == 1)) == self._segments.sizes
         names = []
         for i, tracked in enumerate(self._layers):
-            if not tracked.layer.trainable:
+            if not tracked.trainable:
                 names.append("frozen")
-            elif probe is not None and not probe.trains.get(i, True):
+            elif not runner.trains.get(i, True):
                 names.append("inference_mode")
             else:
-                names.append("never_updated" if initial[i] or tracked.layer.momentum == 1.0 else "updating")
+                names.append("never_updated" if initial[i] or tracked.momentum == 1.0 else "updating")
         return np.array([STATES.index(name) for name in names], np.int64)
 
     # --- the record ----------------------------------------------------------------------------------
@@ -241,19 +236,15 @@ class _Measurement:
             layers=tuple(self._watch.describe()),
             batch_size=max(k.size for k in self._kept),
             tolerance=self._tolerance,
-            versions=versions(),
+            versions=_versions(self._adapter),
             not_evaluated=self._not_evaluated,
         )
-
-    def _learning_rate(self) -> float:
-        optimizer = getattr(self._model, "optimizer", None)
-        return math.nan if optimizer is None else float(np.asarray(optimizer.learning_rate))
 
 
 def _losses(evidence: Evidence | None, learning_rate: float) -> NDArray[np.float32]:
     """The means of the passes as the one probe of a record, [1, probes, kinds]; none where no pass was made."""
     if evidence is None or not evidence.passes:
-        return np.empty((0, *summary.empty_losses().shape), np.float32)
+        return np.empty((0, *record.empty_losses().shape), np.float32)
     batches = float(len(evidence.batch_sizes))
     rows = {
         "train": {
@@ -266,13 +257,4 @@ def _losses(evidence: Evidence | None, learning_rate: float) -> NDArray[np.float
         },
         "validation": {name: result.mean for name, result in evidence.validation.items()},
     }
-    return summary.loss_table(rows)[None]
-
-
-def steps_made(model: Any) -> int:
-    """Steps that the model's optimizer has counted; 0 where it has none, as in a model that was not compiled."""
-    optimizer = getattr(model, "optimizer", None)
-    # Under mixed_float16 a wrapper scales the loss, whose own count stays 0.
-    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
-    # Not optimizer.iterations, which is divided under gradient accumulation. Keras 3.3 has that alone, undivided.
-    return int(np.asarray(getattr(optimizer, "_iterations", getattr(optimizer, "iterations", 0))))
+    return record.loss_table(rows)[None]

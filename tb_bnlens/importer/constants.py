@@ -1,11 +1,11 @@
-"""Momentum, epsilon and flags of the layers, in the shape in which the capture side reads them off a Keras layer."""
+"""Momentum, epsilon and flags of the layers of a series of checkpoints."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
-from tb_bnlens.capture.layers import TrackedLayer
+from tb_bnlens.history import Layer
 from tb_bnlens.importer.saved import CannotImport, Checkpoint, SavedLayer
 
 KERAS_EPSILON = 1e-3
@@ -13,17 +13,38 @@ KERAS_EPSILON = 1e-3
 
 @dataclass
 class LayerConstants:
-    """Stands in for the Keras layer that a ``TrackedLayer`` holds.
+    """A layer as a checkpoint knows it; see ``moments.layers.TrackedLayer``.
 
     It changes as a layer's attributes do in training, when a later checkpoint's config says something else.
     """
 
+    name: str
+    channels: int
     momentum: float
     epsilon: float
     renorm: bool
     synchronized: bool
     axis: int
     trainable: bool
+    kind: str = "BatchNormalization"
+    coarse = False
+    looped = False
+    calls = 1
+
+    def describe(self, index: int, order: int = -1, calls: int = 1) -> Layer:
+        """The manifest's entry for this layer."""
+        return Layer(
+            index=index,
+            name=self.name,
+            channels=self.channels,
+            momentum=self.momentum,
+            epsilon=self.epsilon,
+            axis=self.axis,
+            kind=self.kind,
+            trainable=self.trainable,
+            order=order,
+            calls=calls,
+        )
 
 
 class Constants:
@@ -38,21 +59,21 @@ class Constants:
         self._momentum, self._epsilon = momentum, epsilon
         self.epsilon_assumed = False
 
-    def tracked(self, checkpoint: Checkpoint) -> list[TrackedLayer]:
+    def tracked(self, checkpoint: Checkpoint) -> list[LayerConstants]:
         """The layers of the first checkpoint.
 
         Raises:
             CannotImport: a momentum is neither in the file nor given.
         """
-        return [
-            TrackedLayer(self._read(layer, checkpoint), layer.name, "", len(layer.mean)) for layer in checkpoint.layers
-        ]
+        return [self._read(layer, checkpoint) for layer in checkpoint.layers]
 
-    def follow(self, tracked: Sequence[TrackedLayer], checkpoint: Checkpoint) -> None:
+    def follow(self, tracked: Sequence[LayerConstants], checkpoint: Checkpoint) -> None:
         """Set the attributes to what a later checkpoint says."""
         for layer, saved in zip(tracked, checkpoint.layers, strict=True):
             if saved.settings is not None:
-                vars(layer.layer).update(vars(self._read(saved, checkpoint)))
+                read = self._read(saved, checkpoint)
+                for field in fields(read):
+                    setattr(layer, field.name, getattr(read, field.name))
 
     def _read(self, saved: SavedLayer, checkpoint: Checkpoint) -> LayerConstants:
         known = saved.settings
@@ -65,6 +86,8 @@ class Constants:
         epsilon = known.epsilon if self._epsilon is None and known else self._epsilon
         self.epsilon_assumed |= epsilon is None
         return LayerConstants(
+            name=saved.name,
+            channels=len(saved.mean),
             momentum=momentum,
             epsilon=KERAS_EPSILON if epsilon is None else epsilon,
             renorm=saved.renorm,

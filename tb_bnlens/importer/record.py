@@ -11,15 +11,16 @@ from numpy.typing import NDArray
 
 from tb_bnlens.capture.log import RunLog
 from tb_bnlens.capture.rows import ProbeState, batch_statistics, layer_table
-from tb_bnlens.capture.segments import Segments
-from tb_bnlens.capture.snapshots import Snapshot, WindowRecovery
 from tb_bnlens.capture.watch import STATE, LayerWatch
-from tb_bnlens.capture.windows import SHORT_UPDATES, Windows
 from tb_bnlens.history import Layer
 from tb_bnlens.importer.constants import Constants
 from tb_bnlens.importer.saved import Checkpoint
 from tb_bnlens.importer.series import Series
 from tb_bnlens.metadata import CHECKPOINTS, LAYER_INDEX, LAYER_ROWS, LOSS_KINDS
+from tb_bnlens.moments.layers import gain, kept
+from tb_bnlens.moments.recovery import Snapshot, WindowRecovery
+from tb_bnlens.moments.segments import Segments
+from tb_bnlens.moments.windows import SHORT_UPDATES, Windows
 
 Array = NDArray[np.floating[Any]]
 Table = NDArray[np.float32]
@@ -92,10 +93,10 @@ class Replay:
         updates = self._watch.updates(self._windows.last, snapshot, step - self._step) * self._calls
         self._step = step
         self._watch.look_for_changes()
-        self._recovery.set_momenta([t.beta for t in self._layers], [t.gain for t in self._layers])
+        self._recovery.set_momenta([kept(t) for t in self._layers], [gain(t) for t in self._layers])
         self._windows.add(snapshot, step, updates)
         # A window without updates is not added, but the checkpoint still belongs to this step.
-        self._windows.last, self._windows.last_step = snapshot, step
+        self._windows.last, self._windows.step = snapshot, step
         self._spans.append(updates)
         self._take()
 
@@ -112,8 +113,8 @@ class Replay:
 
     def _write_channels(self) -> None:
         windows = self._windows
-        mu, v = batch_statistics(windows, ProbeState.empty(self._segments))
-        packed = np.stack([mu, v, windows.last.mean, self._recovery.moving_variance(windows.last)])
+        seen = batch_statistics(windows, ProbeState.empty(self._segments))
+        packed = np.stack([seen.mean, seen.variance, windows.last.mean, self._recovery.moving_variance(windows.last)])
         self._log.write_channels(self._segments.split(packed), self._step)
 
     def _states(self) -> Array:

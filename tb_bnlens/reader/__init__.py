@@ -5,7 +5,7 @@ Never imports TensorFlow: a machine that only views runs has none.
 
 from tb_bnlens.reader.logdir import open_logdir
 from tb_bnlens.reader.read import Unreadable, read_channels, read_run
-from tb_bnlens.reader.runs import Run, RunNotFound, find_run, list_runs
+from tb_bnlens.reader.runs import Run, RunNotFound, find_run, list_runs, shown_name
 
 __all__ = [
     "Run",
@@ -16,4 +16,5 @@ __all__ = [
     "open_logdir",
     "read_channels",
     "read_run",
+    "shown_name",
 ]

@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 
 from tb_bnlens.history import Evidence, PassResult
 from tb_bnlens.metadata import EVIDENCE_ROWS, MOMENTS
+from tb_bnlens.reader.bounds import LARGEST_NUMBER, LARGEST_STEP, MOST_BYTES, MOST_LAYERS
 
-MOST_BYTES = 32 * 2**20
 MOST_NAMES = 500
 MOST_BATCHES = 10_000
 LONGEST_TEXT = 1_000
+SIGNED = ("mean_error_p50", "variance_error_p50", "decay_observed")
+"""Rows that may be negative; a negative distance, spread, share or count is not one, and becomes NaN."""
 NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
@@ -51,7 +53,7 @@ def parse_evidence(raw: object, layers: int | None = None) -> Evidence:
     if moment not in MOMENTS:
         raise BadEvidence(f"moment is not one of {', '.join(MOMENTS)}")
     rows = {
-        row: _numbers(values, f"layers/{row}", MOST_BATCHES)
+        row: _row(row, values)
         for row, values in _mapping(record.get("layers", {}), "layers").items()
         if row in EVIDENCE_ROWS
     }
@@ -108,7 +110,7 @@ def _list(value: object, where: str, most: int) -> Sequence[Any]:
 
 def _counts(value: object, where: str, length: int | None = None) -> NDArray[np.int64]:
     items = _list(value, where, MOST_BATCHES)
-    if not all(isinstance(x, int) and not isinstance(x, bool) and 0 <= x < 2**53 for x in items):
+    if not all(isinstance(x, int) and not isinstance(x, bool) and 0 <= x <= LARGEST_STEP for x in items):
         raise BadEvidence(f"{where} holds something else than counts")
     if length is not None and len(items) != length:
         raise BadEvidence(f"{where} has {len(items)} values, not {length}")
@@ -118,13 +120,18 @@ def _counts(value: object, where: str, length: int | None = None) -> NDArray[np.
 def _number(value: object, where: str) -> float:
     if isinstance(value, str) and value in NOT_FINITE:
         return NOT_FINITE[value]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e300:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= LARGEST_NUMBER:
         raise BadEvidence(f"{where} holds something else than numbers")
     return float(value)
 
 
 def _numbers(value: object, where: str, most: int) -> NDArray[np.float64]:
     return np.array([_number(x, where) for x in _list(value, where, most)], np.float64)
+
+
+def _row(row: str, values: object) -> NDArray[np.float64]:
+    numbers = _numbers(values, f"layers/{row}", MOST_LAYERS)
+    return numbers if row in SIGNED else np.where(numbers < 0, np.nan, numbers)
 
 
 def _figures(value: object, where: str) -> dict[str, float]:

@@ -8,8 +8,7 @@ a run at a time, and says what it could not read.
 from __future__ import annotations
 
 import os
-import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,9 +18,9 @@ from tensorboard.context import RequestContext
 from tensorboard.data import provider
 
 from tb_bnlens import metadata
+from tb_bnlens.reader.places import Place, place
 from tb_bnlens.reader.records import RecordFileError, decoded, records
 
-EVENT_FILE = "tfevents"
 OUR_BYTES = metadata.PLUGIN_NAME.encode()
 """Part of all our plugin names and tags, so an event without it needs no parsing."""
 
@@ -57,14 +56,19 @@ class LogdirProvider(provider.DataProvider):  # type: ignore[misc]
     each request, so that memory holds one run at a time; what a file says is a run's listing, is kept.
     """
 
-    def __init__(self, logdir: str) -> None:
-        self._logdir = logdir
-        self._files = _event_files(logdir)
+    def __init__(self, logdir: str, where: Place) -> None:
+        self._logdir, self._place = logdir, where
+        self._files = where.event_files()
         self._indexes: dict[str, _Index] = {}
 
     def problems(self, run_id: str) -> tuple[str, ...]:
         """Sentences on files of a run that could not be read to their end."""
         return tuple(self._index(run_id).problems)
+
+    def unlisted(self) -> dict[str, tuple[str, ...]]:
+        """Runs whose directory is one of the lens, of which nothing could be read, with the reasons."""
+        ours = (run for run in self._files if os.path.basename(run) == metadata.RUN_SUFFIX)
+        return {run: self.problems(run) for run in ours if not self._index(run).series and self.problems(run)}
 
     def experiment_metadata(self, ctx: RequestContext | None = None, *, experiment_id: str) -> Any:
         """Where the data lies."""
@@ -171,11 +175,8 @@ class LogdirProvider(provider.DataProvider):  # type: ignore[misc]
         for path in self._files.get(run, ()):
             name = os.path.basename(path)
             try:
-                # Opening a pipe would wait for a writer that never comes.
-                if not stat.S_ISREG(os.stat(path).st_mode):
-                    raise RecordFileError("is no regular file; it was left out.")
-                with open(path, "rb") as file:
-                    for record in records(file):
+                with self._place.open(path) as (file, size):
+                    for record in records(file, size):
                         if OUR_BYTES not in record:
                             continue
                         try:
@@ -206,32 +207,14 @@ def open_logdir(logdir: str | os.PathLike[str]) -> LogdirProvider:
     """A provider over all event files under a directory, for ``list_runs`` and ``read_run``.
 
     Args:
-        logdir: directory to search, at any depth; ``~`` is expanded.
+        logdir: directory to search, at any depth; ``~`` is expanded. Or a URL: see ``reader.places``.
 
     Raises:
         FileNotFoundError: there is no such directory.
+        OSError: nothing here opens such a URL.
     """
-    path = os.path.expanduser(os.fspath(logdir))
-    if not os.path.isdir(path):
-        raise FileNotFoundError(f"{path!r} is not a directory; pass the --logdir that you give to TensorBoard")
-    return LogdirProvider(path)
-
-
-def _event_files(logdir: str) -> Mapping[str, tuple[str, ...]]:
-    """Event files by run, in the order of their names, which begin with the time of their creation."""
-    runs: dict[str, tuple[str, ...]] = {}
-    seen: set[str] = set()
-    for directory, subdirectories, names in os.walk(logdir, followlinks=True):
-        real = os.path.realpath(directory)
-        if real in seen:
-            subdirectories.clear()
-            continue
-        seen.add(real)
-        subdirectories.sort()
-        files = tuple(os.path.join(directory, name) for name in sorted(names) if EVENT_FILE in name)
-        if files:
-            runs[os.path.relpath(directory, logdir)] = files
-    return runs
+    where = place(logdir)
+    return LogdirProvider(os.path.expanduser(os.fspath(logdir)), where)
 
 
 def _passes(run_tag_filter: Any, tag: str) -> bool:

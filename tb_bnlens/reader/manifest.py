@@ -5,31 +5,47 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tb_bnlens.history import Event, Layer, Manifest
 from tb_bnlens.metadata import FORMAT
 from tb_bnlens.reader.access import checked_access
+from tb_bnlens.reader.bounds import (
+    LARGEST_COUNT,
+    LARGEST_NUMBER,
+    LARGEST_STEP,
+    LONGEST_NAME,
+    LONGEST_TEXT,
+    MOST_BYTES,
+    MOST_CALLS,
+    MOST_ENTRIES,
+    MOST_LAYERS,
+    listed,
+    shortened,
+)
 
 ENDS = ("planned", "early", "interrupted")
 DEFAULT_MOMENTUM = 0.99
 DEFAULT_EPSILON = 1e-3
+LARGEST_AXIS = 64
 
 
 class BadManifest(ValueError):
     """The manifest cannot be used."""
 
 
-def parse_manifest(raw: object) -> Manifest:
-    """One manifest record.
+def parse_manifest(raw: object) -> tuple[Manifest, tuple[str, ...]]:
+    """One manifest record, and sentences on what it holds that cannot be.
 
-    Unknown fields are ignored, and a field of the wrong type takes its default, so that a flawed manifest still
-    names the layers.
+    Unknown fields are ignored, and a field of the wrong type or out of bounds takes its default, so that a flawed
+    manifest still names the layers.
 
     Raises:
-        BadManifest: it is not a JSON object, or it does not list layers.
+        BadManifest: it is not a JSON object, it does not list layers, or it is larger than any of the recorder.
     """
+    if isinstance(raw, bytes | str) and len(raw) > MOST_BYTES:
+        raise BadManifest(f"it has {len(raw):,} characters")
     try:
         text = raw.decode("utf-8") if isinstance(raw, bytes) else raw
         body = json.loads(text) if isinstance(text, str) else None
@@ -40,22 +56,27 @@ def parse_manifest(raw: object) -> Manifest:
     layers = body.get("layers")
     if not isinstance(layers, list):
         raise BadManifest("it lists no layers")
-    return Manifest(
-        layers=tuple(_layer(i, item) for i, item in enumerate(layers)),
-        format=_integer_or(body.get("format"), FORMAT),
-        planned_steps=_integer(body.get("planned_steps")),
-        batch_size=_integer(body.get("batch_size")),
-        replicas=max(1, _integer_or(body.get("replicas"), 1)),
-        tolerance=_positive(body.get("tolerance"), 0.1),
-        versions=_strings(body.get("versions")),
-        ignore={key: _texts(value) for key, value in _mapping(body.get("ignore")).items()},
-        notes=_texts(body.get("notes")),
-        not_evaluated=_strings(body.get("not_evaluated")),
-        events=tuple(_event(item) for item in _list(body.get("events")) if isinstance(item, dict)),
+    flaws = _Flaws()
+    of = _Fields(body, flaws)
+    manifest = Manifest(
+        layers=tuple(_layer(i, item, flaws) for i, item in enumerate(layers[:MOST_LAYERS])),
+        format=int(of.number("format", FORMAT, -math.inf, math.inf, whole=True)),
+        planned_steps=of.count("planned_steps", LARGEST_STEP),
+        batch_size=of.count("batch_size", LARGEST_COUNT),
+        replicas=of.count("replicas", LARGEST_COUNT, least=1) or 1,
+        tolerance=of.number("tolerance", 0.1, 1e-9, 1.0),
+        versions=of.strings("versions"),
+        ignore={key: _Fields({"ignore": value}, flaws).texts("ignore") for key, value in of.mapping("ignore").items()},
+        notes=of.texts("notes"),
+        not_evaluated=of.strings("not_evaluated"),
+        events=tuple(_event(item, flaws) for item in of.list("events") if isinstance(item, dict)),
         ended=ended if (ended := body.get("ended")) in ENDS else "",
-        ended_step=_integer(body.get("ended_step")),
-        source=_text(body.get("source"), ""),
+        ended_step=of.count("ended_step", LARGEST_STEP),
+        source=of.text("source", "", LONGEST_NAME),
     )
+    if len(layers) > MOST_LAYERS:
+        flaws.cut.add(f"layers ({len(layers):,}, of which {MOST_LAYERS:,} are shown)")
+    return manifest, flaws.sentences()
 
 
 def unnamed_layers(count: int, recorded: Iterable[float]) -> tuple[Layer, ...]:
@@ -66,80 +87,135 @@ def unnamed_layers(count: int, recorded: Iterable[float]) -> tuple[Layer, ...]:
 
 
 def with_events(manifest: Manifest, events: Iterable[Event]) -> Manifest:
-    """The manifest with these earlier events too, each once, by step and then in the order given."""
+    """The manifest with these earlier events too, each once, by step and then in the order given; the last of many."""
     merged = dict.fromkeys((*events, *manifest.events))
-    return replace(manifest, events=tuple(sorted(merged, key=lambda event: event.step)))
+    return replace(manifest, events=tuple(sorted(merged, key=lambda event: event.step)[-MOST_ENTRIES:]))
 
 
-def _layer(index: int, item: object) -> Layer:
-    body = _mapping(item)
-    name = body.get("name")
+@dataclass
+class _Flaws:
+    """Names of fields that hold what cannot be, and of those that were cut."""
+
+    bad: set[str] = field(default_factory=set)
+    cut: set[str] = field(default_factory=set)
+
+    def sentences(self) -> tuple[str, ...]:
+        """One for each kind of flaw that there is."""
+        bad = f"The manifest holds what cannot be, and defaults stand for it: {listed(self.bad)}."
+        cut = f"The manifest holds more than is shown: {listed(self.cut)}."
+        return (bad,) * bool(self.bad) + (cut,) * bool(self.cut)
+
+
+@dataclass(frozen=True)
+class _Fields:
+    """Fields of one JSON object, each within its bounds. A missing field takes its default, and is no flaw."""
+
+    body: Mapping[str, Any]
+    flaws: _Flaws
+
+    def number(self, name: str, default: float, low: float, high: float, *, whole: bool = False) -> float:
+        """A number in a range."""
+        value = self.body.get(name)
+        if value is None:
+            return default
+        # NaN compares false. An integer may be too large for a float, and compares all the same.
+        if not _is_number(value) or not low <= value <= high or (whole and value in (math.inf, -math.inf)):
+            self.flaws.bad.add(name)
+            return default
+        return int(value) if whole else float(value)
+
+    def count(self, name: str, most: int, *, least: int = 0) -> int | None:
+        """A count, None where it is not known."""
+        value = self.number(name, math.nan, least, most, whole=True)
+        return None if math.isnan(value) else int(value)
+
+    def text(self, name: str, default: str, longest: int) -> str:
+        """A text, cut at a length."""
+        value = self.body.get(name)
+        if value is None:
+            return default
+        if not isinstance(value, str):
+            self.flaws.bad.add(name)
+            return default
+        return self._short(name, value, longest)
+
+    def list(self, name: str) -> list[Any]:
+        """The last entries of a list."""
+        value = self.body.get(name)
+        if value is None:
+            return []
+        if not isinstance(value, list):
+            self.flaws.bad.add(name)
+            return []
+        if len(value) > MOST_ENTRIES:
+            self.flaws.cut.add(name)
+        return value[-MOST_ENTRIES:]
+
+    def mapping(self, name: str) -> dict[str, Any]:
+        """The first entries of an object."""
+        value = self.body.get(name)
+        if value is None:
+            return {}
+        if not isinstance(value, dict):
+            self.flaws.bad.add(name)
+            return {}
+        if len(value) > MOST_ENTRIES:
+            self.flaws.cut.add(name)
+        return {self._short(name, key, LONGEST_NAME): value[key] for key in list(value)[:MOST_ENTRIES]}
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        """The texts of a list, or a single one."""
+        value = self.body.get(name)
+        items = [value] if isinstance(value, str) else self.list(name)
+        return tuple(self._short(name, item, LONGEST_TEXT) for item in items if isinstance(item, str))
+
+    def strings(self, name: str) -> dict[str, str]:
+        """The entries of an object that are texts."""
+        found = self.mapping(name).items()
+        return {key: self._short(name, item, LONGEST_TEXT) for key, item in found if isinstance(item, str)}
+
+    def _short(self, name: str, text: str, longest: int) -> str:
+        if len(text) > longest:
+            self.flaws.cut.add(name)
+        return shortened(text, longest)
+
+
+def _layer(index: int, item: object, flaws: _Flaws) -> Layer:
+    if not isinstance(item, dict):
+        flaws.bad.add("layers")
+    of = _Fields(item if isinstance(item, dict) else {}, flaws)
     return Layer(
         index=index,
-        name=name if isinstance(name, str) and name else f"layer {index}",
-        channels=max(0, _integer_or(body.get("channels"), 0)),
-        momentum=_number(body.get("momentum"), DEFAULT_MOMENTUM),
-        epsilon=_number(body.get("epsilon"), DEFAULT_EPSILON),
-        axis=_integer_or(body.get("axis"), -1),
-        kind=_text(body.get("kind"), "BatchNormalization"),
-        trainable=body.get("trainable") is not False,
-        order=_integer_or(body.get("order"), -1),
-        calls=max(1, _integer_or(body.get("calls"), 1)),
-        access=checked_access(body.get("access")),
+        name=of.text("name", "", LONGEST_NAME) or f"layer {index}",
+        channels=of.count("channels", LARGEST_COUNT) or 0,
+        momentum=of.number("momentum", DEFAULT_MOMENTUM, 0.0, 1.0),
+        epsilon=of.number("epsilon", DEFAULT_EPSILON, 0.0, LARGEST_NUMBER),
+        axis=int(of.number("axis", -1, -LARGEST_AXIS, LARGEST_AXIS, whole=True)),
+        kind=of.text("kind", "BatchNormalization", LONGEST_NAME),
+        trainable=of.body.get("trainable") is not False,
+        order=int(of.number("order", -1, -1, LARGEST_COUNT, whole=True)),
+        calls=of.count("calls", MOST_CALLS, least=1) or 1,
+        access=checked_access(of.body.get("access")),
     )
 
 
-def _event(body: Mapping[str, Any]) -> Event:
-    layers = [_integer(item) for item in _list(body.get("layers"))]
+def _event(body: Mapping[str, Any], flaws: _Flaws) -> Event:
+    of = _Fields(body, flaws)
+    # As many as there are layers: an event may name all of them.
+    layers = _many(body.get("layers"))
+    amounts = _many(body.get("amounts"))
     return Event(
-        step=_integer_or(body.get("step"), 0),
-        kind=_text(body.get("kind"), "note"),
-        text=_text(body.get("text"), ""),
-        layers=tuple(i for i in layers if i is not None and i >= 0),
-        amounts=tuple(_number(item, math.nan) for item in _list(body.get("amounts"))),
+        step=of.count("step", LARGEST_STEP) or 0,
+        kind=of.text("kind", "note", LONGEST_NAME),
+        text=of.text("text", "", LONGEST_TEXT),
+        layers=tuple(int(i) for i in layers if _is_number(i) and 0 <= i < MOST_LAYERS),
+        amounts=tuple(float(x) if _is_number(x) and abs(x) <= LARGEST_NUMBER else math.nan for x in amounts),
     )
 
 
-def _integer(value: object) -> int | None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    # A value that a 64-bit step counter cannot hold is not a count. NaN compares false.
-    return int(value) if -(2**63) <= value < 2**63 else None
+def _many(value: object) -> list[Any]:
+    return value[:MOST_LAYERS] if isinstance(value, list) else []
 
 
-def _integer_or(value: object, default: int) -> int:
-    number = _integer(value)
-    return default if number is None else number
-
-
-def _number(value: object, default: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return default
-    return float(value) if -1e300 <= value <= 1e300 else default
-
-
-def _positive(value: object, default: float) -> float:
-    number = _number(value, default)
-    return number if number > 0 else default
-
-
-def _text(value: object, default: str) -> str:
-    return value if isinstance(value, str) else default
-
-
-def _list(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _texts(value: object) -> tuple[str, ...]:
-    if isinstance(value, str):
-        return (value,)
-    return tuple(item for item in _list(value) if isinstance(item, str))
-
-
-def _strings(value: object) -> dict[str, str]:
-    return {key: item for key, item in _mapping(value).items() if isinstance(item, str)}
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from tensorboard.errors import PublicError
 
 from tb_bnlens import metadata
 from tb_bnlens.history import Channels, Event, Evidence, History, Manifest
+from tb_bnlens.reader.bounds import MOST_CHANNELS, MOST_MANIFESTS, with_steps
 from tb_bnlens.reader.evidence import BadEvidence, parse_evidence
 from tb_bnlens.reader.logdir import LogdirProvider
 from tb_bnlens.reader.manifest import BadManifest, parse_manifest, unnamed_layers, with_events
@@ -24,6 +26,14 @@ ALL_POINTS = 1_000_000
 # Tried in turn where a read fails: one tensor that cannot be decoded, or a reply over gRPC's limit of 256 MiB, fails
 # the whole read.
 FEWER_POINTS = (ALL_POINTS, 512, 128, 16, 1)
+
+
+WHAT = {
+    metadata.LAYERS_TAG: "layer records",
+    metadata.LOSSES_TAG: "probes",
+    metadata.EVIDENCE_TAG: "measurements on many batches",
+}
+CHANNEL_COUNTS = ("channels_nonfinite", "window_nonfinite", "channels_collapsed")
 
 
 class Unreadable(RuntimeError):
@@ -70,18 +80,21 @@ def read_run(
     fences = [(point.wall_time, point.step) for point, _ in manifests]
     announced = len(manifests[-1][1].layers) if manifests else None
 
-    raw = {tag: points.get(tag, []) for tag in (metadata.LAYERS_TAG, metadata.LOSSES_TAG, metadata.EVIDENCE_TAG)}
+    raw = {}
+    for tag, what in WHAT.items():
+        raw[tag], far = with_steps(points.get(tag, []), what)
+        problems += far
     valid = {tag: before_fences(series, fences) for tag, series in raw.items()}
     layers = to_table(valid[metadata.LAYERS_TAG], announced, len(metadata.LAYER_ROWS), "layer record")
     losses = to_table(valid[metadata.LOSSES_TAG], len(metadata.PROBES), len(metadata.LOSS_ROWS), "probe")
     losses = _probes(losses)
-    layers = without_impossible(layers, metadata.LAYER_ROWS)
-    losses = without_impossible(losses, metadata.LOSS_ROWS)
+    manifest = _merged(manifests, layers, _went_back(fences, raw.values()))
+    layers = without_impossible(layers, metadata.LAYER_ROWS, _limits(manifest))
+    losses = without_impossible(losses, metadata.LOSS_ROWS, {})
     evidence, evidence_problems = _evidence(valid[metadata.EVIDENCE_TAG], announced)
     problems += (*layers.problems, *losses.problems, *evidence_problems)
 
     voided = sum(len(raw[tag]) - len(valid[tag]) for tag in raw)
-    manifest = _merged(manifests, layers, _went_back(fences, raw.values()))
     if voided:
         problems += (f"Recording went back to an earlier step; {voided} records from after that step were left out.",)
     if not manifests:
@@ -128,8 +141,10 @@ def read_channels(
     rows = len(metadata.CHANNEL_ROWS)
     tables = [
         (point, array)
-        for point in points.get(tag, [])
-        if (array := np.asarray(point.numpy)).ndim == 2 and array.shape[1] and array.dtype.kind in NUMERIC
+        for point in with_steps(points.get(tag, []), "snapshots")[0]
+        if (array := np.asarray(point.numpy)).ndim == 2
+        and 0 < array.shape[1] <= MOST_CHANNELS
+        and array.dtype.kind in NUMERIC
     ]
     width = tables[-1][1].shape[1] if tables else 0
     tables = [(point, array) for point, array in tables if array.shape[0] >= rows and array.shape[1] == width]
@@ -196,22 +211,28 @@ def _brief(error: Exception) -> str:
 
 
 def _manifests(points: Sequence[Any]) -> tuple[list[tuple[Any, Manifest]], tuple[str, ...]]:
-    """Readable manifests in the order of writing."""
+    """The last readable manifests in the order of writing."""
     manifests = []
     reason = ""
+    problems: tuple[str, ...] = ()
+    if len(points) > MOST_MANIFESTS:
+        problems += (f"Of {len(points):,} manifests the last {MOST_MANIFESTS:,} were read.",)
+        points = points[-MOST_MANIFESTS:]
     for point in points:
         array = np.asarray(point.numpy)
         try:
             if array.size != 1:
                 raise BadManifest(f"it is a tensor of shape {array.shape}")
-            manifests.append((point, parse_manifest(array.reshape(-1)[0])))
+            manifest, flaws = parse_manifest(array.reshape(-1)[0])
+            manifests.append((point, manifest))
+            problems += flaws
         except BadManifest as error:
             reason = str(error)
     bad = len(points) - len(manifests)
     if not bad:
-        return manifests, ()
+        return manifests, problems
     which = "The manifest" if bad == len(points) else f"{bad} of {len(points)} manifests"
-    return manifests, (f"{which} could not be used: {reason}.",)
+    return manifests, (*problems, f"{which} could not be used: {reason}.")
 
 
 def _evidence(points: Sequence[Any], layers: int | None) -> tuple[tuple[Evidence, ...], tuple[str, ...]]:
@@ -250,8 +271,8 @@ def _merged(manifests: Sequence[tuple[Any, Manifest]], layers: Table, went_back:
         return Manifest(layers=unnamed_layers(count, momenta))
     _, manifest = manifests[-1]
     events: list[Event] = []
-    for i, (_, earlier) in enumerate(manifests[:-1]):
-        horizon = min(later.step for later, _ in manifests[i + 1 :])
+    horizons = list(accumulate((later.step for later, _ in reversed(manifests[1:])), min))
+    for (_, earlier), horizon in zip(manifests, reversed(horizons), strict=False):
         events += (event for event in earlier.events if event.step <= horizon)
     told = any(event.kind == "restart" and event.step == went_back for event in (*events, *manifest.events))
     if went_back is not None and not told:
@@ -262,6 +283,12 @@ def _merged(manifests: Sequence[tuple[Any, Manifest]], layers: Table, went_back:
         extra = unnamed_layers(count, ())[len(named) :]
         merged = replace(merged, layers=named + extra)
     return merged
+
+
+def _limits(manifest: Manifest) -> dict[str, Any]:
+    """Row -> the greatest value that agrees with the channels of each layer, [L]."""
+    channels = np.array([layer.channels or np.inf for layer in manifest.layers], np.float64)
+    return {"worst_channel": channels - 1, **dict.fromkeys(CHANNEL_COUNTS, channels)}
 
 
 def _probes(losses: Table) -> Table:

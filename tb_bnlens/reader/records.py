@@ -47,8 +47,8 @@ def decoded(tensor: Any) -> Any:
     return tensor_util.make_ndarray(tensor)
 
 
-def records(file: BinaryIO) -> Iterator[bytes]:
-    """Payloads of a TFRecord file.
+def records(file: BinaryIO, size: int) -> Iterator[bytes]:
+    """Payloads of a TFRecord file of this many bytes.
 
     Checks each length against its checksum, since a wrong one loses all that follows; the checksums of the payloads
     are not computed, as in Python that takes longer than all the rest.
@@ -56,7 +56,6 @@ def records(file: BinaryIO) -> Iterator[bytes]:
     Raises:
         RecordFileError: the file is cut off or damaged; says at which byte.
     """
-    size = os.fstat(file.fileno()).st_size
     while header := file.read(12):
         offset = file.tell() - len(header)
         if len(header) < 12:

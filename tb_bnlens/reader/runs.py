@@ -10,6 +10,7 @@ from tensorboard.context import RequestContext
 from tensorboard.data import provider
 
 from tb_bnlens import metadata
+from tb_bnlens.reader.bounds import is_step
 
 ROOT = "."
 """TensorBoard's own name for event files that lie in the logdir itself."""
@@ -35,9 +36,9 @@ class Run:
 
     @property
     def last_step(self) -> int | None:
-        """The greatest step of any record."""
+        """The greatest step of any record, None where it can be none."""
         steps = [
-            int(s.max_step) for tag, s in self.tags.items() if tag != metadata.MANIFEST_TAG and s.max_step is not None
+            int(s.max_step) for tag, s in self.tags.items() if tag != metadata.MANIFEST_TAG and is_step(s.max_step)
         ]
         return max(steps) if steps else None
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tb_bnlens.history import Floats
-from tb_bnlens.metadata import FORECAST_POINTS, STATES
+from tb_bnlens.metadata import FORECAST_POINTS, LAYER_ROWS, REPLAY_ROWS, STATES
+from tb_bnlens.reader.bounds import MOST_LAYERS, is_step, is_time, listed, thinned, wall_times
 
 NUMERIC = "fiub"
 LARGEST_COUNT = 2.0**53
+ROUNDING = 1e-3
 COUNTS = frozenset(
     (
         "state",
@@ -33,7 +36,38 @@ COUNTS = frozenset(
         *(f"forecast_step_{i}" for i in range(FORECAST_POINTS)),
     )
 )
-"""Rows that count or point at something; all others may hold any number."""
+"""Rows that count or point at something."""
+SHARES = frozenset(("momentum",))
+COSINES = frozenset(("lag_cosine",))
+SIZES = frozenset(
+    (
+        *(f"{of}_{figure}" for of in ("distance", "error") for figure in ("p50", "p95", "max")),
+        *("distance_rms", "mean_error_p95", "variance_error_p95", "batch_mean_rms", "moving_mean_rms"),
+        *("batch_variance_gm", "moving_variance_gm", "noise_mean", "noise_variance", "between_within"),
+        *("shift", "shift_noise", "since_min", "since_mean", "since_max", "epoch_end_distance", "start_distance"),
+        *("validation_distance_rms", "replica_spread", "call_alternation"),
+        *("overhead", "tracing_seconds", "step_seconds"),
+    )
+)
+"""Rows of distances, spreads and times: not below zero, though they may be infinite."""
+
+
+def range_of(row: str, *, layers: bool) -> tuple[float, float]:
+    """Least and greatest value that a row can hold; other than a count, a value may be infinite.
+
+    Args:
+        row: its name.
+        layers: whether it is one of ``LAYER_ROWS``, where a replay is a distance and not a loss.
+    """
+    if row == "state":
+        return 0.0, len(STATES) - 1
+    if row in COUNTS:
+        return 0.0, math.nextafter(LARGEST_COUNT, 0.0)
+    if row in SHARES:
+        return 0.0, 1.0
+    if row in COSINES:
+        return -1.0 - ROUNDING, 1.0 + ROUNDING
+    return (0.0 if row in SIZES or (layers and row in REPLAY_ROWS) else -math.inf), math.inf
 
 
 @dataclass(frozen=True)
@@ -67,11 +101,19 @@ def before_fences(points: Sequence[Any], fences: Iterable[tuple[float, int]]) ->
     """Points without the ones that a restart has invalidated.
 
     A fence is the (wall time, step) of a manifest. A point that was written earlier and has a later step comes from
-    a branch of training that was abandoned, whatever its own tag has written since.
+    a branch of training that was abandoned, whatever its own tag has written since. A time or step that cannot be
+    one says nothing, of a fence as of a point.
     """
-    for wall_time, step in fences:
-        points = [p for p in points if p.wall_time >= wall_time or p.step <= step]
-    return list(points)
+    usable = sorted(fence for fence in fences if is_time(fence[0]) and is_step(fence[1]))
+    if not usable or not points:
+        return list(points)
+    times = np.array([wall_time for wall_time, _ in usable])
+    # The least step of all fences from this one on.
+    least = np.minimum.accumulate(np.array([step for _, step in usable], np.float64)[::-1])[::-1]
+    written = [p.wall_time if is_time(p.wall_time) else np.inf for p in points]
+    after = np.searchsorted(times, written, side="right")
+    limit = np.append(least, np.inf)[after]
+    return [p for p, most in zip(points, limit.tolist(), strict=True) if p.step <= most]
 
 
 def to_table(points: Sequence[Any], rows: int | None, columns: int, what: str) -> Table:
@@ -104,34 +146,55 @@ def to_table(points: Sequence[Any], rows: int | None, columns: int, what: str) -
         problems.append(f"{_count(other, what)} left out: not of {rows} rows, as of another network.")
     keep = current([point.step for point, _ in fitting])
     fitting = [pair for pair, kept in zip(fitting, keep, strict=True) if kept]
-    values = np.full((len(fitting), rows or 0, columns), np.nan, np.float32)
+    if (rows or 0) > MOST_LAYERS:
+        problems.append(f"Every {what} has {rows:,} rows; the first {MOST_LAYERS:,} are shown.")
+        rows = MOST_LAYERS
+    shown = thinned(fitting, (rows or 0) * columns * np.dtype(np.float32).itemsize)
+    if len(shown) < len(fitting):
+        problems.append(f"{len(shown):,} of {len(fitting):,} {what}s are shown: all would not fit into memory.")
+    values = np.full((len(shown), rows or 0, columns), np.nan, np.float32)
     with np.errstate(over="ignore"):
-        for i, (_, array) in enumerate(fitting):
+        for i, (_, array) in enumerate(shown):
             width = min(columns, array.shape[1])
-            values[i, :, :width] = array[:, :width]
+            values[i, :, :width] = array[:rows, :width]
+    times, impossible = wall_times([point for point, _ in shown])
+    if impossible:
+        problems.append(f"{_count(impossible, what)} written at an impossible wall time; a neighbour's stands for it.")
     return Table(
-        steps=np.array([point.step for point, _ in fitting], np.int64),
-        wall_times=np.array([point.wall_time for point, _ in fitting], np.float64),
+        steps=np.array([point.step for point, _ in shown], np.int64),
+        wall_times=times,
         values=values,
         problems=tuple(problems),
     )
 
 
-def without_impossible(table: Table, rows: Sequence[str]) -> Table:
-    """Counts, steps and positions that cannot be ones become NaN, so that all that follows may rely on them."""
-    columns = [i for i, name in enumerate(rows) if name in COUNTS]
-    limits = np.array([len(STATES) if rows[i] == "state" else LARGEST_COUNT for i in columns])
+def without_impossible(table: Table, rows: Sequence[str], limits: Mapping[str, NDArray[np.float64]]) -> Table:
+    """What a row cannot hold becomes NaN, so that all that follows may rely on it.
+
+    Args:
+        table: of layers or losses.
+        rows: names of its columns.
+        limits: row -> greatest value for each layer, [L], where the manifest tells one.
+    """
+    layers = rows is LAYER_ROWS
+    ranges = np.array([range_of(row, layers=layers) for row in rows])
+    bounded = np.flatnonzero(np.isfinite(ranges).any(axis=1)).tolist()
     # One copy of the few columns: each on its own goes through all of the memory that the table lies in.
-    counts = table.values[..., columns]
+    values = table.values[..., bounded]
+    greatest = np.broadcast_to(ranges[bounded, 1], values.shape[1:]).copy()
+    for row, most in limits.items():
+        at = bounded.index(rows.index(row))
+        greatest[:, at] = np.minimum(greatest[:, at], most)
     with np.errstate(invalid="ignore"):
-        wrong = ~((counts >= 0) & (counts < limits)) & ~np.isnan(counts)
-    impossible = int(np.count_nonzero(wrong))
-    if not impossible:
+        wrong = ~((values >= ranges[bounded, 0]) & (values <= greatest)) & ~np.isnan(values)
+    if not wrong.any():
         return table
-    table.values[..., columns] = np.where(wrong, np.nan, counts)
-    sentence = f"{impossible} counts were left out: negative, infinite or too large."
+    table.values[..., bounded] = np.where(wrong, np.nan, values)
+    names = listed(rows[bounded[i]] for i in np.flatnonzero(wrong.any(axis=(0, 1))))
+    count = int(np.count_nonzero(wrong))
+    sentence = f"{count:,} value{'s were' if count > 1 else ' was'} left out, which cannot be: {names}."
     return replace(table, problems=(*table.problems, sentence))
 
 
 def _count(number: int, what: str) -> str:
-    return f"1 {what} was" if number == 1 else f"{number} {what}s were"
+    return f"1 {what} was" if number == 1 else f"{number:,} {what}s were"

@@ -6,11 +6,11 @@ from typing import Any
 
 import keras
 
-from tb_bnlens.capture.layers import TrackedLayer, find_layers
+from tb_bnlens.frameworks.keras3.layers import KerasLayer, find_layers
 from tb_bnlens.frameworks.support import require, unsupported
 
 
-def built_layers(model: Any, what: str) -> tuple[TrackedLayer, ...]:
+def built_layers(model: Any, what: str) -> tuple[KerasLayer, ...]:
     """The layers of a built Keras 3 model on any backend. If there are none, ``ValueError`` gives the reason."""
     require(unsupported(model, any_backend=True), what)
     if not isinstance(model, keras.Model):

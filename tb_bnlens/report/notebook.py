@@ -7,8 +7,8 @@ from html import escape
 from typing import Any
 
 from tb_bnlens.numbers import number
+from tb_bnlens.report.style import MARKS
 from tb_bnlens.report.summary import counts
-from tb_bnlens.report.text import MARKS
 
 COLOURS = {"error": "#d93025", "warning": "#e37400", "info": "#1a73e8", "none": "#188038"}
 """Of the mark and the bar; all of them have a contrast of 3 or more on white and on #202124."""

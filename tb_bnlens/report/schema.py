@@ -262,9 +262,18 @@ class Reports(TypedDict):
     runs: list[Overview]
 
 
+class Failure(TypedDict):
+    """A run that has no report."""
+
+    run: str
+    reason: str
+
+
 class Report(Reports, total=False):
     """What ``report --json`` prints."""
 
+    failures: list[Failure]
+    """Runs that could not be judged, with the reason; only where there are any."""
     comparison: Comparison
     """With ``--compare`` only."""
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import textwrap
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tb_bnlens.diagnosis.words.phrases import count
 from tb_bnlens.numbers import number
+from tb_bnlens.report.style import Style, all_printable, columns, padded, shortened
 from tb_bnlens.report.summary import counts
 
-WIDTH = 110
-MARKS = {"error": "X", "warning": "!", "info": "i", "none": "-"}
+PLAIN = Style()
 WORST_LAYERS = 8
 MEASURED_AS = {"recalib. now": "recalibrated_now"}
 TALLY = {
@@ -23,32 +21,34 @@ TALLY = {
 }
 
 
-def render(report: Mapping[str, Any]) -> str:
-    """Text of ``report.build_report``'s answer."""
+def render(report: Mapping[str, Any], style: Style = PLAIN) -> str:
+    """Text of ``report.build_report``'s answer, every run in full."""
     if not report["runs"]:
         return "No run with a BN Lens record. Train with callbacks=[tb_bnlens.BNLens(log_dir)].\n"
-    return "\n".join(render_run(run) for run in report["runs"])
+    return "\n".join(render_run(run, style) for run in report["runs"])
 
 
-def render_run(run: Mapping[str, Any]) -> str:
+def render_run(run: Mapping[str, Any], style: Style = PLAIN) -> str:
     """Text of one run: verdict, losses, findings, the layers that are farthest off."""
+    run = all_printable(run)
     title = f"{run['run']}  ({_when(run)}, {count(len(run['layers']), 'BatchNorm layer')})"
-    lines = [title, "=" * min(len(title), WIDTH), *_verdict(run), ""]
-    lines += _losses(run["losses"])
+    lines = [*style.title(title), *_verdict(run, style), ""]
+    lines += _losses(run["losses"], style)
     shown = [f for f in run["findings"] if counts(f)]
     for finding in shown:
-        lines += ["", *_finding(finding)]
-    lines += ["", *_tally(run["findings"])]
-    lines += _layers(run["layers"])
+        lines += ["", *_finding(finding, style)]
+    lines += ["", *_tally(run["findings"], style)]
+    lines += _layers(run["layers"], style)
     for note in run["notes"]:
-        lines += _wrap("Note: ", note)
+        lines += style.wrap("Note: ", note)
     return "\n".join(lines).rstrip() + "\n"
 
 
-def render_verdict(run: Mapping[str, Any]) -> str:
+def render_verdict(run: Mapping[str, Any], style: Style = PLAIN) -> str:
     """Text of the verdict alone, and of the code that repairs the model."""
+    run = all_printable(run)
     rescues = dict.fromkeys(f["rescue"] for f in run["findings"] if counts(f) and f["rescue"])
-    lines = [*_verdict(run), *_losses(run["losses"])]
+    lines = [*_verdict(run, style), *_losses(run["losses"], style)]
     for rescue in list(rescues)[:1]:
         lines += ["  rescue this model", *(f"      {line}".rstrip() for line in rescue.rstrip().split("\n"))]
     return "\n".join(lines) + "\n"
@@ -62,47 +62,49 @@ def _when(run: Mapping[str, Any]) -> str:
     return f"{step} of {run['planned_steps']:,}" if run["planned_steps"] else step
 
 
-def printable(text: str) -> str:
-    """The text with control characters spelled out: names from a log directory must not steer a terminal."""
-    # Category C holds control characters, escapes, marks that change the direction of text, and lone surrogates. A lone
-    # surrogate stands for a byte of a file name that is not text, and cannot be printed at all.
-    return "".join(c if c == "\n" or not unicodedata.category(c).startswith("C") else ascii(c)[1:-1] for c in text)
+def _verdict(run: Mapping[str, Any], style: Style) -> list[str]:
+    lines = style.marked(run["severity"], run["headline"])
+    return lines + [line for reason in run["reasons"] for line in style.wrap("  ", reason)]
 
 
-def _wrap(prefix: str, text: str) -> list[str]:
-    return textwrap.wrap(text, WIDTH, initial_indent=prefix, subsequent_indent=" " * len(prefix)) or [prefix.rstrip()]
-
-
-def _verdict(run: Mapping[str, Any]) -> list[str]:
-    lines = _wrap(f"{MARKS[run['severity']]} ", run["headline"])
-    return lines + [line for reason in run["reasons"] for line in _wrap("  ", reason)]
-
-
-def _losses(losses: Mapping[str, Any]) -> list[str]:
+def _losses(losses: Mapping[str, Any], style: Style) -> list[str]:
     names = ("training", "batch", "recalibrated", "inference")
     if losses["step"] is None or all(losses[name] is None for name in names):
-        return _wrap("  losses: not evaluated. ", " ".join(dict.fromkeys(losses["not_evaluated"].values())))
+        return style.wrap("  losses: not evaluated. ", " ".join(dict.fromkeys(losses["not_evaluated"].values())))
     fresh = {} if losses["recalibrated_now"] is None else {"recalib. now": losses["recalibrated_now"]}
-    columns = {**{name: losses[name] for name in names[:3]}, **fresh, "inference": losses["inference"]}
-    shown = {name: "not finite" if name in losses["overflowed"] else number(x) for name, x in columns.items()}
-    lines = ["  ".join(f"{name:>12}" for name in shown), "  ".join(f"{x:>12}" for x in shown.values())]
-    for metric, by in losses["metrics"].items():
-        lines.append("  ".join(f"{number(by.get(MEASURED_AS.get(n, n))):>12}" for n in shown) + f"  {metric}")
+    values = {**{name: losses[name] for name in names[:3]}, **fresh, "inference": losses["inference"]}
+    shown = {name: "not finite" if name in losses["overflowed"] else number(x) for name, x in values.items()}
+    metrics = {m: [number(by.get(MEASURED_AS.get(n, n))) for n in shown] for m, by in losses["metrics"].items()}
+    lines = _side_by_side(shown, metrics)
+    if max(map(columns, lines)) > style.width:
+        lines = _one_below_another(shown, metrics, style)
     if losses["batches"] is not None:
         lines.append(f"  means over {count(losses['batches'], 'batch', 'batches')} at step {losses['step']:,}")
-    return [*lines, *_parts(losses)]
+    return [*lines, *_parts(losses, style)]
 
 
-def _parts(losses: Mapping[str, Any]) -> list[str]:
+def _side_by_side(shown: Mapping[str, str], metrics: Mapping[str, Sequence[str]]) -> list[str]:
+    rows = [(list(shown), ""), (list(shown.values()), ""), *((values, f"  {name}") for name, values in metrics.items())]
+    return ["  ".join(f"{value:>12}" for value in values) + name for values, name in rows]
+
+
+def _one_below_another(shown: Mapping[str, str], metrics: Mapping[str, Sequence[str]], style: Style) -> list[str]:
+    lines = []
+    for i, (name, loss) in enumerate(shown.items()):
+        lines += style.wrap(f"{name:>14}  ", ", ".join([loss, *(f"{m} {values[i]}" for m, values in metrics.items())]))
+    return lines
+
+
+def _parts(losses: Mapping[str, Any], style: Style) -> list[str]:
     """The parts of the gap, and inference replayed with another momentum."""
     lines = []
     labels = {"dropout": "training-only layers", "noise": "batch noise", "stale": "stale statistics"}
     parts = [f"{label} {_signed(losses[part])}" for part, label in labels.items() if losses[part] is not None]
     if parts:
-        lines.append("  parts: " + ", ".join(parts))
+        lines += style.wrap("  parts: ", ", ".join(parts))
     if losses["replayed"]:
         replays = (f"{r['momentum']:g}: {number(r['loss'])}" for r in losses["replayed"])
-        lines += _wrap("  inference, replayed with momentum ", ", ".join(replays))
+        lines += style.wrap("  inference, replayed with momentum ", ", ".join(replays))
     return lines
 
 
@@ -110,22 +112,22 @@ def _signed(value: float) -> str:
     return f"+{number(value)}" if value > 0 else number(value)
 
 
-def _finding(finding: Mapping[str, Any]) -> list[str]:
+def _finding(finding: Mapping[str, Any], style: Style) -> list[str]:
     where = f" · {count(len(finding['layers']))}" if finding["layers"] else ""
     since = f" · since step {finding['first_step']:,}" if finding["first_step"] is not None else ""
-    lines = [f"{MARKS[finding['severity']]} {finding['title']} [{finding['rule']}]{where}{since}"]
-    lines += _wrap("    ", finding["summary"])
+    lines = style.marked(finding["severity"], f"{finding['title']} [{finding['rule']}]{where}{since}")
+    lines += style.wrap("    ", finding["summary"])
     for e in finding["evidence"].values():
         limit = "" if e["limit"] is None else f"  (against {_value(e['limit'])})"
-        lines += _wrap("    evidence   ", f"{e['label']}: {_value(e['value'])} {e['unit']}".rstrip() + limit)
+        lines += style.wrap("    evidence   ", f"{e['label']}: {_value(e['value'])} {e['unit']}".rstrip() + limit)
     for rival in finding["ruled_out"]:
-        lines += _wrap("    ruled out  ", f"{rival['cause']}: {rival['reason']}")
+        lines += style.wrap("    ruled out  ", f"{rival['cause']}: {rival['reason']}")
     for name, label in (("rescue", "rescue this model"), ("fix", "fix")):
         if finding[name]:
             code = finding[name].rstrip().split("\n")
             lines += [f"    {label}", *(f"        {line}".rstrip() for line in code)]
     if finding["next"]:
-        lines += _wrap("    expect     ", finding["next"])
+        lines += style.wrap("    expect     ", finding["next"])
     return lines
 
 
@@ -133,59 +135,62 @@ def _value(value: float | str | None) -> str:
     return value if isinstance(value, str) else number(value)
 
 
-def _tally(findings: Iterable[Mapping[str, Any]]) -> list[str]:
+def _tally(findings: Iterable[Mapping[str, Any]], style: Style) -> list[str]:
     findings = list(findings)
     lines = []
     for f in findings:
         if f["status"] == "another_cause":
-            lines += _wrap("  ", f"{f['title']}: explained by {f['explained_by']}.")
+            lines += style.wrap("  ", f"{f['title']}: explained by {f['explained_by']}.")
     silenced = [f"{f['title']} [{f['rule']}]" for f in findings if f["silenced"]]
     if silenced:
-        lines += _wrap("  silenced by ignore: ", ", ".join(silenced))
+        lines += style.wrap("  silenced by ignore: ", ", ".join(silenced))
     for f in findings:
         if f["status"] == "error":
-            lines += _wrap(f"  {f['rule']}: ", f["summary"])
+            lines += style.wrap(f"  {f['rule']}: ", f["summary"])
     tally = {status: sum(f["status"] == status for f in findings) for status in TALLY}
-    lines.append("  causes: " + ", ".join(f"{n} {TALLY[s]}" for s, n in tally.items() if n))
-    return lines
+    return [*lines, *style.wrap("  causes: ", ", ".join(f"{n} {TALLY[s]}" for s, n in tally.items() if n))]
 
 
-def _layers(layers: Sequence[Mapping[str, Any]]) -> list[str]:
+def _layers(layers: Sequence[Mapping[str, Any]], style: Style) -> list[str]:
     known = sorted((x for x in layers if x["distance"] is not None), key=lambda x: -x["distance"])[:WORST_LAYERS]
     if not known:
         return []
-    width = max(len(x["name"]) for x in known)
-    lines = ["", f"  {'farthest layers':<{width}}  momentum  distance  updates to converge"]
-    for x in known:
+    heading = "farthest layers"
+    room = max(len(heading), style.width - len("    momentum  distance  updates to converge"))
+    names = [shortened(x["name"], room) for x in known]
+    width = max(len(heading), *map(columns, names))
+    lines = ["", f"  {heading:<{width}}  momentum  distance  updates to converge"]
+    for x, name in zip(known, names, strict=True):
         steps = x["steps_to_converge"]
         words = x["steps_reason"] if steps is None or steps == "never" else f"{steps:,}"
-        lines.append(f"  {x['name']:<{width}}  {x['momentum']:>8g}  {number(x['distance']):>8}  {words}".rstrip())
+        lines += style.wrap(f"  {padded(name, width)}  {x['momentum']:>8g}  {number(x['distance']):>8}  ", words)
     return [*lines, ""]
 
 
-def render_comparison(difference: Mapping[str, Any]) -> str:
+def render_comparison(difference: Mapping[str, Any], style: Style = PLAIN) -> str:
     """Text of ``compare.compare``'s answer."""
+    difference = all_printable(difference)
     a, b = difference["runs"]
-    lines = [f"{a}  ->  {b}", "=" * min(WIDTH, len(a) + len(b) + 6)]
+    lines = style.title(f"{a}  ->  {b}")
     lines.append(f"  severity: {difference['severity'][0]} -> {difference['severity'][1]}")
     for name, (x, y) in difference["settings"].items():
-        lines += _wrap("  ", f"{name}: {_setting(x)} -> {_setting(y)}")
+        lines += style.wrap("  ", f"{name}: {_setting(x)} -> {_setting(y)}")
     for kind, (x, y) in difference["losses"].items():
         if x is not None or y is not None:
             lines.append(f"  loss, {kind}: {number(x)} -> {number(y)}")
     for word, rules in difference["findings"].items():
         if rules:
-            lines += _wrap(f"  findings {word}: ", ", ".join(rules))
+            lines += style.wrap(f"  findings {word}: ", ", ".join(rules))
     if difference["layers"]:
         lines.append(f"  {count(len(difference['layers']))} with another momentum or state, for instance:")
         for x in difference["layers"][:WORST_LAYERS]:
             d = " -> ".join(number(v) for v in x["distance"])
-            lines += _wrap(
+            lines += style.wrap(
                 f"    {x['name']}: ", f"momentum {_change(x['momentum'])}, {_change(x['state'])}, distance {d}"
             )
     for run, names in zip((a, b), difference["only"], strict=True):
         if names:
-            lines += _wrap(f"  only in {run}: ", ", ".join(names))
+            lines += style.wrap(f"  only in {run}: ", ", ".join(names))
     return "\n".join(lines) + "\n"
 
 

@@ -27,7 +27,7 @@ def test_nothing_remains_after_the_end(ended: str, remaining: int) -> None:
 
 def test_an_end_is_read_and_an_unknown_one_is_none() -> None:
     def read(**more: object) -> Manifest:
-        return parse_manifest(json.dumps({"layers": [], **more}))
+        return parse_manifest(json.dumps({"layers": [], **more}))[0]
 
     assert (read().ended, read().ended_step) == ("", None)
     assert (read(ended="early", ended_step=88).ended, read(ended="early", ended_step=88).ended_step) == ("early", 88)

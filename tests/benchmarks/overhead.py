@@ -31,7 +31,7 @@ import numpy as np
 import tensorflow as tf
 
 from tb_bnlens import BNLens
-from tb_bnlens.capture.layers import find_layers
+from tb_bnlens.frameworks.keras3.layers import find_layers
 
 Batch = tuple[Any, Any]
 
@@ -127,7 +127,7 @@ class Training:
         clock = OwnClock()
         for lens in made:
             if isinstance(lens, BNLens):
-                schedule = lens._recorder._schedule  # type: ignore[union-attr]
+                schedule = recorder_of(lens)._schedule
                 schedule._clock, schedule._started = clock, clock()
         count = itertools.count()
 
@@ -143,6 +143,12 @@ class Training:
                 callbacks.on_epoch_end(epoch, {k: float(v) for k, v in logs.items()})
 
         return Way(name, made, step, clock)
+
+
+def recorder_of(lens: BNLens) -> Any:
+    """What records the fit that is going on."""
+    (watch,) = lens._watches
+    return watch.recorder if watch is not None else None
 
 
 def main() -> None:
@@ -184,7 +190,7 @@ def report(network: str, ways: list[Way]) -> None:
     print(f"{'CPU time':32}" + "".join(f"{head:>22}" for head in heads) + f"{'wall':>20}{'tracing':>10}")
     for way in ways:
         lens = next((c for c in way.callbacks if isinstance(c, BNLens)), None)
-        schedule = lens._recorder._schedule if lens is not None else None  # type: ignore[union-attr]
+        schedule = recorder_of(lens)._schedule if lens is not None else None
         traced = schedule.excluded if schedule is not None else 0.0
         parts = "".join(f"{ratio(way.cpu[a:b], base.cpu[a:b]):>22}" for a, b in spans)
         a, b = spans[-1]
@@ -198,7 +204,7 @@ def held(lens: Any) -> str:
     """Memory of the arrays and tensors that the lens holds, beside that of the BatchNorm statistics themselves."""
     arrays = tensors = 0
     seen: set[int] = {id(lens.model)}
-    waiting: list[Any] = [lens._recorder]
+    waiting: list[Any] = [recorder_of(lens)]
     while waiting:
         thing = waiting.pop()
         if id(thing) in seen:

@@ -105,8 +105,15 @@ def test_the_run_picker_and_the_menus(browser: Any, stories: Server) -> None:
 def test_charts_and_the_heatmap(browser: Any, stories: Server) -> None:
     with tab(browser, stories) as opened:
         frame = open_run(opened, RUN, layer=3)
-        panel(frame, "Paired losses").locator(".chart").focus()
-        press(opened, "ArrowLeft", "ArrowLeft", "Enter")
+        losses = panel(frame, "Paired losses")
+        line = losses.locator(".legend button").first
+        line.wait_for()
+        losses.locator(".chart").focus()
+        press(opened, "ArrowLeft", "ArrowLeft")
+        # The crosshair stays where it is when charts are drawn again.
+        line.evaluate("button => button.click()")
+        wait_until(opened, lambda: line.get_attribute("aria-pressed") == "false")
+        press(opened, "Enter")
         wait_until(opened, lambda: "p.bn_lens.step=" in opened.page.url)
         panel(frame, HEATMAP).locator(".heat").focus()
         press(opened, "ArrowDown")

@@ -16,11 +16,11 @@ import pytest
 import tensorflow as tf
 
 from tb_bnlens import BNLens
-from tb_bnlens.capture.feed import PeekingTrainFunction
-from tb_bnlens.capture.layers import TrackedLayer, find_layers
 from tb_bnlens.capture.measure import Measurement
-from tb_bnlens.capture.windows import Windows
+from tb_bnlens.frameworks.keras3.layers import KerasLayer, find_layers
+from tb_bnlens.frameworks.keras_tensorflow.feed import PeekingTrainFunction
 from tb_bnlens.history import History
+from tb_bnlens.moments.windows import Windows
 from tb_bnlens.reader import open_logdir, read_run
 from tests.capture.setups import Setup
 
@@ -131,8 +131,8 @@ def spying(monkeypatch: pytest.MonkeyPatch) -> Iterator[Seen]:
             total = self._recovery._segments.spread(self._recovery.weights(updates)[1])
             with np.errstate(divide="ignore"):  # a layer that stood still
                 rounding = np.finfo(np.float32).eps * size / total
-            mean, variance = recovered
-            seen.windows.append(Window(self.last_step, step, np.array(updates), mean, variance, rounding))
+            window = Window(self.step, step, np.array(updates), recovered.mean, recovered.variance, rounding)
+            seen.windows.append(window)
         return add(self, snapshot, step, updates, *rest, **more)
 
     def spy_pair(self: Any, batches: Any, *rest: Any) -> Any:
@@ -178,7 +178,7 @@ class Reference(keras.callbacks.Callback):  # type: ignore[misc]
             patch.setattr(keras.layers.BatchNormalization, "_moments", listen)
             yield
 
-    def window(self, tracked: TrackedLayer, first: int, last: int) -> tuple[Any, Any] | None:
+    def window(self, tracked: KerasLayer, first: int, last: int) -> tuple[Any, Any] | None:
         """What the moving statistics of a layer were chasing between two steps: newest batches weigh most."""
         pairs = [pair for step in self.steps[first:last] for pair in step.get(id(tracked.layer), [])]
         if not pairs:

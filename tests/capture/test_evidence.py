@@ -13,8 +13,8 @@ import tensorflow as tf
 
 from tb_bnlens import Recorder
 from tb_bnlens.capture import evidence as capture_evidence
-from tb_bnlens.capture.probe import Probe
 from tb_bnlens.capture.reservoir import MOST
+from tb_bnlens.frameworks.keras_tensorflow.runner import KerasRunner
 from tb_bnlens.history import Evidence
 from tests.capture import truth
 from tests.capture.runs import assert_same, fit, lens, record, state
@@ -148,13 +148,13 @@ def test_nothing_is_changed_by_it(tmp_path: Path) -> None:
 
 def test_slowness_changes_no_batch_and_no_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     quick, _ = trained(tmp_path / "quick", model(), overhead=0.01)
-    inference = Probe.inference_pass
+    inference = KerasRunner.inference
 
     def slow(self: Any, *args: Any) -> Any:
         time.sleep(0.01)
         return inference(self, *args)
 
-    monkeypatch.setattr(Probe, "inference_pass", slow)
+    monkeypatch.setattr(KerasRunner, "inference", slow)
     busy, _ = trained(tmp_path / "busy", model(), overhead=0.01)
     assert busy.batch_steps.tolist() == quick.batch_steps.tolist()
     assert {"inference", "batch", "recalibrated", "training"} <= set(busy.passes)

@@ -22,10 +22,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tb_bnlens.capture.batches import Batches
 from tb_bnlens.capture.measure import Measurement
 from tb_bnlens.capture.prober import Prober
-from tb_bnlens.capture.recorder import Recorder
-from tb_bnlens.capture.windows import Windows
+from tb_bnlens.capture.recording import Recording
+from tb_bnlens.frameworks.keras_tensorflow.recorder import Recorder
+from tb_bnlens.moments.windows import Windows
 from tests.capture import models
 from tests.capture.runs import assert_clean, assert_same, fit, lens, record, state
 from tests.capture.setups import Setup, arrays, dataset, from_arrays
@@ -375,7 +377,7 @@ def test_data_that_fail_in_mid_run(tmp_path: Path) -> None:
     assert_same(weights(ends()), weights(ends(lens(tmp_path, on_error="warn"))))
 
 
-@pytest.mark.parametrize(("home", "name"), [(Recorder, "meet_batch"), (Recorder, "after_step"), (Prober, "due")])
+@pytest.mark.parametrize(("home", "name"), [(Batches, "collect"), (Recording, "after"), (Prober, "due")])
 def test_a_loop_of_ones_own_goes_on(home: Any, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: Any, **__: Any) -> None:
         raise OSError("no such thing")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tb_bnlens.capture.feed import Look
+from tb_bnlens.frameworks.keras_tensorflow.feed import Look
 from tests.capture.runs import state, strange_datasets
 from tests.capture.setups import Setup, arrays
 
@@ -17,9 +17,8 @@ from tests.capture.setups import Setup, arrays
 def peek(iterator: Any, count: int) -> tuple[Any, list[Any]]:
     """What the step gets, and what the lens sees."""
     look = Look(iterator)
-    look.take(count)
-    look.prepare()
-    return look.given_back(), look.elements()
+    seen = look.batches(count)
+    return look.given_back(), seen
 
 
 class Stand(keras.callbacks.Callback):  # type: ignore[misc]

@@ -18,11 +18,10 @@ import pytest
 import tensorflow as tf
 
 from tb_bnlens import BNLens
-from tb_bnlens.capture.data import first_batches, side_effect
-from tb_bnlens.capture.errors import NotEvaluated
+from tb_bnlens.capture.errors import NotEvaluated, Refused
 from tb_bnlens.capture.randomness import draws_refused
 from tb_bnlens.capture.reasons import cause_of
-from tb_bnlens.capture.side_effects import Refused
+from tb_bnlens.frameworks.keras_tensorflow.batches import first_batches, side_effect
 from tests.capture import models
 from tests.capture.runs import assert_clean, assert_same, fit, lens, record, state
 from tests.capture.setups import BATCH, SAMPLES, Setup, arrays

@@ -25,7 +25,7 @@ class Simulated:
     def __post_init__(self) -> None:
         self.now = 0.0
         self.schedule = Schedule(self.overhead, lambda: self.now)
-        self.schedule.last_step = self.planned
+        self.schedule.planned_steps = self.planned
         self.schedule.start()
 
     def work(self, kind: str, step: int) -> None:

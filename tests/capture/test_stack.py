@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tb_bnlens.capture import stack
+from tb_bnlens.frameworks.keras3 import stack
 
 
 class Asks(keras.callbacks.Callback):  # type: ignore[misc]

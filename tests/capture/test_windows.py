@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import itertools
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
-from tb_bnlens.capture.decay import Decay
-from tb_bnlens.capture.layers import TrackedLayer
-from tb_bnlens.capture.segments import Segments
-from tb_bnlens.capture.snapshots import Snapshot, WindowRecovery
-from tb_bnlens.capture.windows import Windows
+from tb_bnlens.importer.constants import LayerConstants
+from tb_bnlens.moments.decay import Decay
+from tb_bnlens.moments.moments import Moments
+from tb_bnlens.moments.recovery import Snapshot, WindowRecovery
+from tb_bnlens.moments.segments import Segments
+from tb_bnlens.moments.windows import Windows
 
 CHANNELS = 16
 
 
-def tracked(momentum: float) -> TrackedLayer:
-    return TrackedLayer(SimpleNamespace(momentum=momentum, epsilon=1e-3), f"m{momentum}", "", CHANNELS)
+def tracked(momentum: float) -> LayerConstants:
+    return LayerConstants(f"m{momentum}", CHANNELS, momentum, 1e-3, False, False, -1, True)
 
 
 def simulated(momenta: list[float], steps: int, start: float, updates: int = 1) -> list[Snapshot]:
@@ -35,6 +35,12 @@ def simulated(momenta: list[float], steps: int, start: float, updates: int = 1) 
     return found
 
 
+def pool(windows: Windows) -> Moments:
+    merged = windows.short.merged()
+    assert merged is not None
+    return merged.moments
+
+
 def test_a_window_longer_than_the_memory_is_no_reference() -> None:
     """It recovers the moving average itself, so that the distance would be 0 whatever the batches hold."""
     momenta = [0.9, 0.999]
@@ -42,11 +48,11 @@ def test_a_window_longer_than_the_memory_is_no_reference() -> None:
     snapshots = simulated(momenta, 102, 10.0)
     windows = Windows(snapshots[0], 0, WindowRecovery(layers, segments), segments)
     windows.add(snapshots[100], 100, np.array([100.0, 100.0]))
-    pooled: Any = windows.short.merged()
+    pooled = pool(windows)
     assert np.isnan(pooled.mean[:CHANNELS]).all() and np.isnan(pooled.variance[:CHANNELS]).all()
     np.testing.assert_allclose(pooled.mean[CHANNELS:], 1.0, atol=0.2)
     windows.add(snapshots[101], 101, np.array([1.0, 1.0]))
-    pooled = windows.short.merged()
+    pooled = pool(windows)
     assert np.isfinite(pooled.mean).all()
 
 

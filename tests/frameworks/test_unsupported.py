@@ -212,4 +212,4 @@ def test_set_momentum_asks_to_compile_again_where_a_step_is_traced(keras: Any) -
 def test_tensorflow_is_not_loaded_where_it_is_not_used(keras: Any) -> None:
     if keras.__name__ != "tf_keras":
         assert "tb_bnlens.callback" not in sys.modules
-        assert "tb_bnlens.capture.recorder" not in sys.modules
+        assert "tb_bnlens.frameworks.keras_tensorflow.recorder" not in sys.modules

@@ -105,7 +105,9 @@ BAD: dict[str, Bad] = {
     "NaN everywhere": Bad(nan_everywhere),
     "fewer layers than records": Bad(with_manifest(lambda body: body, layers=5), "5 rows where 3 were announced"),
     "more layers than records": Bad(with_manifest(lambda body: body, layers=2), "2 rows where 3 were announced"),
-    "unknown fields": Bad(with_manifest(lambda body: body | LIES)),
+    "unknown fields and impossible ones": Bad(
+        with_manifest(lambda body: body | LIES), "cannot be, and defaults stand for it: planned_steps, step, versions"
+    ),
     "a newer format": Bad(with_manifest(lambda body: body | {"format": 2}), "written in format 2, newer"),
     "a newer format by its metadata": Bad(format_17, "written in format 17, newer"),
     "no JSON": Bad(with_manifest(lambda body: "{"), "The manifest could not be used"),

@@ -116,6 +116,7 @@ def test_live_growth_keeps_the_scroll_position(browser: Any, tmp_path: Path, vie
     file = write_run(tmp_path / "exp", steps=10)
     with tensorboard(tmp_path, "--reload_interval=1", python=viewer_python) as server:
         wait_for(lambda: server.run_names() == ["exp"], "the run")
+        said = server.log
         with tab(browser, server, height=500) as opened:
             opened.open()
             assert "step 10" in verdict(opened)
@@ -127,6 +128,7 @@ def test_live_growth_keeps_the_scroll_position(browser: Any, tmp_path: Path, vie
             assert opened.frame.evaluate(f"{scroller}.scrollTop") == 120
             assert opened.frame.locator("h1").get_attribute("data-same") == "yes"
             assert opened.complaints == []
+        assert server.log == said, "a tab that polls writes nothing to TensorBoard's console"
 
 
 def test_names_are_text(browser: Any, tmp_path: Path, viewer_python: str) -> None:

@@ -25,6 +25,7 @@ def flags(request: pytest.FixtureRequest) -> tuple[str, ...]:
 def test_a_run_that_is_being_written(tmp_path: Path, viewer_python: str, flags: tuple[str, ...]) -> None:
     file = write_run(tmp_path / "exp", steps=10)
     with tensorboard(tmp_path, *flags, python=viewer_python) as server:
+        said = server.log
         wait_for(lambda: last_step(server, "exp") == 10, "step 10")
         first = server.plugin("overview", run="exp")
         extend_run(file, first_step=11, steps=15)
@@ -36,6 +37,14 @@ def test_a_run_that_is_being_written(tmp_path: Path, viewer_python: str, flags: 
         write_run(tmp_path / "later", steps=3)
         wait_for(lambda: last_step(server, "later") == 3, "the second run")
         assert server.run_names() == ["exp", "later"]
+        tags: dict[str, str] = {}
+        for _ in range(3):
+            for route in ("runs", "overview", "losses"):
+                query = {} if route == "runs" else {"run": "exp"}
+                reply = server.plugin(route, headers={"If-None-Match": tags.get(route, "")}, **query)
+                assert reply.status == (304 if route in tags else 200)
+                tags[route] = reply.headers["ETag"]
+        assert server.log == said, "polling writes nothing to the console"
 
 
 def test_a_run_that_is_deleted_and_made_again(tmp_path: Path, viewer_python: str, flags: tuple[str, ...]) -> None:

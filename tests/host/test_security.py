@@ -21,11 +21,12 @@ from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 from tensorboard.util import tensor_util
 
 from tb_bnlens import metadata
-from tb_bnlens.cli import main, printable
+from tb_bnlens.cli import main
 from tb_bnlens.history import Layer
 from tb_bnlens.reader import list_runs, open_logdir, read_run
 from tb_bnlens.reader.access import checked_access
 from tb_bnlens.reader.records import LARGEST_RECORD, decoded
+from tb_bnlens.report.style import printable
 from tests.conftest import ROOT, python_provider
 from tests.fixtures.event_files import EventFile, layer_table
 from tests.fixtures.runs import manifest, write_run
@@ -80,6 +81,7 @@ from tensorboard.backend import application
 from tb_bnlens.plugin.loader import BNLensLoader
 from tb_bnlens.cli import main
 from tb_bnlens.reader import open_logdir
+from tb_bnlens.report.style import printable
 
 def everything():
     data = open_logdir(sys.argv[1])
@@ -314,6 +316,7 @@ def test_a_run_whose_directory_is_no_text(tmp_path: Path) -> None:
 
 def test_other_scripts_are_printed_as_they_are() -> None:
     assert printable("層 ü ­😀\n") == "層 ü \\xad😀\n"
+    assert printable("a\u2028b\xa0c\u3000d") == "a\\u2028b\\xa0c\\u3000d", "neither lines nor spaces of ours"
 
 
 # --- checkpoints ----------------------------------------------------------------------------------------

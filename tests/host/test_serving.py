@@ -119,8 +119,11 @@ def test_an_unchanged_answer_is_not_sent_again(server: Server) -> None:
         first = server.plugin(route, **query)
         again = server.plugin(route, headers={"If-None-Match": first.headers["ETag"]}, **query)
         assert (again.status, again.body) == (304, b""), route
+        # TensorBoard writes to its console for a response without it.
+        assert first.headers["Content-Type"].startswith(again.headers["Content-Type"])
         assert again.headers["ETag"] == first.headers["ETag"]
         assert server.plugin(route, headers={"If-None-Match": '"other"'}, **query).status == 200
+    assert "Content-Type" not in server.log
 
 
 def test_gzip_where_it_is_accepted(server: Server) -> None:

@@ -100,7 +100,9 @@ export class LineChart {
     const { plot, spec } = this;
     if (!plot || !spec) return;
     const [min, max] = ends(spec);
-    plot.setScale('x', { min, max });
+    // At once, so that the crosshair finds its place on the new scale.
+    plot.batch(() => plot.setScale('x', { min, max }));
+    if (!plot.over.matches(':hover')) this.follow(crosshair.get());
   }
 
   private yRange(): uPlot.Range.MinMax {

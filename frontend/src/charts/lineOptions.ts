@@ -137,14 +137,7 @@ export function lineOptions(spec: LineSpec, host: ChartHost): uPlot.Options {
         (u) => paintHatch(u, host.spec()?.expected ?? null),
       ],
       draw: [(u) => paintMarks(u, host.spec()?.marks ?? [])],
-      setCursor: [
-        (u) => {
-          tooltip?.show(host.spec());
-          if (!host.spec()?.shared) return;
-          const { left } = u.cursor;
-          crosshair.move(left === undefined || left < 0 ? null : u.posToVal(left, 'x'), host.owner);
-        },
-      ],
+      setCursor: [() => tooltip?.show(host.spec())],
       setSelect: [
         (u) => {
           const { left, width } = u.select;
@@ -155,6 +148,12 @@ export function lineOptions(spec: LineSpec, host: ChartHost): uPlot.Options {
       ready: [
         (u) => {
           tooltip = new Tooltip(u);
+          // Not where uPlot sets its cursor, which it also does whenever it draws: the keyboard moves the crosshair too.
+          const move = (x: number | null) => {
+            if (host.spec()?.shared) crosshair.move(x, host.owner);
+          };
+          u.over.addEventListener('mousemove', () => move(u.posToVal(u.cursor.left ?? 0, 'x')));
+          u.over.addEventListener('mouseleave', () => move(null));
           let downAt = 0;
           u.over.addEventListener('mousedown', (e) => {
             downAt = e.clientX;

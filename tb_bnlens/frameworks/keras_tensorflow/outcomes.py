@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.capture.reasons import cause_of
-from tb_bnlens.capture.tracing import OPTIONS, Tracer
+from tb_bnlens.frameworks.keras_tensorflow.tracing import OPTIONS, Tracer
 
 
 class ReadingScope(keras.StatelessScope):  # type: ignore[misc]

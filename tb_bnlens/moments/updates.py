@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tb_bnlens.capture.segments import Segments
+from tb_bnlens.moments.segments import Segments
 
 Array = NDArray[np.floating[Any]]
 

@@ -8,8 +8,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.capture.randomness import draws_refused
-from tb_bnlens.capture.side_effects import refuse_mutation
+from tb_bnlens.capture.stopwatch import OneTimeCost
+from tb_bnlens.frameworks.keras_tensorflow.side_effects import refuse_mutation
 
 OPTIONS: dict[str, Any] = {"reduce_retracing": True, "autograph": False, "jit_compile": False}
 """How passes are traced: as plain graphs, so that neither AutoGraph nor XLA reads the user's code a second time."""
@@ -19,10 +21,7 @@ class Tracer:
     """Runs traced functions. Tracing and the first run are one-time costs, counted apart from the passes."""
 
     def __init__(self) -> None:
-        self.seconds = 0.0
-        """Time that tracing and first runs have taken."""
-        self.cpu_seconds = 0.0
-        """CPU time of this process in it."""
+        self.cost = OneTimeCost()
         self._checked: set[int] = set()
         self._known: set[Any] = set()
 
@@ -54,7 +53,7 @@ class Tracer:
         wall, cpu = time.perf_counter(), time.process_time()
         traces = function.experimental_get_tracing_count()
         with draws_refused():
-            concrete = function.get_concrete_function(*args)
+            concrete = _for_any_size(function, *args)
         if id(concrete) not in self._checked:
             refuse_mutation(concrete)
             self._checked.add(id(concrete))
@@ -65,8 +64,25 @@ class Tracer:
         return bool(traced)
 
     def _add(self, wall: float, cpu: float) -> None:
-        self.seconds += time.perf_counter() - wall
-        self.cpu_seconds += time.process_time() - cpu
+        self.cost.seconds += time.perf_counter() - wall
+        self.cost.cpu_seconds += time.process_time() - cpu
+
+
+def _for_any_size(function: Any, batch: Any, *others: Any) -> Any:
+    """Trace for batches of any size: the final measurement makes passes over larger ones, and over single rows.
+
+    A model that needs to know the size is traced for this one.
+    """
+    try:
+        return function.get_concrete_function(keras.tree.map_structure(_of_any_size, batch), *others)
+    except NotEvaluated:
+        raise
+    except Exception:  # whatever the model's own code raises
+        return function.get_concrete_function(batch, *others)
+
+
+def _of_any_size(leaf: Any) -> Any:
+    return tf.TensorSpec([None, *leaf.shape[1:]], leaf.dtype) if isinstance(leaf, tf.Tensor) and leaf.ndim else leaf
 
 
 def _kind(leaf: Any) -> Any:

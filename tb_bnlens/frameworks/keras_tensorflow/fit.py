@@ -8,15 +8,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
-from tb_bnlens.capture import stack
-from tb_bnlens.capture.data import batch_size
-from tb_bnlens.capture.feed import PeekingTrainFunction
 from tb_bnlens.capture.guard import RECORD
 from tb_bnlens.capture.phases import PHASES, Phase
-from tb_bnlens.capture.recorder import Recorder
+from tb_bnlens.capture.recorder import LoopRecorder
+from tb_bnlens.frameworks.keras3 import stack
+from tb_bnlens.frameworks.keras_tensorflow.adapter import counting_optimizer, steps_made
+from tb_bnlens.frameworks.keras_tensorflow.feed import Look, PeekingTrainFunction
 
 LONG_EPOCH = 64
 """An epoch of this many steps pays for two reads of the statistics."""
@@ -35,7 +34,9 @@ class FitWatch:
         callbacks: the ``CallbackList`` that calls the hooks, None where it is not known.
     """
 
-    def __init__(self, model: Any, recorder: Recorder, log_dir: str, params: Mapping[str, Any] | None, callbacks: Any):
+    def __init__(
+        self, model: Any, recorder: LoopRecorder, log_dir: str, params: Mapping[str, Any] | None, callbacks: Any
+    ):
         self.model, self.recorder, self.params = model, recorder, params
         self._callbacks = None if callbacks is None else weakref.ref(callbacks)
         self._log_dir = log_dir
@@ -45,9 +46,6 @@ class FitWatch:
         # its callbacks, is gone; or with this object or the process.
         self._left = weakref.finalize(self if callbacks is None else callbacks, recorder.abandon)
         self._expecting = self._quiet = False
-        self._level: str | None = None
-        self._short_batch = False
-        self._seen = 0
         self._epoch = 0
         self._epoch_end = False
         self._last_batch = math.inf
@@ -112,7 +110,7 @@ class FitWatch:
     def _leave(self, function: Any) -> None:
         self._left.detach()
         if self._phase is not None:
-            iterations, optimizer = self._iterations(), self._optimizer()
+            iterations, optimizer = steps_made(self.model), counting_optimizer(self.model)
             step = max(self.recorder.step, self._phase.step_at(iterations, optimizer))
             kept, updates = self.recorder.kept_batches(), self.recorder.updates
             self._phase.ends(step, iterations, optimizer, function, kept, updates)
@@ -125,7 +123,7 @@ class FitWatch:
         return "planned" if self._epoch + 1 >= params.get("epochs", 0) else "early"
 
     def _begin_record(self, after_a_step: bool = False) -> None:
-        iterations, optimizer = self._iterations(), self._optimizer()
+        iterations, optimizer = steps_made(self.model), counting_optimizer(self.model)
         phase = self._phase
         if phase is None:
             phase = self._phase = PHASES.phase(self.model, self._log_dir, iterations)
@@ -146,28 +144,22 @@ class FitWatch:
             self.abandon()
         return expected
 
-    def wants_batches(self) -> int:
-        """Elements to look at before this step: 0, or as many as one execution takes."""
+    def before_step(self, look: Look) -> None:
+        """Show the recorder the batches of the coming step, unless nothing is due."""
         recorder = self.recorder
         self._quiet = self._single_steps and not self._epoch_end and recorder.quiet_for(1)
-        if self._quiet or not recorder.wanted:
-            return 0
-        with recorder.all_timed(), recorder.guarded():
-            return self._wants_batches()
-        return 0
+        if not self._quiet and recorder.wanted:
+            with recorder.all_timed(), recorder.guarded():
+                self._before_step(look)
 
-    def before_step(self, elements: list[Any]) -> None:
-        """Show the recorder the batches of the coming step."""
-        with self.recorder.all_timed(), self.recorder.guarded():
-            self._before_step(elements)
-
-    def after_step(self, logs: Any) -> None:
+    def after_step(self, logs: Any, seen: int) -> None:
         """Tell the recorder how many steps were made."""
+        recorder = self.recorder
         if self._quiet:
-            self.recorder.count_quiet(1)
-        elif self.recorder.wanted:
-            with self.recorder.all_timed(), self.recorder.guarded():
-                self._after_step(logs)
+            recorder.count_quiet(1)
+        elif recorder.wanted:
+            with recorder.all_timed(), recorder.guarded():
+                self._after_step(logs, seen)
 
     def failed(self, error: BaseException) -> None:
         """The step raised, and ``fit`` ends with it unless the data have only come to their end."""
@@ -180,55 +172,33 @@ class FitWatch:
 
     # --- inside --------------------------------------------------------------------------------------
 
-    def _wants_batches(self) -> int:
-        recorder = self.recorder
-        if not recorder.begun:
+    def _before_step(self, look: Look) -> None:
+        if not self.recorder.begun:
             # Reading the count takes a tenth of a millisecond: not at every step.
             self._begin_record()
-        elif recorder.step:
-            recorder.look_outside(at_epoch=False)
-        self._level, self._short_batch, self._seen = recorder.probe_due(), False, 0
-        if not recorder.wants_batch:
-            if self._level is not None:
-                recorder.before_step(self._level)
-            return 0
-        look = self._wants_epoch_end()
-        if look:
+        elif self.recorder.step:
+            self.recorder.look_outside(at_epoch=False)
+        steps, last = self._steps_per_execution(), self._wants_epoch_end()
+        if last:
             self._next_epoch_end = 2 * self._epoch + 1
-        executed = self._steps_per_execution()
-        return executed if self._level or look or recorder.wants_to_keep(executed) else 0
+        self.recorder.before(steps, lambda: look.batches(steps), last)
 
-    def _before_step(self, elements: list[Any]) -> None:
-        # With several steps an execution only the first batch meets the weights as they are now.
-        recorder = self.recorder
-        self._seen = len(elements)
-        recorder.collect(elements)
-        batch, usual = elements[0], recorder.batch_size
-        if usual is not None and (batch_size(batch) or 0) < usual:
-            # A short batch has losses unlike the others': its statistics alone are looked at.
-            self._short_batch = self._steps_per_execution() == 1
-            recorder.snapshot()
-            return
-        recorder.meet_batch(batch)
-        if self._level is not None:
-            recorder.before_step(self._level)
-
-    def _after_step(self, logs: Any) -> None:
+    def _after_step(self, logs: Any, seen: int) -> None:
         recorder = self.recorder
         if not recorder.begun:
             # The first step has built the model, or all of its parts that will be.
             self._begin_record(after_a_step=True)
             return
-        steps = self._seen or self._steps_per_execution()
-        if steps > 1 and not self._seen and not hasattr(self.model.optimizer, "inner_optimizer"):
+        steps = seen or self._steps_per_execution()
+        if steps > 1 and not seen and not hasattr(self.model.optimizer, "inner_optimizer"):
             # A partial last execution makes fewer. The optimizer counts them, save where it skips some (mixed_float16).
             assert self._phase is not None
-            made = self._phase.step_at(self._iterations(), self._optimizer()) - recorder.step
+            made = self._phase.step_at(steps_made(self.model), counting_optimizer(self.model)) - recorder.step
             steps = made if 0 < made < steps else steps
         fit_loss = None
         if recorder.loss_pending and isinstance(logs, dict) and "loss" in logs:
             fit_loss = float(logs["loss"])
-        recorder.after_step(steps, fit_loss, self._short_batch, self._epoch_end and self._looks_between_epochs())
+        recorder.after(steps, fit_loss, self._epoch_end and self._looks_between_epochs())
 
     def _wants_epoch_end(self) -> bool:
         # The last batch of an epoch may be a short one: look, in a few epochs.
@@ -249,16 +219,6 @@ class FitWatch:
 
     def _steps_per_execution(self) -> int:
         return int(self.model.steps_per_execution or 1)
-
-    def _iterations(self) -> int:
-        # Not optimizer.iterations, which is divided under gradient accumulation. Keras 3.3 has that alone, undivided.
-        optimizer = self._optimizer()
-        return int(np.asarray(getattr(optimizer, "_iterations", getattr(optimizer, "iterations", 0))))
-
-    def _optimizer(self) -> Any:
-        # Under mixed_float16 a wrapper scales the loss, whose own count stays 0.
-        optimizer = getattr(self.model, "optimizer", None)
-        return getattr(optimizer, "inner_optimizer", optimizer)
 
     def _wrap(self) -> None:
         if tf.distribute.has_strategy() or int(self.model.distribute_strategy.num_replicas_in_sync) > 1:
@@ -293,6 +253,6 @@ class FitWatch:
         return wrapper.inner
 
     def _note_averages(self) -> None:
-        if getattr(self._optimizer(), "use_ema", False) and self.recorder.begun:
+        if getattr(counting_optimizer(self.model), "use_ema", False) and self.recorder.begun:
             # fit has done so by now, with SwapEMAWeights or without it (Optimizer.finalize_variable_values).
             self.recorder.event("averaged", "the optimizer's averaged weights were put into the model (use_ema)")

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tb_bnlens.analysis.distance import distance
-from tb_bnlens.capture.decay import Decay
-from tb_bnlens.capture.segments import Segments
-from tb_bnlens.capture.snapshots import Snapshot, WindowRecovery
 from tb_bnlens.metadata import REPLAY_MOMENTA
+from tb_bnlens.moments.decay import Decay
+from tb_bnlens.moments.moments import Moments
+from tb_bnlens.moments.recovery import Snapshot, WindowRecovery
+from tb_bnlens.moments.segments import Segments
 
 Array = NDArray[np.floating[Any]]
 
@@ -34,19 +34,39 @@ SMEARED = 0.1
 """No replay is given where smeared windows hold more than this share of its weight."""
 LONGEST = 1.01
 """A window longer than this many memories ``1/(1-momentum)`` of its layer, and rounding, is not pooled."""
+UNKNOWN = Moments(np.array(np.nan), np.array(np.nan))
 NOISE_MEMORY = 0.97
 """Decay of the noise estimate per single-update window: some 30 batches."""
 
 
 @dataclass
-class _Chunk:
-    mean: NDArray[np.float32]
-    variance: NDArray[np.float32]
+class Pooled:
+    """The statistics of some windows, weighted by their updates."""
+
+    moments: Moments
+    """In float32."""
     updates: float
     batches: float
     """Effective number of independent batches: (sum w)^2 / sum w^2 of the window weights."""
     step: float
     """Mean step of the updates in it."""
+
+    def merged(self, newer: Pooled) -> Pooled:
+        """These and newer ones."""
+        # A window without updates of a layer is NaN there and must not erase what is known.
+        weight = newer.updates / (self.updates + newer.updates)
+
+        def mix(x: Array, y: Array) -> Array:
+            mixed = x + np.float32(weight) * (y - x)
+            return np.where(np.isnan(y), x, np.where(np.isnan(x), y, mixed))
+
+        a, b = self.moments, newer.moments
+        return Pooled(
+            Moments(mix(a.mean, b.mean), mix(a.variance, b.variance)),
+            self.updates + newer.updates,
+            self.batches + newer.batches,
+            self.step + weight * (newer.step - self.step),
+        )
 
 
 @dataclass
@@ -54,48 +74,28 @@ class Pool:
     """Update-weighted mean of the newest windows."""
 
     target: int
-    chunks: deque[_Chunk] = field(default_factory=lambda: deque(maxlen=CHUNKS))
+    chunks: deque[Pooled] = field(default_factory=lambda: deque(maxlen=CHUNKS))
 
-    def add(self, mean: Array, variance: Array, updates: float, batches: float, step: float) -> bool:
+    def add(self, window: Pooled) -> bool:
         """Put one window in. Returns True where it began a new sum of the ring."""
-        new = _Chunk(mean.astype(np.float32), variance.astype(np.float32), updates, batches, step)
         if not self.chunks or self.chunks[-1].updates * CHUNKS >= self.target:
-            self.chunks.append(new)
+            self.chunks.append(window)
             return True
-        self.chunks[-1] = _merge(self.chunks[-1], new)
+        self.chunks[-1] = self.chunks[-1].merged(window)
         return False
 
-    def merged(self) -> _Chunk | None:
+    def merged(self) -> Pooled | None:
         """The newest sums that make up the target, and no older ones; None while there is nothing."""
-        total: _Chunk | None = None
+        total: Pooled | None = None
         for chunk in reversed(self.chunks):
             if total is not None and total.updates >= self.target:
                 break
-            total = chunk if total is None else _merge(chunk, total)
+            total = chunk if total is None else chunk.merged(total)
         return total
 
-    def oldest(self) -> _Chunk | None:
+    def oldest(self) -> Pooled | None:
         """The older half of a full ring, to compare the newest with; None until it is full."""
-        if len(self.chunks) < CHUNKS:
-            return None
-        return _merge(self.chunks[0], self.chunks[1])
-
-
-def _merge(a: _Chunk, b: _Chunk) -> _Chunk:
-    # A window without updates of a layer is NaN there and must not erase what is known.
-    weight = b.updates / (a.updates + b.updates)
-
-    def mix(x: NDArray[np.float32], y: NDArray[np.float32]) -> NDArray[np.float32]:
-        mixed = x + np.float32(weight) * (y - x)
-        return np.where(np.isnan(y), x, np.where(np.isnan(x), y, mixed))
-
-    return _Chunk(
-        mix(a.mean, b.mean),
-        mix(a.variance, b.variance),
-        a.updates + b.updates,
-        a.batches + b.batches,
-        a.step + weight * (b.step - a.step),
-    )
+        return self.chunks[0].merged(self.chunks[1]) if len(self.chunks) == CHUNKS else None
 
 
 class Windows:
@@ -111,16 +111,15 @@ class Windows:
     ):
         self._recovery, self._segments, self._longest = recovery, segments, longest
         self.start = start
-        self.last, self.last_step = start, step
+        self.last, self.step = start, step
+        """The newest snapshot, and the step that it was taken at."""
         self.updates = np.zeros(len(segments))
         self.short, self.long = Pool(SHORT_UPDATES), Pool(LONG_UPDATES)
-        variance = recovery.moving_variance(start)
-        self._shadow_mean = np.repeat(start.mean[None].astype(np.float32), len(REPLAY_MOMENTA), 0)
-        self._shadow_variance = np.repeat(variance[None].astype(np.float32), len(REPLAY_MOMENTA), 0)
+        self._shadows = [recovery.moving(start).single() for _ in REPLAY_MOMENTA]
         self._smeared = np.zeros(len(REPLAY_MOMENTA))
-        self._single: tuple[Array, Array] | None = None
-        size = len(start.mean)
-        self.noise_mean, self.noise_variance = np.zeros(size, np.float32), np.zeros(size, np.float32)
+        self._single: Moments | None = None
+        nothing = np.zeros(len(start.mean), np.float32)
+        self._noise = Moments(nothing, nothing.copy())
         self._noise_weight = 0.0
         self.noise_updates = 0
         self._lags: deque[Array] = deque(maxlen=CHUNKS + 1)
@@ -145,24 +144,21 @@ class Windows:
         self.updates += updates
         if not np.any(updates > 0):
             # Nothing moved: the next window begins here.
-            self.last, self.last_step = snapshot, step
+            self.last, self.step = snapshot, step
             return
-        if step - self.last_step == 1:
+        if step - self.step == 1:
             self.decay.add(self.last, snapshot)
-        mean, variance = self._recovery.recover(self.last, snapshot, updates)
+        window = self._recovery.recover(self.last, snapshot, updates)
         # "Did the batches carry something non-finite" can only be asked of layers that were finite before.
         poisoned = np.isfinite(self.last.mean + self.last.spread) & ~np.isfinite(snapshot.mean + snapshot.spread)
         self.window_nonfinite += self._segments.count(poisoned)
-        before = self.last
-        apart = self._segments.rms(
-            distance(mean, variance, before.mean, self._recovery.moving_variance(before), self._recovery.epsilon)
-        )
+        apart = self._segments.rms(window.distance(self._recovery.moving(self.last), self._recovery.epsilon))
         self.since.append((step, apart))
         if epoch_end:
             self.epoch_end = apart
         k = float(np.median(updates[updates > 0]))
-        single = k == 1.0 and step - self.last_step == 1
-        self._noise(mean, variance, single)
+        single = k == 1.0 and step - self.step == 1
+        self._add_noise(window, single)
         beta = float(np.median(self._recovery.beta))
         batches = _effective_batches(k, beta)
         middle = step - min(k, 1 / max(1 - beta, 1e-9)) / 2
@@ -170,49 +166,47 @@ class Windows:
         # A window longer than the memory recovers the moving average itself, so their agreement says nothing.
         within = self._segments.spread(updates * (1 - self._recovery.beta) <= self._longest).astype(bool)
         if not epoch_end and within.any():
-            known = np.where(within, mean, np.nan), np.where(within, variance, np.nan)
-            if self.short.add(*known, k, batches, middle):
+            known = Pooled(window.where(within, UNKNOWN).single(), k, batches, middle)
+            if self.short.add(known):
                 pooled = self.short.merged()
                 assert pooled is not None
-                self._lags.append(pooled.mean - snapshot.mean)
-            self.long.add(*known, k, batches, middle)
-        self._advance_shadows(mean, variance, updates, k)
-        self.last, self.last_step = snapshot, step
+                self._lags.append(pooled.moments.mean - snapshot.mean)
+            self.long.add(known)
+        self._advance_shadows(window, updates, k)
+        self.last, self.step = snapshot, step
 
     def restart(self, snapshot: Snapshot) -> None:
         """Go on from these statistics, which the updates of training steps have not led to."""
         self.last, self._single = snapshot, None
 
-    def _noise(self, mean: Array, variance: Array, single: bool) -> None:
-        if not single:
-            self._single = None
+    def _add_noise(self, window: Moments, single: bool) -> None:
+        before, self._single = self._single, window if single else None
+        if before is None or not single:
             return
-        if self._single is not None:
-            # Half the squared difference of neighbours estimates the batch-to-batch variance whatever the trend.
-            previous_mean, previous_variance = self._single
-            self._noise_weight = NOISE_MEMORY * self._noise_weight + 1
-            rate = 1 / self._noise_weight
-            self.noise_mean += rate * np.nan_to_num(np.square(mean - previous_mean) / 2 - self.noise_mean)
-            self.noise_variance += rate * np.nan_to_num(
-                np.square(variance - previous_variance) / 2 - self.noise_variance
-            )
-            self.noise_updates += 1
-        self._single = (mean, variance)
+        # Half the squared difference of neighbours estimates the batch-to-batch variance whatever the trend.
+        self._noise_weight = NOISE_MEMORY * self._noise_weight + 1
+        rate = 1 / self._noise_weight
+        for held, new, old in (
+            (self._noise.mean, window.mean, before.mean),
+            (self._noise.variance, window.variance, before.variance),
+        ):
+            held += rate * np.nan_to_num(np.square(new - old) / 2 - held)
+        self.noise_updates += 1
 
-    def _advance_shadows(self, mean: Array, variance: Array, updates: Array, k: float) -> None:
+    def _advance_shadows(self, window: Moments, updates: Array, k: float) -> None:
         # Within a window of many updates nothing is known of their order, so a shorter memory is not replayed in it.
-        forgotten = np.asarray(REPLAY_MOMENTA) ** k
-        coarse = (k > 1) & (k > COARSE / (1 - np.asarray(REPLAY_MOMENTA)))
+        momenta = np.asarray(REPLAY_MOMENTA)
+        forgotten = momenta**k
+        coarse = (k > 1) & (k > COARSE / (1 - momenta))
         self._smeared = forgotten * self._smeared + (1 - forgotten) * coarse
-        beta = np.asarray(REPLAY_MOMENTA)[:, None]
-        power = (beta ** self._segments.spread(updates)).astype(np.float32)
-        for shadow, value in ((self._shadow_mean, mean), (self._shadow_variance, variance)):
-            moved = value.astype(np.float32) + power * (shadow - value.astype(np.float32))
-            np.copyto(shadow, moved, where=~np.isnan(value)[None])
+        target, moved = window.single(), ~np.isnan(window.mean)
+        for i, momentum in enumerate(REPLAY_MOMENTA):
+            power = self._segments.spread(momentum**updates).astype(np.float32)
+            self._shadows[i] = self._shadows[i].toward(target, power).where(moved, self._shadows[i])
 
-    def shadows(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Moving mean and variance that each of REPLAY_MOMENTA would have given, [8, C_total] each."""
-        return self._shadow_mean, self._shadow_variance
+    def replay(self, index: int) -> Moments:
+        """The moving statistics that this one of REPLAY_MOMENTA would have given."""
+        return self._shadows[index]
 
     def replayable(self) -> NDArray[np.bool_]:
         """Which of REPLAY_MOMENTA the windows were fine enough for, [8]."""
@@ -250,15 +244,15 @@ class Windows:
         self.epoch_end = None
 
     @property
-    def single(self) -> tuple[Array, Array] | None:
-        """Batch mean and variance of the last step, [C_total]; None where the last window held more than one update."""
+    def single(self) -> Moments | None:
+        """Batch statistics of the last step; None where the last window held more than one update."""
         return self._single
 
-    def noise(self) -> tuple[Array | None, Array | None]:
-        """Standard deviations of a single batch's mean and variance, [C_total]; None until measured."""
+    def noise(self) -> Moments | None:
+        """Standard deviations of a single batch's mean and variance; None until measured."""
         if self.noise_updates < 3:
-            return None, None
-        return np.sqrt(self.noise_mean), np.sqrt(self.noise_variance)
+            return None
+        return Moments(np.sqrt(self._noise.mean), np.sqrt(self._noise.variance))
 
 
 def _effective_batches(k: float, beta: float) -> float:

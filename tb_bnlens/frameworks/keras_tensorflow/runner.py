@@ -8,8 +8,7 @@ serves ``inference``, ``recalibrated``, ``forecast`` and ``replayed``.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -18,59 +17,25 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from tb_bnlens.capture.errors import NotEvaluated
-from tb_bnlens.capture.layers import TrackedLayer
-from tb_bnlens.capture.outcomes import ReadingScope, loss_of, packed
+from tb_bnlens.capture.passes import Outcome
 from tb_bnlens.capture.reasons import cause_of
-from tb_bnlens.capture.segments import Segments
-from tb_bnlens.capture.side_effects import (
+from tb_bnlens.frameworks.keras3.layers import KerasLayer
+from tb_bnlens.frameworks.keras_tensorflow.batches import compose, inputs, weights
+from tb_bnlens.frameworks.keras_tensorflow.outcomes import Outcomes, ReadingScope, loss_of, packed
+from tb_bnlens.frameworks.keras_tensorflow.side_effects import (
     graph,
     refuse_inner_graph,
     refuse_traced_calls,
 )
-from tb_bnlens.capture.tracing import OPTIONS, Tracer
-
-Array = NDArray[np.floating[Any]]
-
-
-@dataclass(frozen=True)
-class InferencePass:
-    """Result of a pass in inference mode."""
-
-    loss: float
-    predictions: Any
-    """What the model gives, as ``outcomes`` takes it; None where that is no structure of tensors."""
+from tb_bnlens.frameworks.keras_tensorflow.tracing import OPTIONS, Tracer
+from tb_bnlens.moments.layers import gains
+from tb_bnlens.moments.moments import Mask, Moments
+from tb_bnlens.moments.recovery import Snapshot
+from tb_bnlens.moments.segments import Segments
 
 
-@dataclass(frozen=True)
-class BatchPass:
-    """Result of a pass in batch mode."""
-
-    loss: float
-    mean: Array
-    """Batch means, averaged over a layer's calls, [C_total]; NaN for layers that were not called."""
-    variance: Array
-    calls: dict[int, list[tuple[NDArray[np.float32], NDArray[np.float32]]]]
-    """Layer index -> mean and variance of each call, for layers called more than once."""
-    predictions: Any = None
-
-
-@dataclass(frozen=True)
-class TrainingPass:
-    """Result of a pass in training mode."""
-
-    loss: float
-    mean: Array
-    """Moving means as the step would leave them, had it the momentum that was traced, [C_total]."""
-    spread: Array
-    """Moving variances (standard deviations, for ``renorm``), likewise."""
-    batch_mean: Array
-    """Batch means of the layers that update, with dropout on as in training, [C_total]; NaN for the others."""
-    batch_variance: Array
-    predictions: Any = None
-
-
-class Probe:
-    """Passes over one model; ``NotEvaluated`` where the model does not allow them.
+class KerasRunner:
+    """Passes over one Keras model; see ``capture.passes.Runner``.
 
     Args:
         model: a built Keras model.
@@ -80,90 +45,79 @@ class Probe:
     """
 
     def __init__(
-        self, model: Any, layers: Sequence[TrackedLayer], segments: Segments, loss: Callable[..., Any] | None = None
+        self, model: Any, layers: Sequence[KerasLayer], segments: Segments, loss: Callable[..., Any] | None = None
     ):
         self._model, self._layers, self._segments, self._loss = model, tuple(layers), segments, loss
-        self._index = {id(t.layer): i for i, t in enumerate(self._layers)}
         self.loss_reason = ""
-        self.tracer = Tracer()
+        self._tracer = Tracer()
+        self.tracing = self._tracer.cost
+        self.accelerated = bool(tf.config.list_logical_devices("GPU"))
+        self.out_of_memory = (tf.errors.ResourceExhaustedError,)
         self.order: list[int] = []
-        """Layer index of each BatchNorm call of one forward pass, in the order of execution."""
         self.trains: dict[int, bool] = {}
-        """Layer index -> whether it runs in training mode when the model does."""
         self.at_inference: dict[int, bool] = {}
-        """Layer index -> whether it normalizes by the batch when the model runs in inference mode."""
         self._training_order: list[int] = []
-        self.traced_gain = np.asarray([t.gain for t in self._layers])
-        """``1 - momentum`` of each layer when the training pass was traced, [L]."""
+        self.gain = gains(self._layers)
         self._inference = tf.function(self._trace_inference, **OPTIONS)
         self._batch = tf.function(self._trace_batch, **OPTIONS)
         self._training = tf.function(self._trace_training, **OPTIONS)
+        outcomes = Outcomes(model, self._tracer, loss)
+        self.rows, self.metric_state = outcomes.rows, outcomes.metric_state
+        self.update, self.metrics = outcomes.update, outcomes.metrics
+        self.weights, self.inputs, self.compose = weights, inputs, compose
         refuse_traced_calls(model)
 
     # --- the passes ----------------------------------------------------------------------------------
 
-    def inference(self, batch: Any, mean: Array, variance: Array) -> float:
-        """Loss in inference mode with these moving statistics, [C_total] each: what ``test_on_batch`` gives."""
-        return self.inference_pass(batch, mean, variance).loss
+    def inference(self, batch: Any, moving: Moments) -> Outcome:
+        """Every layer on these moving statistics: what ``test_on_batch`` gives."""
+        loss, predictions = self._tracer.run(self._inference, batch, *_statistics(moving))
+        return Outcome(float(loss), predictions)
 
-    def inference_pass(self, batch: Any, mean: Array, variance: Array) -> InferencePass:
-        """The same, with the predictions."""
-        loss, predictions = self.tracer.run(self._inference, batch, *self._statistics(mean, variance))
-        return InferencePass(float(loss), predictions)
-
-    def batch(self, batch: Any, mean: Array, variance: Array, on_moving: NDArray[np.bool_] | None = None) -> BatchPass:
-        """Loss with every layer on the statistics of this batch and all else in inference mode.
-
-        Args:
-            batch: the data, as the training step gets it.
-            mean: moving means, [C_total], for the layers in ``on_moving``.
-            variance: moving variances, likewise.
-            on_moving: [L] or [C_total], layers or channels that use the moving statistics instead (attribution).
-        """
-        flags = np.zeros(len(self._layers), bool) if on_moving is None else on_moving
-        if len(flags) == len(self._layers):
-            flags = self._segments.spread(flags).astype(bool)
-        loss, call_means, call_variances, predictions = self.tracer.run(
-            self._batch, batch, *self._statistics(mean, variance), tf.constant(flags)
+    def batch(self, batch: Any, moving: Moments, on_moving: Mask | None = None) -> Outcome:
+        """Every channel on the batch's statistics, but for the mask's [C_total]; all else in inference mode."""
+        flags = np.zeros(len(moving.mean), bool) if on_moving is None else on_moving
+        loss, means, variances, predictions = self._tracer.run(
+            self._batch, batch, *_statistics(moving), tf.constant(flags)
         )
-        calls = self._by_layer(self.order, call_means.numpy(), call_variances.numpy())
-        means, variances = self._averaged(calls)
+        calls = self._by_layer(self.order, means.numpy(), variances.numpy())
         several = {i: c for i, c in calls.items() if len(c) > 1}
-        return BatchPass(float(loss), means, variances, several, predictions)
+        return Outcome(float(loss), predictions, self._averaged(calls), several)
 
-    def training(self, batch: Any) -> TrainingPass:
-        """Loss as the training step computes it, dropout on and frozen layers as frozen, with its update."""
-        loss, mean, spread, call_means, call_variances, predictions = self.tracer.run(self._training, batch)
-        calls = self._by_layer(self._training_order, call_means.numpy(), call_variances.numpy())
-        after = mean.numpy().astype(np.float64), spread.numpy().astype(np.float64)
-        return TrainingPass(float(loss), *after, *self._averaged(calls), predictions)
+    def training(self, batch: Any) -> Outcome:
+        """As the training step does, dropout on and frozen layers as frozen, with its update."""
+        loss, mean, spread, means, variances, predictions = self._tracer.run(self._training, batch)
+        calls = self._by_layer(self._training_order, means.numpy(), variances.numpy())
+        after = Snapshot(mean.numpy().astype(np.float64), spread.numpy().astype(np.float64))
+        return Outcome(float(loss), predictions, self._averaged(calls), after=after)
 
     def _by_layer(
         self, order: Sequence[int], means: NDArray[np.float32], variances: NDArray[np.float32]
-    ) -> dict[int, list[tuple[NDArray[np.float32], NDArray[np.float32]]]]:
+    ) -> dict[int, list[Moments]]:
         stops = np.cumsum([int(self._segments.sizes[i]) for i in order])[:-1]
-        calls: dict[int, list[tuple[NDArray[np.float32], NDArray[np.float32]]]] = {}
+        calls: dict[int, list[Moments]] = {}
         for index, m, v in zip(order, np.split(means, stops), np.split(variances, stops), strict=False):
-            calls.setdefault(index, []).append((m, v))
+            calls.setdefault(index, []).append(Moments(m, v))
         return calls
 
-    def _averaged(self, calls: dict[int, list[tuple[NDArray[np.float32], NDArray[np.float32]]]]) -> tuple[Array, Array]:
+    def _averaged(self, calls: Mapping[int, Sequence[Moments]]) -> Moments:
         means = np.full(int(self._segments.sizes.sum()), np.nan)
         variances = means.copy()
         for index, each in calls.items():
             part = slice(self._segments.starts[index], self._segments.stops[index])
-            means[part] = np.mean([m for m, _ in each], axis=0)
-            variances[part] = np.mean([v for _, v in each], axis=0)
-        return means, variances
+            means[part] = np.mean([m.mean for m in each], axis=0)
+            variances[part] = np.mean([m.variance for m in each], axis=0)
+        return Moments(means, variances)
 
-    def trained(self) -> NDArray[np.bool_]:
+    def trained(self) -> Mask:
         """Layers that normalize by the batch in training, [L]: neither frozen nor called in inference mode."""
-        return np.asarray([self.trains.get(i, True) and bool(t.layer.trainable) for i, t in enumerate(self._layers)])
+        return np.asarray([self.trains.get(i, True) and t.trainable for i, t in enumerate(self._layers)], bool)
 
     def count_calls(self, batch: Any) -> None:
         """Find ``order`` without running a pass: windows cannot be recovered before it is known."""
         nothing = np.zeros(int(self._segments.sizes.sum()))
-        self.tracer.trace(self._batch, batch, *self._statistics(nothing, nothing), tf.zeros(len(nothing), tf.bool))
+        statistics = _statistics(Moments(nothing, nothing))
+        self._tracer.trace(self._batch, batch, *statistics, tf.zeros(len(nothing), tf.bool))
 
     # --- traces --------------------------------------------------------------------------------------
 
@@ -221,7 +175,7 @@ class Probe:
                 moments.append(_batch_moments(self._layers[index].layer, args, kwargs))
             return call(*args, **kwargs)
 
-        self.traced_gain = np.asarray([t.gain for t in self._layers])
+        self.gain = gains(self._layers)
         with ReadingScope(collect_losses=True) as scope, self._patched(observe):
             loss, predictions = self._forward(batch, training=True)
             after = [scope.get_current_value(v) for t in self._layers for v in (t.layer.moving_mean, t.averaged)]
@@ -245,9 +199,6 @@ class Probe:
         return tf.cast(loss, tf.float32), packed(y_pred)
 
     # --- machinery -----------------------------------------------------------------------------------
-
-    def _statistics(self, mean: Array, variance: Array) -> tuple[Any, Any]:
-        return tf.constant(mean, tf.float32), tf.constant(variance, tf.float32)
 
     def _split(self, values: Any) -> list[Any]:
         return list(tf.split(values, self._segments.sizes)) if self._layers else []
@@ -281,6 +232,10 @@ class Probe:
                 layer._losses[:] = losses
                 layer._loss_ids.clear()
                 layer._loss_ids.update(ids)
+
+
+def _statistics(moving: Moments) -> tuple[Any, Any]:
+    return tf.constant(moving.mean, tf.float32), tf.constant(moving.variance, tf.float32)
 
 
 def _mode(args: Any, kwargs: Any) -> bool:

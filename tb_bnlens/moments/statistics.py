@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tb_bnlens.analysis.distance import LIVE_SHARE, convergence_error, distance, mean_error, variance_error
-from tb_bnlens.capture.passes import Moments
-from tb_bnlens.capture.segments import Segments
+from tb_bnlens.analysis.distance import LIVE_SHARE, convergence_error, mean_error, variance_error
+from tb_bnlens.moments.moments import Moments
+from tb_bnlens.moments.segments import Segments
 
 Array = NDArray[np.floating[Any]]
 
@@ -84,7 +84,7 @@ def distance_rows(reference: Moments, moving: Moments, segments: Segments, epsil
     rows: dict[str, Array] = {}
     with np.errstate(all="ignore"):
         live = v > LIVE_SHARE * epsilon
-        w = distance(mu, v, m, s, epsilon)
+        w = reference.distance(moving, epsilon)
         rows["distance_rms"] = segments.rms(w)
         (rows["distance_p95"],) = segments.quantiles(w, (0.95,))
         e = convergence_error(mu, v, m, s, epsilon)
@@ -101,4 +101,4 @@ def distance_rows(reference: Moments, moving: Moments, segments: Segments, epsil
 
 def rms_distance(a: Moments, b: Moments, segments: Segments, epsilon: Array) -> Array:
     """W between two sets of statistics, rms over channels, [L]."""
-    return segments.rms(distance(a.mean, a.variance, b.mean, b.variance, epsilon))
+    return segments.rms(a.distance(b, epsilon))

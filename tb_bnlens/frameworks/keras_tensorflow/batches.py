@@ -1,16 +1,18 @@
-"""Data that the user passes to be probed: one batch of it, taken without a side effect or not at all."""
+"""Batches of a Keras model on TensorFlow: taken from the user's data without a side effect, or not at all."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 from tensorflow.python.framework import op_def_registry
 
-from tb_bnlens.capture.side_effects import Refused
+from tb_bnlens.capture.errors import NotEvaluated, Refused
+from tb_bnlens.moments.moments import Array
 
 EXPECTED = "pass arrays (x, y), a list of batches, or a tf.data.Dataset that neither shuffles nor draws random numbers"
 # What a dataset is made of, by the module of TensorFlow that holds the class; other classes may hold anything.
@@ -99,6 +101,32 @@ def _stateful_op(graph: Any) -> str:
     return ""
 
 
+class TensorBatches:
+    """What a batch is made of; see ``capture.adapter.BatchFormat``."""
+
+    def size(self, batch: Any) -> int | None:
+        """The first dimension of its first array; None where it has none."""
+        return batch_size(batch)
+
+    def bytes(self, batch: Any) -> int:
+        """Memory that a batch holds."""
+        return batch_bytes(batch)
+
+    def kind(self, batch: Any) -> Any:
+        """Structure of a batch, with the types and ranks of its arrays. Batches of one kind are for one loss."""
+        return keras.tree.map_structure(
+            lambda leaf: (getattr(leaf, "dtype", None), len(getattr(leaf, "shape", ()))), batch
+        )
+
+    def head(self, batch: Any, count: int) -> Any:
+        """The first samples of a batch."""
+        return keras.tree.map_structure(lambda leaf: leaf if leaf is None else leaf[:count], batch)
+
+    def first(self, data: Any, size: int, most: int) -> list[Any]:
+        """See ``first_batches``."""
+        return first_batches(data, size, most)
+
+
 def batch_size(batch: Any) -> int | None:
     """Samples in a batch: the first dimension of its first array; None where it has none."""
     for leaf in keras.tree.flatten(batch):
@@ -108,20 +136,53 @@ def batch_size(batch: Any) -> int | None:
     return None
 
 
-def kind_of(batch: Any) -> Any:
-    """Structure of a batch, with the types and ranks of its arrays. Batches of one kind are for one loss."""
-    return keras.tree.map_structure(lambda leaf: (getattr(leaf, "dtype", None), len(getattr(leaf, "shape", ()))), batch)
-
-
 def batch_bytes(batch: Any) -> int:
     """Memory that a batch holds, in bytes."""
     leaves = keras.tree.flatten(batch)
     return sum(int(np.prod(leaf.shape)) * leaf.dtype.size for leaf in leaves if isinstance(leaf, tf.Tensor))
 
 
-def is_chief() -> bool:
-    """Whether this process is the one that writes, in multi-worker training."""
-    resolver = getattr(tf.distribute.get_strategy(), "cluster_resolver", None)
-    if resolver is None or resolver.task_type is None:
-        return True
-    return bool(resolver.task_type == "chief" or (resolver.task_type == "worker" and resolver.task_id == 0))
+def weights(batch: Any) -> Array | None:
+    """Sample weights of a batch, [B]; the largest of a row where there are several."""
+    _, _, weight = keras.utils.unpack_x_y_sample_weight(batch)
+    if weight is None or len(keras.tree.flatten(weight)) != 1:
+        return None
+    values = np.asarray(keras.tree.flatten(weight)[0])
+    return values.reshape(len(values), -1).max(axis=1) if values.ndim else None
+
+
+def inputs(batch: Any) -> Array | None:
+    """Real-valued inputs of a batch, [B, F]; None where there are none."""
+    x, _, _ = keras.utils.unpack_x_y_sample_weight(batch)
+    leaves = [leaf for leaf in keras.tree.flatten(x) if isinstance(leaf, tf.Tensor) and leaf.dtype.is_floating]
+    columns = [tf.reshape(tf.cast(leaf, tf.float32), [leaf.shape[0], -1]).numpy() for leaf in leaves]
+    return np.concatenate(columns, axis=1) if columns else None
+
+
+def compose(
+    batches: Sequence[Any],
+    rows: Sequence[NDArray[np.int64]],
+    targets: Sequence[NDArray[np.int64]] | None = None,
+) -> list[Any]:
+    """New batches of these rows of all batches laid end to end, with the targets of other rows where given."""
+    flat = [keras.tree.flatten(batch) for batch in batches]
+    columns = list(zip(*flat, strict=True))
+    if any(isinstance(leaf, tf.RaggedTensor | tf.SparseTensor) for column in columns for leaf in column):
+        raise NotEvaluated("the batches hold ragged or sparse tensors, whose rows are not recombined")
+    if any(len({tuple(leaf.shape[1:]) for leaf in column if leaf is not None}) > 1 for column in columns):
+        raise NotEvaluated("rows of different batches have different shapes")
+    whole = [None if column[0] is None else tf.concat(column, axis=0) for column in columns]
+
+    def composed(chosen: NDArray[np.int64]) -> Any:
+        leaves = [None if leaf is None else tf.gather(leaf, chosen) for leaf in whole]
+        return keras.tree.pack_sequence_as(batches[0], leaves)
+
+    if targets is None:
+        return [composed(chosen) for chosen in rows]
+    mixed = []
+    for chosen, others in zip(rows, targets, strict=True):
+        (x, _, weight), (_, y, _) = (keras.utils.unpack_x_y_sample_weight(composed(r)) for r in (chosen, others))
+        if y is None:
+            raise NotEvaluated("the batches hold no targets")
+        mixed.append((x, y) if weight is None else (x, y, weight))
+    return mixed

@@ -1,4 +1,4 @@
-"""Read the moving statistics of all layers at once, and recover what they were chasing.
+"""Recover what moving statistics were chasing between two moments.
 
 Keras updates ``m' = beta m + (1-beta) x`` with the statistic ``x`` of each batch. Two snapshots k updates apart
 hold the exponentially weighted mean of the k batch statistics between them, exactly:
@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 from numpy.typing import ArrayLike, NDArray
 
-from tb_bnlens.capture.layers import TrackedLayer
-from tb_bnlens.capture.segments import Segments
+from tb_bnlens.moments.layers import TrackedLayer, gain, kept
+from tb_bnlens.moments.moments import Moments
+from tb_bnlens.moments.segments import Segments
 
 Array = NDArray[np.floating[Any]]
 
@@ -32,45 +32,8 @@ class Snapshot:
     spread: Array
     replica_mean: Array | None = None
     """[replicas, C_total] where each replica keeps moving statistics of its own."""
-
-
-class SnapshotReader:
-    """One concatenated read of the moving statistics: 0.5 ms for 52 layers, against 3.5 ms one by one."""
-
-    def __init__(self, layers: Sequence[TrackedLayer]):
-        self._means = [t.layer.moving_mean for t in layers]
-        self._spreads = [t.averaged for t in layers]
-        self._replicated = _replicas(self._means[0]) if layers else 1
-
-        def read() -> Any:
-            return tf.concat([tf.cast(v.value, tf.float32) for v in (*self._means, *self._spreads)], axis=0)
-
-        self._read = tf.function(read, autograph=False)
-
-    def read(self) -> Snapshot:
-        """The moving statistics now."""
-        if self._replicated > 1:
-            return self._read_replicas()
-        flat = self._read().numpy()
-        half = len(flat) // 2
-        return Snapshot(flat[:half], flat[half:])
-
-    def _read_replicas(self) -> Snapshot:
-        # Each replica updates a copy of its own; a cross-replica read would hide that they differ.
-        def stack(variables: list[Any]) -> Array:
-            per_layer = [np.stack([np.asarray(v) for v in _local_values(var)]) for var in variables]
-            return np.concatenate(per_layer, axis=-1).astype(np.float32)
-
-        means, spreads = stack(self._means), stack(self._spreads)
-        return Snapshot(means[0], spreads[0], replica_mean=means)
-
-
-def _local_values(variable: Any) -> list[Any]:
-    return list(getattr(variable._value, "values", ()) or (variable._value,))
-
-
-def _replicas(variable: Any) -> int:
-    return len(_local_values(variable))
+    counts: NDArray[np.int64] | None = None
+    """Updates that each layer has had so far, [L], where the framework counts them (PyTorch does)."""
 
 
 class WindowRecovery:
@@ -78,9 +41,9 @@ class WindowRecovery:
 
     def __init__(self, layers: Sequence[TrackedLayer], segments: Segments):
         self._segments = segments
-        self.set_momenta([t.beta for t in layers], [t.gain for t in layers])
+        self.set_momenta([kept(t) for t in layers], [gain(t) for t in layers])
         self.renorm = segments.spread([t.renorm for t in layers]).astype(bool)
-        self.epsilon = segments.spread([float(t.layer.epsilon) for t in layers])
+        self.epsilon = segments.spread([float(t.epsilon) for t in layers])
 
     def set_momenta(self, beta: ArrayLike, gain: ArrayLike) -> None:
         """Use these momenta from now on: the float32 ``beta`` and ``1 - beta`` of each layer, [L]."""
@@ -99,7 +62,7 @@ class WindowRecovery:
             total = np.where(self._beta == 1.0, self._gain * updates, self._gain * (1 - power) / (1 - self._beta))
         return power, total
 
-    def recover(self, before: Snapshot, after: Snapshot, updates: Array) -> tuple[Array, Array]:
+    def recover(self, before: Snapshot, after: Snapshot, updates: Array) -> Moments:
         """Weighted mean of the batch means and variances between two snapshots.
 
         Args:
@@ -108,16 +71,15 @@ class WindowRecovery:
             updates: [L], updates of each layer between the two.
 
         Returns:
-            mean and biased variance (clamped at 0), [C_total]; NaN where a layer had no update, its momentum is 1,
-            or a statistic is not finite.
+            mean and variance (clamped at 0); NaN where a layer had no update, its momentum is 1, or a statistic is not
+            finite.
         """
         power, total = (self._segments.spread(x) for x in self.weights(updates))
         with np.errstate(all="ignore"):
             mean = (after.mean - power * before.mean) / total
             spread = (after.spread - power * before.spread) / total
         unusable = ~(total > 0) | ~np.isfinite(mean) | ~np.isfinite(spread)
-        mean = np.where(unusable, np.nan, mean)
-        return mean, np.where(unusable, np.nan, self.variance(spread))
+        return Moments(np.where(unusable, np.nan, mean), np.where(unusable, np.nan, self.variance(spread)))
 
     def variance(self, spread: Array) -> Array:
         """Variance of what is averaged: the moving variance itself, or the square of a ``renorm`` deviation."""
@@ -127,3 +89,7 @@ class WindowRecovery:
     def moving_variance(self, snapshot: Snapshot) -> Array:
         """The moving variance that inference uses; negative values are kept, since they are a fault to report."""
         return np.where(self.renorm, self.variance(snapshot.spread), snapshot.spread)
+
+    def moving(self, snapshot: Snapshot) -> Moments:
+        """What inference normalizes with."""
+        return Moments(snapshot.mean, self.moving_variance(snapshot))

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tb_bnlens.capture.segments import Segments
-from tb_bnlens.capture.snapshots import Snapshot
+from tb_bnlens.moments.recovery import Snapshot
+from tb_bnlens.moments.segments import Segments
 
 Array = NDArray[np.floating[Any]]
 

@@ -8,11 +8,6 @@ import tensorflow as tf
 
 from tb_bnlens.capture.errors import NotEvaluated
 
-
-class Refused(NotEvaluated):
-    """An argument cannot be honoured without changing training; the message says what to pass instead."""
-
-
 # Ops that change something outside the pass: a model that does so beyond Keras' variables (tf.Variable state,
 # tf.random.Generator, Python callbacks, lookup tables) cannot be run an extra time without changing training.
 _MUTATING_PREFIXES = ("Assign", "ResourceApply", "ResourceScatter", "RngSkip", "RngReadAndSkip", "LookupTableI")

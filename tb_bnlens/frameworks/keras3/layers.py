@@ -8,15 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
-import numpy as np
 
 from tb_bnlens.history import Layer
 from tb_bnlens.metadata import TIME_DISTRIBUTED
 
 
 @dataclass(frozen=True)
-class TrackedLayer:
-    """A built BatchNorm layer of the model, with the constants that its update really uses."""
+class KerasLayer:
+    """A built BatchNorm layer of a Keras model; see ``moments.layers.TrackedLayer``."""
 
     layer: Any
     name: str
@@ -36,20 +35,24 @@ class TrackedLayer:
         return bool(getattr(self.layer, "renorm", False))
 
     @property
-    def beta(self) -> float:
-        """Momentum as the float32 that the update multiplies the moving statistic with."""
-        return float(np.float32(self.layer.momentum))
+    def momentum(self) -> float:
+        """The layer's attribute."""
+        return float(self.layer.momentum)
 
     @property
-    def gain(self) -> float:
-        """``1 - momentum``, rounded to float32 *after* the subtraction, as Keras' update does."""
-        return float(np.float32(1.0 - float(self.layer.momentum)))
+    def epsilon(self) -> float:
+        """The layer's attribute."""
+        return float(self.layer.epsilon)
+
+    @property
+    def trainable(self) -> bool:
+        """The layer's attribute. In Keras 3 it stops the statistics too."""
+        return bool(self.layer.trainable)
 
     @property
     def coarse(self) -> bool:
         """Moving statistics of two or three digits, which float32's seven cannot be recovered from."""
-        # The constants that a checkpoint is read with hold no variable.
-        return str(getattr(getattr(self.layer, "moving_mean", None), "dtype", "")) in ("bfloat16", "float16")
+        return str(self.layer.moving_mean.dtype) in ("bfloat16", "float16")
 
     @property
     def averaged(self) -> Any:
@@ -69,18 +72,18 @@ class TrackedLayer:
             index=index,
             name=self.name,
             channels=self.channels,
-            momentum=float(self.layer.momentum),
-            epsilon=float(self.layer.epsilon),
+            momentum=self.momentum,
+            epsilon=self.epsilon,
             axis=int(self.layer.axis),
             kind=kind,
-            trainable=bool(self.layer.trainable),
+            trainable=self.trainable,
             order=order,
             calls=calls,
             access=self.access,
         )
 
 
-def find_layers(model: Any) -> tuple[TrackedLayer, ...]:
+def find_layers(model: Any) -> tuple[KerasLayer, ...]:
     """The built BatchNorm layers of a Keras model, each once, in the model's own order.
 
     A layer that is not built yet has no moving statistics and is left out: ask again after the first step.
@@ -95,7 +98,7 @@ def find_layers(model: Any) -> tuple[TrackedLayer, ...]:
         name = found.path if count[found.path] == 1 else f"{found.path}#{count[found.path]}"
         channels = int(found.layer.moving_mean.shape[0])
         tracked.append(
-            TrackedLayer(found.layer, name, found.access, channels, found.looped, found.over_time, found.calls)
+            KerasLayer(found.layer, name, found.access, channels, found.looped, found.over_time, found.calls)
         )
     return tuple(tracked)
 
@@ -113,7 +116,7 @@ def parts_built(model: Any) -> bool:
 
 @dataclass(frozen=True)
 class _Place:
-    """A layer in the model, with what ``TrackedLayer`` says of it."""
+    """A layer in the model, with what ``KerasLayer`` says of it."""
 
     layer: Any
     path: str

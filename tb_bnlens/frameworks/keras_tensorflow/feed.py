@@ -10,23 +10,20 @@ from typing import Any, Protocol
 import keras
 import tensorflow as tf
 
-from tb_bnlens.capture.data import without_optionals
+from tb_bnlens.frameworks.keras_tensorflow.batches import without_optionals
 
 
 class Observer(Protocol):
-    """What ``PeekingTrainFunction`` asks and tells around a step. Where it raises, the step is still made."""
+    """What ``PeekingTrainFunction`` tells of a step. Where a method raises, the step is still made."""
 
     def expects_step(self) -> bool:
         """Whether this call is a step of the observed ``fit``."""
 
-    def wants_batches(self) -> int:
-        """Elements to look at before the step."""
+    def before_step(self, look: Look) -> None:
+        """The step is about to be made on what can be looked at."""
 
-    def before_step(self, elements: list[Any]) -> None:
-        """See the batches of the coming step, as tensors."""
-
-    def after_step(self, logs: Any) -> None:
-        """The step is made."""
+    def after_step(self, logs: Any, seen: int) -> None:
+        """The step is made; so many of its batches were looked at."""
 
     def failed(self, error: BaseException) -> None:
         """The step itself raised."""
@@ -44,25 +41,19 @@ class PeekingTrainFunction:
     """
 
     def __init__(self, inner: Callable[[Any], Any], observer: Observer | None):
-        self.inner = inner
-        self.observer = observer
+        self.inner, self.observer = inner, observer
 
     def __call__(self, iterator: Any) -> Any:
         """Make the step, as ``inner`` does, with the observer looking on."""
         observer = self.observer
         if observer is None:
             return self.inner(iterator)
-        expected = False
-        look: Look | None = None
+        expected, look = False, None
         try:
             expected = observer.expects_step()
-            count = observer.wants_batches() if expected else 0
-            if count:
+            if expected:
                 look = Look(iterator)
-                look.take(count)
-                look.prepare()
-                if look.taken:
-                    observer.before_step(look.elements())
+                observer.before_step(look)
         except Exception as error:
             observer.fault(error)
         try:
@@ -74,7 +65,7 @@ class PeekingTrainFunction:
             raise
         if expected:
             try:
-                observer.after_step(logs)
+                observer.after_step(logs, 0 if look is None else len(look.taken))
             except Exception as error:
                 observer.fault(error)
         return logs
@@ -97,8 +88,13 @@ class Look:
         self._error: Exception | None = None
         self._stand_in: Any = None
 
-    def take(self, count: int) -> None:
-        """Take up to ``count`` elements. An error of the data is kept for the step."""
+    def batches(self, count: int) -> list[Any]:
+        """Up to ``count`` batches, as tensors. An error of the data is kept for the step."""
+        self._take(count)
+        self._prepare()
+        return self._elements()
+
+    def _take(self, count: int) -> None:
         if not isinstance(self._iterator, Iterator) or isinstance(self._iterator, tf.distribute.DistributedIterator):
             return
         for _ in range(count):
@@ -110,14 +106,12 @@ class Look:
                 self._error = error
                 return
 
-    def elements(self) -> list[Any]:
-        """What was taken, as tensors."""
+    def _elements(self) -> list[Any]:
         if isinstance(self._iterator, tf.data.Iterator):
             return [without_optionals(element) for element in self.taken]
         return [keras.tree.map_structure(_tensor, element) for element in self.taken]
 
-    def prepare(self) -> None:
-        """Make the stand-in, which may fail."""
+    def _prepare(self) -> None:
         if self.taken and isinstance(self._iterator, tf.data.Iterator):
             self._stand_in = _replay(self.taken, self._iterator.element_spec)
 

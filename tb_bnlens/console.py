@@ -1,0 +1,81 @@
+"""Standard output and standard error as they are: any encoding, any width, with or without colour."""
+
+from __future__ import annotations
+
+import codecs
+import io
+import os
+import shutil
+import sys
+from typing import TextIO
+
+from tb_bnlens.report.style import NARROWEST, WIDTH, Style, printable
+
+ERRORS = "tb_bnlens.spelled"
+"""Name of the handler for characters that the encoding of a console does not have."""
+SPELLED = {
+    "\N{MIDDLE DOT}": "-",
+    "\N{MULTIPLICATION SIGN}": "x",
+    "\N{MINUS SIGN}": "-",
+    "\N{EN DASH}": "-",
+    "\N{EM DASH}": "-",
+    "\N{RIGHTWARDS ARROW}": "->",
+    "\N{HORIZONTAL ELLIPSIS}": "...",
+    "\N{LEFT SINGLE QUOTATION MARK}": "'",
+    "\N{RIGHT SINGLE QUOTATION MARK}": "'",
+    "\N{LEFT DOUBLE QUOTATION MARK}": '"',
+    "\N{RIGHT DOUBLE QUOTATION MARK}": '"',
+    "\N{SUPERSCRIPT TWO}": "^2",
+    "\N{GREEK SMALL LETTER BETA}": "beta",
+    "\N{LESS-THAN OR EQUAL TO}": "<=",
+    "\N{GREATER-THAN OR EQUAL TO}": ">=",
+}
+"""What stands for typographic characters in an encoding without them."""
+
+
+def prepare() -> None:
+    """Let no character end the command; to be called once, before anything is written."""
+    codecs.register_error(ERRORS, _spell)
+    for stream in (sys.stdout, sys.stderr):
+        # Tests and notebooks put other objects in their place.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=ERRORS)
+
+
+def style() -> Style:
+    """What standard output shows: ``COLUMNS`` or the width of the terminal, and colour where a terminal wants it."""
+    width = shutil.get_terminal_size((WIDTH, 24)).columns
+    return Style(max(NARROWEST, width), _colour(sys.stdout))
+
+
+def write(text: str) -> None:
+    """Write to standard output; who reads it may stop early, as ``head`` does."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The interpreter flushes again when it ends, and would fail then.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def complain(command: str, sentence: str) -> None:
+    """Write a sentence to standard error."""
+    print(f"bnlens {command}: {printable(' '.join(sentence.split()))}", file=sys.stderr)
+
+
+def _colour(stream: TextIO) -> bool:
+    """As https://no-color.org and https://force-color.org say."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    if os.environ.get("FORCE_COLOR"):
+        return True
+    # The old console of Windows prints the sequences as they are; newer ones name themselves.
+    known = os.name != "nt" or "WT_SESSION" in os.environ or "TERM" in os.environ
+    return known and os.environ.get("TERM") != "dumb" and stream.isatty()
+
+
+def _spell(error: UnicodeError) -> tuple[str | bytes, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end]
+    return "".join(SPELLED.get(c) or c.encode("ascii", "backslashreplace").decode() for c in text), error.end

@@ -1,0 +1,108 @@
+"""``capture.adapter.ModelAdapter`` for a Keras 3 model on TensorFlow."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from tb_bnlens.capture.errors import NotEvaluated
+from tb_bnlens.frameworks.keras3.layers import KerasLayer, find_layers, has_call, parts_built
+from tb_bnlens.frameworks.keras_tensorflow.batches import TensorBatches
+from tb_bnlens.frameworks.keras_tensorflow.reader import SnapshotReader
+from tb_bnlens.frameworks.keras_tensorflow.runner import KerasRunner
+from tb_bnlens.moments.segments import Segments
+
+Array = NDArray[np.floating[Any]]
+
+MARKED_WEIGHTS = 16
+"""Trainable variables that are compared, the smallest ones: each step moves most of them, and reading them is cheap."""
+NOT_CALLED = (
+    "training calls parts of the model and never the model itself, so there is no forward pass to measure; give the "
+    "model a call() and compile(loss=...) to have the losses measured"
+)
+
+
+class KerasModel:
+    """A Keras model; it may be built later.
+
+    Args:
+        model: the model.
+        loss: ``loss(y_true, y_pred)``, for models that are not compiled with one.
+    """
+
+    def __init__(self, model: Any, loss: Callable[..., Any] | None = None):
+        self._model, self._loss = model, loss
+        self.batches = TensorBatches()
+        self._mark: Callable[[], Any] | None = None
+
+    def is_chief(self) -> bool:
+        """Whether this process is the one that writes, in multi-worker training."""
+        resolver = getattr(tf.distribute.get_strategy(), "cluster_resolver", None)
+        if resolver is None or resolver.task_type is None:
+            return True
+        return bool(resolver.task_type == "chief" or (resolver.task_type == "worker" and resolver.task_id == 0))
+
+    def is_built(self, after_a_step: bool) -> bool:
+        """Whether the layers exist."""
+        if after_a_step:
+            return bool(self._model.built or find_layers(self._model))
+        return bool(self._model.built if has_call(self._model) else parts_built(self._model))
+
+    def layers(self) -> tuple[KerasLayer, ...]:
+        """The built BatchNorm layers."""
+        return find_layers(self._model)
+
+    def reader(self, layers: Sequence[Any]) -> SnapshotReader:
+        """A reader of these layers."""
+        return SnapshotReader(layers)
+
+    def runner(self, layers: Sequence[Any], segments: Segments) -> KerasRunner:
+        """Passes over the model.
+
+        Raises:
+            NotEvaluated: the model does not allow any.
+        """
+        if not (self._model.built and has_call(self._model)):
+            raise NotEvaluated(NOT_CALLED)
+        return KerasRunner(self._model, layers, segments, self._loss)
+
+    def weights_mark(self) -> Array:
+        """Sums of the smallest trainable variables."""
+        if self._mark is None:
+            trained = self._model.trainable_variables
+            small = sorted(trained, key=lambda v: int(np.prod(v.shape)))[:MARKED_WEIGHTS]
+            self._mark = tf.function(
+                lambda: (
+                    tf.stack([tf.reduce_sum(tf.cast(v.value, tf.float32)) for v in small]) if small else tf.zeros(0)
+                ),
+                autograph=False,
+            )
+        return np.asarray(self._mark().numpy())
+
+    def learning_rate(self) -> float | None:
+        """The optimizer's, None where the model has none: a custom loop may keep it elsewhere."""
+        optimizer = getattr(self._model, "optimizer", None)
+        return None if optimizer is None else float(np.asarray(optimizer.learning_rate))
+
+    def versions(self) -> Mapping[str, str]:
+        """Versions of TensorFlow and Keras."""
+        return {name: importlib.metadata.version(name) for name in ("tensorflow", "keras")}
+
+
+def steps_made(model: Any) -> int:
+    """Steps that the model's optimizer has counted; 0 where it has none, as in a model that was not compiled."""
+    optimizer = counting_optimizer(model)
+    # Not optimizer.iterations, which is divided under gradient accumulation. Keras 3.3 has that alone, undivided.
+    return int(np.asarray(getattr(optimizer, "_iterations", getattr(optimizer, "iterations", 0))))
+
+
+def counting_optimizer(model: Any) -> Any:
+    """The optimizer that counts the steps, None where the model has none."""
+    # Under mixed_float16 a wrapper scales the loss, whose own count stays 0.
+    optimizer = getattr(model, "optimizer", None)
+    return getattr(optimizer, "inner_optimizer", optimizer)

@@ -1,0 +1,80 @@
+"""The recorder of any loop that trains a Keras model on TensorFlow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tb_bnlens.capture.options import Options
+from tb_bnlens.capture.recorder import LoopRecorder
+from tb_bnlens.frameworks.keras_tensorflow.adapter import KerasModel
+from tb_bnlens.frameworks.support import refused, unsupported
+
+
+class Recorder(LoopRecorder):
+    """Record a training loop for the BN Lens tab.
+
+    Call ``record(x, y)`` after each training step; everything else follows from defaults::
+
+        lens = tb_bnlens.Recorder(model, "runs/exp2", loss=loss_fn)
+        for x, y in ds:
+            train_step(x, y)
+            lens.record(x, y)
+        lens.close()
+
+    Args:
+        model: a Keras model; it may be built later.
+        log_dir: TensorBoard run directory; the record goes to ``<log_dir>/bn_lens``.
+        loss: ``loss(y_true, y_pred)``, for models that are not compiled with one. Without either the losses are
+            not evaluated and the statistics are recorded all the same.
+        validation_data: ``(x, y)`` or a dataset; its first batch is probed too.
+        probe_data: ``(x, y)`` or a dataset whose first batch is probed instead of the training batch.
+        overhead: share of training time that recording may take, e.g. 0.01; ``math.inf`` for full density.
+        tolerance: relative error of the moving statistics that counts as converged.
+        ignore: rule id -> layer name patterns that are shown as silenced.
+        on_error: ``"warn"`` once and go on, or ``"raise"``.
+        planned_steps: training steps that the loop will make in all, where known.
+
+    Raises:
+        ValueError: an argument out of range. Faults while recording are warnings, see ``on_error``.
+        NotImplementedError: ``on_error`` is ``"raise"`` and the framework of the model is not supported.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        log_dir: str,
+        loss: Callable[..., Any] | None = None,
+        *,
+        validation_data: Any = None,
+        probe_data: Any = None,
+        overhead: float = 0.01,
+        tolerance: float = 0.1,
+        ignore: Mapping[str, str | Sequence[str]] | None = None,
+        on_error: str = "warn",
+        planned_steps: int | None = None,
+    ):
+        options = Options(log_dir, validation_data, probe_data, overhead, tolerance, ignore, on_error)
+        supported = not refused(unsupported(model), options.on_error)
+        if supported and not isinstance(model, keras.layers.Layer):
+            raise ValueError(f"model is a {type(model).__name__}; expected a keras.Model")
+        super().__init__(KerasModel(model, loss), options, planned_steps, active=supported)
+
+    def record(self, x: Any, y: Any = None, sample_weight: Any = None, *, step: int | None = None) -> None:
+        """Take note of one training step that has just been made on this batch.
+
+        Args:
+            x: inputs of the batch.
+            y: targets; without them losses need ``add_loss``.
+            sample_weight: as in ``fit``.
+            step: number of steps made so far; counted where it is not given.
+
+        Raises:
+            RuntimeError: called while a ``tf.function`` is traced.
+        """
+        if not tf.executing_eagerly():
+            raise RuntimeError("Recorder.record was called inside a tf.function; call it after the compiled step")
+        self.step_made(keras.utils.pack_x_y_sample_weight(x, y, sample_weight), step)

@@ -1,0 +1,70 @@
+"""What is asked of a BatchNorm layer, whatever framework it is from."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+
+from tb_bnlens.history import Layer
+
+
+class TrackedLayer(Protocol):
+    """A built BatchNorm layer. ``momentum`` is the share that an update *keeps*, as in Keras; PyTorch's is 1 minus it.
+
+    Attributes may change while the model trains, except for those that say what the layer is.
+    """
+
+    @property
+    def name(self) -> str:
+        """Unique path in the model."""
+
+    @property
+    def channels(self) -> int:
+        """Length of its statistics."""
+
+    @property
+    def momentum(self) -> float:
+        """The attribute as it is now."""
+
+    @property
+    def epsilon(self) -> float:
+        """What is added to the variance."""
+
+    @property
+    def trainable(self) -> bool:
+        """Whether its flags let training update the statistics."""
+
+    @property
+    def renorm(self) -> bool:
+        """Batch Renormalization: the moving average is of the standard deviation."""
+
+    @property
+    def coarse(self) -> bool:
+        """Whether it keeps its statistics in two or three digits, which windows cannot be recovered from."""
+
+    @property
+    def looped(self) -> bool:
+        """Whether it is part of a recurrent cell, which is called once a time step."""
+
+    @property
+    def calls(self) -> int | None:
+        """Calls in a forward pass, where that is known without running one."""
+
+    def describe(self, index: int, order: int = -1, calls: int = 1) -> Layer:
+        """The manifest's entry for this layer."""
+
+
+def kept(layer: TrackedLayer) -> float:
+    """Momentum as the float32 that the update multiplies the moving statistic with."""
+    return float(np.float32(layer.momentum))
+
+
+def gain(layer: TrackedLayer) -> float:
+    """``1 - momentum``, rounded to float32 *after* the subtraction, as the update does."""
+    return float(np.float32(1.0 - float(layer.momentum)))
+
+
+def gains(layers: Any) -> Any:
+    """``gain`` of each layer, [L]."""
+    return np.asarray([gain(layer) for layer in layers], np.float64)

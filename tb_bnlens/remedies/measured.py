@@ -1,0 +1,172 @@
+"""The statistics of some data at the present weights, layer by layer, in any framework."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tb_bnlens.capture.passes import Outcome, Runner, moments_of
+from tb_bnlens.moments.layers import TrackedLayer
+from tb_bnlens.moments.moments import Mask, Moments
+from tb_bnlens.moments.segments import Segments
+
+Array = NDArray[np.floating[Any]]
+
+POOLS = ("batches", "samples")
+MIN_SAMPLES = 100
+"""With fewer samples, the mean of a channel is uncertain by more than a tenth of its standard deviation."""
+
+
+class Recalibration:
+    """Result of ``recalibrate``, with undo.
+
+    As a context manager it undoes the change at the end of the block, unless ``keep()`` was called. Otherwise the
+    change stays until ``undo()``.
+    """
+
+    def __init__(self, layers: Sequence[str], skipped: Mapping[str, str], batches: int, samples: int):
+        self.layers = tuple(layers)
+        """Names of the layers whose moving statistics were replaced."""
+        self.skipped = dict(skipped)
+        """Name -> why the layer kept its moving statistics."""
+        self.batches = batches
+        self.samples = samples
+        self._undo: list[Callable[[], None]] = []
+        self._kept = False
+
+    def undo(self) -> None:
+        """Restore the old moving statistics, even if they have changed since. Safe to call twice."""
+        for restore in self._undo:
+            restore()
+        self._undo = []
+
+    def keep(self) -> None:
+        """Do not undo at the end of the ``with`` block."""
+        self._kept = True
+
+    def on_undo(self, restore: Callable[[], None]) -> None:
+        """Have this called by ``undo``; for what changes the model."""
+        self._undo.append(restore)
+
+    def __enter__(self) -> Recalibration:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self._kept:
+            self.undo()
+
+    def __repr__(self) -> str:
+        return (
+            f"Recalibration({len(self.layers)} layers, {len(self.skipped)} skipped, "
+            f"{self.batches} batches, {self.samples} samples)"
+        )
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The statistics of some data."""
+
+    moments: Moments
+    """Of all layers, [C_total]."""
+    chosen: tuple[int, ...]
+    """Layers that are to get them."""
+    skipped: Mapping[str, str]
+    """Name of a layer -> why it keeps its own."""
+    batches: int
+    samples: int
+
+
+def measure(
+    runner: Runner,
+    layers: Sequence[TrackedLayer],
+    moving: Moments,
+    data: Iterable[tuple[Any, int]],
+    frozen: bool,
+    pool: str,
+) -> Measured:
+    """Run every batch through the model once, each layer normalizing by it.
+
+    Args:
+        runner: the model.
+        layers: its BatchNorm layers.
+        moving: their moving statistics, [C_total].
+        data: batches with their numbers of samples.
+        frozen: measure layers that training does not update, too.
+        pool: one of ``POOLS``.
+
+    Raises:
+        ValueError: no layer is updated in training, there are fewer than 100 samples, or statistics are not finite.
+        NotEvaluated: the model cannot be run.
+    """
+    segments = Segments([t.channels for t in layers])
+    skipped: dict[str, str] = {}
+    on_moving = np.zeros(len(segments.layer), bool)
+    total = count = 0
+    mean = second = within = np.zeros(len(segments.layer))
+    for batch, samples in data:
+        if count == 0:
+            skipped = {} if frozen else _left_alone(runner, layers, batch)
+            on_moving = segments.spread([t.name in skipped for t in layers]).astype(bool)
+            if on_moving.all():
+                raise ValueError(
+                    "No BatchNorm layer of the model is updated in training; pass frozen=True to recalibrate them "
+                    "all the same"
+                )
+        passed = runner.batch(batch, moving, on_moving)
+        seen = moments_of(passed)
+        _require_finite(seen, runner.order, layers, segments, on_moving, count)
+        count, total = count + 1, total + samples
+        rate = samples / total
+        mean = mean + rate * (seen.mean - mean)
+        within = within + rate * (seen.variance - within)
+        second = second + rate * (_second_moment(passed, seen, segments) - second)
+    if total < MIN_SAMPLES:
+        raise ValueError(
+            f"data gave {total} samples in {count} batches; the statistics need {MIN_SAMPLES} at the least, and 1,000 "
+            "to 10,000 to be good"
+        )
+    variance = within if pool == "batches" else np.maximum(second - np.square(mean), 0.0)
+    called = set(runner.order)
+    skipped |= {t.name: "the model does not call it" for i, t in enumerate(layers) if i not in called}
+    chosen = tuple(i for i, t in enumerate(layers) if t.name not in skipped)
+    return Measured(Moments(mean, variance), chosen, skipped, count, total)
+
+
+def _left_alone(runner: Runner, layers: Sequence[TrackedLayer], batch: Any) -> dict[str, str]:
+    """Layers that use their moving statistics in training too, with which the rest of the network has learned."""
+    runner.training(batch)
+    left = {t.name: "trainable=False" for t in layers if not t.trainable}
+    for i, tracked in enumerate(layers):
+        if not runner.trains.get(i, True):
+            left.setdefault(tracked.name, "the model calls it in inference mode")
+    return left
+
+
+def _second_moment(passed: Outcome, seen: Moments, segments: Segments) -> Array:
+    second = seen.variance + np.square(seen.mean)
+    for index, calls in passed.calls.items():
+        part = slice(segments.starts[index], segments.stops[index])
+        doubles = [m.double() for m in calls]
+        second[part] = np.mean([m.variance + np.square(m.mean) for m in doubles], axis=0)
+    return second
+
+
+def _require_finite(
+    seen: Moments,
+    order: Sequence[int],
+    layers: Sequence[TrackedLayer],
+    segments: Segments,
+    on_moving: Mask,
+    batch: int,
+) -> None:
+    bad = segments.count(~np.isfinite(seen.mean) | ~np.isfinite(seen.variance))
+    for index in dict.fromkeys(order):
+        if bad[index] and not on_moving[segments.starts[index]]:
+            raise ValueError(
+                f"Batch {batch} of data gives layer {layers[index].name!r} statistics that are not finite in "
+                f"{int(bad[index])} of {layers[index].channels} channels; nothing was changed"
+            )

@@ -1,0 +1,96 @@
+"""Many runs as text: a line each, the worst first."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from tb_bnlens.diagnosis.words.phrases import count
+from tb_bnlens.numbers import number
+from tb_bnlens.report.schema import Failure, Overview, RunSummary
+from tb_bnlens.report.style import Style, columns, padded, printable, shortened
+from tb_bnlens.report.summary import summarize
+
+RANK = ("error", "warning", "info", "none")
+WORDS = {"error": "error", "warning": "warning", "info": "note"}
+FAILED = "?"
+SHOWN_FROM = {"inference": 0, "batch stat.": 72, "step": 90}
+"""Columns of numbers, and the width of a terminal from which on each is shown."""
+LEAST_CAUSE = 16
+GAP = "  "
+
+
+def render_table(runs: Sequence[Overview], failures: Sequence[Failure], style: Style) -> str:
+    """A heading that counts the runs, a line for each, and one for each that could not be judged."""
+    rows = sorted(((run["run"], summarize(run)) for run in runs), key=_worst_first)
+    shown = [name for name, width in SHOWN_FROM.items() if style.width >= width]
+    header = ["run", *shown, "cause"]
+    cells = [_cells(name, row, shown) for name, row in rows]
+    middle = [max(columns(line[i]) for line in [header, *cells]) for i in range(1, len(header) - 1)]
+    # What is left is shared by the names and the causes.
+    room = style.width - len("X ") - sum(middle) - len(GAP) * (len(header) - 1)
+    names = max(len("run"), min(max((columns(line[0]) for line in cells), default=0), room // 2))
+    widths = [names, *middle, max(LEAST_CAUSE, room - names)]
+    lines = [_tally([row for _, row in rows], len(failures)), ""]
+    lines.append(f"  {_line(header, widths)}".rstrip())
+    for (_, row), line in zip(rows, cells, strict=True):
+        lines.append(f"{style.mark(row['severity'])} {_line(line, widths)}".rstrip())
+    for failed in failures:
+        lines += style.wrap(f"{FAILED} ", printable(f"{failed['run']}: {failed['reason']}"))
+    return "\n".join(lines) + "\n"
+
+
+def worst(runs: Sequence[Overview]) -> str | None:
+    """Name of the run that stands first in the table."""
+    return min(((run["run"], summarize(run)) for run in runs), key=_worst_first)[0] if runs else None
+
+
+def _worst_first(named: tuple[str, RunSummary]) -> tuple[int, float, str]:
+    """As the tab sorts its table: by severity, then by how many times the loss with batch statistics, then by name."""
+    name, row = named
+    inference, batch = row["inference"], row["batch"]
+    known = inference is not None and batch is not None and batch > 0 and inference >= 0
+    return RANK.index(row["severity"]), -(inference / batch) if known and inference and batch else 0.0, name
+
+
+def _cells(name: str, row: RunSummary, shown: Sequence[str]) -> list[str]:
+    numbers = {
+        "inference": number(row["inference"]),
+        "batch stat.": number(row["batch"]),
+        "step": "" if row["last_step"] is None else f"{row['last_step']:,}",
+    }
+    more = f" (+{row['causes'] - 1})" if row["causes"] > 1 else ""
+    cause = f"{row['cause']}{more}" if row["cause"] else _no_cause(row)
+    return [" ".join(printable(name).split("\n")), *(numbers[column] for column in shown), cause]
+
+
+def _no_cause(row: RunSummary) -> str:
+    if row["silenced"]:
+        return f"{count(row['silenced'], 'finding')} silenced"
+    return "" if row["inference"] is not None else "losses not evaluated"
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    name, *numbers, cause = cells
+    parts = [f"{cell:>{width}}" for cell, width in zip(numbers, widths[1:-1], strict=True)]
+    return GAP.join([padded(shortened(name, widths[0]), widths[0]), *parts, _cut(cause, widths[-1])])
+
+
+def _cut(text: str, width: int) -> str:
+    # Unlike a path, a sentence says most at its beginning.
+    return text if columns(text) <= width else f"{text[: width - 3]}..."
+
+
+def _tally(rows: Sequence[RunSummary], failed: int) -> str:
+    return f"{count(len(rows) + failed, 'run')}: {', '.join(_parts(rows, failed))}"
+
+
+def _parts(rows: Sequence[RunSummary], failed: int) -> Iterator[str]:
+    counted = Counter[str](row["severity"] for row in rows)
+    for severity, word in WORDS.items():
+        if counted[severity]:
+            yield f"{counted[severity]} with {'an' if word == 'error' else 'a'} {word}"
+    if counted["none"]:
+        yield f"{counted['none']} without a finding"
+    if failed:
+        yield f"{failed} could not be judged"

@@ -1,0 +1,167 @@
+"""``bnlens report``: the runs of a log directory, each for itself."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import time
+import traceback
+from argparse import Namespace
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tb_bnlens import console
+from tb_bnlens.history import History
+from tb_bnlens.metadata import FORMAT
+from tb_bnlens.report import markdown, run_report
+from tb_bnlens.report.compare import compare
+from tb_bnlens.report.runs_table import render_table, worst
+from tb_bnlens.report.schema import Failure, Overview, Report
+from tb_bnlens.report.style import printable
+from tb_bnlens.report.text import render, render_comparison
+
+T = TypeVar("T")
+
+
+class Refused(Exception):
+    """There is nothing to report on; the message says why and what to do."""
+
+
+@dataclass
+class Reported:
+    """What became of the runs."""
+
+    report: Report
+    histories: list[History] = field(default_factory=list)
+    """Of the runs that have a report, in their order; empty unless they were asked for."""
+    crashed: bool = False
+    """Whether BN Lens itself failed on a run."""
+
+    def fail(self, run: str, reason: str) -> None:
+        """Say that a run has no report."""
+        self.report.setdefault("failures", []).append({"run": run, "reason": reason})
+        console.complain("report", f"{run}: {reason}")
+
+    @property
+    def failures(self) -> list[Failure]:
+        """Runs without a report."""
+        return self.report.get("failures", [])
+
+
+def report_runs(arguments: Namespace) -> Reported:
+    """Read and judge the runs that the arguments name, and print what they ask for.
+
+    A run that cannot be read or judged costs the others nothing.
+
+    Raises:
+        Refused: there is no such log directory, no record in it, or no run of a given name.
+    """
+    # Imported here so that `--help` and wrong usage answer at once.
+    from tb_bnlens.reader import RunNotFound, find_run, list_runs, open_logdir, shown_name
+
+    wanted = list(dict.fromkeys([*(arguments.run or []), *(arguments.compare or [])]))
+    try:
+        provider = open_logdir(arguments.logdir)
+        found = [find_run(provider, "", name) for name in wanted] if wanted else list(list_runs(provider))
+        unlisted = {} if wanted else provider.unlisted()
+    except (RunNotFound, OSError) as e:
+        raise Refused(str(e.args[0] if e.args else e)) from e
+    if not found and not unlisted:
+        raise Refused(f"no BN Lens record under {arguments.logdir!r}; train with callbacks=[tb_bnlens.BNLens(log_dir)]")
+    reported = _reported(provider, found, keep=bool(arguments.html))
+    for run_id, reasons in unlisted.items():
+        reported.fail(shown_name(run_id), " ".join(reasons))
+    if arguments.html:
+        _write_page(arguments.html, provider, reported)
+    if arguments.compare:
+        by_id = {run.run_id: run.name for run in found}
+        runs = {run["run"]: run for run in reported.report["runs"]}
+        pair = [runs.get(by_id.get(name, name)) for name in arguments.compare]
+        if pair[0] is not None and pair[1] is not None:
+            reported.report["comparison"] = compare(pair[0], pair[1])
+    _print(arguments, reported, every=bool(wanted))
+    return reported
+
+
+def _reported(provider: Any, runs: list[Any], *, keep: bool) -> Reported:
+    from tb_bnlens.reader import Unreadable, read_run
+
+    result = Reported({"format": FORMAT, "runs": []})
+    for run in runs:
+
+        def judge(run: Any = run) -> tuple[History, Overview]:
+            history = read_run(provider, "", run)
+            return history, run_report(history)
+
+        made, reason = _attempt(judge, (Unreadable, OSError))
+        if made is not None:
+            # Many long runs would not fit into memory side by side.
+            result.histories += [made[0]] if keep else []
+            result.report["runs"].append(made[1])
+            continue
+        result.crashed |= reason.startswith(FAULT)
+        result.fail(run.name, reason)
+    return result
+
+
+FAULT = "BN Lens failed: "
+
+
+def _attempt(work: Callable[[], T], expected: tuple[type[Exception], ...]) -> tuple[T | None, str]:
+    """The result, or why there is none."""
+    try:
+        return work(), ""
+    except expected as e:
+        return None, str(e)
+    except Exception as e:
+        return None, FAULT + fault(e)
+
+
+def fault(error: Exception) -> str:
+    """An error that nothing expected, with the place it comes from."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    ours = [f for f in traceback.extract_tb(error.__traceback__) if "tb_bnlens" in f.filename]
+    place = (ours or [frame])[-1]
+    return (
+        f"{type(error).__name__}: {error} ({Path(place.filename).name}, line {place.lineno}). "
+        "Please report it, if you can with the record"
+    )
+
+
+def _print(arguments: Namespace, reported: Reported, *, every: bool) -> None:
+    report, style = reported.report, console.style()
+    if arguments.json:
+        console.write(json.dumps(report, indent=2, allow_nan=False) + "\n")
+    elif arguments.markdown:
+        console.write(printable(markdown.render(report)))
+    elif arguments.html:
+        return
+    elif every or arguments.all or len(report["runs"]) + len(reported.failures) == 1:
+        if report["runs"]:
+            console.write(render(report, style))
+        if "comparison" in report:
+            console.write("\n" + render_comparison(report["comparison"], style))
+    else:
+        console.write(render_table(report["runs"], reported.failures, style))
+        first = worst(report["runs"])
+        if first is not None:
+            command = f"bnlens report {shlex.quote(printable(arguments.logdir))} --run {shlex.quote(printable(first))}"
+            console.write(f"\nA run in full: {command}\nEvery run in full: --all\n")
+
+
+def _write_page(path: str, provider: Any, reported: Reported) -> None:
+    from tb_bnlens.export import Exported, page
+    from tb_bnlens.reader import find_run, read_channels
+
+    def exported(history: History, overview: Overview) -> Exported:
+        run = find_run(provider, "", history.run)
+        return Exported(history, overview, lambda layer: read_channels(provider, "", run, layer))
+
+    runs = [exported(h, overview) for h, overview in zip(reported.histories, reported.report["runs"], strict=True)]
+    try:
+        size = Path(path).write_text(page(runs, time.time()), encoding="utf-8")
+    except OSError as e:
+        raise Refused(f"{path} cannot be written ({e.strerror or e})") from e
+    console.complain("report", f"wrote {path} ({size / 1000:,.0f} kB); it opens in a browser, offline")
