@@ -231,7 +231,7 @@ CAUSES: tuple[Cause, ...] = (
         known=lambda f: on.lag_known(f) and on.over_time(f),
         shows=lambda f: f.drifting,
         cost=on.drift_cost,
-        note=lambda f, where: on.far(f, where) or not f.evaluated,
+        note=on.drift_noted,
         estimate="distance",
         yields=(
             Yields("cumulative-average", in_torch.mostly_cumulative),

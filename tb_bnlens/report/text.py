@@ -81,7 +81,8 @@ def _losses(run: Mapping[str, Any], style: Style) -> list[str]:
         lines = _one_below_another(shown, metrics, style)
     if losses["batches"] is not None:
         lines.append(f"  means over {count(losses['batches'], 'batch', 'batches')} at step {losses['step']:,}")
-    return [*lines, *_parts(losses, run["framework"], style)]
+    frozen = any(layer["state"] == "frozen" for layer in run["layers"])
+    return [*lines, *_parts(losses, run["framework"], frozen, style)]
 
 
 def _side_by_side(shown: Mapping[str, str], metrics: Mapping[str, Sequence[str]]) -> list[str]:
@@ -96,10 +97,12 @@ def _one_below_another(shown: Mapping[str, str], metrics: Mapping[str, Sequence[
     return lines
 
 
-def _parts(losses: Mapping[str, Any], framework: str, style: Style) -> list[str]:
+def _parts(losses: Mapping[str, Any], framework: str, frozen: bool, style: Style) -> list[str]:
     """The parts of the gap, and inference replayed with another momentum."""
     lines = []
-    labels = {"dropout": "training-only layers", "noise": "batch noise", "stale": "stale statistics"}
+    # A frozen layer uses its moving statistics in training and after a recalibration too.
+    too = " and frozen layers" if frozen else ""
+    labels = {"dropout": f"training-only layers{too}", "noise": f"batch noise{too}", "stale": "stale statistics"}
     parts = [f"{label} {_signed(losses[part])}" for part, label in labels.items() if losses[part] is not None]
     if parts:
         lines += style.wrap("  parts: ", ", ".join(parts))
@@ -181,6 +184,10 @@ def render_comparison(difference: Mapping[str, Any], style: Style = PLAIN) -> st
     for kind, (x, y) in difference["losses"].items():
         if x is not None or y is not None:
             lines.append(f"  loss, {kind}: {number(x)} -> {number(y)}")
+    for name, kinds in difference["metrics"].items():
+        for kind, (x, y) in kinds.items():
+            if x is not None or y is not None:
+                lines.append(f"  {name}, {kind}: {number(x)} -> {number(y)}")
     for word, rules in difference["findings"].items():
         if rules:
             lines += style.wrap(f"  findings {word}: ", ", ".join(rules))
@@ -191,6 +198,10 @@ def render_comparison(difference: Mapping[str, Any], style: Style = PLAIN) -> st
             lines += style.wrap(
                 f"    {x['name']}: ", f"momentum {_change(x['momentum'])}, {_change(x['state'])}, distance {d}"
             )
+    if difference["distances"]:
+        lines.append("  layers whose distance differs most:")
+        for x in difference["distances"][:WORST_LAYERS]:
+            lines += style.wrap(f"    {x['name']}: ", " -> ".join(number(v) for v in x["distance"]))
     for run, names in zip((a, b), difference["only"], strict=True):
         if names:
             lines += style.wrap(f"  only in {run}: ", ", ".join(names))
