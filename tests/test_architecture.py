@@ -111,7 +111,7 @@ ARROWS: Mapping[str, set[str]] = {
 OUTSIDE: Mapping[str, set[str]] = {
     "tensorflow": {"frameworks.keras_tensorflow", "summary", "importer"},
     "jax": {"frameworks.keras_jax"},
-    "torch": {"frameworks.keras_torch"},
+    "torch": {"frameworks.keras_torch", "importer"},
     "keras": {
         "frameworks.keras3",
         "frameworks.keras_tensorflow",
@@ -124,7 +124,6 @@ OUTSIDE: Mapping[str, set[str]] = {
         "importer",
     },
     "h5py": {"importer"},
-    "torch": {"importer"},
     "tensorboard": {"capture", "reader", "plugin", "plugin.loader"},
     "google": {"reader"},
     "werkzeug": {"plugin"},
