@@ -72,14 +72,14 @@ def report_runs(arguments: Namespace) -> Reported:
     reported = _reported(provider, found, keep=bool(arguments.html))
     for run_id, reasons in unlisted.items():
         reported.fail(shown_name(run_id), " ".join(reasons))
-    if arguments.html:
-        _write_page(arguments.html, provider, reported)
     if arguments.compare:
         by_id = {run.run_id: run.name for run in found}
         runs = {run["run"]: run for run in reported.report["runs"]}
         pair = [runs.get(by_id.get(name, name)) for name in arguments.compare]
         if pair[0] is not None and pair[1] is not None:
             reported.report["comparison"] = compare(pair[0], pair[1])
+    if arguments.html:
+        _write_page(arguments.html, provider, reported)
     _print(arguments, reported, every=bool(wanted))
     return reported
 
@@ -120,6 +120,8 @@ def _print(arguments: Namespace, reported: Reported, *, every: bool) -> None:
         console.write(json.dumps(report, indent=2, allow_nan=False) + "\n")
     elif arguments.markdown:
         console.write(printable(markdown.render(report)))
+        if "comparison" in report:
+            console.write("\n" + printable(markdown.render_comparison(report["comparison"])))
     elif arguments.html:
         return
     elif every or arguments.all or len(report["runs"]) + len(reported.failures) == 1:
@@ -143,9 +145,10 @@ def _write_page(path: str, provider: Any, reported: Reported) -> None:
         run = find_run(provider, "", history.run)
         return Exported(history, overview, lambda layer: read_channels(provider, "", run, layer))
 
+    compared = reported.report["comparison"]["runs"] if "comparison" in reported.report else ()
     runs = [exported(h, overview) for h, overview in zip(reported.histories, reported.report["runs"], strict=True)]
     try:
-        size = Path(path).write_text(page(runs, time.time()), encoding="utf-8")
+        size = Path(path).write_text(page(runs, time.time(), compared), encoding="utf-8")
     except OSError as e:
         raise Refused(f"{path} cannot be written ({e.strerror or e})") from e
     console.complain("report", f"wrote {path} ({size / 1000:,.0f} kB); it opens in a browser, offline")

@@ -111,7 +111,7 @@ ARROWS: Mapping[str, set[str]] = {
 OUTSIDE: Mapping[str, set[str]] = {
     "tensorflow": {"frameworks.keras_tensorflow", "summary", "importer"},
     "jax": {"frameworks.keras_jax"},
-    "torch": {"frameworks.keras_torch", "importer"},
+    "torch": {"importer", "frameworks.keras_torch"},
     "keras": {
         "frameworks.keras3",
         "frameworks.keras_tensorflow",

@@ -232,8 +232,19 @@ class Pieces(keras.utils.PyDataset):  # type: ignore[misc]
         lambda x: Pieces(x),
         lambda x: (x[i : i + 32] for i in range(0, len(x), 32)),
         lambda x: [(x[i : i + 32], None) for i in range(0, len(x), 32)],
+        lambda x: [(x[i : i + 32], x[i : i + 32]) for i in range(0, len(x), 32)],
     ],
-    ids=["array", "arrays", "dataset", "dataset of pairs", "endless", "PyDataset", "generator", "list"],
+    ids=[
+        "array",
+        "arrays",
+        "dataset",
+        "dataset of pairs",
+        "endless",
+        "PyDataset",
+        "generator",
+        "list",
+        "list of pairs",
+    ],
 )
 def test_data(make: Callable[[Any], Any]) -> None:
     x, _ = images()

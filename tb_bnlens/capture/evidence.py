@@ -221,7 +221,7 @@ class Judgement:
                 ordinary, present.of_trained.mean(), self._subject.segments, self._subject.epsilon
             )
             self._rows["extreme_share"] = np.full(len(self._subject.segments), extreme.mean())
-            self._run("ordinary", self._on(self._renewed(ordinary)), with_rows=True)
+            self._run("ordinary", self._on(self._renewed(ordinary)), essential=True, with_rows=True)
 
     def _perturb(self, present: _Present) -> None:
         """Inference on quite other statistics."""

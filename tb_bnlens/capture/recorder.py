@@ -44,6 +44,7 @@ class LoopRecorder:
         self._schedule.planned_steps = planned_steps
         self._waited = 0
         self._fits = 0
+        self._earlier_updates: Any = None
         self._active, self._closed = active and adapter.is_chief(), False
         self._recording: Recording | None = None
 
@@ -134,6 +135,7 @@ class LoopRecorder:
                     self._tolerance,
                     step,
                     self._fits,
+                    self._earlier_updates,
                 )
             else:
                 self._waited = step
@@ -199,7 +201,7 @@ class LoopRecorder:
     def goes_on(self, phase: Phase) -> None:
         """Record a further fit of a network where the earlier ones are; called before ``begin``."""
         self._log.move(phase.directory)
-        self._fits = phase.fits
+        self._fits, self._earlier_updates = phase.fits, phase.updates
         self._batches.reservoir.resume(phase.batches, phase.fits)
 
     def note(self, sentence: str) -> None:
@@ -259,6 +261,11 @@ class LoopRecorder:
     def changed_outside(self) -> bool:
         """Whether something other than training steps has changed the model in this run."""
         return self._recording is not None and self._recording.changed_outside
+
+    @property
+    def updates(self) -> Any:
+        """BatchNorm updates of each layer, those of earlier fits included, for ``Phase.updates``; None before any."""
+        return None if self._recording is None else self._recording.updates
 
     def kept_batches(self) -> list[Kept]:
         """Training batches for ``Phase.batches``."""

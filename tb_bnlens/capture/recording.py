@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tb_bnlens.capture.adapter import ModelAdapter, StatisticsReader
 from tb_bnlens.capture.batches import Batches
@@ -23,6 +24,8 @@ from tb_bnlens.moments.recovery import Snapshot, WindowRecovery
 from tb_bnlens.moments.segments import Segments
 from tb_bnlens.moments.windows import Windows
 
+Array = NDArray[np.floating[Any]]
+
 
 class Recording:
     """Records a training loop from a step on.
@@ -36,6 +39,7 @@ class Recording:
         tolerance: relative error of the moving statistics that counts as converged.
         step: steps made so far.
         fits: earlier fits of this network in the record.
+        updates: of each layer in those, [L]; None where there are none.
 
     Raises:
         NotRecorded: the directory cannot be written.
@@ -51,6 +55,7 @@ class Recording:
         tolerance: float,
         step: int,
         fits: int,
+        updates: Array | None = None,
     ):
         self._log, self._guard, self._batches, self._schedule = log, guard, batches, schedule
         self._tolerance = tolerance
@@ -67,6 +72,8 @@ class Recording:
         self._state = ProbeState.empty(self._segments)
         self._say_how_it_begins(log.open(), fits)
         self._windows = Windows(self._reader.read(), step, self._recovery, self._segments)
+        if updates is not None and len(updates) == len(layers):
+            self._windows.updates = np.array(updates)
         self._outside = Outside(adapter.weights_mark, self._recovery, self._segments)
         runner: Runner = NoPasses()
         with guard(LOSSES):
@@ -92,6 +99,11 @@ class Recording:
     def loss_pending(self) -> bool:
         """Whether a probe waits for the step to be made."""
         return self._prober.pending
+
+    @property
+    def updates(self) -> Array:
+        """BatchNorm updates of each layer so far, those of earlier fits included, [L]."""
+        return self._windows.updates
 
     @property
     def changed_outside(self) -> bool:

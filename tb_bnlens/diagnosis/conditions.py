@@ -176,6 +176,14 @@ def drift_cost(f: Facts, _where: Mask) -> Severity:
     return min(of_gap(f.drift_cured), of_gap(f.gap)) if told else of_gap(f.gap)
 
 
+def drift_noted(f: Facts, where: Mask) -> bool:
+    """Without harm it is worth a note where the batch statistics were seen to move, and dropout does not explain it."""
+    if f.parts is None:
+        return far(f, where) or not f.evaluated
+    moving = f.layers.drifting | f.layers.wandering
+    return far(f, where & moving & ~(f.row("mode_distance_rms") > f.layers.tolerance))
+
+
 def start_is_behind(f: Facts, where: Mask) -> bool:
     """The start explains more lagging layers than drift does, or, where it was measured, drift takes little."""
     return f.start_leads if f.parts is None else drift_cost(f, where) <= INFO

@@ -31,6 +31,8 @@ def input_batches(data: Any, batches: int, batch_size: int) -> Iterator[Any]:
 
 
 def _is_arrays(data: Any) -> bool:
+    if isinstance(data, list) and any(isinstance(item, tuple) for item in data):
+        return False  # batches (x, y); a list of arrays is a model's several inputs
     return all(hasattr(leaf, "shape") for leaf in keras.tree.flatten(data))
 
 
