@@ -7,10 +7,9 @@ import shlex
 import time
 import traceback
 from argparse import Namespace
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from tb_bnlens import console
 from tb_bnlens.history import History
@@ -22,7 +21,7 @@ from tb_bnlens.report.schema import Failure, Overview, Report
 from tb_bnlens.report.style import printable
 from tb_bnlens.report.text import render, render_comparison
 
-T = TypeVar("T")
+FAULT = "BN Lens failed: "
 
 
 class Refused(Exception):
@@ -90,40 +89,25 @@ def _reported(provider: Any, runs: list[Any], *, keep: bool) -> Reported:
 
     result = Reported({"format": FORMAT, "runs": []})
     for run in runs:
-
-        def judge(run: Any = run) -> tuple[History, Overview]:
+        try:
             history = read_run(provider, "", run)
-            return history, run_report(history)
-
-        made, reason = _attempt(judge, (Unreadable, OSError))
-        if made is not None:
+            report = run_report(history)
+        except (Unreadable, OSError) as e:
+            result.fail(run.name, str(e))
+        except Exception as e:  # whatever it is, it must not cost the other runs
+            result.crashed = True
+            result.fail(run.name, FAULT + fault(e))
+        else:
+            result.report["runs"].append(report)
             # Many long runs would not fit into memory side by side.
-            result.histories += [made[0]] if keep else []
-            result.report["runs"].append(made[1])
-            continue
-        result.crashed |= reason.startswith(FAULT)
-        result.fail(run.name, reason)
+            result.histories += [history] if keep else []
     return result
-
-
-FAULT = "BN Lens failed: "
-
-
-def _attempt(work: Callable[[], T], expected: tuple[type[Exception], ...]) -> tuple[T | None, str]:
-    """The result, or why there is none."""
-    try:
-        return work(), ""
-    except expected as e:
-        return None, str(e)
-    except Exception as e:
-        return None, FAULT + fault(e)
 
 
 def fault(error: Exception) -> str:
     """An error that nothing expected, with the place it comes from."""
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    ours = [f for f in traceback.extract_tb(error.__traceback__) if "tb_bnlens" in f.filename]
-    place = (ours or [frame])[-1]
+    frames = traceback.extract_tb(error.__traceback__)
+    place = ([frame for frame in frames if "tb_bnlens" in frame.filename] or frames)[-1]
     return (
         f"{type(error).__name__}: {error} ({Path(place.filename).name}, line {place.lineno}). "
         "Please report it, if you can with the record"

@@ -24,8 +24,8 @@ from tb_bnlens.checking.result import Check
 from tb_bnlens.checking.start import start_left
 from tb_bnlens.cli import FOUND, OK, UNREADABLE, main
 from tb_bnlens.diagnosis.causes import CAUSES
-from tb_bnlens.frameworks.keras_tensorflow.adapter import KerasModel
-from tb_bnlens.frameworks.keras_tensorflow.runner import KerasRunner
+from tb_bnlens.frameworks.keras3.adapter import KerasModel
+from tb_bnlens.frameworks.keras3.runner import KerasRunner
 from tb_bnlens.moments.moments import Moments
 from tb_bnlens.moments.segments import Segments
 from tb_bnlens.reader import list_runs, open_logdir, read_run
@@ -294,7 +294,7 @@ def test_a_model_is_traced_once_in_each_mode(healthy: Any, monkeypatch: pytest.M
 
     monkeypatch.setattr(KerasRunner, "_forward", traced)
     # The last batch is smaller than the others, and the pooled ones are larger.
-    found = measured(KerasModel(healthy, any_size=True), "run", spread_batches((X[:200], Y[:200]), 12, SIZE))
+    found = measured(KerasModel(healthy), "run", spread_batches((X[:200], Y[:200]), 12, SIZE))
     assert {"recalibrated", "recombined", "pooled"} <= set(found.history.evidence[0].passes)
     # Batch statistics and moving statistics.
     assert sorted(modes) == [False, False, True]

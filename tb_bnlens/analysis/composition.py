@@ -232,7 +232,8 @@ class Composition:
 
     def _row(self, name: str) -> Array:
         found = self._measured.row(name)
-        return found if len(found) else np.full(len(self._evidence.layers.get("initial_share", ())), np.nan)
+        layers = max((len(row) for row in self._evidence.layers.values()), default=0)
+        return found if len(found) else np.full(layers, np.nan)
 
     def _losses_of(self, name: str) -> Array:
         found = self._measured.passes.get(name)
@@ -262,7 +263,11 @@ class Composition:
             return UNKNOWN
         # The standard deviation from two quantiles, which lie 2.56 of them apart; 1.25 is for a median.
         deviation = (rows.get("q90", math.nan) - rows.get("q10", math.nan)) / 2.563
-        return self._judged(median, 1.2533 * deviation / math.sqrt(count))
+        # As the mean difference is held against the mean loss: the median row's, above the easiest rows.
+        typical = self._evidence.samples.get(self._measured.trained, {})
+        level = typical.get("median", math.nan) - typical.get(EASIEST, math.nan)
+        losses = replace(self._losses, unit=level) if level > 0.0 else self._losses
+        return Gap(median, 1.2533 * deviation / math.sqrt(count), losses.harm(median))
 
 
 def chance_of_ratio(upper: Array, lower: Array) -> float:

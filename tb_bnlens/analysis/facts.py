@@ -22,7 +22,7 @@ from tb_bnlens.analysis.parts import Parts
 from tb_bnlens.analysis.rival import spread_of_mean, trained
 from tb_bnlens.analysis.sudden import Leap, leap
 from tb_bnlens.history import Event, Evidence, History, Manifest
-from tb_bnlens.metadata import REPLAY_MOMENTA
+from tb_bnlens.metadata import REPLAY_MOMENTA, EventKind, Moment
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -138,13 +138,13 @@ class Facts:
     @cached_property
     def over(self) -> bool:
         """Whether training has ended, as planned or not."""
-        measured_last = self.evidence is not None and self.evidence.moment == "end" and self.at_last_step
+        measured_last = self.evidence is not None and self.evidence.moment == Moment.END and self.at_last_step
         return measured_last or bool(getattr(self.manifest, "ended", ""))
 
     @cached_property
     def checked(self) -> bool:
         """Whether this is a check of one moment, so that nothing is known of the course of training."""
-        return any(evidence.moment == "check" for evidence in self.history.evidence)
+        return any(evidence.moment == Moment.CHECK for evidence in self.history.evidence)
 
     @property
     def at_last_step(self) -> bool:
@@ -551,7 +551,9 @@ class Facts:
     def thawed(self) -> Mask:
         """Layers set to trainable after the step was traced, whose statistics stay constant."""
         events = self.manifest.events
-        compiled = max((e.step for e in events if e.kind in ("recompile", "restart", "start")), default=0)
+        compiled = max(
+            (e.step for e in events if e.kind in (EventKind.RECOMPILE, EventKind.RESTART, EventKind.START)), default=0
+        )
         thawed = np.zeros(len(self.layers.names), bool)
         for event in events:
             # A flag set before the run's first trace is a matter of the call, not of the trace.

@@ -102,10 +102,18 @@ def outlook(
         remaining=remaining,
         loss_steps=loss_steps,
         layer_steps=0.0 if math.isnan(layer_steps) else layer_steps,
-        loss_interval=(loss_steps * low, loss_steps * high),
+        # A loss can come within tolerance before the layers do, and no later.
+        loss_interval=_around((loss_steps * low, loss_steps * high), (ends[0], ends[1])),
         layer_interval=(ends[0], ends[1]),
         suffers=suffers,
     )
+
+
+def _around(of_loss: Interval, of_layers: Interval) -> Interval:
+    """The interval of the loss, wide enough to hold that of the layers where there is one."""
+    if math.isnan(of_loss[0]) or math.isnan(of_layers[0]):
+        return of_loss
+    return min(of_loss[0], of_layers[0]), max(of_loss[1], of_layers[1])
 
 
 def _slowest(steps: NDArray[np.float64]) -> float:

@@ -31,6 +31,8 @@ class Phase:
     """Weak reference to what made its steps."""
     batches: list[Kept] = field(default_factory=list)
     """Training batches of earlier fits."""
+    updates: Any = None
+    """BatchNorm updates of each layer in earlier fits, [L]; None before the first."""
 
     def step_at(self, iterations: int, optimizer: Any) -> int:
         """The step of the record at this count of this optimizer."""
@@ -39,10 +41,12 @@ class Phase:
         same = self.optimizer is not None and self.optimizer() is optimizer
         return self.step + iterations - (self.iterations if same else 0)
 
-    def ends(self, step: int, iterations: int, optimizer: Any, train_function: Any, batches: list[Kept]) -> None:
+    def ends(
+        self, step: int, iterations: int, optimizer: Any, train_function: Any, batches: list[Kept], updates: Any
+    ) -> None:
         """Remember where a fit has ended."""
         self.fits += 1
-        self.step, self.iterations, self.batches = step, iterations, batches
+        self.step, self.iterations, self.batches, self.updates = step, iterations, batches, updates
         self.optimizer, self.train_function = _weak(optimizer), _weak(train_function)
 
 

@@ -15,6 +15,7 @@ from tb_bnlens.capture.phases import Phase
 from tb_bnlens.capture.recording import Recording
 from tb_bnlens.capture.reservoir import Kept
 from tb_bnlens.capture.schedule import Schedule
+from tb_bnlens.metadata import EventKind
 
 R = TypeVar("R", bound="LoopRecorder")
 
@@ -43,6 +44,7 @@ class LoopRecorder:
         self._schedule.planned_steps = planned_steps
         self._waited = 0
         self._fits = 0
+        self._earlier_updates: Any = None
         self._active, self._closed = active and adapter.is_chief(), False
         self._recording: Recording | None = None
 
@@ -133,6 +135,7 @@ class LoopRecorder:
                     self._tolerance,
                     step,
                     self._fits,
+                    self._earlier_updates,
                 )
             else:
                 self._waited = step
@@ -198,14 +201,14 @@ class LoopRecorder:
     def goes_on(self, phase: Phase) -> None:
         """Record a further fit of a network where the earlier ones are; called before ``begin``."""
         self._log.move(phase.directory)
-        self._fits = phase.fits
+        self._fits, self._earlier_updates = phase.fits, phase.updates
         self._batches.reservoir.resume(phase.batches, phase.fits)
 
     def note(self, sentence: str) -> None:
         """Add a sentence that the tab shows with the run."""
         self._log.note(sentence)
 
-    def event(self, kind: str, text: str, layers: Sequence[int] = ()) -> None:
+    def event(self, kind: EventKind, text: str, layers: Sequence[int] = ()) -> None:
         """Add an event at the present step to the record."""
         self._log.event(self.step, kind, text, layers)
 
@@ -258,6 +261,11 @@ class LoopRecorder:
     def changed_outside(self) -> bool:
         """Whether something other than training steps has changed the model in this run."""
         return self._recording is not None and self._recording.changed_outside
+
+    @property
+    def updates(self) -> Any:
+        """BatchNorm updates of each layer, those of earlier fits included, for ``Phase.updates``; None before any."""
+        return None if self._recording is None else self._recording.updates
 
     def kept_batches(self) -> list[Kept]:
         """Training batches for ``Phase.batches``."""

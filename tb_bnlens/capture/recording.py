@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tb_bnlens.capture.adapter import ModelAdapter, StatisticsReader
 from tb_bnlens.capture.batches import Batches
@@ -16,12 +17,14 @@ from tb_bnlens.capture.outside import Outside
 from tb_bnlens.capture.passes import NoPasses, Runner
 from tb_bnlens.capture.prober import Prober
 from tb_bnlens.capture.rows import ProbeState, batch_statistics, layer_table
-from tb_bnlens.capture.schedule import Schedule
+from tb_bnlens.capture.schedule import Level, Schedule
 from tb_bnlens.capture.watch import LayerWatch, replicas
-from tb_bnlens.metadata import LAYER_ROWS
+from tb_bnlens.metadata import LAYER_ROWS, EventKind, Moment
 from tb_bnlens.moments.recovery import Snapshot, WindowRecovery
 from tb_bnlens.moments.segments import Segments
 from tb_bnlens.moments.windows import Windows
+
+Array = NDArray[np.floating[Any]]
 
 
 class Recording:
@@ -36,6 +39,7 @@ class Recording:
         tolerance: relative error of the moving statistics that counts as converged.
         step: steps made so far.
         fits: earlier fits of this network in the record.
+        updates: of each layer in those, [L]; None where there are none.
 
     Raises:
         NotRecorded: the directory cannot be written.
@@ -51,6 +55,7 @@ class Recording:
         tolerance: float,
         step: int,
         fits: int,
+        updates: Array | None = None,
     ):
         self._log, self._guard, self._batches, self._schedule = log, guard, batches, schedule
         self._tolerance = tolerance
@@ -67,6 +72,8 @@ class Recording:
         self._state = ProbeState.empty(self._segments)
         self._say_how_it_begins(log.open(), fits)
         self._windows = Windows(self._reader.read(), step, self._recovery, self._segments)
+        if updates is not None and len(updates) == len(layers):
+            self._windows.updates = np.array(updates)
         self._outside = Outside(adapter.weights_mark, self._recovery, self._segments)
         runner: Runner = NoPasses()
         with guard(LOSSES):
@@ -92,6 +99,11 @@ class Recording:
     def loss_pending(self) -> bool:
         """Whether a probe waits for the step to be made."""
         return self._prober.pending
+
+    @property
+    def updates(self) -> Array:
+        """BatchNorm updates of each layer so far, those of earlier fits included, [L]."""
+        return self._windows.updates
 
     @property
     def changed_outside(self) -> bool:
@@ -189,12 +201,12 @@ class Recording:
             # What the user will hold: other code may have changed it since the last step.
             self._windows.restart(self._reader.read())
         if self._prober.probed_step < self.step:
-            self._probe("full", last=True)
+            self._probe(Level.FULL, last=True)
             if len(self._segments):
                 self._prober.attribute(self._windows.last, self._tolerance)
             self._prober.write()
         if len(self._segments):
-            self._judge("end")
+            self._judge(Moment.END)
             self._log.want_channels()
             self._write_record()
         self.write_manifest()
@@ -205,16 +217,16 @@ class Recording:
 
     # --- inside --------------------------------------------------------------------------------------
 
-    def _event(self, kind: str, text: str, layers: Any = ()) -> None:
+    def _event(self, kind: EventKind, text: str, layers: Any = ()) -> None:
         self._log.event(self.step, kind, text, layers)
 
     def _say_how_it_begins(self, held: bool, fits: int) -> None:
         if fits:
-            self._event("fit", f"fit {fits + 1} of this network begins")
+            self._event(EventKind.FIT, f"fit {fits + 1} of this network begins")
         elif held:
-            self._event("restart", "recording goes on in this directory")
+            self._event(EventKind.RESTART, "recording goes on in this directory")
         else:
-            self._event("start", "recording begins")
+            self._event(EventKind.START, "recording begins")
         if not len(self._segments):
             self._log.note("The model has no BatchNorm layer: only the paired losses are recorded.")
 
@@ -222,16 +234,16 @@ class Recording:
         return self._batches.from_training and self._prober.works
 
     def _next_asked(self) -> float:
-        kinds = ["snapshot"] if len(self._segments) else []
+        kinds: list[str] = ["snapshot"] if len(self._segments) else []
         if self._prober.works:
-            kinds += ["probe", "full"]
+            kinds += list(Level)
         quiet_until = self._schedule.quiet_until(self.step, kinds)
         if self._wants_batches():
             # Asked before the step that is made on the batch.
             quiet_until = min(quiet_until, self._batches.reservoir.next_step(self.step))
         return quiet_until
 
-    def _probe_before(self, level: str) -> None:
+    def _probe_before(self, level: Level) -> None:
         """Probe the batch on which the coming step is about to be trained."""
         if self._batches.to_probe() is None:
             return
@@ -241,12 +253,12 @@ class Recording:
         if len(self._segments) and self._prober.pending and self._batches.from_training_whole:
             self._before = self._windows.last
 
-    def _probe(self, level: str, last: bool = False) -> None:
+    def _probe(self, level: Level, last: bool = False) -> None:
         self._prober.probe(level, self.step, self._windows)
-        if level == "full" and not last:
-            self._judge("interim")
+        if level == Level.FULL and not last:
+            self._judge(Moment.INTERIM)
 
-    def _judge(self, moment: str) -> None:
+    def _judge(self, moment: Moment) -> None:
         if len(self._segments):
             states = self._watch.states(self._windows)
             self._prober.judge(self.step, self._reader.read(), self._windows, states, moment)

@@ -25,7 +25,7 @@ from tb_bnlens.capture.watch import LayerWatch
 from tb_bnlens.checking.runner import Ahead
 from tb_bnlens.checking.start import start_left
 from tb_bnlens.history import Channels, Evidence, History, Manifest
-from tb_bnlens.metadata import LAYER_INDEX, LAYER_ROWS, REPLAY_ROWS, STATES
+from tb_bnlens.metadata import LAYER_INDEX, LAYER_ROWS, REPLAY_ROWS, Moment, State
 from tb_bnlens.moments.moments import Moments
 from tb_bnlens.moments.recovery import WindowRecovery
 from tb_bnlens.moments.segments import Segments
@@ -178,7 +178,7 @@ class _Measurement:
         )
         by_batch = np.array([runner.at_inference.get(i, np.nan) for i in range(len(self._layers))], np.float64)
         rows = {"calls": calls, "start_left": left, "batch_at_inference": by_batch}
-        evidence = judged.evidence(self._steps, "check", rows)
+        evidence = judged.evidence(self._steps, Moment.CHECK, rows)
         if runner.loss_reason:
             self._not_evaluated["losses"] = runner.loss_reason
         return replace(evidence, seconds=time.perf_counter() - begun - runner.tracing.seconds)
@@ -188,7 +188,7 @@ class _Measurement:
         self._not_evaluated["losses"] = reason
         sizes = np.array([k.size for k in self._kept], np.int64)
         nothing = np.zeros_like(sizes)
-        return Evidence(self._steps, "check", nothing, sizes, nothing, not_evaluated={"losses": reason})
+        return Evidence(self._steps, Moment.CHECK, nothing, sizes, nothing, not_evaluated={"losses": reason})
 
     def _start_left(self, seen: Moments, calls: Array) -> Array:
         """What is left of the start, as far as the steps that the optimizer has counted do not contradict it."""
@@ -199,18 +199,18 @@ class _Measurement:
         return np.where(left > at_most + CONTRADICTED, np.nan, left)
 
     def _states(self) -> NDArray[np.int64]:
-        """Position in ``metadata.STATES`` of what each layer does, as far as one moment tells, [L]."""
+        """Position in ``metadata.State`` of what each layer does, as far as one moment tells, [L]."""
         runner = self._watch.runner
         initial = self._segments.count((self._moving.mean == 0) & (self._moving.variance == 1)) == self._segments.sizes
-        names = []
+        states = []
         for i, tracked in enumerate(self._layers):
             if not tracked.trainable:
-                names.append("frozen")
+                states.append(State.FROZEN)
             elif not runner.trains.get(i, True):
-                names.append("inference_mode")
+                states.append(State.INFERENCE_MODE)
             else:
-                names.append("never_updated" if initial[i] or tracked.momentum == 1.0 else "updating")
-        return np.array([STATES.index(name) for name in names], np.int64)
+                states.append(State.NEVER_UPDATED if initial[i] or tracked.momentum == 1.0 else State.UPDATING)
+        return np.array([state.position for state in states], np.int64)
 
     # --- the record ----------------------------------------------------------------------------------
 

@@ -198,7 +198,7 @@ CAUSES: tuple[Cause, ...] = (
         known=lambda f: on.lag_known(f) and on.over_time(f),
         shows=lambda f: f.drifting,
         cost=on.drift_cost,
-        note=lambda f, where: on.far(f, where) or not f.evaluated,
+        note=on.drift_noted,
         estimate="distance",
         yields=(
             Yields("momentum-too-high", on.start_is_behind),

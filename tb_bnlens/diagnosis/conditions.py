@@ -16,7 +16,7 @@ from tb_bnlens.analysis.loss_gap import ERROR_HARM, WARNING_HARM, Gap
 from tb_bnlens.analysis.parts import LEAST, MOST
 from tb_bnlens.diagnosis.cause import Mask
 from tb_bnlens.diagnosis.severity import Severity, estimated, of_gap, of_harm
-from tb_bnlens.metadata import replay_row
+from tb_bnlens.metadata import EventKind, replay_row
 
 NONE, INFO, WARNING, ERROR = Severity
 
@@ -176,6 +176,14 @@ def drift_cost(f: Facts, _where: Mask) -> Severity:
     return min(of_gap(f.drift_cured), of_gap(f.gap)) if told else of_gap(f.gap)
 
 
+def drift_noted(f: Facts, where: Mask) -> bool:
+    """Without harm it is worth a note where the batch statistics were seen to move, and dropout does not explain it."""
+    if f.parts is None:
+        return far(f, where) or not f.evaluated
+    moving = f.layers.drifting | f.layers.wandering
+    return far(f, where & moving & ~(f.row("mode_distance_rms") > f.layers.tolerance))
+
+
 def start_is_behind(f: Facts, where: Mask) -> bool:
     """The start explains more lagging layers than drift does, or, where it was measured, drift takes little."""
     return f.start_leads if f.parts is None else drift_cost(f, where) <= INFO
@@ -227,7 +235,7 @@ def rest_part(f: Facts) -> Gap:
 
 def outside_since(f: Facts) -> int | None:
     """First step after which the statistics were moved outside training steps."""
-    return min((e.step for e in f.manifest.events if e.kind == "outside"), default=f.leap.by or None)
+    return min((e.step for e in f.manifest.events if e.kind == EventKind.OUTSIDE), default=f.leap.by or None)
 
 
 def drift_takes_little(f: Facts, where: Mask) -> bool:

@@ -61,4 +61,5 @@ def test_intervals_hold_80_percent(tmp_path: Path, capsys: pytest.CaptureFixture
     assert every.said >= 15
     assert 0.7 <= every.coverage <= 0.9
     assert summary(slow).width <= 4.0
+    assert summary(losses).coverage >= 0.7
     assert all(p.worst >= p.steps for p in layers if not np.isnan(p.steps))

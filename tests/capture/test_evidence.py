@@ -14,7 +14,7 @@ import tensorflow as tf
 from tb_bnlens import Recorder
 from tb_bnlens.capture import evidence as capture_evidence
 from tb_bnlens.capture.reservoir import MOST
-from tb_bnlens.frameworks.keras_tensorflow.runner import KerasRunner
+from tb_bnlens.frameworks.keras3.runner import KerasRunner
 from tb_bnlens.history import Evidence
 from tests.capture import truth
 from tests.capture.runs import assert_same, fit, lens, record, state
@@ -86,6 +86,8 @@ def test_passes_against_keras(frozen: str, tmp_path: Path) -> None:
     stops = np.cumsum(sizes)[:-1]
     mixed = list(zip(np.split(x, stops), np.split(y, stops), strict=True))
     assert_losses(found, "recombined", [truth.loss_by_batch(made, b, trains) for b in mixed])
+    others_targets = [(own[0], other[1]) for own, other in zip(batches, mixed, strict=True)]
+    assert_losses(found, "mismatched", [truth.loss_by_batch(made, b, trains) for b in others_targets])
     if frozen:
         assert_losses(found, "batch_as_trained", [truth.loss_by_batch(made, b, trains) for b in batches])
         every = [truth.statistics(made, x, LAYERS) for x, _ in batches]
@@ -227,6 +229,20 @@ def test_rows_of_weight_0_do_not_count(tmp_path: Path) -> None:
     rows = [truth.loss(made, tuple(part[i : i + 1] for part in b)) for b in batches for i in range(SIZE) if b[2][i] > 0]
     assert found.samples["inference"]["count"] == len(rows)
     assert found.samples["inference"]["mean"] == pytest.approx(np.mean(rows), rel=1e-4)
+
+
+def test_rows_far_out_are_left_out_of_the_ordinary_statistics(tmp_path: Path) -> None:
+    made, (x, y) = model(dropout=0.0), arrays(SIZE * 20)
+    x[::13] *= 1000
+    data = tf.data.Dataset.from_tensor_slices((x, y)).batch(SIZE)
+    made.fit(data, shuffle=False, verbose=0, callbacks=[lens(tmp_path)])
+    found = record(tmp_path).evidence[-1]
+    batches = [list(data)[(step - 1) % 20] for step in found.batch_steps]
+    kept = [np.abs(np.asarray(b[0])).max(axis=1) < 20 for b in batches]
+    assert found.layers["extreme_share"] == pytest.approx([1 - np.mean(kept)] * 3)
+    every = [truth.statistics(made, tf.boolean_mask(b[0], rows), LAYERS) for b, rows in zip(batches, kept, strict=True)]
+    ordinary = truth.mean_of(every, [int(rows.sum()) for rows in kept])
+    assert_losses(found, "ordinary", [truth.loss_with(made, b, ordinary) for b in batches])
 
 
 def test_a_poisoned_channel_and_a_lag_have_a_share_each(tmp_path: Path) -> None:

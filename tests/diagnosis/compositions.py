@@ -124,6 +124,34 @@ def sorted_two_classes(run: str, shuffle: bool = False) -> Trained:
     return fit(run, compiled(dense(0.9, width=24), 3e-4), data, 6)
 
 
+def given(batches: Any, seed: int = 0) -> Any:
+    """These batches in another order in each epoch."""
+    order = rng(seed)
+
+    def epoch() -> Any:
+        yield from (batches[k] for k in order.permutation(len(batches)))
+
+    spec = tuple(tf.TensorSpec(part.shape, part.dtype) for part in batches[0])
+    data = tf.data.Dataset.from_generator(epoch, output_signature=spec)
+    return data.apply(tf.data.experimental.assert_cardinality(len(batches)))
+
+
+def cut(xy: Any, size: int = 32) -> Any:
+    x, y = xy
+    return [(x[k : k + size], y[k : k + size]) for k in range(0, len(x) - size + 1, size)]
+
+
+def class_by_class(run: str) -> Trained:
+    """Each batch is of one class, and the classes come in any order."""
+    return fit(run, compiled(dense(0.9)), given(cut(by_class(blobs(1536, spread=0.7)))), 6)
+
+
+def rare_domain(run: str) -> Trained:
+    """One batch in twenty is from another domain."""
+    batches = cut(blobs(32 * 57, spread=0.7)) + cut(blobs(96, seed=9, spread=0.7, scale=4.0, shift=8.0))
+    return fit(run, compiled(dense(0.99)), given(batches), 8)
+
+
 def in_turn(run: str, rounds: int = 4, kinds: int = 2, momentum: float = 0.9) -> Trained:
     """One fit for each kind of data, several times over, under one lens."""
     parts = [blobs(480, seed=k, spread=0.8, shift=3.0 * k, scale=1.0 + k) for k in range(kinds)]
@@ -156,6 +184,14 @@ def unscaled_rows(run: str, rows: int = 16, factor: float = 80.0, mend: real.Men
     x[rng(3).choice(len(x), rows, replace=False)] *= factor
     model, data = mend(regressor(momentum=0.99), batched((x, y)))
     return fit(run, squared(model), data, 12)
+
+
+def unscaled_in_most_batches(run: str) -> Trained:
+    """One row in seventeen was not scaled, so that few batches are without one."""
+    x, y = regression(2048)
+    x = x.copy()
+    x[rng(3).choice(len(x), 120, replace=False)] *= 40
+    return fit(run, squared(regressor(momentum=0.99)), batched((x, y)), 10)
 
 
 def heavy_tailed(run: str, kind: str = "lognormal") -> Trained:
@@ -330,6 +366,9 @@ FAULTS: dict[str, tuple[Build, str, set[str]]] = {
         "unlike-batches",
         {"warning", "error"},
     ),
+    "class by class": (class_by_class, "unlike-batches", {"warning", "error"}),
+    "a rare domain": (rare_domain, "unlike-batches", {"warning", "error"}),
+    "unscaled rows in most batches": (unscaled_in_most_batches, "dominated-statistics", {"warning", "error"}),
     "glitches": (glitches, "dominated-statistics", {"warning", "error"}),
     "unscaled rows": (unscaled_rows, "dominated-statistics", {"warning", "error"}),
     "padded": (padded, "padded-rows", {"info", "warning", "error"}),

@@ -27,6 +27,7 @@ from tb_bnlens.analysis import (
     outlook,
     parts,
     rival,
+    sudden,
     yardstick,
 )
 from tb_bnlens.analysis.facts import Facts
@@ -116,6 +117,25 @@ def less_accurate(drop: float, growth: float, rows: int = 10**6) -> History:
 def barely_beyond_chance(x: float) -> History:
     # A drop of 2/10 to 4/10 over N rows is sqrt(0.6 / N) at most by chance.
     return less_accurate(0.2, 2.0, round(0.6 * (x * metrics.BEYOND_CHANCE / 0.2) ** 2))
+
+
+def in_few_rows(x: float) -> History:
+    """One batch of twelve carries the difference, which the spread of batches does not tell and that of rows does."""
+    carried = {"count": 384.0, "mean": 1.0, "deviation": 3.0, "share_of_top": x * measured.FEW_ROWS_CARRY}
+    rows = {"batch": {"mean": 1.0, "q01": 0.0}, "inference-batch": carried}
+    return runs.measured(level(), inference=[13.0] + [1.0] * 11, batch=1.0, recalibrated=2.0, samples=rows)
+
+
+def leapt(x: float) -> History:
+    """At the last record but one the statistics moved all at once, after windows at most 2 away."""
+    history = run(CALM)
+    farthest, distance = (history.layers[:, :, LAYER_INDEX[name]] for name in ("since_max", "distance_rms"))
+    farthest[:], distance[:] = 2.0, 0.01
+    farthest[-2], distance[-2:] = x * sudden.FARTHER * 2.0, 1.0
+    history = replace(history, steps=np.append(history.steps[:-1], history.steps[-2] + 2))
+    passes: dict[str, Any] = {"inference": 3.0, "batch": 1.0, "recalibrated": 1.0, "put_right__settled": 1.0}
+    groups = {"updating": (0, 1, 2), "settled": (0, 1, 2)}
+    return runs.measured(history, groups=groups, layers={"error_p95": [2.0] * 3}, **passes)
 
 
 def few_batches(x: float, limit: int, **more: Any) -> History:
@@ -348,6 +368,8 @@ CASES: dict[tuple[Any, str, str], Build] = {
     (metrics, "WHOLE_DROP", "train-inference-gap"): lambda x: less_accurate(x * metrics.WHOLE_DROP, 1.6),
     (metrics, "BEYOND_CHANCE", "train-inference-gap"): barely_beyond_chance,
     (measured, "FEWEST_BATCHES", "train-inference-gap"): lambda x: few_batches(x, measured.FEWEST_BATCHES),
+    (measured, "FEW_ROWS_CARRY", "train-inference-gap"): in_few_rows,
+    (sudden, "FARTHER", "moved-outside-training"): leapt,
     (rival, "ERRORS_APART", "train-inference-gap"): recomposed,
     (yardstick, "LEAST_BATCHES", "train-inference-gap"): (
         lambda x: (

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tb_bnlens.history import Event, History
+from tb_bnlens.metadata import LAYER_INDEX
 from tests.diagnosis.checks import limits_of, silence_of
 from tests.diagnosis.runs import CALM, causes, finding, measured, run
 
@@ -25,6 +27,24 @@ def moved(step: int = 600, **other: Any) -> History:
 
 test_limits = limits_of(CAUSE)
 test_silenced = silence_of(CAUSE, moved)
+
+
+def leapt(**other: Any) -> History:
+    """At the last record but one the statistics moved all at once; nobody saw it happen."""
+    history = moved(**other)
+    layers = history.layers.copy()
+    layers[:, :, LAYER_INDEX["since_max"]] = 2.0
+    layers[-2, :, LAYER_INDEX["since_max"]] = 100.0
+    layers[:, :, LAYER_INDEX["distance_rms"]] = np.where(np.arange(len(layers)) < len(layers) - 2, 0.01, 1.0)[:, None]
+    steps = np.append(history.steps[:-1], history.steps[-2] + 2)
+    return replace(history, layers=layers, steps=steps, manifest=replace(history.manifest, events=()))
+
+
+def test_a_move_between_two_batches_that_nobody_saw() -> None:
+    found = finding(leapt(), CAUSE)
+    assert causes(leapt()) == {CAUSE: "error"}
+    assert "all at once" in found["summary"] and "a single batch" in found["summary"]
+    assert causes(leapt(inference=1.02)) == {}
 
 
 def test_it_is_told_where_recalibrating_cures() -> None:

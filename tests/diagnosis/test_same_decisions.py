@@ -39,6 +39,8 @@ NO_LONGER_PASSED = {
 INTENDED = {
     ("drawn 36", "batch-noise"): "momentum-too-low explained it and was itself explained by set-after-trace: a cause "
     "that yields explains nothing, so batch-noise is named beside set-after-trace",
+    ("drawn 36", "momentum-too-low"): "a replay changes the layers of a higher momentum too, and against the replay "
+    "nearest to this one no higher momentum does better",
 }
 """Other decisions that differ on purpose."""
 

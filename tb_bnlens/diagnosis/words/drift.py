@@ -27,12 +27,19 @@ def failed(f: Facts, d: Decision) -> Said:
     """The rate, the momentum that stays behind, and the learning rate that would let it follow."""
     where = f.drifting
     rate, learning_rate = f.drift_rate, f.now("learning_rate")
-    per_update = f" by {number(rate)} standard deviations an update" if math.isfinite(rate) else ""
+    per_update = f" by {number(rate)} standard deviations an update"
     at = f" at learning rate {learning_rate:g}" if math.isfinite(learning_rate) else ""
-    summary = (
-        f"The batch statistics of {_some(len(d.layers), len(f.layers.names))} drift{per_update}{at}. Momentum "
-        f"{momentum_range(f.layers.beta[where])} cannot follow, so they never converge at this rate."
-    )
+    some, momenta = _some(len(d.layers), len(f.layers.names)), momentum_range(f.layers.beta[where])
+    if rate > 0.0:
+        summary = (
+            f"The batch statistics of {some} drift{per_update}{at}. Momentum {momenta} cannot follow, so they never "
+            "converge at this rate."
+        )
+    else:
+        summary = (
+            f"The moving statistics of {some} lag behind the batches{at}, and nothing of the start is left in them. "
+            f"Momentum {momenta} remembers them for too long."
+        )
     if d.severity is Severity.INFO and f.evaluated:
         summary += " The loss hardly depends on it."
     momentum = f.followed
