@@ -197,7 +197,7 @@ def _layer(index: int, item: object, flaws: _Flaws) -> Layer:
         kind=of.text("kind", "BatchNormalization", LONGEST_NAME),
         trainable=of.body.get("trainable") is not False,
         order=int(of.number("order", -1, -1, LARGEST_COUNT, whole=True)),
-        calls=of.count("calls", MOST_CALLS, least=1) or 1,
+        calls=of.count("calls", MOST_CALLS) or 1,  # 0: nobody could count them
         access=checked_access(of.body.get("access")),
     )
 
