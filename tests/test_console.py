@@ -93,7 +93,10 @@ def test_colour_on_a_terminal(logdir: Path, environment: dict[str, str], wanted:
 # --- many runs ------------------------------------------------------------------------------------------
 
 
-def test_many_runs_are_a_table_worst_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_many_runs_are_a_table_worst_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "110")
     for i in range(30):
         write_run(tmp_path / f"run {i:02}", momentum=0.999 if i == 17 else 0.5, steps=20 + i % 3)
     assert main(["report", str(tmp_path)]) == OK
