@@ -17,35 +17,36 @@ if TYPE_CHECKING:
     from tb_bnlens import summary as summary
     from tb_bnlens.callback import BNLens as BNLens
     from tb_bnlens.checking.check import check as check
-    from tb_bnlens.frameworks.keras_tensorflow.recorder import Recorder as Recorder
+    from tb_bnlens.frameworks.keras3.recorder import Recorder as Recorder
     from tb_bnlens.remedies.momentum import set_momentum as set_momentum
     from tb_bnlens.remedies.recalibration import recalibrate as recalibrate
 
 _HOME = {
     "BNLens": "tb_bnlens.callback",
-    "Recorder": "tb_bnlens.frameworks.keras_tensorflow.recorder",
+    "Recorder": "tb_bnlens.frameworks.keras3.recorder",
     "check": "tb_bnlens.checking.check",
     "recalibrate": "tb_bnlens.remedies.recalibration",
     "set_momentum": "tb_bnlens.remedies.momentum",
     "summary": "tb_bnlens.summary",
 }
-_TENSORFLOW_ONLY = ("BNLens", "Recorder", "check", "recalibrate")
+_NOT_EVERYWHERE = ("BNLens", "Recorder", "check", "recalibrate")
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'tb_bnlens' has no attribute {name!r}; it has {', '.join(__all__)}")
     home = _HOME[name]
-    if name in _TENSORFLOW_ONLY and support.unsupported_keras() is not None:
+    if name in _NOT_EVERYWHERE and support.unsupported_keras() is not None:
         home = "tb_bnlens.frameworks.unsupported"
     try:
         module = importlib.import_module(home)
     except ModuleNotFoundError as error:
         if error.name not in ("tensorflow", "keras"):
             raise
+        needs = "TensorFlow" if name == "summary" else "Keras 3 on TensorFlow, JAX or PyTorch"
         raise ImportError(
-            f"tb_bnlens.{name} needs Keras 3 on TensorFlow, and {error.name} is not installed here; run: "
-            "pip install 'tensorboard-plugin-bnlens[tensorflow]' (other frameworks are not supported yet)"
+            f"tb_bnlens.{name} needs {needs}, and {error.name} is not installed here; run: "
+            "pip install 'tensorboard-plugin-bnlens[tensorflow]'"
         ) from error
     return module if name == "summary" else getattr(module, name)
 

@@ -13,9 +13,9 @@ from tb_bnlens.capture.guard import RECORD, Guard
 from tb_bnlens.capture.options import Options
 from tb_bnlens.frameworks.keras2 import Keras2Callback
 from tb_bnlens.frameworks.keras3 import stack
-from tb_bnlens.frameworks.keras_tensorflow.batches import side_effect
-from tb_bnlens.frameworks.keras_tensorflow.fit import FitWatch
-from tb_bnlens.frameworks.keras_tensorflow.recorder import Recorder
+from tb_bnlens.frameworks.keras3.backend import backend
+from tb_bnlens.frameworks.keras3.fit import FitWatch
+from tb_bnlens.frameworks.keras3.recorder import Recorder
 from tb_bnlens.frameworks.support import refused, unsupported
 
 
@@ -133,7 +133,7 @@ class BNLens(Keras2Callback, keras.callbacks.Callback):  # type: ignore[misc]
         options, reason = self._options, ""
         if options.validation_data is None:
             given = stack.validation_data_of(model)
-            reason = side_effect(given)
+            reason = backend().batches.side_effect(given)
             options = options if reason else dataclasses.replace(options, validation_data=given)
         recorder = Recorder(model, **options.arguments())
         if reason:
@@ -165,9 +165,9 @@ class BNLens(Keras2Callback, keras.callbacks.Callback):  # type: ignore[misc]
     def _print_verdict(self, directory: str) -> None:
         with self._guard("the line at the end of fit"):
             # Recording needs no diagnosis, so it is not loaded before.
-            from tb_bnlens.closing import closing_line
+            from tb_bnlens.closing import print_closing_line
 
-            print(closing_line(directory), flush=True)
+            print_closing_line(directory)
 
     def _leave(self, stays: Callable[[FitWatch | None], bool]) -> None:
         """Abandon the innermost fits up to one that stays."""

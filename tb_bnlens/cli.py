@@ -88,7 +88,7 @@ def _import(arguments: argparse.Namespace) -> int:
             from_scratch=arguments.from_scratch,
         )
     except ModuleNotFoundError as e:
-        return _lacks("import", e, ("tensorflow", "keras", "h5py"), "reading checkpoints needs it")
+        return _lacks("import", e, ("tensorflow", "keras", "h5py", "torch"), "reading checkpoints needs it")
     except (CannotImport, OSError) as e:
         console.complain("import", str(e))
         return UNREADABLE
@@ -105,10 +105,8 @@ def _import(arguments: argparse.Namespace) -> int:
 def _lacks(command: str, error: ModuleNotFoundError, known: Sequence[str], why: str) -> int:
     if error.name not in known:
         raise error
-    console.complain(
-        command,
-        f"{error.name} is not installed, and {why}; run: pip install 'tensorboard-plugin-bnlens[tensorflow]'",
-    )
+    package = "torch" if error.name == "torch" else "'tensorboard-plugin-bnlens[tensorflow]'"
+    console.complain(command, f"{error.name} is not installed, and {why}; run: pip install {package}")
     return UNREADABLE
 
 
@@ -184,13 +182,16 @@ def _add_import(commands: Any) -> None:
         "import",
         help="make a record from the checkpoints of a run that did not use the callback",
         description="Recover batch statistics from saved moving statistics, and write a record to LOGDIR/NAME. Reads "
-        ".keras files, .weights.h5 files and TensorFlow checkpoints.",
+        ".keras files, .weights.h5 files, TensorFlow checkpoints, and PyTorch's .safetensors, .pt and .pth files.",
     )
     parser.add_argument("checkpoints", metavar="CHECKPOINT_DIR", help="directory with the checkpoints of one run")
     parser.add_argument("--out", required=True, metavar="LOGDIR", help="the directory given to tensorboard --logdir")
     parser.add_argument("--run", metavar="NAME", help="name of the run (default: the name of CHECKPOINT_DIR)")
     parser.add_argument(
-        "--momentum", type=float, metavar="M", help="momentum of every layer, for files that hold weights only"
+        "--momentum",
+        type=float,
+        metavar="M",
+        help="momentum of every layer, for files that hold weights only; for PyTorch's files it is PyTorch's momentum",
     )
     parser.add_argument(
         "--epsilon", type=float, metavar="E", help="epsilon of every layer, for files that hold weights only"

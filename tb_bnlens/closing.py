@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ from tb_bnlens.metadata import RUN_SUFFIX
 from tb_bnlens.numbers import number
 from tb_bnlens.reader import list_runs, open_logdir, read_run
 from tb_bnlens.report.build import run_report
+from tb_bnlens.report.encoding import encodable
 from tb_bnlens.report.style import MARKS, printable
 from tb_bnlens.report.summary import counts
 
@@ -34,6 +36,11 @@ def closing_line(log_dir: str) -> str:
     report = run_report(read_run(provider, "", list_runs(provider)[0]))
     parts = [f"{MARKS[report['severity']]} {report['headline']}", *_cause(report), f"More: {how}"]
     return printable(f"BN Lens: {' '.join(parts)}".replace("\n", " "))
+
+
+def print_closing_line(log_dir: str) -> None:
+    """Print it, whatever the encoding of standard output."""
+    print(encodable(closing_line(log_dir), sys.stdout), flush=True)
 
 
 def _cause(report: Mapping[str, Any]) -> list[str]:

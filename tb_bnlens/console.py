@@ -2,40 +2,18 @@
 
 from __future__ import annotations
 
-import codecs
 import io
 import os
 import shutil
 import sys
 from typing import TextIO
 
+from tb_bnlens.report.encoding import ERRORS
 from tb_bnlens.report.style import NARROWEST, WIDTH, Style, printable
-
-ERRORS = "tb_bnlens.spelled"
-"""Name of the handler for characters that the encoding of a console does not have."""
-SPELLED = {
-    "\N{MIDDLE DOT}": "-",
-    "\N{MULTIPLICATION SIGN}": "x",
-    "\N{MINUS SIGN}": "-",
-    "\N{EN DASH}": "-",
-    "\N{EM DASH}": "-",
-    "\N{RIGHTWARDS ARROW}": "->",
-    "\N{HORIZONTAL ELLIPSIS}": "...",
-    "\N{LEFT SINGLE QUOTATION MARK}": "'",
-    "\N{RIGHT SINGLE QUOTATION MARK}": "'",
-    "\N{LEFT DOUBLE QUOTATION MARK}": '"',
-    "\N{RIGHT DOUBLE QUOTATION MARK}": '"',
-    "\N{SUPERSCRIPT TWO}": "^2",
-    "\N{GREEK SMALL LETTER BETA}": "beta",
-    "\N{LESS-THAN OR EQUAL TO}": "<=",
-    "\N{GREATER-THAN OR EQUAL TO}": ">=",
-}
-"""What stands for typographic characters in an encoding without them."""
 
 
 def prepare() -> None:
     """Let no character end the command; to be called once, before anything is written."""
-    codecs.register_error(ERRORS, _spell)
     for stream in (sys.stdout, sys.stderr):
         # Tests and notebooks put other objects in their place.
         if isinstance(stream, io.TextIOWrapper):
@@ -60,7 +38,7 @@ def write(text: str) -> None:
 
 def complain(command: str, sentence: str) -> None:
     """Write a sentence to standard error."""
-    print(f"bnlens {command}: {printable(' '.join(sentence.split()))}", file=sys.stderr)
+    print(f"bnlens {command}: {' '.join(printable(sentence).split())}", file=sys.stderr)
 
 
 def _colour(stream: TextIO) -> bool:
@@ -72,10 +50,3 @@ def _colour(stream: TextIO) -> bool:
     # The old console of Windows prints the sequences as they are; newer ones name themselves.
     known = os.name != "nt" or "WT_SESSION" in os.environ or "TERM" in os.environ
     return known and os.environ.get("TERM") != "dumb" and stream.isatty()
-
-
-def _spell(error: UnicodeError) -> tuple[str | bytes, int]:
-    if not isinstance(error, UnicodeEncodeError):
-        raise error
-    text = error.object[error.start : error.end]
-    return "".join(SPELLED.get(c) or c.encode("ascii", "backslashreplace").decode() for c in text), error.end

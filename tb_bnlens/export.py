@@ -11,6 +11,7 @@ import gzip
 import html
 import json
 import struct
+import urllib.parse
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tb_bnlens.history import Channels, History
+from tb_bnlens.metadata import PLUGIN_NAME
 from tb_bnlens.plugin import arrays, static_files
 from tb_bnlens.plugin.wire import frame, to_json
 from tb_bnlens.report.schema import Overview
@@ -62,7 +64,7 @@ PAGE = """\
 </head>
 <body>
 <noscript>This page shows a BN Lens report and needs JavaScript. It loads nothing from the network.</noscript>
-<script type="text/plain" id="bn-lens-stored" data-at="{at:.0f}">{data}</script>
+<script type="text/plain" id="bn-lens-stored" data-at="{at:.0f}" data-open="{opened}">{data}</script>
 <script type="module">{script}</script>
 </body>
 </html>
@@ -79,23 +81,24 @@ class Exported:
     """Reads the snapshots of a layer."""
 
 
-def page(runs: Sequence[Exported], now: float) -> str:
+def page(runs: Sequence[Exported], now: float, compared: Sequence[str] = ()) -> str:
     """The file.
 
     Args:
         runs: in the order of the table of runs.
         now: wall time, seconds since 1970; the age of a record is told against it.
+        compared: runs that the page opens side by side, instead of the table of runs.
     """
     attempts = ((records, True) for records in RECORDS)
     text = ""
     for records, channels in (*attempts, (RECORDS[-1], False)):
-        text = _page(runs, now, records, channels)
+        text = _page(runs, now, compared, records, channels)
         if len(text) <= LARGEST:
             break
     return text
 
 
-def _page(runs: Sequence[Exported], now: float, records: int, channels: bool) -> str:
+def _page(runs: Sequence[Exported], now: float, compared: Sequence[str], records: int, channels: bool) -> str:
     answers = [(["runs"], to_json({"runs": [_entry(run) for run in runs], "problems": []}))]
     for run in runs:
         answers += _answers(run, records, channels)
@@ -105,9 +108,16 @@ def _page(runs: Sequence[Exported], now: float, records: int, channels: bool) ->
         title=html.escape(f"BN Lens: {names}"),
         style=_inline("index.css", "style"),
         at=now,
+        opened=html.escape(_link(compared)),
         data=base64.b64encode(gzip.compress(_pack(answers), 9, mtime=0)).decode("ascii"),
         script=_inline(static_files.MODULE, "script"),
     )
+
+
+def _link(compared: Sequence[str]) -> str:
+    """The part of an address that opens some runs side by side; ``link.ts`` reads it."""
+    pairs = [("compare" if place else "run", run) for place, run in enumerate(compared)]
+    return "&".join(f"p.{PLUGIN_NAME}.{key}={urllib.parse.quote(run, '')}" for key, run in pairs)
 
 
 def _inline(name: str, element: str) -> str:

@@ -44,7 +44,7 @@ class Event:
 
     step: int
     kind: str
-    """One of ``start restart fit recompile freeze unfreeze momentum averaged outside replaced``."""
+    """One of ``metadata.EventKind``; a later version may write others."""
     text: str
     layers: tuple[int, ...] = ()
     amounts: tuple[float, ...] = ()
@@ -105,7 +105,7 @@ class Evidence:
 
     step: int
     moment: str
-    """One of ``metadata.MOMENTS``."""
+    """One of ``metadata.Moment``."""
     batch_steps: NDArray[np.int64]
     """Step that was made on each batch, [B]; 0 for data that training did not meet."""
     batch_sizes: NDArray[np.int64]

@@ -7,6 +7,23 @@ does not know. Everything here is standard library only, because the plugin's lo
 
 from __future__ import annotations
 
+from enum import Enum
+
+
+class Name(str, Enum):
+    """Names that stand in records, in the order of their positions there. Each is a string and prints as one."""
+
+    __str__ = str.__str__
+
+    def __format__(self, spec: str) -> str:
+        return str(self).__format__(spec)
+
+    @property
+    def position(self) -> int:
+        """Where it stands among the others."""
+        return list(type(self)).index(self)
+
+
 PLUGIN_NAME = "bn_lens"
 # Per-channel snapshots are large and few. TensorBoard caps the records it keeps per plugin name, so they get
 # a name, and with it a cap, of their own.
@@ -46,14 +63,34 @@ def plugin_content() -> bytes:
 
 # --- what a layer is doing -----------------------------------------------------------------------------
 
-STATES = (
-    "unknown",  # not enough snapshots yet
-    "updating",  # the moving statistics change as the momentum says
-    "frozen",  # trainable=False: inference mode in Keras 3, by choice
-    "inference_mode",  # trainable, yet called in inference mode: its statistics are constant
-    "never_updated",  # training mode, yet bit-identical to its start
-)
-"""Names of the values of the ``state`` row, by position: what the layer *does*, not what its flag says."""
+
+class State(Name):
+    """Values of the ``state`` row, by position: what the layer *does*, not what its flag says."""
+
+    UNKNOWN = "unknown"  # not enough snapshots yet
+    UPDATING = "updating"  # the moving statistics change as the momentum says
+    FROZEN = "frozen"  # trainable=False: inference mode in Keras 3, by choice
+    INFERENCE_MODE = "inference_mode"  # trainable, yet called in inference mode: its statistics are constant
+    NEVER_UPDATED = "never_updated"  # training mode, yet bit-identical to its start
+
+
+STATES = tuple(State)
+
+
+class EventKind(Name):
+    """What can happen to a run; the manifest names it."""
+
+    START = "start"
+    RESTART = "restart"  # recording goes on in a directory, or at an earlier step
+    FIT = "fit"  # a further fit of this network begins
+    RECOMPILE = "recompile"
+    FREEZE = "freeze"
+    UNFREEZE = "unfreeze"
+    MOMENTUM = "momentum"
+    AVERAGED = "averaged"  # averaged weights were put into the model
+    OUTSIDE = "outside"  # moving statistics alone changed between two training steps
+    REPLACED = "replaced"  # weights changed between two training steps, too
+
 
 TIME_DISTRIBUTED = "time distributed"
 """In the ``kind`` of a layer that a ``TimeDistributed`` calls once a time step."""
@@ -133,14 +170,20 @@ LAYER_INDEX = {name: i for i, name in enumerate(LAYER_ROWS)}
 PROBES = ("train", "validation")
 
 FORECAST_POINTS = 6
-LOSS_KINDS = (
-    "training",  # batch statistics as fit uses them, dropout on
-    "batch",  # batch statistics in every layer, everything else in inference mode
-    "inference",  # moving statistics: what test_on_batch gives
-    "recalibrated",  # the short pool's statistics in place of the moving ones
-    "recalibrated_long",  # the long pool's
-    "updated",  # inference again on the same batch, after the training step that followed
-)
+
+
+class LossKind(Name):
+    """The paired losses: one batch, one set of weights, several normalizations."""
+
+    TRAINING = "training"  # batch statistics as fit uses them, dropout on
+    BATCH = "batch"  # batch statistics in every layer, everything else in inference mode
+    INFERENCE = "inference"  # moving statistics: what test_on_batch gives
+    RECALIBRATED = "recalibrated"  # the short pool's statistics in place of the moving ones
+    RECALIBRATED_LONG = "recalibrated_long"  # the long pool's
+    UPDATED = "updated"  # inference again on the same batch, after the training step that followed
+
+
+LOSS_KINDS = tuple(LossKind)
 LOSS_ROWS = (
     *LOSS_KINDS,
     *REPLAY_ROWS,  # inference, had the momentum been this from the start of the record
@@ -171,11 +214,16 @@ CHANNEL_ROWS = ("batch_mean", "batch_variance", "moving_mean", "moving_variance"
 # reason}, seconds}. ``sizes`` stands with a pass only where they are not those of ``batches``. Numbers have seven
 # digits; what is not finite is written as "NaN", "Infinity" or "-Infinity".
 
-MOMENTS = (
-    "interim",  # during training
-    "end",  # at the end of a run
-    "check",  # of a model without training
-)
+
+class Moment(Name):
+    """When a measurement on many batches was made."""
+
+    INTERIM = "interim"  # during training
+    END = "end"  # at the end of a run
+    CHECK = "check"  # of a model without training
+
+
+MOMENTS = tuple(Moment)
 
 PASSES = (
     "inference",  # moving statistics, everything else in inference mode: what evaluate gives

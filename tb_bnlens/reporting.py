@@ -7,10 +7,9 @@ import shlex
 import time
 import traceback
 from argparse import Namespace
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from tb_bnlens import console
 from tb_bnlens.history import History
@@ -22,7 +21,7 @@ from tb_bnlens.report.schema import Failure, Overview, Report
 from tb_bnlens.report.style import printable
 from tb_bnlens.report.text import render, render_comparison
 
-T = TypeVar("T")
+FAULT = "BN Lens failed: "
 
 
 class Refused(Exception):
@@ -73,14 +72,14 @@ def report_runs(arguments: Namespace) -> Reported:
     reported = _reported(provider, found, keep=bool(arguments.html))
     for run_id, reasons in unlisted.items():
         reported.fail(shown_name(run_id), " ".join(reasons))
-    if arguments.html:
-        _write_page(arguments.html, provider, reported)
     if arguments.compare:
         by_id = {run.run_id: run.name for run in found}
         runs = {run["run"]: run for run in reported.report["runs"]}
         pair = [runs.get(by_id.get(name, name)) for name in arguments.compare]
         if pair[0] is not None and pair[1] is not None:
             reported.report["comparison"] = compare(pair[0], pair[1])
+    if arguments.html:
+        _write_page(arguments.html, provider, reported)
     _print(arguments, reported, every=bool(wanted))
     return reported
 
@@ -90,40 +89,25 @@ def _reported(provider: Any, runs: list[Any], *, keep: bool) -> Reported:
 
     result = Reported({"format": FORMAT, "runs": []})
     for run in runs:
-
-        def judge(run: Any = run) -> tuple[History, Overview]:
+        try:
             history = read_run(provider, "", run)
-            return history, run_report(history)
-
-        made, reason = _attempt(judge, (Unreadable, OSError))
-        if made is not None:
+            report = run_report(history)
+        except (Unreadable, OSError) as e:
+            result.fail(run.name, str(e))
+        except Exception as e:  # whatever it is, it must not cost the other runs
+            result.crashed = True
+            result.fail(run.name, FAULT + fault(e))
+        else:
+            result.report["runs"].append(report)
             # Many long runs would not fit into memory side by side.
-            result.histories += [made[0]] if keep else []
-            result.report["runs"].append(made[1])
-            continue
-        result.crashed |= reason.startswith(FAULT)
-        result.fail(run.name, reason)
+            result.histories += [history] if keep else []
     return result
-
-
-FAULT = "BN Lens failed: "
-
-
-def _attempt(work: Callable[[], T], expected: tuple[type[Exception], ...]) -> tuple[T | None, str]:
-    """The result, or why there is none."""
-    try:
-        return work(), ""
-    except expected as e:
-        return None, str(e)
-    except Exception as e:
-        return None, FAULT + fault(e)
 
 
 def fault(error: Exception) -> str:
     """An error that nothing expected, with the place it comes from."""
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    ours = [f for f in traceback.extract_tb(error.__traceback__) if "tb_bnlens" in f.filename]
-    place = (ours or [frame])[-1]
+    frames = traceback.extract_tb(error.__traceback__)
+    place = ([frame for frame in frames if "tb_bnlens" in frame.filename] or frames)[-1]
     return (
         f"{type(error).__name__}: {error} ({Path(place.filename).name}, line {place.lineno}). "
         "Please report it, if you can with the record"
@@ -136,6 +120,8 @@ def _print(arguments: Namespace, reported: Reported, *, every: bool) -> None:
         console.write(json.dumps(report, indent=2, allow_nan=False) + "\n")
     elif arguments.markdown:
         console.write(printable(markdown.render(report)))
+        if "comparison" in report:
+            console.write("\n" + printable(markdown.render_comparison(report["comparison"])))
     elif arguments.html:
         return
     elif every or arguments.all or len(report["runs"]) + len(reported.failures) == 1:
@@ -159,9 +145,10 @@ def _write_page(path: str, provider: Any, reported: Reported) -> None:
         run = find_run(provider, "", history.run)
         return Exported(history, overview, lambda layer: read_channels(provider, "", run, layer))
 
+    compared = reported.report["comparison"]["runs"] if "comparison" in reported.report else ()
     runs = [exported(h, overview) for h, overview in zip(reported.histories, reported.report["runs"], strict=True)]
     try:
-        size = Path(path).write_text(page(runs, time.time()), encoding="utf-8")
+        size = Path(path).write_text(page(runs, time.time(), compared), encoding="utf-8")
     except OSError as e:
         raise Refused(f"{path} cannot be written ({e.strerror or e})") from e
     console.complain("report", f"wrote {path} ({size / 1000:,.0f} kB); it opens in a browser, offline")

@@ -34,7 +34,7 @@ WIDTH = 100
 # base class with its module.
 NAMES: dict[str, dict[str, tuple[str, ...]]] = {
     "callback": {"BNLens": ()},
-    "frameworks.keras_tensorflow.recorder": {"Recorder": ("record", "capture.recorder.LoopRecorder.close")},
+    "frameworks.keras3.recorder": {"Recorder": ("record", "capture.recorder.LoopRecorder.close")},
     "checking.check": {"check": ()},
     "checking.result": {"Check": ("as_report",)},
     "remedies.recalibration": {"recalibrate": ()},
@@ -48,8 +48,8 @@ INTRODUCTION = """\
 # Reference
 
 Rendered from the docstrings by `make docs`; a test checks that it is up to date. `import tb_bnlens` loads nothing:
-`BNLens`, `Recorder`, `check`, `recalibrate`, `set_momentum` and `summary` are imported when first used, and need
-TensorFlow. [report.md](report.md) describes the report's JSON, and
+`BNLens`, `Recorder`, `check`, `recalibrate` and `set_momentum` are imported when first used, and need Keras 3;
+`summary` needs TensorFlow. [report.md](report.md) describes the report's JSON, and
 [tb_bnlens/metadata.py](../tb_bnlens/metadata.py) the record on disk.
 """
 

@@ -17,6 +17,9 @@ from tests.fixtures.runs import write_run
 
 PACKAGE = "tb_bnlens"
 
+# What a framework's answers are made of.
+RECORDING = {"capture", "capture.options", "moments", "history", "metadata"}
+
 # Room -> rooms it may import from, its own included where that is meant. A module's room is the longest entry that
 # its name starts with; a new module outside these rooms needs a line here, and with it a thought.
 ARROWS: Mapping[str, set[str]] = {
@@ -79,7 +82,7 @@ ARROWS: Mapping[str, set[str]] = {
         "history",
         "metadata",
         "frameworks",
-        "frameworks.keras_tensorflow",
+        "frameworks.keras3",
         "",
     },
     # The callback imports it at the end of fit, when training is over.
@@ -87,16 +90,11 @@ ARROWS: Mapping[str, set[str]] = {
     # Says what is supported, without a framework.
     "frameworks": {"frameworks", "warning"},
     "frameworks.unsupported": {"frameworks"},
-    "frameworks.keras3": {"frameworks", "frameworks.keras3", "moments", "history", "metadata"},
-    "frameworks.keras_tensorflow": {
-        "frameworks",
-        "frameworks.keras3",
-        "frameworks.keras_tensorflow",
-        "capture",
-        "capture.options",
-        "moments",
-        "metadata",
-    },
+    "frameworks.keras3": {"frameworks", "frameworks.keras3", *RECORDING},
+    # Each backend of Keras, found by its name.
+    "frameworks.keras_tensorflow": {"frameworks.keras3", "frameworks.keras_tensorflow", *RECORDING},
+    "frameworks.keras_jax": {"frameworks.keras3", *RECORDING},
+    "frameworks.keras_torch": {"frameworks.keras3", *RECORDING},
     "callback": {
         "capture",
         "capture.options",
@@ -104,18 +102,21 @@ ARROWS: Mapping[str, set[str]] = {
         "metadata",
         "frameworks",
         "frameworks.keras3",
-        "frameworks.keras_tensorflow",
         "closing",
     },
-    "remedies": {"remedies", "capture", "moments", "frameworks", "frameworks.keras3", "frameworks.keras_tensorflow"},
+    "remedies": {"remedies", "capture", "moments", "frameworks", "frameworks.keras3"},
 }
 
 # Package from outside -> the rooms that may import it.
 OUTSIDE: Mapping[str, set[str]] = {
-    "tensorflow": {"frameworks.keras_tensorflow", "checking", "summary", "remedies", "importer"},
+    "tensorflow": {"frameworks.keras_tensorflow", "summary", "importer"},
+    "jax": {"frameworks.keras_jax"},
+    "torch": {"importer", "frameworks.keras_torch"},
     "keras": {
         "frameworks.keras3",
         "frameworks.keras_tensorflow",
+        "frameworks.keras_jax",
+        "frameworks.keras_torch",
         "frameworks.unsupported",
         "checking",
         "callback",
@@ -212,6 +213,9 @@ def test_the_arrows() -> None:
         ("moments.new", "import tensorboard"),
         ("moments.new", "from tb_bnlens.capture import schedule"),
         ("frameworks.keras3.new", "import tensorflow"),
+        ("frameworks.keras_jax", "import torch"),
+        ("checking.new", "import tensorflow"),
+        ("remedies.new", "import tensorflow"),
         ("capture.new", "from tb_bnlens.diagnosis import causes"),
         ("capture.new", "from tb_bnlens.analysis import lag"),
         ("callback", "from tb_bnlens.plugin import plugin"),

@@ -24,7 +24,8 @@ from tb_bnlens.checking.result import Check
 from tb_bnlens.checking.start import start_left
 from tb_bnlens.cli import FOUND, OK, UNREADABLE, main
 from tb_bnlens.diagnosis.causes import CAUSES
-from tb_bnlens.frameworks.keras_tensorflow.adapter import KerasModel
+from tb_bnlens.frameworks.keras3.adapter import KerasModel
+from tb_bnlens.frameworks.keras3.runner import KerasRunner
 from tb_bnlens.moments.moments import Moments
 from tb_bnlens.moments.segments import Segments
 from tb_bnlens.reader import list_runs, open_logdir, read_run
@@ -281,6 +282,36 @@ def test_the_evidence_is_that_of_keras(slow: Any) -> None:
     x, y = (np.concatenate([np.asarray(b[i]) for b in batches]) for i in (0, 1))
     right = float(np.mean(np.argmax(slow(x, training=False), 1) == y))
     assert evidence.passes["inference"].metrics["accuracy"] == pytest.approx(right)
+
+
+def test_a_model_is_traced_once_in_each_mode(healthy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    forward, modes = KerasRunner._forward, []
+
+    def traced(runner: KerasRunner, batch: Any, training: bool) -> Any:
+        modes.append(training)
+        return forward(runner, batch, training)
+
+    monkeypatch.setattr(KerasRunner, "_forward", traced)
+    # The last batch is smaller than the others, and the pooled ones are larger.
+    found = measured(KerasModel(healthy), "run", spread_batches((X[:200], Y[:200]), 12, SIZE))
+    assert {"recalibrated", "recombined", "pooled"} <= set(found.history.evidence[0].passes)
+    # Batch statistics and moving statistics.
+    assert sorted(modes) == [False, False, True]
+
+
+def test_a_model_that_has_to_know_the_size_of_its_batch() -> None:
+    @keras.saving.register_keras_serializable()
+    class Rows(keras.layers.Layer):  # type: ignore[misc]
+        def call(self, inputs: Any) -> Any:
+            return keras.ops.reshape(inputs, (int(inputs.shape[0]), FEATURES))
+
+    inputs = keras.Input(batch_shape=(SIZE, FEATURES))
+    model = keras.Sequential([inputs, Rows(), keras.layers.BatchNormalization(momentum=0.5), keras.layers.Dense(1)])
+    model.compile("sgd", "mean_squared_error")
+    model.fit(X[:320], Y[:320], batch_size=SIZE, verbose=0)
+    losses = losses_of(checked(model, (X[:320], Y[:320])))
+    assert losses["batches"] == 10
+    assert losses["inference"] == pytest.approx(model.evaluate(X[:320], Y[:320], batch_size=SIZE, verbose=0), rel=1e-4)
 
 
 def test_validation_data(healthy: Any) -> None:

@@ -52,6 +52,15 @@ def test_fit_ends_with_the_line(tmp_path: Path) -> None:
     assert last == [closing_line(str(tmp_path / "b")), ""], "a line of its own, below the progress bar"
 
 
+@pytest.mark.parametrize(("encoding", "shown"), [("ascii", "\\u5c64"), ("cp1252", "\\u5c64"), ("utf-8", "層")])
+def test_any_console(encoding: str, shown: str, tmp_path: Path) -> None:
+    write_run(tmp_path / "層", steps=5)
+    console = io.TextIOWrapper(io.BytesIO(), encoding)
+    with contextlib.redirect_stdout(console):
+        closing.print_closing_line(str(tmp_path / "層"))
+    assert shown in console.buffer.getvalue().decode(encoding)  # type: ignore[attr-defined]
+
+
 def test_verbose_0_prints_nothing(tmp_path: Path) -> None:
     assert printed(BNLens(str(tmp_path), verbose=0)) == ""
 

@@ -8,17 +8,20 @@ import pty
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tb_bnlens import reporting
+from tb_bnlens import metadata, reporting
 from tb_bnlens.cli import CRASHED, FOUND, OK, UNREADABLE, main
+from tb_bnlens.diagnosis.causes import CAUSES
 from tb_bnlens.report import run_report
 from tb_bnlens.report.style import Style, columns, shortened
 from tests.conftest import ROOT
-from tests.fixtures.runs import write_run
+from tests.fixtures.event_files import EventFile
+from tests.fixtures.runs import extend_run, manifest, write_run
 
 ESCAPE = re.compile(r"\x1b\[\d*m")
 
@@ -101,6 +104,18 @@ def test_many_runs_are_a_table_worst_first(tmp_path: Path, capsys: pytest.Captur
     assert len(rest) == 29 + 3 and "--run 'run 17'" in rest[-2]
     assert main(["report", str(tmp_path), "--all"]) == OK
     assert capsys.readouterr().out.count("BatchNorm layers)") == 30
+
+
+def test_what_is_not_known_is_not_healthy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    EventFile(tmp_path / "empty" / metadata.RUN_SUFFIX).manifest(manifest(), 0)
+    silenced = EventFile(tmp_path / "silenced" / metadata.RUN_SUFFIX)
+    silenced.manifest(replace(manifest(), ignore={cause.id: ("*",) for cause in CAUSES}), 0)
+    extend_run(silenced)
+    assert main(["report", str(tmp_path)]) == OK
+    heading, _, _, first, second, *_ = capsys.readouterr().out.splitlines()
+    assert heading == "2 runs: 1 silenced, 1 not evaluated"
+    assert first.startswith("? silenced") and first.endswith("silenced")
+    assert second.startswith("? empty") and second.endswith("losses not evaluated")
 
 
 # --- a run that fails -----------------------------------------------------------------------------------

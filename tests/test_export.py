@@ -33,7 +33,7 @@ def exported(history: History, channels: int = 8) -> Exported:
 
 
 def answers(text: str) -> dict[tuple[str, ...], bytes]:
-    packed = re.search(r'id="bn-lens-stored" data-at="\d+">([A-Za-z0-9+/=]*)</script>', text)
+    packed = re.search(r'id="bn-lens-stored" data-at="\d+" data-open="[^"]*">([A-Za-z0-9+/=]*)</script>', text)
     assert packed
     raw = gzip.decompress(base64.b64decode(packed[1]))
     (length,) = struct.unpack_from("<I", raw)

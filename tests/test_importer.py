@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -18,6 +20,8 @@ from tb_bnlens import BNLens
 from tb_bnlens.cli import OK, UNREADABLE, main
 from tb_bnlens.history import Channels, History
 from tb_bnlens.importer import CannotImport, import_checkpoints
+from tb_bnlens.importer.keras_config import batch_norm_settings
+from tb_bnlens.importer.keras_files import read_keras, read_weights
 from tb_bnlens.importer.saved import BadCheckpoint, Checkpoint
 from tb_bnlens.importer.steps import NamedNumber, number_in
 from tb_bnlens.reader import open_logdir, read_run
@@ -446,7 +450,7 @@ def test_no_damage_gets_past_the_file(kind: str, trained: tuple[Path, Saving], t
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     assert main(["import", *arguments]) == UNREADABLE
     said = capsys.readouterr().err
-    assert said.startswith("tb_bnlens import: ")
+    assert said.startswith("bnlens import: ")
     return said
 
 
@@ -477,7 +481,7 @@ def test_the_command(directory: Path, capsys: pytest.CaptureFixture[str]) -> Non
     logs = str(directory.parent / "logs")
     assert main(["import", str(directory), "--out", logs, "--run", "old"]) == OK
     printed = capsys.readouterr()
-    assert printed.out == f"2 checkpoints, steps 10 to 20. Now:\npython -m tb_bnlens report {logs}\n"
+    assert printed.out == f"2 checkpoints, steps 10 to 20. Now:\nbnlens report {logs}\n"
     assert "30.keras was left out" in printed.err
     assert main(["report", logs, "--run", "old", "--json"]) == OK
     assert json.loads(capsys.readouterr().out)["runs"][0]["last_step"] == 20
@@ -501,3 +505,67 @@ def test_the_importer_loads_nothing_until_it_reads() -> None:
         "sys.exit(any(m in sys.modules for m in ('tensorflow', 'keras', 'h5py')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# --- hostile names, numbers and places ------------------------------------------------------------------
+
+
+def test_steps_are_bounded(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = network()
+    for name in ("step_1", "step_2", f"step_{'9' * 30}"):
+        model.save(directory / f"{name}.keras")
+    logs = str(directory.parent / "logs")
+    assert main(["import", str(directory), "--out", logs]) == OK
+    assert f"step_{'9' * 30}.keras was left out: its step is 999,999," in capsys.readouterr().err
+    assert read(Path(logs), "run").steps.tolist() == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("momentum", 5), ("momentum", -1), ("momentum", 1e400), ("epsilon", -1), ("epsilon", "small")]
+)
+def test_constants_that_no_layer_can_have(name: str, value: Any) -> None:
+    marks: dict[str, Any] = {"moving_mean_initializer": {}, "moving_variance_initializer": {}}
+    layer = {"momentum": 0.9, "epsilon": 1e-3, "name": "bn", "axis": -1, **marks, name: value}
+    config = {"class_name": "Functional", "config": {"layers": [{"class_name": "BatchNormalization", "config": layer}]}}
+    with pytest.raises(ValueError, match=f"{name} of 'bn' is .*; expected 0 to 1"):
+        batch_norm_settings(config)
+
+
+def test_names_do_not_steer_the_terminal(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (directory / "a\x1b]0;owned\x07\u2028b.keras").write_bytes(b"PK")
+    with h5py.File(directory / "c.weights.h5", "w") as file:
+        file["layers\x1b[2J"] = h5py.ExternalLink("\x1b[31m.h5", "/x")
+    said = refused(capsys, str(directory), "--out", str(directory.parent / "logs\x1b[8m"))
+    assert "\\x1b]0;owned\\x07\\u2028b.keras" in said and said.rstrip("\n").isprintable()
+
+
+@pytest.mark.parametrize("run", ["../outside", "/tmp/outside", "a/../../outside"])
+def test_nothing_is_written_outside_of_out(directory: Path, run: str, capsys: pytest.CaptureFixture[str]) -> None:
+    network().save(directory / "1.keras")
+    out = directory.parent / "logs"
+    assert "leads out of" in refused(capsys, str(directory), "--out", str(out), "--run", run, "--from-scratch")
+    (out / "inside").mkdir(parents=True)
+    (out / "inside" / "link").symlink_to(directory.parent)
+    said = refused(capsys, str(directory), "--out", str(out), "--run", "inside/link/outside", "--from-scratch")
+    assert "leads out of" in said
+    assert "expected a directory of this machine" in refused(capsys, str(directory), "--out", "gs://bucket/logs")
+    assert not list(directory.parent.rglob("outside"))
+
+
+@pytest.mark.parametrize("member", ["config.json", "model.weights.h5"])
+def test_an_archive_that_unpacks_to_far_more_is_left_out(directory: Path, member: str) -> None:
+    with zipfile.ZipFile(directory / "bomb.keras", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in ("config.json", "model.weights.h5"):
+            archive.writestr(name, b"0" * (100 * 2**20 if name == member else 10))
+    with pytest.raises(BadCheckpoint, match=f"its {member} would unpack from .* to 104,857,600 bytes"):
+        read_keras(directory / "bomb.keras")
+
+
+def test_a_vector_that_claims_to_be_huge_is_not_read(directory: Path) -> None:
+    with h5py.File(directory / "x.weights.h5", "w") as file:
+        for i in range(4):
+            file.create_dataset(
+                f"layers/batch_normalization/vars/{i}", (2**40,), "f4", chunks=(2**16,), compression="gzip"
+            )
+    with pytest.raises(BadCheckpoint, match="has 1,099,511,627,776 channels"):
+        read_weights(directory / "x.weights.h5")

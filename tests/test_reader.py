@@ -279,7 +279,8 @@ def test_a_manifest_that_lies_about_the_number_of_layers(provider: Open, tmp_pat
     assert history.layers.shape[:2] == (2, written)
     assert len(history.manifest.layers) == written
     assert [layer.index for layer in history.manifest.layers] == list(range(written))
-    assert said(history, f"{written} rows where 3 were announced")
+    assert said(history, f"{written} rows where 3 were announced") and said(history, "layer names are unknown")
+    assert [layer.name for layer in history.manifest.layers] == [f"layer {i}" for i in range(written)]
 
 
 def test_nan_and_infinity_everywhere(provider: Open, tmp_path: Path) -> None:

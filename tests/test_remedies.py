@@ -12,8 +12,9 @@ import pytest
 import tensorflow as tf
 
 from tb_bnlens import recalibrate, set_momentum
+from tb_bnlens.frameworks.keras3.backend import backend
 from tb_bnlens.frameworks.keras3.layers import find_layers
-from tb_bnlens.frameworks.keras_tensorflow.runner import KerasRunner
+from tb_bnlens.frameworks.keras3.runner import KerasRunner
 from tb_bnlens.moments.moments import Moments
 from tb_bnlens.moments.segments import Segments
 
@@ -104,7 +105,7 @@ def test_inference_after_it_is_the_batch_mode_loss() -> None:
 def batch_mode_loss(model: Any, x: Any, y: Any, size: int = 32) -> float:
     layers = find_layers(model)
     segments = Segments([t.channels for t in layers])
-    probe = KerasRunner(model, layers, segments)
+    probe = KerasRunner(backend(), model, layers, segments)
     nothing = Moments(np.zeros(segments.sizes.sum()), np.zeros(segments.sizes.sum()))
     parts = [(tf.constant(x[i : i + size]), tf.constant(y[i : i + size])) for i in range(0, len(x), size)]
     return float(np.mean([probe.batch(p, nothing).loss for p in parts]))
@@ -339,7 +340,7 @@ def test_set_momentum_says_when_a_compile_is_needed() -> None:
     assert np.all(np.abs(moved_more) > 10 * np.abs(moved)), "the warning is true: the old step kept 0.99"
 
 
-@pytest.mark.parametrize("value", [1.0, -0.1, float("nan"), {"third": 0.9}])
+@pytest.mark.parametrize("value", [1.0, -0.1, float("nan"), "0.9", None, True, {"third": 0.9}])
 def test_momentum_out_of_range(value: Any) -> None:
     with pytest.raises(ValueError, match=r"expected 0 <= momentum < 1|not a BatchNorm layer"):
         set_momentum(network(), value)

@@ -128,6 +128,24 @@ def test_comparison() -> None:
     text = render_comparison(difference)
     assert "momentum: 0.999 -> 0.9" in text and "findings gone: momentum-too-high" in text
     assert compare(a, a)["layers"] == []
+    assert [x["name"] for x in difference["distances"]] == [x["name"] for x in _farthest_apart(a, b)]
+    said = markdown.render_comparison(difference)
+    assert "| momentum | 0.999 | 0.9 |" in said and "Findings gone: `momentum-too-high`." in said
+    assert "| loss, inference |" in said and "whose distance differs most" in said
+
+
+def _farthest_apart(a: Any, b: Any) -> list[Any]:
+    pairs = zip(a["layers"], b["layers"], strict=True)
+    return [x for x, _ in sorted(pairs, key=lambda pair: -abs(pair[0]["distance"] - pair[1]["distance"]))]
+
+
+def test_a_comparison_has_the_metrics_of_both_runs() -> None:
+    a = run_report(band_locator(layers=3))
+    b = {**a, "losses": {**a["losses"], "metrics": {"mae": {"batch": 0.5, "inference": 2.0}}}}
+    difference = compare(a, b)
+    assert difference["metrics"] == {"mae": {"batch": [None, 0.5], "inference": [None, 2.0]}}
+    assert "mae, inference: ? -> 2" in render_comparison(difference)
+    assert "| mae, inference | ? | 2 |" in markdown.render_comparison(difference)
 
 
 def test_markdown_escapes_names_and_says_what_it_does_not_know() -> None:

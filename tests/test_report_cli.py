@@ -44,6 +44,8 @@ def test_comparison(logdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert difference["runs"] == ["slow", "fast"]
     assert main(["report", str(logdir), "--compare", "slow", "fast"]) == OK
     assert "slow  ->  fast" in capsys.readouterr().out
+    assert main(["report", str(logdir), "--compare", "slow", "fast", "--markdown"]) == OK
+    assert "| momentum | 0.999 | 0.9 |" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("options", [[], ["--json"], ["--fail-on", "warning"]])

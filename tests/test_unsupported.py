@@ -44,7 +44,7 @@ def test_what_is_no_model_is_left_to_the_checks_of_arguments(tmp_path: Path) -> 
         tb_bnlens.Recorder(object(), str(tmp_path))
 
 
-@pytest.mark.parametrize(("backend", "named"), [("jax", "JAX"), ("torch", "PyTorch"), ("mlx", "mlx")])
+@pytest.mark.parametrize(("backend", "named"), [("openvino", "OpenVINO"), ("numpy", "NumPy"), ("mlx", "mlx")])
 def test_the_backend_is_named(backend: str, named: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keras.config, "backend", lambda: backend)
     model = keras.Sequential([keras.layers.Dense(1)])
@@ -78,5 +78,5 @@ def test_without_keras_the_import_says_what_is_missing(viewer_python: str) -> No
     code = "from tb_bnlens import BNLens"
     done = subprocess.run([viewer_python, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
     last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("ImportError: tb_bnlens.BNLens needs Keras 3 on TensorFlow, and ")
+    assert last.startswith("ImportError: tb_bnlens.BNLens needs Keras 3 on TensorFlow, JAX or PyTorch, and ")
     assert "is not installed here; run: pip install 'tensorboard-plugin-bnlens[tensorflow]'" in last

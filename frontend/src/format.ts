@@ -61,6 +61,12 @@ export function momentum(value: number | null | undefined): string {
   return trim(value.toFixed(Math.min(digits, 7)));
 }
 
+/** The lowest and the highest momentum of several layers; a dash where there are none. */
+export function momentumRange([low, high]: readonly number[]): string {
+  if (low === undefined) return NONE;
+  return low === high ? momentum(low) : `${momentum(low)} to ${momentum(high)}`;
+}
+
 /** 45 s, 3 min 20 s, 2 h 5 min. */
 export function duration(seconds: number): string {
   if (!Number.isFinite(seconds)) return NONE;

@@ -1,4 +1,5 @@
 import { readLink, type View, writeLink } from './link';
+import { storedLink } from './stored';
 
 /**
  * TensorBoard around the iframe. Its plugin library was never published, so this speaks the host's own small
@@ -79,7 +80,7 @@ export function followVisibility(apply: (visible: boolean) => void): () => void 
 }
 
 export function linkedView(): Partial<View> {
-  return readLink(parentWindow().location.hash);
+  return readLink(parentWindow().location.hash || storedLink());
 }
 
 /** Writes the view into the address; `push` makes it an entry of the history, so that Back leads here. */

@@ -4,3 +4,6 @@ const RUN_COLORS = ['#e8710a', '#12a4b8', '#a35fe0', '#d9398f', '#6fa32f', '#c79
 export function runColor(place: number): string {
   return RUN_COLORS[place % RUN_COLORS.length];
 }
+
+/** As many runs are told apart by their colours. */
+export const MOST_COMPARED = RUN_COLORS.length;

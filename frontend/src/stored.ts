@@ -26,6 +26,11 @@ export function storedAt(): number | null {
   return at === undefined ? null : Number(at);
 }
 
+/** The part of an address that the page opens with; empty for a page that a server sends. */
+export function storedLink(): string {
+  return element()?.dataset.open ?? '';
+}
+
 let unpacked: Promise<Map<string, Uint8Array<ArrayBuffer>>> | null = null;
 
 /** What a route answers, a 404 for what the file does not hold. */

@@ -60,12 +60,24 @@ export function stepAt(x: number, clock: Clock, axis: XAxis): string {
   return axis === 'step' ? step : `${step} · ${X_FORMAT[axis](x)}`;
 }
 
-/** Where the run is expected to have converged, by the first finding that says so with an interval. */
+/** The first finding that says with an interval when its layers have converged. */
+function converging(overview: Overview): Finding | null {
+  const found = counting(overview.findings).find(({ steps_interval: i }) => i !== null && i[0] !== 'never');
+  return found ?? null;
+}
+
+/** The ends of the interval of the steps to convergence as shares of their estimate; null where either is not known. */
+export function paceOf(overview: Overview): [number, number] | null {
+  const { steps_interval: interval = null, steps_to_converge: steps = null } = converging(overview) ?? {};
+  if (!interval || typeof steps !== 'number' || !(steps > 0)) return null;
+  const [fast, slow] = interval.map((end) => (end === 'never' ? Number.POSITIVE_INFINITY : end / steps));
+  return fast > 0 && Number.isFinite(slow) ? [fast, slow] : null;
+}
+
+/** Where the run is expected to have converged. */
 export function convergence(overview: Overview, time: Clock, axis: XAxis): [number, number] | null {
-  const { findings, last_step } = overview;
-  const interval = counting(findings).find(
-    ({ steps_interval: i }) => i !== null && i[0] !== 'never',
-  )?.steps_interval;
+  const { last_step } = overview;
+  const interval = converging(overview)?.steps_interval;
   if (!interval || last_step === null) return null;
   const at = (updates: number | 'never') =>
     updates === 'never' ? Number.POSITIVE_INFINITY : time.position(last_step + updates, axis);

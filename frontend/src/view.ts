@@ -41,6 +41,11 @@ export function showRun(run: string): void {
   view.set({ run, compare, ...NOTHING_CHOSEN });
 }
 
+/** Shows several runs side by side, with the page of the first. */
+export function compareRuns([run, ...compare]: readonly string[]): void {
+  view.set({ run, compare, ...NOTHING_CHOSEN });
+}
+
 /** Shows the table of all runs. */
 export function showRuns(): void {
   view.set({ run: null, compare: [], ...NOTHING_CHOSEN });

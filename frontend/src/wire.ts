@@ -231,10 +231,14 @@ export interface Comparison {
   /** Name -> the two values, only where they differ. */
   settings: Record<string, unknown[]>;
   losses: Record<string, (number | null)[]>;
+  /** Compiled metric -> loss kind -> the two values, for the metrics that either run was measured in. */
+  metrics: Record<string, Record<string, (number | null)[]>>;
   /** `gone`, `new` and `stayed` -> ids of findings that count. */
   findings: Record<string, string[]>;
   /** Layers in both runs whose momentum or state differs: `name`, `momentum`, `state` and `distance`. */
   layers: Record<string, unknown>[];
+  /** All layers in both runs whose distances are known, `name` and `distance`, the largest difference first. */
+  distances: Record<string, unknown>[];
   /** Names of layers that one run alone has. */
   only: string[][];
 }

@@ -176,9 +176,13 @@ export const WORDS = {
   },
 } as const satisfies Record<string, Word>;
 
-/** A frozen layer uses its moving statistics in training too, so it adds to training − batch statistics as dropout does. */
-export function trainingOnly(frozen: boolean): string {
-  return frozen ? 'dropout, frozen layers' : WORDS.dropout.label;
+/**
+ * The name of a part of the gap. A frozen layer uses its moving statistics in training and after a recalibration too, so
+ * it adds to what dropout and batch noise take from batch statistics.
+ */
+export function partLabel(part: 'dropout' | 'noise' | 'stale', frozen: boolean): string {
+  if (!frozen || part === 'stale') return WORDS[part].label;
+  return part === 'dropout' ? 'dropout, frozen layers' : 'batch noise, frozen layers';
 }
 
 export type WordKey = keyof typeof WORDS;

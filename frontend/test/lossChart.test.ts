@@ -32,6 +32,20 @@ describe('paired-loss chart', () => {
     const chart = lossChart([run], KINDS, 'train', 'relative', 0);
     expect([...chart.x]).toEqual([0, 100, 200, 250]);
   });
+  it('draws how fast and how slowly the forecast may come true', () => {
+    const chart = lossChart([{ ...run, pace: [0.5, 2] }], ['inference'], 'train', 'step', 0);
+    const [high, low] = ['a/forecast-band', 'a/forecast-band:low'].map((id) =>
+      chart.lines.find((line) => line.id === id),
+    );
+    expect([high?.bandToNext, low?.legend]).toEqual([true, false]);
+    const values = [...chart.x].map((x, i) => [x, low?.values[i], high?.values[i]]);
+    expect(values.find(([x]) => x === 400)).toEqual([400, 15126, 15126]);
+    // Twice as fast it is there after 50 updates of 100, at half the pace after 200.
+    const [, lowest, highest] = values.find(([x]) => x === 450) as number[];
+    expect(lowest).toBe(900);
+    expect(highest).toBeCloseTo(15126 * (900 / 15126) ** 0.25);
+    expect(values[values.length - 1]).toEqual([600, 900, 900]);
+  });
   it('keeps the raw line, faint and unnamed, under a smoothed one', () => {
     const chart = lossChart([run], ['batch'], 'train', 'step', 0.5);
     expect(chart.lines.map(({ id, legend }) => [id, legend])).toEqual([

@@ -160,7 +160,7 @@ describe('the table of runs', () => {
     expect(shown()).toEqual(['<b>other</b>', 'exp/bad', 'exp/fine']);
     fireEvent.input(screen.getByRole('searchbox'), { target: { value: '^exp/' } });
     expect(shown()).toEqual(['exp/bad', 'exp/fine']);
-    fireEvent.click(screen.getByRole('checkbox'));
+    fireEvent.click(screen.getByRole('checkbox', { name: 'problems only' }));
     expect(shown()).toEqual(['exp/bad']);
   });
   it('opens a run, and is there again', () => {
@@ -169,6 +169,16 @@ describe('the table of runs', () => {
     expect(view.get().run).toBe('exp/fine');
     showRuns();
     expect(view.get().run).toBeNull();
+  });
+  it('compares the runs that are ticked, in its own order', () => {
+    render(<RunsTable runs={runs} />);
+    const button = () => screen.getByRole('button', { name: /^Compare/ }) as HTMLButtonElement;
+    fireEvent.click(screen.getByRole('checkbox', { name: 'Compare exp/fine' }));
+    expect(button().disabled).toBe(true);
+    fireEvent.click(screen.getByRole('checkbox', { name: 'Compare exp/bad' }));
+    expect(view.get().run).toBeNull();
+    fireEvent.click(button());
+    expect(view.get()).toMatchObject({ run: 'exp/bad', compare: ['exp/fine'] });
   });
 });
 

@@ -14,7 +14,7 @@ from tb_bnlens.analysis.effective import differs
 from tb_bnlens.analysis.noise import pooled_noise
 from tb_bnlens.analysis.renewal import renewal
 from tb_bnlens.history import History
-from tb_bnlens.metadata import STATES, replay_row
+from tb_bnlens.metadata import State, replay_row
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -29,7 +29,7 @@ that are rarely active. Bursts that measure the noise lie far back where steps a
 variance of now can be anything; it is capped at what samples drawn at random give."""
 LOOK_BACK = 64
 """Records searched for the last value of a row that is not measured at each record."""
-CONSTANT = tuple(STATES.index(name) for name in ("frozen", "inference_mode", "never_updated"))
+CONSTANT = tuple(state.position for state in (State.FROZEN, State.INFERENCE_MODE, State.NEVER_UPDATED))
 SPARSE = 1.01
 """Records farther apart than this many memories ``1/(1-momentum)``, and rounding, do not say where the statistics are:
 the pool behind them is older than the moving statistics."""

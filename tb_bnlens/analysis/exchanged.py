@@ -11,6 +11,7 @@ from tb_bnlens.analysis import robust
 from tb_bnlens.analysis.lag import LayerTable
 from tb_bnlens.analysis.loss_gap import Gap, Losses
 from tb_bnlens.history import History
+from tb_bnlens.metadata import EventKind
 
 LEAST_BEFORE = 3
 """Probes before the last one that show what is usual."""
@@ -52,7 +53,7 @@ def compare(history: History, losses: Losses, layers: LayerTable) -> Exchange | 
 
     One probe before it is enough where the record says that the weights were exchanged.
     """
-    announced = any(e.kind == "averaged" and e.step == losses.step for e in history.manifest.events)
+    announced = any(e.kind == EventKind.AVERAGED and e.step == losses.step for e in history.manifest.events)
     if not losses.evaluated or len(losses.steps) < (1 if announced else LEAST_BEFORE + 1):
         return None
     course = losses.course

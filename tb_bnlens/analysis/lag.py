@@ -12,7 +12,7 @@ from tb_bnlens.analysis.arrival import NOISE_SIGMAS, arrival, measured
 from tb_bnlens.analysis.memory import start_error, start_memory
 from tb_bnlens.analysis.noise import noise_floor
 from tb_bnlens.history import Evidence, History
-from tb_bnlens.metadata import STATES
+from tb_bnlens.metadata import STATES, Moment, State
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -195,9 +195,9 @@ def table(history: History, evidence: Evidence | None = None) -> LayerTable:
     beta, updates = of(found.beta, attribute), np.nan_to_num(of(found.updates))
     memory, start = start_memory(beta, updates), _start(history, row, beta, updates)
     codes = np.nan_to_num(row["state"]).astype(int)
-    for check in (e for e in history.evidence if e.moment == "check"):
+    for check in (e for e in history.evidence if e.moment == Moment.CHECK):
         # Nobody has counted the updates; the statistics themselves tell what is left of mean 0 and variance 1.
-        updates = np.where(codes == STATES.index("updating"), np.nan, 0.0)
+        updates = np.where(codes == State.UPDATING.position, np.nan, 0.0)
         memory = check.layers.get("start_left", np.full(len(layers), np.nan))
         start = start_error(row["batch_mean_rms"], row["batch_variance_gm"], 0.0, 1.0, memory, 1.0)
 
@@ -211,7 +211,7 @@ def table(history: History, evidence: Evidence | None = None) -> LayerTable:
     return LayerTable(
         names=tuple(layer.name for layer in layers),
         channels=channels,
-        state=tuple(STATES[c] if 0 <= c < len(STATES) else "unknown" for c in codes),
+        state=tuple(STATES[c] if 0 <= c < len(STATES) else State.UNKNOWN for c in codes),
         momentum=of(found.momentum, attribute),
         beta=beta,
         effective=of(found.effective),

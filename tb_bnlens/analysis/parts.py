@@ -22,7 +22,7 @@ from tb_bnlens.analysis.lag import LayerTable
 from tb_bnlens.analysis.loss_gap import Gap
 from tb_bnlens.analysis.measured import Measured
 from tb_bnlens.history import Event, Manifest
-from tb_bnlens.metadata import REPLAY_MOMENTA, replay_row
+from tb_bnlens.metadata import REPLAY_MOMENTA, EventKind, replay_row
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -174,7 +174,7 @@ class Parts:
     def outside(self) -> Mask:
         """Layers whose statistics something changed between training steps, or all at once, and still hold it, [L]."""
         mask = np.array(self._leapt)
-        events = [e for e in self._manifest.events if e.kind == "outside"]
+        events = [e for e in self._manifest.events if e.kind == EventKind.OUTSIDE]
         for event in events:
             mask |= self._held(event)
         # What a callback does at the end of each epoch it also does after the last step, where no step follows.
@@ -196,7 +196,7 @@ class Parts:
         from following them.
         """
         kinds = {e.kind for e in self._manifest.events if self._held(e).any()}
-        return "averaged" in kinds or ("replaced" in kinds and not self.replay_helps)
+        return EventKind.AVERAGED in kinds or (EventKind.REPLACED in kinds and not self.replay_helps)
 
     @cached_property
     def drifting(self) -> Mask:

@@ -15,6 +15,7 @@ from tb_bnlens.capture.reservoir import Kept
 from tb_bnlens.capture.samples import summary, summary_of_difference
 from tb_bnlens.capture.subject import Subject
 from tb_bnlens.history import Evidence
+from tb_bnlens.metadata import Moment
 from tb_bnlens.moments.moments import Mask, Moments
 from tb_bnlens.moments.statistics import BatchMoments, distance_rows, rms_distance
 
@@ -68,12 +69,14 @@ class Judgement:
         self._groups = subject.groups()
         self._nothing = np.zeros(len(subject.epsilon), bool)
 
-    def evidence(self, step: int, moment: str, more_rows: Mapping[str, Array], interventions: bool = True) -> Evidence:
+    def evidence(
+        self, step: int, moment: Moment, more_rows: Mapping[str, Array], interventions: bool = True
+    ) -> Evidence:
         """Make the passes, the most telling ones first.
 
         Args:
             step: training steps made.
-            moment: one of ``metadata.MOMENTS``.
+            moment: when it is made.
             more_rows: rows of ``metadata.EVIDENCE_ROWS`` that the caller knows, [L] each.
             interventions: make more than the essential passes.
         """

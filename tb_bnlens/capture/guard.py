@@ -21,7 +21,7 @@ _LEFT_OUT = "BN Lens leaves out {part}: {reason}"
 
 
 class NotRecorded(Exception):
-    """A run or a part of it cannot be recorded; the message says why and what to do."""
+    """A run cannot be recorded, or no further; the message says why and what to do."""
 
 
 class Guard:
@@ -67,8 +67,11 @@ class Guard:
             self.give_up(part, str(error), warn=isinstance(error, Refused))
         elif self._raises:
             raise error
+        elif isinstance(error, NotRecorded):
+            # Whatever was being written: nothing else can be.
+            self.give_up(RECORD, str(error))
         else:
-            self.give_up(part, str(error) if isinstance(error, NotRecorded) else cause_of(error))
+            self.give_up(part, cause_of(error))
 
     @contextlib.contextmanager
     def __call__(self, part: str) -> Iterator[None]:

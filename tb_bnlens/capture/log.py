@@ -15,7 +15,7 @@ from tb_bnlens.capture.events import EventFile, holds_files
 from tb_bnlens.capture.guard import NotRecorded
 from tb_bnlens.capture.reasons import cause_of
 from tb_bnlens.history import Event, Evidence, Layer, Manifest
-from tb_bnlens.metadata import RUN_SUFFIX
+from tb_bnlens.metadata import RUN_SUFFIX, EventKind
 
 CHANNEL_SPACING = 1.25
 """Per-channel snapshots are the heavy part of a record: each comes at least this factor of steps after the last."""
@@ -83,7 +83,9 @@ class RunLog:
         if self._file is not None:
             self._file.close()
 
-    def event(self, step: int, kind: str, text: str, layers: Sequence[int] = (), amounts: Sequence[float] = ()) -> None:
+    def event(
+        self, step: int, kind: EventKind, text: str, layers: Sequence[int] = (), amounts: Sequence[float] = ()
+    ) -> None:
         """Add an event; it is written with the next record."""
         self._events.append(Event(step, kind, text, tuple(int(i) for i in layers), tuple(amounts)))
         self.manifest_due = True
@@ -155,8 +157,11 @@ class RunLog:
 
     def _write(self, step: int, *parts: record.Part | record.Scalar) -> None:
         assert self._file is not None, "open() comes first"
-        for part in parts:
-            self._file.write(part, step)
+        try:
+            for part in parts:
+                self._file.write(part, step)
+        except Exception as error:  # remote file systems raise errors of their own
+            raise NotRecorded(f"it cannot write to {self._directory} any more ({cause_of(error)})") from error
 
 
 def own_version() -> dict[str, str]:

@@ -206,7 +206,7 @@ class Measurement:
         Args:
             snapshot: the moving statistics now.
             windows: what they were chasing.
-            states: position in ``metadata.STATES`` of each layer, [L].
+            states: position in ``metadata.State`` of each layer, [L].
         """
         moved = self._segments.spread(windows.updates > 0).astype(bool)
         moving = self._recovery.moving(snapshot).double()

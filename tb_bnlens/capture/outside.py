@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tb_bnlens.metadata import EventKind
 from tb_bnlens.moments.recovery import Snapshot, WindowRecovery
 from tb_bnlens.moments.segments import Segments
 
@@ -26,8 +27,8 @@ SPACING = 1.5
 class Change:
     """What differs from the moment after the last step."""
 
-    kind: str
-    """``"outside"``: statistics alone were updated; ``"replaced"``: the weights differ too."""
+    kind: EventKind
+    """``OUTSIDE``: statistics alone were updated; ``REPLACED``: the weights differ too."""
     text: str
     layers: tuple[int, ...]
     amounts: tuple[float, ...]
@@ -74,7 +75,9 @@ class Outside:
             self._recovery.moving(now).distance(self._recovery.moving(then), self._recovery.epsilon)
         )
         amounts = tuple(round(float(np.nan_to_num(min(apart[i], FARTHEST), nan=FARTHEST)), 4) for i in layers)
-        return Change("replaced" if weights else "outside", _sentence(layers, amounts, weights), layers, amounts)
+        return Change(
+            EventKind.REPLACED if weights else EventKind.OUTSIDE, _sentence(layers, amounts, weights), layers, amounts
+        )
 
     @property
     def to_report(self) -> bool:

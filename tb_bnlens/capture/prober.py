@@ -18,8 +18,9 @@ from tb_bnlens.capture.guard import LOSSES, RECORD, Guard
 from tb_bnlens.capture.log import RunLog
 from tb_bnlens.capture.measure import Measurement
 from tb_bnlens.capture.reservoir import Kept
-from tb_bnlens.capture.schedule import Schedule
+from tb_bnlens.capture.schedule import Level, Schedule
 from tb_bnlens.capture.stopwatch import Stopwatch
+from tb_bnlens.metadata import Moment
 from tb_bnlens.moments.recovery import Snapshot
 from tb_bnlens.moments.windows import Windows
 
@@ -79,7 +80,7 @@ class Prober:
         """Whether the losses of a probe are not written yet."""
         return self._losses is not None
 
-    def due(self, step: int) -> str | None:
+    def due(self, step: int) -> Level | None:
         """What the schedule asks to be measured at the present weights."""
         return self._schedule.probe_due(step) if self.works else None
 
@@ -90,11 +91,11 @@ class Prober:
             with self._guard(LOSSES), self._tracing_told_apart():
                 self._measurement.runner.count_calls(batch)
 
-    def probe(self, level: str, step: int, windows: Windows) -> None:
+    def probe(self, level: Level, step: int, windows: Windows) -> None:
         """Measure the losses of the batch at hand; where memory ends, half as much from there on.
 
         Args:
-            level: ``"probe"`` or ``"full"``; see ``Schedule.probe_due``.
+            level: how much.
             step: steps made so far.
             windows: the moving statistics now, and what they were chasing.
         """
@@ -115,11 +116,11 @@ class Prober:
             self._probed, self._losses, self.probed_step = batches, losses, step
 
     def _measure(
-        self, batches: list[Any], others: list[Any], level: str, windows: Windows
+        self, batches: list[Any], others: list[Any], level: Level, windows: Windows
     ) -> dict[str, dict[str, float]]:
         measurement = self._measurement
         losses = {"train": measurement.pair(batches, windows)}
-        if level == "full" and len(windows.updates):
+        if level == Level.FULL and len(windows.updates):
             losses["train"] |= measurement.extras(batches, windows)
             losses["train"] |= measurement.recalibrated_now(batches, others, windows.last)
         validation = self._batches.validation()
@@ -166,7 +167,12 @@ class Prober:
             self._measurement.attribution(self._probed, snapshot, lambda: ends - self._schedule.now())
 
     def judge(
-        self, step: int, snapshot: Snapshot, windows: Windows, states: NDArray[np.floating[Any]], moment: str = "end"
+        self,
+        step: int,
+        snapshot: Snapshot,
+        windows: Windows,
+        states: NDArray[np.floating[Any]],
+        moment: Moment = Moment.END,
     ) -> None:
         """Measure on the kept batches what each cause's intervention gives, and write it.
 
@@ -176,10 +182,10 @@ class Prober:
             step: training steps made.
             snapshot: the moving statistics now.
             windows: what they were chasing.
-            states: position in ``metadata.STATES`` of each layer, [L].
-            moment: one of ``metadata.MOMENTS``.
+            states: position in ``metadata.State`` of each layer, [L].
+            moment: when it is made.
         """
-        kept, last = self._batches.to_judge(), moment == "end"
+        kept, last = self._batches.to_judge(), moment == Moment.END
         if not last:
             kept = _spread(kept, INTERIM_BATCHES)
             if self._schedule.left_for_probes() < INTERIM_RESERVE * self._schedule.costs["full"].mean:

@@ -15,6 +15,7 @@ from tb_bnlens.capture.phases import Phase
 from tb_bnlens.capture.recording import Recording
 from tb_bnlens.capture.reservoir import Kept
 from tb_bnlens.capture.schedule import Schedule
+from tb_bnlens.metadata import EventKind
 
 R = TypeVar("R", bound="LoopRecorder")
 
@@ -207,7 +208,7 @@ class LoopRecorder:
         """Add a sentence that the tab shows with the run."""
         self._log.note(sentence)
 
-    def event(self, kind: str, text: str, layers: Sequence[int] = ()) -> None:
+    def event(self, kind: EventKind, text: str, layers: Sequence[int] = ()) -> None:
         """Add an event at the present step to the record."""
         self._log.event(self.step, kind, text, layers)
 

@@ -17,9 +17,9 @@ from tb_bnlens.capture.outside import Outside
 from tb_bnlens.capture.passes import NoPasses, Runner
 from tb_bnlens.capture.prober import Prober
 from tb_bnlens.capture.rows import ProbeState, batch_statistics, layer_table
-from tb_bnlens.capture.schedule import Schedule
+from tb_bnlens.capture.schedule import Level, Schedule
 from tb_bnlens.capture.watch import LayerWatch, replicas
-from tb_bnlens.metadata import LAYER_ROWS
+from tb_bnlens.metadata import LAYER_ROWS, EventKind, Moment
 from tb_bnlens.moments.recovery import Snapshot, WindowRecovery
 from tb_bnlens.moments.segments import Segments
 from tb_bnlens.moments.windows import Windows
@@ -201,12 +201,12 @@ class Recording:
             # What the user will hold: other code may have changed it since the last step.
             self._windows.restart(self._reader.read())
         if self._prober.probed_step < self.step:
-            self._probe("full", last=True)
+            self._probe(Level.FULL, last=True)
             if len(self._segments):
                 self._prober.attribute(self._windows.last, self._tolerance)
             self._prober.write()
         if len(self._segments):
-            self._judge("end")
+            self._judge(Moment.END)
             self._log.want_channels()
             self._write_record()
         self.write_manifest()
@@ -217,16 +217,16 @@ class Recording:
 
     # --- inside --------------------------------------------------------------------------------------
 
-    def _event(self, kind: str, text: str, layers: Any = ()) -> None:
+    def _event(self, kind: EventKind, text: str, layers: Any = ()) -> None:
         self._log.event(self.step, kind, text, layers)
 
     def _say_how_it_begins(self, held: bool, fits: int) -> None:
         if fits:
-            self._event("fit", f"fit {fits + 1} of this network begins")
+            self._event(EventKind.FIT, f"fit {fits + 1} of this network begins")
         elif held:
-            self._event("restart", "recording goes on in this directory")
+            self._event(EventKind.RESTART, "recording goes on in this directory")
         else:
-            self._event("start", "recording begins")
+            self._event(EventKind.START, "recording begins")
         if not len(self._segments):
             self._log.note("The model has no BatchNorm layer: only the paired losses are recorded.")
 
@@ -234,16 +234,16 @@ class Recording:
         return self._batches.from_training and self._prober.works
 
     def _next_asked(self) -> float:
-        kinds = ["snapshot"] if len(self._segments) else []
+        kinds: list[str] = ["snapshot"] if len(self._segments) else []
         if self._prober.works:
-            kinds += ["probe", "full"]
+            kinds += list(Level)
         quiet_until = self._schedule.quiet_until(self.step, kinds)
         if self._wants_batches():
             # Asked before the step that is made on the batch.
             quiet_until = min(quiet_until, self._batches.reservoir.next_step(self.step))
         return quiet_until
 
-    def _probe_before(self, level: str) -> None:
+    def _probe_before(self, level: Level) -> None:
         """Probe the batch on which the coming step is about to be trained."""
         if self._batches.to_probe() is None:
             return
@@ -253,12 +253,12 @@ class Recording:
         if len(self._segments) and self._prober.pending and self._batches.from_training_whole:
             self._before = self._windows.last
 
-    def _probe(self, level: str, last: bool = False) -> None:
+    def _probe(self, level: Level, last: bool = False) -> None:
         self._prober.probe(level, self.step, self._windows)
-        if level == "full" and not last:
-            self._judge("interim")
+        if level == Level.FULL and not last:
+            self._judge(Moment.INTERIM)
 
-    def _judge(self, moment: str) -> None:
+    def _judge(self, moment: Moment) -> None:
         if len(self._segments):
             states = self._watch.states(self._windows)
             self._prober.judge(self.step, self._reader.read(), self._windows, states, moment)

@@ -7,6 +7,8 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 
+from tb_bnlens.metadata import Name
+
 RECORD_SHARE = 0.4
 """Part of the budget for snapshots and records; the rest is for probes."""
 SPACING = 128
@@ -39,6 +41,13 @@ cold caches, 3% of a step of a few milliseconds."""
 QUIET_SECONDS = 8e-6
 """What a step costs of which nothing is asked, with cold caches: charged as it stands, since a clock in each such
 step would cost as much again. Measured by tests/benchmarks/overhead.py: 5 us warm, 10 us cold."""
+
+
+class Level(Name):
+    """How much is measured before a step."""
+
+    PROBE = "probe"  # the paired losses
+    FULL = "full"  # the replays and the forecast, too
 
 
 class Cost:
@@ -196,22 +205,22 @@ class Schedule:
         self._last["record"] = step
         return True
 
-    def probe_due(self, step: int) -> str | None:
-        """``"full"``, ``"probe"`` or None: what to measure before this step."""
+    def probe_due(self, step: int) -> Level | None:
+        """What to measure before this step."""
         if self._full_at is not None and step >= self._full_at:
             self._full_at = None
             self._last["full"] = self._last["probe"] = step
-            return "full"
+            return Level.FULL
         if self.planned_steps is not None and 0 < self.planned_steps - step <= LAST_PROBES:
             self._last["probe"] = step
-            return "probe"
+            return Level.PROBE
         # The last probe of the run is always made in full, so its cost is kept back.
         reserve = self.costs["full"].mean
         if self._due("full", step, 2.0 / PROBE_SPACING, "probe", 1 - RECORD_SHARE, reserve):
             self._full_at = self._last["full"] = step + DENSE
         if self._due("probe", step, 1.0 / PROBE_SPACING, "full", 1 - RECORD_SHARE, reserve):
             self._last["probe"] = step
-            return "probe"
+            return Level.PROBE
         return None
 
     def left_for_probes(self) -> float:

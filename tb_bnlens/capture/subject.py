@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tb_bnlens.metadata import STATES
+from tb_bnlens.metadata import State
 from tb_bnlens.moments.moments import Mask, Moments
 from tb_bnlens.moments.segments import Segments
 
@@ -27,7 +27,7 @@ class Subject:
     trained: Mask
     """Layers that training normalizes by the batch, [L]: neither frozen nor called in inference mode."""
     states: NDArray[np.int64]
-    """Position in ``metadata.STATES``, [L]."""
+    """Position in ``metadata.State``, [L]."""
     start_left: Array
     """Share of the start that is left in the moving statistics, [L]; NaN where it is not known."""
     tolerance: float = 0.1
@@ -56,17 +56,17 @@ class Subject:
         def of(layers: Any) -> Mask:
             return self.segments.spread(layers).astype(bool)
 
-        states = {name: of(self.states == STATES.index(name)) for name in STATES}
+        states = {state: of(self.states == state.position) for state in State}
         untouched = self.segments.count(self.initial()) == self.segments.sizes
         found = {
             "nonfinite": self.nonfinite(),
             "initial": of(untouched),
-            "frozen": states["frozen"],
-            "inference_mode": states["inference_mode"],
-            "never_updated": states["never_updated"],
-            "updating": states["updating"],
-            "from_start": states["updating"] & of(left),
-            "settled": states["updating"] & of(~left),
+            "frozen": states[State.FROZEN],
+            "inference_mode": states[State.INFERENCE_MODE],
+            "never_updated": states[State.NEVER_UPDATED],
+            "updating": states[State.UPDATING],
+            "from_start": states[State.UPDATING] & of(left),
+            "settled": states[State.UPDATING] & of(~left),
         }
         return {name: mask for name, mask in found.items() if mask.any()}
 

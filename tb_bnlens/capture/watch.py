@@ -10,14 +10,13 @@ from numpy.typing import NDArray
 
 from tb_bnlens.capture.passes import NoPasses, Runner
 from tb_bnlens.history import Layer
-from tb_bnlens.metadata import STATES
+from tb_bnlens.metadata import EventKind, State
 from tb_bnlens.moments.layers import TrackedLayer, gains, kept
 from tb_bnlens.moments.recovery import Snapshot, WindowRecovery
 from tb_bnlens.moments.segments import Segments
 from tb_bnlens.moments.windows import Windows
 
 Array = NDArray[np.floating[Any]]
-STATE = {name: i for i, name in enumerate(STATES)}
 
 MOMENTUM_ERROR = 0.02
 """The effective momentum is taken in place of the attribute where ``1 - momentum`` differs by more than this
@@ -37,7 +36,7 @@ class LayerWatch:
         self,
         layers: Sequence[TrackedLayer],
         segments: Segments,
-        on_event: Callable[[str, str, Sequence[int]], None],
+        on_event: Callable[[EventKind, str, Sequence[int]], None],
     ):
         self._layers, self._segments, self._on_event = layers, segments, on_event
         self._still = np.ones(len(layers), bool)
@@ -60,13 +59,13 @@ class LayerWatch:
         now = self._read_attributes()
         if now == self._attributes:
             return False
-        changes: dict[tuple[str, str], list[int]] = {}
+        changes: dict[tuple[EventKind, str], list[int]] = {}
         for i, (old, new) in enumerate(zip(self._attributes, now, strict=True)):
             if old[0] != new[0]:
-                kind = "unfreeze" if new[0] else "freeze"
+                kind = EventKind.UNFREEZE if new[0] else EventKind.FREEZE
                 changes.setdefault((kind, f"trainable set to {new[0]}"), []).append(i)
             if old[1] != new[1]:
-                changes.setdefault(("momentum", f"momentum set from {old[1]:g} to {new[1]:g}"), []).append(i)
+                changes.setdefault((EventKind.MOMENTUM, f"momentum set from {old[1]:g} to {new[1]:g}"), []).append(i)
         for (kind, text), indices in changes.items():
             self._on_event(kind, text, indices)
         self._attributes = now
@@ -132,23 +131,23 @@ class LayerWatch:
         return np.where(self._still, 0.0, np.where(self._coarse, np.nan, steps * self.calls()))
 
     def states(self, windows: Windows) -> Array:
-        """Position in ``metadata.STATES`` of what each layer does, [L]."""
+        """Position in ``metadata.State`` of what each layer does, [L]."""
         runner = self.runner
         never = windows.updates == 0
-        states = np.full(len(self._layers), float(STATE["unknown"]))
+        states = np.full(len(self._layers), float(State.UNKNOWN.position))
         for i, tracked in enumerate(self._layers):
             if not self._still[i]:
-                states[i] = STATE["updating"]
+                states[i] = State.UPDATING.position
             elif not tracked.trainable:
-                states[i] = STATE["frozen"]
+                states[i] = State.FROZEN.position
             elif i in runner.trains:
-                called = STATE["never_updated"] if never[i] else STATE["unknown"]
-                states[i] = called if runner.trains[i] else STATE["inference_mode"]
+                called = State.NEVER_UPDATED.position if never[i] else State.UNKNOWN.position
+                states[i] = called if runner.trains[i] else State.INFERENCE_MODE.position
             elif tracked.momentum == 1.0:
-                states[i] = STATE["never_updated"]
+                states[i] = State.NEVER_UPDATED.position
         # Statistics that are not a number stay not a number: that is poisoned, not frozen.
         poisoned = self._segments.count(~np.isfinite(windows.last.mean)) > 0
-        states[poisoned & ~never] = STATE["updating"]
+        states[poisoned & ~never] = State.UPDATING.position
         return states
 
     def use_effective_momentum(self, effective: Array, recovery: WindowRecovery) -> Array:

@@ -10,7 +10,7 @@ import keras
 from tb_bnlens.checking.compiled import built_apart
 from tb_bnlens.checking.data import spread_batches
 from tb_bnlens.checking.result import Check, judged, require_arguments
-from tb_bnlens.frameworks.keras_tensorflow.adapter import KerasModel, steps_made
+from tb_bnlens.frameworks.keras3.adapter import KerasModel, steps_made
 from tb_bnlens.frameworks.support import require, unsupported
 
 VALIDATION_BATCHES = 8
@@ -58,7 +58,7 @@ def check(
         A ``Check``: ``severity``, ``verdict``, ``findings`` and ``report``.
 
     Raises:
-        NotImplementedError: not a Keras 3 model on TensorFlow.
+        NotImplementedError: not a Keras 3 model on TensorFlow, JAX or PyTorch.
         ValueError: an argument out of range, a model that is not built, or data without a batch.
         TypeError: data of another kind. What the model itself raises on the data is passed on.
     """

@@ -9,11 +9,13 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
-from tb_bnlens.frameworks.keras_tensorflow.batches import batch_bytes
+from tb_bnlens.frameworks.keras3.backend import backend
+from tb_bnlens.frameworks.keras3.batches import is_dataset
 
 EXPECTED = "a tf.data.Dataset, a PyDataset, arrays (x, y), or an iterable of batches"
+INFINITE, UNKNOWN = -1, -2
+"""Cardinalities of a dataset."""
 SHUFFLE_SEED = 0
 """Rows of arrays are drawn with a fixed seed, so that a check can be repeated."""
 READ = 8
@@ -41,7 +43,7 @@ def spread_batches(data: Any, most: int, batch_size: int) -> list[Any]:
     found = [_tensors(batch) for batch in _source(data, most, batch_size)]
     if not found:
         raise ValueError(f"data holds no batch; pass {EXPECTED}")
-    room = max(MOST_BYTES // max(max(map(batch_bytes, found)), 1), 1)
+    room = max(MOST_BYTES // max(max(map(backend().batches.bytes, found)), 1), 1)
     return [found[i] for i in _even(len(found), room)]
 
 
@@ -49,7 +51,7 @@ def _source(data: Any, most: int, batch_size: int) -> Iterable[Any]:
     if isinstance(data, keras.utils.PyDataset):
         length = data.num_batches
         return (data[i] for i in (range(most) if length is None else _even(int(length), most)))
-    if isinstance(data, tf.data.Dataset):
+    if is_dataset(data):
         return _of_dataset(data, most)
     if isinstance(data, list):
         return [data[i] for i in _even(len(data), most)]
@@ -61,12 +63,12 @@ def _source(data: Any, most: int, batch_size: int) -> Iterable[Any]:
     return _of_arrays(data, most, batch_size)
 
 
-def _of_dataset(data: tf.data.Dataset, most: int) -> Iterable[Any]:
+def _of_dataset(data: Any, most: int) -> Iterable[Any]:
     length = int(data.cardinality())
-    if length == tf.data.INFINITE_CARDINALITY:
+    if length == INFINITE:
         first: Iterable[Any] = data.take(most)
         return first
-    if length == tf.data.UNKNOWN_CARDINALITY:
+    if length == UNKNOWN:
         return _thinned(data.take(READ * most), most)
     wanted = set(_even(min(length, READ * most), most))
     # Reading stops after the last one.
@@ -108,11 +110,12 @@ def _tensors(batch: Any) -> Any:
 
 
 def _tensor(leaf: Any) -> Any:
-    if isinstance(leaf, tf.Tensor | tf.RaggedTensor | tf.SparseTensor):
-        return leaf
+    form = backend().batches
+    if not isinstance(leaf, np.ndarray) and hasattr(leaf, "dtype"):
+        return form.tensor(leaf)
     array = np.asarray(leaf)
     # As fit does.
-    return tf.convert_to_tensor(array.astype(keras.config.floatx()) if array.dtype == np.float64 else array)
+    return form.tensor(array.astype(keras.config.floatx()) if array.dtype == np.float64 else array)
 
 
 def _mapped(function: Callable[[Any], Any], batch: Any) -> Any:

@@ -17,14 +17,15 @@ from tb_bnlens.capture.adapter import ModelAdapter
 from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.capture.evidence import Judgement
 from tb_bnlens.capture.log import own_version
-from tb_bnlens.capture.passes import Runner, moments_of
+from tb_bnlens.capture.passes import moments_of
 from tb_bnlens.capture.reservoir import Kept
 from tb_bnlens.capture.rows import ProbeState, layer_table
 from tb_bnlens.capture.subject import Subject
 from tb_bnlens.capture.watch import LayerWatch
+from tb_bnlens.checking.runner import Ahead
 from tb_bnlens.checking.start import start_left
 from tb_bnlens.history import Channels, Evidence, History, Manifest
-from tb_bnlens.metadata import LAYER_INDEX, LAYER_ROWS, REPLAY_ROWS, STATES
+from tb_bnlens.metadata import LAYER_INDEX, LAYER_ROWS, REPLAY_ROWS, Moment, State
 from tb_bnlens.moments.moments import Moments
 from tb_bnlens.moments.recovery import WindowRecovery
 from tb_bnlens.moments.segments import Segments
@@ -106,7 +107,8 @@ class _Measurement:
         state = ProbeState.empty(self._segments)
         noise = np.full(len(self._layers), np.nan)
         try:
-            runner = self._watch.runner = self._adapter.runner(self._layers, self._segments)
+            made = self._watch.runner = self._adapter.runner(self._layers, self._segments)
+            runner = Ahead(made, self._adapter.batches.bytes)
             every = self._batch_statistics(runner)
             seen = every.mean()
             state.pool(seen)
@@ -136,14 +138,14 @@ class _Measurement:
 
     # --- the passes ----------------------------------------------------------------------------------
 
-    def _batch_statistics(self, runner: Runner) -> BatchMoments:
+    def _batch_statistics(self, runner: Ahead) -> BatchMoments:
         """Statistics of the batches as training would take them, with dropout off; of all layers' own inputs."""
         # They tell which layers are called in training mode, and which normalize by the batch at inference.
         runner.training(self._kept[0].batch)
         runner.inference(self._kept[0].batch, self._moving)
         on_moving = ~self._segments.spread(runner.trained()).astype(bool)
-        found = [moments_of(runner.batch(k.batch, self._moving, on_moving)) for k in self._kept]
-        return BatchMoments(found, [k.size for k in self._kept])
+        outcomes = runner.make_ahead([k.batch for k in self._kept], self._moving, on_moving)
+        return BatchMoments([moments_of(outcome) for outcome in outcomes], [k.size for k in self._kept])
 
     def _variance_noise(self, every: BatchMoments) -> Array:
         """Row ``noise_variance`` of ``metadata.LAYER_ROWS``, [L]; NaN with fewer than three batches."""
@@ -155,7 +157,7 @@ class _Measurement:
         (median,) = self._segments.quantiles(np.where(v > LIVE_SHARE * self._recovery.epsilon, spread, np.nan), (0.5,))
         return median
 
-    def _evidence(self, runner: Runner, seen: Moments, validation: Sequence[Any]) -> Evidence:
+    def _evidence(self, runner: Ahead, seen: Moments, validation: Sequence[Any]) -> Evidence:
         begun = time.perf_counter() - runner.tracing.seconds
         calls = np.bincount(np.asarray(runner.order, np.int64), minlength=len(self._layers)).astype(np.float64)
         left = self._start_left(seen, calls)
@@ -176,7 +178,7 @@ class _Measurement:
         )
         by_batch = np.array([runner.at_inference.get(i, np.nan) for i in range(len(self._layers))], np.float64)
         rows = {"calls": calls, "start_left": left, "batch_at_inference": by_batch}
-        evidence = judged.evidence(self._steps, "check", rows)
+        evidence = judged.evidence(self._steps, Moment.CHECK, rows)
         if runner.loss_reason:
             self._not_evaluated["losses"] = runner.loss_reason
         return replace(evidence, seconds=time.perf_counter() - begun - runner.tracing.seconds)
@@ -186,7 +188,7 @@ class _Measurement:
         self._not_evaluated["losses"] = reason
         sizes = np.array([k.size for k in self._kept], np.int64)
         nothing = np.zeros_like(sizes)
-        return Evidence(self._steps, "check", nothing, sizes, nothing, not_evaluated={"losses": reason})
+        return Evidence(self._steps, Moment.CHECK, nothing, sizes, nothing, not_evaluated={"losses": reason})
 
     def _start_left(self, seen: Moments, calls: Array) -> Array:
         """What is left of the start, as far as the steps that the optimizer has counted do not contradict it."""
@@ -197,18 +199,18 @@ class _Measurement:
         return np.where(left > at_most + CONTRADICTED, np.nan, left)
 
     def _states(self) -> NDArray[np.int64]:
-        """Position in ``metadata.STATES`` of what each layer does, as far as one moment tells, [L]."""
+        """Position in ``metadata.State`` of what each layer does, as far as one moment tells, [L]."""
         runner = self._watch.runner
         initial = self._segments.count((self._moving.mean == 0) & (self._moving.variance == 1)) == self._segments.sizes
-        names = []
+        states = []
         for i, tracked in enumerate(self._layers):
             if not tracked.trainable:
-                names.append("frozen")
+                states.append(State.FROZEN)
             elif not runner.trains.get(i, True):
-                names.append("inference_mode")
+                states.append(State.INFERENCE_MODE)
             else:
-                names.append("never_updated" if initial[i] or tracked.momentum == 1.0 else "updating")
-        return np.array([STATES.index(name) for name in names], np.int64)
+                states.append(State.NEVER_UPDATED if initial[i] or tracked.momentum == 1.0 else State.UPDATING)
+        return np.array([state.position for state in states], np.int64)
 
     # --- the record ----------------------------------------------------------------------------------
 

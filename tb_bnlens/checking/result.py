@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from tb_bnlens.capture.events import EventFile, exists
 from tb_bnlens.checking.measure import Checked, measured
 from tb_bnlens.metadata import RUN_SUFFIX
 from tb_bnlens.report.build import run_report
+from tb_bnlens.report.encoding import encodable
 from tb_bnlens.report.notebook import as_html
 from tb_bnlens.report.schema import Finding, Overview, Report
 from tb_bnlens.report.summary import counts
@@ -88,7 +90,7 @@ def judged(
         _write(found, directory)
     result = Check(run_report(found.history), directory)
     if not quiet:
-        print(render_verdict(result.report), end="")
+        print(encodable(render_verdict(result.report), sys.stdout), end="")
     return result
 
 

@@ -16,7 +16,7 @@ from tb_bnlens.analysis.loss_gap import ERROR_HARM, WARNING_HARM, Gap
 from tb_bnlens.analysis.parts import LEAST, MOST
 from tb_bnlens.diagnosis.cause import Mask
 from tb_bnlens.diagnosis.severity import Severity, estimated, of_gap, of_harm
-from tb_bnlens.metadata import replay_row
+from tb_bnlens.metadata import EventKind, replay_row
 
 NONE, INFO, WARNING, ERROR = Severity
 
@@ -235,7 +235,7 @@ def rest_part(f: Facts) -> Gap:
 
 def outside_since(f: Facts) -> int | None:
     """First step after which the statistics were moved outside training steps."""
-    return min((e.step for e in f.manifest.events if e.kind == "outside"), default=f.leap.by or None)
+    return min((e.step for e in f.manifest.events if e.kind == EventKind.OUTSIDE), default=f.leap.by or None)
 
 
 def drift_takes_little(f: Facts, where: Mask) -> bool:

@@ -22,7 +22,9 @@ _OTHERS = {
     "flax": ("a flax module", "flax is not supported yet"),
 }
 
-_BACKENDS = {"jax": "JAX", "torch": "PyTorch", "openvino": "OpenVINO", "numpy": "NumPy"}
+SUPPORTED = ("tensorflow", "jax", "torch")
+"""Backends of Keras 3."""
+_BACKENDS = {"openvino": "OpenVINO", "numpy": "NumPy"}
 
 
 def unsupported(model: Any, *, any_backend: bool = False) -> str | None:
@@ -50,11 +52,11 @@ def unsupported_keras(*, any_backend: bool = False) -> str | None:
     if keras.__version__.startswith("2."):
         return _reason(*_KERAS_2)
     backend = keras.config.backend()
-    if backend == "tensorflow" or any_backend:
+    if backend in SUPPORTED or any_backend:
         return None
     return _reason(
         f"Keras 3 on {_BACKENDS.get(backend, backend)}",
-        "install TensorFlow and set KERAS_BACKEND=tensorflow before Keras is imported",
+        "set KERAS_BACKEND to tensorflow, jax or torch before Keras is imported",
     )
 
 
@@ -88,4 +90,4 @@ def require(reason: str | None, what: str) -> None:
 
 
 def _reason(framework: str, advice: str) -> str:
-    return f"only Keras 3 on TensorFlow is supported, and this is {framework}; {advice}"
+    return f"only Keras 3 on TensorFlow, JAX or PyTorch is supported here, and this is {framework}; {advice}"

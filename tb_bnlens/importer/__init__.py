@@ -27,10 +27,12 @@ def import_checkpoints(
     """Write the record of a series of checkpoints to ``<out>/<run>/bn_lens``.
 
     Args:
-        directory: holds ``.keras`` files, ``.weights.h5`` files or TensorFlow checkpoints.
+        directory: holds ``.keras`` files, ``.weights.h5`` files, TensorFlow checkpoints, or PyTorch's ``.safetensors``
+            files or files of ``torch.save``.
         out: TensorBoard log directory.
-        run: name of the run; the directory's where it is not given.
-        momentum: of every layer, in place of what the files say.
+        run: name of the run; the directory's where it is not given. It may name a directory below ``out``.
+        momentum: of every layer, in place of what the files say. For checkpoints of PyTorch it is PyTorch's momentum,
+            the share of the new batch.
         epsilon: likewise.
         steps_per_epoch: training steps between two of the numbers in the files' names; not needed where contents or
             names carry steps.
@@ -51,7 +53,7 @@ def import_checkpoints(
     if epsilon is not None and not epsilon > 0:
         raise CannotImport(f"--epsilon is {epsilon:g}; expected what the layers were built with, above 0")
     source = Path(directory).expanduser()
-    target = Path(out).expanduser() / (run or source.resolve().name)
+    target = _inside(out, run or source.resolve().name)
     record = target / RUN_SUFFIX
     if record.is_dir() and any(record.iterdir()):
         raise CannotImport(f"{record} holds a record already; give --run another name, or delete it")
@@ -61,7 +63,7 @@ def import_checkpoints(
     from tb_bnlens.importer.constants import Constants
     from tb_bnlens.importer.record import TOLERANCE, Replay
 
-    constants = Constants(momentum, epsilon)
+    constants = Constants(momentum, epsilon, torch=series.torch)
     log = RunLog(str(target), TOLERANCE, None)
     replay = Replay(series, constants, log, from_scratch=from_scratch)
     # TensorFlow's writer raises its own errors for a place that cannot be written to, and they say less.
@@ -71,10 +73,21 @@ def import_checkpoints(
         f"Made after training from {len(series.checkpoints)} checkpoints in {source.resolve().name}, steps "
         f"{series.steps[0]:,} to {series.steps[-1]:,}. Wall times are those of the import."
     )
-    if constants.epsilon_assumed:
-        log.note("The files do not say epsilon; Keras' default of 0.001 is taken for it.")
+    for sentence in constants.notes():
+        log.note(sentence)
     for note in series.notes:
         log.note(note)
     replay.write()
     log.close()
     return series
+
+
+def _inside(out: str, run: str) -> Path:
+    """The directory of a run, which lies in ``out``."""
+    if "://" in out:
+        raise CannotImport(f"--out is {out!r}; expected a directory of this machine")
+    root = Path(out).expanduser()
+    target = root / run
+    if not target.resolve().is_relative_to(root.resolve()):
+        raise CannotImport(f"--run is {run!r}, which leads out of {out!r}; expected the name of a run in it")
+    return target

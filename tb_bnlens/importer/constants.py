@@ -9,6 +9,9 @@ from tb_bnlens.history import Layer
 from tb_bnlens.importer.saved import CannotImport, Checkpoint, SavedLayer
 
 KERAS_EPSILON = 1e-3
+TORCH_EPSILON = 1e-5
+FOR_TORCH = 0.5
+"""A momentum above it is hardly one of PyTorch, which is the share of the new batch."""
 
 
 @dataclass
@@ -52,12 +55,30 @@ class Constants:
 
     Args:
         momentum: for every layer, in place of what the config says; None takes the config's.
-        epsilon: likewise; Keras' default where neither says.
+        epsilon: likewise; the framework's default where neither says.
+        torch: the checkpoints are PyTorch's, and the momentum is the share of the new batch.
     """
 
-    def __init__(self, momentum: float | None, epsilon: float | None):
-        self._momentum, self._epsilon = momentum, epsilon
-        self.epsilon_assumed = False
+    def __init__(self, momentum: float | None, epsilon: float | None, *, torch: bool = False):
+        self._given, self._epsilon, self._torch = momentum, epsilon, torch
+        self._momentum = 1.0 - momentum if torch and momentum is not None else momentum
+        self._epsilon_assumed = False
+
+    def notes(self) -> list[str]:
+        """Sentences on what was taken for granted."""
+        sentences = []
+        if self._epsilon_assumed:
+            default = "PyTorch's default of 1e-05" if self._torch else "Keras' default of 0.001"
+            sentences.append(f"The files do not say epsilon; {default} is taken for it.")
+        if self._torch and self._given is not None:
+            kept = 1 - self._given
+            sentences.append(
+                f"The momentum given, {self._given:g}, is PyTorch's: the share of the new batch. Here it is shown as "
+                f"the share that is kept, {kept:g}. Variances are unbiased, as PyTorch's running_var is."
+            )
+            if self._given > FOR_TORCH:
+                sentences.append(f"If {self._given:g} was meant as the share that is kept, give --momentum {kept:g}.")
+        return sentences
 
     def tracked(self, checkpoint: Checkpoint) -> list[LayerConstants]:
         """The layers of the first checkpoint.
@@ -79,19 +100,25 @@ class Constants:
         known = saved.settings
         momentum = known.momentum if self._momentum is None and known else self._momentum
         if momentum is None:
+            if checkpoint.torch:
+                raise CannotImport(
+                    f"{checkpoint.path}: a state dict holds no momentum; give --momentum as the layers of PyTorch were "
+                    "built with (their default is 0.1)"
+                )
             raise CannotImport(
                 f"{checkpoint.path}: it holds weights and no momentum (of {saved.name}); expected a config, as "
                 ".keras files have, or --momentum (a layer's default is 0.99 in Keras)"
             )
         epsilon = known.epsilon if self._epsilon is None and known else self._epsilon
-        self.epsilon_assumed |= epsilon is None
+        self._epsilon_assumed |= epsilon is None
+        default = TORCH_EPSILON if self._torch else KERAS_EPSILON
         return LayerConstants(
             name=saved.name,
             channels=len(saved.mean),
             momentum=momentum,
-            epsilon=KERAS_EPSILON if epsilon is None else epsilon,
+            epsilon=default if epsilon is None else epsilon,
             renorm=saved.renorm,
             synchronized=known.synchronized if known else False,
-            axis=known.axis if known else -1,
+            axis=known.axis if known else 1 if self._torch else -1,
             trainable=known.trainable if known else True,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import re
 import zipfile
 import zlib
@@ -16,7 +17,16 @@ import h5py
 import numpy as np
 
 from tb_bnlens.importer.keras_config import batch_norm_settings
-from tb_bnlens.importer.saved import BadCheckpoint, Checkpoint, SavedLayer, Settings, key_order, uniquely_named
+from tb_bnlens.importer.saved import (
+    LONGEST_VECTOR,
+    BadCheckpoint,
+    Checkpoint,
+    SavedLayer,
+    Settings,
+    first_line,
+    key_order,
+    uniquely_named,
+)
 
 CONFIG, WEIGHTS = "config.json", "model.weights.h5"
 NAMED_FOR_IT = re.compile(r"batch_?norm|(^|_)bn(\d|_|$)", re.IGNORECASE)
@@ -26,6 +36,9 @@ AVERAGES = {2: 0, 3: 1, 4: 2, 5: 0, 6: 1, 7: 2}
 """Variables of a layer -> position of its moving mean: after gamma and beta, which can be left out. The moving
 variance follows, and with ``renorm`` (three variables more) the moving standard deviation."""
 RENORM_FROM = 5
+LARGEST_CONFIG = 64 * 2**20
+MOST_INFLATED = 20
+"""Times its size in the archive that a part may have. Keras does not compress; weights shrink by a tenth or so."""
 
 
 def read_keras(path: Path) -> Checkpoint:
@@ -36,18 +49,28 @@ def read_keras(path: Path) -> Checkpoint:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            config = archive.read(CONFIG)
-            weights = io.BytesIO(archive.read(WEIGHTS))
+            config = _unpacked(archive, CONFIG, LARGEST_CONFIG)
+            weights = io.BytesIO(_unpacked(archive, WEIGHTS, math.inf))
     except KeyError as error:
         raise BadCheckpoint(f"the archive lacks a part of what model.save writes ({error.args[0]})") from error
     # zipfile raises all of these for truncated and damaged archives, and for those it cannot unpack.
+    except BadCheckpoint:
+        raise
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError) as error:
-        raise BadCheckpoint(f"it is no zip archive, or a truncated one ({_first_line(error)})") from error
+        raise BadCheckpoint(f"it is no zip archive, or a truncated one ({first_line(error)})") from error
     try:
         settings = batch_norm_settings(json.loads(config))
-    except (ValueError, TypeError, RecursionError) as error:
-        raise BadCheckpoint(f"its {CONFIG} is not what model.save writes ({_first_line(error)})") from error
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise BadCheckpoint(f"its {CONFIG} is not what model.save writes ({first_line(error)})") from error
     return _read(path, weights, settings)
+
+
+def _unpacked(archive: zipfile.ZipFile, name: str, largest: float) -> bytes:
+    """A part of the archive, unless unpacking it would take more memory than any that Keras writes."""
+    entry = archive.getinfo(name)
+    if entry.file_size > min(largest, MOST_INFLATED * max(entry.compress_size, 2**20)):
+        raise BadCheckpoint(f"its {name} would unpack from {entry.compress_size:,} to {entry.file_size:,} bytes")
+    return archive.read(entry)
 
 
 def read_weights(path: Path) -> Checkpoint:
@@ -74,14 +97,10 @@ def _read(path: Path, source: Any, settings: Mapping[str, Settings]) -> Checkpoi
             found = [_layer(g, settings.get(g.path)) for g in groups if _is_batch_norm(g, settings)]
             iterations = _iterations(file)
     except Exception as error:  # h5py raises some seven kinds for damaged files, and one file must not cost the others
-        raise BadCheckpoint(f"it cannot be read as HDF5 ({_first_line(error)})") from error
+        raise BadCheckpoint(f"it cannot be read as HDF5 ({first_line(error)})") from error
     order = {name: i for i, name in enumerate(settings)}
     found.sort(key=lambda layer: order.get(layer.name, len(order)))
     return Checkpoint(path, uniquely_named(found), iterations)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _walk(group: Any, trail: tuple[str, ...]) -> Iterator[_Group]:
@@ -117,8 +136,10 @@ def _inside(group: Any, key: str) -> Any:
 
 def _is_batch_norm(group: _Group, settings: Mapping[str, Settings]) -> bool:
     shapes = {variable.shape for variable in group.variables}
-    if len(group.variables) not in AVERAGES or len(shapes) != 1 or len(next(iter(shapes))) != 1:
+    if len(group.variables) not in AVERAGES or len(shapes) != 1 or len(shape := next(iter(shapes))) != 1:
         return False
+    if shape[0] > LONGEST_VECTOR:
+        raise ValueError(f"{group.path} has {shape[0]:,} channels")
     if group.path in settings:
         return True
     named = bool(NAMED_FOR_IT.search(group.key) or NAMED_FOR_IT.search(group.name))

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from tb_bnlens.capture.log import RunLog
 from tb_bnlens.capture.rows import ProbeState, batch_statistics, layer_table
-from tb_bnlens.capture.watch import STATE, LayerWatch
+from tb_bnlens.capture.watch import LayerWatch
 from tb_bnlens.history import Layer
 from tb_bnlens.importer.constants import Constants
 from tb_bnlens.importer.saved import Checkpoint
 from tb_bnlens.importer.series import Series
-from tb_bnlens.metadata import CHECKPOINTS, LAYER_INDEX, LAYER_ROWS, LOSS_KINDS
+from tb_bnlens.metadata import CHECKPOINTS, LAYER_INDEX, LAYER_ROWS, LOSS_KINDS, EventKind, State
 from tb_bnlens.moments.layers import gain, kept
 from tb_bnlens.moments.recovery import Snapshot, WindowRecovery
 from tb_bnlens.moments.segments import Segments
@@ -59,7 +59,10 @@ class Replay:
         self._watch = LayerWatch(self._layers, self._segments, self._event)
         settings = [layer.settings for layer in first.layers]
         self._calls = np.asarray([1 if s is None else s.calls for s in settings], np.float64)
-        self._kinds = ["BatchNormalization" if s is None else s.kind for s in settings]
+        self._kinds = [
+            ("BatchNorm" if first.torch else "BatchNormalization") if s is None else s.kind for s in settings
+        ]
+        self._counts = np.zeros(len(first.layers)) if from_scratch else _counts(first)
         self._told = np.asarray([s is not None for s in settings])
         self._step = 0 if from_scratch else series.steps[0]
         size = int(self._segments.sizes.sum())
@@ -72,12 +75,12 @@ class Replay:
     def write(self) -> None:
         """Write the whole record."""
         self._log.source = CHECKPOINTS
-        self._event("start", "the first checkpoint" if self._step else "fresh statistics")
+        self._event(EventKind.START, "the first checkpoint" if self._step else "fresh statistics")
         self._take()
         for step, checkpoint in zip(self._series.steps, self._series.checkpoints, strict=True):
             if step > self._step:
                 self._constants.follow(self._layers, checkpoint)
-                self._advance(step, _snapshot(checkpoint))
+                self._advance(step, _snapshot(checkpoint), _counts(checkpoint))
         self._say_what_windows_hide()
         for kind in ("losses", *LOSS_KINDS, "replayed"):
             self._log.not_evaluated(kind, NO_LOSSES)
@@ -86,12 +89,15 @@ class Replay:
         self._write_channels()
         self._log.write_manifest(self._describe(), 1, self._step)
 
-    def _event(self, kind: str, text: str, layers: object = ()) -> None:
+    def _event(self, kind: EventKind, text: str, layers: object = ()) -> None:
         self._log.event(self._step, kind, text, layers)  # type: ignore[arg-type]
 
-    def _advance(self, step: int, snapshot: Snapshot) -> None:
+    def _advance(self, step: int, snapshot: Snapshot, counts: Array) -> None:
         updates = self._watch.updates(self._windows.last, snapshot, step - self._step) * self._calls
-        self._step = step
+        counted = counts - self._counts
+        # Statistics that did not move were not updated, whatever counted on.
+        updates = np.where((updates > 0) & (counted > 0), counted, updates)
+        self._step, self._counts = step, counts
         self._watch.look_for_changes()
         self._recovery.set_momenta([kept(t) for t in self._layers], [gain(t) for t in self._layers])
         self._windows.add(snapshot, step, updates)
@@ -122,12 +128,12 @@ class Replay:
         states = self._watch.states(self._windows)
         last = self._windows.last
         if not self._tables:
-            return np.full(len(states), float(STATE["unknown"]))
-        constant = (states == STATE["unknown"]) & (self._windows.updates == 0)
+            return np.full(len(states), float(State.UNKNOWN.position))
+        constant = (states == State.UNKNOWN.position) & (self._windows.updates == 0)
         fresh = self._segments.count((last.mean == 0) & (last.spread == 1)) == self._segments.sizes
         # These are the values that a layer is built with: no update ever reached it, whatever mode it was called in.
-        states[constant & fresh] = STATE["never_updated"]
-        states[constant & ~fresh & self._told] = STATE["inference_mode"]
+        states[constant & fresh] = State.NEVER_UPDATED.position
+        states[constant & ~fresh & self._told] = State.INFERENCE_MODE.position
         return states
 
     def _say_what_windows_hide(self) -> None:
@@ -176,3 +182,8 @@ class Replay:
 def _snapshot(checkpoint: Checkpoint) -> Snapshot:
     layers = checkpoint.layers
     return Snapshot(np.concatenate([x.mean for x in layers]), np.concatenate([x.spread for x in layers]))
+
+
+def _counts(checkpoint: Checkpoint) -> Array:
+    """Batches that each layer has counted itself, [L]; NaN where it does not."""
+    return np.array([np.nan if x.updates is None else x.updates for x in checkpoint.layers], np.float64)

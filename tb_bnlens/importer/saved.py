@@ -13,6 +13,10 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
+LONGEST_VECTOR = 1_000_000
+"""Channels of one layer. A file that claims more is not read."""
+MOST_CALLS = 10_000
+
 
 class BadCheckpoint(ValueError):
     """One file cannot be used; the message says what came and what was expected."""
@@ -49,6 +53,12 @@ class SavedLayer:
     renorm: bool = False
     settings: Settings | None = None
     """None where the file holds weights and no config."""
+    updates: int | None = None
+    """Batches that the layer has counted itself, as PyTorch's does."""
+
+    def renamed(self, name: str) -> SavedLayer:
+        """The layer under another name."""
+        return replace(self, name=name)
 
 
 @dataclass(frozen=True)
@@ -61,6 +71,8 @@ class Checkpoint:
     """The step that the contents state: the optimizer's count of steps, or a variable named for it."""
     counter: int | None = None
     """TensorFlow's count of saves, which names such as ``ckpt-3`` carry and which is no step."""
+    torch: bool = False
+    """Whether it is one of PyTorch."""
 
     @property
     def layout(self) -> tuple[tuple[str, int, bool], ...]:
@@ -71,6 +83,11 @@ class Checkpoint:
     def configured(self) -> bool:
         """Whether every layer's momentum is known."""
         return all(layer.settings is not None for layer in self.layers)
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, in one line."""
+    return (str(error).splitlines() or [""])[0] or type(error).__name__
 
 
 def uniquely_named(layers: Iterable[SavedLayer]) -> tuple[SavedLayer, ...]:

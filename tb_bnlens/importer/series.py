@@ -10,8 +10,14 @@ from pathlib import Path
 from tb_bnlens.importer.saved import BadCheckpoint, CannotImport, Checkpoint
 from tb_bnlens.importer.steps import number_in
 
-KERAS, WEIGHTS, TENSORFLOW = ".keras", ".weights.h5", ".index"
-EXPECTED = "model.keras files, *.weights.h5 files or TensorFlow checkpoints (*.index)"
+KERAS, WEIGHTS, TENSORFLOW, SAFETENSORS = ".keras", ".weights.h5", ".index", ".safetensors"
+TORCH = (".pt", ".pth", ".ckpt", ".bin")
+ENDINGS = (KERAS, WEIGHTS, TENSORFLOW, SAFETENSORS, *TORCH)
+EXPECTED = (
+    "model.keras files, *.weights.h5 files, TensorFlow checkpoints (*.index), or PyTorch's (*.safetensors, *.pt, *.pth)"
+)
+LARGEST_STEP = 2**40
+"""As the reader of records has it."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +28,11 @@ class Series:
     checkpoints: tuple[Checkpoint, ...]
     notes: tuple[str, ...]
     """Sentences on what was left out."""
+
+    @property
+    def torch(self) -> bool:
+        """Whether they are checkpoints of PyTorch."""
+        return self.checkpoints[0].torch
 
 
 def read_series(directory: Path, steps_per_epoch: int | None, least: int) -> Series:
@@ -73,7 +84,7 @@ def _find(directory: Path) -> list[Path]:
         what = "a file" if directory.exists() else "not there"
         raise CannotImport(f"{directory} is {what}; expected a directory with {EXPECTED}")
     inside = sorted(directory.iterdir())
-    found = [p for kind in (KERAS, WEIGHTS, TENSORFLOW) for p in inside if p.name.endswith(kind) and p.is_file()]
+    found = [p for kind in ENDINGS for p in inside if p.name.endswith(kind) and p.is_file()]
     if not found:
         came = ", ".join(p.name for p in inside[:3]) + (", ..." if len(inside) > 3 else "")
         raise CannotImport(f"{directory} holds {came or 'nothing'}; expected {EXPECTED}, not in its subdirectories")
@@ -86,6 +97,10 @@ def _reader(path: Path) -> tuple[Callable[[Path], Checkpoint], Path]:
         from tb_bnlens.importer.tf_checkpoints import read_tf
 
         return read_tf, path.with_name(path.name.removesuffix(TENSORFLOW))
+    if path.name.endswith((SAFETENSORS, *TORCH)):
+        from tb_bnlens.importer.torch_files import read_safetensors, read_torch
+
+        return (read_safetensors if path.name.endswith(SAFETENSORS) else read_torch), path
     from tb_bnlens.importer.keras_files import read_keras, read_weights
 
     return (read_keras if path.name.endswith(KERAS) else read_weights), path
@@ -148,7 +163,7 @@ def _numbered(
     trusted = len(counts - {None}) > 1 or (len(checkpoints) == 1 and counts != {0})
     numbered, notes, unclear = [], [], []
     for c in checkpoints:
-        number = number_in(c.path.name.removesuffix(KERAS).removesuffix(WEIGHTS))
+        number = number_in(_stem(c.path.name))
         if trusted and c.iterations is not None:
             numbered.append((c.iterations, c))
         elif number is not None and number.is_step:
@@ -172,7 +187,14 @@ def _numbered(
         f"{c.path.name} was left out: its number {n} may count epochs, and --steps-per-epoch is not given."
         for c, n in unclear
     ]
-    return numbered, notes
+    for step, c in numbered:
+        if not 0 <= step <= LARGEST_STEP:
+            notes.append(f"{c.path.name} was left out: its step is {step:,}; expected 0 to {LARGEST_STEP:,}.")
+    return [(step, c) for step, c in numbered if 0 <= step <= LARGEST_STEP], notes
+
+
+def _stem(name: str) -> str:
+    return name.removesuffix(next((ending for ending in ENDINGS if name.endswith(ending)), ""))
 
 
 def _count(of: Sequence[object]) -> str:

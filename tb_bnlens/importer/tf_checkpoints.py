@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,15 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import trackable_object_graph_pb2
 
-from tb_bnlens.importer.saved import BadCheckpoint, Checkpoint, SavedLayer, key_order, uniquely_named
+from tb_bnlens.importer.saved import (
+    LONGEST_VECTOR,
+    BadCheckpoint,
+    Checkpoint,
+    SavedLayer,
+    first_line,
+    key_order,
+    uniquely_named,
+)
 
 SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
 GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
@@ -27,7 +36,9 @@ def read_tf(prefix: Path) -> Checkpoint:
     """
     try:
         reader = tf.train.load_checkpoint(str(prefix))
-        keys = {key.removesuffix(SUFFIX): key for key in reader.get_variable_to_shape_map()}
+        shapes = reader.get_variable_to_shape_map()
+        # A claimed size is allocated before it is read.
+        keys = {k.removesuffix(SUFFIX): k for k, shape in shapes.items() if math.prod(shape) <= LONGEST_VECTOR}
         names = _names(reader)
         layers = [_layer(reader, keys, key, names) for key in sorted(keys, key=key_order) if MEAN.search(key)]
         count, step = (_largest(reader, keys, pattern) for pattern in (OPTIMIZER_COUNT, STEP_VARIABLE))
@@ -35,8 +46,7 @@ def read_tf(prefix: Path) -> Checkpoint:
         iterations = count if count or step is None else step
         counter = _largest(reader, keys, re.compile(r"^save_counter$"))
     except Exception as error:  # TensorFlow's own, protobuf's and Python's; one file must not cost the others
-        text = (str(error).splitlines() or [""])[0]
-        raise BadCheckpoint(f"TensorFlow cannot read it ({type(error).__name__}: {text})") from error
+        raise BadCheckpoint(f"TensorFlow cannot read it ({type(error).__name__}: {first_line(error)})") from error
     return Checkpoint(prefix, uniquely_named(layer for layer in layers if layer is not None), iterations, counter)
 
 

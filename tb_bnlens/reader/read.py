@@ -95,6 +95,8 @@ def read_run(
     problems += (*layers.problems, *losses.problems, *evidence_problems)
 
     voided = sum(len(raw[tag]) - len(valid[tag]) for tag in raw)
+    if manifests and len(layers.steps) and layers.values.shape[1] != announced:
+        problems += ("The manifest is of another network than the records, so layer names are unknown.",)
     if voided:
         problems += (f"Recording went back to an earlier step; {voided} records from after that step were left out.",)
     if not manifests:
@@ -267,22 +269,26 @@ def _merged(manifests: Sequence[tuple[Any, Manifest]], layers: Table, went_back:
     """The last manifest, with the events of earlier ones that no restart invalidated."""
     count = layers.values.shape[1]
     if not manifests:
-        momenta = layers.values[-1, :, metadata.LAYER_INDEX["momentum"]].tolist() if len(layers.steps) else []
-        return Manifest(layers=unnamed_layers(count, momenta))
+        return Manifest(layers=unnamed_layers(count, _momenta(layers)))
     _, manifest = manifests[-1]
     events: list[Event] = []
     horizons = list(accumulate((later.step for later, _ in reversed(manifests[1:])), min))
     for (_, earlier), horizon in zip(manifests, reversed(horizons), strict=False):
         events += (event for event in earlier.events if event.step <= horizon)
-    told = any(event.kind == "restart" and event.step == went_back for event in (*events, *manifest.events))
+    told = any(
+        event.kind == metadata.EventKind.RESTART and event.step == went_back for event in (*events, *manifest.events)
+    )
     if went_back is not None and not told:
-        events.append(Event(went_back, "restart", f"Recording went back to step {went_back}."))
+        events.append(Event(went_back, metadata.EventKind.RESTART, f"Recording went back to step {went_back}."))
     merged = with_events(manifest, events)
     if len(layers.steps) and count != len(manifest.layers):
-        named = manifest.layers[:count]
-        extra = unnamed_layers(count, ())[len(named) :]
-        merged = replace(merged, layers=named + extra)
+        # Which of its layers the rows are of is not known, and a fix must not name another one.
+        merged = replace(merged, layers=unnamed_layers(count, _momenta(layers)))
     return merged
+
+
+def _momenta(layers: Table) -> list[float]:
+    return layers.values[-1, :, metadata.LAYER_INDEX["momentum"]].tolist() if len(layers.steps) else []
 
 
 def _limits(manifest: Manifest) -> dict[str, Any]:

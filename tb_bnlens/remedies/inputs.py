@@ -7,7 +7,9 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
+
+from tb_bnlens.frameworks.keras3.backend import backend
+from tb_bnlens.frameworks.keras3.batches import is_dataset
 
 SHUFFLE_SEED = 0
 """Arrays are shuffled, as in ``fit``, with a fixed seed so that the result is reproducible."""
@@ -20,12 +22,12 @@ def input_batches(data: Any, batches: int, batch_size: int) -> Iterator[Any]:
         # A PyDataset without __len__ never ends.
         length = data.num_batches
         source = (data[i] for i in range(batches if length is None else min(batches, int(length))))
-    elif isinstance(data, (tf.data.Dataset, Iterator)) or not _is_arrays(data):
+    elif is_dataset(data) or isinstance(data, Iterator) or not _is_arrays(data):
         source = data
     else:
         source = _cut(_inputs(data), batch_size)
     for _, batch in zip(range(batches), source, strict=False):
-        yield (keras.tree.map_structure(tf.convert_to_tensor, _inputs(batch)),)
+        yield (keras.tree.map_structure(backend().batches.tensor, _inputs(batch)),)
 
 
 def _is_arrays(data: Any) -> bool:

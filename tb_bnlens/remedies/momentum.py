@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -36,7 +37,7 @@ def set_momentum(model: Any, value: float | Mapping[str, float], *, allow_low: b
     """
     layers = built_layers(model, "set_momentum")
     names = {t.name for t in layers}
-    if not isinstance(value, Mapping) and 0 < value < LOWEST and not allow_low:
+    if not isinstance(value, Mapping) and _is_number(value) and 0 < value < LOWEST and not allow_low:
         raise ValueError(
             f"momentum is {value!r}, so each batch would replace {1 - value:.0%} of the statistics. Keras' momentum is "
             f"the share that is kept: PyTorch's {value:g} is {1 - value:g} here. Pass allow_low=True to set it anyway"
@@ -45,7 +46,7 @@ def set_momentum(model: Any, value: float | Mapping[str, float], *, allow_low: b
     for name, momentum in wanted.items():
         if name not in names:
             raise ValueError(f"{name!r} is not a BatchNorm layer of the model; it has {', '.join(sorted(names))}")
-        if not 0 <= momentum < 1:
+        if not (_is_number(momentum) and 0 <= momentum < 1):
             raise ValueError(
                 f"momentum is {momentum!r}; expected 0 <= momentum < 1 (1 would never update, and PyTorch's 0.1 is "
                 "0.9 in Keras)"
@@ -61,6 +62,10 @@ def set_momentum(model: Any, value: float | Mapping[str, float], *, allow_low: b
             stacklevel=2,
         )
     return old
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 def _is_traced(model: Any) -> bool:

@@ -6,11 +6,11 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 
 from tb_bnlens.capture.errors import NotEvaluated
-from tb_bnlens.frameworks.keras_tensorflow.runner import KerasRunner
+from tb_bnlens.frameworks.keras3.backend import backend, host
+from tb_bnlens.frameworks.keras3.runner import KerasRunner
 from tb_bnlens.frameworks.support import require, unsupported
 from tb_bnlens.moments.moments import Moments
 from tb_bnlens.moments.segments import Segments
@@ -66,7 +66,7 @@ def recalibrate(
         A ``Recalibration`` with ``undo()`` and ``keep()``.
 
     Raises:
-        NotImplementedError: not a Keras 3 model on TensorFlow.
+        NotImplementedError: not a Keras 3 model on TensorFlow, JAX or PyTorch.
         ValueError: the model is not built, it has no BatchNorm layer to recalibrate, the data have fewer than
             100 samples or give statistics that are not finite, ``pool`` is unknown, or ``batches`` is below 1.
         RuntimeError: batch statistics cannot be measured in this model. The message gives the reason.
@@ -80,13 +80,13 @@ def recalibrate(
     segments = Segments([t.channels for t in layers])
     moving = Moments(
         *(
-            np.concatenate([np.asarray(v) for v in kind])
+            np.concatenate([host(v) for v in kind])
             for kind in ([t.layer.moving_mean for t in layers], [t.layer.moving_variance for t in layers])
         )
     )
     source = ((b, int(keras.tree.flatten(b)[0].shape[0])) for b in input_batches(data, batches, batch_size))
     try:
-        runner = KerasRunner(model, layers, segments, loss=_no_loss)
+        runner = KerasRunner(backend(), model, layers, segments, _no_loss)
         found = measure(runner, layers, moving, source, frozen, pool)
     except NotEvaluated as reason:
         raise RuntimeError(f"The model cannot be recalibrated: {reason}") from reason
@@ -103,10 +103,10 @@ def recalibrate(
 
 
 def _write(result: Recalibration, variable: Any, value: Array) -> None:
-    before = np.asarray(variable).copy()
+    before = host(variable).copy()
     result.on_undo(lambda: variable.assign(before))
     variable.assign(value.astype(np.float32))
 
 
 def _no_loss(_y: Any, _y_pred: Any) -> Any:
-    return tf.constant(0.0)
+    return keras.ops.zeros(())

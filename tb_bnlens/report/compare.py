@@ -19,8 +19,9 @@ def compare(a: Mapping[str, Any], b: Mapping[str, Any]) -> Comparison:
 
     Returns:
         ``runs``; ``settings``: name -> the two values, only where they differ; ``losses``: kind -> the two values;
-        ``findings``: ``gone``, ``new`` and ``stayed`` rule ids; ``layers``: those in both runs whose momentum or
-        state differs, with both distances; ``only``: layer names that one run alone has.
+        ``metrics``: name -> kind -> the two values; ``findings``: ``gone``, ``new`` and ``stayed`` rule ids;
+        ``layers``: those in both runs whose momentum or state differs, with both distances; ``distances``: of all
+        layers in both runs, the largest difference first; ``only``: layer names that one run alone has.
     """
     found = [{f["rule"] for f in run["findings"] if counts(f)} for run in (a, b)]
     by_name = [{layer["name"]: layer for layer in run["layers"]} for run in (a, b)]
@@ -30,12 +31,14 @@ def compare(a: Mapping[str, Any], b: Mapping[str, Any]) -> Comparison:
         "severity": [a["severity"], b["severity"]],
         "settings": _settings(a, b),
         "losses": {kind: [a["losses"][kind], b["losses"][kind]] for kind in LOSS_KINDS},
+        "metrics": _metrics(a["losses"]["metrics"], b["losses"]["metrics"]),
         "findings": {
             "gone": sorted(found[0] - found[1]),
             "new": sorted(found[1] - found[0]),
             "stayed": sorted(found[0] & found[1]),
         },
         "layers": [_layer(by_name[0][name], by_name[1][name]) for name in both if _differs(by_name, name)],
+        "distances": _distances([[layers[name] for name in both] for layers in by_name]),
         "only": [[name for name in names if name not in both] for names in by_name],
     }
 
@@ -47,6 +50,26 @@ def _settings(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, list[obje
     if momentum[0] != momentum[1]:
         settings["momentum"] = [*momentum]
     return settings
+
+
+def _metrics(
+    a: Mapping[str, Mapping[str, float | None]], b: Mapping[str, Mapping[str, float | None]]
+) -> dict[str, dict[str, list[float | None]]]:
+    return {
+        name: {
+            kind: [values.get(name, {}).get(kind) for values in (a, b)]
+            for kind in dict.fromkeys([*a.get(name, {}), *b.get(name, {})])
+        }
+        for name in dict.fromkeys([*a, *b])
+    }
+
+
+def _distances(layers: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[str, object]]:
+    pairs = [(a["name"], a["distance"], b["distance"]) for a, b in zip(*layers, strict=True)]
+    known = sorted(
+        ((name, x, y) for name, x, y in pairs if x is not None and y is not None), key=lambda p: -abs(p[1] - p[2])
+    )
+    return [{"name": name, "distance": [x, y]} for name, x, y in known]
 
 
 def _differs(by_name: Sequence[Mapping[str, Any]], name: str) -> bool:

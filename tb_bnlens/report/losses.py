@@ -25,7 +25,7 @@ def reported_losses(facts: Facts) -> schema.Losses:
 
 
 def _block(losses: Losses, measured: Measured | None) -> dict[str, Any]:
-    now = {kind: losses.now.get(kind, math.nan) for kind in LOSS_KINDS}
+    now: dict[str, float] = {kind: losses.now.get(kind, math.nan) for kind in LOSS_KINDS}
     fresh = losses.now.get("recalibrated_now", math.nan)
     step, replayed = losses.step, losses.replayed
     if measured is not None and measured.has("inference", "batch"):

@@ -29,6 +29,47 @@ def render(report: Mapping[str, Any]) -> str:
     return "\n".join("\n".join(_run(run)) for run in report["runs"])
 
 
+def render_comparison(difference: Mapping[str, Any]) -> str:
+    """Markdown of ``compare.compare``'s answer: what changed from the first run to the second."""
+    return "\n".join(_comparison(difference))
+
+
+def _comparison(difference: Mapping[str, Any]) -> Iterator[str]:
+    runs = [_text(run) for run in difference["runs"]]
+    signs = [SIGNS[severity] for severity in difference["severity"]]
+    yield f"### {signs[0]} {runs[0]} -> {signs[1]} {runs[1]}\n"
+    yield _line("", *(_cell(run) for run in difference["runs"]))
+    yield _line("---", "--:", "--:")
+    for name, pair in difference["settings"].items():
+        yield _line(_cell(name), *(_setting(value) for value in pair))
+    for kind, pair in difference["losses"].items():
+        if any(value is not None for value in pair):
+            yield _line(f"loss, {_cell(kind)}", *map(number, pair))
+    for name, kinds in difference["metrics"].items():
+        for kind, pair in kinds.items():
+            if any(value is not None for value in pair):
+                yield _line(f"{_cell(name)}, {_cell(kind)}", *map(number, pair))
+    yield ""
+    for word, rules in difference["findings"].items():
+        if rules:
+            yield f"Findings {word}: {', '.join(f'`{rule}`' for rule in rules)}.\n"
+    layers = difference["distances"][:WORST_LAYERS]
+    if layers:
+        yield f"<details><summary>Layers: the {len(layers)} whose distance differs most</summary>\n"
+        yield _line("layer", *(f"distance (sd), {_cell(run)}" for run in difference["runs"]))
+        yield _line("---", "--:", "--:")
+        for layer in layers:
+            yield _line(_cell(layer["name"]), *map(number, layer["distance"]))
+        yield "\n</details>\n"
+    for run, names in zip(runs, difference["only"], strict=True):
+        if names:
+            yield f"Layers only in {run}: {', '.join(map(_text, names))}.\n"
+
+
+def _setting(value: object) -> str:
+    return _cell(", ".join(map(str, value)) if isinstance(value, list) else "" if value is None else str(value))
+
+
 def _run(run: Mapping[str, Any]) -> Iterator[str]:
     losses = run["losses"]
     measured = losses["inference"] is not None and losses["batch"] is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from tb_bnlens.diagnosis.words.phrases import count
 from tb_bnlens.numbers import number
@@ -11,9 +11,17 @@ from tb_bnlens.report.schema import Failure, Overview, RunSummary
 from tb_bnlens.report.style import Style, columns, padded, printable, shortened
 from tb_bnlens.report.summary import summarize
 
-RANK = ("error", "warning", "info", "none")
-WORDS = {"error": "error", "warning": "warning", "info": "note"}
-FAILED = "?"
+WORDS = {
+    "error": "with an error",
+    "warning": "with a warning",
+    "info": "with a note",
+    "silenced": "silenced",
+    "not evaluated": "not evaluated",
+    "none": "without a finding",
+}
+"""What a run's sign means in the heading, the worst first."""
+OPEN = "?"
+"""Mark of a run of which nothing can be said."""
 SHOWN_FROM = {"inference": 0, "batch stat.": 72, "step": 90}
 """Columns of numbers, and the width of a terminal from which on each is shown."""
 LEAST_CAUSE = 16
@@ -34,9 +42,11 @@ def render_table(runs: Sequence[Overview], failures: Sequence[Failure], style: S
     lines = [_tally([row for _, row in rows], len(failures)), ""]
     lines.append(f"  {_line(header, widths)}".rstrip())
     for (_, row), line in zip(rows, cells, strict=True):
-        lines.append(f"{style.mark(row['severity'])} {_line(line, widths)}".rstrip())
+        sign = _sign(row)
+        mark = OPEN if sign in ("silenced", "not evaluated") else style.mark(sign)
+        lines.append(f"{mark} {_line(line, widths)}".rstrip())
     for failed in failures:
-        lines += style.wrap(f"{FAILED} ", printable(f"{failed['run']}: {failed['reason']}"))
+        lines += style.wrap(f"{OPEN} ", printable(f"{failed['run']}: {failed['reason']}"))
     return "\n".join(lines) + "\n"
 
 
@@ -50,7 +60,7 @@ def _worst_first(named: tuple[str, RunSummary]) -> tuple[int, float, str]:
     name, row = named
     inference, batch = row["inference"], row["batch"]
     known = inference is not None and batch is not None and batch > 0 and inference >= 0
-    return RANK.index(row["severity"]), -(inference / batch) if known and inference and batch else 0.0, name
+    return list(WORDS).index(_sign(row)), -(inference / batch) if known and inference and batch else 0.0, name
 
 
 def _cells(name: str, row: RunSummary, shown: Sequence[str]) -> list[str]:
@@ -81,16 +91,18 @@ def _cut(text: str, width: int) -> str:
     return text if columns(text) <= width else f"{text[: width - 3]}..."
 
 
+def _sign(row: RunSummary) -> str:
+    """The severity, or what keeps a run without one from being healthy."""
+    if row["severity"] != "none":
+        return row["severity"]
+    if row["silenced"]:
+        return "silenced"
+    return "not evaluated" if None in (row["inference"], row["batch"]) else "none"
+
+
 def _tally(rows: Sequence[RunSummary], failed: int) -> str:
-    return f"{count(len(rows) + failed, 'run')}: {', '.join(_parts(rows, failed))}"
-
-
-def _parts(rows: Sequence[RunSummary], failed: int) -> Iterator[str]:
-    counted = Counter[str](row["severity"] for row in rows)
-    for severity, word in WORDS.items():
-        if counted[severity]:
-            yield f"{counted[severity]} with {'an' if word == 'error' else 'a'} {word}"
-    if counted["none"]:
-        yield f"{counted['none']} without a finding"
+    counted = Counter(map(_sign, rows))
+    parts = [f"{counted[sign]:,} {words}" for sign, words in WORDS.items() if counted[sign]]
     if failed:
-        yield f"{failed} could not be judged"
+        parts.append(f"{failed:,} could not be judged")
+    return f"{count(len(rows) + failed, 'run')}: {', '.join(parts)}"

@@ -247,10 +247,14 @@ class Comparison(TypedDict):
     settings: dict[str, list[object]]
     """Name -> the two values, only where they differ."""
     losses: dict[str, list[float | None]]
+    metrics: dict[str, dict[str, list[float | None]]]
+    """Compiled metric -> loss kind -> the two values, for the metrics that either run was measured in."""
     findings: dict[str, list[str]]
     """``gone``, ``new`` and ``stayed`` -> ids of findings that count."""
     layers: list[dict[str, object]]
     """Layers in both runs whose momentum or state differs: ``name``, ``momentum``, ``state`` and ``distance``."""
+    distances: list[dict[str, object]]
+    """All layers in both runs whose distances are known, ``name`` and ``distance``, the largest difference first."""
     only: list[list[str]]
     """Names of layers that one run alone has."""
 

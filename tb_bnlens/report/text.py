@@ -33,7 +33,7 @@ def render_run(run: Mapping[str, Any], style: Style = PLAIN) -> str:
     run = all_printable(run)
     title = f"{run['run']}  ({_when(run)}, {count(len(run['layers']), 'BatchNorm layer')})"
     lines = [*style.title(title), *_verdict(run, style), ""]
-    lines += _losses(run["losses"], style)
+    lines += _losses(run, style)
     shown = [f for f in run["findings"] if counts(f)]
     for finding in shown:
         lines += ["", *_finding(finding, style)]
@@ -48,7 +48,7 @@ def render_verdict(run: Mapping[str, Any], style: Style = PLAIN) -> str:
     """Text of the verdict alone, and of the code that repairs the model."""
     run = all_printable(run)
     rescues = dict.fromkeys(f["rescue"] for f in run["findings"] if counts(f) and f["rescue"])
-    lines = [*_verdict(run, style), *_losses(run["losses"], style)]
+    lines = [*_verdict(run, style), *_losses(run, style)]
     for rescue in list(rescues)[:1]:
         lines += ["  rescue this model", *(f"      {line}".rstrip() for line in rescue.rstrip().split("\n"))]
     return "\n".join(lines) + "\n"
@@ -67,7 +67,8 @@ def _verdict(run: Mapping[str, Any], style: Style) -> list[str]:
     return lines + [line for reason in run["reasons"] for line in style.wrap("  ", reason)]
 
 
-def _losses(losses: Mapping[str, Any], style: Style) -> list[str]:
+def _losses(run: Mapping[str, Any], style: Style) -> list[str]:
+    losses = run["losses"]
     names = ("training", "batch", "recalibrated", "inference")
     if losses["step"] is None or all(losses[name] is None for name in names):
         return style.wrap("  losses: not evaluated. ", " ".join(dict.fromkeys(losses["not_evaluated"].values())))
@@ -80,7 +81,8 @@ def _losses(losses: Mapping[str, Any], style: Style) -> list[str]:
         lines = _one_below_another(shown, metrics, style)
     if losses["batches"] is not None:
         lines.append(f"  means over {count(losses['batches'], 'batch', 'batches')} at step {losses['step']:,}")
-    return [*lines, *_parts(losses, style)]
+    frozen = any(layer["state"] == "frozen" for layer in run["layers"])
+    return [*lines, *_parts(losses, frozen, style)]
 
 
 def _side_by_side(shown: Mapping[str, str], metrics: Mapping[str, Sequence[str]]) -> list[str]:
@@ -95,10 +97,12 @@ def _one_below_another(shown: Mapping[str, str], metrics: Mapping[str, Sequence[
     return lines
 
 
-def _parts(losses: Mapping[str, Any], style: Style) -> list[str]:
+def _parts(losses: Mapping[str, Any], frozen: bool, style: Style) -> list[str]:
     """The parts of the gap, and inference replayed with another momentum."""
     lines = []
-    labels = {"dropout": "training-only layers", "noise": "batch noise", "stale": "stale statistics"}
+    # A frozen layer uses its moving statistics in training and after a recalibration too.
+    too = " and frozen layers" if frozen else ""
+    labels = {"dropout": f"training-only layers{too}", "noise": f"batch noise{too}", "stale": "stale statistics"}
     parts = [f"{label} {_signed(losses[part])}" for part, label in labels.items() if losses[part] is not None]
     if parts:
         lines += style.wrap("  parts: ", ", ".join(parts))
@@ -178,6 +182,10 @@ def render_comparison(difference: Mapping[str, Any], style: Style = PLAIN) -> st
     for kind, (x, y) in difference["losses"].items():
         if x is not None or y is not None:
             lines.append(f"  loss, {kind}: {number(x)} -> {number(y)}")
+    for name, kinds in difference["metrics"].items():
+        for kind, (x, y) in kinds.items():
+            if x is not None or y is not None:
+                lines.append(f"  {name}, {kind}: {number(x)} -> {number(y)}")
     for word, rules in difference["findings"].items():
         if rules:
             lines += style.wrap(f"  findings {word}: ", ", ".join(rules))
@@ -188,6 +196,10 @@ def render_comparison(difference: Mapping[str, Any], style: Style = PLAIN) -> st
             lines += style.wrap(
                 f"    {x['name']}: ", f"momentum {_change(x['momentum'])}, {_change(x['state'])}, distance {d}"
             )
+    if difference["distances"]:
+        lines.append("  layers whose distance differs most:")
+        for x in difference["distances"][:WORST_LAYERS]:
+            lines += style.wrap(f"    {x['name']}: ", " -> ".join(number(v) for v in x["distance"]))
     for run, names in zip((a, b), difference["only"], strict=True):
         if names:
             lines += style.wrap(f"  only in {run}: ", ", ".join(names))

@@ -287,10 +287,10 @@ def write(log_dir: Path | str, truth: Truth, *, seed: int = 0) -> int:
     log = RunLog(str(log_dir), 0.1, None)
     log.open()
     log.planned_steps, log.batch_size = truth.steps, 32
-    log.event(0, "start", "recording begins")
+    log.event(0, metadata.EventKind.START, "recording begins")
     due = [
-        (truth.learning_rate_drop, "learning_rate", "learning rate 0.001 -> 0.0001"),
-        (truth.momentum_change, "momentum", f"momentum {truth.momenta[0]} -> {truth.momenta[1]}"),
+        (truth.learning_rate_drop, metadata.EventKind.RECOMPILE, "learning rate 0.001 -> 0.0001"),
+        (truth.momentum_change, metadata.EventKind.MOMENTUM, f"momentum {truth.momenta[0]} -> {truth.momenta[1]}"),
     ]
     records = set(truth.records)
     since = 0

@@ -9,7 +9,16 @@ from typing import Any
 
 import pytest
 
-from tests.browser.page import HEATMAP, assert_accessible, assert_no_sideways_scroll, link, open_run, panel, picture
+from tests.browser.page import (
+    HEATMAP,
+    assert_accessible,
+    assert_no_sideways_scroll,
+    link,
+    open_run,
+    panel,
+    picture,
+    settle,
+)
 from tests.conftest import wait_for
 from tests.fixtures.runs import write_run
 from tests.host.browser import Tab, tab
@@ -33,7 +42,7 @@ def viewer(browser: Any, tmp_path_factory: pytest.TempPathFactory, viewer_python
 
 
 def rows(opened: Tab) -> list[str]:
-    return opened.frame.locator(".runs tbody th").all_inner_texts()
+    return [button.get_attribute("title") for button in opened.frame.locator(".runs tbody th button").all()]
 
 
 @pytest.mark.parametrize(("theme", "width"), [("light", 1280), ("dark", 800)])
@@ -52,12 +61,15 @@ def test_several_runs_open_as_a_table(
         assert_no_sideways_scroll(opened)
         assert_accessible(opened, axe)
         picture(opened, screenshots, f"runs-{theme}-{width}")
-        table.get_by_role("button", name="Last step").click()
-        wait_until(opened, lambda: rows(opened) == ["b", "a", LONG])
-        table.get_by_role("button", name="Last step").click()
-        wait_until(opened, lambda: rows(opened) == [LONG, "a", "b"])
+        table.get_by_role("button", name="Run", exact=True).click()
+        wait_until(opened, lambda: rows(opened) == ["a", "b", LONG])
+        table.get_by_role("button", name="Run", exact=True).click()
+        wait_until(opened, lambda: rows(opened) == [LONG, "b", "a"])
+        if width > 1000:  # a narrow page leaves the column out
+            table.get_by_role("button", name="Last step").click()
+            wait_until(opened, lambda: rows(opened) == ["b", "a", LONG])
         table.get_by_label("Filter runs by a regular expression").fill("^[ab]$")
-        wait_until(opened, lambda: rows(opened) == ["a", "b"])
+        wait_until(opened, lambda: sorted(rows(opened)) == ["a", "b"])
         assert opened.complaints == []
 
 
@@ -77,6 +89,32 @@ def test_a_run_is_opened_and_back_leads_to_the_table(browser: Any, viewer: Serve
         opened.page.go_back()
         opened.frame.locator("section.verdict").wait_for()
         assert opened.frame.locator(".picker-value").first.inner_text() == "b"
+        assert opened.complaints == []
+
+
+def test_ticked_runs_are_compared(browser: Any, viewer: Server, screenshots: Path, axe: str) -> None:
+    with tab(browser, viewer) as opened:
+        frame = opened.open()
+        table = panel(frame, "Runs")
+        compare = table.get_by_role("button", name="Compare")
+        assert compare.is_disabled()
+        for run in ("a", "b"):
+            table.get_by_role("checkbox", name=f"Compare {run}", exact=True).check()
+        compare.click()
+        side_by_side = panel(frame, "Runs side by side")
+        side_by_side.wait_for()
+        shown = panel(frame, "Layers side by side").locator("tbody tr")
+        wait_until(opened, lambda: shown.count() > 0)
+        distances = [
+            [layer["distance"] for layer in viewer.plugin("overview", run=run).json["layers"]] for run in ("a", "b")
+        ]
+        assert shown.count() == len(distances[0]) and None not in distances[0]
+        settle(opened)
+        assert_no_sideways_scroll(opened)
+        assert_accessible(opened, axe)
+        picture(opened, screenshots, "compare-ticked")
+        opened.page.go_back()
+        panel(opened.frame, "Runs").wait_for()
         assert opened.complaints == []
 
 

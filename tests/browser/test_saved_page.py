@@ -48,3 +48,14 @@ def test_it_works_offline(browser: Any, file: Path, theme: str, width: int, scre
     assert complaints == []
     assert [url for url in asked if not url.startswith(("file:", "blob:", "data:"))] == []
     context.close()
+
+
+def test_a_comparison_opens_as_one(browser: Any, file: Path) -> None:
+    compared = file.with_name("compared.html")
+    options = ["--compare", "slow", "fast & <b>bold</b>", "--html", str(compared)]
+    assert main(["report", str(file.with_name("logs")), *options]) == OK
+    page = browser.new_page(offline=True)
+    page.goto(compared.as_uri())
+    page.get_by_role("region", name="Runs side by side").get_by_title("Show fast & <b>bold</b>").wait_for()
+    assert page.locator(".picker-value").first.inner_text() == "slow"
+    page.close()

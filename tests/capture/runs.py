@@ -17,8 +17,8 @@ import tensorflow as tf
 
 from tb_bnlens import BNLens
 from tb_bnlens.capture.measure import Measurement
+from tb_bnlens.frameworks.keras3.feed import PeekingTrainFunction
 from tb_bnlens.frameworks.keras3.layers import KerasLayer, find_layers
-from tb_bnlens.frameworks.keras_tensorflow.feed import PeekingTrainFunction
 from tb_bnlens.history import History
 from tb_bnlens.moments.windows import Windows
 from tb_bnlens.reader import open_logdir, read_run

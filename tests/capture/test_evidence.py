@@ -14,7 +14,7 @@ import tensorflow as tf
 from tb_bnlens import Recorder
 from tb_bnlens.capture import evidence as capture_evidence
 from tb_bnlens.capture.reservoir import MOST
-from tb_bnlens.frameworks.keras_tensorflow.runner import KerasRunner
+from tb_bnlens.frameworks.keras3.runner import KerasRunner
 from tb_bnlens.history import Evidence
 from tests.capture import truth
 from tests.capture.runs import assert_same, fit, lens, record, state

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import pytest
 
-from tb_bnlens.frameworks.keras_tensorflow.feed import PeekingTrainFunction
+from tb_bnlens.frameworks.keras3.feed import PeekingTrainFunction
 from tests.capture import models
 from tests.capture.runs import assert_clean, assert_same, fit, lens, record, state
 from tests.capture.setups import BATCH, SETUPS, Setup, arrays

@@ -21,7 +21,7 @@ from tb_bnlens import BNLens
 from tb_bnlens.capture.errors import NotEvaluated, Refused
 from tb_bnlens.capture.randomness import draws_refused
 from tb_bnlens.capture.reasons import cause_of
-from tb_bnlens.frameworks.keras_tensorflow.batches import first_batches, side_effect
+from tb_bnlens.frameworks.keras_tensorflow.backend import BACKEND
 from tests.capture import models
 from tests.capture.runs import assert_clean, assert_same, fit, lens, record, state
 from tests.capture.setups import BATCH, SAMPLES, Setup, arrays
@@ -218,7 +218,7 @@ PURE: dict[str, Callable[[], Any]] = {
 
 @pytest.mark.parametrize("name", PURE)
 def test_data_without_side_effects_are_probed(name: str) -> None:
-    ((x, y),) = first_batches(PURE[name](), BATCH)
+    ((x, y),) = BACKEND.batches.first(PURE[name](), BATCH, 1)
     assert len(x) == len(y) == BATCH and tf.is_tensor(x)
 
 
@@ -234,11 +234,11 @@ def test_what_cannot_be_probed_says_why(tmp_path: Path) -> None:
         (variant, "cannot be told"),
         (iter([1]), "once"),
     ):
-        assert why in side_effect(data)
+        assert why in BACKEND.batches.side_effect(data)
         with pytest.raises(Refused, match="pass arrays"):
-            first_batches(data, 3)
+            BACKEND.batches.first(data, 3, 1)
     with pytest.raises(TypeError, match="the data is a set"):
-        first_batches({1}, 3)
+        BACKEND.batches.first({1}, 3, 1)
 
 
 def test_validation_data_of_fit_are_probed(tmp_path: Path) -> None:

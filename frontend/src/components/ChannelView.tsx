@@ -159,27 +159,26 @@ function scatter(points: Points, worst: Points, statistic: Statistic, epsilon: n
     xLabel: `moving ${statistic} (${unit}${log ? ', log' : ''})`,
     xFormat: (at) => number(log ? 10 ** at : at),
     xSplits: (from, to, width) =>
-      log
-        ? spread(moving[0], moving[moving.length - 1]).map(Math.log10)
-        : ticks(from, to, width / 60, 'value'),
+      log ? decades(10 ** from, 10 ** to, width).map(Math.log10) : ticks(from, to, width / 60, 'value'),
     yLabel: `batch ${statistic}${log ? ' (log)' : ''}`,
     yScale: log ? 'log' : 'linear',
     yFormat: number,
-    range: padded(x),
+    range: padded(x, log),
     marks: [],
     shade: null,
     shared: false,
   };
 }
 
-/** Labels of a log axis: whole decades in a long range, its ends where there is no round number in it. */
-function spread(low: number, high: number): number[] {
-  const found = high / low > 100 ? logTicks(low, high, [1]) : logTicks(low, high);
-  return found.length > 1 ? found : [low, high];
+/** Labels of a log axis: whole decades in a long range, round numbers in a short one. */
+function decades(low: number, high: number, width: number): number[] {
+  if (high / low > 100) return logTicks(low, high, [1]);
+  return high / low > 5 ? logTicks(low, high) : ticks(low, high, width / 60, 'value');
 }
 
-function padded(x: Float64Array): [number, number] {
+/** The ends of the axis. Channels that hardly differ get some room, or else all labels would be one number. */
+function padded(x: Float64Array, log: boolean): [number, number] {
   const [low, high] = [x[0], x[x.length - 1]];
-  const room = (high - low) * 0.06 || Math.abs(low) * 0.1 || 0.1;
+  const room = Math.max((high - low) * 0.06, log ? 0.05 : Math.abs(low) * 0.02) || 0.1;
   return [low - room, high + room];
 }

@@ -23,7 +23,7 @@ export function KeyFigures({ finding }: { finding: Finding }) {
         return (
           <div key={label}>
             <dt>{label}</dt>
-            <dd class={typeof value === 'string' ? 'words' : ''}>
+            <dd class={typeof value === 'string' && !/^[\d.]+$/.test(value) ? 'words' : ''}>
               {written(value)}
               {unit && <span class="unit"> {unit}</span>}
               {limit !== null && <span class="unit"> (threshold {written(limit)})</span>}

@@ -32,7 +32,7 @@ export function LayerCharts({ overview, layer }: { overview: Overview; layer: La
         title: 'Variance, geometric mean over channels',
         spec: spec(varianceChart(frame, clock, axis), 'activation²'),
       },
-      { title: 'Distance', spec: spec(distanceChart(frame, clock, axis), 'sd') },
+      { title: 'Distance at each record', spec: spec(distanceChart(frame, clock, axis), 'sd') },
     ];
   }, [frame, time]);
   if (!specs)

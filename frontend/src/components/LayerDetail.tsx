@@ -1,5 +1,5 @@
 import { useMemo } from 'preact/hooks';
-import { intervalText, momentum, number, steps } from '../format';
+import { count, intervalText, momentum, number, steps } from '../format';
 import { useView } from '../hooks';
 import { counts } from '../models/findings';
 import { layerAt, updates } from '../models/momentum';
@@ -52,7 +52,7 @@ export function LayerDetail({ overview, layer }: { overview: Overview; layer: La
         </div>
       }
     >
-      <Facts layer={layer} />
+      <Facts layer={layer} batches={overview.losses.batches} />
       {findings.length > 0 && (
         <ul class="chips">
           {findings.map((f) => (
@@ -65,37 +65,40 @@ export function LayerDetail({ overview, layer }: { overview: Overview; layer: La
           ))}
         </ul>
       )}
-      <LayerCharts overview={overview} layer={layer} />
-      <ChannelView overview={overview} layer={layer} />
-      <section class="sub" aria-label="Momentum of this layer">
-        <Exports
-          title="Momentum of this layer"
-          data={() => ({
-            name: `${overview.run}-${layer.name}-replayed`,
-            header: ['momentum', 'distance_sd'],
-            rows: layer.replayed.map((r) => [r.momentum, r.distance]),
-          })}
-        >
-          <h3>Momentum of this layer</h3>
-        </Exports>
-        {updates(layer) ? (
-          <>
-            <MomentumSlider value={current} usual={usual} />
-            <WhatIf {...layerAt(layer, overview.tolerance, current)} />
-            <ReplayedDistance layer={layer} current={current} />
-          </>
-        ) : (
-          <p class="hint">
-            This layer is {stateName(layer.state)}: its statistics do not change, so the momentum has no
-            effect.
-          </p>
-        )}
-      </section>
+      <div class="detail-parts">
+        <LayerCharts overview={overview} layer={layer} />
+        <ChannelView overview={overview} layer={layer} />
+        <section class="sub" aria-label="Momentum of this layer">
+          <Exports
+            title="Momentum of this layer"
+            data={() => ({
+              name: `${overview.run}-${layer.name}-replayed`,
+              header: ['momentum', 'distance_sd'],
+              rows: layer.replayed.map((r) => [r.momentum, r.distance]),
+            })}
+          >
+            <h3>Momentum of this layer</h3>
+          </Exports>
+          {updates(layer) ? (
+            <>
+              <MomentumSlider value={current} usual={usual} />
+              <WhatIf {...layerAt(layer, overview.tolerance, current)} />
+              <ReplayedDistance layer={layer} current={current} />
+            </>
+          ) : (
+            <p class="hint">
+              This layer is {stateName(layer.state)}: its statistics do not change, so the momentum has no
+              effect.
+            </p>
+          )}
+        </section>
+      </div>
     </Panel>
   );
 }
 
-function Facts({ layer }: { layer: LayerReport }) {
+/** `batches`: what the distance is of, null where it is that of the last record. */
+function Facts({ layer, batches }: { layer: LayerReport; batches: number | null }) {
   const { momentum_effective: effective } = layer;
   return (
     <dl class="facts">
@@ -111,7 +114,9 @@ function Facts({ layer }: { layer: LayerReport }) {
         </dt>
         <dd>
           <Num k="distance">{number(layer.distance)}</Num>
-          <span class="unit"> sd</span>
+          {layer.distance !== null && (
+            <span class="unit"> sd{batches !== null && `, ${count(batches)} batches`}</span>
+          )}
         </dd>
       </div>
       <div>
@@ -122,7 +127,7 @@ function Facts({ layer }: { layer: LayerReport }) {
           <Num k="steps" note={`${intervalText(layer.steps_interval)} ${layer.steps_reason}`}>
             {steps(layer.steps_to_converge)}
           </Num>
-          {layer.steps_interval ? (
+          {layer.steps_interval && layer.steps_to_converge !== 'never' ? (
             <span class="unit">
               {' '}
               ({steps(layer.steps_interval[0])} to {steps(layer.steps_interval[1])}) updates
@@ -170,7 +175,7 @@ function Facts({ layer }: { layer: LayerReport }) {
         </dt>
         <dd>
           <Num k="drift">{number(layer.drift)}</Num>
-          <span class="unit"> sd/step</span>
+          {layer.drift !== null && <span class="unit"> sd/step</span>}
         </dd>
       </div>
       <div>
@@ -179,7 +184,7 @@ function Facts({ layer }: { layer: LayerReport }) {
         </dt>
         <dd>
           <Num k="variance_ratio">{number(layer.variance_ratio)}</Num>
-          <span class="unit"> ×</span>
+          {layer.variance_ratio !== null && <span class="unit"> ×</span>}
         </dd>
       </div>
       <div>

@@ -1,10 +1,10 @@
 import { percent, signed } from '../format';
 import type { Part, Segment } from '../models/decomposition';
-import { tooltip, trainingOnly, WORDS } from '../words';
+import { partLabel, tooltip } from '../words';
 
 /** The parts of the gap between training and inference loss. Parts that lower the loss lie left of the zero mark. */
 export function LossBar({ segments, frozen }: { segments: readonly Segment[]; frozen: boolean }) {
-  const label = (part: Part) => (part === 'dropout' ? trainingOnly(frozen) : WORDS[part].label);
+  const label = (part: Part) => partLabel(part, frozen);
   const drawn = segments.filter(({ share }) => share > 0);
   if (!drawn.length) return null;
   const words = drawn.map((s) => `${label(s.part)} ${signed(s.value)} (${percent(s.share)})`).join(', ');

@@ -6,7 +6,7 @@ import { number, plural } from '../format';
 import { useResource, useResources, useView } from '../hooks';
 import { KINDS, type Kind, kindLabel, type LossRun, lossChart, MORE_KINDS } from '../models/lossChart';
 import { runColor } from '../palette';
-import { convergence } from '../time';
+import { convergence, paceOf } from '../time';
 import { useTimeline } from '../timeline';
 import type { Overview } from '../wire';
 import { EventList } from './EventList';
@@ -18,9 +18,9 @@ import { TimeTools } from './TimeTools';
 const HEIGHT = 280;
 const ALL_KINDS = [...KINDS, ...MORE_KINDS];
 
-/** Whether a line is hidden: optional lines are until they are switched on. A raw line goes with its smooth one. */
+/** Whether a line is hidden: optional lines are until they are switched on. A raw line goes with its smooth one, and both edges of a band together. */
 function isOff({ id, optional = false }: Line, toggled: ReadonlySet<string>): boolean {
-  return toggled.has(id.replace(/:raw$/, '')) !== optional;
+  return toggled.has(id.replace(/:(raw|low)$/, '')) !== optional;
 }
 
 export function LossPanel({ overview }: { overview: Overview }) {
@@ -51,6 +51,7 @@ export function LossPanel({ overview }: { overview: Overview }) {
           frame,
           start: i ? undefined : start,
           losses: i ? null : overview.losses,
+          pace: i ? null : paceOf(overview),
         },
       ];
     });

@@ -2,7 +2,7 @@ import { number, plural, signed } from '../format';
 import { decompose, isSmall, type Part } from '../models/decomposition';
 import { isFresh, lossOf, MODES, type Mode, metricValue, origin } from '../models/losses';
 import type { PairedLosses } from '../wire';
-import { trainingOnly, WORDS, type WordKey } from '../words';
+import { partLabel, type WordKey } from '../words';
 import { LossBar } from './LossBar';
 import { Num, Term } from './Tip';
 
@@ -72,7 +72,7 @@ export function LossTable({ losses, frozen, title, calm }: Props) {
                     <td key={mode}>
                       {part && value !== null && value !== 0 && (
                         <Term k={part}>
-                          {signed(value)} {part === 'dropout' ? trainingOnly(frozen) : WORDS[part].label}
+                          {signed(value)} {partLabel(part, frozen)}
                         </Term>
                       )}
                     </td>

@@ -108,19 +108,13 @@ export function MomentumPanel({ overview }: { overview: Overview }) {
         />
       ) : (
         <p class="nothing">
-          {!layers.some(updates)
-            ? 'No layer updates its statistics, so the momentum has no effect.'
-            : 'replayed' in losses.not_evaluated
-              ? 'The loss with other momentum values was not measured. Below is what follows from the statistics.'
-              : 'The loss with other momentum values has not been measured yet.'}
+          {'replayed' in losses.not_evaluated
+            ? 'The loss with other momentum values was not measured. Below is what follows from the statistics.'
+            : 'The loss with other momentum values has not been measured yet.'}
         </p>
       )}
-      {layers.some(updates) && (
-        <>
-          <MomentumSlider value={current} usual={usual} />
-          <WhatIf {...worst} />
-        </>
-      )}
+      <MomentumSlider value={current} usual={usual} />
+      <WhatIf {...worst} />
     </Panel>
   );
 }

@@ -53,7 +53,7 @@ export function WhatIf({ steps, lag, noise, stepsLayer, lagLayer, noiseLayer }: 
         </dt>
         <dd>
           <Num k="steps">{inSteps(steps)}</Num>
-          <span class="unit"> updates</span>
+          {steps !== null && <span class="unit"> updates</span>}
           {of(stepsLayer)}
         </dd>
       </div>
@@ -63,7 +63,7 @@ export function WhatIf({ steps, lag, noise, stepsLayer, lagLayer, noiseLayer }: 
         </dt>
         <dd>
           <Num k="lag">{number(lag)}</Num>
-          <span class="unit"> sd</span>
+          {lag !== null && <span class="unit"> sd</span>}
           {of(lagLayer)}
         </dd>
       </div>
@@ -73,7 +73,7 @@ export function WhatIf({ steps, lag, noise, stepsLayer, lagLayer, noiseLayer }: 
         </dt>
         <dd>
           <Num k="noise_floor">{number(noise)}</Num>
-          <span class="unit"> sd</span>
+          {noise !== null && <span class="unit"> sd</span>}
           {of(noiseLayer)}
         </dd>
       </div>

@@ -12,7 +12,7 @@ export function ReplayedDistance({ layer, current }: { layer: LayerReport; curre
   );
   return (
     <table class="replayed">
-      <caption>Distance with other momentum values (measured)</caption>
+      <caption>Distance at the last record with other momentum values, measured</caption>
       <tbody>
         {replayed.map((r) => (
           <tr key={r.momentum} class={r === closest ? 'near' : ''}>

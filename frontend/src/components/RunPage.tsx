@@ -1,7 +1,9 @@
 import { useMemo } from 'preact/hooks';
 import { routes } from '../api';
 import { useResource, useSettled, useView, useWanted } from '../hooks';
+import { updates } from '../models/momentum';
 import type { LayerReport, Overview } from '../wire';
+import { Began } from './Began';
 import { EventList } from './EventList';
 import { FindingCards } from './FindingCards';
 import { HeatPanel } from './HeatPanel';
@@ -15,6 +17,8 @@ import { Failed, Loading, Stale } from './States';
 import { Verdict } from './Verdict';
 
 const SETTLE_MS = 90;
+/** Layers whose table is much lower than the detail of one, which then stands below it in two columns. */
+const FEW = 16;
 
 export function RunPage({ run }: { run: string }) {
   const overview = useResource(useMemo(() => routes.overview(run), [run]));
@@ -27,8 +31,10 @@ export function RunPage({ run }: { run: string }) {
   const value = overview.value;
   if (!value) return overview.error ? <Failed read={overview} /> : <Loading what={`run “${run}”`} />;
   const layer = layerAt(value, chosen);
-  // A chart that stays empty takes no room: an import and a model without a loss are never probed.
-  const unprobed = !value.probes && !value.losses.step && Boolean(value.losses.not_evaluated.losses);
+  // A chart that is empty takes no room: an import and a model without a loss are never probed.
+  const unprobed = !value.probes && !value.losses.step;
+  // Nor does a momentum that moves nothing.
+  const moves = value.layers.some(updates);
   const detail = layerAt(value, settled) ?? layer;
   return (
     <>
@@ -36,22 +42,22 @@ export function RunPage({ run }: { run: string }) {
       <Verdict overview={value} />
       <RunComparison run={run} />
       {/* Before the first record there is nothing that a finding or a chart could say. */}
-      {value.last_step !== null && <FindingCards overview={value} />}
+      {value.last_step !== null ? <FindingCards overview={value} /> : <Began overview={value} />}
       {value.last_step !== null && layer && (
         <>
           {unprobed ? (
             <>
-              <MomentumPanel overview={value} />
+              {moves && <MomentumPanel overview={value} />}
               <EventList events={value.events} />
             </>
           ) : (
-            <div class="row charts">
+            <div class={`row ${moves ? 'charts' : ''}`}>
               <LossPanel overview={value} />
-              <MomentumPanel overview={value} />
+              {moves && <MomentumPanel overview={value} />}
             </div>
           )}
           <HeatPanel overview={value} layer={layer.index} />
-          <div class="row layers">
+          <div class={`row layers ${value.layers.length > FEW ? '' : 'few'}`}>
             <LayerTable overview={value} layer={layer.index} />
             <div class="detail-place">
               <LayerDetail key={detail?.index} overview={value} layer={detail ?? layer} />

@@ -1,5 +1,8 @@
 import { useEffect, useId, useLayoutEffect, useMemo, useRef, useState } from 'preact/hooks';
+import { routes } from '../api';
 import { count } from '../format';
+import { useResource } from '../hooks';
+import { runSign } from '../models/findings';
 import { rowSign } from '../models/runs';
 import { nameFilter } from '../models/table';
 import { summaries } from '../summaries';
@@ -87,7 +90,7 @@ export function RunPicker({ label, runs, chosen, many, onChoose }: Props) {
         }}
         onKeyDown={(e) => open && e.key === 'Escape' && shut()}
       >
-        {!many && single && summaries.of(single).summary && <RunIcon entry={single} />}
+        {!many && single && <OwnIcon run={single.run} />}
         <span class="picker-label">{label}</span>
         <span class="picker-value">
           {many ? (chosen.length ? count(chosen.length) : '+') : (chosen[0] ?? 'none')}
@@ -163,4 +166,10 @@ export function RunPicker({ label, runs, chosen, many, onChoose }: Props) {
 function RunIcon({ entry }: { entry: RunEntry }) {
   const sign = rowSign(summaries.of(entry));
   return sign ? <Icon sign={sign} size={14} /> : <span class="icon-space" />;
+}
+
+/** The sign of the run whose page this is, as soon as the page has it. */
+function OwnIcon({ run }: { run: string }) {
+  const { value } = useResource(useMemo(() => routes.overview(run), [run]));
+  return value && <Icon sign={runSign(value)} size={14} />;
 }

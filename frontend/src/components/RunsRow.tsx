@@ -1,25 +1,52 @@
-import { momentum as beta, count, number, ratio } from '../format';
+import { count, momentumRange, number, ratio } from '../format';
 import { endText } from '../models/end';
 import { inBothModes, metricValue, origin } from '../models/losses';
 import { lossRatio, type RunRow, rowEnd, rowSign } from '../models/runs';
 import { showRun } from '../view';
 import type { MetricPair } from '../wire';
 import { Icon, signName } from './Icon';
+import { LayerName } from './LayerName';
+
+interface Props {
+  row: RunRow;
+  /** Whether there is a column for one. */
+  metric: boolean;
+  now: number;
+  /** For the comparison. */
+  chosen: boolean;
+  onChoose: (chosen: boolean) => void;
+}
 
 /** One run of the table. The name is what the keyboard reaches; the pointer may click anywhere. */
-export function RunsRow({ row, metric, now }: { row: RunRow; metric: boolean; now: number }) {
+export function RunsRow({ row, metric, now, chosen, onChoose }: Props) {
   const { entry, summary, error } = row;
   const sign = rowSign(row);
   const end = rowEnd(row, now);
   const source = summary ? origin(summary) : undefined;
   return (
-    <tr onClick={() => showRun(entry.run)}>
+    <tr onClick={(e) => (e.target as Element).closest('.choose') || showRun(entry.run)}>
+      <td class="choose">
+        <label>
+          <input
+            type="checkbox"
+            aria-label={`Compare ${entry.run}`}
+            checked={chosen}
+            onChange={(e) => onChoose(e.currentTarget.checked)}
+          />
+        </label>
+      </td>
       <td class="sign">
         {sign && <Icon sign={sign} size={15} />} {sign && <span>{signName(sign)}</span>}
       </td>
       <th scope="row" class="name">
-        <button type="button" class="run-link" title={entry.run} onClick={() => showRun(entry.run)}>
-          <span>{entry.run}</span>
+        <button
+          type="button"
+          class="run-link"
+          title={entry.run}
+          aria-label={entry.run}
+          onClick={() => showRun(entry.run)}
+        >
+          <LayerName name={entry.run} />
         </button>
       </th>
       <td class={`cause ${summary ? '' : 'muted'}`} title={error ?? summary?.headline}>
@@ -34,7 +61,7 @@ export function RunsRow({ row, metric, now }: { row: RunRow; metric: boolean; no
       <td class="right">{ratio(lossRatio(row))}</td>
       {metric && <MetricCell metric={summary?.metric ?? null} />}
       <td class="right minor">{momentumRange(summary?.momentum ?? [])}</td>
-      <td class="right">
+      <td class="right minor">
         {count(entry.last_step)}
         {summary?.planned_steps ? <span class="unit"> / {count(summary.planned_steps)}</span> : null}
       </td>
@@ -70,9 +97,4 @@ function cause(row: RunRow): string {
         ? 'Nothing is recorded yet'
         : 'Losses were not measured';
   return 'No BatchNorm problem found';
-}
-
-function momentumRange([low, high]: readonly number[]): string {
-  if (low === undefined) return '–';
-  return low === high ? beta(low) : `${beta(low)} to ${beta(high)}`;
 }

@@ -2,7 +2,9 @@ import { useEffect, useLayoutEffect, useMemo, useReducer, useRef, useState } fro
 import { plural } from '../format';
 import { type RunKey, type RunSort, rowEnd, rowSign, runRow, sortRuns } from '../models/runs';
 import { nameFilter } from '../models/table';
+import { MOST_COMPARED } from '../palette';
 import { AGAIN_MS, summaries } from '../summaries';
+import { compareRuns } from '../view';
 import type { RunEntry } from '../wire';
 import { Panel } from './Panel';
 import { useNow } from './RunEnd';
@@ -39,6 +41,7 @@ const COLUMNS: { key: RunKey; label: string; tip: string; right?: boolean; minor
     label: 'Last step',
     tip: 'Last recorded step, of the planned steps where they are known.',
     right: true,
+    minor: true,
   },
   {
     key: 'ended',
@@ -57,6 +60,7 @@ export function RunsTable({ runs }: { runs: readonly RunEntry[] }) {
   const [pattern, setPattern] = useState('');
   const [problems, setProblems] = useState(false);
   const [sort, setSort] = useState<RunSort>({ key: 'severity', descending: true });
+  const [chosen, setChosen] = useState<ReadonlySet<string>>(new Set());
   const body = useRef<HTMLTableSectionElement>(null);
   useLayoutEffect(() => summaries.subscribe(() => again(0)), []);
 
@@ -72,6 +76,14 @@ export function RunsTable({ runs }: { runs: readonly RunEntry[] }) {
     sort,
   );
   const listed = found.slice(0, LISTED);
+  // In the order of the table; a run that was deleted is not compared.
+  const compared = sortRuns(rows, sort).flatMap(({ entry }) => (chosen.has(entry.run) ? [entry.run] : []));
+  const choose = (run: string, add: boolean) => {
+    const next = new Set(chosen);
+    if (add) next.add(run);
+    else next.delete(run);
+    setChosen(next);
+  };
   const analysed = rows.filter(({ summary }) => summary).length;
   const metric = rows.some(({ summary }) => summary?.metric);
   const columns = COLUMNS.filter(({ key }) => key !== 'metric' || metric);
@@ -104,6 +116,15 @@ export function RunsTable({ runs }: { runs: readonly RunEntry[] }) {
       data={() => ({ name: 'bn-lens-runs', header: CSV_HEADER, rows: found.map(csvRow) })}
       tools={
         <>
+          <button
+            type="button"
+            class="button small"
+            disabled={compared.length < 2 || compared.length > MOST_COMPARED}
+            data-tip={`Losses, causes and layers side by side, of 2 to ${MOST_COMPARED} runs ticked in the table.`}
+            onClick={() => compareRuns(compared)}
+          >
+            {compared.length ? `Compare ${compared.length} runs` : 'Compare runs'}
+          </button>
           <label class="inline">
             <input
               type="checkbox"
@@ -134,6 +155,7 @@ export function RunsTable({ runs }: { runs: readonly RunEntry[] }) {
         <table class="runs">
           <thead>
             <tr>
+              <td class="choose" />
               {columns.map(({ key, label, tip, right, minor }) => (
                 <th
                   key={key}
@@ -153,7 +175,14 @@ export function RunsTable({ runs }: { runs: readonly RunEntry[] }) {
           </thead>
           <tbody ref={body}>
             {listed.map((row) => (
-              <RunsRow key={row.entry.run} row={row} metric={metric} now={now} />
+              <RunsRow
+                key={row.entry.run}
+                row={row}
+                metric={metric}
+                now={now}
+                chosen={chosen.has(row.entry.run)}
+                onChoose={(add) => choose(row.entry.run, add)}
+              />
             ))}
           </tbody>
         </table>

@@ -1,6 +1,5 @@
-import { count, number } from '../format';
+import { number } from '../format';
 import { runSign } from '../models/findings';
-import { inBothModes } from '../models/losses';
 import { updates } from '../models/momentum';
 import type { Overview } from '../wire';
 import { Actions } from './Actions';
@@ -26,7 +25,6 @@ export function Verdict({ overview }: { overview: Overview }) {
             {headline}
             {reasons.length > 0 && <span class="rest"> {reasons.join(' ')}</span>}
           </h1>
-          <Worth overview={overview} />
           <RunEnd overview={overview} />
         </div>
       </div>
@@ -42,29 +40,5 @@ export function Verdict({ overview }: { overview: Overview }) {
         </p>
       )}
     </section>
-  );
-}
-
-/** The first metric in both modes, and what the gap is worth in steps of training. */
-function Worth({ overview: { losses, last_step } }: { overview: Overview }) {
-  const [name, values] = Object.entries(losses.metrics)[0] ?? [];
-  const both = name && values ? inBothModes(name, values) : null;
-  const step = losses.as_at_step ?? null;
-  if (!both && step === null) return null;
-  return (
-    <p class="worth">
-      {both && (
-        <>
-          <b>{name}</b> {both}
-        </>
-      )}
-      {step !== null && (
-        <span data-tip="First step from which the loss with batch statistics has stayed at or below the inference loss.">
-          {both ? '; inference is' : 'Inference is'} as good as with batch statistics at step {count(step)}
-          {last_step !== null && ` of ${count(last_step)}`}
-        </span>
-      )}
-      .
-    </p>
   );
 }

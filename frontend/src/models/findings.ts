@@ -51,7 +51,8 @@ export function keyFigures(finding: Finding): ('steps' | 'share' | Evidence)[] {
   return [
     ...(finding.steps_to_converge === null ? [] : (['steps'] as const)),
     ...(finding.share === null ? [] : (['share'] as const)),
-    ...deciding.filter(({ label }) => !/^steps needed/i.test(label)),
+    // The same number as the steps.
+    ...deciding.filter(({ label }) => !/^steps (still )?needed/i.test(label)),
     ...others,
   ].slice(0, KEY_FIGURES);
 }

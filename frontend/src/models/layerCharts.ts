@@ -48,7 +48,7 @@ export function distanceChart(frame: Frame, clock: Clock, axis: XAxis): LayerCha
   const lines: Line[] = [
     {
       id: 'max',
-      label: 'least to greatest since the record before',
+      label: 'range since the previous record',
       color: 'batch',
       width: 0.5,
       bandToNext: true,
@@ -57,7 +57,7 @@ export function distanceChart(frame: Frame, clock: Clock, axis: XAxis): LayerCha
     {
       id: 'min',
       legend: false,
-      label: 'least since the record before',
+      label: 'least since the previous record',
       color: 'batch',
       width: 0.5,
       values: nullable(column(frame, 'since_min')),

@@ -42,6 +42,8 @@ export interface LossRun {
   frame: Frame;
   start?: number;
   losses: Losses | null;
+  /** How much faster and slower than forecast the statistics may converge, as factors on its updates. */
+  pace?: readonly [number, number] | null;
 }
 
 export interface LossChart {
@@ -100,7 +102,7 @@ interface Part {
 }
 
 function runParts(
-  { run, color, frame, start, losses }: LossRun,
+  { run, color, frame, start, losses, pace }: LossRun,
   kinds: readonly Kind[],
   probe: string,
   axis: XAxis,
@@ -126,6 +128,8 @@ function runParts(
   if (kinds.includes('inference') && source?.forecast.length && source.step !== null) {
     const step = source.step;
     const points = [{ updates: 0, loss: source.inference ?? Number.NaN }, ...source.forecast];
+    const at = (updates: number) => clock.position(step + updates, axis);
+    if (pace) parts.push(...band(run, color, points, pace, at));
     parts.push({
       line: {
         id: `${run}/forecast`,
@@ -135,13 +139,49 @@ function runParts(
         dash: [4, 4],
       },
       track: {
-        x: Float64Array.from(points, ({ updates }) => clock.position(step + updates, axis)),
+        x: Float64Array.from(points, ({ updates }) => at(updates)),
         values: points.map(({ loss }) => (Number.isFinite(loss) ? loss : null)),
       },
       ahead: true,
     });
   }
   return parts;
+}
+
+type Point = Losses['forecast'][number];
+
+/** Where the forecast may lie: the same course, run through as fast and as slowly as the interval of its steps says. */
+function band(
+  run: string,
+  color: string | null,
+  points: readonly Point[],
+  pace: readonly [number, number],
+  at: (updates: number) => number,
+): Part[] {
+  const x = points.flatMap(({ updates }) => pace.map((factor) => updates * factor)).sort((a, b) => a - b);
+  const edges = pace.map((factor) => x.map((updates) => lossAfter(points, updates / factor)));
+  const highest = x.map((_, i) => Math.max(edges[0][i], edges[1][i]));
+  const lowest = x.map((_, i) => Math.min(edges[0][i], edges[1][i]));
+  const part = (id: string, values: number[], line: Partial<Line>): Part => ({
+    line: { id, label: 'forecast, 80% interval', color: color ?? 'inference', width: 0.5, ...line },
+    track: { x: Float64Array.from(x, at), values: values.map((v) => (Number.isFinite(v) ? v : null)) },
+    ahead: true,
+  });
+  const id = `${run}/forecast-band`;
+  return [
+    part(id, highest, { bandToNext: true, legend: color === null }),
+    part(`${id}:low`, lowest, { legend: false }),
+  ];
+}
+
+/** The forecast loss after some updates; between two points the logarithm is interpolated, past the last it stays. */
+function lossAfter(points: readonly Point[], updates: number): number {
+  const after = points.findIndex((point) => point.updates > updates);
+  if (after < 0) return points[points.length - 1].loss;
+  if (after === 0) return points[0].loss;
+  const [a, b] = [points[after - 1], points[after]];
+  const share = (updates - a.updates) / (b.updates - a.updates);
+  return a.loss > 0 && b.loss > 0 ? a.loss * (b.loss / a.loss) ** share : a.loss + share * (b.loss - a.loss);
 }
 
 function ends(x: ArrayLike<number>): number[] {

@@ -16,6 +16,7 @@ from tb_bnlens.analysis.measured import Measured, final
 from tb_bnlens.analysis.parts import Parts
 from tb_bnlens.analysis.sudden import Leap, leap
 from tb_bnlens.history import Evidence, History, Manifest
+from tb_bnlens.metadata import Moment
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -106,13 +107,13 @@ class RecordFacts:
     @cached_property
     def over(self) -> bool:
         """Whether training has ended, as planned or not."""
-        measured_last = self.evidence is not None and self.evidence.moment == "end" and self.at_last_step
+        measured_last = self.evidence is not None and self.evidence.moment == Moment.END and self.at_last_step
         return measured_last or bool(getattr(self.manifest, "ended", ""))
 
     @cached_property
     def checked(self) -> bool:
         """Whether this is a check of one moment, so that nothing is known of the course of training."""
-        return any(evidence.moment == "check" for evidence in self.history.evidence)
+        return any(evidence.moment == Moment.CHECK for evidence in self.history.evidence)
 
     @property
     def at_last_step(self) -> bool:

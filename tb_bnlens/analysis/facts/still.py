@@ -12,6 +12,7 @@ from tb_bnlens.analysis.facts.stale import StaleFacts
 from tb_bnlens.analysis.fixed import constant_part
 from tb_bnlens.analysis.loss_gap import WARNING_HARM, Gap
 from tb_bnlens.history import Event, History
+from tb_bnlens.metadata import EventKind
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -75,7 +76,9 @@ class StillFacts(StaleFacts):
     def thawed(self) -> Mask:
         """Layers set to trainable after the step was traced, whose statistics stay constant."""
         events = self.manifest.events
-        compiled = max((e.step for e in events if e.kind in ("recompile", "restart", "start")), default=0)
+        compiled = max(
+            (e.step for e in events if e.kind in (EventKind.RECOMPILE, EventKind.RESTART, EventKind.START)), default=0
+        )
         thawed = np.zeros(len(self.layers.names), bool)
         for event in events:
             # A flag set before the run's first trace is a matter of the call, not of the trace.

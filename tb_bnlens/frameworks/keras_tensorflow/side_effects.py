@@ -38,17 +38,3 @@ def refuse_traced_calls(model: Any) -> None:
                 f"{layer.name!r} has a call() under @tf.function, whose cached trace the probe would corrupt; "
                 "take the decorator off (fit compiles the step anyway) to have the losses measured"
             )
-
-
-def graph() -> Any:
-    """The graph that is being traced."""
-    return tf.compat.v1.get_default_graph()
-
-
-def refuse_inner_graph(outer: Any, name: str) -> None:
-    """Raise ``NotEvaluated`` if the layer called now is traced into another graph than the pass itself."""
-    if graph() is not outer:
-        raise NotEvaluated(
-            f"{name!r} is called inside a loop or function of its own (an RNN cell, a @tf.function), "
-            "where batch statistics cannot be taken out; its moving statistics are still recorded"
-        )

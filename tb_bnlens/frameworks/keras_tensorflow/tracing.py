@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -18,50 +19,56 @@ OPTIONS: dict[str, Any] = {"reduce_retracing": True, "autograph": False, "jit_co
 
 
 class Tracer:
-    """Runs traced functions. Tracing and the first run are one-time costs, counted apart from the passes."""
+    """Runs functions as graphs. Tracing and the first run are one-time costs, counted apart from the passes."""
 
     def __init__(self) -> None:
         self.cost = OneTimeCost()
         self._checked: set[int] = set()
         self._known: set[Any] = set()
+        self._traced: dict[Callable[..., Any], Any] = {}
 
-    def run(self, function: Any, *args: Any) -> Any:
-        """Call a ``tf.function``.
+    def run(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Call a function as a graph.
 
         Raises:
             NotEvaluated: it would write to something outside itself or draw random numbers in Python; it is not called
                 then.
         """
-        if not self.trace(function, *args):
-            return function(*args)
+        traced_now = self.trace(function, *args)
+        traced = self._traced[function]
+        if not traced_now:
+            return traced(*args)
         # TensorFlow optimizes a graph when it is first run, which takes as long as tracing it.
         wall, cpu = time.perf_counter(), time.process_time()
-        result = function(*args)
+        result = traced(*args)
         self._add(wall, cpu)
         return result
 
-    def trace(self, function: Any, *args: Any) -> bool:
+    def trace(self, function: Callable[..., Any], *args: Any) -> bool:
         """Trace it for these arguments, unless that was done. Raises as ``run`` does.
 
         Returns:
             Whether it was traced just now.
         """
         # Asking the function itself takes longer than a small pass.
-        key = id(function), tuple(_kind(leaf) for leaf in keras.tree.flatten(args))
+        key = function, tuple(_kind(leaf) for leaf in keras.tree.flatten(args))
         if key in self._known:
             return False
+        if function not in self._traced:
+            self._traced[function] = tf.function(function, **OPTIONS)
+        traced = self._traced[function]
         wall, cpu = time.perf_counter(), time.process_time()
-        traces = function.experimental_get_tracing_count()
+        traces = traced.experimental_get_tracing_count()
         with draws_refused():
-            concrete = _for_any_size(function, *args)
+            concrete = _for_any_size(traced, *args)
         if id(concrete) not in self._checked:
             refuse_mutation(concrete)
             self._checked.add(id(concrete))
-        traced = function.experimental_get_tracing_count() != traces
-        if traced:
+        new = traced.experimental_get_tracing_count() != traces
+        if new:
             self._add(wall, cpu)
         self._known.add(key)
-        return bool(traced)
+        return bool(new)
 
     def _add(self, wall: float, cpu: float) -> None:
         self.cost.seconds += time.perf_counter() - wall

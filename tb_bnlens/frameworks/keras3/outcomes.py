@@ -8,12 +8,13 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 
 from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.capture.reasons import cause_of
-from tb_bnlens.frameworks.keras_tensorflow.tracing import OPTIONS, Tracer
+from tb_bnlens.frameworks.keras3.backend import Engine, host, is_plain
+
+ops = keras.ops
 
 
 class ReadingScope(keras.StatelessScope):  # type: ignore[misc]
@@ -36,7 +37,7 @@ def loss_of(
         ValueError: the model is not compiled and no function was given.
     """
     if own is not None:
-        return tf.reduce_mean(tf.cast(own(y, y_pred), tf.float32))
+        return ops.mean(ops.cast(own(y, y_pred), "float32"))
     if not getattr(model, "compiled", False):
         raise ValueError("the model is not compiled and no loss was given")
     parts = {"x": x, "y": y, "y_pred": y_pred, "sample_weight": weight}
@@ -49,7 +50,7 @@ def loss_of(
 def packed(y_pred: Any) -> Any:
     """Predictions with their masks, as a traced function can hand them out; None where they are no tensors."""
     leaves = keras.tree.flatten(y_pred)
-    if not leaves or not all(isinstance(leaf, tf.Tensor) for leaf in leaves):
+    if not leaves or not all(is_plain(leaf) for leaf in leaves):
         return None
     return y_pred, tuple(getattr(leaf, "_keras_mask", None) for leaf in leaves)
 
@@ -78,15 +79,12 @@ class Outcomes:
 
     Args:
         model: a built Keras model.
-        tracer: traces its functions.
+        engine: runs its functions.
         loss: ``loss(y_true, y_pred)`` for models that are not compiled with one.
     """
 
-    def __init__(self, model: Any, tracer: Tracer, loss: Callable[..., Any] | None = None):
-        self._model, self._loss = model, loss
-        self._tracer = tracer
-        self._rows = tf.function(self._trace_rows, **OPTIONS)
-        self._update = tf.function(self._trace_update, **OPTIONS)
+    def __init__(self, model: Any, engine: Engine, loss: Callable[..., Any] | None = None):
+        self._model, self._loss, self._engine = model, loss, engine
 
     def rows(self, batch: Any, predictions: Any, indices: NDArray[np.int64]) -> NDArray[np.float64]:
         """Loss of these rows of a batch, each as a batch of its own, [len(indices)].
@@ -96,7 +94,8 @@ class Outcomes:
         """
         if predictions is None:
             raise NotEvaluated("the predictions are no tensors")
-        return np.asarray(self._tracer.run(self._rows, batch, predictions, tf.constant(indices)).numpy(), np.float64)
+        losses = self._engine.run(self._trace_rows, batch, predictions, ops.convert_to_tensor(indices))
+        return host(losses).astype(np.float64)
 
     def metric_state(self) -> list[Any]:
         """The metrics' variables as after a reset.
@@ -124,7 +123,7 @@ class Outcomes:
         """
         if predictions is None:
             raise NotEvaluated("the predictions are no tensors")
-        return list(self._tracer.run(self._update, list(state), batch, predictions))
+        return list(self._engine.run(self._trace_update, list(state), batch, predictions))
 
     def metrics(self, state: Sequence[Any]) -> dict[str, float]:
         """Results by the names that Keras shows, without the running loss."""
@@ -150,7 +149,8 @@ class Outcomes:
         return names
 
     def _scope(self, state: Sequence[Any]) -> ReadingScope:
-        return ReadingScope(list(zip(self._model.metrics_variables, state, strict=True)))
+        own = list(zip(self._model.metrics_variables, state, strict=True))
+        return ReadingScope([*self._engine.variables(), *own])
 
     def _trace_update(self, state: list[Any], batch: Any, predictions: Any) -> Any:
         x, y, weight = keras.utils.unpack_x_y_sample_weight(batch)
@@ -166,14 +166,14 @@ class Outcomes:
 
         def of_row(index: Any) -> Any:
             def row(leaf: Any) -> Any:
-                return None if leaf is None else tf.gather(leaf, [index])
+                return None if leaf is None else self._engine.row(leaf, index)
 
             parts = (keras.tree.map_structure(row, part) for part in (x, y, weight))
             y_pred = _unpacked(keras.tree.map_structure(row, predictions))
             x_row, y_row, weight_row = parts
             with _of_the_user("no loss of single rows"):
                 loss = loss_of(self._model, self._loss, x_row, y_row, y_pred, weight_row, training=False)
-            return tf.reshape(tf.cast(loss, tf.float32), [])
+            return ops.reshape(ops.cast(loss, "float32"), ())
 
-        with ReadingScope(collect_losses=True):
-            return tf.map_fn(of_row, indices, fn_output_signature=tf.float32)
+        with ReadingScope(self._engine.variables(), collect_losses=True):
+            return self._engine.map(of_row, indices)

@@ -8,36 +8,34 @@ serves ``inference``, ``recalibrated``, ``forecast`` and ``replayed``.
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 
 from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.capture.passes import Outcome
 from tb_bnlens.capture.reasons import cause_of
+from tb_bnlens.frameworks.keras3.backend import Backend, host
+from tb_bnlens.frameworks.keras3.batches import compose, inputs, weights
 from tb_bnlens.frameworks.keras3.layers import KerasLayer
-from tb_bnlens.frameworks.keras_tensorflow.batches import compose, inputs, weights
-from tb_bnlens.frameworks.keras_tensorflow.outcomes import Outcomes, ReadingScope, loss_of, packed
-from tb_bnlens.frameworks.keras_tensorflow.side_effects import (
-    graph,
-    refuse_inner_graph,
-    refuse_traced_calls,
-)
-from tb_bnlens.frameworks.keras_tensorflow.tracing import OPTIONS, Tracer
+from tb_bnlens.frameworks.keras3.outcomes import Outcomes, ReadingScope, loss_of, packed
 from tb_bnlens.moments.layers import gains
 from tb_bnlens.moments.moments import Mask, Moments
 from tb_bnlens.moments.recovery import Snapshot
 from tb_bnlens.moments.segments import Segments
+
+ops = keras.ops
 
 
 class KerasRunner:
     """Passes over one Keras model; see ``capture.passes.Runner``.
 
     Args:
+        backend: what Keras runs on.
         model: a built Keras model.
         layers: its BatchNorm layers.
         segments: their channels.
@@ -45,50 +43,50 @@ class KerasRunner:
     """
 
     def __init__(
-        self, model: Any, layers: Sequence[KerasLayer], segments: Segments, loss: Callable[..., Any] | None = None
+        self,
+        backend: Backend,
+        model: Any,
+        layers: Sequence[KerasLayer],
+        segments: Segments,
+        loss: Callable[..., Any] | None = None,
     ):
         self._model, self._layers, self._segments, self._loss = model, tuple(layers), segments, loss
         self.loss_reason = ""
-        self._tracer = Tracer()
-        self.tracing = self._tracer.cost
-        self.accelerated = bool(tf.config.list_logical_devices("GPU"))
-        self.out_of_memory = (tf.errors.ResourceExhaustedError,)
+        self._engine = engine = backend.engine(model)
+        self.tracing, self.accelerated, self.out_of_memory = engine.cost, engine.accelerated, engine.out_of_memory
         self.order: list[int] = []
         self.trains: dict[int, bool] = {}
         self.at_inference: dict[int, bool] = {}
         self._training_order: list[int] = []
         self.gain = gains(self._layers)
-        self._inference = tf.function(self._trace_inference, **OPTIONS)
-        self._batch = tf.function(self._trace_batch, **OPTIONS)
-        self._training = tf.function(self._trace_training, **OPTIONS)
-        outcomes = Outcomes(model, self._tracer, loss)
+        outcomes = Outcomes(model, engine, loss)
         self.rows, self.metric_state = outcomes.rows, outcomes.metric_state
         self.update, self.metrics = outcomes.update, outcomes.metrics
-        self.weights, self.inputs, self.compose = weights, inputs, compose
-        refuse_traced_calls(model)
+        self.weights, self.inputs = weights, inputs
+        self.compose = functools.partial(compose, backend)
 
     # --- the passes ----------------------------------------------------------------------------------
 
     def inference(self, batch: Any, moving: Moments) -> Outcome:
         """Every layer on these moving statistics: what ``test_on_batch`` gives."""
-        loss, predictions = self._tracer.run(self._inference, batch, *_statistics(moving))
+        loss, predictions = self._engine.run(self._trace_inference, batch, *_statistics(moving))
         return Outcome(float(loss), predictions)
 
     def batch(self, batch: Any, moving: Moments, on_moving: Mask | None = None) -> Outcome:
         """Every channel on the batch's statistics, but for the mask's [C_total]; all else in inference mode."""
         flags = np.zeros(len(moving.mean), bool) if on_moving is None else on_moving
-        loss, means, variances, predictions = self._tracer.run(
-            self._batch, batch, *_statistics(moving), tf.constant(flags)
+        loss, means, variances, predictions = self._engine.run(
+            self._trace_batch, batch, *_statistics(moving), ops.convert_to_tensor(flags)
         )
-        calls = self._by_layer(self.order, means.numpy(), variances.numpy())
+        calls = self._by_layer(self.order, host(means), host(variances))
         several = {i: c for i, c in calls.items() if len(c) > 1}
         return Outcome(float(loss), predictions, self._averaged(calls), several)
 
     def training(self, batch: Any) -> Outcome:
         """As the training step does, dropout on and frozen layers as frozen, with its update."""
-        loss, mean, spread, means, variances, predictions = self._tracer.run(self._training, batch)
-        calls = self._by_layer(self._training_order, means.numpy(), variances.numpy())
-        after = Snapshot(mean.numpy().astype(np.float64), spread.numpy().astype(np.float64))
+        loss, mean, spread, means, variances, predictions = self._engine.run(self._trace_training, batch)
+        calls = self._by_layer(self._training_order, host(means), host(variances))
+        after = Snapshot(host(mean).astype(np.float64), host(spread).astype(np.float64))
         return Outcome(float(loss), predictions, self._averaged(calls), after=after)
 
     def _by_layer(
@@ -117,15 +115,15 @@ class KerasRunner:
         """Find ``order`` without running a pass: windows cannot be recovered before it is known."""
         nothing = np.zeros(int(self._segments.sizes.sum()))
         statistics = _statistics(Moments(nothing, nothing))
-        self._tracer.trace(self._batch, batch, *statistics, tf.zeros(len(nothing), tf.bool))
+        self._engine.trace(self._trace_batch, batch, *statistics, ops.zeros(len(nothing), "bool"))
 
     # --- traces --------------------------------------------------------------------------------------
 
     def _trace_inference(self, batch: Any, mean: Any, variance: Any) -> Any:
-        outer = graph()
+        outer = self._engine.where()
 
         def observe(index: int, call: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-            refuse_inner_graph(outer, self._layers[index].name)
+            self._refuse_inner(outer, index)
             by_batch = _mode(args, kwargs) and bool(self._layers[index].layer.trainable)
             self.at_inference[index] = self.at_inference.get(index, False) or by_batch
             return call(*args, **kwargs)
@@ -134,7 +132,7 @@ class KerasRunner:
             return self._forward(batch, training=False)
 
     def _trace_batch(self, batch: Any, mean: Any, variance: Any, on_moving: Any) -> Any:
-        outer = graph()
+        outer = self._engine.where()
         means, variances, on_moving = self._split(mean), self._split(variance), self._split(on_moving)
         order: list[int] = []
         moments: list[tuple[Any, Any]] = []
@@ -143,7 +141,7 @@ class KerasRunner:
 
             def normalize(index: int, call: Callable[..., Any], args: Any, kwargs: Any) -> Any:
                 layer = self._layers[index].layer
-                refuse_inner_graph(outer, self._layers[index].name)
+                self._refuse_inner(outer, index)
                 m, v = _batch_moments(layer, args, kwargs)
                 order.append(index)
                 moments.append((m, v))
@@ -153,7 +151,7 @@ class KerasRunner:
                     (layer.moving_mean, means[index], m),
                     (layer.moving_variance, variances[index], v),
                 ):
-                    scope.add_update((variable, tf.where(on_moving[index], tf.cast(given, own.dtype), own)))
+                    scope.add_update((variable, ops.where(on_moving[index], ops.cast(given, own.dtype), own)))
                 return call(*args, **{**kwargs, "training": False})
 
             with self._patched(normalize):
@@ -162,12 +160,12 @@ class KerasRunner:
         return loss, _concat([m for m, _ in moments]), _concat([v for _, v in moments]), predictions
 
     def _trace_training(self, batch: Any) -> Any:
-        outer = graph()
+        outer = self._engine.where()
         order: list[int] = []
         moments: list[tuple[Any, Any]] = []
 
         def observe(index: int, call: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-            refuse_inner_graph(outer, self._layers[index].name)
+            self._refuse_inner(outer, index)
             mode = _mode(args, kwargs)
             self.trains[index] = self.trains.get(index, False) or mode
             if mode and self._layers[index].layer.trainable:
@@ -176,7 +174,7 @@ class KerasRunner:
             return call(*args, **kwargs)
 
         self.gain = gains(self._layers)
-        with ReadingScope(collect_losses=True) as scope, self._patched(observe):
+        with ReadingScope(self._engine.variables(), collect_losses=True) as scope, self._patched(observe):
             loss, predictions = self._forward(batch, training=True)
             after = [scope.get_current_value(v) for t in self._layers for v in (t.layer.moving_mean, t.averaged)]
         self._training_order = order
@@ -195,19 +193,26 @@ class KerasRunner:
         except Exception as error:
             # The statistics of the pass are worth having without it.
             self.loss_reason = f"no loss: {cause_of(error)}"
-            loss = tf.constant(np.nan, tf.float32)
-        return tf.cast(loss, tf.float32), packed(y_pred)
+            loss = ops.convert_to_tensor(np.float32(np.nan))
+        return ops.cast(loss, "float32"), packed(y_pred)
 
     # --- machinery -----------------------------------------------------------------------------------
 
     def _split(self, values: Any) -> list[Any]:
-        return list(tf.split(values, self._segments.sizes)) if self._layers else []
+        return [values[a:b] for a, b in zip(self._segments.starts, self._segments.stops, strict=True)]
 
     def _scope(self, mean: Any, variance: Any) -> ReadingScope:
-        mapping = []
+        mapping = list(self._engine.variables())
         for tracked, m, v in zip(self._layers, self._split(mean), self._split(variance), strict=True):
             mapping += [(tracked.layer.moving_mean, m), (tracked.layer.moving_variance, v)]
         return ReadingScope(mapping, collect_losses=True)
+
+    def _refuse_inner(self, outer: Any, index: int) -> None:
+        if self._engine.where() is not outer:
+            raise NotEvaluated(
+                f"{self._layers[index].name!r} is called inside a loop or function of its own (an RNN cell, a "
+                "@tf.function), where batch statistics cannot be taken out; its moving statistics are still recorded"
+            )
 
     @contextlib.contextmanager
     def _patched(self, replacement: Callable[..., Any]) -> Iterator[None]:
@@ -235,7 +240,7 @@ class KerasRunner:
 
 
 def _statistics(moving: Moments) -> tuple[Any, Any]:
-    return tf.constant(moving.mean, tf.float32), tf.constant(moving.variance, tf.float32)
+    return ops.convert_to_tensor(moving.mean, "float32"), ops.convert_to_tensor(moving.variance, "float32")
 
 
 def _mode(args: Any, kwargs: Any) -> bool:
@@ -246,10 +251,10 @@ def _mode(args: Any, kwargs: Any) -> bool:
 def _batch_moments(layer: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
     inputs = keras.ops.cast(args[0], keras.backend.result_type(args[0].dtype, "float32"))
     # Under a mask Keras squeezes the statistics of a single channel to scalars.
-    mean, variance = (tf.reshape(part, [-1]) for part in layer._moments(inputs, kwargs.get("mask")))
+    mean, variance = (ops.reshape(part, (-1,)) for part in layer._moments(inputs, kwargs.get("mask")))
     return mean, variance
 
 
 def _concat(parts: list[Any]) -> Any:
     # One tensor out of a pass: fetching a hundred small ones costs more than computing them.
-    return tf.concat([tf.cast(p, tf.float32) for p in parts], axis=0) if parts else tf.zeros([0])
+    return ops.concatenate([ops.cast(p, "float32") for p in parts]) if parts else ops.zeros((0,))

@@ -8,14 +8,15 @@ from collections.abc import Mapping
 from typing import Any
 
 import keras
-import tensorflow as tf
 
 from tb_bnlens.capture.guard import RECORD
 from tb_bnlens.capture.phases import PHASES, Phase
 from tb_bnlens.capture.recorder import LoopRecorder
 from tb_bnlens.frameworks.keras3 import stack
-from tb_bnlens.frameworks.keras_tensorflow.adapter import counting_optimizer, steps_made
-from tb_bnlens.frameworks.keras_tensorflow.feed import Look, PeekingTrainFunction
+from tb_bnlens.frameworks.keras3.adapter import counting_optimizer, steps_made
+from tb_bnlens.frameworks.keras3.backend import Look, backend
+from tb_bnlens.frameworks.keras3.feed import PeekingTrainFunction
+from tb_bnlens.metadata import EventKind
 
 LONG_EPOCH = 64
 """An epoch of this many steps pays for two reads of the statistics."""
@@ -39,13 +40,14 @@ class FitWatch:
     ):
         self.model, self.recorder, self.params = model, recorder, params
         self._callbacks = None if callbacks is None else weakref.ref(callbacks)
+        self.backend = backend()
         self._log_dir = log_dir
         self._phase: Phase | None = None
         self._wrapper: PeekingTrainFunction | None = None
         # Keras calls no hook after an exception: the record is flushed when the fit's frame, and with it the list of
         # its callbacks, is gone; or with this object or the process.
         self._left = weakref.finalize(self if callbacks is None else callbacks, recorder.abandon)
-        self._expecting = self._quiet = False
+        self._expecting = False
         self._epoch = 0
         self._epoch_end = False
         self._last_batch = math.inf
@@ -132,7 +134,7 @@ class FitWatch:
         if self.recorder.begun and phase.fits and self._wrapper is not None:
             before = phase.train_function and phase.train_function()
             if before is not self._wrapper.inner:
-                self.recorder.event("recompile", "the model was compiled again before this fit")
+                self.recorder.event(EventKind.RECOMPILE, "the model was compiled again before this fit")
 
     # --- Observer ------------------------------------------------------------------------------------
 
@@ -144,26 +146,29 @@ class FitWatch:
             self.abandon()
         return expected
 
+    def is_quiet(self) -> bool:
+        """Whether the step may go by with no more than ``quiet_step``."""
+        return self._single_steps and not self._epoch_end and self.recorder.quiet_for(1)
+
+    def quiet_step(self) -> None:
+        """Such a step is made."""
+        self.recorder.count_quiet(1)
+
     def before_step(self, look: Look) -> None:
-        """Show the recorder the batches of the coming step, unless nothing is due."""
-        recorder = self.recorder
-        self._quiet = self._single_steps and not self._epoch_end and recorder.quiet_for(1)
-        if not self._quiet and recorder.wanted:
-            with recorder.all_timed(), recorder.guarded():
+        """Show the recorder the batches of the coming step."""
+        if self.recorder.wanted:
+            with self.recorder.all_timed(), self.recorder.guarded():
                 self._before_step(look)
 
     def after_step(self, logs: Any, seen: int) -> None:
         """Tell the recorder how many steps were made."""
-        recorder = self.recorder
-        if self._quiet:
-            recorder.count_quiet(1)
-        elif recorder.wanted:
-            with recorder.all_timed(), recorder.guarded():
+        if self.recorder.wanted:
+            with self.recorder.all_timed(), self.recorder.guarded():
                 self._after_step(logs, seen)
 
     def failed(self, error: BaseException) -> None:
         """The step raised, and ``fit`` ends with it unless the data have only come to their end."""
-        if not isinstance(error, (StopIteration, tf.errors.OutOfRangeError)):
+        if not isinstance(error, self.backend.end_of_data):
             self.recorder.abandon()
 
     def fault(self, error: Exception) -> None:
@@ -221,11 +226,9 @@ class FitWatch:
         return int(self.model.steps_per_execution or 1)
 
     def _wrap(self) -> None:
-        if tf.distribute.has_strategy() or int(self.model.distribute_strategy.num_replicas_in_sync) > 1:
-            self.recorder.give_up_losses(
-                "under a distribution strategy the training batch cannot be looked at without disturbing the input; "
-                "pass probe_data=(x, y) to have the losses measured on it"
-            )
+        reason = self.backend.no_losses(self.model)
+        if reason:
+            self.recorder.give_up_losses(reason)
         self._wrapper = PeekingTrainFunction(self.model.train_function, self)
         self.model.train_function = self._wrapper
 
@@ -236,7 +239,7 @@ class FitWatch:
                 return  # another lens stands in front
             inner = inner.inner
         if self.model.train_function is not None:
-            self.recorder.event("recompile", "the model was compiled again during fit")
+            self.recorder.event(EventKind.RECOMPILE, "the model was compiled again during fit")
             self._wrapper = PeekingTrainFunction(self.model.train_function, self)
             self.model.train_function = self._wrapper
 
@@ -255,4 +258,6 @@ class FitWatch:
     def _note_averages(self) -> None:
         if getattr(counting_optimizer(self.model), "use_ema", False) and self.recorder.begun:
             # fit has done so by now, with SwapEMAWeights or without it (Optimizer.finalize_variable_values).
-            self.recorder.event("averaged", "the optimizer's averaged weights were put into the model (use_ema)")
+            self.recorder.event(
+                EventKind.AVERAGED, "the optimizer's averaged weights were put into the model (use_ema)"
+            )

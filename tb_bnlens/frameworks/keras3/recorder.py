@@ -1,4 +1,4 @@
-"""The recorder of any loop that trains a Keras model on TensorFlow."""
+"""The recorder of any loop that trains a Keras model."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
-import tensorflow as tf
 
 from tb_bnlens.capture.options import Options
 from tb_bnlens.capture.recorder import LoopRecorder
-from tb_bnlens.frameworks.keras_tensorflow.adapter import KerasModel
+from tb_bnlens.frameworks.keras3.adapter import KerasModel
+from tb_bnlens.frameworks.keras3.backend import backend
 from tb_bnlens.frameworks.support import refused, unsupported
 
 
@@ -61,6 +61,7 @@ class Recorder(LoopRecorder):
         supported = not refused(unsupported(model), options.on_error)
         if supported and not isinstance(model, keras.layers.Layer):
             raise ValueError(f"model is a {type(model).__name__}; expected a keras.Model")
+        self._backend = backend()
         super().__init__(KerasModel(model, loss), options, planned_steps, active=supported)
 
     def record(self, x: Any, y: Any = None, sample_weight: Any = None, *, step: int | None = None) -> None:
@@ -73,8 +74,10 @@ class Recorder(LoopRecorder):
             step: number of steps made so far; counted where it is not given.
 
         Raises:
-            RuntimeError: called while a ``tf.function`` is traced.
+            RuntimeError: called while a function is traced (``tf.function``, ``jax.jit``).
         """
-        if not tf.executing_eagerly():
-            raise RuntimeError("Recorder.record was called inside a tf.function; call it after the compiled step")
-        self.step_made(keras.utils.pack_x_y_sample_weight(x, y, sample_weight), step)
+        batch = keras.utils.pack_x_y_sample_weight(x, y, sample_weight)
+        tracer = self._backend.traced_by(batch)
+        if tracer:
+            raise RuntimeError(f"Recorder.record was called inside {tracer}; call it after the compiled step")
+        self.step_made(batch, step)

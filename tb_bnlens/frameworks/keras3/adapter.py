@@ -1,4 +1,4 @@
-"""``capture.adapter.ModelAdapter`` for a Keras 3 model on TensorFlow."""
+"""``capture.adapter.ModelAdapter`` for a Keras 3 model on any backend."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 
+from tb_bnlens.capture.adapter import BatchFormat, StatisticsReader
 from tb_bnlens.capture.errors import NotEvaluated
+from tb_bnlens.frameworks.keras3.backend import backend, host
 from tb_bnlens.frameworks.keras3.layers import KerasLayer, find_layers, has_call, parts_built
-from tb_bnlens.frameworks.keras_tensorflow.batches import TensorBatches
-from tb_bnlens.frameworks.keras_tensorflow.reader import SnapshotReader
-from tb_bnlens.frameworks.keras_tensorflow.runner import KerasRunner
+from tb_bnlens.frameworks.keras3.runner import KerasRunner
 from tb_bnlens.moments.segments import Segments
 
 Array = NDArray[np.floating[Any]]
@@ -36,16 +35,17 @@ class KerasModel:
     """
 
     def __init__(self, model: Any, loss: Callable[..., Any] | None = None):
-        self._model, self._loss = model, loss
-        self.batches = TensorBatches()
-        self._mark: Callable[[], Any] | None = None
+        self._model, self._loss, self._backend = model, loss, backend()
+        self._mark: Callable[[], Array] | None = None
+
+    @property
+    def batches(self) -> BatchFormat:
+        """What its batches are made of."""
+        return self._backend.batches
 
     def is_chief(self) -> bool:
-        """Whether this process is the one that writes, in multi-worker training."""
-        resolver = getattr(tf.distribute.get_strategy(), "cluster_resolver", None)
-        if resolver is None or resolver.task_type is None:
-            return True
-        return bool(resolver.task_type == "chief" or (resolver.task_type == "worker" and resolver.task_id == 0))
+        """Whether this process is the one that writes, in training on several."""
+        return self._backend.is_chief()
 
     def is_built(self, after_a_step: bool) -> bool:
         """Whether the layers exist."""
@@ -57,9 +57,9 @@ class KerasModel:
         """The built BatchNorm layers."""
         return find_layers(self._model)
 
-    def reader(self, layers: Sequence[Any]) -> SnapshotReader:
+    def reader(self, layers: Sequence[Any]) -> StatisticsReader:
         """A reader of these layers."""
-        return SnapshotReader(layers)
+        return self._backend.reader(layers)
 
     def runner(self, layers: Sequence[Any], segments: Segments) -> KerasRunner:
         """Passes over the model.
@@ -69,36 +69,31 @@ class KerasModel:
         """
         if not (self._model.built and has_call(self._model)):
             raise NotEvaluated(NOT_CALLED)
-        return KerasRunner(self._model, layers, segments, self._loss)
+        return KerasRunner(self._backend, self._model, layers, segments, self._loss)
 
     def weights_mark(self) -> Array:
         """Sums of the smallest trainable variables."""
         if self._mark is None:
             trained = self._model.trainable_variables
-            small = sorted(trained, key=lambda v: int(np.prod(v.shape)))[:MARKED_WEIGHTS]
-            self._mark = tf.function(
-                lambda: (
-                    tf.stack([tf.reduce_sum(tf.cast(v.value, tf.float32)) for v in small]) if small else tf.zeros(0)
-                ),
-                autograph=False,
-            )
-        return np.asarray(self._mark().numpy())
+            self._mark = self._backend.sums(sorted(trained, key=lambda v: int(np.prod(v.shape)))[:MARKED_WEIGHTS])
+        return self._mark()
 
     def learning_rate(self) -> float | None:
         """The optimizer's, None where the model has none: a custom loop may keep it elsewhere."""
         optimizer = getattr(self._model, "optimizer", None)
-        return None if optimizer is None else float(np.asarray(optimizer.learning_rate))
+        return None if optimizer is None else float(host(optimizer.learning_rate))
 
     def versions(self) -> Mapping[str, str]:
-        """Versions of TensorFlow and Keras."""
-        return {name: importlib.metadata.version(name) for name in ("tensorflow", "keras")}
+        """Versions of Keras and of what it runs on."""
+        return {name: importlib.metadata.version(name) for name in self._backend.packages}
 
 
 def steps_made(model: Any) -> int:
     """Steps that the model's optimizer has counted; 0 where it has none, as in a model that was not compiled."""
     optimizer = counting_optimizer(model)
     # Not optimizer.iterations, which is divided under gradient accumulation. Keras 3.3 has that alone, undivided.
-    return int(np.asarray(getattr(optimizer, "_iterations", getattr(optimizer, "iterations", 0))))
+    count = getattr(optimizer, "_iterations", getattr(optimizer, "iterations", 0))
+    return int(host(count))
 
 
 def counting_optimizer(model: Any) -> Any:

@@ -1,0 +1,141 @@
+"""Look at the training batch on its way to the step: a wrapper of the model's ``train_function``."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+import keras
+
+from tb_bnlens.frameworks.keras3.backend import Backend, Look
+from tb_bnlens.frameworks.keras3.batches import KerasBatches
+
+
+class Observer(Protocol):
+    """What ``PeekingTrainFunction`` tells of a step. Where a method raises, the step is still made."""
+
+    @property
+    def model(self) -> Any:
+        """What the step trains."""
+
+    @property
+    def backend(self) -> Backend:
+        """What it runs on."""
+
+    def expects_step(self) -> bool:
+        """Whether this call is a step of the observed ``fit``."""
+
+    def is_quiet(self) -> bool:
+        """Whether the step may go by with no more than ``quiet_step``."""
+
+    def quiet_step(self) -> None:
+        """Such a step is made."""
+
+    def before_step(self, look: Look) -> None:
+        """The step is about to be made on what can be looked at."""
+
+    def after_step(self, logs: Any, seen: int) -> None:
+        """The step is made; so many of its batches were looked at."""
+
+    def failed(self, error: BaseException) -> None:
+        """The step itself raised."""
+
+    def fault(self, error: Exception) -> None:
+        """One of the other methods raised."""
+
+
+class PeekingTrainFunction:
+    """Stands in for ``model.train_function`` during one ``fit``.
+
+    Args:
+        inner: the function that ``fit`` would call: with the data, behind the model's state on JAX.
+        observer: the lens; None makes this a plain call of ``inner``.
+    """
+
+    def __init__(self, inner: Callable[..., Any], observer: Observer | None):
+        self.inner, self.observer = inner, observer
+
+    def __call__(self, *args: Any) -> Any:
+        """Make the step, as ``inner`` does, with the observer looking on."""
+        observer = self.observer
+        if observer is None:
+            return self.inner(*args)
+        *state, data = args
+        expected = quiet = False
+        look: Look | None = None
+        try:
+            expected = observer.expects_step()
+            quiet = expected and observer.is_quiet()
+            if expected and not quiet:
+                look = observer.backend.look(data)
+                with observer.backend.attached(observer.model, state):
+                    observer.before_step(look)
+        except Exception as error:
+            observer.fault(error)
+        try:
+            result = self.inner(*args) if look is None else self.inner(*state, look.given_back())
+        except BaseException as error:
+            if expected:
+                with contextlib.suppress(Exception):
+                    observer.failed(error)
+            raise
+        if expected:
+            try:
+                if quiet:
+                    observer.quiet_step()
+                else:
+                    logs, after = (result[0], result[1:]) if state else (result, ())
+                    with observer.backend.attached(observer.model, after):
+                        observer.after_step(logs, 0 if look is None else len(look.taken))
+            except Exception as error:
+                observer.fault(error)
+        return result
+
+
+class IteratorLook:
+    """Elements taken from a Python iterator, and an iterator that gives them to the step again.
+
+    Args:
+        data: what ``fit`` hands to the step. Nothing is taken from what is no iterator.
+        form: makes tensors of them.
+        end: what an iterator raises at the end of the data.
+    """
+
+    def __init__(self, data: Any, form: KerasBatches, end: tuple[type[BaseException], ...] = (StopIteration,)):
+        self._data, self._form, self._end = data, form, end
+        self.taken: list[Any] = []
+        """The elements themselves; fewer than wanted at the end of the data."""
+        self._error: Exception | None = None
+
+    def batches(self, count: int) -> list[Any]:
+        """Up to ``count`` batches, as tensors. An error of the data is kept for the step."""
+        self.take(count)
+        return [keras.tree.map_structure(self._tensor, element) for element in self.taken]
+
+    def take(self, count: int) -> None:
+        """Take up to ``count`` elements."""
+        if not isinstance(self._data, Iterator):
+            return
+        for _ in range(count):
+            try:
+                self.taken.append(next(self._data))
+            except self._end:
+                return
+            except Exception as error:
+                self._error = error
+                return
+
+    def given_back(self) -> Any:
+        """An iterator that gives what was taken, and then the rest.
+
+        Raises:
+            Exception: the error that the data raised, as the step would have met it.
+        """
+        if self._error is not None:
+            raise self._error
+        return itertools.chain(self.taken, self._data) if self.taken else self._data
+
+    def _tensor(self, leaf: Any) -> Any:
+        return leaf if leaf is None else self._form.tensor(leaf)

@@ -1,0 +1,57 @@
+"""Look at the batches of a ``tf.data`` iterator on its way to the step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from tb_bnlens.frameworks.keras3.batches import KerasBatches
+from tb_bnlens.frameworks.keras3.feed import IteratorLook
+from tb_bnlens.frameworks.keras_tensorflow.batches import without_optionals
+
+END_OF_DATA = (StopIteration, tf.errors.OutOfRangeError)
+
+
+class DatasetLook(IteratorLook):
+    """Elements taken from an iterator of a dataset.
+
+    The step's trace is keyed by the element spec of the iterator, so the stand-in has the very same spec, in which
+    the batch dimension may be unknown. With another spec the step would be traced again, and round differently.
+    """
+
+    def __init__(self, data: Any, form: KerasBatches):
+        super().__init__(data, form, END_OF_DATA)
+        self._stand_in: Any = None
+
+    def batches(self, count: int) -> list[Any]:
+        """Up to ``count`` batches, as tensors; nothing is taken from a distributed iterator."""
+        if isinstance(self._data, tf.distribute.DistributedIterator):
+            return []
+        if not isinstance(self._data, tf.data.Iterator):
+            return super().batches(count)
+        self.take(count)
+        if self.taken:
+            self._stand_in = _replay(self.taken, self._data.element_spec)
+        return [without_optionals(element) for element in self.taken]
+
+    def given_back(self) -> Any:
+        """An iterator that gives what was taken; where it could not be made, a plain one, from which Keras takes it."""
+        given = super().given_back()
+        return given if self._stand_in is None else self._stand_in
+
+
+def _as_it_is() -> tf.data.Options:
+    # Optimizing and tuning a pipeline of one batch takes three times as long as handing it on.
+    options = tf.data.Options()
+    options.experimental_optimization.apply_default_optimizations = False
+    options.autotune.enabled = False
+    return options
+
+
+def _replay(elements: list[Any], spec: Any) -> Any:
+    dataset = tf.data.Dataset.from_tensors(elements[0])
+    for element in elements[1:]:
+        dataset = dataset.concatenate(tf.data.Dataset.from_tensors(element))
+    variant = tf.data.experimental.to_variant(dataset)
+    return iter(tf.data.experimental.from_variant(variant, spec).with_options(_as_it_is()))
