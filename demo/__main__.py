@@ -16,7 +16,7 @@ def main() -> int:
         prog="python -m demo",
         description="Train a story of the README, print the report on it and serve TensorBoard with the BN Lens tab.",
     )
-    parser.add_argument("story", nargs="?", default="band-locator", choices=[*runner.STORIES, "all"])
+    parser.add_argument("story", nargs="?", default="band-locator", choices=[*runner.STORIES, *runner.IN_TORCH, "all"])
     parser.add_argument("--logdir", type=Path, help="a new directory for the record (default: runs/demo-<time>)")
     parser.add_argument(
         "--full",

@@ -13,6 +13,8 @@ from pathlib import Path
 from types import ModuleType
 
 STORIES = ("band-locator", "pose-network", "pretrained-base", "frozen-base")
+IN_TORCH = ("band-locator-torch",)
+"""Stories that need PyTorch in place of TensorFlow."""
 
 
 def train(stories: Sequence[str], logdir: Path, full: bool) -> None:
@@ -23,9 +25,10 @@ def train(stories: Sequence[str], logdir: Path, full: bool) -> None:
     """
     if logdir.exists() and any(logdir.iterdir()):
         raise FileExistsError(f"{logdir} is not empty; name a new directory, or delete it first")
-    print("Loading TensorFlow ...", flush=True)
-    with _silence():
-        importlib.import_module("tensorflow")
+    if set(stories) - set(IN_TORCH):
+        print("Loading TensorFlow ...", flush=True)
+        with _silence():
+            importlib.import_module("tensorflow")
     for story in stories:
         module = importlib.import_module(f"demo.{story.replace('-', '_')}")
         runs = getattr(module, "FULL_RUNS", module.RUNS) if full else module.RUNS

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from tb_bnlens.metadata import CHANNEL_ROWS, FORMAT, LAYER_INDEX, LOSS_INDEX, PROBES
+from tb_bnlens.metadata import CHANNEL_ROWS, FORMAT, KERAS, LAYER_INDEX, LOSS_INDEX, PROBES
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
@@ -25,11 +25,14 @@ class Layer:
     """Unique path, e.g. ``"backbone/block_1_expand_BN"``."""
     channels: int
     momentum: float
+    """Share that an update keeps, whatever the framework: PyTorch's is 1 minus this."""
     epsilon: float
     axis: int = -1
     kind: str = "BatchNormalization"
-    """Class name, with ``"renorm"``, ``"synchronized"`` and ``"time distributed"`` in brackets where they apply."""
+    """Class name, with ``"renorm"``, ``"synchronized"``, ``"time distributed"`` and ``"cumulative"`` in brackets where
+    they apply."""
     trainable: bool = True
+    """In PyTorch: whether its weights are trained. Statistics move without that."""
     order: int = -1
     """Position in the order of execution, -1 where it is not known."""
     calls: int = 1
@@ -77,6 +80,13 @@ class Manifest:
     """Steps made when it ended."""
     source: str = ""
     """``"checkpoints"`` where the record was made from saved weights; empty for one of the recorder."""
+    framework: str = KERAS
+    """``metadata.KERAS`` or ``metadata.TORCH``."""
+    untracked: tuple[str, ...] = ()
+    """PyTorch modules with ``track_running_stats=False``; they have no statistics, and are not among ``layers``."""
+    ranks: tuple[tuple[float, float], ...] = ()
+    """Of each rank of a distributed PyTorch training: loss of its batches with the statistics of rank 0, which are
+    saved, and with batch statistics."""
 
 
 @dataclass(frozen=True)

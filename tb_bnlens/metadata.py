@@ -35,6 +35,9 @@ FORMAT = 1
 CHECKPOINTS = "checkpoints"
 """``Manifest.source`` of a record that was made from saved weights."""
 
+KERAS, TORCH = "keras", "torch"
+"""``Manifest.framework``: whose recorder wrote the record. Sentences and code are in the words of that framework."""
+
 RUN_SUFFIX = "bn_lens"
 """``BNLens("runs/exp1")`` writes into ``runs/exp1/bn_lens``; the tab and the report show ``exp1``."""
 
@@ -94,6 +97,8 @@ class EventKind(Name):
 
 TIME_DISTRIBUTED = "time distributed"
 """In the ``kind`` of a layer that a ``TimeDistributed`` calls once a time step."""
+CUMULATIVE = "cumulative"
+"""In the ``kind`` of a PyTorch layer with ``momentum=None``: its statistics are the plain mean of all batches."""
 
 # --- the momenta that are replayed ---------------------------------------------------------------------
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from decimal import ROUND_HALF_UP, Context, Decimal
 
+from tb_bnlens.metadata import TORCH
+
 _THREE_DIGITS = Context(prec=3, rounding=ROUND_HALF_UP)
 _SMALLEST_PLAIN = Decimal("1e-4")
 _LARGEST_PLAIN = Decimal("1e7")
@@ -55,3 +57,17 @@ def times(ratio: float) -> str:
 
 def _trimmed(text: str) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def as_set(momentum: float, framework: str) -> float:
+    """A momentum as users of a framework set it: Keras' is the share that an update keeps, PyTorch's what it replaces.
+
+    Args:
+        momentum: the share that is kept, which may be float32.
+        framework: as ``Manifest.framework``.
+
+    Example:
+        >>> as_set(0.999, "torch")
+        0.001
+    """
+    return round(1.0 - momentum, 7) if framework == TORCH else momentum

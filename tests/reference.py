@@ -40,6 +40,12 @@ NAMES: dict[str, dict[str, tuple[str, ...]]] = {
     "remedies.recalibration": {"recalibrate": ()},
     "remedies.measured": {"Recalibration": ("undo", "keep")},
     "remedies.momentum": {"set_momentum": ()},
+    "torch.recorder": {"Recorder": ("record", "close")},
+    "torch.checking": {"check": ()},
+    "torch.recalibration": {"recalibrate": ()},
+    "torch.momentum": {"set_momentum": ()},
+    "torch.lightning": {"BNLens": ()},
+    "torch.transformers": {"BNLens": ()},
     "summary": dict.fromkeys(("manifest", "layers", "losses", "evidence", "channels"), ()),
     "record": dict.fromkeys(("loss_table", "empty_losses"), ()),
 }
@@ -59,13 +65,25 @@ def render() -> str:
     parts = [INTRODUCTION]
     for module, names in NAMES.items():
         source, tree = _parsed(module)
-        prefix, level = ("summary.", "###") if module in ("summary", "record") else ("tb_bnlens.", "##")
+        prefix, level = _place(module)
+        if module == "torch.recorder":
+            parts.append(f"## tb_bnlens.torch\n\n{markdown(ast.get_docstring(_parsed('torch.__init__')[1]) or '')}")
         if module == "summary":
             parts.append(f"## tb_bnlens.summary\n\n{markdown(ast.get_docstring(tree) or '')}")
         for name, methods in names.items():
             parts += _entry(_named(tree, name), prefix, methods, source, level)
     parts += [_command_line(), _causes()]
     return "\n".join(part.rstrip() + "\n" for part in parts)
+
+
+def _place(module: str) -> tuple[str, str]:
+    """What a name in a module is written with, and the level of its heading."""
+    if module in ("summary", "record"):
+        return "summary.", "###"
+    own = module.rpartition(".")[2]
+    if module.startswith("torch."):
+        return f"tb_bnlens.torch.{own}." if own in ("lightning", "transformers") else "tb_bnlens.torch.", "###"
+    return "tb_bnlens.", "##"
 
 
 def _parsed(module: str) -> tuple[str, ast.Module]:
@@ -150,7 +168,7 @@ def _entry(
 ) -> Iterator[str]:
     if isinstance(node, ast.FunctionDef):
         shown = signature(node, prefix + node.name, source)
-    elif node.name in tb_bnlens.__all__:
+    elif node.name in tb_bnlens.__all__ or prefix.startswith("tb_bnlens.torch"):
         shown = signature(_named(node, "__init__"), prefix + node.name, source)
     else:
         # Made by a function, never by users.
@@ -187,7 +205,9 @@ def _attributes(node: ast.AST) -> Iterator[tuple[str, str]]:
         if isinstance(assigned, ast.Assign) and isinstance(assigned.targets[0], ast.Attribute):
             yield assigned.targets[0].attr, str(text.value.value).replace("``", "`")
     for method in own:
-        if isinstance(method, ast.FunctionDef) and any(ast.unparse(d) == "property" for d in method.decorator_list):
+        if not isinstance(method, ast.FunctionDef) or method.name.startswith("_"):
+            continue
+        if any(ast.unparse(d) == "property" for d in method.decorator_list):
             yield method.name, _docstring(method).replace("``", "`")
 
 

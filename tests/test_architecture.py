@@ -24,7 +24,7 @@ RECORDING = {"capture", "capture.options", "moments", "history", "metadata"}
 # its name starts with; a new module outside these rooms needs a line here, and with it a thought.
 ARROWS: Mapping[str, set[str]] = {
     "metadata": set(),
-    "numbers": set(),
+    "numbers": {"metadata"},
     "warning": set(),
     "history": {"metadata"},
     "analysis": {"analysis", "history", "metadata"},
@@ -95,6 +95,17 @@ ARROWS: Mapping[str, set[str]] = {
     "frameworks.keras_tensorflow": {"frameworks.keras3", "frameworks.keras_tensorflow", *RECORDING},
     "frameworks.keras_jax": {"frameworks.keras3", *RECORDING},
     "frameworks.keras_torch": {"frameworks.keras3", *RECORDING},
+    "frameworks.torch": {"frameworks.torch", "capture", "moments", "history", "metadata"},
+    "torch": {
+        "torch",
+        "frameworks.torch",
+        "capture",
+        "capture.options",
+        "checking.result",
+        "remedies.measured",
+        "moments",
+        "warning",
+    },
     "callback": {
         "capture",
         "capture.options",
@@ -111,7 +122,6 @@ ARROWS: Mapping[str, set[str]] = {
 OUTSIDE: Mapping[str, set[str]] = {
     "tensorflow": {"frameworks.keras_tensorflow", "summary", "importer"},
     "jax": {"frameworks.keras_jax"},
-    "torch": {"importer", "frameworks.keras_torch"},
     "keras": {
         "frameworks.keras3",
         "frameworks.keras_tensorflow",
@@ -123,6 +133,7 @@ OUTSIDE: Mapping[str, set[str]] = {
         "remedies",
         "importer",
     },
+    "torch": {"frameworks.torch", "frameworks.keras_torch", "torch", "importer"},
     "h5py": {"importer"},
     "tensorboard": {"capture", "reader", "plugin", "plugin.loader"},
     "google": {"reader"},
@@ -210,6 +221,10 @@ def test_the_arrows() -> None:
         ("capture.new", "def f():\n    import tensorflow as tf"),
         ("capture.new", "import keras"),
         ("capture.new", "from tb_bnlens.frameworks.keras3 import layers"),
+        ("torch.new", "import keras"),
+        ("torch.new", "from tb_bnlens.frameworks.keras_tensorflow import adapter"),
+        ("frameworks.torch.new", "import tensorflow as tf"),
+        ("callback", "import torch"),
         ("moments.new", "import tensorboard"),
         ("moments.new", "from tb_bnlens.capture import schedule"),
         ("frameworks.keras3.new", "import tensorflow"),

@@ -58,7 +58,7 @@ def test_keras_2_under_its_old_name(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_recorder_of_another_framework_records_nothing(tmp_path: Path) -> None:
-    with pytest.warns(UserWarning, match="this is a PyTorch module; PyTorch is not supported yet") as said:
+    with pytest.warns(UserWarning, match="this is a PyTorch module; use tb_bnlens.torch") as said:
         recorder = tb_bnlens.Recorder(instance_from("torch.nn.modules.module"), str(tmp_path))
     assert Path(said[0].filename) == Path(__file__)
     with recorder:

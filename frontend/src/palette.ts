@@ -5,5 +5,5 @@ export function runColor(place: number): string {
   return RUN_COLORS[place % RUN_COLORS.length];
 }
 
-/** As many runs are told apart by their colours. */
+/** One run for each colour. */
 export const MOST_COMPARED = RUN_COLORS.length;

@@ -215,6 +215,9 @@ export interface Overview {
   last_record: number | null;
   /** The record was made from checkpoints, after training. */
   imported: boolean;
+  /** `"keras"` or `"torch"`: in whose words the findings are. Every `momentum` in a report is the share that an
+    update keeps, whatever the framework; PyTorch's is 1 minus it. */
+  framework: string;
   batch_size: number | null;
   replicas: number;
   tolerance: number;
@@ -297,6 +300,7 @@ export interface RunSummary {
   ended_step: number | null;
   last_record: number | null;
   imported: boolean;
+  framework: string;
 }
 
 /** A run in the list of runs. */

@@ -2,7 +2,7 @@ import { expect, it } from 'vitest';
 import { compareLayers, metricNames, otherSettings } from '../src/models/comparison';
 import { LOSSES, layer, overview } from './samples';
 
-it('puts the layer first whose distance differs most, and last those that one run alone has', () => {
+it('puts the largest difference of distances first and layers of a single run last', () => {
   const a = [layer({ name: 'x', distance: 0.1 }), layer({ name: 'y', distance: 0.9 }), layer({ name: 'a' })];
   const b = [layer({ name: 'y', distance: 0.2 }), layer({ name: 'x', distance: 0.15 }), layer({ name: 'b' })];
   const compared = compareLayers([a, b]);

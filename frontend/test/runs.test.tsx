@@ -27,6 +27,7 @@ function summary(change: Partial<RunSummary> = {}): RunSummary {
     ended_step: null,
     last_record: null,
     imported: false,
+    framework: 'keras',
     ...change,
   };
 }

@@ -104,6 +104,7 @@ export function overview(change: Partial<Overview> = {}): Overview {
     ended_step: 400,
     last_record: 1_700_000_000,
     imported: false,
+    framework: 'keras',
     batch_size: 100,
     replicas: 1,
     tolerance: 0.1,

@@ -43,6 +43,9 @@ class BatchFormat(Protocol):
     def head(self, batch: Any, count: int) -> Any:
         """The first samples of a batch."""
 
+    def copied(self, batch: Any) -> Any:
+        """The batch with its arrays as they are now: a loop may fill the same arrays with its next batch."""
+
     def first(self, data: Any, size: int, most: int) -> list[Any]:
         """The first batches of what a user passes as data, at most so many; arrays are cut to ``size`` samples.
 
@@ -58,6 +61,13 @@ class ModelAdapter(Protocol):
     @property
     def batches(self) -> BatchFormat:
         """What its batches are made of."""
+
+    @property
+    def framework(self) -> str:
+        """``metadata.KERAS`` or ``metadata.TORCH``: in whose words the record is told."""
+
+    def untracked(self) -> Sequence[str]:
+        """BatchNorm layers that have no statistics at all, as PyTorch's may; not among ``layers``."""
 
     def is_chief(self) -> bool:
         """Whether this process is the one that writes, in training on several."""

@@ -68,9 +68,16 @@ class Batches:
 
     def collect(self, made: int, batch: Any, steps: int) -> None:
         """Take the newest training batch, on which ``steps`` steps follow the ``made`` ones, and keep it if wanted."""
-        if self.from_training:
+        if self.from_training and self.reservoir.wants(made, steps):
+            batch = self._form.copied(batch)
             self.reservoir.offer(made, [batch], steps)
         self.meet(batch)
+
+    def settle(self) -> None:
+        """Training is over, and the arrays of the newest batch may be in other use: probe one that was kept."""
+        kept = self.reservoir.batches()
+        if kept and self.from_training:
+            self.meet(kept[-1].batch)
 
     def is_short(self, batch: Any) -> bool:
         """Whether a batch has fewer samples than a usual one."""

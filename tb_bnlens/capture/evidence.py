@@ -237,7 +237,7 @@ class Judgement:
         wired = bool(np.any(batch_at_inference == 1))
         there, here = (self._passes.results.get(name) for name in ("perturbed", "inference"))
         unmoved = there is not None and here is not None and np.array_equal(there.losses, here.losses, equal_nan=True)
-        if not (wired or unmoved):
+        if not (wired or unmoved or self._runner.always_by_batch):
             return
         rows = _spread(sum(self._sizes), SINGLE_ROWS)
         moving = self._subject.moving

@@ -15,7 +15,7 @@ from tb_bnlens.capture.events import EventFile, holds_files
 from tb_bnlens.capture.guard import NotRecorded
 from tb_bnlens.capture.reasons import cause_of
 from tb_bnlens.history import Event, Evidence, Layer, Manifest
-from tb_bnlens.metadata import RUN_SUFFIX, EventKind
+from tb_bnlens.metadata import KERAS, RUN_SUFFIX, EventKind
 
 CHANNEL_SPACING = 1.25
 """Per-channel snapshots are the heavy part of a record: each comes at least this factor of steps after the last."""
@@ -57,6 +57,9 @@ class RunLog:
         self.ended = ""
         self.ended_step: int | None = None
         self.source = ""
+        self.framework = KERAS
+        self.untracked: Sequence[str] = ()
+        self.ranks: Sequence[tuple[float, float]] = ()
 
     def move(self, log_dir: str) -> None:
         """Write to another run directory; called before ``open``."""
@@ -119,6 +122,9 @@ class RunLog:
             ended=self.ended,
             ended_step=self.ended_step,
             source=self.source,
+            framework=self.framework,
+            untracked=tuple(self.untracked),
+            ranks=tuple(self.ranks),
         )
         self._write(step, record.manifest(value))
 

@@ -78,6 +78,10 @@ class Runner(Protocol):
         """Layer index -> whether it runs in training mode when the model does; known after a training pass."""
 
     @property
+    def always_by_batch(self) -> bool:
+        """Whether a layer that is not among these normalizes by the batch in every mode, for it has no statistics."""
+
+    @property
     def at_inference(self) -> Mapping[int, bool]:
         """Layer index -> whether it normalizes by the batch when the model runs in inference mode."""
 
@@ -136,6 +140,7 @@ class NoPasses:
     loss_reason = ""
     order: Sequence[int] = ()
     trains: Mapping[int, bool] = MappingProxyType({})
+    always_by_batch = False
     at_inference: Mapping[int, bool] = MappingProxyType({})
     gain: Array = np.zeros(0)
 

@@ -70,6 +70,7 @@ class Recording:
         self._reader = adapter.reader(layers) if layers else _NoLayers()
         self._watch = LayerWatch(layers, self._segments, self._event)
         self._state = ProbeState.empty(self._segments)
+        log.framework, log.untracked = adapter.framework, adapter.untracked()
         self._say_how_it_begins(log.open(), fits)
         self._windows = Windows(self._reader.read(), step, self._recovery, self._segments)
         if updates is not None and len(updates) == len(layers):
@@ -228,7 +229,8 @@ class Recording:
         else:
             self._event(EventKind.START, "recording begins")
         if not len(self._segments):
-            self._log.note("The model has no BatchNorm layer: only the paired losses are recorded.")
+            statistics = " with statistics of its own" if self._log.untracked else ""
+            self._log.note(f"The model has no BatchNorm layer{statistics}: only the paired losses are recorded.")
 
     def _wants_batches(self) -> bool:
         return self._batches.from_training and self._prober.works

@@ -43,28 +43,31 @@ class LayerWatch:
         self._coarse = np.asarray([t.coarse for t in layers], bool)
         self._told = np.asarray([t.looped or t.calls is not None for t in layers], bool)
         self._attributes = self._read_attributes()
+        self._counted = False
         self.runner: Runner = NoPasses()
         """What its passes have shown of calls and modes."""
 
     @property
     def momenta(self) -> Array:
-        """The layers' ``momentum`` attributes, [L]."""
-        return np.asarray([momentum for _, momentum in self._attributes], np.float64)
+        """The layers' ``momentum`` attributes, [L]; for a cumulative average, that of its next update."""
+        pairs = zip(self._layers, self._attributes, strict=True)
+        return np.asarray([t.momentum if t.cumulative else last for t, (_, last) in pairs], np.float64)
 
     def _read_attributes(self) -> list[tuple[bool, float]]:
-        return [(t.trainable, t.momentum) for t in self._layers]
+        # A cumulative average has no momentum; the weight of its next update is another one at every step.
+        return [(t.trainable, np.nan if t.cumulative else t.momentum) for t in self._layers]
 
     def look_for_changes(self) -> bool:
         """Report attributes that were set since the last look. Returns whether there were any."""
         now = self._read_attributes()
-        if now == self._attributes:
+        if np.array_equal(now, self._attributes, equal_nan=True):
             return False
         changes: dict[tuple[EventKind, str], list[int]] = {}
         for i, (old, new) in enumerate(zip(self._attributes, now, strict=True)):
             if old[0] != new[0]:
                 kind = EventKind.UNFREEZE if new[0] else EventKind.FREEZE
                 changes.setdefault((kind, f"trainable set to {new[0]}"), []).append(i)
-            if old[1] != new[1]:
+            if old[1] != new[1] and not (np.isnan(old[1]) or np.isnan(new[1])):
                 changes.setdefault((EventKind.MOMENTUM, f"momentum set from {old[1]:g} to {new[1]:g}"), []).append(i)
         for (kind, text), indices in changes.items():
             self._on_event(kind, text, indices)
@@ -98,10 +101,10 @@ class LayerWatch:
         if coarse:
             sentences.append(
                 f"{len(coarse)} layers ({coarse[0]!r} ...) keep their moving statistics in half precision, from "
-                "which batch statistics cannot be recovered: those of the probe stand in for them. mixed_bfloat16 "
-                "and mixed_float16 keep them in float32."
+                "which batch statistics cannot be recovered: those of the probe stand in for them. Mixed precision "
+                "(mixed_bfloat16 in Keras, autocast in PyTorch) keeps them in float32."
             )
-        granted = [] if self._traced_order else self._names(~(self._still | self._told))
+        granted = [] if self._traced_order or self._counted else self._names(~(self._still | self._told))
         if granted:
             sentences.append(
                 f"{len(granted)} layers ({granted[0]!r} ...) are taken to be called once in a step, since no pass "
@@ -121,19 +124,22 @@ class LayerWatch:
 
         Statistics that are bit-identical were not updated, whatever the flags say.
         """
+        self._counted = after.counts is not None
         same = (before.mean == after.mean) & (before.spread == after.spread)
         same |= np.isnan(before.mean) & np.isnan(after.mean)
         self._still = self._segments.count(same) == self._segments.sizes
         if before.counts is not None and after.counts is not None:
             # An update that leaves statistics as they are is one: constant data, momentum that keeps all.
             made = (after.counts - before.counts).astype(np.float64)
-            return np.where(self._coarse & (made > 0), np.nan, made)
+            # A count that goes back was loaded, with statistics that no update has led to.
+            return np.where((self._coarse & (made > 0)) | (made < 0), np.nan, made)
         return np.where(self._still, 0.0, np.where(self._coarse, np.nan, steps * self.calls()))
 
     def states(self, windows: Windows) -> Array:
         """Position in ``metadata.State`` of what each layer does, [L]."""
         runner = self.runner
-        never = windows.updates == 0
+        # A count goes up whatever the momentum keeps.
+        never = (windows.updates == 0) | (np.asarray([t.momentum for t in self._layers]) == 1.0)
         states = np.full(len(self._layers), float(State.UNKNOWN.position))
         for i, tracked in enumerate(self._layers):
             if not self._still[i]:

@@ -73,7 +73,13 @@ def measured(
         return Checked(
             History(
                 run=run,
-                manifest=Manifest(layers=(), tolerance=tolerance, versions=_versions(adapter)),
+                manifest=Manifest(
+                    layers=(),
+                    tolerance=tolerance,
+                    versions=_versions(adapter),
+                    framework=adapter.framework,
+                    untracked=tuple(adapter.untracked()),
+                ),
                 steps=nothing.astype(np.int64),
                 wall_times=nothing,
                 layers=np.empty((0, 0, len(LAYER_ROWS)), np.float32),
@@ -195,7 +201,7 @@ class _Measurement:
         left = start_left(self._moving, seen, self._segments)
         if not self._steps:
             return left
-        at_most = self._recovery.weights(self._steps * np.maximum(calls, 1))[0]
+        at_most = self._recovery.weights(self._steps * np.maximum(calls, 1), self._snapshot.counts)[0]
         return np.where(left > at_most + CONTRADICTED, np.nan, left)
 
     def _states(self) -> NDArray[np.int64]:
@@ -240,6 +246,8 @@ class _Measurement:
             tolerance=self._tolerance,
             versions=_versions(self._adapter),
             not_evaluated=self._not_evaluated,
+            framework=self._adapter.framework,
+            untracked=tuple(self._adapter.untracked()),
         )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from tb_bnlens.analysis.measured import UNKNOWN
 from tb_bnlens.diagnosis import compositions as of
 from tb_bnlens.diagnosis import conditions as on
+from tb_bnlens.diagnosis import in_torch
 from tb_bnlens.diagnosis.cause import Cause, Yields, always, to
 from tb_bnlens.diagnosis.severity import Severity, of_gap
 
@@ -36,8 +37,15 @@ CAUSES: tuple[Cause, ...] = (
         rivals=("inference-mode-layer",),
     ),
     Cause(
+        "no-tracked-statistics",
+        applies=lambda f: bool(f.manifest.untracked),
+        shows=lambda _: on.whole_run(True),
+        cost=in_torch.loss_alone,
+        note=always,
+    ),
+    Cause(
         "set-after-trace",
-        applies=on.has_layers,
+        applies=on.traced,
         known=on.over_time,
         shows=on.not_as_set,
         cost=on.staleness,
@@ -59,6 +67,29 @@ CAUSES: tuple[Cause, ...] = (
         rivals=("frozen-mismatch", "inference-mode-layer", "momentum-too-high"),
     ),
     Cause(
+        "frozen-weights-moving-statistics",
+        applies=in_torch.weights_held,
+        known=on.over_time,
+        shows=lambda f: f.frozen_yet_updating,
+        cost=in_torch.moved_far,
+        note=always,
+        rivals=("frozen-mismatch",),
+    ),
+    Cause(
+        "cumulative-average",
+        applies=lambda f: bool(f.cumulative.any()),
+        known=on.lag_known,
+        shows=in_torch.old_batches_count,
+        cost=in_torch.cumulative_cost,
+        least=Severity.INFO,
+        note=on.far,
+        estimate="distance",
+        yields=(Yields("non-finite-statistics", on.poison_is_all),),
+        steps=on.forever,
+        part=lambda f: f.stale,
+        rivals=("batch-noise",),
+    ),
+    Cause(
         "momentum-too-high",
         applies=on.updates,
         known=on.lag_known,
@@ -68,6 +99,7 @@ CAUSES: tuple[Cause, ...] = (
         note=on.far,
         estimate="distance",
         yields=(
+            Yields("cumulative-average", in_torch.mostly_cumulative),
             Yields("drift", on.drift_is_behind),
             Yields("unlike-batches", of.order_explains),
             Yields("non-finite-statistics", on.poison_is_all),
@@ -88,6 +120,7 @@ CAUSES: tuple[Cause, ...] = (
         most=Severity.INFO,
         estimate="distance",
         yields=(
+            Yields("cumulative-average", in_torch.mostly_cumulative),
             Yields("momentum-too-high", lambda f, _: not f.outlook.will_converge),
             Yields("drift", on.drift_is_behind),
             Yields("unlike-batches", of.order_explains),
@@ -201,6 +234,7 @@ CAUSES: tuple[Cause, ...] = (
         note=on.drift_noted,
         estimate="distance",
         yields=(
+            Yields("cumulative-average", in_torch.mostly_cumulative),
             Yields("momentum-too-high", on.start_is_behind),
             Yields("warming-up", on.start_is_behind),
             Yields("variance-shift", on.drift_takes_little),
@@ -245,20 +279,32 @@ CAUSES: tuple[Cause, ...] = (
         rivals=("frozen-mismatch", "never-updated"),
     ),
     Cause(
+        "mixed-conventions",
+        applies=in_torch.conventions_apply,
+        shows=in_torch.kept_for_replaced,
+        cost=in_torch.conventions_cost,
+        note=on.pasted,
+        yields=to("non-finite-statistics", "short-last-batch", "dominated-statistics", "drift"),
+        rivals=("drift", "batch-noise"),
+    ),
+    Cause(
         "momentum-too-low",
         applies=on.updates,
         known=lambda f: f.jump.known or f.lowest_momentum <= on.PASTED,
         shows=on.low_momentum,
         cost=on.jumps,
         note=on.pasted,
-        yields=to(
-            "non-finite-statistics",
-            "set-after-trace",
-            "short-last-batch",
-            "padded-rows",
-            "dominated-statistics",
-            "moved-outside-training",
-            "drift",
+        yields=(
+            Yields("mixed-conventions", always),
+            *to(
+                "non-finite-statistics",
+                "set-after-trace",
+                "short-last-batch",
+                "padded-rows",
+                "dominated-statistics",
+                "moved-outside-training",
+                "drift",
+            ),
         ),
         layers=on.pasted_layers,
         rivals=("drift", "batch-noise"),
@@ -268,7 +314,7 @@ CAUSES: tuple[Cause, ...] = (
         applies=lambda f: f.manifest.replicas >= 2,
         known=lambda f: not np.isnan(f.layers.replica_spread).all(),
         shows=on.replicas_apart,
-        cost=on.whole_gap,
+        cost=on.worst_replica,
         note=always,
         estimate="replica_spread",
         rivals=("batch-noise", "unlike-batches"),
@@ -324,8 +370,11 @@ CAUSES: tuple[Cause, ...] = (
             *to(
                 "non-finite-statistics",
                 "ignores-statistics",
+                "no-tracked-statistics",
                 "set-after-trace",
                 "never-updated",
+                "frozen-weights-moving-statistics",
+                "cumulative-average",
                 "momentum-too-high",
                 "warming-up",
                 "variance-shift",
@@ -340,6 +389,7 @@ CAUSES: tuple[Cause, ...] = (
                 "drift",
                 "frozen-mismatch",
                 "inference-mode-layer",
+                "mixed-conventions",
                 "momentum-too-low",
                 "replica-spread",
                 "batch-noise",
@@ -379,7 +429,7 @@ CAUSES: tuple[Cause, ...] = (
     ),
     Cause(
         "before-after-update",
-        applies=on.any_run,
+        applies=lambda f: not f.in_torch,
         known=lambda f: not f.losses.diverged and f.update.known and f.averaging.known,
         shows=on.update_felt,
         cost=on.free,

@@ -158,6 +158,11 @@ def poison_is_all(f: Facts, _where: Mask) -> bool:
     return f.parts is None
 
 
+def traced(f: Facts) -> bool:
+    """The training step was traced, and keeps the attributes of then; PyTorch reads them at each step."""
+    return f.has_layers and not f.in_torch
+
+
 def not_as_set(f: Facts) -> Mask:
     """Layers whose statistics do not move as their attributes say."""
     off = f.off_momentum(WINDOW_FACTOR)
@@ -392,6 +397,12 @@ def scattering(f: Facts, _where: Mask, _severity: Severity) -> Mask:
 def replicas_apart(f: Facts) -> Mask:
     """Layers whose replicas differ by more than batch noise explains."""
     return np.asarray(f.layers.replica_spread > np.maximum(f.replica_noise, f.layers.tolerance))
+
+
+def worst_replica(f: Facts, _where: Mask) -> Severity:
+    """The gap; where the losses of each replica's batches are known, the largest of theirs."""
+    apart = [inference - batch for inference, batch in f.manifest.ranks]
+    return max([of_gap(f.gap), *(of_harm(f.losses.harm(gap)) for gap in apart if math.isfinite(gap))])
 
 
 def validation_cost(f: Facts, _where: Mask) -> Severity:

@@ -13,9 +13,9 @@ from tb_bnlens.diagnosis.cause import Cause
 from tb_bnlens.diagnosis.causes import CAUSES
 from tb_bnlens.diagnosis.decide import Decision, Status, decide
 from tb_bnlens.diagnosis.severity import Severity
-from tb_bnlens.diagnosis.words import WORDS
+from tb_bnlens.diagnosis.words import WORDS, code
 from tb_bnlens.diagnosis.words.phrases import count
-from tb_bnlens.diagnosis.words.words import Said, Words
+from tb_bnlens.diagnosis.words.words import Said, Words, as_running
 from tb_bnlens.history import Manifest
 
 ORDER = (Status.FAIL, Status.ANOTHER_CAUSE, Status.ERROR, Status.NOT_EVALUATED, Status.NOT_APPLICABLE, Status.PASS)
@@ -69,11 +69,12 @@ def diagnose(facts: Facts, causes: Sequence[Cause] = CAUSES, words: Mapping[str,
         One diagnosis a cause: failures by severity, then silenced ones, then the other statuses.
     """
     decisions = decide(causes, facts)
+    words = {name: own.of(facts.manifest.framework) for name, own in words.items()}
     found = []
     for cause in causes:
         decision, silenced = _silence(decisions[cause.id], facts.manifest)
         with np.errstate(all="ignore"):
-            said = _say(decision, decisions[cause.id], facts, words)
+            said = _translated(_say(decision, decisions[cause.id], facts, words), facts)
             rivals = _ruled_out(decision, decisions, facts, words)
         found.append(Diagnosis(decision, words[cause.id], said, silenced, rivals))
     return sorted(found, key=_order)
@@ -121,6 +122,22 @@ def _say(d: Decision, whole: Decision, facts: Facts, words: Mapping[str, Words])
     return replace(said, summary=" ".join([said.summary, *notes]), reason=said.reason or said.summary)
 
 
+def _translated(said: Said, facts: Facts) -> Said:
+    """In the nouns and the remedies of the framework that wrote the record."""
+    if not facts.in_torch:
+        return said
+    evidence = {name: replace(e, label=as_running(e.label)) for name, e in said.evidence.items()}
+    return replace(
+        said,
+        summary=as_running(said.summary),
+        reason=as_running(said.reason),
+        next=as_running(said.next),
+        evidence=evidence,
+        rescue=code.in_torch(said.rescue),
+        fix=code.in_torch(said.fix),
+    )
+
+
 def _ruled_out(
     d: Decision, decisions: Mapping[str, Decision], facts: Facts, words: Mapping[str, Words]
 ) -> tuple[tuple[str, str], ...]:
@@ -129,7 +146,7 @@ def _ruled_out(
         return ()
     rivals = [decisions[name] for name in d.cause.rivals if name in decisions]
     return tuple(
-        (words[r.cause.id].name, _say(r, r, facts, words).summary)
+        (words[r.cause.id].name, _translated(_say(r, r, facts, words), facts).summary)
         for r in rivals
         if r.status in (Status.PASS, Status.NOT_APPLICABLE)
     )

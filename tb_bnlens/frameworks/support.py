@@ -18,7 +18,7 @@ _KERAS_2 = (
 # Package that a class of the model comes from -> framework, and what to do.
 _OTHERS = {
     "tf_keras": _KERAS_2,
-    "torch": ("a PyTorch module", "PyTorch is not supported yet"),
+    "torch": ("a PyTorch module", "use tb_bnlens.torch, which has Recorder, check, recalibrate and set_momentum"),
     "flax": ("a flax module", "flax is not supported yet"),
 }
 

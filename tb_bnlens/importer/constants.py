@@ -32,6 +32,7 @@ class LayerConstants:
     kind: str = "BatchNormalization"
     coarse = False
     looped = False
+    cumulative = False
     calls = 1
 
     def describe(self, index: int, order: int = -1, calls: int = 1) -> Layer:

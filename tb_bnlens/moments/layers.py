@@ -44,6 +44,10 @@ class TrackedLayer(Protocol):
         """Whether it keeps its statistics in two or three digits, which windows cannot be recovered from."""
 
     @property
+    def cumulative(self) -> bool:
+        """Whether its statistics are the plain mean of all batches so far, in place of one that forgets."""
+
+    @property
     def looped(self) -> bool:
         """Whether it is part of a recurrent cell, which is called once a time step."""
 

@@ -44,6 +44,7 @@ class WindowRecovery:
         self.set_momenta([kept(t) for t in layers], [gain(t) for t in layers])
         self.renorm = segments.spread([t.renorm for t in layers]).astype(bool)
         self.epsilon = segments.spread([float(t.epsilon) for t in layers])
+        self._cumulative = np.asarray([t.cumulative for t in layers], bool)
 
     def set_momenta(self, beta: ArrayLike, gain: ArrayLike) -> None:
         """Use these momenta from now on: the float32 ``beta`` and ``1 - beta`` of each layer, [L]."""
@@ -52,15 +53,31 @@ class WindowRecovery:
 
     @property
     def beta(self) -> Array:
-        """Momentum of each layer as the update uses it, [L]."""
+        """Momentum of each layer as the update uses it, [L]; for a cumulative average, that of its last update."""
         return self._beta
 
-    def weights(self, updates: Array) -> tuple[Array, Array]:
-        """``beta^k`` and the sum of the k weights, [L], for k updates of each layer, [L]."""
+    def weights(self, updates: Array, counts: NDArray[np.int64] | None = None) -> tuple[Array, Array]:
+        """``beta^k`` and the sum of the k weights, [L], for k updates of each layer, [L].
+
+        Of a cumulative average n updates long, the last k have a weight of ``k/n``, and the rest is left of the start.
+
+        Args:
+            updates: k, [L].
+            counts: n after them, [L], where the framework counts them.
+        """
         power = self._beta**updates
         with np.errstate(all="ignore"):
             total = np.where(self._beta == 1.0, self._gain * updates, self._gain * (1 - power) / (1 - self._beta))
+        if counts is not None and self._cumulative.any():
+            share = np.clip(updates / np.maximum(counts, 1), 0.0, 1.0)
+            power, total = np.where(self._cumulative, 1 - share, power), np.where(self._cumulative, share, total)
         return power, total
+
+    def _follow(self, counts: NDArray[np.int64] | None) -> None:
+        """Let the momentum of cumulative averages be that of their last update."""
+        if counts is not None and self._cumulative.any():
+            last, where = 1 / np.maximum(counts, 1), self._cumulative
+            self.set_momenta(np.where(where, 1 - last, self._beta), np.where(where, last, self._gain))
 
     def recover(self, before: Snapshot, after: Snapshot, updates: Array) -> Moments:
         """Weighted mean of the batch means and variances between two snapshots.
@@ -74,7 +91,8 @@ class WindowRecovery:
             mean and variance (clamped at 0); NaN where a layer had no update, its momentum is 1, or a statistic is not
             finite.
         """
-        power, total = (self._segments.spread(x) for x in self.weights(updates))
+        self._follow(after.counts)
+        power, total = (self._segments.spread(x) for x in self.weights(updates, after.counts))
         with np.errstate(all="ignore"):
             mean = (after.mean - power * before.mean) / total
             spread = (after.spread - power * before.spread) / total

@@ -15,7 +15,8 @@ def checked_access(text: object) -> str:
     """The expression where it only walks down from ``model``, else ``""``.
 
     Whoever writes a log directory writes this text too, and a fix prints it to be copied and run. So nothing passes
-    but what the recorder makes: public attributes, ``get_layer`` with a name, and constant subscripts.
+    but what the recorder makes: public attributes and that of ``torch.compile``, ``get_layer`` and ``get_submodule``
+    with a name, and constant subscripts.
 
     Example:
         >>> checked_access("model.get_layer('backbone').blocks[3]")
@@ -39,12 +40,12 @@ def _checked(text: str) -> str:
 def _walks_down(node: ast.expr) -> bool:
     while not isinstance(node, ast.Name):
         if isinstance(node, ast.Call):
-            if not (_is_get_layer(node.func) and len(node.args) == 1 and not node.keywords):
+            if not (_gets_a_layer(node.func) and len(node.args) == 1 and not node.keywords):
                 return False
             if not (isinstance(node.args[0], ast.Constant) and isinstance(node.args[0].value, str)):
                 return False
             node = node.func
-        if isinstance(node, ast.Attribute) and not node.attr.startswith("_"):
+        if isinstance(node, ast.Attribute) and (not node.attr.startswith("_") or node.attr == "_orig_mod"):
             node = node.value
         elif isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
             node = node.value
@@ -53,5 +54,5 @@ def _walks_down(node: ast.expr) -> bool:
     return node.id == "model"
 
 
-def _is_get_layer(node: ast.expr) -> bool:
-    return isinstance(node, ast.Attribute) and node.attr == "get_layer"
+def _gets_a_layer(node: ast.expr) -> bool:
+    return isinstance(node, ast.Attribute) and node.attr in ("get_layer", "get_submodule")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tb_bnlens.history import Event, Layer, Manifest
-from tb_bnlens.metadata import FORMAT
+from tb_bnlens.metadata import FORMAT, KERAS, TORCH
 from tb_bnlens.reader.access import checked_access
 from tb_bnlens.reader.bounds import (
     LARGEST_COUNT,
@@ -73,6 +73,9 @@ def parse_manifest(raw: object) -> tuple[Manifest, tuple[str, ...]]:
         ended=ended if (ended := body.get("ended")) in ENDS else "",
         ended_step=of.count("ended_step", LARGEST_STEP),
         source=of.text("source", "", LONGEST_NAME),
+        framework=TORCH if body.get("framework") == TORCH else KERAS,
+        untracked=of.texts("untracked"),
+        ranks=tuple(pair for item in of.list("ranks") if (pair := _pair(item))),
     )
     if len(layers) > MOST_LAYERS:
         flaws.cut.add(f"layers ({len(layers):,}, of which {MOST_LAYERS:,} are shown)")
@@ -219,3 +222,10 @@ def _many(value: object) -> list[Any]:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _pair(value: object) -> tuple[float, float] | None:
+    if not isinstance(value, list) or len(value) != 2:
+        return None
+    first, second = (float(x) if _is_number(x) and abs(x) <= LARGEST_NUMBER else math.nan for x in value)
+    return first, second

@@ -17,6 +17,7 @@ from tb_bnlens.moments.segments import Segments
 Array = NDArray[np.floating[Any]]
 
 POOLS = ("batches", "samples")
+NOT_CALLED = "the model does not call it"
 MIN_SAMPLES = 100
 """With fewer samples, the mean of a channel is uncertain by more than a tenth of its standard deviation."""
 
@@ -131,7 +132,7 @@ def measure(
         )
     variance = within if pool == "batches" else np.maximum(second - np.square(mean), 0.0)
     called = set(runner.order)
-    skipped |= {t.name: "the model does not call it" for i, t in enumerate(layers) if i not in called}
+    skipped |= {t.name: NOT_CALLED for i, t in enumerate(layers) if i not in called}
     chosen = tuple(i for i, t in enumerate(layers) if t.name not in skipped)
     return Measured(Moments(mean, variance), chosen, skipped, count, total)
 
@@ -139,11 +140,12 @@ def measure(
 def _left_alone(runner: Runner, layers: Sequence[TrackedLayer], batch: Any) -> dict[str, str]:
     """Layers that use their moving statistics in training too, with which the rest of the network has learned."""
     runner.training(batch)
-    left = {t.name: "trainable=False" for t in layers if not t.trainable}
-    for i, tracked in enumerate(layers):
-        if not runner.trains.get(i, True):
-            left.setdefault(tracked.name, "the model calls it in inference mode")
-    return left
+    trained = runner.trained()
+    return {
+        t.name: "the model calls it in inference mode" if t.trainable else "trainable=False"
+        for i, t in enumerate(layers)
+        if not trained[i]
+    }
 
 
 def _second_moment(passed: Outcome, seen: Moments, segments: Segments) -> Array:

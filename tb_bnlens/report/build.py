@@ -59,6 +59,7 @@ def run_report(history: History) -> schema.Overview:
         "ended_step": manifest.ended_step,
         "last_record": history.last_record,
         "imported": manifest.source == CHECKPOINTS,
+        "framework": manifest.framework,
         "batch_size": manifest.batch_size,
         "replicas": manifest.replicas,
         "tolerance": manifest.tolerance,

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tb_bnlens.diagnosis.words.phrases import count
-from tb_bnlens.numbers import number
+from tb_bnlens.numbers import as_set, number
 from tb_bnlens.report.summary import counts
 
 # GitHub's names of its emoji: a console may not be able to print the characters.
@@ -83,7 +83,7 @@ def _run(run: Mapping[str, Any]) -> Iterator[str]:
     for finding in run["findings"]:
         if counts(finding):
             yield from _finding(finding)
-    yield from _layers(run["layers"])
+    yield from _layers(run["layers"], run["framework"])
     for note in run["notes"]:
         yield f"Note: {_text(note)}\n"
 
@@ -128,7 +128,7 @@ def _finding(finding: Mapping[str, Any]) -> Iterator[str]:
         yield "\n</details>\n"
 
 
-def _layers(layers: list[Mapping[str, Any]]) -> Iterator[str]:
+def _layers(layers: list[Mapping[str, Any]], framework: str) -> Iterator[str]:
     known = sorted((x for x in layers if x["distance"] is not None), key=lambda x: -x["distance"])[:WORST_LAYERS]
     if not known:
         return
@@ -138,7 +138,7 @@ def _layers(layers: list[Mapping[str, Any]]) -> Iterator[str]:
     for x in known:
         steps = x["steps_to_converge"]
         shown = "" if steps is None else steps if steps == "never" else f"{steps:,}"
-        yield _line(_cell(x["name"]), f"{x['momentum']:g}", number(x["distance"]), shown)
+        yield _line(_cell(x["name"]), f"{as_set(x['momentum'], framework):g}", number(x["distance"]), shown)
     yield "\n</details>\n"
 
 

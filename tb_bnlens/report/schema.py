@@ -230,6 +230,9 @@ class Overview(TypedDict):
     """Wall time of the last record or probe, seconds since 1970."""
     imported: bool
     """The record was made from checkpoints, after training."""
+    framework: str
+    """``"keras"`` or ``"torch"``: in whose words the findings are. Every ``momentum`` in a report is the share that an
+    update keeps, whatever the framework; PyTorch's is 1 minus it."""
     batch_size: int | None
     replicas: int
     tolerance: float
@@ -318,6 +321,7 @@ class RunSummary(TypedDict):
     ended_step: int | None
     last_record: float | None
     imported: bool
+    framework: str
 
 
 class RunEntry(TypedDict):

@@ -33,6 +33,7 @@ def summarize(report: Overview) -> RunSummary:
         "ended_step": report["ended_step"],
         "last_record": report["last_record"],
         "imported": report["imported"],
+        "framework": report["framework"],
     }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tb_bnlens.diagnosis.words.phrases import count
-from tb_bnlens.numbers import number
+from tb_bnlens.numbers import as_set, number
 from tb_bnlens.report.style import Style, all_printable, columns, padded, shortened
 from tb_bnlens.report.summary import counts
 
@@ -38,7 +38,7 @@ def render_run(run: Mapping[str, Any], style: Style = PLAIN) -> str:
     for finding in shown:
         lines += ["", *_finding(finding, style)]
     lines += ["", *_tally(run["findings"], style)]
-    lines += _layers(run["layers"], style)
+    lines += _layers(run, style)
     for note in run["notes"]:
         lines += style.wrap("Note: ", note)
     return "\n".join(lines).rstrip() + "\n"
@@ -82,7 +82,7 @@ def _losses(run: Mapping[str, Any], style: Style) -> list[str]:
     if losses["batches"] is not None:
         lines.append(f"  means over {count(losses['batches'], 'batch', 'batches')} at step {losses['step']:,}")
     frozen = any(layer["state"] == "frozen" for layer in run["layers"])
-    return [*lines, *_parts(losses, frozen, style)]
+    return [*lines, *_parts(losses, run["framework"], frozen, style)]
 
 
 def _side_by_side(shown: Mapping[str, str], metrics: Mapping[str, Sequence[str]]) -> list[str]:
@@ -97,7 +97,7 @@ def _one_below_another(shown: Mapping[str, str], metrics: Mapping[str, Sequence[
     return lines
 
 
-def _parts(losses: Mapping[str, Any], frozen: bool, style: Style) -> list[str]:
+def _parts(losses: Mapping[str, Any], framework: str, frozen: bool, style: Style) -> list[str]:
     """The parts of the gap, and inference replayed with another momentum."""
     lines = []
     # A frozen layer uses its moving statistics in training and after a recalibration too.
@@ -107,7 +107,7 @@ def _parts(losses: Mapping[str, Any], frozen: bool, style: Style) -> list[str]:
     if parts:
         lines += style.wrap("  parts: ", ", ".join(parts))
     if losses["replayed"]:
-        replays = (f"{r['momentum']:g}: {number(r['loss'])}" for r in losses["replayed"])
+        replays = (f"{as_set(r['momentum'], framework):g}: {number(r['loss'])}" for r in losses["replayed"])
         lines += style.wrap("  inference, replayed with momentum ", ", ".join(replays))
     return lines
 
@@ -155,7 +155,8 @@ def _tally(findings: Iterable[Mapping[str, Any]], style: Style) -> list[str]:
     return [*lines, *style.wrap("  causes: ", ", ".join(f"{n} {TALLY[s]}" for s, n in tally.items() if n))]
 
 
-def _layers(layers: Sequence[Mapping[str, Any]], style: Style) -> list[str]:
+def _layers(run: Mapping[str, Any], style: Style) -> list[str]:
+    layers: Sequence[Mapping[str, Any]] = run["layers"]
     known = sorted((x for x in layers if x["distance"] is not None), key=lambda x: -x["distance"])[:WORST_LAYERS]
     if not known:
         return []
@@ -167,7 +168,8 @@ def _layers(layers: Sequence[Mapping[str, Any]], style: Style) -> list[str]:
     for x, name in zip(known, names, strict=True):
         steps = x["steps_to_converge"]
         words = x["steps_reason"] if steps is None or steps == "never" else f"{steps:,}"
-        lines += style.wrap(f"  {padded(name, width)}  {x['momentum']:>8g}  {number(x['distance']):>8}  ", words)
+        momentum = as_set(x["momentum"], run["framework"])
+        lines += style.wrap(f"  {padded(name, width)}  {momentum:>8g}  {number(x['distance']):>8}  ", words)
     return [*lines, ""]
 
 

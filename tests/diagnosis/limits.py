@@ -403,6 +403,10 @@ CASES: dict[tuple[Any, str, str], Build] = {
     ),
     (batches, "LEAST_UPDATES", "unlike-batches"): taking_turns,
     (outlook, "USABLE_SHARE", "momentum-too-high"): usable,
+    (lag, "LARGE_DISTANCE", "frozen-weights-moving-statistics"): (
+        lambda x: runs.rows(runs.of_torch(run(CALM), trainable=False), start_distance=x * lag.LARGE_DISTANCE)
+    ),
+    (conditions, "PASTED", "mixed-conventions"): lambda x: runs.of_torch(pasted(x)),
     (conditions, "SCATTER", "batch-noise"): (
         lambda x: scattering(SimLayer(samples=4), x * conditions.SCATTER, noise_penalty=2.0)
     ),

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from tb_bnlens.history import Evidence, History, PassResult
-from tb_bnlens.metadata import LAYER_INDEX, LOSS_INDEX
+from tb_bnlens.metadata import LAYER_INDEX, LOSS_INDEX, TORCH
 from tb_bnlens.report import run_report
 from tests.simulation import Sim, SimLayer, simulate
 
@@ -30,6 +30,13 @@ def run(layer: SimLayer, **kwargs: Any) -> History:
     """Three such layers, 600 steps."""
     specs = [replace(copy.copy(layer), name=name) for name in LAYERS]
     return simulate(Sim(specs, **{"steps": 600, "planned": 600, "start_loss": 3.0, **kwargs}))
+
+
+def of_torch(history: History, untracked: tuple[str, ...] = (), **layer: Any) -> History:
+    """The run as PyTorch's recorder writes it, with these attributes in every layer."""
+    manifest = history.manifest
+    layers = tuple(replace(one, **{"kind": "BatchNorm2d", **layer}) for one in manifest.layers)
+    return replace(history, manifest=replace(manifest, layers=layers, framework=TORCH, untracked=untracked))
 
 
 def finding(history: History, rule: str) -> Any:

@@ -41,9 +41,15 @@ ENVIRONMENTS = (
         {"BN_LENS_FRAMEWORK": "keras", "KERAS_BACKEND": "jax", **FOUR_DEVICES},
     ),
     Environment(
+        "torch",
+        (".venv-viewer",),
+        ("pytest>=8", TORCH),
+        tests=("test_torch.py", "test_torch_causes.py", "test_torch_loops.py"),
+    ),
+    Environment(
         "keras-torch",
-        (".venv-viewer", "keras-jax"),
-        (TORCH,),
+        (".venv-viewer", "keras-jax", "torch"),
+        (),
         {"BN_LENS_FRAMEWORK": "keras", "KERAS_BACKEND": "torch"},
         ("test_unsupported.py", "test_torch_checkpoints.py"),
     ),

@@ -23,7 +23,7 @@ from tests.host.test_fuzz import ask_everything, tried
 from tests.host.test_routes import client
 
 FORMAT1 = ROOT / "tests/fixtures/format1/exp/bn_lens/events.out.tfevents.1.format1.v2"
-QUICK, MANY = 40, 2500
+QUICK, MANY = 15, 2500
 MOST_SECONDS = 60.0
 """Of processor time that one record may take; they take half a second and some ten at most."""
 

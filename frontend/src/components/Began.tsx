@@ -4,9 +4,9 @@ import type { Overview } from '../wire';
 
 /** What is known before the first record: the layers, and what their momentum alone says. */
 export function Began({ overview: { layers, planned_steps, tolerance } }: { overview: Overview }) {
-  const momenta = layers.filter(updates).map(({ momentum }) => momentum);
-  if (!momenta.length) return null;
-  const slowest = Math.max(...momenta);
+  const values = layers.filter(updates).map(({ momentum }) => momentum);
+  if (!values.length) return null;
+  const slowest = Math.max(...values);
   const needed = slowest > 0 && slowest < 1 ? Math.ceil(Math.log(tolerance) / Math.log(slowest)) : null;
   return (
     <section class="panel" aria-label="Before the first record">
@@ -17,7 +17,7 @@ export function Began({ overview: { layers, planned_steps, tolerance } }: { over
         </div>
         <div>
           <dt>momentum</dt>
-          <dd>{momentumRange([Math.min(...momenta), slowest])}</dd>
+          <dd>{momentumRange([Math.min(...values), slowest])}</dd>
         </div>
         {needed !== null && (
           <div>

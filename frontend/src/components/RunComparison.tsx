@@ -14,7 +14,7 @@ import { LayerName } from './LayerName';
 import { Panel } from './Panel';
 import { Num, Term } from './Tip';
 
-/** Layers that are listed before the rest is asked for. */
+/** Layers that are listed at first. */
 const FEW = 8;
 
 /** Losses, metrics, causes and layers of the chosen runs side by side. */
@@ -140,7 +140,7 @@ function RunRows({
             {metricValue(metric, l?.metrics[metric]?.inference)}
           </td>
         ))}
-        <td class="right minor">{momenta(overview)}</td>
+        <td class="right minor">{momentumOf(overview)}</td>
         <td class="right">{count(overview?.last_step)}</td>
       </tr>
       <tr>
@@ -239,7 +239,7 @@ function LayerCell({ layer, share, color, momentum, state }: CellProps) {
   );
 }
 
-function momenta(overview: Overview | null): string {
+function momentumOf(overview: Overview | null): string {
   const values = overview?.layers.map(({ momentum }) => momentum) ?? [];
   return momentumRange(values.length ? [Math.min(...values), Math.max(...values)] : []);
 }

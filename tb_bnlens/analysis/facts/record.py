@@ -16,7 +16,7 @@ from tb_bnlens.analysis.measured import Measured, final
 from tb_bnlens.analysis.parts import Parts
 from tb_bnlens.analysis.sudden import Leap, leap
 from tb_bnlens.history import Evidence, History, Manifest
-from tb_bnlens.metadata import Moment
+from tb_bnlens.metadata import CUMULATIVE, TORCH, Moment
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -129,6 +129,16 @@ class RecordFacts:
     def first_step(self) -> int | None:
         """The first step of the record, None where it is empty."""
         return min((int(s[0]) for s in (self.history.steps, self.history.loss_steps) if len(s)), default=None)
+
+    @property
+    def in_torch(self) -> bool:
+        """Whether PyTorch wrote the record."""
+        return self.manifest.framework == TORCH
+
+    @property
+    def has_layers(self) -> bool:
+        """Whether the model has BatchNorm layers."""
+        return bool(self.manifest.layers)
 
     @property
     def has_layers(self) -> bool:

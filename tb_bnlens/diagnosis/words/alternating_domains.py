@@ -27,10 +27,22 @@ def _two_kinds(f: Facts, d: Decision) -> Said:
         f"to {number(_largest(f))} standard deviations. Inference uses one mean for both, which fits neither."
         f"{_averaged(f)}",
         evidence=_evidence(f),
-        fix="import keras\n\n"
-        "# One layer for each kind of data; the other weights stay shared:\n"
-        "norm_a, norm_b = keras.layers.BatchNormalization(), keras.layers.BatchNormalization()\n",
+        fix=_own_layers(f, d),
         next="The moving statistics of each layer agree with its own batches.",
+    )
+
+
+def _own_layers(f: Facts, d: Decision) -> str:
+    first = f.manifest.layers[d.layers[0]]
+    made = (
+        f"torch.nn.{first.kind.partition(' ')[0]}({first.channels})"
+        if f.in_torch
+        else "keras.layers.BatchNormalization()"
+    )
+    return (
+        f"import {'torch' if f.in_torch else 'keras'}\n\n"
+        "# One layer for each kind of data; the other weights stay shared:\n"
+        f"norm_a, norm_b = {made}, {made}\n"
     )
 
 

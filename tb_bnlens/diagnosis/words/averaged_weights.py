@@ -47,7 +47,10 @@ def failed(f: Facts, d: Decision) -> Said:
         evidence=evidence,
         rescue=code.rescue(f, d.severity),
         rescued=f.rescued,
-        fix="# On the averaged weights, at the end of every training:\n" + code.RECALIBRATE,
+        fix="# On the averaged weights, at the end of every training"
+        + (" (or torch.optim.swa_utils.update_bn)" if f.in_torch else "")
+        + ":\n"
+        + code.RECALIBRATE,
         next="Inference loss with the averaged weights falls to the loss with batch statistics.",
     )
 
@@ -69,6 +72,11 @@ WORDS = Words(
     failure_title="Averaged weights use the statistics of other weights",
     description="SwapEMAWeights and similar callbacks put averaged weights into the model after an epoch. Their "
     "activations have other statistics, which neither the moving statistics nor the last batches give.",
+    in_torch={
+        "description": "Stochastic weight averaging and an exponential moving average put averaged weights into the "
+        "model. Their activations have other statistics, which neither the running statistics nor the last batches "
+        "give.",
+    },
     absent="There is no probe.",
     unknown=unknown,
     passed=passed,

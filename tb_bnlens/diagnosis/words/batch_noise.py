@@ -9,6 +9,7 @@ from tb_bnlens.analysis.advice import larger_batches
 from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.diagnosis.conditions import SCATTER
 from tb_bnlens.diagnosis.decide import Decision
+from tb_bnlens.diagnosis.words import code
 from tb_bnlens.diagnosis.words.phrases import number
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
@@ -49,11 +50,7 @@ def failed(f: Facts, _d: Decision) -> Said:
         f"No fixed statistics serve this network: {_losses(f)}. With {size}, the statistics of a single batch scatter "
         f"by {number(_scatter(f))} standard deviations in the noisiest layer.",
         evidence=evidence,
-        fix="# Larger batches where memory allows (gradient accumulation does not count); `data` is the tf.data "
-        "pipeline:\n"
-        f"data = data.unbatch().batch({larger_batches(f.batches.size, noise.harm)}, drop_remainder=True)\n"
-        "# Or normalize without batches: keras.layers.GroupNormalization(groups=8) in place of each "
-        "BatchNormalization.\n",
+        fix=code.larger_batches(f, larger_batches(f.batches.size, noise.harm)),
         next="Recalibrated statistics then give the loss with batch statistics.",
     )
 

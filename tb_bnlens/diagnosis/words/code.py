@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.diagnosis.severity import Severity
+from tb_bnlens.diagnosis.words.phrases import as_set
 
 RECALIBRATE = """\
 import tb_bnlens
@@ -24,29 +26,66 @@ def rescue(f: Facts, severity: Severity) -> str:
     return RECALIBRATE if helps and severity > Severity.INFO else ""
 
 
-def set_momentum(momentum: float) -> str:
-    """Set the momentum of every BatchNorm layer."""
+def set_momentum(f: Facts, momentum: float) -> str:
+    """Set the momentum of every BatchNorm layer, the share that is kept."""
+    when = "" if f.in_torch else "  # before model.compile; the traced step keeps the old one"
     return f"""\
 import tb_bnlens
 
-tb_bnlens.set_momentum(model, {momentum:g})  # before model.compile; the traced step keeps the old one
+tb_bnlens.set_momentum(model, {as_set(f, momentum):g}){when}
 """
 
 
-def at_layers(access: Sequence[str], statement: str) -> str:
+def in_torch(text: str) -> str:
+    """Code with the remedies for PyTorch, which have the names of those for Keras."""
+    for name in ("recalibrate", "set_momentum"):
+        text = text.replace(f"tb_bnlens.{name}(", f"tb_bnlens.torch.{name}(")
+    return re.sub(r"^(# )?import tb_bnlens(?=[\n;])", r"\1import tb_bnlens.torch", text, flags=re.MULTILINE)
+
+
+def _loader(size: int) -> str:
+    return (
+        "import torch\n\n"
+        f"data = torch.utils.data.DataLoader(data.dataset, batch_size={size}, shuffle=True, drop_last=True)\n"
+    )
+
+
+def larger_batches(f: Facts, size: int) -> str:
+    """Batches of another size."""
+    if f.in_torch:
+        return (
+            "# Larger batches where memory allows (gradient accumulation does not count):\n"
+            f"{_loader(size)}"
+            "# Or normalize without batches: torch.nn.GroupNorm(8, channels) in place of each BatchNorm module.\n"
+        )
+    return (
+        "# Larger batches where memory allows (gradient accumulation does not count); `data` is the tf.data pipeline:\n"
+        f"data = data.unbatch().batch({size}, drop_remainder=True)\n"
+        "# Or normalize without batches: keras.layers.GroupNormalization(groups=8) in place of each "
+        "BatchNormalization.\n"
+    )
+
+
+def at_layers(f: Facts, access: Sequence[str], statement: str) -> str:
     """A statement for each of some layers, e.g. ``layer.trainable = True``; access expressions as recorded."""
+    if (any(not a for a in access) or not access) and f.in_torch:
+        return f"for layer in model.modules():\n    if hasattr(layer, 'running_var'):\n        {statement}\n"
     if any(not a for a in access) or not access:
         return f"for layer in model.layers:\n    {statement}\n"
     listed = ",\n    ".join(access)
     return f"for layer in [\n    {listed},\n]:\n    {statement}\n"
 
 
-def set_learning_rate(rate: float | None, scheduled: bool = False) -> str:
+def set_learning_rate(f: Facts, rate: float | None, scheduled: bool = False) -> str:
     """Lower the learning rate, to a value where one can be derived.
 
     A schedule takes no value (Keras raises), so where the rate has changed during the run another one is put in its
     place, which the traced step does not know of.
     """
+    if f.in_torch:
+        value = f"{rate:.1g}" if rate else "group['lr'] * 0.1"
+        also = "  # a scheduler sets it again: give it a smaller one" if scheduled else ""
+        return f"for group in optimizer.param_groups:\n    group['lr'] = {value}{also}\n"
     value = f"{rate:.1g}" if rate else "float(model.optimizer.learning_rate) * 0.1"
     if not scheduled:
         return f"model.optimizer.learning_rate = {value}\n"
@@ -58,8 +97,10 @@ model.compile(optimizer=model.optimizer, loss=model.loss)  # and your metrics; t
 """
 
 
-def shuffle(batch_size: int | None) -> str:
+def shuffle(f: Facts, batch_size: int | None) -> str:
     """Shuffle samples across batches."""
+    if f.in_torch:
+        return f"# Shuffle across the whole data set; `data` is the DataLoader:\n{_loader(batch_size or 32)}"
     return (
         "# Shuffle across the whole data set before batching; `data` is the tf.data pipeline of batches:\n"
         f"data = data.unbatch().shuffle(10_000).batch({batch_size or 32}, drop_remainder=True)\n"

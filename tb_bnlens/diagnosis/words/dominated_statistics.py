@@ -18,6 +18,34 @@ seen = np.concatenate([np.asarray(batch[0]) for batch in data.take(200)])
 low, middle, high = np.quantile(seen, [0.25, 0.5, 0.75], axis=0)
 reach = 5 * np.maximum(high - low, np.mean(high - low))
 """
+ORDINARY_IN_TORCH = """\
+import numpy as np
+import torch
+
+# Columns far outside of where most rows lie, from the quartiles; `data` is the DataLoader:
+seen = np.concatenate([np.asarray(batch[0]) for _, batch in zip(range(200), data)])
+low, middle, high = (torch.tensor(q) for q in np.quantile(seen, [0.25, 0.5, 0.75], axis=0).astype("float32"))
+reach = 5 * torch.maximum(high - low, (high - low).mean())
+"""
+RECALIBRATE_IN_TORCH = """
+
+def ordinary_rows(x, *rest):
+    kept = ((x - middle).abs() <= reach).flatten(1).all(1)
+    return tuple(part[kept] for part in (x, *rest))
+
+
+import tb_bnlens
+
+tb_bnlens.recalibrate(model, [ordinary_rows(*batch) for batch in data], batches=200)  # what it returns has an undo()
+"""
+CLIP = """\
+# Find those rows and correct or drop them, or clip them, in training and at inference alike:
+data = data.map(lambda x, *rest: (tf.clip_by_value(x, middle - reach, middle + reach), *rest))
+"""
+CLIP_IN_TORCH = """\
+# Find those rows and correct or drop them, or clip them, in training and at inference alike:
+#   x = x.clamp(middle - reach, middle + reach)
+"""
 
 
 def _rows(f: Facts, name: str) -> float:
@@ -46,14 +74,15 @@ def failed(f: Facts, _d: Decision) -> Said:
             "extreme": Evidence("share of rows with inputs far outside of the others'", share),
             "recalibrated": Evidence("median loss with recalibrated statistics", _rows(f, "recalibrated")),
         },
-        rescue=ORDINARY + "\n\ndef ordinary_rows(x, *rest):\n"
+        rescue=ORDINARY_IN_TORCH + RECALIBRATE_IN_TORCH
+        if f.in_torch
+        else ORDINARY + "\n\ndef ordinary_rows(x, *rest):\n"
         "    kept = tf.reduce_all(tf.abs(x - middle) <= reach, axis=list(range(1, len(x.shape))))\n"
         "    return tuple(tf.boolean_mask(part, kept) for part in (x, *rest))\n\n\n"
         "import tb_bnlens\n\n"
         "tb_bnlens.recalibrate(model, data.map(ordinary_rows), batches=200)  # what it returns has an undo()\n"
         f"# median inference loss of a row about {ordinary:.4g} (with the statistics of ordinary rows)\n",
-        fix=ORDINARY + "# Find those rows and correct or drop them, or clip them, in training and at inference alike:\n"
-        "data = data.map(lambda x, *rest: (tf.clip_by_value(x, middle - reach, middle + reach), *rest))\n",
+        fix=ORDINARY_IN_TORCH + CLIP_IN_TORCH if f.in_torch else ORDINARY + CLIP,
         next="The mean of the batches' variances is then near their median.",
     )
 

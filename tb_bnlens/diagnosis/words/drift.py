@@ -9,7 +9,7 @@ from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.severity import Severity
 from tb_bnlens.diagnosis.words import code
-from tb_bnlens.diagnosis.words.phrases import momentum_range, no_statistics, number, some_of
+from tb_bnlens.diagnosis.words.phrases import as_set, momentum_range, no_statistics, number, part_of
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
 
@@ -29,7 +29,7 @@ def failed(f: Facts, d: Decision) -> Said:
     rate, learning_rate = f.drift_rate, f.now("learning_rate")
     per_update = f" by {number(rate)} standard deviations an update"
     at = f" at learning rate {learning_rate:g}" if math.isfinite(learning_rate) else ""
-    some, momenta = _some(len(d.layers), len(f.layers.names)), momentum_range(f.layers.beta[where])
+    some, momenta = part_of(len(d.layers), len(f.layers.names)), momentum_range(f, f.layers.beta[where])
     if rate > 0.0:
         summary = (
             f"The batch statistics of {some} drift{per_update}{at}. Momentum {momenta} cannot follow, so they never "
@@ -43,11 +43,12 @@ def failed(f: Facts, d: Decision) -> Said:
     if d.severity is Severity.INFO and f.evaluated:
         summary += " The loss hardly depends on it."
     momentum = f.followed
-    fix = code.set_learning_rate(f.advised_learning_rate, f.scheduled)
+    fix = code.set_learning_rate(f, f.advised_learning_rate, f.scheduled)
     if momentum is not None:
         fix += (
-            f"\n# A momentum of {momentum:g} would follow closely enough for now (replayed), before compile:\n"
-            f"# import tb_bnlens; tb_bnlens.set_momentum(model, {momentum:g})\n"
+            f"\n# A momentum of {as_set(f, momentum):g} would follow closely enough for now (replayed)"
+            f"{'' if f.in_torch else ', before compile'}:\n"
+            f"# import tb_bnlens; tb_bnlens.set_momentum(model, {as_set(f, momentum):g})\n"
         )
     fix += (
         "\n# At the end of training, for statistics of the final weights:\n"
@@ -63,11 +64,6 @@ def failed(f: Facts, d: Decision) -> Said:
         next="The lag shrinks with the learning rate. Inference loss falls to the loss with batch statistics after a "
         f"few windows of the momentum ({number(window)} updates each).",
     )
-
-
-def _some(n: int, total: int) -> str:
-    text = some_of(n, total)
-    return text[0].lower() + text[1:]
 
 
 def _evidence(f: Facts) -> dict[str, Evidence]:
@@ -92,14 +88,14 @@ def _evidence(f: Facts) -> dict[str, Evidence]:
     steady = robust.median(layers.lag_cosine[where])
     if math.isfinite(steady):
         evidence["cosine"] = Evidence("cosine of the lag with that one pool earlier (1: same direction)", steady)
-    replays = ", ".join(f"{m:g}: {number(v)}" for m, v in sorted(f.replayed.items(), reverse=True))
+    replays = ", ".join(f"{as_set(f, m):g}: {number(v)}" for m, v in sorted(f.replayed.items(), reverse=True))
     if replays:
         evidence["replays"] = Evidence("inference loss replayed with another momentum", replays)
     long, short = f.typical("recalibrated_long"), f.typical("recalibrated")
     if math.isfinite(long) and math.isfinite(short):
         evidence["pools"] = Evidence("loss with statistics of a long pool, against a short one", long, short)
     if f.following_momentum < 1.0:
-        evidence["follows"] = Evidence("momentum of least lag and noise at this drift", f.following_momentum)
+        evidence["follows"] = Evidence("momentum of least lag and noise at this drift", as_set(f, f.following_momentum))
     return evidence
 
 
@@ -110,6 +106,11 @@ WORDS = Words(
     description="At a high learning rate the weights move the batch statistics at every step. A moving average lags by "
     "drift * momentum / (1 - momentum) for as long as that continues, so waiting does not help. A lower learning rate "
     "does, and a lower momentum for a while.",
+    in_torch={
+        "description": "At a high learning rate the weights move the batch statistics at every step. A running average "
+        "lags by drift * (1 - momentum) / momentum for as long as that continues, so waiting does not help. A lower "
+        "learning rate does, and a larger momentum for a while.",
+    },
     absent="No layer's moving statistics are being updated.",
     unknown=no_statistics,
     passed=passed,

@@ -50,7 +50,7 @@ def _rescue(f: Facts, d: Decision) -> str:
     access = [f.manifest.layers[i].access for i in d.layers]
     return (
         "# A layer that is not trainable uses its moving statistics, whatever it is called with:\n"
-        f"{code.at_layers(access, 'layer.trainable = False')}"
+        f"{code.at_layers(f, access, 'layer.trainable = False')}"
         "model.predict_function = model.test_function = None  # both were traced with the old flag\n"
     )
 
@@ -64,6 +64,10 @@ WORDS = Words(
     "is in, and every prediction updates the moving statistics.",
     absent="The model has no BatchNorm layers.",
     unknown=lambda _: "This takes a trace of the model in inference mode.",
-    passed=lambda f, _: "In inference mode every layer is called without training=True.",
+    passed=lambda f, _: (
+        "In eval mode every layer that has running statistics uses them."
+        if f.in_torch
+        else "In inference mode every layer is called without training=True."
+    ),
     failed=failed,
 )

@@ -12,6 +12,8 @@ from tb_bnlens.diagnosis.words import code
 from tb_bnlens.diagnosis.words.phrases import against_batch, count, modes, number, sentence, some_of, verb
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
+PASS_ON = "# In the call of your model pass its own argument on:  x = self.base(x, training=training)\n"
+TRAIN = "model.train()  # before the training step, and again after each evaluation\n"
 UNTIL_THEN = """\
 # Until then, to use statistics that fit:
 import tb_bnlens
@@ -28,11 +30,13 @@ def failed(f: Facts, d: Decision) -> Said:
     """How many, since when, and whether the loss suffers."""
     n = len(d.layers)
     summary = (
-        f"{some_of(n, len(f.layers.names))} {verb(n, 'run')} in inference mode during training although trainable, so "
+        f"{some_of(n, len(f.layers.names))} {verb(n, 'run')} in {'eval' if f.in_torch else 'inference'} mode during "
+        f"training although {'the weights are trained' if f.in_torch else 'trainable'}, so "
         f"{'its' if n == 1 else 'their'} statistics stay as they are (distance {number(_distance(f))})."
     )
     if f.unfreezing is not None:
-        summary += f" They were unfrozen at step {f.unfreezing.step:,}, but the call still passes training=False."
+        still = "the layers are still in eval mode" if f.in_torch else "the call still passes training=False"
+        summary += f" They were unfrozen at step {f.unfreezing.step:,}, but {still}."
     if f.evaluated and d.severity is Severity.INFO:
         summary += f" The loss does not suffer ({modes(f)}), so this is fine if it is intended."
     elif f.evaluated:
@@ -45,8 +49,7 @@ def failed(f: Facts, d: Decision) -> Said:
         },
         rescue=code.RECALIBRATE_FROZEN if d.severity > Severity.INFO and f.parts else "",
         rescued=f.rescued_with_frozen,
-        fix="# In the call of your model pass its own argument on:  x = self.base(x, training=training)\n"
-        + (UNTIL_THEN if d.severity > Severity.INFO or not f.evaluated else ""),
+        fix=(TRAIN if f.in_torch else PASS_ON) + (UNTIL_THEN if d.severity > Severity.INFO or not f.evaluated else ""),
         next="The layers' moving statistics change at the next record.",
     )
 
@@ -58,6 +61,14 @@ WORDS = Words(
     description="A layer with trainable=True whose moving statistics stay constant: a subclassed call passes "
     "training=False to it or takes no training argument. A base called with training=False stays in inference mode "
     "after it is unfrozen.",
+    in_torch={
+        "name": "layers trained in eval mode",
+        "title": "Layers in eval mode have statistics that fit",
+        "failure_title": "BatchNorm is in eval mode during training",
+        "description": "A layer whose weights are trained and whose running statistics stay constant: it was put in "
+        "eval mode, or the model was after an evaluation, and model.train() was not called again.",
+        "absent": "No layer is in eval mode while its weights are trained.",
+    },
     absent="No trainable layer is called in inference mode.",
     passed=lambda f, _: (
         f"{count(int(f.called.sum()))} in inference mode; the statistics are {number(_distance(f))} standard "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.diagnosis.compositions import composition
 from tb_bnlens.diagnosis.decide import Decision
+from tb_bnlens.diagnosis.words import code
 from tb_bnlens.diagnosis.words.phrases import number
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
@@ -28,7 +29,9 @@ def failed(f: Facts, _d: Decision) -> Said:
             "by_heart": Evidence("over that on the batches of training", composition(f).by_heart.value),
             "inference": Evidence("inference loss", f.typical("inference")),
         },
-        fix="# Put the rows together in another way in each epoch; `data` is the tf.data pipeline of batches:\n"
+        fix=code.shuffle(f, f.batches.size)
+        if f.in_torch
+        else "# Put the rows together in another way in each epoch; `data` is the tf.data pipeline of batches:\n"
         f"data = data.rebatch(1).shuffle(10_000, reshuffle_each_iteration=True).rebatch({f.batches.size or 32})\n",
         next="The loss with batch statistics then agrees with inference.",
     )

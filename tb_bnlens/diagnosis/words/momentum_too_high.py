@@ -11,7 +11,16 @@ from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.severity import Severity
 from tb_bnlens.diagnosis.words import code
-from tb_bnlens.diagnosis.words.phrases import about_steps, be, loss, momentum_range, no_statistics, percent, some_of
+from tb_bnlens.diagnosis.words.phrases import (
+    about_steps,
+    as_set,
+    be,
+    loss,
+    momentum_range,
+    no_statistics,
+    percent,
+    some_of,
+)
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
 RECALIBRATE_AT_END = """\
@@ -37,6 +46,7 @@ def failed(f: Facts, d: Decision) -> Said:
     """Steps needed against steps there are, and the momentum to try."""
     beta = f.layers.beta[f.starting]
     n, advice = len(d.layers), f.advised_momentum
+    set_to = "" if advice is None else f"{as_set(f, advice):g}"
     had = f"this run {'had' if f.outlook.remaining == 0 else 'has had'} {f.outlook.last_step:,}"
     if f.checked and not f.last_step:
         had = f"what is left of them is as after {f.outlook.last_step:,}"
@@ -44,10 +54,10 @@ def failed(f: Facts, d: Decision) -> Said:
         had += f" and {f.outlook.remaining:,} are left"
     summary = (
         f"{some_of(n, len(f.layers.names))} {be(n)} still dominated by {'its' if n == 1 else 'their'} initial "
-        f"statistics. Momentum {momentum_range(beta)} needs {about_steps(f.needed_steps, f.needed_interval)}; {had}."
+        f"statistics. Momentum {momentum_range(f, beta)} needs {about_steps(f.needed_steps, f.needed_interval)}; {had}."
     )
     if math.isfinite(f.advised_loss):
-        summary += f" Replayed with momentum {advice:g}, inference loss would be {loss(f, f.advised_loss)}."
+        summary += f" Replayed with momentum {set_to}, inference loss would be {loss(f, f.advised_loss)}."
     if d.severity is Severity.INFO and f.evaluated:
         summary += " The loss hardly depends on it."
     return Said(
@@ -55,7 +65,7 @@ def failed(f: Facts, d: Decision) -> Said:
         evidence=_evidence(f),
         rescue=code.RECALIBRATE if d.severity > Severity.INFO else "",
         rescued=f.rescued,
-        fix=code.set_momentum(advice) if advice is not None else RECALIBRATE_AT_END,
+        fix=code.set_momentum(f, advice) if advice is not None else RECALIBRATE_AT_END,
         next=f"Inference loss near {loss(f, f.advised_loss)} on the same batches, and nothing left of the initial "
         "statistics."
         if math.isfinite(f.advised_loss)
@@ -65,11 +75,12 @@ def failed(f: Facts, d: Decision) -> Said:
 
 def _evidence(f: Facts) -> dict[str, Evidence]:
     starting, beta = f.starting, f.layers.beta[f.starting]
-    advice, price = f.advised_momentum, f.advised_price
+    advice = None if f.advised_momentum is None else as_set(f, f.advised_momentum)
+    price = f.advised_price
     evidence = {
         "memory": Evidence("share of the initial statistics left", robust.median(f.layers.memory[starting])),
         "steps_needed": Evidence("steps needed from the start", f.needed_steps, f.outlook.last_step, "steps"),
-        "momentum": Evidence("momentum", momentum_range(beta), advice),
+        "momentum": Evidence("momentum", momentum_range(f, beta), advice),
         "error": Evidence(
             "relative error of the statistics (p95, median layer)",
             robust.median(f.layers.error[starting]),
@@ -107,6 +118,13 @@ WORDS = Words(
     description="Each update replaces 1 - momentum of a moving statistic. Training normalizes with the batch and never "
     "notices; inference uses whatever is left of the initial values. Steps to converge: the least n with error * "
     "momentum^n within tolerance.",
+    in_torch={
+        "name": "momentum too small",
+        "failure_title": "Momentum too small for this run",
+        "description": "Each update replaces the share `momentum` of a running statistic. Training normalizes with the "
+        "batch and never notices; eval mode uses whatever is left of the initial values. Steps to converge: the least "
+        "n with error * (1 - momentum)^n within tolerance.",
+    },
     absent="No layer's moving statistics are being updated.",
     unknown=no_statistics,
     passed=passed,

@@ -8,23 +8,23 @@ from tb_bnlens.diagnosis.conditions import PASTED, SCATTER
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.severity import Severity
 from tb_bnlens.diagnosis.words import code
-from tb_bnlens.diagnosis.words.phrases import count, momentum_range, number
+from tb_bnlens.diagnosis.words.phrases import as_set, count, momentum_range, number
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
 
 def passed(f: Facts, d: Decision) -> str:
     """What a higher momentum would give."""
-    low = number(f.lowest_momentum)
+    low, lower = number(as_set(f, f.lowest_momentum)), ("smaller", "largest") if f.in_torch else ("higher", "lowest")
     if f.best_higher(PASTED) is None and f.replayed:
-        return f"No higher momentum than {low} has a lower loss when replayed."
-    return f"The lowest momentum is {low}, and inference loss does not jump with the last batches."
+        return f"No {lower[0]} momentum than {low} has a lower loss when replayed."
+    return f"The {lower[1]} momentum is {low}, and inference loss does not jump with the last batches."
 
 
 def failed(f: Facts, d: Decision) -> Said:
     """How far the loss jumps, and the momentum that was probably meant."""
     beta = f.layers.beta[list(d.layers)]
     value, mirrored = float(beta.min()), f.mirrored_momentum(float(beta.min()))
-    summary = f"Momentum {momentum_range(beta)} keeps little but the last batches in {count(len(d.layers))}."
+    summary = f"Momentum {momentum_range(f, beta)} keeps little but the last batches in {count(len(d.layers))}."
     if d.severity > Severity.INFO:
         summary += (
             f" At one probe in ten, inference loss is {number(f.jump.value)} above what an average of more batches "
@@ -32,13 +32,13 @@ def failed(f: Facts, d: Decision) -> Said:
         )
     else:
         summary += " The loss does not jump with them in this run."
-    if mirrored is not None:
+    if mirrored is not None and not f.in_torch:
         summary += f" Keras' momentum is the share that is kept: PyTorch's {value:g} is {mirrored:g} here."
     advice = mirrored or f.best_higher(PASTED) or 0.99
     return Said(
         summary,
         evidence={
-            "momentum": Evidence("momentum", value, PASTED),
+            "momentum": Evidence("momentum", as_set(f, value), as_set(f, PASTED)),
             "jump": Evidence("inference over recalibrated, one probe in ten", f.jump.value, f.warning_loss),
             "scatter": Evidence(
                 "scatter of the moving statistics", robust.largest(f.moving_scatter[list(d.layers)]), SCATTER
@@ -46,7 +46,7 @@ def failed(f: Facts, d: Decision) -> Said:
         },
         rescue=code.rescue(f, d.severity),
         rescued=f.rescued,
-        fix=code.set_momentum(round(advice, 6)),
+        fix=code.set_momentum(f, round(advice, 6)),
         next="Inference loss follows the loss with batch statistics smoothly.",
     )
 
@@ -57,6 +57,12 @@ WORDS = Words(
     failure_title="Momentum too low: inference depends on the last batches",
     description="Keras' momentum is the share that is kept; PyTorch's is the share that is replaced, so its 0.1 is 0.9 "
     "here. At a low momentum the moving statistics repeat the noise of the last few batches.",
+    in_torch={
+        "name": "momentum too large",
+        "failure_title": "Momentum too large: inference depends on the last batches",
+        "description": "Momentum is the share that a batch replaces. At a large one the running statistics repeat the "
+        "noise of the last few batches.",
+    },
     absent="No layer's moving statistics are being updated.",
     unknown=lambda _: "This takes a few probes of the recalibrated loss.",
     passed=passed,

@@ -20,10 +20,22 @@ for layer, values in zip(norms, kept):
     for variable, value in zip(layer.non_trainable_variables, values):
         variable.assign(value)
 """
+FIX_IN_TORCH = """\
+# Find what calls the model in training mode between training steps (an estimate of uncertainty, a validation loop):
+#   call model.eval() before it and model.train() after it, or keep the statistics around such calls:
+kept = {name: buffer.clone() for name, buffer in model.named_buffers()}
+# ... the calls ...
+for name, buffer in model.named_buffers():
+    buffer.copy_(kept[name])
+"""
 
 
 def _events(f: Facts) -> list[int]:
     return [e.step for e in f.manifest.events if e.kind == "outside"]
+
+
+def _mode(f: Facts) -> str:
+    return "in training mode" if f.in_torch else "with training=True"
 
 
 def passed(f: Facts, d: Decision) -> str:
@@ -41,7 +53,7 @@ def failed(f: Facts, d: Decision) -> Said:
     much = f" by up to {number(amount)} batch standard deviations" if amount == amount else ""
     seen = (
         f"The moving statistics of {count(n)} change between training steps{much}, last seen at step {max(steps):,}. "
-        "Something outside of training, such as a callback, calls the model with training=True or sets them. "
+        f"Something outside of training, such as a callback, calls the model {_mode(f)} or sets them. "
         if steps
         else f"The moving statistics of {count(n)} moved all at once after step {f.leap.after:,} and by step "
         f"{f.leap.by:,}, {number(amount)} batch standard deviations away from the batches. Something outside of "
@@ -56,7 +68,7 @@ def failed(f: Facts, d: Decision) -> Said:
         },
         rescue=code.RECALIBRATE,
         rescued=rescued,
-        fix=FIX,
+        fix=FIX_IN_TORCH if f.in_torch else FIX,
         next="No change between training steps in the list of events.",
     )
 
@@ -68,6 +80,11 @@ WORDS = Words(
     description="The moving statistics before a training step are compared with those after the one before it. A call "
     "with training=True in a callback moves them toward whatever it is called on, and the training loss never shows "
     "that.",
+    in_torch={
+        "description": "The running statistics before a training step are compared with those after the one before it. "
+        "A call in training mode in between moves them toward whatever it is called on, and the training loss never "
+        "shows that.",
+    },
     absent="The model has no BatchNorm layers.",
     unknown=lambda _: "This takes a measurement on many batches at the end of training.",
     passed=passed,

@@ -12,6 +12,12 @@ from tb_bnlens.diagnosis.words import code
 from tb_bnlens.diagnosis.words.phrases import be, momentum_range, some_of
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
+MODE = "# In your training step:  y_pred = model(x, training=True)\n"
+COPY_IN_TORCH = """\
+# If the weights are copied from another network (a target network, a moving average of weights), copy the buffers too:
+#   for a, b in zip(target.parameters(), online.parameters()): a.data.lerp_(b.data, 0.02)
+#   for a, b in zip(target.buffers(), online.buffers()): a.copy_(b)
+"""
 COPY = """\
 # If the weights are copied from another network (a target network, a moving average of weights), copy the moving
 # statistics too: they are weights, but not trainable ones.
@@ -26,15 +32,18 @@ def failed(f: Facts, d: Decision) -> Said:
     kept = bool((f.layers.momentum[still] >= 1.0).all())
     n = len(d.layers)
     why = (
-        f"Momentum {momentum_range(f.layers.momentum[still])} keeps the initial statistics."
+        f"Momentum {momentum_range(f, f.layers.momentum[still])} keeps the initial statistics."
         if kept
-        else "The training step calls the model without training=True, its updates are dropped, or the weights are "
-        "copied from another network without its statistics."
+        else f"{'Nothing' if f.in_torch else 'The training step'} calls the model {_mode(f)}, its updates are dropped, "
+        "or the weights are copied from another network without its statistics."
     )
     new = bool(f.initial[list(d.layers)].all()) and f.parts is not None
-    fix = code.set_momentum(0.99) if kept else "# In your training step:  y_pred = model(x, training=True)\n"
+    if kept:
+        fix = code.set_momentum(f, 0.9 if f.in_torch else 0.99)
+    else:
+        fix = "model.train()  # before the training loop\n" if f.in_torch else MODE
     if new and not kept:
-        fix += COPY
+        fix += COPY_IN_TORCH if f.in_torch else COPY
     # Weights that were trained with the initial statistics do best with them.
     harmful = d.severity > Severity.INFO
     if harmful and not kept and f.parts is None:
@@ -60,6 +69,10 @@ def failed(f: Facts, d: Decision) -> Said:
     )
 
 
+def _mode(f: Facts) -> str:
+    return "in training mode" if f.in_torch else "without training=True"
+
+
 def passed(f: Facts, _d: Decision) -> str:
     """How many updates the layers have had."""
     if not f.layers.updating.any():
@@ -76,6 +89,10 @@ WORDS = Words(
     failure_title="Moving statistics are never updated",
     description="Trainable layers in training mode whose moving statistics never change. The momentum is 1, a loop "
     "calls the model without training=True, or the updates are dropped.",
+    in_torch={
+        "description": "Layers in training mode whose running statistics never change. The momentum is 0, or the "
+        "updates are dropped: buffers are copied back, or a target network gets parameters alone.",
+    },
     absent="The model has no BatchNorm layers.",
     passed=passed,
     failed=failed,

@@ -6,6 +6,7 @@ from tb_bnlens.analysis import robust
 from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.diagnosis.compositions import FEW_ROWS, composition
 from tb_bnlens.diagnosis.decide import Decision
+from tb_bnlens.diagnosis.words import code
 from tb_bnlens.diagnosis.words.phrases import number
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
@@ -29,11 +30,7 @@ def failed(f: Facts, _d: Decision) -> Said:
             "pooled": Evidence("over batches four times as large", composition(f).pooled.value),
             "scatter": Evidence("scatter of a single batch (noisiest layer)", scatter, FEW_ROWS),
         },
-        fix="# Larger batches where memory allows (gradient accumulation does not count); `data` is the tf.data "
-        "pipeline:\n"
-        f"data = data.unbatch().batch({max(4 * size, 16)}, drop_remainder=True)\n"
-        "# Or normalize without batches: keras.layers.GroupNormalization(groups=8) in place of each "
-        "BatchNormalization.\n",
+        fix=code.larger_batches(f, max(4 * size, 16)),
         next="The loss with batch statistics comes down to that at inference, and both may fall further.",
     )
 

@@ -14,6 +14,10 @@ FIX = """\
 # Keep values that are not finite, or far too large, out of the data, in a tf.data pipeline for instance with:
 #   data = data.map(lambda x, y: (tf.clip_by_value(tf.where(tf.math.is_finite(x), x, 0.0), -1e4, 1e4), y))
 """
+FIX_IN_TORCH = """\
+# Keep values that are not finite, or far too large, out of the data, for instance in the Dataset:
+#   x = torch.nan_to_num(x, nan=0.0).clamp(-1e4, 1e4)
+"""
 
 
 def passed(f: Facts, _d: Decision) -> str:
@@ -46,18 +50,23 @@ def failed(f: Facts, d: Decision) -> Said:
     return Said(
         summary,
         evidence=evidence,
-        rescue="import numpy as np\n\n"
-        + code.at_layers(
-            [f.manifest.layers[i].access for i in d.layers],
-            "layer.moving_mean.assign(np.zeros(layer.moving_mean.shape))\n"
-            "    layer.moving_variance.assign(np.ones(layer.moving_variance.shape))",
-        )
-        + "\n"
-        + code.RECALIBRATE,
+        rescue=_reset(f, d) + "\n" + code.RECALIBRATE,
         rescued=math.nan if f.losses.diverged else f.rescued,
-        fix=FIX,
+        fix=FIX_IN_TORCH if f.in_torch else FIX,
         next="The statistics stay finite. If they do not, look at the data and at the code that writes to the layers"
         f"{'' if since is None else f' by step {since:,}'}.",
+    )
+
+
+def _reset(f: Facts, d: Decision) -> str:
+    access = [f.manifest.layers[i].access for i in d.layers]
+    if f.in_torch:
+        return code.at_layers(f, access, "layer.reset_running_stats()")
+    return "import numpy as np\n\n" + code.at_layers(
+        f,
+        access,
+        "layer.moving_mean.assign(np.zeros(layer.moving_mean.shape))\n"
+        "    layer.moving_variance.assign(np.ones(layer.moving_variance.shape))",
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tb_bnlens.analysis.facts import Facts
+from tb_bnlens.numbers import as_set as in_convention
 from tb_bnlens.numbers import number as number
 from tb_bnlens.numbers import times as as_times
 
@@ -52,14 +53,25 @@ def verb(n: int, plural: str) -> str:
     return f"{plural}s" if n == 1 else plural
 
 
+def part_of(n: int, total: int) -> str:
+    """Part of the layers within a sentence: "all 52 BatchNorm layers", "3 of 52 BatchNorm layers"."""
+    text = some_of(n, total)
+    return text[0].lower() + text[1:]
+
+
 def sentence(text: str) -> str:
     """With a capital first letter."""
     return text[:1].upper() + text[1:]
 
 
-def momentum_range(values: NDArray[np.float64]) -> str:
-    """The momentum of some layers: "0.99" or "0.9 to 0.999"."""
-    low, high = float(np.min(values)), float(np.max(values))
+def as_set(f: Facts, momentum: float) -> float:
+    """A share that is kept as the momentum that users of the framework set: PyTorch's is the share that is replaced."""
+    return in_convention(momentum, f.manifest.framework)
+
+
+def momentum_range(f: Facts, values: NDArray[np.float64]) -> str:
+    """The momentum of some layers, as users set it: "0.99" or "0.9 to 0.999"."""
+    low, high = sorted(as_set(f, float(x)) for x in (np.min(values), np.max(values)))
     return f"{low:.6g}" if math.isclose(low, high, abs_tol=1e-6) else f"{low:.6g} to {high:.6g}"
 
 

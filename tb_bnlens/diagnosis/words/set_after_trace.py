@@ -24,10 +24,10 @@ def failed(f: Facts, d: Decision) -> Said:
     other, updating, thawed = f.off_momentum(WINDOW_FACTOR), f.frozen_yet_updating, f.thawed
     parts, evidence = [], {}
     if other.any():
-        shown, said = f.layers.effective[other], momentum_range(f.layers.momentum[other])
+        shown, said = f.layers.effective[other], momentum_range(f, f.layers.momentum[other])
         parts.append(
             f"{count(int(other.sum()))} {verb(int(other.sum()), 'update')} with momentum "
-            f"{momentum_range(np.round(shown, 4))} although the attribute says {said}"
+            f"{momentum_range(f, np.round(shown, 4))} although the attribute says {said}"
         )
         evidence["effective"] = Evidence(
             "momentum that the statistics show", float(np.median(shown)), float(np.median(f.layers.momentum[other]))
@@ -55,6 +55,7 @@ WORDS = Words(
     description="momentum and trainable are fixed in the training step when it is traced. Setting them later without "
     "compile changes the attribute and nothing else; the moving statistics show the old value.",
     absent="The model has no BatchNorm layers.",
+    in_torch={"absent": "PyTorch reads momentum and mode at every step."},
     passed=passed,
     failed=failed,
 )

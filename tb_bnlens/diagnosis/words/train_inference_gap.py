@@ -8,14 +8,18 @@ from tb_bnlens.diagnosis.words import code
 from tb_bnlens.diagnosis.words.phrases import against_batch, loss, modes, no_losses
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
+ONE_MOMENT = "A check looks at one moment, which does not tell the cause. Record the training to see what changes."
+
 
 def failed(f: Facts, d: Decision) -> Said:
     """The gap and its two parts."""
     recalibrated = loss(f, f.typical("recalibrated"))
     noise = f.losses.gap("recalibrated", "batch") if f.parts is None else f.drift_left
+    # A check has not looked for causes that show over time, such as drift.
+    unexplained = ONE_MOMENT if f.checked else "No known cause explains it."
     return Said(
-        f"With the same weights and batch, {against_batch(f)}. No known cause explains it.",
-        reason=f"No known cause explains it. With recalibrated statistics the loss is {recalibrated}.",
+        f"With the same weights and batch, {against_batch(f)}. {unexplained}",
+        reason=f"{unexplained} With recalibrated statistics the loss is {recalibrated}.",
         evidence={
             "gap": Evidence("inference - batch", f.gap.value, f.warning_loss),
             "stale": Evidence("part from stale statistics (inference - recalibrated)", f.stale.value),

@@ -86,7 +86,7 @@ def _own(f: Facts) -> str:
 
 
 def _fix(f: Facts) -> str:
-    return code.shuffle(f.batches.size) + "# Domains that have to stay apart need a BatchNormalization layer each.\n"
+    return code.shuffle(f, f.batches.size) + "# Domains that have to stay apart need a BatchNorm layer each.\n"
 
 
 def _by_probes(f: Facts, d: Decision) -> Said:

@@ -17,6 +17,9 @@ APART = """\
 # target), give each kind its statistics, or normalize both together in one call:
 #   out = model(keras.ops.concatenate([real, generated]), training=True)
 """
+APART_IN_TORCH = APART.replace(
+    "keras.ops.concatenate([real, generated]), training=True", "torch.cat([real, generated])"
+)
 CHANGED = """\
 # If the training step changes its input (mixup, noise, augmentation), the statistics are those of changed inputs. Take
 # them of inputs as they are at use, at the end of training:
@@ -58,9 +61,13 @@ def failed(f: Facts, d: Decision) -> Said:
         },
         rescue="# Right for data like the recorded batches, and only for those:\n" + code.RECALIBRATE,
         rescued=rescued,
-        fix=APART if several else CHANGED + "# import tb_bnlens; tb_bnlens.recalibrate(model, data, batches=200)\n",
+        fix=_apart(f) if several else CHANGED + "# import tb_bnlens; tb_bnlens.recalibrate(model, data, batches=200)\n",
         next="The batch explains the updates, and inference loss is near the loss with batch statistics.",
     )
+
+
+def _apart(f: Facts) -> str:
+    return APART_IN_TORCH if f.in_torch else APART
 
 
 WORDS = Words(

@@ -17,6 +17,12 @@ FIX = """\
 #   outputs = keras.layers.Dense(10)(x)
 # Where it has to stay, take statistics without dropout at the end of every training:
 """
+FIX_IN_TORCH = """\
+# Put dropout (or noise) after the last BatchNorm, for instance right before the output layer:
+#   nn.Sequential(nn.Linear(256, 256), nn.BatchNorm1d(256), nn.ReLU(), nn.Dropout(0.5), nn.Linear(256, 10))
+# Where it has to stay, take statistics without dropout at the end of every training (swa_utils.update_bn takes them
+# with dropout on):
+"""
 
 
 def passed(f: Facts, _d: Decision) -> str:
@@ -44,7 +50,8 @@ def failed(f: Facts, d: Decision) -> Said:
         },
         rescue=code.RECALIBRATE,
         rescued=rescued,
-        fix=FIX + "# import tb_bnlens; tb_bnlens.recalibrate(model, data, batches=200)\n",
+        fix=(FIX_IN_TORCH if f.in_torch else FIX)
+        + "# import tb_bnlens; tb_bnlens.recalibrate(model, data, batches=200)\n",
         next="The moving statistics agree with batch statistics taken without dropout, and inference loss agrees with "
         "the loss with batch statistics. No schedule and no momentum changes that.",
     )

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.diagnosis.decide import Decision
+from tb_bnlens.metadata import TORCH
+
+TEXTS = ("name", "title", "failure_title", "description", "absent")
+"""Parts of the words that are the same in every run."""
 
 
 @dataclass(frozen=True)
@@ -29,11 +35,11 @@ class Said:
     """Its place in the verdict, after the sentence on the losses; empty: the summary."""
     evidence: Mapping[str, Evidence] = field(default_factory=dict)
     rescue: str = ""
-    """Keras code that repairs this model; runs as printed, given ``model`` and ``data``."""
+    """Code of the record's framework that repairs this model; runs as printed, given ``model`` and ``data``."""
     rescued: float = math.nan
     """Inference loss that was measured with the rescue in effect; NaN where it was not."""
     fix: str = ""
-    """Keras code for the next training; runs as printed."""
+    """Code for the next training; runs as printed."""
     next: str = ""
     """What to expect if the fix was right."""
 
@@ -61,8 +67,26 @@ class Words:
     failed: Callable[[Facts, Decision], Said]
     unknown: Callable[[Facts], str] = lambda _: "The record does not hold what is needed."
     """What is missing where it was not evaluated."""
+    in_torch: Mapping[str, str] = field(default_factory=dict)
+    """Texts among the above that differ for a PyTorch model."""
 
     def __post_init__(self) -> None:
-        for part in ("name", "title", "failure_title", "description", "absent"):
+        for part in TEXTS:
             if not str(getattr(self, part)).strip():
                 raise ValueError(f"words of {self.name or '?'}: {part} is empty; it is shown to users")
+
+    def of(self, framework: str) -> Words:
+        """The words for a record of this framework."""
+        if framework != TORCH:
+            return self
+        texts: dict[str, Any] = {name: as_running(getattr(self, name)) for name in TEXTS} | dict(self.in_torch)
+        return replace(self, **texts)
+
+
+def as_running(text: str) -> str:
+    """A sentence with PyTorch's nouns: what Keras calls moving statistics are running ones."""
+    return re.sub(r"\b([Mm])oving (?=statistics?\b|means?\b|variances?\b)", _running, text)
+
+
+def _running(moving: re.Match[str]) -> str:
+    return "Running " if moving[1] == "M" else "running "

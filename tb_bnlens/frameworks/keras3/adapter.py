@@ -14,6 +14,7 @@ from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.frameworks.keras3.backend import backend, host
 from tb_bnlens.frameworks.keras3.layers import KerasLayer, find_layers, has_call, parts_built
 from tb_bnlens.frameworks.keras3.runner import KerasRunner
+from tb_bnlens.metadata import KERAS
 from tb_bnlens.moments.segments import Segments
 
 Array = NDArray[np.floating[Any]]
@@ -34,6 +35,8 @@ class KerasModel:
         loss: ``loss(y_true, y_pred)``, for models that are not compiled with one.
     """
 
+    framework = KERAS
+
     def __init__(self, model: Any, loss: Callable[..., Any] | None = None):
         self._model, self._loss, self._backend = model, loss, backend()
         self._mark: Callable[[], Array] | None = None
@@ -42,6 +45,10 @@ class KerasModel:
     def batches(self) -> BatchFormat:
         """What its batches are made of."""
         return self._backend.batches
+
+    def untracked(self) -> tuple[str, ...]:
+        """None: every layer has statistics."""
+        return ()
 
     def is_chief(self) -> bool:
         """Whether this process is the one that writes, in training on several."""

@@ -42,6 +42,10 @@ class KerasBatches:
         """The first samples of a batch."""
         return keras.tree.map_structure(lambda leaf: leaf if leaf is None else leaf[:count], batch)
 
+    def copied(self, batch: Any) -> Any:
+        """The batch with copies of its NumPy arrays."""
+        return keras.tree.map_structure(lambda leaf: leaf.copy() if isinstance(leaf, np.ndarray) else leaf, batch)
+
     def first(self, data: Any, size: int, most: int) -> list[Any]:
         """The first batches of a list of batches, or of arrays cut into batches of ``size`` samples.
 

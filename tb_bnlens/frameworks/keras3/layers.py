@@ -26,6 +26,7 @@ class KerasLayer:
     """Part of a recurrent cell, which is called once a time step."""
     over_time: bool = False
     """Inside of a ``TimeDistributed``, which calls it once a time step."""
+    cumulative = False
     calls: int | None = None
     """Calls in a forward pass as the graph of a functional model has them; None inside a ``call`` of the user's."""
 

@@ -57,6 +57,7 @@ class KerasRunner:
         self.order: list[int] = []
         self.trains: dict[int, bool] = {}
         self.at_inference: dict[int, bool] = {}
+        self.always_by_batch = False
         self._training_order: list[int] = []
         self.gain = gains(self._layers)
         outcomes = Outcomes(model, engine, loss)

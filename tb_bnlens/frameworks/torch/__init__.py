@@ -1,0 +1,1 @@
+"""PyTorch's answers to the questions of ``capture.adapter``. Neither TensorFlow nor Keras is imported here."""

@@ -1,0 +1,230 @@
+"""What a batch is made of in PyTorch: nested tuples, lists and mappings of tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tb_bnlens.capture.errors import NotEvaluated, Refused
+from tb_bnlens.frameworks.torch.untouched import random_state
+from tb_bnlens.moments.moments import Array
+
+READ = 8
+"""Batches of a loader that are read for each one that is kept: reading can take longer than the passes."""
+SHUFFLE_SEED = 0
+"""Rows of tensors are drawn with a fixed seed, so that a check can be repeated."""
+EXPECTED = "a DataLoader, a list of batches, or tensors (x, y)"
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One batch as the model and the loss get it."""
+
+    x: Any
+    """``forward``'s input: a tensor, a tuple of its arguments, or a mapping."""
+    y: Any = None
+    """The loss' target; None where the model computes its own loss."""
+
+
+def mapped(change: Callable[[Any], Any], batch: Any) -> Any:
+    """The same structure with each tensor or array changed; all else stays."""
+    if isinstance(batch, Batch):
+        return Batch(mapped(change, batch.x), mapped(change, batch.y))
+    if isinstance(batch, Mapping):
+        return {key: mapped(change, value) for key, value in batch.items()}
+    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
+        return type(batch)(*(mapped(change, part) for part in batch))
+    if isinstance(batch, tuple | list):
+        return type(batch)(mapped(change, part) for part in batch)
+    return change(batch) if isinstance(batch, torch.Tensor | np.ndarray) else batch
+
+
+def leaves(batch: Any) -> Iterator[Any]:
+    """Every tensor and array of a batch, inputs first."""
+    if isinstance(batch, Batch):
+        yield from leaves(batch.x)
+        yield from leaves(batch.y)
+    elif isinstance(batch, Mapping):
+        for part in batch.values():
+            yield from leaves(part)
+    elif isinstance(batch, tuple | list):
+        for part in batch:
+            yield from leaves(part)
+    elif isinstance(batch, torch.Tensor | np.ndarray):
+        yield batch
+
+
+def samples(batch: Any) -> int | None:
+    """The first dimension of the first tensor that has one; None where none has."""
+    return next((int(leaf.shape[0]) for leaf in leaves(batch) if len(leaf.shape)), None)
+
+
+class TorchBatches:
+    """See ``capture.adapter.BatchFormat``."""
+
+    def size(self, batch: Any) -> int | None:
+        """Samples in a batch."""
+        return samples(batch)
+
+    def bytes(self, batch: Any) -> int:
+        """Memory that a batch holds."""
+        return sum(int(leaf.nbytes) for leaf in leaves(batch))
+
+    def kind(self, batch: Any) -> Any:
+        """The types and ranks of its tensors, in order."""
+        return tuple((str(leaf.dtype), len(leaf.shape)) for leaf in leaves(batch))
+
+    def head(self, batch: Any, count: int) -> Any:
+        """The first samples of a batch."""
+        size = samples(batch)
+        return mapped(lambda leaf: leaf[:count] if len(leaf.shape) and leaf.shape[0] == size else leaf, batch)
+
+    def copied(self, batch: Any) -> Any:
+        """The batch as clones."""
+        return mapped(lambda leaf: leaf.detach().clone() if isinstance(leaf, torch.Tensor) else leaf.copy(), batch)
+
+    def first(self, data: Any, size: int, most: int) -> list[Any]:
+        """The first batches of a loader or list, or tensors cut into batches; see ``capture.adapter``."""
+        return first_batches(data, size, most)
+
+
+def rows_of(batch: Any, rows: Any) -> Any:
+    """These rows of every tensor: a slice or indices."""
+    return mapped(lambda leaf: leaf[rows], batch)
+
+
+def first_batches(data: Any, size: int, most: int) -> list[Any]:
+    """At most so many batches of what a user passes as data.
+
+    Random state is put back, so that a shuffling loader gives training the same batches as without.
+
+    Raises:
+        Refused: it is an iterator, of which training would miss what is taken.
+        TypeError: it is no data.
+    """
+    if isinstance(data, Iterator):
+        raise Refused(f"a {type(data).__name__} gives each batch once; pass {EXPECTED}")
+    with random_state({torch.device("cpu")}):
+        return list(islice(batches_of(data, size), most))
+
+
+def batches_of(data: Any, size: int) -> Iterator[Batch]:
+    """The batches of a loader or other iterable, or tensors cut into batches of ``size`` samples.
+
+    Raises:
+        TypeError: it is no data.
+    """
+    if isinstance(data, torch.Tensor | np.ndarray) or _is_pair(data):
+        pair = packed(data)
+        total = samples(pair) or 0
+        for start in range(0, total, size):
+            yield rows_of(pair, slice(start, start + size))
+    elif isinstance(data, Iterable) and not isinstance(data, str | Mapping):
+        yield from (packed(batch) for batch in data)
+    else:
+        raise TypeError(f"the data is a {type(data).__name__}; expected {EXPECTED}")
+
+
+def _is_pair(data: Any) -> bool:
+    return isinstance(data, tuple) and len(data) <= 2 and all(isinstance(d, torch.Tensor | np.ndarray) for d in data)
+
+
+def packed(batch: Any) -> Batch:
+    """A batch as loaders give it: ``(x, y)``, or ``x`` alone; mappings hold what the model computes its loss from."""
+    if isinstance(batch, Batch):
+        return batch
+    if isinstance(batch, tuple | list) and len(batch) == 2:
+        return Batch(*batch)
+    if isinstance(batch, tuple | list) and len(batch) == 1:
+        return Batch(batch[0])
+    if isinstance(batch, tuple | list):
+        raise TypeError(f"a batch is a {type(batch).__name__} of {len(batch)}; expected (x, y), x alone, or a mapping")
+    return Batch(batch)
+
+
+def on_device(batch: Any, device: torch.device | None) -> Any:
+    """The batch as tensors; those that are on the CPU go to the device, None for where they are."""
+
+    def moved(leaf: Any) -> Any:
+        tensor = torch.as_tensor(leaf)
+        return tensor.to(device) if device is not None and tensor.device.type == "cpu" else tensor
+
+    return mapped(moved, batch)
+
+
+def spread(data: Any, most: int, size: int) -> list[Any]:
+    """At most so many batches of data, spread over it; rows of tensors are drawn at random.
+
+    Random state is put back afterwards.
+
+    Args:
+        data: a ``DataLoader`` or other iterable of batches, or tensors ``x`` or ``(x, y)``.
+        most: batches wanted. Of a loader at most ``READ`` times as many are read.
+        size: of batches cut from tensors.
+
+    Raises:
+        TypeError: it is no data.
+        ValueError: there is no batch in it.
+    """
+    with random_state({torch.device("cpu")}):
+        if isinstance(data, torch.Tensor | np.ndarray) or _is_pair(data):
+            pair = packed(data)
+            order = np.random.default_rng(SHUFFLE_SEED).permutation(samples(pair) or 0)
+            data = [rows_of(pair, order[i : i + size]) for i in range(0, len(order), size)]
+        elif not isinstance(data, Iterable) or isinstance(data, str | Mapping):
+            raise TypeError(f"the data is a {type(data).__name__}; expected {EXPECTED}")
+        length = len(data) if isinstance(data, Sized) else most
+        wanted = set(np.linspace(0, min(length, most * READ) - 1, min(length, most)).astype(int).tolist())
+        found = [packed(b) for i, b in enumerate(islice(data, max(wanted, default=-1) + 1)) if i in wanted]
+    if not found:
+        raise ValueError("data gave no batch")
+    return found
+
+
+def inputs(batch: Batch) -> Array | None:
+    """Real-valued inputs of a batch, [B, F]; None where there are none."""
+    tensors = (torch.as_tensor(leaf) for leaf in leaves(batch.x))
+    real = [tensor for tensor in tensors if tensor.is_floating_point() and tensor.dim()]
+    columns = [tensor.detach().float().reshape(len(tensor), -1).cpu().numpy() for tensor in real]
+    if len({len(column) for column in columns}) != 1:
+        return None
+    return np.concatenate(columns, axis=1)
+
+
+def compose(
+    batches: Sequence[Any],
+    rows: Sequence[NDArray[np.int64]],
+    targets: Sequence[NDArray[np.int64]] | None = None,
+) -> list[Any]:
+    """New batches of these rows of all batches laid end to end, with the targets of other rows where given.
+
+    Raises:
+        NotEvaluated: rows of different batches have different shapes, a tensor has no row for each sample, or there are
+            no targets to exchange.
+    """
+    flat = [list(leaves(batch)) for batch in batches]
+    columns = list(zip(*flat, strict=True))
+    for column in columns:
+        if len({(tuple(leaf.shape[1:]), leaf.dtype) for leaf in column}) > 1:
+            raise NotEvaluated("rows of different batches have different shapes")
+    if any(len({len(leaf) if len(leaf.shape) else None for leaf in of_one}) > 1 for of_one in flat):
+        raise NotEvaluated("the batches hold tensors without a row for each sample")
+    whole = [torch.cat([torch.as_tensor(leaf) for leaf in column]) for column in columns]
+
+    def composed(chosen: NDArray[np.int64]) -> Batch:
+        taken = iter([tensor[torch.as_tensor(chosen, device=tensor.device)] for tensor in whole])
+        made = mapped(lambda _: next(taken), batches[0])
+        assert isinstance(made, Batch)
+        return made
+
+    if targets is None:
+        return [composed(chosen) for chosen in rows]
+    if batches[0].y is None:
+        raise NotEvaluated("the batches hold no targets")
+    return [Batch(composed(chosen).x, composed(other).y) for chosen, other in zip(rows, targets, strict=True)]

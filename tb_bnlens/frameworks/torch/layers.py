@@ -1,0 +1,208 @@
+"""Find the BatchNorm modules of a PyTorch model, and read their running statistics.
+
+A record tells every momentum as the share that an update *keeps*, which is ``1 - momentum`` of PyTorch's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parameter import UninitializedTensorMixin
+
+from tb_bnlens.history import Layer
+from tb_bnlens.metadata import CUMULATIVE
+from tb_bnlens.moments.recovery import Snapshot
+
+COARSE = (torch.bfloat16, torch.float16)
+WRAPPERS = {
+    "DistributedDataParallel": "module",
+    "DataParallel": "module",
+    "AveragedModel": "module",
+    "OptimizedModule": "_orig_mod",
+}
+"""Classes of PyTorch's modules that go around a model, and the attribute that holds it."""
+MARKED = 8
+"""Parameters that tell whether weights have moved, the smallest ones: a step of an optimizer moves most of them."""
+
+
+def unwrapped(model: Any) -> tuple[Any, str]:
+    """The module inside ``DistributedDataParallel``, ``torch.compile`` and the like, and how ``model`` reaches it."""
+    access = "model"
+    while (inner := _inside(model)) is not None:
+        model, access = getattr(model, inner), f"{access}.{inner}"
+    return model, access
+
+
+def _inside(model: Any) -> str | None:
+    cls = type(model)
+    return WRAPPERS.get(cls.__name__) if cls.__module__.startswith("torch.") else None
+
+
+@dataclass(frozen=True, eq=False)
+class TorchLayer:
+    """A BatchNorm module that tracks running statistics; see ``moments.layers.TrackedLayer``."""
+
+    module: Any
+    path: str
+    """What ``get_submodule`` and ``named_buffers`` know it by; empty for the model itself."""
+    access: str
+    weights: tuple[Any, ...]
+    """Its parameters and those of the module before it, whose output it normalizes."""
+    marked: NDArray[np.float64]
+    """``mark`` of them when the layer was found."""
+    counted: int
+    """Updates when the layer was found."""
+
+    renorm = False
+    looped = False
+    calls = None
+
+    @property
+    def name(self) -> str:
+        """Its path, without what ``torch.compile`` puts in; the name of its class where it is the model itself."""
+        return _name(self.path, self.module)
+
+    @property
+    def cumulative(self) -> bool:
+        """``momentum=None``: a plain mean of all batches so far."""
+        return self.module.momentum is None
+
+    @property
+    def updates(self) -> int:
+        """Updates of the statistics so far, as the module counts them."""
+        return int(self.module.num_batches_tracked)
+
+    @property
+    def momentum(self) -> float:
+        """Share that the next update keeps."""
+        if self.cumulative:
+            return 1 - 1 / (self.updates + 1)
+        return 1 - float(self.module.momentum)
+
+    @property
+    def channels(self) -> int:
+        """Length of the statistics."""
+        return int(self.module.num_features)
+
+    @property
+    def epsilon(self) -> float:
+        """What is added to the variance."""
+        return float(self.module.eps)
+
+    @property
+    def trainable(self) -> bool:
+        """Whether its weights are to be trained. Its statistics are another matter: ``.eval()`` freezes those."""
+        return not self.weights or any(p.requires_grad for p in self.weights)
+
+    @property
+    def trained(self) -> bool:
+        """Whether training changes its weights: after two updates of the statistics, whether they have moved.
+
+        Flags say less: an optimizer may not have the weights, and a GAN switches them in each step.
+        """
+        if not self.weights or self.updates - self.counted < 2:
+            return self.trainable
+        return not np.array_equal(mark(self.weights), self.marked, equal_nan=True)
+
+    @property
+    def coarse(self) -> bool:
+        """Running statistics of two or three digits, which float32's seven cannot be recovered from."""
+        return self.module.running_mean.dtype in COARSE
+
+    def describe(self, index: int, order: int = -1, calls: int = 1) -> Layer:
+        """The manifest's entry for this layer."""
+        return Layer(
+            index=index,
+            name=self.name,
+            channels=self.channels,
+            momentum=self.momentum,
+            epsilon=self.epsilon,
+            axis=1,
+            kind=type(self.module).__name__ + (f" ({CUMULATIVE})" if self.cumulative else ""),
+            trainable=self.trained,
+            order=order,
+            calls=calls,
+            access=self.access,
+        )
+
+
+def find_layers(model: Any) -> tuple[TorchLayer, ...]:
+    """The BatchNorm modules that track running statistics, each once, in the order of ``named_modules``.
+
+    A lazy module that has not seen a batch has no statistics yet and is left out: ask again after the first step.
+
+    Args:
+        model: the outermost module, wrappers included.
+    """
+    plain, access = unwrapped(model)
+    found = []
+    before: tuple[Any, ...] = ()
+    for path, module in plain.named_modules():
+        own = tuple(module.parameters(recurse=False))
+        if isinstance(module, _BatchNorm) and tracks(module):
+            reach = f"{access}.get_submodule({path!r})" if path else access
+            weights = (*own, *before)
+            found.append(TorchLayer(module, path, reach, weights, mark(weights), int(module.num_batches_tracked)))
+        elif own:
+            before = own
+    return tuple(found)
+
+
+def tracks(module: Any) -> bool:
+    """Whether a BatchNorm module has running statistics; a lazy one has none before its first batch."""
+    return module.running_mean is not None and not isinstance(module.running_mean, UninitializedTensorMixin)
+
+
+def untracked(model: Any) -> tuple[str, ...]:
+    """Names of BatchNorm modules with ``track_running_stats=False``, which normalize by the batch at inference too."""
+    return tuple(name for name, m in batch_norms(model) if m.running_mean is None)
+
+
+def is_built(model: Any) -> bool:
+    """Whether every lazy BatchNorm module has met a batch."""
+    return not any(isinstance(m.running_mean, UninitializedTensorMixin) for _, m in batch_norms(model))
+
+
+def batch_norms(model: Any) -> Iterator[tuple[str, Any]]:
+    """Every BatchNorm module with its name, whether it tracks statistics or not."""
+    for path, module in unwrapped(model)[0].named_modules():
+        if isinstance(module, _BatchNorm):
+            yield _name(path, module), module
+
+
+def _name(path: str, module: Any) -> str:
+    return path.replace("_orig_mod.", "") or type(module).__name__
+
+
+def mark(parameters: Iterable[Any]) -> NDArray[np.float64]:
+    """A few numbers that change when some of the parameters do: sums of the smallest ones."""
+    known = [p for p in parameters if not isinstance(p, UninitializedTensorMixin)]
+    small = sorted(known, key=lambda p: int(p.numel()))[:MARKED]
+    if not small:
+        return np.zeros(0)
+    with torch.no_grad():
+        return np.asarray(torch.stack([p.detach().double().sum().cpu() for p in small]).numpy(), np.float64)
+
+
+class StatisticsReader:
+    """Reads the running statistics of all layers in one copy from the device."""
+
+    def __init__(self, layers: Sequence[TorchLayer], rank_means: Sequence[Any] = ()):
+        self._modules, self._rank_means = [t.module for t in layers], rank_means
+
+    def read(self) -> Snapshot:
+        """The running statistics now, as copies."""
+        # The buffers are looked up each time: load_state_dict(assign=True) and .to() replace them.
+        parts = [m.running_mean for m in self._modules] + [m.running_var for m in self._modules]
+        with torch.no_grad():
+            flat = torch.cat([p.detach().float().reshape(-1) for p in parts]).cpu().numpy()
+            counted = torch.stack([m.num_batches_tracked.detach() for m in self._modules]).cpu().numpy()
+        half = len(flat) // 2
+        ranks = np.stack(self._rank_means) if self._rank_means else None
+        return Snapshot(flat[:half], flat[half:], ranks, counted.astype(np.int64))

@@ -1,0 +1,131 @@
+"""What is made of a pass' predictions: its loss, the loss of each row, and the user's metrics."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tb_bnlens.capture.errors import NotEvaluated
+from tb_bnlens.capture.reasons import cause_of
+from tb_bnlens.frameworks.torch.batches import Batch, leaves, mapped, samples
+
+NO_LOSS = "pass loss=..., called as loss(predictions, target), or have the model return an output that holds its loss"
+
+
+class Outcomes:
+    """Loss and metrics of one model's predictions.
+
+    Args:
+        loss: ``loss(predictions, target)``; without it the predictions have to hold one, as ``.loss`` or ``["loss"]``.
+        metrics: name -> ``metric(predictions, target)``, which gives one number or one for each row; or an object
+            with ``update``, ``compute`` and ``reset``, as in torchmetrics.
+    """
+
+    def __init__(self, loss: Callable[..., Any] | None, metrics: Mapping[str, Any] | None = None):
+        self._loss, self._metrics = loss, dict(metrics or {})
+
+    def loss(self, predictions: Any, target: Any) -> float:
+        """The loss of a batch.
+
+        Raises:
+            NotEvaluated: there is none, or it cannot be taken of these predictions.
+        """
+        return float(self._of(predictions, target).float().mean())
+
+    def _of(self, predictions: Any, target: Any) -> Any:
+        if self._loss is None:
+            return own_loss(predictions)
+        try:
+            return self._loss(predictions, target)
+        except Exception as error:
+            raise NotEvaluated(cause_of(error)) from error
+
+    def rows(self, batch: Any, predictions: Any, indices: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Loss of these rows of a batch, each as a batch of its own, [len(indices)].
+
+        Raises:
+            NotEvaluated: predictions or targets have no row for each sample, or the model computes its loss itself.
+        """
+        if self._loss is None:
+            raise NotEvaluated("the model computes its own loss, which is not known for single rows")
+        size = samples(batch)
+        for leaf in leaves((predictions, batch.y)):
+            if not len(leaf.shape) or leaf.shape[0] != size:
+                raise NotEvaluated("predictions or targets have no row for each sample")
+        found = [self._row(batch, predictions, int(i)) for i in indices]
+        return np.asarray(torch.stack(found).double().cpu().numpy(), np.float64)
+
+    def _row(self, batch: Any, predictions: Any, index: int) -> Any:
+        row = mapped(lambda leaf: leaf[index : index + 1], (predictions, batch.y))
+        with torch.no_grad():
+            return self._of(*row).float().mean()
+
+    def weights(self, batch: Any) -> None:
+        """Losses in PyTorch take no weight for each sample."""
+
+    # --- metrics -------------------------------------------------------------------------------------
+
+    def metric_state(self) -> dict[str, Any]:
+        """Metrics before the first batch.
+
+        Raises:
+            NotEvaluated: there are none.
+        """
+        if not self._metrics:
+            raise NotEvaluated("no metrics were given: pass metrics={'accuracy': function_of(predictions, target)}")
+        return {name: _fresh(metric) if _keeps_state(metric) else (0.0, 0) for name, metric in self._metrics.items()}
+
+    def update(self, state: dict[str, Any], batch: Batch, predictions: Any) -> dict[str, Any]:
+        """Metrics after one more batch."""
+        with torch.no_grad():
+            return {name: self._updated(name, held, batch, predictions) for name, held in state.items()}
+
+    def _updated(self, name: str, held: Any, batch: Batch, predictions: Any) -> Any:
+        metric = self._metrics[name]
+        try:
+            if _keeps_state(metric):
+                held.update(predictions, batch.y)
+                return held
+            value = torch.as_tensor(metric(predictions, batch.y), dtype=torch.float64)
+        except Exception as error:
+            raise NotEvaluated(f"no metrics: {name}: {cause_of(error)}") from error
+        rows = samples(batch) or 1
+        return held[0] + float(value.mean()) * rows, held[1] + rows
+
+    def metrics(self, state: Mapping[str, Any]) -> dict[str, float]:
+        """Their values."""
+        return {name: self._value(held) for name, held in state.items()}
+
+    @staticmethod
+    def _value(held: Any) -> float:
+        return held[0] / max(held[1], 1) if isinstance(held, tuple) else float(held.compute())
+
+
+def own_loss(predictions: Any) -> Any:
+    """The loss in the output of a model that computes it itself.
+
+    Raises:
+        NotEvaluated: there is none.
+    """
+    found = predictions.get("loss") if isinstance(predictions, Mapping) else getattr(predictions, "loss", None)
+    if isinstance(found, torch.Tensor):
+        return found
+    if isinstance(predictions, torch.Tensor) and predictions.dim() == 0:
+        return predictions
+    raise NotEvaluated(NO_LOSS)
+
+
+def _keeps_state(metric: Any) -> bool:
+    return all(callable(getattr(metric, name, None)) for name in ("update", "compute", "reset"))
+
+
+def _fresh(metric: Any) -> Any:
+    # A copy: the user's own may be in use by the training loop.
+    own = copy.deepcopy(metric)
+    own.reset()
+    return own

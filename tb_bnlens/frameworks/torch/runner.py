@@ -1,0 +1,233 @@
+"""``passes.Runner`` for a PyTorch model: the same batch and weights, several normalizations, nothing written.
+
+Each pass runs the model on clones of its buffers. A hook in front of each BatchNorm module takes the statistics of its
+input and puts them in the clones, and the module then runs in eval mode: that works for every subclass, needs no
+collective call for ``SyncBatchNorm`` and tells channels apart.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tb_bnlens.capture.errors import NotEvaluated
+from tb_bnlens.capture.passes import Array, Outcome
+from tb_bnlens.capture.stopwatch import OneTimeCost
+from tb_bnlens.frameworks.torch import batches as of
+from tb_bnlens.frameworks.torch.forward import call
+from tb_bnlens.frameworks.torch.layers import TorchLayer, untracked, unwrapped
+from tb_bnlens.frameworks.torch.outcomes import Outcomes
+from tb_bnlens.frameworks.torch.untouched import untouched
+from tb_bnlens.moments.moments import Mask, Moments
+from tb_bnlens.moments.recovery import Snapshot
+from tb_bnlens.moments.segments import Segments
+
+
+@dataclass
+class Seen:
+    """What the hooks have seen in one pass."""
+
+    order: list[int] = field(default_factory=list)
+    """Layer index of each BatchNorm call."""
+    moments: dict[int, list[tuple[Any, Any]]] = field(default_factory=dict)
+    """Layer index -> mean and unbiased variance of each call, where the layer uses those of its input."""
+
+
+class TorchRunner:
+    """Passes over one model.
+
+    Args:
+        model: the outermost module; the passes run on what is inside wrappers.
+        layers: its BatchNorm modules.
+        segments: their channels.
+        loss: ``loss(predictions, target)``; without it the model's output has to hold one.
+        metrics: name -> ``metric(predictions, target)``, or an object like those of torchmetrics.
+        forward: ``forward(model, x)`` where the model is not called as ``forward.call`` says.
+    """
+
+    out_of_memory: tuple[type[Exception], ...] = (torch.OutOfMemoryError,)
+
+    def __init__(
+        self,
+        model: Any,
+        layers: Sequence[TorchLayer],
+        segments: Segments,
+        loss: Callable[..., Any] | None = None,
+        metrics: Mapping[str, Any] | None = None,
+        forward: Callable[..., Any] | None = None,
+    ):
+        self._model, _ = unwrapped(model)
+        self._layers, self._segments = tuple(layers), segments
+        self._forward = forward or call
+        self._outcomes = Outcomes(loss, metrics)
+        devices = {p.device for p in self._model.parameters()}
+        self._device = devices.pop() if len(devices) == 1 else None
+        self.tracing = OneTimeCost()
+        self.accelerated = self._device is None or self._device.type != "cpu"
+        self.loss_reason = ""
+        self.order: Sequence[int] = ()
+        self.trains: dict[int, bool] = {}
+        self.always_by_batch = bool(untracked(self._model))
+        self.at_inference = {i: False for i in range(len(layers))}
+        self.gain = self._gain()
+        self.rows, self.weights = self._outcomes.rows, self._outcomes.weights
+        self.metric_state, self.update = self._outcomes.metric_state, self._outcomes.update
+        self.metrics = self._outcomes.metrics
+        self.compose, self.inputs = of.compose, of.inputs
+        if any(type(p).__name__ == "DTensor" for p in self._model.parameters()):
+            raise NotEvaluated("the parameters are sharded over processes (DTensor), so one cannot run the model alone")
+
+    def trained(self) -> Mask:
+        """Layers that normalize by the batch in training: those that are not in eval mode, [L]."""
+        return np.asarray([self.trains.get(i, t.module.training) for i, t in enumerate(self._layers)], bool)
+
+    def count_calls(self, batch: Any) -> None:
+        """Updates are counted by the modules themselves, so there is nothing to find out."""
+
+    # --- the passes ----------------------------------------------------------------------------------
+
+    def inference(self, batch: Any, moving: Moments) -> Outcome:
+        """Every layer on these running statistics, everything else in eval mode."""
+        everything = np.ones(int(self._segments.sizes.sum()), bool)
+        loss, predictions, _ = self._run(batch, moving, everything, dict.fromkeys(self._model.modules(), False))
+        return Outcome(loss, predictions)
+
+    def batch(self, batch: Any, moving: Moments, on_moving: Mask | None = None) -> Outcome:
+        """Every channel on the batch's statistics, but for those of the mask [C_total]; else in eval mode."""
+        mask = np.zeros(int(self._segments.sizes.sum()), bool) if on_moving is None else on_moving
+        loss, predictions, seen = self._run(batch, moving, mask, dict.fromkeys(self._model.modules(), False))
+        self.order = tuple(seen.order)
+        calls = _arrays(seen.moments)
+        return Outcome(loss, predictions, self._averaged(calls), {i: c for i, c in calls.items() if len(c) > 1})
+
+    def training(self, batch: Any) -> Outcome:
+        """As the training step does: every module in the mode that it is in now."""
+        self.trains = {i: bool(t.module.training) for i, t in enumerate(self._layers)}
+        self.gain = self._gain()
+        moving = self._moving()
+        trained = self._segments.spread(self.trained()).astype(bool)
+        now = {module: module.training for module in self._model.modules()}
+        loss, predictions, seen = self._run(batch, moving, ~trained, now)
+        calls = {i: c for i, c in _arrays(seen.moments).items() if self.trains[i]}
+        return Outcome(loss, predictions, self._averaged(calls), after=self._after(moving, calls))
+
+    def _run(self, batch: Any, moving: Moments, on_moving: Mask, given: Mapping[Any, bool]) -> tuple[float, Any, Seen]:
+        seen, wanted = Seen(), dict(given)
+        batch = of.on_device(batch, self._device)
+        own = list(self._own(moving, on_moving, seen))
+        for layer, mine in zip(self._layers, own, strict=True):
+            # Half-precision buffers would round the statistics of the batch, which training does not do.
+            wanted[layer.module] = layer.coarse and mine.wholly
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(untouched(wanted))
+            by_batch = any(mine.by_batch for mine in own)
+            for layer, mine in zip(self._layers, own, strict=True):
+                mine.write(layer.module)
+                if by_batch:
+                    stack.enter_context(_hooked(layer.module, mine))
+            predictions = self._forward(self._model, batch.x)
+            loss = self._loss(predictions, batch)
+        return loss, predictions, seen
+
+    def _loss(self, predictions: Any, batch: Any) -> float:
+        try:
+            return self._outcomes.loss(predictions, batch.y)
+        except NotEvaluated as reason:
+            # The statistics of the pass are worth having without it.
+            self.loss_reason = f"no loss: {reason}"
+            return float("nan")
+
+    # --- statistics ----------------------------------------------------------------------------------
+
+    def _gain(self) -> Array:
+        return np.asarray([1 - t.momentum for t in self._layers], np.float64)
+
+    def _moving(self) -> Moments:
+        parts = [(t.module.running_mean, t.module.running_var) for t in self._layers]
+        mean, variance = (
+            np.concatenate([p[i].detach().double().cpu().numpy() for p in parts]) if parts else np.zeros(0)
+            for i in range(2)
+        )
+        return Moments(mean, variance)
+
+    def _own(self, moving: Moments, on_moving: Mask, seen: Seen) -> Iterator[_Own]:
+        # As copies: a tensor made of an array shares its memory.
+        flat = [torch.tensor(np.asarray(x, np.float32)) for x in (moving.mean, moving.variance)]
+        sizes = [layer.channels for layer in self._layers]
+        parts = (x.split(sizes) for x in (*flat, torch.tensor(np.asarray(on_moving, bool))))
+        masks: Any = self._segments.split(np.asarray(on_moving)) if self._layers else []
+        for index, (m, v, mask) in enumerate(zip(*parts, strict=True)):
+            device = self._layers[index].module.running_mean.device
+            yield _Own(index, m.to(device), v.to(device), mask.to(device), masks[index], seen)
+
+    def _averaged(self, calls: Mapping[int, Sequence[Moments]]) -> Moments:
+        mean = np.full(int(self._segments.sizes.sum()), np.nan)
+        variance = mean.copy()
+        for index, each in calls.items():
+            part = slice(self._segments.starts[index], self._segments.stops[index])
+            mean[part] = np.mean([c.mean for c in each], axis=0)
+            variance[part] = np.mean([c.variance for c in each], axis=0)
+        return Moments(mean, variance)
+
+    def _after(self, moving: Moments, calls: Mapping[int, Sequence[Moments]]) -> Snapshot:
+        mean, variance = moving.mean.copy(), moving.variance.copy()
+        for index, each in calls.items():
+            part = slice(self._segments.starts[index], self._segments.stops[index])
+            for seen in each:
+                mean[part] += self.gain[index] * (seen.mean - mean[part])
+                variance[part] += self.gain[index] * (seen.variance - variance[part])
+        return Snapshot(mean, variance)
+
+
+class _Own:
+    """Takes the statistics of one layer's input, and puts them in its buffers in the channels that use them."""
+
+    def __init__(self, index: int, mean: Any, variance: Any, on_moving: Any, mask: Mask, seen: Seen):
+        self._index, self._mean, self._variance, self._on_moving, self._seen = index, mean, variance, on_moving, seen
+        self.by_batch = not mask.all()
+        """Whether some channel uses the batch's."""
+        self.wholly = not mask.any()
+        """Whether all do."""
+
+    def __call__(self, module: Any, args: Any, kwargs: Any) -> None:
+        self._seen.order.append(self._index)
+        if not self.by_batch:
+            return
+        x = (args[0] if args else kwargs["input"]).detach()
+        x = x if x.dtype == torch.float64 else x.float()
+        variance, mean = torch.var_mean(x, dim=[d for d in range(x.dim()) if d != 1], correction=0)
+        values = x.numel() // x.shape[1]
+        unbiased = variance * (values / (values - 1)) if values > 1 else variance
+        self._seen.moments.setdefault(self._index, []).append((mean, unbiased))
+        if not self.wholly:
+            mean = torch.where(self._on_moving, self._mean, mean.to(self._mean.dtype))
+            variance = torch.where(self._on_moving, self._variance, variance.to(self._variance.dtype))
+        module.running_mean.copy_(mean)
+        module.running_var.copy_(variance)
+
+    def write(self, module: Any) -> None:
+        """Put the given statistics in the module's buffers, which are clones by now."""
+        module.running_mean.copy_(self._mean)
+        module.running_var.copy_(self._variance)
+
+
+@contextlib.contextmanager
+def _hooked(module: Any, own: _Own) -> Iterator[None]:
+    handle = module.register_forward_pre_hook(own, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _arrays(moments: Mapping[int, Sequence[tuple[Any, Any]]]) -> dict[int, list[Moments]]:
+    def array(tensor: Any) -> NDArray[np.float64]:
+        return np.asarray(tensor.double().cpu().numpy(), np.float64)
+
+    return {i: [Moments(array(m), array(v)) for m, v in each] for i, each in moments.items()}

@@ -1,0 +1,84 @@
+"""``check`` for PyTorch models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from tb_bnlens.checking.result import Check, judged, require_arguments
+from tb_bnlens.frameworks.torch.adapter import TorchModel, as_in_training
+from tb_bnlens.frameworks.torch.batches import spread
+from tb_bnlens.frameworks.torch.layers import unwrapped
+
+VALIDATION_BATCHES = 8
+
+
+def check(
+    model: Any,
+    data: Any,
+    log_dir: str | None = None,
+    *,
+    loss: Callable[..., Any] | None = None,
+    metrics: Mapping[str, Any] | None = None,
+    forward: Callable[..., Any] | None = None,
+    batches: int = 24,
+    validation_data: Any = None,
+    tolerance: float = 0.1,
+    batch_size: int = 32,
+    quiet: bool = False,
+) -> Check:
+    """Judge a model at its present weights, trained anywhere or loaded from disk::
+
+        model.load_state_dict(torch.load("model.pt"))
+        found = tb_bnlens.torch.check(model, train_loader, loss=loss_fn)   # prints the verdict
+        found.severity, found.verdict, found.report
+
+    The model runs on some batches with batch statistics, with its running statistics, and with what would undo each
+    cause. Nothing in it changes: no weight, no buffer, mode or random state. Use *training* data, in batches like those
+    of training, since the statistics of a batch depend on its size.
+
+    A model that is in eval mode as a whole is judged as if training called ``model.train()``. Modules that are in eval
+    mode while the model is not are taken for frozen.
+
+    Args:
+        model: a ``torch.nn.Module`` that has seen a batch, if it has lazy modules.
+        data: a ``DataLoader`` or other iterable of batches ``(x, y)``, or tensors ``(x, y)``. Batches are spread over
+            the data where its length is known; rows of tensors are drawn at random.
+        log_dir: TensorBoard run directory for a record, which the tab and ``bnlens report`` show as a run. Where it
+            holds a record already, the check goes to the next free directory ``check``, ``check-2``, ... inside.
+        loss: ``loss(predictions, target)``, see ``Recorder``.
+        metrics: see ``Recorder``.
+        forward: see ``Recorder``.
+        batches: the largest number of batches to use.
+        validation_data: measured besides, likewise; at most 8 batches.
+        tolerance: relative error of the running statistics that counts as converged.
+        batch_size: of batches that are cut from tensors.
+        quiet: print nothing.
+
+    Returns:
+        A ``Check``: ``severity``, ``verdict``, ``findings`` and ``report``.
+
+    Raises:
+        ValueError: an argument out of range, a model that is no module, or data without a batch.
+        TypeError: data of another kind. What the model itself raises on the data is passed on.
+    """
+    require_arguments(batches, batch_size, tolerance)
+    adapter = TorchModel(model, loss, metrics, forward)
+    if not adapter.is_built(after_a_step=False):
+        raise ValueError(
+            f"The model {type(model).__name__} has lazy modules that are not built; call it on a batch first"
+        )
+    kept = spread(data, batches, batch_size)
+    validation = () if validation_data is None else spread(validation_data, VALIDATION_BATCHES, batch_size)
+    steps = max((layer.updates for layer in adapter.layers()), default=0)
+    with as_in_training(model):
+        return judged(
+            adapter,
+            type(unwrapped(model)[0]).__name__,
+            kept,
+            validation,
+            log_dir=log_dir,
+            tolerance=tolerance,
+            steps=steps,
+            quiet=quiet,
+        )

@@ -1,0 +1,71 @@
+"""A callback for the ``Trainer`` of Transformers, thin over ``Recorder``."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+from tb_bnlens.frameworks.torch.layers import unwrapped
+from tb_bnlens.torch.recorder import Recorder
+
+
+def _callback() -> Any:
+    try:
+        return importlib.import_module("transformers").TrainerCallback
+    except ModuleNotFoundError:
+        return object
+
+
+class BNLens(_callback()):  # type: ignore[misc]
+    """Record a ``Trainer.train`` of Transformers::
+
+        trainer = Trainer(model, args, train_dataset=data, callbacks=[tb_bnlens.torch.transformers.BNLens("runs/exp1")])
+
+    The ``Trainer`` does not show its callbacks the batch, so a hook on the model keeps the arguments of the last call
+    in training mode. The loss is the one in the model's output.
+
+    Args:
+        log_dir: TensorBoard run directory; ``TrainingArguments.logging_dir`` or ``output_dir`` where it is not given.
+        loss: ``loss(output, inputs)``, where the model's output holds none.
+        options: what ``Recorder`` takes besides.
+    """
+
+    def __init__(self, log_dir: str | None = None, loss: Callable[..., Any] | None = None, **options: Any):
+        self._log_dir, self._loss, self._options = log_dir, loss, options
+        self.recorder: Recorder | None = None
+        """The recorder of the training that runs."""
+        self._inputs: Any = None
+        self._hook: Any = None
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+        """Begin a record."""
+        plain, _ = unwrapped(model)
+        directory = self._log_dir or getattr(args, "logging_dir", None) or args.output_dir
+        planned = int(state.max_steps) if getattr(state, "max_steps", 0) > 0 else None
+        settings = {"planned_steps": planned, "optimizer": kwargs.get("optimizer"), "forward": _call, **self._options}
+        self.recorder = Recorder(plain, directory, self._loss, **settings)
+        self._hook = plain.register_forward_pre_hook(self._look, with_kwargs=True)
+
+    def _look(self, module: Any, args: Any, kwargs: Any) -> None:
+        if module.training:
+            self._inputs = (args, dict(kwargs))
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Record a step of the optimizer."""
+        if self.recorder is not None and self._inputs is not None:
+            inputs, self._inputs = self._inputs, None
+            self.recorder.record(inputs, inputs[1] if self._loss is not None else None, step=int(state.global_step))
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Judge and close the record."""
+        if self._hook is not None:
+            self._hook.remove()
+            self._hook = None
+        if self.recorder is not None:
+            self.recorder.close()
+
+
+def _call(model: Any, x: Any) -> Any:
+    args, kwargs = x
+    return model(*args, **kwargs)

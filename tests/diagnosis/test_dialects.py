@@ -1,0 +1,52 @@
+"""Every finding is told in the words of the framework that wrote the record."""
+
+from __future__ import annotations
+
+import ast
+import re
+
+import pytest
+
+from tb_bnlens.report import run_report
+from tests.diagnosis.limits import ABOVE, CASES
+from tests.diagnosis.runs import causes, finding, of_torch, run
+from tests.simulation import SimLayer
+
+OF_KERAS = re.compile(
+    r"keras\.|\btf\.|tensorflow|training=(True|False)|model\.compile|trainable|\bfit\(|evaluate\("
+    r"|[Mm]oving (stat|mean|var)"
+)
+OF_TORCH = re.compile(r"\btorch|running (statistic|mean|var)|requires_grad|state_dict|DataLoader")
+
+
+@pytest.mark.parametrize(("framework", "foreign"), [("torch", OF_KERAS), ("keras", OF_TORCH)], ids=["torch", "keras"])
+def test_no_word_of_the_other_framework(framework: str, foreign: re.Pattern[str]) -> None:
+    said = set()
+    for build in CASES.values():
+        history = build(ABOVE)
+        if history.manifest.framework != framework:
+            if framework == "keras":
+                continue
+            history = of_torch(history)
+        for found in run_report(history)["findings"]:
+            evidence = [e["label"] for e in found["evidence"].values()]
+            # What is said of a cause that does not show names the other framework where it is about that.
+            texts = [found["title"], found["summary"], found["next"], *evidence] if found["status"] == "fail" else []
+            codes = [found["fix"], found["rescue"]]
+            for code in codes:
+                ast.parse(code)
+            wrong = [text for text in (*texts, *codes) if foreign.search(text)]
+            assert not wrong, (found["rule"], wrong)
+            said.update(codes)
+    assert len(said) > 20
+
+
+def test_a_momentum_is_the_share_that_a_batch_replaces() -> None:
+    history = of_torch(run(SimLayer(momentum=0.999, true_variance=0.05), gain=150.0))
+    assert causes(history).keys() == {"momentum-too-high"}
+    found = finding(history, "momentum-too-high")
+    assert "Momentum 0.001 needs" in found["summary"]
+    assert found["title"] == "Momentum too small for this run"
+    assert "tb_bnlens.torch.set_momentum(model, 0." in found["fix"]
+    assert found["evidence"]["momentum"]["value"] == "0.001"
+    assert "running statistics" in run_report(history)["verdict"] or "initial statistics" in found["summary"]

@@ -1,0 +1,37 @@
+"""PyTorch layers whose weights are frozen and whose statistics move."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tests.diagnosis.checks import limits_of, silence_of
+from tests.diagnosis.runs import CALM, causes, finding, of_torch, rows, run
+
+CAUSE = "frozen-weights-moving-statistics"
+
+test_limits = limits_of(CAUSE)
+test_silenced = silence_of(CAUSE, lambda: of_torch(run(CALM), trainable=False))
+
+
+def test_moving_statistics_under_frozen_weights() -> None:
+    history = of_torch(run(CALM), trainable=False)
+    assert causes(history) == {CAUSE: "warning"}
+    found = finding(history, CAUSE)
+    assert "layer.eval()" in found["fix"]
+    assert len(found["layers"]) == 3
+
+
+def test_statistics_that_stay_near_their_start_are_a_note() -> None:
+    assert causes(rows(of_torch(run(CALM), trainable=False), start_distance=0.01)) == {CAUSE: "info"}
+
+
+def test_trained_weights_and_eval_mode_pass() -> None:
+    assert finding(of_torch(run(CALM)), CAUSE)["status"] == "not_applicable"
+    still = of_torch(run(replace(CALM, state="frozen", start=(0.3, 0.5), channels=1)), trainable=False)
+    assert finding(still, CAUSE)["status"] == "pass"
+
+
+def test_keras_freezes_both_together() -> None:
+    keras = replace(run(CALM), manifest=of_torch(run(CALM), trainable=False).manifest)
+    keras = replace(keras, manifest=replace(keras.manifest, framework="keras"))
+    assert causes(keras).keys() == {"set-after-trace"}

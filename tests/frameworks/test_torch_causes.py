@@ -1,0 +1,204 @@
+"""Causes of PyTorch's own, each from a real training with the fault, with a healthy look-alike, and its fix applied."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+nn: Any = torch.nn
+
+from tests.frameworks.torch_runs import LOSS, batches, small, train  # noqa: E402
+
+torch.set_num_threads(1)
+STEPS = 100
+
+
+def named(report: Any) -> dict[str, str]:
+    """Causes that count, with their severity."""
+    assert not [f for f in report["findings"] if f["status"] == "error"]
+    return {f["rule"]: f["severity"] for f in report["findings"] if f["status"] == "fail"}
+
+
+def finding(report: Any, rule: str) -> Any:
+    return next(f for f in report["findings"] if f["rule"] == rule)
+
+
+def frozen(model: Any, i: int) -> None:
+    for layer in (model[0], model[1]):
+        for parameter in layer.parameters():
+            parameter.requires_grad_(False)
+
+
+def in_eval_mode(model: Any, i: int) -> None:
+    model[1].eval()
+
+
+def head_only(model: Any) -> Any:
+    """Parameters of the last layer: no flag says that the others stay."""
+    return model[-1].parameters()
+
+
+# --- frozen weights, moving statistics -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "options", [{"mode": frozen}, {"parameters": head_only}], ids=["requires_grad", "not in the optimizer"]
+)
+def test_frozen_weights_with_moving_statistics(options: dict[str, Any], tmp_path: Path) -> None:
+    report = train(lambda: small(0.01), tmp_path, steps=STEPS, **options).report
+    assert named(report)["frozen-weights-moving-statistics"] == "warning"
+    assert report["layers"][0]["state"] == "updating"
+
+    def mended(model: Any, i: int) -> None:
+        frozen(model, i)
+        exec(finding(report, "frozen-weights-moving-statistics")["fix"], {"model": model})
+
+    again = train(lambda: small(0.01), tmp_path / "again", steps=40, mode=mended).report
+    assert "frozen-weights-moving-statistics" not in named(again)
+    assert again["layers"][0]["state"] == "frozen"
+
+
+def test_trained_weights_are_not_frozen(tmp_path: Path) -> None:
+    report = train(lambda: small(0.1), tmp_path, steps=40).report
+    assert finding(report, "frozen-weights-moving-statistics")["status"] == "not_applicable"
+
+
+def test_flags_that_are_set_for_a_moment_freeze_nothing(tmp_path: Path) -> None:
+    """As in a GAN, whose generator steps with the discriminator's gradients off."""
+
+    def step(model: Any, optimizer: Any, x: Any, y: Any, i: int) -> None:
+        model.requires_grad_(True)
+        optimizer.zero_grad()
+        LOSS(model(x), y).backward()
+        optimizer.step()
+        model.requires_grad_(False)
+
+    report = train(lambda: small(0.1), tmp_path, steps=40, step=step).report
+    assert finding(report, "frozen-weights-moving-statistics")["status"] == "not_applicable"
+
+
+def test_eval_mode_freezes_statistics_and_training_in_it_is_told(tmp_path: Path) -> None:
+    """model.eval() for an evaluation, and no model.train() after it."""
+    report = train(lambda: small(0.1), tmp_path, steps=40, mode=in_eval_mode).report
+    assert report["layers"][0]["state"] == "inference_mode"
+    assert report["layers"][0]["updates"] == 0
+    assert "inference-mode-layer" in named(report)
+    assert "model.train()" in finding(report, "inference-mode-layer")["fix"]
+
+
+# --- momentum --------------------------------------------------------------------------------------------
+
+
+def test_a_momentum_of_keras_is_told(tmp_path: Path) -> None:
+    report = train(lambda: small(0.99), tmp_path, steps=STEPS).report
+    found = finding(report, "mixed-conventions")
+    assert found["status"] == "fail" and "momentum 0.99" in found["summary"] and "0.01" in found["summary"]
+    assert finding(report, "momentum-too-low")["status"] == "another_cause"
+
+    def mended() -> Any:
+        model = small(0.99)
+        exec(found["fix"], {"model": model})
+        assert model[1].momentum == pytest.approx(0.01)
+        return model
+
+    assert "mixed-conventions" not in named(train(mended, tmp_path / "again", steps=40).report)
+
+
+def test_momentum_0_never_updates(tmp_path: Path) -> None:
+    report = train(lambda: small(0.0), tmp_path, steps=STEPS).report
+    assert report["layers"][0]["state"] == "never_updated"
+    assert named(report)["never-updated"] in ("warning", "error")
+    assert "set_momentum(model, 0.1)" in finding(report, "never-updated")["fix"]
+
+
+def moving(model: Any, i: int) -> None:
+    """Weights that drift fast: what the layer sees now is not what it saw at first."""
+    with torch.no_grad():
+        model[0].weight += 0.01
+
+
+def test_a_cumulative_average_remembers_old_weights(tmp_path: Path) -> None:
+    report = train(lambda: small(None), tmp_path, steps=STEPS, mode=moving).report
+    assert report["layers"][0]["kind"] == "BatchNorm1d (cumulative)"
+    assert named(report)["cumulative-average"] in ("warning", "error")
+    assert not {"momentum-too-high", "drift", "warming-up"} & named(report).keys()
+    assert not [e for e in report["events"] if e["kind"] == "momentum"]
+
+    def mended() -> Any:
+        model = small(None)
+        exec(finding(report, "cumulative-average")["fix"], {"model": model})
+        return model
+
+    again = train(mended, tmp_path / "again", steps=STEPS, mode=moving).report
+    assert "cumulative-average" not in named(again)
+    assert again["losses"]["inference"] < report["losses"]["inference"]
+
+
+def test_a_cumulative_average_of_alike_batches_is_fine(tmp_path: Path) -> None:
+    def still(model: Any) -> Any:
+        return model[-1].parameters()
+
+    report = train(lambda: small(None), tmp_path, steps=40, parameters=still).report
+    assert finding(report, "cumulative-average")["status"] == "pass"
+    assert not {"momentum-too-high", "warming-up", "drift"} & named(report).keys()
+
+
+# --- no statistics ---------------------------------------------------------------------------------------
+
+
+def untracked() -> Any:
+    return nn.Sequential(
+        nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 8), nn.BatchNorm1d(8, track_running_stats=False),
+        nn.Linear(8, 1),
+    )  # fmt: skip
+
+
+def test_modules_without_statistics_are_told(tmp_path: Path) -> None:
+    blob = train(untracked, tmp_path, steps=40)
+    found = finding(blob.report, "no-tracked-statistics")
+    assert found["status"] == "fail" and "(4)" in found["summary"]
+    # One row has no batch to be normalized by.
+    assert found["severity"] == "warning" and "A single row raises an error" in found["summary"]
+    assert [layer["name"] for layer in blob.report["layers"]] == ["1"]
+    data = list(batches(12, seed=3))
+    exec(compile(found["rescue"], "rescue", "exec"), {"model": blob.model, "data": data})
+    blob.model.eval()
+    x, _ = data[0]
+    with torch.no_grad():
+        alone, together = blob.model(x[:1]), blob.model(x)[:1]
+    assert torch.allclose(alone, together, atol=1e-5)
+
+
+def test_a_model_with_no_statistics_at_all_is_told(tmp_path: Path) -> None:
+    def build() -> Any:
+        return nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16, track_running_stats=False), nn.Linear(16, 1))
+
+    report = train(build, tmp_path, steps=40).report
+    assert "no-tracked-statistics" in named(report) and report["layers"] == []
+
+
+# --- known causes, in PyTorch's ways -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("poison", [float("nan"), float("inf")])
+def test_poisoned_statistics_are_reset_and_renewed(poison: float, tmp_path: Path) -> None:
+    def mode(model: Any, i: int) -> None:
+        if i == 20:
+            with torch.no_grad():
+                model[1].running_mean[3] = poison
+
+    blob = train(lambda: small(0.1), tmp_path, steps=40, mode=mode)
+    found = finding(blob.report, "non-finite-statistics")
+    assert found["severity"] == "error"
+    exec(compile(found["rescue"], "rescue", "exec"), {"model": blob.model, "data": list(batches(12))})
+    assert np.isfinite(blob.model[1].running_mean.numpy()).all()
+
+
+def test_few_rows_a_batch_agree_with_their_own_statistics(tmp_path: Path) -> None:
+    """With the biased variance on one side, batches of 4 would be 25% off for good."""
+    report = train(lambda: small(0.02), tmp_path, steps=200, parameters=head_only, size=4).report
+    assert abs(report["layers"][0]["variance_ratio"] - 1) < 0.12

@@ -1,0 +1,150 @@
+"""PyTorch loops that others run: distributed training, Lightning, the Trainer of Transformers."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+nn: Any = torch.nn
+
+from tb_bnlens.torch import lightning, transformers  # noqa: E402
+from tests.frameworks.torch_runs import LOSS, batches, report_of, small, state  # noqa: E402
+
+torch.set_num_threads(1)
+STEPS = 30
+
+
+# --- two processes ---------------------------------------------------------------------------------------
+
+
+def together(tmp_path: Path, record: bool, shift: float) -> tuple[Any, list[Any]]:
+    """Train in two processes; the report, and the weights and buffers of both."""
+    tmp_path.mkdir()
+    log_dir, store = (str(tmp_path / "log") if record else "-"), str(tmp_path / "store")
+    command = [sys.executable, "-W", "ignore", "-m", "tests.frameworks.torch_ranks"]
+    processes = [
+        subprocess.Popen([*command, str(rank), store, log_dir, str(shift)], stderr=subprocess.PIPE, text=True)
+        for rank in range(2)
+    ]
+    for process in processes:
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+    ends = []
+    for rank in range(2):
+        with np.load(f"{store}.{rank}.npz") as found:
+            ends.append({name: found[name] for name in found.files})
+    return (report_of(tmp_path / "log") if record else None), ends
+
+
+def test_rank_0_writes_and_the_gap_between_ranks_is_told(tmp_path: Path) -> None:
+    report, with_lens = together(tmp_path / "with", True, shift=6.0)
+    _, plain = together(tmp_path / "without", False, shift=6.0)
+    for recorded, alone in zip(with_lens, plain, strict=True):
+        assert all(np.array_equal(value, recorded[name]) for name, value in alone.items())
+    assert len(list((tmp_path / "with" / "log" / "bn_lens").iterdir())) == 1
+    assert report["replicas"] == 2
+    (found,) = (f for f in report["findings"] if f["rule"] == "replica-spread")
+    assert found["severity"] in ("warning", "error")
+    assert "rank 1" in found["summary"] and "SyncBatchNorm" in found["fix"]
+    # Rank 0 alone would look healthy.
+    assert found["evidence"]["rank_0"]["value"] < found["evidence"]["rank_1"]["value"]
+
+
+def test_ranks_with_data_of_one_kind_are_fine(tmp_path: Path) -> None:
+    report, _ = together(tmp_path / "alike", True, shift=0.0)
+    (found,) = (f for f in report["findings"] if f["rule"] == "replica-spread")
+    assert found["status"] == "pass", found["summary"]
+
+
+# --- callbacks, driven as their frameworks drive them ------------------------------------------------------
+
+
+class Trainer:
+    """The part of Lightning's ``Trainer`` that a callback sees; two batches are accumulated into a step."""
+
+    estimated_stepping_batches = STEPS
+    should_stop = False
+
+    def __init__(self, model: Any, callback: Any):
+        self.model, self.callback, self.global_step = model, callback, 0
+        self.optimizers = [torch.optim.Adam(model.parameters(), 1e-2)]
+
+    def fit(self) -> None:
+        optimizer = self.optimizers[0]
+        self.callback.on_train_start(self, self.model)
+        for i, (x, y) in enumerate(batches(2 * STEPS)):
+            LOSS(self.model(x), y).backward()
+            if i % 2:
+                optimizer.step()
+                optimizer.zero_grad()
+                self.global_step += 1
+            self.callback.on_train_batch_end(self, self.model, None, [x, y], i)
+        self.callback.on_train_end(self, self.model)
+
+
+def test_lightning_records_steps_of_the_optimizer(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = small(0.1)
+    Trainer(model, lightning.BNLens(str(tmp_path), LOSS, on_error="raise")).fit()
+    report = report_of(tmp_path)
+    assert report["last_step"] == report["planned_steps"] == STEPS and report["ended"] == "planned"
+    # Two forward passes a step; the record begins after the first.
+    assert report["layers"][0]["updates"] == 2 * (STEPS - 1)
+    assert report["losses"]["inference"] is not None
+
+
+def test_lightning_batches_of_another_kind_need_unpack(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    callback = lightning.BNLens(str(tmp_path), LOSS, unpack=lambda batch: batch["image"])
+    with pytest.warns(UserWarning, match="unpack"):
+        Trainer(small(0.1), callback).fit()
+
+
+class WithLoss(nn.Module):  # type: ignore[misc, name-defined]
+    """Computes its own loss, as models of Transformers do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = small(0.1)
+
+    def forward(self, x: Any, labels: Any = None) -> Any:
+        predicted = self.inner(x)
+        return SimpleNamespace(loss=LOSS(predicted, labels), logits=predicted)
+
+
+def test_the_trainer_of_transformers_shows_no_batch_and_is_recorded(tmp_path: Path) -> None:
+    def train(callback: Any) -> dict[str, Any]:
+        torch.manual_seed(0)
+        model, state_ = WithLoss(), SimpleNamespace(max_steps=STEPS, global_step=0)
+        args = SimpleNamespace(logging_dir=str(tmp_path), output_dir=str(tmp_path))
+        optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+        if callback:
+            callback.on_train_begin(args, state_, None, model=model, optimizer=optimizer)
+        for x, y in batches(STEPS):
+            model.train()
+            optimizer.zero_grad()
+            model(x=x, labels=y).loss.backward()
+            optimizer.step()
+            state_.global_step += 1
+            if callback:
+                callback.on_step_end(args, state_, None, model=model)
+                model.eval()
+                with torch.no_grad():
+                    model(x=x + 100, labels=y)  # an evaluation is no step
+        if callback:
+            callback.on_train_end(args, state_, None, model=model)
+            assert not model._forward_pre_hooks
+        return state(model)
+
+    plain, with_lens = train(None), train(transformers.BNLens(on_error="raise"))
+    assert all(np.array_equal(value, with_lens[name]) for name, value in plain.items())
+    report = report_of(tmp_path)
+    assert report["last_step"] == STEPS and report["layers"][0]["updates"] == STEPS - 1
+    assert report["losses"]["inference"] < 1e3
