@@ -239,7 +239,7 @@ def test_the_arrows() -> None:
         ("diagnosis.causes", "from tb_bnlens.diagnosis.words.phrases import number"),
         ("diagnosis.decide", "from tb_bnlens.diagnosis.diagnose import diagnose"),
         ("diagnosis.words.drift", "from tb_bnlens.report import verdict"),
-        ("analysis.facts", "from tb_bnlens.diagnosis.severity import Severity"),
+        ("analysis.facts.run", "from tb_bnlens.diagnosis.severity import Severity"),
         ("metadata", "import numpy"),
         ("frameworks.support", "import keras"),
         ("analysis.new", "import scipy"),

@@ -96,24 +96,15 @@ def outlook(
     updating = layers.updates_per_step[layers.updating]
     per_step = float(np.median(updating)) if len(updating) else 1.0
     loss_steps = _loss_steps(losses, manifest.tolerance) / per_step
-    low, high = _widening(layers)
     return Outlook(
         last_step=step,
         remaining=remaining,
         loss_steps=loss_steps,
         layer_steps=0.0 if math.isnan(layer_steps) else layer_steps,
-        # A loss can come within tolerance before the layers do, and no later.
-        loss_interval=_around((loss_steps * low, loss_steps * high), (ends[0], ends[1])),
+        loss_interval=_loss_interval(layers, loss_steps, per_step),
         layer_interval=(ends[0], ends[1]),
         suffers=suffers,
     )
-
-
-def _around(of_loss: Interval, of_layers: Interval) -> Interval:
-    """The interval of the loss, wide enough to hold that of the layers where there is one."""
-    if math.isnan(of_loss[0]) or math.isnan(of_layers[0]):
-        return of_loss
-    return min(of_loss[0], of_layers[0]), max(of_loss[1], of_layers[1])
 
 
 def _slowest(steps: NDArray[np.float64]) -> float:
@@ -121,11 +112,11 @@ def _slowest(steps: NDArray[np.float64]) -> float:
     return float(known.max()) if len(known) else math.nan
 
 
-def _widening(layers: LayerTable) -> Interval:
-    """Factors from steps at weights that stand still, as the forecast has them, to the ends of an interval.
+def _loss_interval(layers: LayerTable, loss_steps: float, per_step: float) -> Interval:
+    """80% interval of the steps that the forecast of the loss gives; (NaN, NaN) where no layer has an interval.
 
-    The loss waits for the slowest layers: they are the medians of those that take at least half of the steps that the
-    slowest takes. (NaN, NaN) where no layer has an interval.
+    The loss waits for the slowest layers, those that take at least half of the steps that the slowest takes. The
+    forecast keeps the weights still, so it is widened as theirs are on the median, and to the median of their own ends.
     """
     known = layers.updating & (layers.error > layers.tolerance) & ~np.isnan(layers.converge_low)
     still = steps_to_converge(layers.error, layers.beta, layers.tolerance)
@@ -133,8 +124,17 @@ def _widening(layers: LayerTable) -> Interval:
     if not known.any():
         return math.nan, math.nan
     slow = known & (still >= 0.5 * still[known].max())
-    low, high = (float(np.median(x[slow] / still[slow])) for x in (layers.converge_low, layers.converge_high))
-    return min(low, 1.0), max(high, 1.0)
+
+    def median(values: NDArray[np.float64]) -> float:
+        return float(np.median(values[slow]))
+
+    with np.errstate(invalid="ignore"):  # no steps of a layer that may never arrive
+        widened = [
+            loss_steps * factor
+            for factor in (median(layers.converge_low / still), median(layers.converge_high / still))
+        ]
+    own = [median(ends) / per_step for ends in (layers.converge_low, layers.converge_high)]
+    return float(np.nanmin([loss_steps, widened[0], own[0]])), float(np.nanmax([loss_steps, widened[1], own[1]]))
 
 
 def _loss_steps(losses: Losses, tolerance: float) -> float:

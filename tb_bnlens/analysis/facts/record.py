@@ -1,0 +1,151 @@
+"""What a record holds: its parts, read once, and how far it goes."""
+
+from __future__ import annotations
+
+import math
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tb_bnlens.analysis.batches import Batches, batches
+from tb_bnlens.analysis.composition import Composition
+from tb_bnlens.analysis.lag import LayerTable, table
+from tb_bnlens.analysis.loss_gap import Losses, measure
+from tb_bnlens.analysis.measured import Measured, final
+from tb_bnlens.analysis.parts import Parts
+from tb_bnlens.analysis.sudden import Leap, leap
+from tb_bnlens.history import Evidence, History, Manifest
+from tb_bnlens.metadata import CUMULATIVE, TORCH, Moment
+
+Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+FIRST_PROBES = 3
+"""Probes that tell where the loss began, the highest of them: a single batch may be an easy one."""
+
+
+class RecordFacts:
+    """The record, and the measurements in it.
+
+    Args:
+        history: of the run.
+    """
+
+    def __init__(self, history: History) -> None:
+        self.history = history
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        """What the recorder says of the run."""
+        return self.history.manifest
+
+    @cached_property
+    def evidence(self) -> Evidence | None:
+        """The measurement on many batches that the run is judged by, None where there is none."""
+        return final(self.history)
+
+    @cached_property
+    def measured(self) -> Measured | None:
+        """What it says of the losses, None where there is none or no loss could be measured."""
+        if self.evidence is None or not np.isfinite(self.evidence.mean("batch")) or self.losses.diverged:
+            return None
+        return Measured(self.evidence, self.losses)
+
+    @cached_property
+    def composition(self) -> Composition | None:
+        """What it says of the rows in a batch, None where there is none."""
+        batch = self.history.loss("batch").astype(np.float64)
+        first = batch[np.isfinite(batch)][:FIRST_PROBES]
+        start = float(first.max()) if len(first) else math.nan
+        return None if self.measured is None else Composition(self.measured, self.losses, start)
+
+    @cached_property
+    def parts(self) -> Parts | None:
+        """What each cause of stale statistics takes, None where no interventions were measured."""
+        if self.measured is None or not self.measured.has("inference", "recalibrated"):
+            return None
+        return Parts(self.measured, self.layers, self.manifest, self.last_step, self.leap.layers)
+
+    @cached_property
+    def leap(self) -> Leap:
+        """Moving statistics that moved all at once between two records, and still hold it."""
+        return leap(self.history, self.layers)
+
+    @cached_property
+    def rest_is(self) -> str:
+        """See ``Parts.why``; empty where no interventions were measured."""
+        return "" if self.parts is None else self.parts.why(self.batches_differ)
+
+    @cached_property
+    def batches_differ(self) -> bool:
+        """Whether the batches are not draws of one kind, by their statistics or by their losses."""
+        if self.measured is None or self.composition is None:
+            return bool(self.batches.unlike.any())
+        return not self.measured.alike or self.composition.losses_unlike
+
+    @cached_property
+    def losses(self) -> Losses:
+        """The paired losses of the probes on training batches."""
+        return measure(self.history, "train", self.evidence)
+
+    @cached_property
+    def validation(self) -> Losses:
+        """The paired losses on validation data."""
+        return measure(self.history, "validation")
+
+    @cached_property
+    def layers(self) -> LayerTable:
+        """The layers at the end of the record."""
+        return table(self.history, self.evidence)
+
+    @cached_property
+    def batches(self) -> Batches:
+        """How far the batches differ from random draws."""
+        return batches(self.history, self.layers)
+
+    @cached_property
+    def over(self) -> bool:
+        """Whether training has ended, as planned or not."""
+        measured_last = self.evidence is not None and self.evidence.moment == Moment.END and self.at_last_step
+        return measured_last or bool(getattr(self.manifest, "ended", ""))
+
+    @cached_property
+    def checked(self) -> bool:
+        """Whether this is a check of one moment, so that nothing is known of the course of training."""
+        return any(evidence.moment == Moment.CHECK for evidence in self.history.evidence)
+
+    @property
+    def at_last_step(self) -> bool:
+        """Whether the measurement on many batches is of the last step."""
+        return self.evidence is not None and self.evidence.step >= self.last_step
+
+    @property
+    def last_step(self) -> int:
+        """The last step of the record, 0 where it is empty."""
+        return self.history.last_step or 0
+
+    @cached_property
+    def first_step(self) -> int | None:
+        """The first step of the record, None where it is empty."""
+        return min((int(s[0]) for s in (self.history.steps, self.history.loss_steps) if len(s)), default=None)
+
+    @property
+    def in_torch(self) -> bool:
+        """Whether PyTorch wrote the record."""
+        return self.manifest.framework == TORCH
+
+    @property
+    def has_layers(self) -> bool:
+        """Whether the model has BatchNorm layers."""
+        return bool(self.manifest.layers)
+
+    @property
+    def has_layers(self) -> bool:
+        """Whether the model has BatchNorm layers."""
+        return bool(self.manifest.layers)
+
+    def row(self, name: str) -> Array:
+        """A row of ``metadata.EVIDENCE_ROWS``, [L]; NaN where it was not measured."""
+        found = np.empty(0) if self.evidence is None else self.evidence.layers.get(name, np.empty(0))
+        return found if len(found) else np.full(len(self.layers.names), np.nan)

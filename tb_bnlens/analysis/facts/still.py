@@ -1,0 +1,111 @@
+"""Layers whose statistics stay as they are, or do not do what the attributes say."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tb_bnlens.analysis import effective
+from tb_bnlens.analysis.facts.stale import StaleFacts
+from tb_bnlens.analysis.fixed import constant_part
+from tb_bnlens.analysis.loss_gap import WARNING_HARM, Gap
+from tb_bnlens.history import Event, History
+from tb_bnlens.metadata import EventKind
+
+Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+
+class StillFacts(StaleFacts):
+    """Constant and poisoned statistics, and attributes against what the statistics do."""
+
+    # --- layers with constant statistics ---
+
+    @cached_property
+    def frozen(self) -> Mask:
+        """Layers that are not trainable."""
+        return self.layers.is_state("frozen")
+
+    @cached_property
+    def initial(self) -> Mask:
+        """Layers whose statistics are exactly those of a new layer, 0 and 1."""
+        return np.asarray(self.row("initial_share") == 1.0)
+
+    @cached_property
+    def called(self) -> Mask:
+        """Trainable layers that training calls in inference mode."""
+        return self.layers.is_state("inference_mode")
+
+    @cached_property
+    def never_updated(self) -> Mask:
+        """Layers in training mode whose statistics are bit-identical to their start."""
+        return self.layers.is_state("never_updated")
+
+    @cached_property
+    def constant(self) -> Mask:
+        """Layers whose statistics are constant and which training normalizes with them."""
+        return self.layers.is_state("frozen", "inference_mode")
+
+    @cached_property
+    def constant_part(self) -> Gap:
+        """What constant statistics cost, apart from lag and batch noise."""
+        if self.parts is not None:
+            return self.parts.constant
+        return constant_part(self.losses, self.layers)
+
+    @cached_property
+    def training_escapes(self) -> bool:
+        """Whether inference is worse than training itself, which normalizes these layers with the batch."""
+        return self.losses.gap("inference", "training").at_least(WARNING_HARM)
+
+    @cached_property
+    def unfreezing(self) -> Event | None:
+        """The last event that unfroze a layer which is still called in inference mode."""
+        found = [
+            e
+            for e in self.manifest.events
+            if e.kind == "unfreeze" and (not e.layers or any(self.called[i] for i in e.layers))
+        ]
+        return found[-1] if found else None
+
+    # --- attributes against what the statistics do ---
+
+    @cached_property
+    def thawed(self) -> Mask:
+        """Layers set to trainable after the step was traced, whose statistics stay constant."""
+        events = self.manifest.events
+        compiled = max(
+            (e.step for e in events if e.kind in (EventKind.RECOMPILE, EventKind.RESTART, EventKind.START)), default=0
+        )
+        thawed = np.zeros(len(self.layers.names), bool)
+        for event in events:
+            # A flag set before the run's first trace is a matter of the call, not of the trace.
+            if event.kind == "unfreeze" and event.step > compiled:
+                thawed[[i for i in event.layers if i < len(thawed)]] = True
+        # The change is seen at the record that follows it, so the statistics have to stay constant to the end.
+        return np.asarray(thawed & self.layers.is_state("inference_mode", "never_updated", "unknown"))
+
+    @cached_property
+    def frozen_yet_updating(self) -> Mask:
+        """Layers with trainable=False whose statistics move."""
+        flag = np.array([layer.trainable for layer in self.manifest.layers], bool)
+        return np.asarray(self.layers.updating & self.layers.is_state("updating") & ~flag)
+
+    def off_momentum(self, factor: float) -> Mask:
+        """Layers whose statistics show another momentum: windows ``1/(1-beta)`` that differ by more than the factor."""
+        shown = ~np.isnan(self.layers.effective)
+        return self.layers.updating & effective.differs(self.layers.effective, self.layers.momentum, factor) & shown
+
+    # --- statistics that are not finite ---
+
+    @cached_property
+    def nonfinite_since(self) -> int | None:
+        """First record with a moving statistic that is not finite; None where there is none, and in a check."""
+        return None if self.checked else _first(self.history, "channels_nonfinite")
+
+
+def _first(history: History, row: str) -> int | None:
+    counts = np.nan_to_num(history.row(row)) > 0
+    return int(history.steps[int(counts.any(1).argmax())]) if counts.any() else None
