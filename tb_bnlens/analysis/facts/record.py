@@ -16,7 +16,7 @@ from tb_bnlens.analysis.measured import Measured, final
 from tb_bnlens.analysis.parts import Parts
 from tb_bnlens.analysis.sudden import Leap, leap
 from tb_bnlens.history import Evidence, History, Manifest
-from tb_bnlens.metadata import CUMULATIVE, TORCH, Moment
+from tb_bnlens.metadata import TORCH, Moment
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -134,11 +134,6 @@ class RecordFacts:
     def in_torch(self) -> bool:
         """Whether PyTorch wrote the record."""
         return self.manifest.framework == TORCH
-
-    @property
-    def has_layers(self) -> bool:
-        """Whether the model has BatchNorm layers."""
-        return bool(self.manifest.layers)
 
     @property
     def has_layers(self) -> bool:

@@ -12,7 +12,7 @@ from tb_bnlens.analysis.facts.stale import StaleFacts
 from tb_bnlens.analysis.fixed import constant_part
 from tb_bnlens.analysis.loss_gap import WARNING_HARM, Gap
 from tb_bnlens.history import Event, History
-from tb_bnlens.metadata import EventKind
+from tb_bnlens.metadata import CUMULATIVE, EventKind
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -69,6 +69,12 @@ class StillFacts(StaleFacts):
             if e.kind == "unfreeze" and (not e.layers or any(self.called[i] for i in e.layers))
         ]
         return found[-1] if found else None
+
+    @cached_property
+    def cumulative(self) -> Mask:
+        """Updating layers whose statistics are the plain mean of all batches, with no momentum."""
+        words = [layer.kind.partition("(")[2].rstrip(")").split(", ") for layer in self.manifest.layers]
+        return np.asarray(self.layers.updating & np.array([CUMULATIVE in kind for kind in words], bool))
 
     # --- attributes against what the statistics do ---
 
