@@ -70,6 +70,12 @@ class StillFacts(StaleFacts):
         ]
         return found[-1] if found else None
 
+    @cached_property
+    def cumulative(self) -> Mask:
+        """Updating layers whose statistics are the plain mean of all batches, with no momentum."""
+        words = [layer.kind.partition("(")[2].rstrip(")").split(", ") for layer in self.manifest.layers]
+        return np.asarray(self.layers.updating & np.array([CUMULATIVE in kind for kind in words], bool))
+
     # --- attributes against what the statistics do ---
 
     @cached_property
