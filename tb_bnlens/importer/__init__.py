@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tb_bnlens.importer.saved import CannotImport
 from tb_bnlens.importer.series import Series, read_series
-from tb_bnlens.metadata import RUN_SUFFIX
+from tb_bnlens.metadata import KERAS, RUN_SUFFIX, TORCH
 
 __all__ = ["CannotImport", "import_checkpoints"]
 
@@ -65,6 +65,7 @@ def import_checkpoints(
 
     constants = Constants(momentum, epsilon, torch=series.torch)
     log = RunLog(str(target), TOLERANCE, None)
+    log.framework = TORCH if series.torch else KERAS
     replay = Replay(series, constants, log, from_scratch=from_scratch)
     # TensorFlow's writer raises its own errors for a place that cannot be written to, and they say less.
     target.mkdir(parents=True, exist_ok=True)

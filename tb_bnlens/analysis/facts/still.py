@@ -99,12 +99,6 @@ class StillFacts(StaleFacts):
         flag = np.array([layer.trainable for layer in self.manifest.layers], bool)
         return np.asarray(self.layers.updating & self.layers.is_state("updating") & ~flag)
 
-    @cached_property
-    def cumulative(self) -> Mask:
-        """Updating layers whose statistics are the plain mean of all batches, with no momentum."""
-        words = [layer.kind.partition("(")[2].rstrip(")").split(", ") for layer in self.manifest.layers]
-        return np.asarray(self.layers.updating & np.array([CUMULATIVE in kind for kind in words], bool))
-
     def off_momentum(self, factor: float) -> Mask:
         """Layers whose statistics show another momentum: windows ``1/(1-beta)`` that differ by more than the factor."""
         shown = ~np.isnan(self.layers.effective)
