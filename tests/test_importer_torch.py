@@ -72,7 +72,7 @@ def test_the_layers_own_counts_are_exact(directory: Path) -> None:
     for epoch, count in ((1, 10), (2, 20), (3, 23)):
         safetensors(directory / f"epoch_{epoch}.safetensors", state(count))
     history = imported(directory)
-    assert [layer.name for layer in history.manifest.layers] == ["body/0/bn", "head"]
+    assert [layer.name for layer in history.manifest.layers] == ["body.0.bn", "head"]
     assert history.manifest.framework == "torch"
     assert history.steps.tolist() == [10, 20, 23]
     assert history.row("updates")[:, 0].tolist() == [0, 10, 13]

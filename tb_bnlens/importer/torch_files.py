@@ -125,16 +125,16 @@ def _path(owner: str) -> str:
     parts = owner
     for wrapper in WRAPPERS:
         parts = parts.removeprefix(wrapper)
-    return parts.replace(".", "/") or "batch_norm"
+    return parts or "batch_norm"
 
 
 def _in_one_model(layers: list[SavedLayer]) -> list[SavedLayer]:
-    """Without the dict that holds them all, as ``state_dict/`` or ``model/module/``."""
-    heads = {layer.name.split("/")[0] for layer in layers if "/" in layer.name}
-    if layers and len(heads) == 1 and all("/" in layer.name for layer in layers):
+    """Without the dict that holds them all, as ``state_dict.`` or ``model.module.``."""
+    heads = {layer.name.split(".")[0] for layer in layers if "." in layer.name}
+    if layers and len(heads) == 1 and all("." in layer.name for layer in layers):
         (head,) = heads
         if head in ("state_dict", "model", "model_state_dict", "net", "network", "module", "_orig_mod"):
-            return _in_one_model([layer.renamed(layer.name.partition("/")[2]) for layer in layers])
+            return _in_one_model([layer.renamed(layer.name.partition(".")[2]) for layer in layers])
     return layers
 
 
