@@ -14,7 +14,7 @@ from tb_bnlens.frameworks.keras3.backend import Look
 from tb_bnlens.frameworks.keras_tensorflow.batches import EXPECTED, TensorBatches
 from tb_bnlens.frameworks.keras_tensorflow.look import END_OF_DATA, DatasetLook
 from tb_bnlens.frameworks.keras_tensorflow.reader import SnapshotReader
-from tb_bnlens.frameworks.keras_tensorflow.side_effects import refuse_traced_calls
+from tb_bnlens.frameworks.keras_tensorflow.side_effects import of_keras_layers, refuse_traced_calls
 from tb_bnlens.frameworks.keras_tensorflow.tracing import Tracer
 
 Array = NDArray[np.floating[Any]]
@@ -25,8 +25,8 @@ class TensorFlowEngine(Tracer):
 
     out_of_memory = (tf.errors.ResourceExhaustedError,)
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, any_size: bool) -> None:
+        super().__init__(any_size)
         self.accelerated = bool(tf.config.list_logical_devices("GPU"))
 
     def variables(self) -> Sequence[tuple[Any, Any]]:
@@ -58,7 +58,7 @@ class TensorFlowBackend:
     def engine(self, model: Any) -> TensorFlowEngine:
         """An engine for functions that call this model."""
         refuse_traced_calls(model)
-        return TensorFlowEngine()
+        return TensorFlowEngine(any_size=of_keras_layers(model))
 
     def reader(self, layers: Sequence[Any]) -> SnapshotReader:
         """A reader of these layers."""

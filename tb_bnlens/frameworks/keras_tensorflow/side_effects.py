@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from tb_bnlens.capture.errors import NotEvaluated
@@ -38,3 +39,11 @@ def refuse_traced_calls(model: Any) -> None:
                 f"{layer.name!r} has a call() under @tf.function, whose cached trace the probe would corrupt; "
                 "take the decorator off (fit compiles the step anyway) to have the losses measured"
             )
+
+
+def of_keras_layers(model: Any) -> bool:
+    """Whether a model runs Keras' own layers only, none of which keeps traces of its own."""
+    return all(
+        type(layer).__module__.startswith("keras.") and not isinstance(layer, keras.layers.Lambda)
+        for layer in model._flatten_layers()
+    )

@@ -19,9 +19,16 @@ OPTIONS: dict[str, Any] = {"reduce_retracing": True, "autograph": False, "jit_co
 
 
 class Tracer:
-    """Runs functions as graphs. Tracing and the first run are one-time costs, counted apart from the passes."""
+    """Runs functions as graphs. Tracing and the first run are one-time costs, counted apart from the passes.
 
-    def __init__(self) -> None:
+    Args:
+        any_size: trace once for batches of any size: the final measurement makes passes over larger ones, and over
+            single rows. Only where no layer keeps traces of its own. ``fit`` has made those for its batches, and one
+            for other shapes, made inside a pass, would keep what belongs to the pass.
+    """
+
+    def __init__(self, any_size: bool) -> None:
+        self._any_size = any_size
         self.cost = OneTimeCost()
         self._checked: set[int] = set()
         self._known: set[Any] = set()
@@ -60,7 +67,7 @@ class Tracer:
         wall, cpu = time.perf_counter(), time.process_time()
         traces = traced.experimental_get_tracing_count()
         with draws_refused():
-            concrete = _for_any_size(traced, *args)
+            concrete = (_for_any_size if self._any_size else _for_this_size)(traced, *args)
         if id(concrete) not in self._checked:
             refuse_mutation(concrete)
             self._checked.add(id(concrete))
@@ -76,16 +83,17 @@ class Tracer:
 
 
 def _for_any_size(function: Any, batch: Any, *others: Any) -> Any:
-    """Trace for batches of any size: the final measurement makes passes over larger ones, and over single rows.
-
-    A model that needs to know the size is traced for this one.
-    """
+    """Trace for batches of any size; a model that needs to know the size is traced for this one."""
     try:
         return function.get_concrete_function(keras.tree.map_structure(_of_any_size, batch), *others)
     except NotEvaluated:
         raise
     except Exception:  # whatever the model's own code raises
-        return function.get_concrete_function(batch, *others)
+        return _for_this_size(function, batch, *others)
+
+
+def _for_this_size(function: Any, batch: Any, *others: Any) -> Any:
+    return function.get_concrete_function(batch, *others)
 
 
 def _of_any_size(leaf: Any) -> Any:
