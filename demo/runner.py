@@ -41,9 +41,9 @@ def train(stories: Sequence[str], logdir: Path, full: bool) -> None:
 
 
 def report(logdir: Path) -> None:
-    """Print what ``python -m tb_bnlens report`` says."""
-    print(f"\n$ python -m tb_bnlens report {logdir}\n", flush=True)
-    subprocess.run([sys.executable, "-m", "tb_bnlens", "report", str(logdir)], check=True)
+    """Print what ``python -m tb_bnlens report --all`` says."""
+    print(f"\n$ python -m tb_bnlens report {logdir} --all\n", flush=True)
+    subprocess.run([sys.executable, "-m", "tb_bnlens", "report", str(logdir), "--all"], check=True)
 
 
 def serve(logdir: Path, port: int | None) -> None:

@@ -27,7 +27,7 @@ MANIFEST = Manifest(
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     writer = tf.summary.create_file_writer(str(tmp_path / "run" / "bn_lens"))
-    table = 1 + np.arange(2 * len(LAYER_ROWS), dtype=np.float32).reshape(2, -1) / 1000
+    table = np.arange(2 * len(LAYER_ROWS), dtype=np.float32).reshape(2, -1) / 1000
     table[:, 0] = [1, 2]
     losses = {"train": {"training": 1.0, "inference": 15.0}, "validation": {"batch": 2.0}}
     snapshot = np.arange(12, dtype=np.float32).reshape(4, 3)

@@ -100,17 +100,15 @@ class TorchLook:
     """The batches that a step gets, which Keras has taken from the data already."""
 
     def __init__(self, data: Any, form: KerasBatches):
-        self._data, self._form = data, form
+        self.given_back, self._form = data, form
         self.taken: list[Any] = []
+        self.error: Exception | None = None
 
     def batches(self, count: int) -> list[Any]:
         """Up to ``count`` batches."""
-        self.taken = list(self._data[:count]) if isinstance(self._data, (list, tuple)) else []
+        data = self.given_back
+        self.taken = list(data[:count]) if isinstance(data, (list, tuple)) else []
         return [keras.tree.map_structure(self._copied, batch) for batch in self.taken]
-
-    def given_back(self) -> Any:
-        """What the step gets."""
-        return self._data
 
     def _copied(self, leaf: Any) -> Any:
         # A data loader may write the next batch to the same memory.

@@ -42,7 +42,7 @@ def test_all_that_was_written_is_read(history: History, generated: tuple[Path, T
     assert history.problems == ()
     assert [(e.step, e.kind) for e in history.manifest.events] == [
         (0, "start"),
-        (truth.learning_rate_drop, "learning_rate"),
+        (truth.learning_rate_drop, "recompile"),
         (truth.momentum_change, "momentum"),
     ]
 

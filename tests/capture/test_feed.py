@@ -18,7 +18,9 @@ def peek(iterator: Any, count: int) -> tuple[Any, list[Any]]:
     """What the step gets, and what the lens sees."""
     look = backend().look(iterator)
     seen = look.batches(count)
-    return look.given_back(), seen
+    if look.error is not None:
+        raise look.error
+    return look.given_back, seen
 
 
 class Stand(keras.callbacks.Callback):  # type: ignore[misc]

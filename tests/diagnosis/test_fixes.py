@@ -19,6 +19,7 @@ import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
 from tb_bnlens.diagnosis import words  # noqa: E402
+from tb_bnlens.metadata import KERAS  # noqa: E402
 from tb_bnlens.report import run_report  # noqa: E402
 from tests.diagnosis import real_runs as real  # noqa: E402
 from tests.diagnosis.faults import FAULTS  # noqa: E402
@@ -205,8 +206,10 @@ def small_model() -> tuple[Any, Any]:
 
 def test_every_variant_of_a_fix_runs() -> None:
     tried: set[str] = set()
-    for build in LIMITS.values():
-        for finding in run_report(build(ABOVE))["findings"]:
+    reports = [run_report(build(ABOVE)) for build in LIMITS.values()]
+    for report in reports:
+        # PyTorch's run in tests/frameworks.
+        for finding in report["findings"] if report["framework"] == KERAS else ():
             for code in {finding["fix"], finding["rescue"]} - tried - {""}:
                 tried.add(code)
                 model, data = small_model()

@@ -51,7 +51,7 @@ ENVIRONMENTS = (
         (".venv-viewer", "keras-jax", "torch"),
         (),
         {"BN_LENS_FRAMEWORK": "keras", "KERAS_BACKEND": "torch"},
-        ("test_unsupported.py", "test_torch_checkpoints.py"),
+        ("test_keras.py", "test_torch_checkpoints.py"),
     ),
     Environment(
         "keras-jax-beside-tensorflow",

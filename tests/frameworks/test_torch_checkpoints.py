@@ -35,7 +35,7 @@ def test_a_state_dict(network: Network, tmp_path: Path) -> None:
     torch.save(network.state_dict(), tmp_path / "x.pt")
     found = read_torch(tmp_path / "x.pt")
     assert [(layer.name, layer.updates, len(layer.mean)) for layer in found.layers] == [
-        ("body/1", 7, 4),
+        ("body.1", 7, 4),
         ("head", 7, 2),
     ]
     assert found.layers[0].mean.tolist() == network.body[1].running_mean.tolist()
@@ -50,7 +50,7 @@ def test_what_training_loops_save(network: Network, tmp_path: Path, legacy: bool
     saved = {"epoch": 3, "global_step": 1200, "state_dict": wrapped, "optimizer_states": [optimizer.state_dict()]}
     torch.save(saved, tmp_path / "x.ckpt", _use_new_zipfile_serialization=not legacy)
     found = read_torch(tmp_path / "x.ckpt")
-    assert [layer.name for layer in found.layers] == ["body/1", "head"] and found.iterations == 1200
+    assert [layer.name for layer in found.layers] == ["body.1", "head"] and found.iterations == 1200
 
 
 def test_a_whole_model_is_refused(network: Network, tmp_path: Path) -> None:

@@ -69,12 +69,13 @@ class Look(Protocol):
     def batches(self, count: int) -> list[Any]:
         """Up to ``count`` batches; fewer at the end of the data."""
 
+    @property
     def given_back(self) -> Any:
-        """What the step gets.
+        """What the step gets. Kept ready: nothing of the lens may fail between the look and the step."""
 
-        Raises:
-            Exception: the error that the data raised, as the step would have met it.
-        """
+    @property
+    def error(self) -> Exception | None:
+        """What the data raised in the look, for the step to meet."""
 
 
 class Backend(Protocol):

@@ -75,7 +75,9 @@ class PeekingTrainFunction:
         except Exception as error:
             observer.fault(error)
         try:
-            result = self.inner(*args) if look is None else self.inner(*state, look.given_back())
+            if look is not None and look.error is not None:
+                raise look.error
+            result = self.inner(*args) if look is None else self.inner(*state, look.given_back)
         except BaseException as error:
             if expected:
                 with contextlib.suppress(Exception):
@@ -107,7 +109,10 @@ class IteratorLook:
         self._data, self._form, self._end = data, form, end
         self.taken: list[Any] = []
         """The elements themselves; fewer than wanted at the end of the data."""
-        self._error: Exception | None = None
+        self.given_back: Any = data
+        """What gives the step what was taken, and then the rest. No element is ever lost."""
+        self.error: Exception | None = None
+        """What the data raised."""
 
     def batches(self, count: int) -> list[Any]:
         """Up to ``count`` batches, as tensors. An error of the data is kept for the step."""
@@ -124,18 +129,9 @@ class IteratorLook:
             except self._end:
                 return
             except Exception as error:
-                self._error = error
+                self.error = error
                 return
-
-    def given_back(self) -> Any:
-        """An iterator that gives what was taken, and then the rest.
-
-        Raises:
-            Exception: the error that the data raised, as the step would have met it.
-        """
-        if self._error is not None:
-            raise self._error
-        return itertools.chain(self.taken, self._data) if self.taken else self._data
+            self.given_back = itertools.chain(self.taken, self._data)
 
     def _tensor(self, leaf: Any) -> Any:
         return leaf if leaf is None else self._form.tensor(leaf)

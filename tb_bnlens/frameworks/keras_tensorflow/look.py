@@ -22,7 +22,6 @@ class DatasetLook(IteratorLook):
 
     def __init__(self, data: Any, form: KerasBatches):
         super().__init__(data, form, END_OF_DATA)
-        self._stand_in: Any = None
 
     def batches(self, count: int) -> list[Any]:
         """Up to ``count`` batches, as tensors; nothing is taken from a distributed iterator."""
@@ -32,13 +31,9 @@ class DatasetLook(IteratorLook):
             return super().batches(count)
         self.take(count)
         if self.taken:
-            self._stand_in = _replay(self.taken, self._data.element_spec)
+            # Where it cannot be made, Keras takes the elements from a plain iterator.
+            self.given_back = _replay(self.taken, self._data.element_spec)
         return [without_optionals(element) for element in self.taken]
-
-    def given_back(self) -> Any:
-        """An iterator that gives what was taken; where it could not be made, a plain one, from which Keras takes it."""
-        given = super().given_back()
-        return given if self._stand_in is None else self._stand_in
 
 
 def _as_it_is() -> tf.data.Options:
