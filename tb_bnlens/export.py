@@ -163,7 +163,10 @@ def _answers(run: Exported, records: int, channels: bool) -> Iterator[tuple[list
         whole = ((key, values[rows]) for key, values in arrays.layer(history, index, LAYER_ROWS))
         yield ["layer", name, str(index)], frame(_rounded(whole))
         if channels:
-            found = run.channels(index)
+            try:
+                found = run.channels(index)
+            except Exception:  # unreadable channels cost neither this run nor the others; the tab says there are none
+                continue
             last = Channels(found.steps[-1:], found.values[-1:])
             yield ["channels", name, str(index)], frame(_rounded(arrays.channels(last)))
 

@@ -60,6 +60,17 @@ def large(records: int, layers: int) -> History:
     )
 
 
+def test_unreadable_channels_cost_nothing_else() -> None:
+    history = simulate(Sim([SimLayer("a"), SimLayer("b")], steps=60), "exp")
+
+    def unreadable(layer: int) -> Channels:
+        raise ValueError(f"damaged channels of layer {layer}")
+
+    whole = answers(page([exported(history)], NOW)).keys()
+    held = answers(page([replace(exported(history), channels=unreadable)], NOW)).keys()
+    assert held == {key for key in whole if key[0] != "channels"}
+
+
 def test_it_holds_what_the_tab_asks_for() -> None:
     history = simulate(Sim([SimLayer("a"), SimLayer("b")], steps=60), "exp")
     held = answers(page([exported(history)], NOW))
