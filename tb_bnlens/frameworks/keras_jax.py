@@ -127,7 +127,7 @@ class JaxBackend:
     def __init__(self) -> None:
         self.batches = KerasBatches(EXPECTED)
 
-    def engine(self, model: Any) -> JaxEngine:
+    def engine(self, model: Any, loss: Callable[..., Any] | None = None) -> JaxEngine:
         """An engine for functions that call this model.
 
         Raises:

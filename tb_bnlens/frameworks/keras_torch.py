@@ -124,7 +124,7 @@ class TorchBackend:
     def __init__(self) -> None:
         self.batches = KerasBatches(EXPECTED)
 
-    def engine(self, model: Any) -> TorchEngine:
+    def engine(self, model: Any, loss: Callable[..., Any] | None = None) -> TorchEngine:
         """An engine for functions that call this model.
 
         Raises:

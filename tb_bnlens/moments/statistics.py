@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,22 @@ from tb_bnlens.moments.moments import Moments
 from tb_bnlens.moments.segments import Segments
 
 Array = NDArray[np.floating[Any]]
+
+
+def mean_of_calls(calls: Mapping[int, Sequence[Moments]], segments: Segments) -> Moments:
+    """Statistics of one pass, [C_total]: the mean over a layer's calls, NaN for layers that were not called.
+
+    Args:
+        calls: index of a layer -> statistics of each of its calls, [C] each.
+        segments: the channels of all layers.
+    """
+    mean = np.full(len(segments.layer), np.nan)
+    variance = mean.copy()
+    for index, each in calls.items():
+        part = slice(segments.starts[index], segments.stops[index])
+        mean[part] = np.mean([call.mean for call in each], axis=0)
+        variance[part] = np.mean([call.variance for call in each], axis=0)
+    return Moments(mean, variance)
 
 
 class BatchMoments:

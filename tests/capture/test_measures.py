@@ -205,6 +205,23 @@ def test_batches_of_mixed_sizes_are_alike(tmp_path: Path) -> None:
     assert record(tmp_path).last("between_within")[0] == pytest.approx(1.0, abs=0.6)
 
 
+def test_a_loss_that_has_to_know_the_size_of_the_batch(tmp_path: Path) -> None:
+    """``fit`` traces it for batches of one size, so the passes must too."""
+
+    def of_known_size(y: Any, y_pred: Any) -> Any:
+        return tf.reduce_sum(tf.square(y - y_pred)) / float(y.shape[0])
+
+    made = model(0.9)
+    made.compile(keras.optimizers.SGD(0.01), of_known_size, jit_compile=False)
+    data = tf.data.Dataset.from_tensor_slices(numbers(64)).batch(16, drop_remainder=True)
+    made.fit(data, shuffle=False, epochs=5, verbose=0, callbacks=[lens(tmp_path)])
+    read = record(tmp_path)
+    assert "losses" not in read.manifest.not_evaluated
+    assert "the size of the batch" in read.evidence[-1].not_evaluated["pooled"]
+    for kind in ("training", "batch", "inference"):
+        assert np.all(np.isfinite(read.loss(kind)))
+
+
 @pytest.mark.parametrize(("size", "together"), [(2, 4), (3, 3), (8, 1)])
 def test_small_batches_are_probed_together(
     size: int, together: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

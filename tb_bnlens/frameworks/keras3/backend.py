@@ -93,8 +93,8 @@ class Backend(Protocol):
     def end_of_data(self) -> tuple[type[BaseException], ...]:
         """What a step raises where the data end."""
 
-    def engine(self, model: Any) -> Engine:
-        """An engine for functions that call this model.
+    def engine(self, model: Any, loss: Callable[..., Any] | None = None) -> Engine:
+        """An engine for functions that call this model, and this loss where it stands in for the compiled one.
 
         Raises:
             NotEvaluated: the model cannot be run an extra time without changing its training.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -27,6 +27,7 @@ from tb_bnlens.moments.layers import gains
 from tb_bnlens.moments.moments import Mask, Moments
 from tb_bnlens.moments.recovery import Snapshot
 from tb_bnlens.moments.segments import Segments
+from tb_bnlens.moments.statistics import mean_of_calls
 
 ops = keras.ops
 
@@ -52,7 +53,7 @@ class KerasRunner:
     ):
         self._model, self._layers, self._segments, self._loss = model, tuple(layers), segments, loss
         self.loss_reason = ""
-        self._engine = engine = backend.engine(model)
+        self._engine = engine = backend.engine(model, loss)
         self.tracing, self.accelerated, self.out_of_memory = engine.cost, engine.accelerated, engine.out_of_memory
         self.order: list[int] = []
         self.trains: dict[int, bool] = {}
@@ -81,14 +82,14 @@ class KerasRunner:
         )
         calls = self._by_layer(self.order, host(means), host(variances))
         several = {i: c for i, c in calls.items() if len(c) > 1}
-        return Outcome(float(loss), predictions, self._averaged(calls), several)
+        return Outcome(float(loss), predictions, mean_of_calls(calls, self._segments), several)
 
     def training(self, batch: Any) -> Outcome:
         """As the training step does, dropout on and frozen layers as frozen, with its update."""
         loss, mean, spread, means, variances, predictions = self._engine.run(self._trace_training, batch)
         calls = self._by_layer(self._training_order, host(means), host(variances))
         after = Snapshot(host(mean).astype(np.float64), host(spread).astype(np.float64))
-        return Outcome(float(loss), predictions, self._averaged(calls), after=after)
+        return Outcome(float(loss), predictions, mean_of_calls(calls, self._segments), after=after)
 
     def _by_layer(
         self, order: Sequence[int], means: NDArray[np.float32], variances: NDArray[np.float32]
@@ -98,15 +99,6 @@ class KerasRunner:
         for index, m, v in zip(order, np.split(means, stops), np.split(variances, stops), strict=False):
             calls.setdefault(index, []).append(Moments(m, v))
         return calls
-
-    def _averaged(self, calls: Mapping[int, Sequence[Moments]]) -> Moments:
-        means = np.full(int(self._segments.sizes.sum()), np.nan)
-        variances = means.copy()
-        for index, each in calls.items():
-            part = slice(self._segments.starts[index], self._segments.stops[index])
-            means[part] = np.mean([m.mean for m in each], axis=0)
-            variances[part] = np.mean([m.variance for m in each], axis=0)
-        return Moments(means, variances)
 
     def trained(self) -> Mask:
         """Layers that normalize by the batch in training, [L]: neither frozen nor called in inference mode."""
@@ -192,6 +184,8 @@ class KerasRunner:
         except NotEvaluated:
             raise
         except Exception as error:
+            if _is_of_any_size(y_pred):
+                raise NotEvaluated(f"the loss has to know the size of the batch: {cause_of(error)}") from error
             # The statistics of the pass are worth having without it.
             self.loss_reason = f"no loss: {cause_of(error)}"
             loss = ops.convert_to_tensor(np.float32(np.nan))
@@ -242,6 +236,11 @@ class KerasRunner:
 
 def _statistics(moving: Moments) -> tuple[Any, Any]:
     return ops.convert_to_tensor(moving.mean, "float32"), ops.convert_to_tensor(moving.variance, "float32")
+
+
+def _is_of_any_size(y_pred: Any) -> bool:
+    """Whether the graph of a pass is for batches of any size, which TensorFlow makes of a pass over a second size."""
+    return any(leaf.shape[0] is None for leaf in keras.tree.flatten(y_pred) if len(getattr(leaf, "shape", ())))
 
 
 def _mode(args: Any, kwargs: Any) -> bool:

@@ -14,7 +14,7 @@ from tb_bnlens.frameworks.keras3.backend import Look
 from tb_bnlens.frameworks.keras_tensorflow.batches import EXPECTED, TensorBatches
 from tb_bnlens.frameworks.keras_tensorflow.look import END_OF_DATA, DatasetLook
 from tb_bnlens.frameworks.keras_tensorflow.reader import SnapshotReader
-from tb_bnlens.frameworks.keras_tensorflow.side_effects import of_keras_layers, refuse_traced_calls
+from tb_bnlens.frameworks.keras_tensorflow.side_effects import is_all_keras, refuse_traced_calls
 from tb_bnlens.frameworks.keras_tensorflow.tracing import Tracer
 
 Array = NDArray[np.floating[Any]]
@@ -55,10 +55,10 @@ class TensorFlowBackend:
     def __init__(self) -> None:
         self.batches = TensorBatches(EXPECTED)
 
-    def engine(self, model: Any) -> TensorFlowEngine:
+    def engine(self, model: Any, loss: Callable[..., Any] | None = None) -> TensorFlowEngine:
         """An engine for functions that call this model."""
         refuse_traced_calls(model)
-        return TensorFlowEngine(any_size=of_keras_layers(model))
+        return TensorFlowEngine(any_size=is_all_keras(model, loss))
 
     def reader(self, layers: Sequence[Any]) -> SnapshotReader:
         """A reader of these layers."""

@@ -41,9 +41,20 @@ def refuse_traced_calls(model: Any) -> None:
             )
 
 
-def of_keras_layers(model: Any) -> bool:
-    """Whether a model runs Keras' own layers only, none of which keeps traces of its own."""
+def is_all_keras(model: Any, loss: Any) -> bool:
+    """Whether a pass runs Keras' own layers and losses only: none keeps traces, and none has to know a batch's size.
+
+    Args:
+        model: the model.
+        loss: what stands in for the loss that it is compiled with, if anything does.
+    """
+    losses = keras.tree.flatten(getattr(model, "loss", None) if loss is None else loss)
     return all(
         type(layer).__module__.startswith("keras.") and not isinstance(layer, keras.layers.Lambda)
         for layer in model._flatten_layers()
-    )
+    ) and all(part is None or isinstance(part, str) or _is_keras_loss(part) for part in losses)
+
+
+def _is_keras_loss(loss: Any) -> bool:
+    code = getattr(loss, "fn", loss)
+    return str(getattr(code, "__module__", "")).startswith("keras.")

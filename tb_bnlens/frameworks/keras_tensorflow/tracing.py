@@ -9,7 +9,6 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.capture.randomness import draws_refused
 from tb_bnlens.capture.stopwatch import OneTimeCost
 from tb_bnlens.frameworks.keras_tensorflow.side_effects import refuse_mutation
@@ -23,8 +22,9 @@ class Tracer:
 
     Args:
         any_size: trace once for batches of any size: the final measurement makes passes over larger ones, and over
-            single rows. Only where no layer keeps traces of its own. ``fit`` has made those for its batches, and one
-            for other shapes, made inside a pass, would keep what belongs to the pass.
+            single rows. Only where no code but Keras' own runs. A layer's ``tf.function`` has been traced by ``fit``
+            for its batches, and a trace for others, made inside of a pass, would be wrong outside of it. A loss may
+            have to know the size.
     """
 
     def __init__(self, any_size: bool) -> None:
@@ -51,14 +51,14 @@ class Tracer:
         self._add(wall, cpu)
         return result
 
-    def trace(self, function: Callable[..., Any], *args: Any) -> bool:
+    def trace(self, function: Callable[..., Any], batch: Any, *others: Any) -> bool:
         """Trace it for these arguments, unless that was done. Raises as ``run`` does.
 
         Returns:
             Whether it was traced just now.
         """
         # Asking the function itself takes longer than a small pass.
-        key = function, tuple(_kind(leaf) for leaf in keras.tree.flatten(args))
+        key = self._key(function, batch, others)
         if key in self._known:
             return False
         if function not in self._traced:
@@ -67,33 +67,32 @@ class Tracer:
         wall, cpu = time.perf_counter(), time.process_time()
         traces = traced.experimental_get_tracing_count()
         with draws_refused():
-            concrete = (_for_any_size if self._any_size else _for_this_size)(traced, *args)
+            concrete = self._concrete(traced, batch, others)
         if id(concrete) not in self._checked:
             refuse_mutation(concrete)
             self._checked.add(id(concrete))
         new = traced.experimental_get_tracing_count() != traces
         if new:
             self._add(wall, cpu)
-        self._known.add(key)
+        self._known.add(self._key(function, batch, others))
         return bool(new)
+
+    def _concrete(self, function: Any, batch: Any, others: tuple[Any, ...]) -> Any:
+        if self._any_size:
+            try:
+                return function.get_concrete_function(keras.tree.map_structure(_of_any_size, batch), *others)
+            except Exception:
+                self._any_size = False  # something has to know the size after all
+        return function.get_concrete_function(batch, *others)
+
+    def _key(self, function: Callable[..., Any], batch: Any, others: tuple[Any, ...]) -> Any:
+        leaves = keras.tree.flatten(batch)
+        sized = map(_of_any_size, leaves) if self._any_size else leaves
+        return function, tuple(map(_kind, sized)), tuple(map(_kind, keras.tree.flatten(others)))
 
     def _add(self, wall: float, cpu: float) -> None:
         self.cost.seconds += time.perf_counter() - wall
         self.cost.cpu_seconds += time.process_time() - cpu
-
-
-def _for_any_size(function: Any, batch: Any, *others: Any) -> Any:
-    """Trace for batches of any size; a model that needs to know the size is traced for this one."""
-    try:
-        return function.get_concrete_function(keras.tree.map_structure(_of_any_size, batch), *others)
-    except NotEvaluated:
-        raise
-    except Exception:  # whatever the model's own code raises
-        return _for_this_size(function, batch, *others)
-
-
-def _for_this_size(function: Any, batch: Any, *others: Any) -> Any:
-    return function.get_concrete_function(batch, *others)
 
 
 def _of_any_size(leaf: Any) -> Any:
@@ -101,4 +100,4 @@ def _of_any_size(leaf: Any) -> Any:
 
 
 def _kind(leaf: Any) -> Any:
-    return (leaf.shape, leaf.dtype) if isinstance(leaf, tf.Tensor) else type(leaf)
+    return (tuple(leaf.shape), leaf.dtype) if isinstance(leaf, tf.Tensor | tf.TensorSpec) else type(leaf)

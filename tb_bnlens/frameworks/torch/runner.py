@@ -27,6 +27,7 @@ from tb_bnlens.frameworks.torch.untouched import untouched
 from tb_bnlens.moments.moments import Mask, Moments
 from tb_bnlens.moments.recovery import Snapshot
 from tb_bnlens.moments.segments import Segments
+from tb_bnlens.moments.statistics import mean_of_calls
 
 
 @dataclass
@@ -104,7 +105,9 @@ class TorchRunner:
         loss, predictions, seen = self._run(batch, moving, mask, dict.fromkeys(self._model.modules(), False))
         self.order = tuple(seen.order)
         calls = _arrays(seen.moments)
-        return Outcome(loss, predictions, self._averaged(calls), {i: c for i, c in calls.items() if len(c) > 1})
+        return Outcome(
+            loss, predictions, mean_of_calls(calls, self._segments), {i: c for i, c in calls.items() if len(c) > 1}
+        )
 
     def training(self, batch: Any) -> Outcome:
         """As the training step does: every module in the mode that it is in now."""
@@ -115,7 +118,7 @@ class TorchRunner:
         now = {module: module.training for module in self._model.modules()}
         loss, predictions, seen = self._run(batch, moving, ~trained, now)
         calls = {i: c for i, c in _arrays(seen.moments).items() if self.trains[i]}
-        return Outcome(loss, predictions, self._averaged(calls), after=self._after(moving, calls))
+        return Outcome(loss, predictions, mean_of_calls(calls, self._segments), after=self._after(moving, calls))
 
     def _run(self, batch: Any, moving: Moments, on_moving: Mask, given: Mapping[Any, bool]) -> tuple[float, Any, Seen]:
         seen, wanted = Seen(), dict(given)
@@ -165,15 +168,6 @@ class TorchRunner:
         for index, (m, v, mask) in enumerate(zip(*parts, strict=True)):
             device = self._layers[index].module.running_mean.device
             yield _Own(index, m.to(device), v.to(device), mask.to(device), masks[index], seen)
-
-    def _averaged(self, calls: Mapping[int, Sequence[Moments]]) -> Moments:
-        mean = np.full(int(self._segments.sizes.sum()), np.nan)
-        variance = mean.copy()
-        for index, each in calls.items():
-            part = slice(self._segments.starts[index], self._segments.stops[index])
-            mean[part] = np.mean([c.mean for c in each], axis=0)
-            variance[part] = np.mean([c.variance for c in each], axis=0)
-        return Moments(mean, variance)
 
     def _after(self, moving: Moments, calls: Mapping[int, Sequence[Moments]]) -> Snapshot:
         mean, variance = moving.mean.copy(), moving.variance.copy()
