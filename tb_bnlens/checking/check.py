@@ -7,13 +7,12 @@ from typing import Any
 
 import keras
 
+from tb_bnlens.capture.batches import VALIDATION_BATCHES
 from tb_bnlens.checking.compiled import built_apart
 from tb_bnlens.checking.data import spread_batches
 from tb_bnlens.checking.result import Check, judged, require_arguments
 from tb_bnlens.frameworks.keras3.adapter import KerasModel, steps_made
 from tb_bnlens.frameworks.support import require, unsupported
-
-VALIDATION_BATCHES = 8
 
 
 def check(

@@ -67,6 +67,18 @@ class Recalibration:
         )
 
 
+def require_arguments(batches: int, pool: str) -> None:
+    """Refuse arguments of ``recalibrate`` that are out of range.
+
+    Raises:
+        ValueError: the message says what is expected.
+    """
+    if pool not in POOLS:
+        raise ValueError(f"pool is {pool!r}; expected one of {POOLS}")
+    if batches < 1:
+        raise ValueError(f"batches is {batches!r}; expected 1 or more")
+
+
 @dataclass(frozen=True)
 class Measured:
     """The statistics of some data."""

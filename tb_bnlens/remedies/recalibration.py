@@ -16,7 +16,7 @@ from tb_bnlens.moments.moments import Moments
 from tb_bnlens.moments.segments import Segments
 from tb_bnlens.remedies.inputs import input_batches
 from tb_bnlens.remedies.layers import built_layers
-from tb_bnlens.remedies.measured import POOLS, Recalibration, measure
+from tb_bnlens.remedies.measured import Recalibration, measure, require_arguments
 
 Array = NDArray[np.floating[Any]]
 
@@ -71,10 +71,7 @@ def recalibrate(
             100 samples or give statistics that are not finite, ``pool`` is unknown, or ``batches`` is below 1.
         RuntimeError: batch statistics cannot be measured in this model. The message gives the reason.
     """
-    if pool not in POOLS:
-        raise ValueError(f"pool is {pool!r}; expected one of {POOLS}")
-    if batches < 1:
-        raise ValueError(f"batches is {batches!r}; expected 1 or more")
+    require_arguments(batches, pool)
     require(unsupported(model), "recalibrate")
     layers = built_layers(model, "recalibrate")
     segments = Segments([t.channels for t in layers])

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from tb_bnlens.capture.batches import VALIDATION_BATCHES
 from tb_bnlens.checking.result import Check, judged, require_arguments
 from tb_bnlens.frameworks.torch.adapter import TorchModel, as_in_training
 from tb_bnlens.frameworks.torch.batches import spread
 from tb_bnlens.frameworks.torch.layers import unwrapped
-
-VALIDATION_BATCHES = 8
 
 
 def check(

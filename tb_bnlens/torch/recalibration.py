@@ -15,7 +15,7 @@ from tb_bnlens.frameworks.torch.batches import batches_of, samples
 from tb_bnlens.frameworks.torch.layers import StatisticsReader, TorchLayer, find_layers
 from tb_bnlens.moments.moments import Moments
 from tb_bnlens.moments.segments import Segments
-from tb_bnlens.remedies.measured import NOT_CALLED, POOLS, Measured, Recalibration, measure
+from tb_bnlens.remedies.measured import NOT_CALLED, Measured, Recalibration, measure, require_arguments
 
 IN_EVAL_MODE = "it is in eval mode"
 
@@ -65,10 +65,7 @@ def recalibrate(
             samples or give statistics that are not finite, ``pool`` is unknown, or ``batches`` is below 1.
         RuntimeError: batch statistics cannot be measured in this model. The message gives the reason.
     """
-    if pool not in POOLS:
-        raise ValueError(f"pool is {pool!r}; expected one of {POOLS}")
-    if batches < 1:
-        raise ValueError(f"batches is {batches!r}; expected 1 or more")
+    require_arguments(batches, pool)
     adapter = TorchModel(model, forward=forward)
     layers = find_layers(model)
     if not layers:

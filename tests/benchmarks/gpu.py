@@ -24,6 +24,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 
+from tests.benchmarks.clock import OwnClock
+
 BLOCK = 20
 SIDE, BATCH, WIDEST = 32, 32, 1024
 WAYS = {"no lens": False, "no lens, again (the null)": False, "lens": True}
@@ -35,6 +37,7 @@ class Way:
 
     step: Callable[[], object]
     wait: Callable[[], object]
+    clock: OwnClock = field(default_factory=OwnClock)
     schedule: Any = None
     """Of the lens, None where there is none."""
     queued: list[float] = field(default_factory=list)
@@ -45,8 +48,9 @@ class Way:
     def block(self) -> None:
         """Make and time a block of steps."""
         started = time.perf_counter()
-        for _ in range(BLOCK):
-            self.step()
+        with self.clock:
+            for _ in range(BLOCK):
+                self.step()
         self.queued.append(time.perf_counter() - started)
         self.wait()
         self.made.append(time.perf_counter() - started)
@@ -84,9 +88,7 @@ def keras_ways(width: int, directory: Path) -> tuple[list[Way], str]:
     for index, lens in enumerate(WAYS.values()):
         way = training.way("BNLens" if lens else "no callback", directory / str(index))
         schedule = overhead.recorder_of(way.callbacks[0])._schedule if lens else None
-        ways.append(Way(way.step, wait, schedule))
-        if schedule is not None:
-            _count_own_time(ways[-1])
+        ways.append(Way(way.step, wait, way.clock, schedule))
     return ways, tf.config.experimental.get_device_details(devices[0])["device_name"] if devices else ""
 
 
@@ -120,9 +122,10 @@ def torch_ways(width: int, directory: Path) -> tuple[list[Way], str]:
             if recorder is not None:
                 recorder.record(x, y)
 
-        way = Way(step, torch.cuda.synchronize if cuda else lambda: None, recorder and recorder._schedule)
-        if lens:
-            _count_own_time(way)
+        way = Way(step, torch.cuda.synchronize if cuda else lambda: None)
+        if recorder is not None:
+            way.schedule = recorder._schedule
+            way.clock.keep_time_for(way.schedule)
         return way
 
     ways = [training(lens, directory / str(index)) for index, lens in enumerate(WAYS.values())]
@@ -130,25 +133,6 @@ def torch_ways(width: int, directory: Path) -> tuple[list[Way], str]:
 
 
 FRAMEWORKS: dict[str, Callable[[int, Path], tuple[list[Way], str]]] = {"keras": keras_ways, "torch": torch_ways}
-
-
-def _count_own_time(way: Way) -> None:
-    """Have the lens's budget count the time of its own training alone."""
-    started: list[float] = []
-    own, inner = [0.0], way.step
-
-    def clock() -> float:
-        return own[0] + (time.perf_counter() - started[-1] if started else 0.0)
-
-    def step() -> None:
-        started.append(time.perf_counter())
-        inner()
-        own[0] += time.perf_counter() - started.pop()
-
-    way.step = step
-    way.schedule._clock = clock
-    if way.schedule._started is not None:
-        way.schedule._started = clock()
 
 
 def width_for(make: Callable[[int, Path], tuple[list[Way], str]], milliseconds: float) -> int:

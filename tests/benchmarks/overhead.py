@@ -32,6 +32,7 @@ import tensorflow as tf
 
 from tb_bnlens import BNLens
 from tb_bnlens.frameworks.keras3.layers import find_layers
+from tests.benchmarks.clock import OwnClock
 
 Batch = tuple[Any, Any]
 
@@ -83,23 +84,6 @@ class Way:
         self.wall.append(time.perf_counter() - wall)
 
 
-class OwnClock:
-    """Seconds of one way's own steps: a lens must not take the other ways' time for training that it may share in."""
-
-    def __init__(self) -> None:
-        self._before = 0.0
-        self._since: float | None = None
-
-    def __enter__(self) -> None:
-        self._since = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        self._before, self._since = self(), None
-
-    def __call__(self) -> float:
-        return self._before + (0.0 if self._since is None else time.perf_counter() - self._since)
-
-
 class Training:
     """One model, one trace and one input for all ways: two models of a kind differ by some percent in speed.
 
@@ -127,8 +111,7 @@ class Training:
         clock = OwnClock()
         for lens in made:
             if isinstance(lens, BNLens):
-                schedule = recorder_of(lens)._schedule
-                schedule._clock, schedule._started = clock, clock()
+                clock.keep_time_for(recorder_of(lens)._schedule)
         count = itertools.count()
 
         def step() -> None:
