@@ -84,7 +84,7 @@ class EventKind(Name):
     """What can happen to a run; the manifest names it."""
 
     START = "start"
-    RESTART = "restart"  # recording goes on in a directory, or at an earlier step
+    RESTART = "restart"  # recording continues in a directory, or at an earlier step
     FIT = "fit"  # a further fit of this network begins
     RECOMPILE = "recompile"
     FREEZE = "freeze"

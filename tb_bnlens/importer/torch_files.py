@@ -80,7 +80,7 @@ def read_torch(path: Path) -> Checkpoint:
     except Exception as error:  # pickle, zipfile and PyTorch raise a dozen kinds, and one file must not cost the others
         if "weights_only" in str(error) or "Unsupported" in str(error):
             raise BadCheckpoint(
-                "it holds other objects than tensors, which only code of its own can load; save model.state_dict()"
+                "it holds other objects than tensors, which only their own code can load; save model.state_dict()"
             ) from error
         raise BadCheckpoint(f"PyTorch cannot read it ({first_line(error)})") from error
 

@@ -30,7 +30,7 @@ class Moments:
         return Moments(np.where(mask, self.mean, other.mean), np.where(mask, self.variance, other.variance))
 
     def toward(self, target: Moments, left: Array) -> Moments:
-        """These on their way to a target, of which this share is left, [C_total]."""
+        """These on their way to a target, with this share of the way left, [C_total]."""
         return Moments(
             target.mean + left * (self.mean - target.mean), target.variance + left * (self.variance - target.variance)
         )

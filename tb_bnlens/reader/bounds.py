@@ -19,7 +19,7 @@ MOST_LAYERS = 10_000
 MOST_CHANNELS = 100_000
 """In one layer's snapshots."""
 LARGEST_COUNT = 2**40
-"""Of channels, samples and the like that a manifest states."""
+"""Of channels, samples or replicas that a manifest states."""
 MOST_CALLS = 10_000
 """Of a layer in one step."""
 MOST_MANIFESTS = 2_000

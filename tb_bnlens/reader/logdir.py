@@ -66,7 +66,7 @@ class LogdirProvider(provider.DataProvider):  # type: ignore[misc]
         return tuple(self._index(run_id).problems)
 
     def unlisted(self) -> dict[str, tuple[str, ...]]:
-        """Runs whose directory is one of the lens, of which nothing could be read, with the reasons."""
+        """Runs of the lens from which nothing could be read, with the reasons."""
         ours = (run for run in self._files if os.path.basename(run) == metadata.RUN_SUFFIX)
         return {run: self.problems(run) for run in ours if not self._index(run).series and self.problems(run)}
 

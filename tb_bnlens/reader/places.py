@@ -108,7 +108,7 @@ class Remote:
         try:
             self._system: Any = gfile.get_filesystem(url)
             there = gfile.isdir(self._url)
-        except Exception as error:  # each file system has errors of its own
+        except Exception as error:  # each file system raises other errors
             raise OSError(f"{url!r} cannot be opened ({_first_line(error)}){_advice(url)}") from error
         if not there:
             raise FileNotFoundError(f"{url!r} is not a directory; pass the --logdir that you give to TensorBoard")

@@ -105,7 +105,7 @@ def first_batches(data: Any, size: int, most: int) -> list[Any]:
     Random state is put back, so that a shuffling loader gives training the same batches as without.
 
     Raises:
-        Refused: it is an iterator, of which training would miss what is taken.
+        Refused: it is an iterator, and training would miss what is taken from it.
         TypeError: it is no data.
     """
     if isinstance(data, Iterator):
@@ -149,7 +149,7 @@ def packed(batch: Any) -> Batch:
 
 
 def on_device(batch: Any, device: torch.device | None) -> Any:
-    """The batch as tensors; those that are on the CPU go to the device, None for where they are."""
+    """The batch as tensors. Those on the CPU go to the device, or stay where it is None."""
 
     def moved(leaf: Any) -> Any:
         tensor = torch.as_tensor(leaf)

@@ -32,7 +32,7 @@ MARKED = 8
 
 
 def unwrapped(model: Any) -> tuple[Any, str]:
-    """The module inside ``DistributedDataParallel``, ``torch.compile`` and the like, and how ``model`` reaches it."""
+    """The module inside ``DistributedDataParallel`` or another of ``WRAPPERS``, and how ``model`` reaches it."""
     access = "model"
     while (inner := _inside(model)) is not None:
         model, access = getattr(model, inner), f"{access}.{inner}"

@@ -85,7 +85,7 @@ class TorchRunner:
             raise NotEvaluated("the parameters are sharded over processes (DTensor), so one cannot run the model alone")
 
     def trained(self) -> Mask:
-        """Layers that normalize by the batch in training: those that are not in eval mode, [L]."""
+        """Layers that normalize by the batch in training, for they are not in eval mode, [L]."""
         return np.asarray([self.trains.get(i, t.module.training) for i, t in enumerate(self._layers)], bool)
 
     def count_calls(self, batch: Any) -> None:
