@@ -1,4 +1,4 @@
-"""What inference is held against: the loss that batch statistics can fairly be said to give."""
+"""What inference is held against: a fair loss with batch statistics."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def unlike(evidence: Evidence) -> NDArray[np.bool_]:
     return np.asarray(evidence.layers.get("between_within", np.empty(0)) > spread_limit(evidence))
 
 
-def alike(evidence: Evidence) -> bool:
+def similar(evidence: Evidence) -> bool:
     """Whether the batches look like random draws of the rows, as far as so many batches can tell."""
     return not unlike(evidence).any()
 
@@ -40,7 +40,7 @@ def alike(evidence: Evidence) -> bool:
 def memorized(evidence: Evidence) -> bool:
     """Whether new compositions of the same rows do worse than those of training, although these are random draws."""
     new, old = (evidence.passes.get(name) for name in ("recombined", trained(evidence)))
-    if new is None or old is None or not alike(evidence):
+    if new is None or old is None or not similar(evidence):
         return False
     noise = float(np.hypot(spread_of_mean(new), spread_of_mean(old)))
     return bool(new.mean - old.mean > ERRORS_APART * noise)

@@ -1,4 +1,4 @@
-"""The tests of frameworks beside Keras 3 on TensorFlow, each in an environment of its own.
+"""The tests of frameworks beside Keras 3 on TensorFlow, each in its own environment.
 
 ``make test-frameworks``, or ``python -m tests.frameworks NAME ...`` for some.
 """
