@@ -7,8 +7,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-import keras
-
+from tb_bnlens.frameworks.keras3.backend import backend
 from tb_bnlens.remedies.layers import built_layers
 
 LOWEST = 0.5
@@ -72,5 +71,4 @@ def _is_traced(model: Any) -> bool:
     """Whether ``fit`` has compiled a step that keeps the momentum of then."""
     if getattr(model, "train_function", None) is None or model.run_eagerly:
         return False
-    # Keras on torch runs the step as plain Python unless told otherwise.
-    return keras.config.backend() != "torch" or bool(model.jit_compile)
+    return backend(model).traces_steps(model)

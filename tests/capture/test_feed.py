@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tb_bnlens.frameworks.keras3.backend import backend
+from tb_bnlens.frameworks.keras_tensorflow.backend import BACKEND
 from tests.capture.runs import state, strange_datasets
 from tests.capture.setups import Setup, arrays
 
 
 def peek(iterator: Any, count: int) -> tuple[Any, list[Any]]:
     """What the step gets, and what the lens sees."""
-    look = backend().look(iterator)
+    look = BACKEND.look(iterator)
     seen = look.batches(count)
     if look.error is not None:
         raise look.error

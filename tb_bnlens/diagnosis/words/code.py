@@ -43,6 +43,12 @@ def in_torch(text: str) -> str:
     return re.sub(r"^(# )?import tb_bnlens(?=[\n;])", r"\1import tb_bnlens.torch", text, flags=re.MULTILINE)
 
 
+def in_keras_2(text: str) -> str:
+    """Code with the package ``tf_keras``."""
+    text = text.replace("keras.ops.concatenate([real, generated])", "tf.concat([real, generated], axis=0)")
+    return re.sub(r"(?<![\w.])keras(?=[.\n])", "tf_keras", text)
+
+
 def _loader(size: int) -> str:
     return (
         "import torch\n\n"

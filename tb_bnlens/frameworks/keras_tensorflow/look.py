@@ -6,9 +6,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from tb_bnlens.frameworks.keras3.batches import KerasBatches
 from tb_bnlens.frameworks.keras3.feed import IteratorLook
-from tb_bnlens.frameworks.keras_tensorflow.batches import without_optionals
+from tb_bnlens.frameworks.keras_tensorflow.batches import TensorBatches
 
 END_OF_DATA = (StopIteration, tf.errors.OutOfRangeError)
 
@@ -20,8 +19,9 @@ class DatasetLook(IteratorLook):
     the batch dimension may be unknown. With another spec the step would be traced again, and round differently.
     """
 
-    def __init__(self, data: Any, form: KerasBatches):
+    def __init__(self, data: Any, form: TensorBatches):
         super().__init__(data, form, END_OF_DATA)
+        self._without_optionals = form.without_optionals
 
     def batches(self, count: int) -> list[Any]:
         """Up to ``count`` batches, as tensors; nothing is taken from a distributed iterator."""
@@ -33,7 +33,7 @@ class DatasetLook(IteratorLook):
         if self.taken:
             # Where it cannot be made, Keras takes the elements from a plain iterator.
             self.given_back = _replay(self.taken, self._data.element_spec)
-        return [without_optionals(element) for element in self.taken]
+        return [self._without_optionals(element) for element in self.taken]
 
 
 def _as_it_is() -> tf.data.Options:

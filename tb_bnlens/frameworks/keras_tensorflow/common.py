@@ -1,0 +1,109 @@
+"""Keras on TensorFlow: passes are traced as plain graphs, which are searched for side effects before they run."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from tb_bnlens.frameworks.keras3.backend import Look
+from tb_bnlens.frameworks.keras3.library import Library
+from tb_bnlens.frameworks.keras_tensorflow.batches import EXPECTED, TensorBatches
+from tb_bnlens.frameworks.keras_tensorflow.look import END_OF_DATA, DatasetLook
+from tb_bnlens.frameworks.keras_tensorflow.reader import SnapshotReader, native
+from tb_bnlens.frameworks.keras_tensorflow.side_effects import is_all_keras, refuse_traced_calls
+from tb_bnlens.frameworks.keras_tensorflow.tracing import Tracer
+
+Array = NDArray[np.floating[Any]]
+
+
+class TensorFlowEngine(Tracer):
+    """Runs functions as graphs; see ``keras3.backend.Engine``."""
+
+    out_of_memory = (tf.errors.ResourceExhaustedError,)
+
+    def __init__(self, library: Library, any_size: bool) -> None:
+        super().__init__(library, any_size)
+        self.accelerated = bool(tf.config.list_logical_devices("GPU"))
+
+    def variables(self) -> Sequence[tuple[Any, Any]]:
+        """None: a graph reads the variables when it runs."""
+        return ()
+
+    def where(self) -> Any:
+        """The graph that is being traced."""
+        return tf.compat.v1.get_default_graph()
+
+    def map(self, function: Callable[[Any], Any], indices: Any) -> Any:
+        """A loop of the graph."""
+        return tf.map_fn(function, indices, fn_output_signature=tf.float32)
+
+    def row(self, leaf: Any, index: Any) -> Any:
+        """One row, of ragged tensors too."""
+        return tf.gather(leaf, [index])
+
+
+class OnTensorFlow:
+    """What both generations of Keras have in common there; see ``keras3.backend.Backend``.
+
+    Args:
+        library: the generation.
+    """
+
+    end_of_data = END_OF_DATA
+
+    def __init__(self, library: Library) -> None:
+        self.library = library
+        self.batches = TensorBatches(library, EXPECTED)
+
+    def engine(self, model: Any, loss: Callable[..., Any] | None = None) -> TensorFlowEngine:
+        """An engine for functions that call this model."""
+        refuse_traced_calls(model)
+        return TensorFlowEngine(self.library, is_all_keras(self.library, model, loss))
+
+    def reader(self, layers: Sequence[Any]) -> SnapshotReader:
+        """A reader of these layers."""
+        return SnapshotReader(layers)
+
+    def sums(self, variables: Sequence[Any]) -> Callable[[], Array]:
+        """Gives the sum of each of these variables, in one call."""
+
+        def read() -> Any:
+            if not variables:
+                return tf.zeros(0)
+            return tf.stack([tf.reduce_sum(tf.cast(native(v), tf.float32)) for v in variables])
+
+        traced = tf.function(read, autograph=False)
+        return lambda: np.asarray(traced().numpy())
+
+    def look(self, data: Any) -> Look:
+        """A look at an iterator."""
+        return DatasetLook(data, self.batches)
+
+    def attached(self, model: Any, state: Sequence[Any]) -> contextlib.AbstractContextManager[None]:
+        """Nothing to do: the variables always hold their values."""
+        return contextlib.nullcontext()
+
+    def is_chief(self) -> bool:
+        """Whether this process is the one that writes, in multi-worker training."""
+        resolver = getattr(tf.distribute.get_strategy(), "cluster_resolver", None)
+        if resolver is None or resolver.task_type is None:
+            return True
+        return bool(resolver.task_type == "chief" or (resolver.task_type == "worker" and resolver.task_id == 0))
+
+    def no_losses(self, model: Any) -> str:
+        """Why training batches cannot be recorded: a strategy."""
+        if tf.distribute.has_strategy() or int(model.distribute_strategy.num_replicas_in_sync) > 1:
+            return (
+                "under a distribution strategy the training batch cannot be read without disturbing the input; "
+                "pass probe_data=(x, y) to have the losses measured on it"
+            )
+        return ""
+
+    def traced_by(self, batch: Any) -> str:
+        """A ``tf.function``."""
+        return "" if tf.executing_eagerly() else "a tf.function"
