@@ -68,7 +68,7 @@ def parse_evidence(raw: object, layers: int | None = None) -> Evidence:
         batch_sizes=sizes,
         batch_phases=phases,
         passes=_results(record.get("passes", {}), "passes", sizes),
-        validation=_results(record.get("validation", {}), "validation", None),
+        validation=_results(record.get("validation", {}), "validation", sizes),
         samples={
             name: _figures(figures, f"samples/{name}")
             for name, figures in _mapping(record.get("samples", {}), "samples").items()
@@ -82,13 +82,13 @@ def parse_evidence(raw: object, layers: int | None = None) -> Evidence:
     )
 
 
-def _results(value: object, where: str, usual: NDArray[np.int64] | None) -> dict[str, PassResult]:
+def _results(value: object, where: str, usual: NDArray[np.int64]) -> dict[str, PassResult]:
     found = {}
     for name, item in _mapping(value, where).items():
         body = _mapping(item, f"{where}/{name}")
         losses = _numbers(body.get("losses"), f"{where}/{name}/losses", MOST_BATCHES)
         sizes = usual if "sizes" not in body else _counts(body["sizes"], f"{where}/{name}/sizes")
-        if sizes is None or len(sizes) != len(losses) or not np.all(sizes > 0):
+        if len(sizes) != len(losses) or not np.all(sizes > 0):
             raise BadEvidence(f"{where}/{name} has {len(losses)} losses, which are not those of its batches")
         found[name] = PassResult(losses, sizes, _figures(body.get("metrics", {}), f"{where}/{name}/metrics"))
     return found
