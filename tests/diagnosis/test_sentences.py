@@ -13,7 +13,7 @@ from tests.diagnosis.corpus import drawn, named, recorded
 
 FLAWS = {
     "unknown number": re.compile(r"(?<!\S)\?(?!\w)|\bnan\b|\bNone\b"),
-    "plural": re.compile(r"(?<![\d.,])1 (?:steps|layers|batches|updates|rows|channels|probes)\b"),
+    "plural": re.compile(r"(?<![\d.,])1 (?:are|have|steps|layers|batches|updates|rows|channels|probes)\b"),
     "negative distance": re.compile(r"-\d[\d.e-]* (?:above|below)\b|\bcosts? -\d"),
     "punctuation": re.compile(r" [,.;](?= |$)|,,|(?<!\.)\.\.(?!\.)|(?<=\S)  +\S"),
 }
