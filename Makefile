@@ -60,7 +60,7 @@ versions: $(VENV)/.installed
 # Code of other frameworks, and code that nobody here wrote.
 .PHONY: test-frameworks test-upstream
 test-frameworks: $(VENV)/.installed $(VIEWER)/.installed
-	$(BIN)/python -m tests.frameworks $(NAMES)
+	$(BIN)/python -m tests.frameworks --jobs $(JOBS) $(NAMES)
 
 test-upstream: $(VENV)/.installed $(VIEWER)/.installed
 	$(BIN)/python -m tests.upstream $(PARTS)
