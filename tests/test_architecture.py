@@ -31,7 +31,7 @@ ARROWS: Mapping[str, set[str]] = {
     "diagnosis": {"diagnosis", "analysis", "history", "metadata"},
     # Words are told what was decided; the table and its conditions know no words.
     "diagnosis.words": {"diagnosis.words", "diagnosis", "analysis", "history", "metadata", "numbers"},
-    "diagnosis.diagnose": {"diagnosis", "diagnosis.words", "analysis", "history"},
+    "diagnosis.diagnose": {"diagnosis", "diagnosis.words", "analysis", "history", "metadata"},
     "report": {
         "report",
         "diagnosis",
