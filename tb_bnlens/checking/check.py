@@ -55,7 +55,7 @@ def check(
         A ``Check``: ``severity``, ``verdict``, ``findings`` and ``report``.
 
     Raises:
-        NotImplementedError: not a Keras 3 model on TensorFlow, JAX or PyTorch.
+        NotImplementedError: no Keras model on TensorFlow, JAX or PyTorch.
         ValueError: an argument out of range, a model that is not built, or data without a batch.
         TypeError: data of another kind. What the model itself raises on the data is passed on.
     """

@@ -30,7 +30,7 @@ def set_momentum(model: Any, value: float | Mapping[str, float], *, allow_low: b
         The old values by layer name. ``set_momentum(model, old)`` restores them.
 
     Raises:
-        NotImplementedError: not a Keras 3 model; on which backend it runs does not matter.
+        NotImplementedError: not a Keras model; on which backend it runs does not matter.
         ValueError: there is no BatchNorm layer, a layer name is unknown, a value is outside [0, 1), or one value below
             0.5 is given for all layers without ``allow_low``.
     """

@@ -55,17 +55,17 @@ def recalibrate(
         batches: the largest number of batches to use.
         frozen: also replace the statistics of layers that training does not update (``trainable=False``, or called
             in inference mode). By default they keep theirs, and later layers are measured with those in effect.
-        pool: how the variances of the batches, [C] each, are combined. ``"batches"`` averages the biased batch
-            variances, which Keras' moving variance converges to. ``"samples"`` pools the second moments,
-            ``E[v + m^2] - E[m]^2``: the variance over all samples, larger by the variance of the batch means.
-            Batches are weighted by their number of samples.
+        pool: how the variances of the batches, [C] each, are combined. ``"batches"`` averages the batch variances, as
+            the moving variance does: biased, but unbiased in fused layers of Keras 2. ``"samples"`` pools the second
+            moments, ``E[v + m^2] - E[m]^2``: the variance over all samples, larger by the variance of the batch
+            means. Batches are weighted by their number of samples.
         batch_size: the batch size for arrays.
 
     Returns:
         A ``Recalibration`` with ``undo()`` and ``keep()``.
 
     Raises:
-        NotImplementedError: not a Keras 3 model on TensorFlow, JAX or PyTorch.
+        NotImplementedError: no Keras model on TensorFlow, JAX or PyTorch.
         ValueError: the model is not built, it has no BatchNorm layer to recalibrate, the data have fewer than
             100 samples or give statistics that are not finite, ``pool`` is unknown, or ``batches`` is below 1.
         RuntimeError: batch statistics cannot be measured in this model. The message gives the reason.
