@@ -100,9 +100,9 @@ class BNLens(_Callback):  # type: ignore[misc,valid-type]
             # An earlier fit may have ended in an exception, and then Keras calls no hook.
             self._leave(lambda watch: watch is not None and stack.is_running(watch.callbacks))
         self._watches.append(None)
-        if refused(unsupported(self._fitted), self._options.on_error):
-            return
         with self._guard(RECORD):
+            if refused(unsupported(self._fitted), self._options.on_error):
+                return
             watch = self._watches[-1] = self._watch(self._fitted)
             watch.begin()
 
