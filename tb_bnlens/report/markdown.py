@@ -8,6 +8,7 @@ from typing import Any
 
 from tb_bnlens.diagnosis.words.phrases import count
 from tb_bnlens.numbers import as_set, number
+from tb_bnlens.report.compare import rows
 from tb_bnlens.report.summary import counts
 
 # GitHub's names of its emoji: a console may not be able to print the characters.
@@ -40,34 +41,28 @@ def _comparison(difference: Mapping[str, Any]) -> Iterator[str]:
     yield f"### {signs[0]} {runs[0]} -> {signs[1]} {runs[1]}\n"
     yield _line("", *(_cell(run) for run in difference["runs"]))
     yield _line("---", "--:", "--:")
-    for name, pair in difference["settings"].items():
-        yield _line(_cell(name), *(_setting(value) for value in pair))
-    for kind, pair in difference["losses"].items():
-        if any(value is not None for value in pair):
-            yield _line(f"loss, {_cell(kind)}", *map(number, pair))
-    for name, kinds in difference["metrics"].items():
-        for kind, pair in kinds.items():
-            if any(value is not None for value in pair):
-                yield _line(f"{_cell(name)}, {_cell(kind)}", *map(number, pair))
+    for row in rows(difference):
+        yield _line(*map(_cell, row))
     yield ""
     for word, rules in difference["findings"].items():
         if rules:
             yield f"Findings {word}: {', '.join(f'`{rule}`' for rule in rules)}.\n"
-    layers = difference["distances"][:WORST_LAYERS]
-    if layers:
-        yield f"<details><summary>Layers: the {len(layers)} whose distance differs most</summary>\n"
-        yield _line("layer", *(f"distance (sd), {_cell(run)}" for run in difference["runs"]))
-        yield _line("---", "--:", "--:")
-        for layer in layers:
-            yield _line(_cell(layer["name"]), *map(number, layer["distance"]))
-        yield "\n</details>\n"
+    yield from _changed_layers(difference)
     for run, names in zip(runs, difference["only"], strict=True):
         if names:
             yield f"Layers only in {run}: {', '.join(map(_text, names))}.\n"
 
 
-def _setting(value: object) -> str:
-    return _cell(", ".join(map(str, value)) if isinstance(value, list) else "" if value is None else str(value))
+def _changed_layers(difference: Mapping[str, Any]) -> Iterator[str]:
+    layers = difference["distances"][:WORST_LAYERS]
+    if not layers:
+        return
+    yield f"<details><summary>Layers: the {len(layers)} whose distance differs most</summary>\n"
+    yield _line("layer", *(f"distance (sd), {_cell(run)}" for run in difference["runs"]))
+    yield _line("---", "--:", "--:")
+    for layer in layers:
+        yield _line(_cell(layer["name"]), *map(number, layer["distance"]))
+    yield "\n</details>\n"
 
 
 def _run(run: Mapping[str, Any]) -> Iterator[str]:
