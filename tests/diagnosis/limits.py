@@ -20,6 +20,7 @@ from tb_bnlens.analysis import (
     drift,
     exchanged,
     lag,
+    last_probes,
     loss_gap,
     measured,
     metrics,
@@ -60,7 +61,7 @@ def old_probes(x: float) -> History:
     """Two bad probes at the end and three good ones, inside of the window's age or older."""
     history = put(level(), "inference", [9.0] * 2)
     steps = history.loss_steps.copy()
-    oldest = (1.0 - loss_gap.WINDOW_SHARE) * steps[-1]
+    oldest = (1.0 - last_probes.WINDOW_SHARE) * steps[-1]
     steps[-5:-2] = oldest - 10 * (x - 1) / 0.03 + np.arange(3)
     steps[-2] = steps[-1] - 1
     steps[:-5] = np.linspace(1, 400, len(steps) - 5)
@@ -78,7 +79,7 @@ def lone_probe(x: float) -> History:
 def odd_jumps(x: float) -> History:
     """Batches that differ, where every so many probes of the second half are bad."""
     history = rows(level(), between_within=9.0)
-    course = int(np.sum(history.loss_steps >= loss_gap.SPREAD_SHARE * history.loss_steps[-1]))
+    course = int(np.sum(history.loss_steps >= last_probes.SPREAD_SHARE * history.loss_steps[-1]))
     bad = round((1.0 - loss_gap.JUMP_QUANTILE) * (course - 1)) + (x > 1)
     start = len(history.losses) - course
     return put(history, "inference", [9.0] * bad, first=start)
@@ -87,7 +88,7 @@ def odd_jumps(x: float) -> History:
 def old_jumps(x: float) -> History:
     """The same, where four bad probes lie just before or just after the middle of the run."""
     history = rows(level(), between_within=9.0)
-    middle = int(np.argmax(history.loss_steps >= loss_gap.SPREAD_SHARE * history.loss_steps[-1]))
+    middle = int(np.argmax(history.loss_steps >= last_probes.SPREAD_SHARE * history.loss_steps[-1]))
     return put(history, "inference", [9.0] * 4, first=middle if x > 1 else middle - 4)
 
 
@@ -341,8 +342,8 @@ def noisy_level(history: History, by: float) -> History:
 
 def far_validation(x: float) -> History:
     history = noisy_level(run(CALM, start_loss=0.0, validation=(1.0, 1.0)), 2.0)
-    measured = loss_gap.measure(history)
-    value = measured.typical["inference"] + x * conditions.BATCH_SPREADS * measured.spread
+    measured = last_probes.measure(history)
+    value = measured.typical["inference"] + x * conditions.BATCH_SPREADS * measured.probe_noise
     for kind in ("batch", "inference"):
         put(history, kind, [value] * len(history.losses), first=0, probe=1)
     return history
@@ -354,13 +355,13 @@ CASES: dict[tuple[Any, str, str], Build] = {
     (loss_gap, "ERROR_HARM", "train-inference-gap"): lambda x: level(inference=1 + x * loss_gap.ERROR_HARM),
     (loss_gap, "STANDARD_ERRORS", "train-inference-gap"): standard_errors,
     (loss_gap, "WINDOW", "train-inference-gap"): odd_probes,
-    (loss_gap, "WINDOW_SHARE", "train-inference-gap"): old_probes,
+    (last_probes, "WINDOW_SHARE", "train-inference-gap"): old_probes,
     (loss_gap, "CORROBORATION", "train-inference-gap"): lone_probe,
     (loss_gap, "JUMP_QUANTILE", "unlike-batches"): odd_jumps,
-    (loss_gap, "SPREAD_SHARE", "unlike-batches"): old_jumps,
+    (last_probes, "SPREAD_SHARE", "unlike-batches"): old_jumps,
     (loss_gap, "GEOMETRIC_SHARE", "train-inference-gap"): near_zero,
     (loss_gap, "FLOOR_SHARE", "train-inference-gap"): at_zero,
-    (loss_gap, "LEAST_FALL", "train-inference-gap"): lambda x: fallen(x * loss_gap.LEAST_FALL, 1.0, 0.06),
+    (last_probes, "LEAST_FALL", "train-inference-gap"): lambda x: fallen(x * last_probes.LEAST_FALL, 1.0, 0.06),
     (metrics, "DROP", "train-inference-gap"): lambda x: less_accurate(x * metrics.DROP, 1.6),
     (metrics, "GROWTH", "train-inference-gap"): lambda x: less_accurate(0.03, 1 + x * (metrics.GROWTH - 1)),
     (metrics, "LARGE_DROP", "train-inference-gap"): lambda x: less_accurate(x * metrics.LARGE_DROP, 2.1),
