@@ -127,26 +127,33 @@ def fault(error: Exception) -> str:
 
 
 def _print(arguments: Namespace, reported: Reported, *, every: bool) -> None:
-    report, style = reported.report, console.style()
+    report = reported.report
+    many = not (every or arguments.all) and len(report["runs"]) + len(reported.failures) != 1
     if arguments.json:
         console.write(json.dumps(report, indent=2, allow_nan=False) + "\n")
+    elif arguments.markdown and many:
+        console.write(printable(markdown.render_table(report["runs"], reported.failures)))
+        if report["runs"]:
+            console.complain("report", "a row for each run; --run NAME prints one in full, --all every one")
     elif arguments.markdown:
         console.write(printable(markdown.render(report)))
         if "comparison" in report:
             console.write("\n" + printable(markdown.render_comparison(report["comparison"])))
     elif arguments.html:
         return
-    elif every or arguments.all or len(report["runs"]) + len(reported.failures) == 1:
-        if report["runs"]:
-            console.write(render(report, style))
-        if "comparison" in report:
-            console.write("\n" + render_comparison(report["comparison"], style))
-    else:
+    elif many:
+        style = console.style()
         console.write(render_table(report["runs"], reported.failures, style))
         first = worst(report["runs"])
         if first is not None:
             command = f"bnlens report {shlex.quote(printable(arguments.logdir))} --run {shlex.quote(printable(first))}"
             console.write(f"\nA run in full: {command}\nEvery run in full: --all\n")
+    else:
+        style = console.style()
+        if report["runs"]:
+            console.write(render(report, style))
+        if "comparison" in report:
+            console.write("\n" + render_comparison(report["comparison"], style))
 
 
 def _write_page(path: str, provider: Any, reported: Reported) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tb_bnlens.diagnosis.words.phrases import count
 from tb_bnlens.numbers import as_set, number
 from tb_bnlens.report.compare import rows
+from tb_bnlens.report.runs_table import cause_of, ranked, sign_of, tally
+from tb_bnlens.report.schema import Failure, Overview
 from tb_bnlens.report.summary import counts
 
 # GitHub's names of its emoji: a console may not be able to print the characters.
@@ -28,6 +30,22 @@ def render(report: Mapping[str, Any]) -> str:
     if not report["runs"]:
         return "No run with a BN Lens record.\n"
     return "\n".join("\n".join(_run(run)) for run in report["runs"])
+
+
+def render_table(runs: Sequence[Overview], failures: Sequence[Failure]) -> str:
+    """Markdown of many runs: a heading that counts them and a row for each, the worst first."""
+    rows = ranked(runs)
+    lines = [f"### {tally([row for _, row in rows], len(failures))}\n"]
+    lines += [
+        _line("", "run", "inference", "batch statistics", "step", "cause"),
+        _line("---", "---", "--:", "--:", "--:", "---"),
+    ]
+    for name, row in rows:
+        step = "" if row["last_step"] is None else f"{row['last_step']:,}"
+        losses = (number(row["inference"]), number(row["batch"]))
+        lines.append(_line(SIGNS.get(sign_of(row), UNKNOWN), _cell(name), *losses, step, _cell(cause_of(row))))
+    lines += [_line(UNKNOWN, _cell(f["run"]), "", "", "", _cell(f["reason"])) for f in failures]
+    return "\n".join(lines) + "\n"
 
 
 def render_comparison(difference: Mapping[str, Any]) -> str:
