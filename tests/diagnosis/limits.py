@@ -32,7 +32,7 @@ from tb_bnlens.analysis import (
 )
 from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.analysis.facts import record as facts_record
-from tb_bnlens.diagnosis import compositions, conditions, severity
+from tb_bnlens.diagnosis import at_the_end, compositions, conditions, in_batches, severity
 from tb_bnlens.history import Event, History
 from tb_bnlens.metadata import LAYER_INDEX, REPLAY_MOMENTUMS, replay_row
 from tests.diagnosis import runs
@@ -308,7 +308,7 @@ def swapped(x: float) -> History:
     """The last probe stands out from those before it, which scatter by a robust standard deviation of 0.14826."""
     history = without_replays(level())
     usual = 1.2 + 0.1 * np.resize([-1.0, 0.0, 1.0], PROBES)
-    last = 1.2 + x * conditions.DEVIATIONS * 0.148260
+    last = 1.2 + x * at_the_end.DEVIATIONS * 0.148260
     for kind in ("inference", "recalibrated"):
         put(put(history, kind, usual[: len(history.losses)], first=0), kind, [last])
     return history
@@ -325,7 +325,7 @@ def swapped_early(x: float) -> History:
 def swapped_and_replayed(x: float) -> History:
     history = put(put(without_replays(level()), "inference", [4.0]), "recalibrated", [4.0])
     history = put(put(history, "batch", [3.0]), "training", [3.0])
-    return put(history, "replay_0.99", [x * conditions.LONGER_HELPS * 4.0])
+    return put(history, "replay_0.99", [x * at_the_end.LONGER_HELPS * 4.0])
 
 
 def short(x: float, limit: float, usual: float, momentum: float) -> History:
@@ -343,7 +343,7 @@ def noisy_level(history: History, by: float) -> History:
 def far_validation(x: float) -> History:
     history = noisy_level(run(CALM, start_loss=0.0, validation=(1.0, 1.0)), 2.0)
     measured = last_probes.measure(history)
-    value = measured.typical["inference"] + x * conditions.BATCH_SPREADS * measured.probe_noise
+    value = measured.typical["inference"] + x * in_batches.BATCH_SPREADS * measured.probe_noise
     for kind in ("batch", "inference"):
         put(history, kind, [value] * len(history.losses), first=0, probe=1)
     return history
@@ -414,26 +414,26 @@ CASES: dict[tuple[Any, str, str], Build] = {
     (advice, "ENLARGED", "batch-noise"): lambda x: noisy(x * advice.ENLARGED),
     (conditions, "PASTED", "momentum-too-low"): pasted,
     (conditions, "SCATTER", "momentum-too-low"): jumping,
-    (conditions, "CALL_NOISE_FACTOR", "alternating-domains"): (
-        lambda x: shared(x, conditions.CALL_NOISE_FACTOR * math.sqrt(3 / 32), noise_penalty=2.0)
+    (in_batches, "CALL_NOISE_FACTOR", "alternating-domains"): (
+        lambda x: shared(x, in_batches.CALL_NOISE_FACTOR * math.sqrt(3 / 32), noise_penalty=2.0)
     ),
-    (conditions, "NOTE_ALTERNATION", "alternating-domains"): (
-        lambda x: shared(x, conditions.NOTE_ALTERNATION, gain=0.0)
+    (in_batches, "NOTE_ALTERNATION", "alternating-domains"): (
+        lambda x: shared(x, in_batches.NOTE_ALTERNATION, gain=0.0)
     ),
-    (conditions, "OUTLIER", "short-last-batch"): lambda x: short(x, conditions.OUTLIER * 0.5, 0.5, 0.7),
-    (conditions, "LAST_BATCH_SHARE", "short-last-batch"): (
-        lambda x: short(x, conditions.LAST_BATCH_SHARE / 0.3, 0.01, 0.7)
+    (at_the_end, "OUTLIER", "short-last-batch"): lambda x: short(x, at_the_end.OUTLIER * 0.5, 0.5, 0.7),
+    (at_the_end, "LAST_BATCH_SHARE", "short-last-batch"): (
+        lambda x: short(x, at_the_end.LAST_BATCH_SHARE / 0.3, 0.01, 0.7)
     ),
-    (conditions, "DEVIATIONS", "averaged-weights"): swapped,
+    (at_the_end, "DEVIATIONS", "averaged-weights"): swapped,
     (exchanged, "LEAST_BEFORE", "averaged-weights"): swapped_early,
-    (conditions, "LONGER_HELPS", "averaged-weights"): lambda x: swapped_and_replayed(1 / x),
-    (conditions, "COLLAPSED_SHARE", "collapsed-channels"): (
+    (at_the_end, "LONGER_HELPS", "averaged-weights"): lambda x: swapped_and_replayed(1 / x),
+    (in_batches, "COLLAPSED_SHARE", "collapsed-channels"): (
         lambda x: rows(run(replace(CALM, channels=40), gain=0.0), channels_collapsed=1.0 if x < 1 else 2.0)
     ),
-    (conditions, "TRAINING_ONLY_HARM", "dropout-gap"): (
-        lambda x: level(training=1 + x * conditions.TRAINING_ONLY_HARM)
+    (in_batches, "TRAINING_ONLY_HARM", "dropout-gap"): (
+        lambda x: level(training=1 + x * in_batches.TRAINING_ONLY_HARM)
     ),
-    (conditions, "BATCH_SPREADS", "overfitting"): far_validation,
+    (in_batches, "BATCH_SPREADS", "overfitting"): far_validation,
     (conditions, "WINDOW_FACTOR", "set-after-trace"): (
         lambda x: rows(run(CALM), momentum_effective=1 - 0.1 * x * conditions.WINDOW_FACTOR)
     ),
