@@ -35,6 +35,8 @@ from tb_bnlens import BNLens
 from tb_bnlens.frameworks.keras3.layers import find_layers
 from tests.benchmarks.clock import OwnClock
 
+PLANNED = 500_000
+"""Steps that the callbacks are told will be made, far more than are."""
 Batch = tuple[Any, Any]
 
 
@@ -124,7 +126,7 @@ class Training:
         planned: steps that the callbacks are told will be made.
     """
 
-    def __init__(self, network: str, epoch: int, planned: int):
+    def __init__(self, network: str, epoch: int, planned: int = PLANNED):
         keras.utils.set_random_seed(0)
         self.model, make = NETWORKS[network]()
         x, y = (np.asarray(part, np.float32) for part in make(np.random.default_rng(0)))
@@ -178,7 +180,7 @@ def main() -> None:
     parser.add_argument("--network", choices=sorted(NETWORKS), action="append", help="one or more; default all")
     parser.add_argument("--steps", type=int, default=10_000, help="of each way")
     parser.add_argument("--minutes", type=float, default=6.0, help="after which a network is left, whatever its steps")
-    parser.add_argument("--planned", type=int, default=500_000, help="steps that the callbacks expect")
+    parser.add_argument("--planned", type=int, default=PLANNED, help="steps that the callbacks expect")
     parser.add_argument("--epoch", type=int, default=50, help="steps of an epoch, after which TensorBoard writes")
     parser.add_argument("--threads", type=int, default=1, help="of TensorFlow; one is the quietest")
     options = parser.parse_args()
