@@ -178,6 +178,10 @@ class Judgement:
         for name, mask in self._groups.items():
             if name == "nonfinite":
                 continue
+            if mask.all() and self._is_one_group():
+                self._passes.same_as(f"put_right:{name}", "recalibrated")
+                self._passes.same_as(f"only:{name}", "inference")
+                continue
             same = made.setdefault(mask.tobytes(), name)
             if same != name:
                 self._passes.same_as(f"put_right:{name}", f"put_right:{same}")
@@ -185,6 +189,11 @@ class Judgement:
                 continue
             self._with(present, f"put_right:{name}", mask, base)
             self._run(f"only:{name}", self._by_batch(mask, base))
+
+    def _is_one_group(self) -> bool:
+        """Whether putting all channels right is recalibration, and leaving all of them wrong is inference."""
+        wired = any(self._runner.at_inference.values())
+        return bool(self._subject.trained.all()) and not self._subject.nonfinite().any() and not wired
 
     def _with(self, present: _Present, name: str, mask: Mask, base: Moments) -> None:
         self._run(

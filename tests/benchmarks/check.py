@@ -74,7 +74,7 @@ def measure(title: str, model: Any, data: Any) -> None:
 
         return call
 
-    kept = {name: getattr(KerasRunner, name) for name in ("inference", "batch", "training", "rows")}
+    kept = {name: getattr(KerasRunner, name) for name in ("inference", "batch", "training")}
     add = Tracer._add
 
     def noted(tracer: Any, wall: float, cpu: float) -> None:
