@@ -32,7 +32,7 @@ help:
 	@echo 'make test         lint, types, front end and tests with coverage (JOBS=2; COVERAGE=; PYTEST="-k schedule")'
 	@echo 'make test-slow    the tests that train for minutes'
 	@echo 'make versions     the tests on the oldest and the newest versions of everything (SETS="oldest middle")'
-	@echo 'make test-frameworks  Keras on JAX, on torch and tf_keras, each in an environment of its own (NAMES="keras-jax")'
+	@echo 'make test-frameworks  Keras on JAX, on torch and tf_keras, each in its own environment (NAMES="keras-jax")'
 	@echo 'make test-upstream    tests of Keras itself, with and without the lens (PARTS="models callbacks"; an hour of CPU)'
 	@echo 'make lint         ruff and mypy          make format       ruff and biome'
 	@echo 'make review       figures for long runs  make fuzz         coverage-guided, SECONDS_TO_FUZZ=120'
@@ -60,7 +60,7 @@ versions: $(VENV)/.installed
 # Code of other frameworks, and code that nobody here wrote.
 .PHONY: test-frameworks test-upstream
 test-frameworks: $(VENV)/.installed $(VIEWER)/.installed
-	$(BIN)/python -m tests.frameworks $(NAMES)
+	$(BIN)/python -m tests.frameworks --jobs $(JOBS) $(NAMES)
 
 test-upstream: $(VENV)/.installed $(VIEWER)/.installed
 	$(BIN)/python -m tests.upstream $(PARTS)

@@ -61,7 +61,7 @@ class Manifest:
     layers: tuple[Layer, ...]
     format: int = FORMAT
     planned_steps: int | None = None
-    """Optimizer steps that the loop was asked for in all, None where it is not known."""
+    """Optimizer steps of the whole loop, None where it is not known."""
     batch_size: int | None = None
     replicas: int = 1
     tolerance: float = 0.1

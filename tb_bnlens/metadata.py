@@ -1,6 +1,6 @@
 """The contract on disk: plugin names, tags, the format version and the names of every row.
 
-The data that these names describe is stored in users' event files, so it is supported for good: a name is
+The data that these names describe is stored in users' event files, so it stays supported: a name is
 never reused for another meaning, new names go to the end of a tuple, and a reader ignores the positions it
 does not know. Everything here is standard library only, because the plugin's loader imports it.
 """
@@ -100,18 +100,18 @@ TIME_DISTRIBUTED = "time distributed"
 CUMULATIVE = "cumulative"
 """In the ``kind`` of a PyTorch layer with ``momentum=None``: its statistics are the plain mean of all batches."""
 
-# --- the momenta that are replayed ---------------------------------------------------------------------
+# --- the momentum values that are replayed ---------------------------------------------------------------------
 
-REPLAY_MOMENTA = (0.5, 0.8, 0.9, 0.95, 0.97, 0.99, 0.997, 0.999)
-"""Shadow moving averages are kept at these momenta, from the same start and the same batches."""
+REPLAY_MOMENTUMS = (0.5, 0.8, 0.9, 0.95, 0.97, 0.99, 0.997, 0.999)
+"""Shadow moving averages are kept at these momentum values, from the same start and the same batches."""
 
 
 def replay_row(momentum: float) -> str:
-    """Row name, in LAYER_ROWS and LOSS_ROWS, of the replay at a momentum of REPLAY_MOMENTA."""
+    """Row name, in LAYER_ROWS and LOSS_ROWS, of the replay at a momentum of REPLAY_MOMENTUMS."""
     return f"replay_{momentum:g}"
 
 
-REPLAY_ROWS = tuple(replay_row(m) for m in REPLAY_MOMENTA)
+REPLAY_ROWS = tuple(replay_row(m) for m in REPLAY_MOMENTUMS)
 
 # --- bn_lens/layers: float32 [L, K], K positions named here --------------------------------------------
 #
@@ -194,7 +194,7 @@ LOSS_ROWS = (
     *REPLAY_ROWS,  # inference, had the momentum been this from the start of the record
     *(f"forecast_step_{i}" for i in range(FORECAST_POINTS)),  # n: updates ahead
     *(f"forecast_{i}" for i in range(FORECAST_POINTS)),  # inference after n more updates at these weights
-    "fit_loss",  # what fit shows at this step: a mean over the epoch so far, before each update
+    "fit_loss",  # the loss in fit's progress bar at this step: a mean over the epoch so far, before each update
     "learning_rate",
     "batch_size",  # samples in the probed batch
     "short_updates",  # updates in the short pool (median over updating layers)

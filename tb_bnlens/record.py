@@ -1,4 +1,4 @@
-"""The parts of a record as they are stored: tag, value and the plugin that each belongs to.
+"""The parts of a record as they are stored: tag, value and plugin of each.
 
 ``summary`` writes them as summary ops, and ``capture.events`` to an event file. ``metadata`` describes the values.
 """

@@ -34,7 +34,7 @@ class Reported:
 
     report: Report
     histories: list[History] = field(default_factory=list)
-    """Of the runs that have a report, in their order; empty unless they were asked for."""
+    """Of the runs that have a report, in their order; empty unless they were requested."""
     crashed: bool = False
     """Whether BN Lens itself failed on a run."""
 

@@ -3,7 +3,7 @@
 They are ``tf.summary.write`` calls with the plugin's metadata, usable alone inside
 ``tf.summary.create_file_writer(...).as_default()``. They write from outside the training step: a summary op
 inside a step fails under ``jit_compile=True``. The data on disk is described in ``tb_bnlens.metadata`` and is
-supported for good.
+supported in every later version.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from tb_bnlens.metadata import (
     LOSS_INDEX,
     LOSS_ROWS,
     PROBES,
-    REPLAY_MOMENTA,
+    REPLAY_MOMENTUMS,
     STATES,
     replay_row,
 )
@@ -96,8 +96,8 @@ class _Channels:
         self.variance[: spec.collapsed] = spec.epsilon / 2
         self.direction = rng.choice([-1.0, 1.0], c)
         self.beta = spec.momentum if spec.graph_momentum is None else spec.graph_momentum
-        self.betas = np.array([*REPLAY_MOMENTA, self.beta])[:, None, None]
-        # [momenta, 2, C]: moving mean and variance at each momentum, the layer's own last.
+        self.betas = np.array([*REPLAY_MOMENTUMS, self.beta])[:, None, None]
+        # [momentums, 2, C]: moving mean and variance at each momentum, the layer's own last.
         self.averages = np.empty((len(self.betas), 2, c))
         self.averages[:, 0], self.averages[:, 1] = spec.start
         self.start = self.m.copy(), self.s.copy()
@@ -114,7 +114,7 @@ class _Channels:
 
     @property
     def shadow(self) -> dict[float, tuple[Array, Array]]:
-        return {b: (x[0], x[1]) for b, x in zip(REPLAY_MOMENTA, self.averages, strict=False)}
+        return {b: (x[0], x[1]) for b, x in zip(REPLAY_MOMENTUMS, self.averages, strict=False)}
 
     @property
     def sd(self) -> Array:
@@ -170,7 +170,7 @@ class _Channels:
         d = distance(mu, v, self.m, self.s, eps)
         me, ve = mean_error(mu, v, self.m, eps), variance_error(v, self.s, eps)
         e = convergence_error(mu, v, self.m, self.s, eps)
-        # Neighbours on two sides differ by twice `between`, half the square of which is the estimate.
+        # Neighbours on two sides differ by twice `between`, and half of its square is the estimate.
         turns = 2.0 * spec.between**2 if spec.block == 1 else 0.0
         noise = float(np.sqrt(1.0 / spec.samples + turns))
         rms = np.sqrt(np.nanmean(d**2))
@@ -208,7 +208,7 @@ class _Channels:
         }
         shadows = self.averages[:-1]
         replayed = np.sqrt(np.nanmean(distance(mu, v, shadows[:, 0], shadows[:, 1], eps) ** 2, axis=1))
-        out |= zip(map(replay_row, REPLAY_MOMENTA), replayed, strict=True)
+        out |= zip(map(replay_row, REPLAY_MOMENTUMS), replayed, strict=True)
         return {k: float(x) for k, x in out.items()}
 
 
@@ -313,7 +313,7 @@ def _losses(sim: Sim, channels: list[_Channels], t: int, rng: np.random.Generato
         "long_updates": min(t, LONG),
     }
     values["updated"] = values["inference"] + sim.update_effect
-    for b in REPLAY_MOMENTA:
+    for b in REPLAY_MOMENTUMS:
         values[replay_row(b)] = loss(lambda c, b=b: c.shadow[b])  # type: ignore[misc]
     errors = [(c.error(t), c.beta) for c in channels if c.spec.state == "updating"]
     steps = [float(steps_to_converge(e, beta)) for e, beta in errors]

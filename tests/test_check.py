@@ -113,7 +113,7 @@ def test_a_healthy_model(healthy: Any) -> None:
     losses = losses_of(found)
     assert losses["inference"] < 1.1 * losses["batch"] and losses["batches"] == 12
     assert losses["metrics"]["accuracy"]["inference"] > 0.7
-    # What shows over time has not been looked at, and is not said to be fine.
+    # What shows over time has not been examined, and is not called fine.
     for cause in ("set-after-trace", "drift", "averaged-weights", "momentum-too-low", "before-after-update"):
         assert statuses(found)[cause] == "not_evaluated", cause
     assert statuses(found)["short-last-batch"] == "not_applicable"

@@ -45,11 +45,11 @@ def printed(lens: Any, verbose: int = 0) -> str:
 
 
 def test_fit_ends_with_the_line(tmp_path: Path) -> None:
-    # A quiet fit keeps it: the lens was asked for by itself.
+    # A quiet fit keeps it: the user passed the lens.
     quiet = printed(BNLens(str(tmp_path / "a")))
     assert quiet == closing_line(str(tmp_path / "a")) + "\n"
     last = printed(BNLens(str(tmp_path / "b")), verbose=1).split("\n")[-2:]
-    assert last == [closing_line(str(tmp_path / "b")), ""], "a line of its own, below the progress bar"
+    assert last == [closing_line(str(tmp_path / "b")), ""], "a separate line, below the progress bar"
 
 
 @pytest.mark.parametrize(("encoding", "shown"), [("ascii", "\\u5c64"), ("cp1252", "\\u5c64"), ("utf-8", "層")])

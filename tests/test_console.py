@@ -1,4 +1,4 @@
-"""The terminal as it is: encodings, widths, colour, many runs, and runs that fail."""
+"""The real terminal: encodings, widths, colour, many runs, and runs that fail."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is said where a framework is not supported. ``make test-frameworks`` has the real ones."""
+"""The message where a framework is not supported. ``make test-frameworks`` has the real ones."""
 
 from __future__ import annotations
 

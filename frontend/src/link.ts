@@ -61,7 +61,7 @@ export function readLink(hash: string): Partial<View> {
   return found;
 }
 
-/** The same hash with the plugin's part replaced; what belongs to the host or to other plugins stays as it is. */
+/** The same hash with the plugin's part replaced; the parts of the host and of other plugins do not change. */
 export function writeLink(hash: string, view: View): string {
   const kept = hash
     .replace(/^#/, '')

@@ -83,7 +83,7 @@ export interface Evidence {
   unit: string;
 }
 
-/** A look-alike that is not the cause. */
+/** A cause with the same symptoms that is ruled out. */
 export interface RuledOut {
   cause: string;
   /** What was measured of it. */

@@ -50,7 +50,7 @@ describe('poll', () => {
 });
 
 describe('a route that fails', () => {
-  it('is asked for less and less often, at once on demand, and as before when it answers', async () => {
+  it('is requested less and less often, at once on demand, and as before when it answers', async () => {
     vi.useFakeTimers();
     const fetch = vi.fn().mockImplementation(async () => answer({ error: 'no' }, 404));
     vi.stubGlobal('fetch', fetch);
@@ -75,7 +75,7 @@ describe('a route that fails', () => {
     forget();
     vi.useRealTimers();
   });
-  it('is asked for again soon where TensorBoard was only stopped', async () => {
+  it('is requested again soon where TensorBoard was only stopped', async () => {
     vi.stubGlobal('fetch', vi.fn().mockRejectedValue(new TypeError('network')));
     const resource = new Resource('runs', json);
     for (let i = 0; i < 8; i++) await resource.load();

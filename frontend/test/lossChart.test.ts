@@ -22,7 +22,7 @@ describe('paired-loss chart', () => {
     expect(chart.scale).toBe('log');
     expect(chart.extent).toEqual([0, 500]);
   });
-  it('shows no more than a quarter ahead of the record until asked for', () => {
+  it('shows no more than a quarter ahead of the record until requested', () => {
     const far = { ...run, losses: { ...LOSSES, forecast: [{ updates: 4500, loss: 1.3 }] } };
     const chart = lossChart([far], KINDS, 'train', 'step', 0);
     expect(chart.extent).toEqual([0, 500]);

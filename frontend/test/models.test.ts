@@ -22,7 +22,7 @@ describe('clock', () => {
     expect([...clock.all('wall')]).toEqual([100, 110, 120, 140]);
   });
 
-  it('interpolates between records and goes on at the mean pace past them', () => {
+  it('interpolates between records and extrapolates at the mean pace past them', () => {
     expect(clock.position(15, 'wall')).toBe(115);
     expect(clock.position(60, 'relative')).toBe(60);
     expect(clock.step(160, 'wall')).toBe(60);

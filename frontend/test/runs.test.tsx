@@ -97,7 +97,7 @@ describe('the queue of analyses', () => {
     waiting.length = 0;
   });
 
-  it('takes runs in order, two at once, and skips those that are known', async () => {
+  it('takes runs in order, two at once, and skips known ones', async () => {
     const queue = new SummaryQueue(load);
     const told = vi.fn();
     queue.subscribe(told);

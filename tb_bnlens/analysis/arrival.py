@@ -35,8 +35,8 @@ SPARSE = 1.01
 the pool behind them is older than the moving statistics."""
 
 REPLAYS = (0.95, 0.97, 0.99, 0.997)
-"""Momenta, ascending, whose replays show how fast the batch statistics move: longer than the pool of some 20 updates
-that they are compared with."""
+"""Momentum values, ascending, whose replays show how fast the batch statistics move: longer than the pool of some 20
+updates that they are compared with."""
 START_DISTANCE = 0.5
 """Distance over relative error of what is left of the start, which is mostly variance."""
 START_LEFT = 0.02

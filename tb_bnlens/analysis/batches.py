@@ -1,4 +1,4 @@
-"""Are the batches alike: the spread of their means against what samples drawn at random would give."""
+"""Are the batches similar: the spread of their means against what samples drawn at random would give."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Batches:
 
     @property
     def unlike(self) -> NDArray[np.bool_]:
-        """Layers whose batches are not alike."""
+        """Layers whose batches differ."""
         return np.asarray(self.overall > self.limit)
 
     @property

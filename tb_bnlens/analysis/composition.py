@@ -55,7 +55,7 @@ class Composition:
         """What inference loses on single rows."""
         return self._measured.gap("one_at_a_time", "inference")
 
-    # --- batches that are not alike ---
+    # --- batches that differ ---
 
     @cached_property
     def losses_over_random(self) -> float:

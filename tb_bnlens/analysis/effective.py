@@ -38,7 +38,7 @@ def shrink_per_update(error: ArrayLike, updates: ArrayLike) -> Array:
 
 
 def differs(effective: ArrayLike, momentum: ArrayLike, factor: float = 2.0) -> NDArray[np.bool_]:
-    """Whether two momenta average over windows, ``1/(1-beta)``, that differ by more than a factor.
+    """Whether two momentum values average over windows, ``1/(1-beta)``, that differ by more than a factor.
 
     Example:
         >>> bool(differs(0.9, 0.99)), bool(differs(0.985, 0.99))

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from tb_bnlens.analysis import robust
 from tb_bnlens.analysis.lag import LayerTable
 from tb_bnlens.analysis.loss_gap import Gap, Losses
-from tb_bnlens.metadata import REPLAY_MOMENTA, replay_row
+from tb_bnlens.metadata import REPLAY_MOMENTUMS, replay_row
 
 Array = NDArray[np.float64]
 
 
-def best_average(losses: Losses, kinds: Sequence[str] = (), momenta: Sequence[float] = REPLAY_MOMENTA) -> Array:
+def best_average(losses: Losses, kinds: Sequence[str] = (), momentums: Sequence[float] = REPLAY_MOMENTUMS) -> Array:
     """Inference loss over the window of the averaging of batch statistics that does best there.
 
     One averaging is chosen for the whole window, by the median of its excess over batch mode: the least value of each
@@ -24,12 +24,12 @@ def best_average(losses: Losses, kinds: Sequence[str] = (), momenta: Sequence[fl
     Args:
         losses: of the run.
         kinds: kinds to take besides inference and the replays, e.g. ``("recalibrated",)``.
-        momenta: replays to take.
+        momentums: replays to take.
 
     Returns:
         Losses, [<= WINDOW], NaN where that averaging was not measured; empty where none was.
     """
-    names = ["inference", *kinds, *(replay_row(m) for m in momenta)]
+    names = ["inference", *kinds, *(replay_row(m) for m in momentums)]
     columns = [losses.window[name] for name in names if name in losses.window]
     batch = losses.window.get("batch", np.empty(0))
     present = losses.window.get("recalibrated_now", np.empty(0))
@@ -42,7 +42,7 @@ def best_average(losses: Losses, kinds: Sequence[str] = (), momenta: Sequence[fl
 
 
 def constant_part(losses: Losses, layers: LayerTable) -> Gap:
-    """Loss gap that remains however the *updating* layers average: the part of those that do not update.
+    """Loss gap that remains however the *updating* layers average: the part of the layers that do not update.
 
     Replays move only layers that update, so the best of them over batch mode is what constant layers cost, next
     to batch noise; the latter shows in ``recalibrated``, where every layer has the batches' statistics, and is

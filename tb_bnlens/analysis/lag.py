@@ -121,7 +121,7 @@ class LayerTable:
     def wandering(self) -> Mask:
         """Layers whose batch means moved, from the long pool to the short one, by more than one batch scatters.
 
-        Their drift goes on inside of any pool, so that recalibrated statistics are old too.
+        Their drift continues inside any pool, so that recalibrated statistics are old too.
         """
         moved = (self.shift >= self.noise_mean) & (self.shift >= self.tolerance)
         return np.asarray(self.updating & ~self.starting & (self.rate > 0) & moved)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tb_bnlens.analysis import yardstick
 from tb_bnlens.history import Evidence, History
-from tb_bnlens.metadata import FORECAST_POINTS, LOSS_KINDS, REPLAY_MOMENTA, replay_row
+from tb_bnlens.metadata import FORECAST_POINTS, LOSS_KINDS, REPLAY_MOMENTUMS, replay_row
 
 Array = NDArray[np.float64]
 
@@ -46,7 +46,7 @@ NOTE_HARM = 0.1
 does not reach them, since a gap counts only beyond its spread over the last probes; the largest harm in 27 healthy
 runs (tests/diagnosis/healthy.py) was 0.08."""
 WARNING_HARM = 0.5
-"""Harm from which a gap is a warning: the loss is half again as high, or half of the progress is lost."""
+"""Harm from which a gap is a warning: the loss is 50% higher, or half of the progress is lost."""
 ERROR_HARM = 1.0
 """Harm from which a gap is an error: the loss is doubled, or all that training gained is lost."""
 
@@ -191,7 +191,7 @@ class Losses:
     @property
     def replayed(self) -> dict[float, float]:
         """Momentum -> last inference loss, had the momentum been this; only what was measured in the window."""
-        values = {m: self.now.get(replay_row(m), math.nan) for m in REPLAY_MOMENTA}
+        values = {m: self.now.get(replay_row(m), math.nan) for m in REPLAY_MOMENTUMS}
         return {m: v for m, v in values.items() if not math.isnan(v)}
 
 
@@ -302,7 +302,7 @@ def measure(history: History, probe: str = "train", evidence: Evidence | None = 
 
 
 def _columns(history: History, probe: str) -> dict[str, Array]:
-    names = [*LOSS_KINDS, *(replay_row(m) for m in REPLAY_MOMENTA), "fit_loss", "learning_rate", "batch_size"]
+    names = [*LOSS_KINDS, *(replay_row(m) for m in REPLAY_MOMENTUMS), "fit_loss", "learning_rate", "batch_size"]
     names += [f"forecast{s}_{i}" for i in range(FORECAST_POINTS) for s in ("", "_step")]
     names += ["short_updates", "long_updates", "recalibrated_now"]
     return {name: history.loss(name, probe).astype(np.float64) for name in names}
@@ -311,7 +311,7 @@ def _columns(history: History, probe: str) -> dict[str, Array]:
 def _with_overflow(history: History, columns: Mapping[str, Array], last: int) -> Array:
     """The inference losses, inf from where poisoned statistics made them NaN.
 
-    A NaN loss and a loss that was not measured look alike in the record; poisoned statistics tell them apart.
+    A NaN loss and a loss that was not measured look the same in the record; poisoned statistics distinguish them.
     """
     batch, inference = columns["batch"], np.array(columns["inference"])
     if not np.nansum(history.last("channels_nonfinite")) > 0 or "inference" in history.manifest.not_evaluated:

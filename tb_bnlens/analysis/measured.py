@@ -13,9 +13,9 @@ from tb_bnlens.analysis import metrics
 from tb_bnlens.analysis.loss_gap import WINDOW_SHARE, Gap, Losses
 from tb_bnlens.analysis.rival import (
     ERRORS_APART,
-    alike,
     memorized,
     rival,
+    similar,
     spread_limit,
     spread_of_mean,
     standard_error,
@@ -23,7 +23,7 @@ from tb_bnlens.analysis.rival import (
     unlike,
 )
 from tb_bnlens.history import Evidence, History, PassResult
-from tb_bnlens.metadata import REPLAY_MOMENTA, replay_row
+from tb_bnlens.metadata import REPLAY_MOMENTUMS, replay_row
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -117,7 +117,7 @@ class Measured:
         return Gap(value, error, self._losses.harm(value))
 
     def few_rows(self, upper: str, lower: str) -> float:
-        """Share of a difference that 5% of the rows make up; NaN where rows were not measured or carry it alike."""
+        """Share of a difference that 5% of the rows make up; NaN where rows were not measured or share it equally."""
         rows = self.evidence.samples.get(f"{upper}-{lower}", {})
         share = rows.get("share_of_top", math.nan)
         count, mean, deviation = (rows.get(x, math.nan) for x in ("count", "mean", "deviation"))
@@ -147,7 +147,7 @@ class Measured:
 
     @cached_property
     def judged(self) -> str:
-        """The inference that other causes are judged by: with channels mended that are not finite, where some are."""
+        """The inference that other causes are judged by: with channels that are not finite replaced, where some are."""
         return "put_right:nonfinite" if self.has("put_right:nonfinite") else "inference"
 
     @property
@@ -166,9 +166,9 @@ class Measured:
         return unlike(self.evidence)
 
     @cached_property
-    def alike(self) -> bool:
+    def similar(self) -> bool:
         """Whether the batches look like random draws of the rows."""
-        return alike(self.evidence)
+        return similar(self.evidence)
 
     @cached_property
     def rival(self) -> str:
@@ -210,5 +210,5 @@ class Measured:
     @cached_property
     def replayed(self) -> dict[float, float]:
         """Momentum -> mean inference loss, had the momentum been this."""
-        found = {m: self.mean(replay_row(m)) for m in REPLAY_MOMENTA}
+        found = {m: self.mean(replay_row(m)) for m in REPLAY_MOMENTUMS}
         return {m: loss for m, loss in found.items() if not math.isnan(loss)}

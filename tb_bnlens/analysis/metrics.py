@@ -12,7 +12,7 @@ from tb_bnlens.history import PassResult
 SHARES = re.compile(r"accuracy|(^|_)(acc|auc|precision|recall|f1|iou|dice|top_?\d+|top_k)(_|\d|$)")
 """Names of metrics between 0 and 1 where 1 is best."""
 DROP = 0.02
-"""Drop from which it is a warning, where it also makes the rest to 1 half again as large."""
+"""Drop from which it is a warning, where it also makes the rest to 1 50% larger."""
 GROWTH = 1.5
 LARGE_DROP = 0.05
 """...and an error, where it also doubles the rest."""
@@ -36,7 +36,7 @@ def is_share(name: str) -> bool:
 def harm(upper: PassResult, lower: PassResult) -> float:
     """Harm that a drop of the metrics from one pass to another does: that of a warning or of an error, else 0.
 
-    A drop counts where it is beyond chance: of N rows, those that are wrong in either pass can have changed, so the
+    A drop counts where it is beyond chance: of N rows, the ones that are wrong in either pass can have changed, so the
     drop's standard error is at most ``sqrt((wrong there + wrong here) / N)``.
     """
     rows = float(min(upper.sizes.sum(), lower.sizes.sum()))

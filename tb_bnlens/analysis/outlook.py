@@ -34,7 +34,7 @@ class Outlook:
     loss_steps: float
     """Steps until the inference loss is within tolerance, from the forecast; inf beyond its last point, NaN unknown."""
     layer_steps: float
-    """Steps until 95% of the channels of every layer that still remembers its start are within tolerance."""
+    """Steps until 95% of the channels of every layer that the initial values still affect are within tolerance."""
     loss_interval: Interval
     """80% interval of ``loss_steps``."""
     layer_interval: Interval
@@ -115,7 +115,7 @@ def _slowest(steps: NDArray[np.float64]) -> float:
 def _loss_interval(layers: LayerTable, loss_steps: float, per_step: float) -> Interval:
     """80% interval of the steps that the forecast of the loss gives; (NaN, NaN) where no layer has an interval.
 
-    The loss waits for the slowest layers, those that take at least half of the steps that the slowest takes. The
+    The loss waits for the slowest layers, which take at least half of the steps that the slowest takes. The
     forecast keeps the weights still, so it is widened as theirs are on the median, and to the median of their own ends.
     """
     known = layers.updating & (layers.error > layers.tolerance) & ~np.isnan(layers.converge_low)
@@ -161,13 +161,13 @@ def following_momentum(layers: LayerTable) -> float:
 
 
 def _first_error(layers: LayerTable, starting: Mask) -> NDArray[np.float64]:
-    """Relative error that layers which remember their start began with, one for each of them."""
+    """Relative error at the start of layers that the initial values still affect, one for each of them."""
     with np.errstate(all="ignore"):
         return np.fmax(layers.start_error[starting] / layers.memory[starting], layers.error[starting])
 
 
 def price(momentum: float, layers: LayerTable, starting: Mask) -> WhatIf:
-    """What a momentum would cost the median layer that remembers its start, from the start of the run."""
+    """What a momentum would cost the median layer that the initial values still affect, from the start of the run."""
     error, rate, noise = (
         robust.median(x) for x in (_first_error(layers, starting), layers.rate[starting], layers.noise_mean[starting])
     )
@@ -188,8 +188,9 @@ def usable_momentum(layers: LayerTable, steps: int, starting: Mask) -> float:
 def advised_momentum(layers: LayerTable, losses: Losses, steps: int) -> float | None:
     """Momentum to try in a run of this many steps: one in common use, confirmed by its replay where there is one.
 
-    ``usable_momentum``, then down through the replayed momenta to the first whose inference loss is no warning; a
-    replay has the lag and the noise of that momentum in it. Where none was measured, ``following_momentum`` is the cap.
+    ``usable_momentum``, then down through the replayed momentum values to the first whose inference loss is no warning;
+    a replay has the lag and the noise of that momentum in it. Where none was measured, ``following_momentum`` is the
+    cap.
     None when every replay that was measured is a warning.
     """
     candidate = usable_momentum(layers, steps, layers.starting)

@@ -22,7 +22,7 @@ from tb_bnlens.analysis.lag import LayerTable
 from tb_bnlens.analysis.loss_gap import Gap
 from tb_bnlens.analysis.measured import Measured
 from tb_bnlens.history import Event, Manifest
-from tb_bnlens.metadata import REPLAY_MOMENTA, EventKind, replay_row
+from tb_bnlens.metadata import REPLAY_MOMENTUMS, EventKind, replay_row
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -31,13 +31,13 @@ NOTHING = Gap(0.0, 0.0, 0.0)
 MOST = 0.5
 """A cause that takes this share of a gap is the main one, and as grave as the gap is."""
 LEAST = 0.25
-"""A smaller share of a gap is no cause of its own: losses are no sums of their causes, and differences of differences
+"""A smaller share of a gap is no separate cause: losses are no sums of their causes, and differences of differences
 hold what the causes make together."""
 EXPLAINED = 0.98
 """Squared cosine of a real update and the one expected of the batch: 1 but for rounding where that batch is all."""
 MORE_UPDATES = 1.5
-"""Updates a step that the decay shows, over those that the lens sees, from which there are more: the estimate is good
-to a fifth (tests/capture/test_evidence.py), and there is no number between 1 and 2."""
+"""Updates a step that the decay shows, over the updates that the lens sees, from which there are more: the estimate is
+good to a fifth (tests/capture/test_evidence.py), and there is no number between 1 and 2."""
 REPORTED = 8
 """Changes that the recorder reports one by one; of those after them it reports every second, fourth, eighth one."""
 SAME_MODE = 0.01
@@ -65,7 +65,7 @@ class Parts:
 
     @cached_property
     def whole(self) -> Gap:
-        """What BatchNorm costs, with channels mended that are not finite."""
+        """What BatchNorm costs, with channels that are not finite replaced."""
         return self._measured.gap(self._measured.judged, self._measured.rival)
 
     @cached_property
@@ -97,7 +97,7 @@ class Parts:
 
     @property
     def _stale(self) -> Gap:
-        """Statistics of the past instead of the present, gathered alike."""
+        """Statistics of the past instead of the present, gathered the same way."""
         m = self._measured
         if not (m.group("updating") or self._layers.updating.any()):
             return NOTHING
@@ -146,16 +146,16 @@ class Parts:
 
     @cached_property
     def unexplained(self) -> Mask:
-        """Layers whose updates are not those that the batch explains which the lens saw, [L].
+        """Layers whose updates the batch that the lens saw does not explain, [L].
 
-        The random draws of training-only layers before a layer differ from step to step, so nothing is said of those.
+        The random draws of training-only layers before a layer differ from step to step, so those are left out.
         """
         explained, mode = self._row("update_explained"), self._row("mode_distance_rms")
         return np.asarray((explained < EXPLAINED) & ~(mode > SAME_MODE))
 
     @cached_property
     def updates_a_step(self) -> Array:
-        """Updates in a step over those that the lens sees, from the observed decay, [L]."""
+        """Updates in a step over the updates that the lens sees, from the observed decay, [L]."""
         with np.errstate(all="ignore"):
             return np.asarray(np.log(self._row("decay_observed")) / np.log(self._row("decay_expected")))
 
@@ -213,7 +213,7 @@ class Parts:
         """
         where = self._layers.updating & ~self.from_start
         used = float(np.min(self._layers.beta[where])) if where.any() else 0.0
-        names = [replay_row(m) for m in REPLAY_MOMENTA if m < used - 1e-9]
+        names = [replay_row(m) for m in REPLAY_MOMENTUMS if m < used - 1e-9]
         helped = [self._measured.undone(name) for name in names if self._measured.has(name)]
         if names and not helped:
             return bool((self._layers.drifting & self.drifting).any())

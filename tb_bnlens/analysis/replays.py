@@ -17,7 +17,7 @@ def advised(measured: Measured, used: float, usable: float | None = None) -> flo
         measured: the passes.
         used: greatest momentum in use.
         usable: what to advise where the least momentum that was replayed is the best one and not good yet. A window
-            that is longer than a memory tells nothing of it, so small momenta are not always replayed.
+            that is longer than a memory tells nothing of it, so small momentum values are not always replayed.
 
     Returns:
         None where no lower momentum was replayed, or the best of them would be a warning too.

@@ -25,7 +25,7 @@ class StatisticsReader(Protocol):
     """Reads the statistics of some layers."""
 
     def read(self) -> Snapshot:
-        """The moving statistics now, in the order of the layers. The arrays are copies: training goes on."""
+        """The moving statistics now, in the order of the layers. The arrays are copies, since training continues."""
 
 
 class BatchFormat(Protocol):

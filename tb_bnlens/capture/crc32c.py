@@ -40,7 +40,7 @@ def _of_blocks(data: bytes) -> int:
     """All blocks a byte at a time, and then one after another: the checksum is linear in the message."""
     length = int(np.sqrt(len(data) / ROWS)) + 1
     count = -(-len(data) // length)
-    # Zeros in front leave a state of 0 as it is; inverting the first four bytes stands for the initial state.
+    # Zeros in front do not change a state of 0; inverting the first four bytes stands for the initial state.
     message = np.zeros(count * length, np.uint8)
     message[-len(data) :] = np.frombuffer(data, np.uint8)
     first = count * length - len(data)

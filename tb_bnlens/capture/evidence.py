@@ -247,7 +247,7 @@ class Judgement:
     def _one_at_a_time(self, batch_at_inference: Array) -> None:
         """Rows that have no batch, where a layer normalizes by the batch at inference; and what calling it right gives.
 
-        A pass that does not react to the statistics is looked at too, whatever the layers are called with.
+        A pass that does not react to the statistics is checked too, whatever the layers are called with.
         """
         wired = bool(np.any(batch_at_inference == 1))
         there, here = (self._passes.results.get(name) for name in ("perturbed", "inference"))

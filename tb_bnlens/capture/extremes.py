@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 REACH = 5.0
 """Interquartile ranges from the median: 6.7 standard deviations of normal values. The printed fix clips there."""
 MOST_COLUMNS = 1024
-"""Columns that are looked at, spread over all."""
+"""Columns that are examined, spread over all."""
 
 
 def extreme_rows(inputs: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:

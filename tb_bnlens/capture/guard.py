@@ -1,4 +1,4 @@
-"""A fault of the lens never stops training: it warns once, says what is not recorded, and goes on."""
+"""A fault of the lens never stops training: it warns once, says what is not recorded, and continues."""
 
 from __future__ import annotations
 

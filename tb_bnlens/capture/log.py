@@ -1,4 +1,4 @@
-"""The record as it is written: one writer, the manifest's running contents, and when it is due again."""
+"""The record while it is written: one writer, the manifest's running contents, and when it is due again."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ class Measurement:
     def recalibrated_now(self, batches: Sequence[Any], others: Sequence[Any], snapshot: Snapshot) -> dict[str, float]:
         """Inference with the mean statistics of other batches, run through the network at the present weights.
 
-        The windows' statistics belong to past weights. This is what ``recalibrate`` would give (PreciseBN, Wu &
+        The windows' statistics are of past weights. This is what ``recalibrate`` would give (PreciseBN, Wu &
         Johnson 2021, section 3), so what it leaves over batch mode is batch noise and nothing else. A batch that is
         among the others is judged by the rest of them.
         """
@@ -108,11 +108,11 @@ class Measurement:
     def _compare_batches(self, means: Array, variance: Array, sizes: Sequence[int | None]) -> None:
         if len(means) < 3 or not all(sizes):
             return
-        # Means of alike batches of n_i samples vary by the mean of variance/n_i.
-        alike = variance * np.mean([1 / size for size in sizes if size])
+        # Means of similar batches of n_i samples vary by the mean of variance/n_i.
+        similar = variance * np.mean([1 / size for size in sizes if size])
         live = variance > LIVE_SHARE * self._recovery.epsilon
         with np.errstate(all="ignore"):
-            ratio = np.where(live, np.var(means, axis=0, ddof=1) / alike, np.nan)
+            ratio = np.where(live, np.var(means, axis=0, ddof=1) / similar, np.nan)
         (self.state.between_within,) = self._segments.quantiles(ratio, (0.5,))
 
     def extras(self, batches: Sequence[Any], windows: Windows) -> dict[str, float]:

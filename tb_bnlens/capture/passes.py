@@ -56,7 +56,7 @@ class Runner(Protocol):
 
     @property
     def tracing(self) -> OneTimeCost:
-        """What tracing or compiling has taken, which is told apart from the passes."""
+        """What tracing or compiling has taken, counted apart from the passes."""
 
     @property
     def accelerated(self) -> bool:
@@ -110,7 +110,7 @@ class Runner(Protocol):
         """As the training step does, with its batch statistics and what it would make of the moving ones."""
 
     def rows(self, batch: Any, predictions: Any, indices: NDArray[np.int64]) -> Array:
-        """Loss of these rows of a batch, each as a batch of its own, [len(indices)]."""
+        """Loss of these rows of a batch, each as a separate batch, [len(indices)]."""
 
     def metric_state(self) -> Any:
         """The compiled metrics after a reset."""

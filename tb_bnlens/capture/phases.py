@@ -65,7 +65,7 @@ class Phases:
     def phase(self, model: Any, log_dir: str, iterations: int) -> Phase:
         """Where the next fit of this model is recorded.
 
-        A network goes on in its own record, and so does a resumed one, whose optimizer has counted steps. Any other
+        A network continues its own record, and so does a resumed one, whose optimizer has counted steps. Any other
         one gets the next free ``<log_dir>/fit-2``, ``fit-3``, ... if another network has recorded here in this
         process (cross-validation, trials of a tuner).
 

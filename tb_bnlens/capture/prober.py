@@ -225,7 +225,7 @@ class Prober:
         return _spread(kept, count)
 
     def write(self) -> None:
-        """Write the pending losses. They belong to the weights that were probed, not to a step made on them since."""
+        """Write the pending losses. They are of the weights that were probed, not to a step made on them since."""
         losses, self._losses = self._losses, None
         if losses is None:
             return

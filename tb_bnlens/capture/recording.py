@@ -128,7 +128,7 @@ class Recording:
         self._batches.reservoir.offer(self.step, batches)
         # With several steps at once only the first batch meets the weights as they are now.
         if self._batches.is_short(batches[0]):
-            # It has losses unlike the others': its statistics alone are looked at.
+            # It has losses unlike the others': only its statistics are recorded.
             self._short_batch = steps == 1
             self.snapshot()
             return
@@ -225,11 +225,11 @@ class Recording:
         if fits:
             self._event(EventKind.FIT, f"fit {fits + 1} of this network begins")
         elif held:
-            self._event(EventKind.RESTART, "recording goes on in this directory")
+            self._event(EventKind.RESTART, "recording continues in this directory")
         else:
             self._event(EventKind.START, "recording begins")
         if not len(self._segments):
-            statistics = " with statistics of its own" if self._log.untracked else ""
+            statistics = " with its own statistics" if self._log.untracked else ""
             self._log.note(f"The model has no BatchNorm layer{statistics}: only the paired losses are recorded.")
 
     def _wants_batches(self) -> bool:
@@ -277,7 +277,7 @@ class Recording:
             for caveat in self._watch.caveats():
                 self._log.note(caveat)
             states = self._watch.states(windows)
-            table = layer_table(windows, self._state, self._recovery, self._segments, self._watch.momenta, states)
+            table = layer_table(windows, self._state, self._recovery, self._segments, self._watch.momentums, states)
             windows.forget_since()
             self._log.write_layers(table, self.step)
             if self._log.channels_due(self.step):

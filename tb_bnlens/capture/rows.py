@@ -68,7 +68,7 @@ def layer_table(
     probe: ProbeState,
     recovery: WindowRecovery,
     segments: Segments,
-    momenta: Array,
+    momentums: Array,
     states: Array,
 ) -> NDArray[np.float32]:
     """The record of all layers now, float32 [L, K]; see ``metadata.LAYER_ROWS`` for every formula."""
@@ -88,7 +88,7 @@ def layer_table(
     put("state", states)
     put("updates", windows.updates)
     put("pool_updates", np.where(from_windows > 0, 0 if pooled is None else pooled.updates, probe.batches))
-    put("momentum", momenta)
+    put("momentum", momentums)
     put("momentum_effective", probe.momentum_effective)
 
     with np.errstate(all="ignore"):

@@ -34,12 +34,12 @@ LAST_PROBES = 3
 LEARNING_RATE = 0.3
 """Weight of the newest cost in its running mean."""
 PATIENCE = 1.0
-"""Work that is not paid for yet is asked after again this many of its spacings later. Asking costs some 80 us with
+"""Work that is not paid for yet is considered again this many of its spacings later. Asking costs some 80 us with
 cold caches, 3% of a step of a few milliseconds."""
 
 
 QUIET_SECONDS = 8e-6
-"""What a step costs of which nothing is asked, with cold caches: charged as it stands, since a clock in each such
+"""What a step costs in which nothing is due, with cold caches: charged as it stands, since a clock in each such
 step would cost as much again. Measured by tests/benchmarks/overhead.py: 5 us warm, 10 us cold."""
 
 
@@ -93,7 +93,7 @@ class Schedule:
         """Steps that the loop will make in all, where known."""
         self._set_up = {"probe", "full", "hooks"}  # of these the probe itself tells tracing apart
         self.excluded = 0.0
-        """Seconds of tracing, a one-time cost that is told apart."""
+        """Seconds of tracing, a one-time cost that is counted apart."""
 
     def fit_records(self, record_bytes: int) -> None:
         """Space records of this size so that those of a million steps stay within RECORD_BYTES."""
@@ -105,7 +105,7 @@ class Schedule:
         return self._clock()
 
     def start(self, step: int = 0) -> None:
-        """Training begins, or goes on, at this step."""
+        """Training begins, or continues, at this step."""
         if self._started is None:
             self._started, self._first_step = self.now(), step
 
@@ -137,7 +137,7 @@ class Schedule:
             self.costs["hooks"].add(max(self.now() - started - (self.spent + self.excluded - known), 0.0))
 
     def charge_quiet(self, steps: int) -> None:
-        """Count steps of which nothing was asked."""
+        """Count steps in which nothing was due."""
         self.costs["hooks"].total += QUIET_SECONDS * steps
 
     @property
@@ -183,11 +183,11 @@ class Schedule:
         return owed / (2 * share * self.overhead * seconds) if owed > 0 and seconds > 0 else 0.0
 
     def quiet_until(self, step: int, kinds: Sequence[str]) -> float:
-        """The first step that has to be asked after: nothing is due before or after those between this one and it.
+        """The first step that has to be considered: nothing is due before or after those between this one and it.
 
         Args:
             step: steps made so far.
-            kinds: what is asked after at all, of the keys of FIRST.
+            kinds: what is considered at all, of the keys of FIRST.
         """
         soon = [float(self._ask_at[kind]) for kind in kinds]
         soon += [ahead - DENSE for ahead in (self._full_at, self.planned_steps) if ahead is not None and ahead > step]

@@ -48,7 +48,7 @@ class LayerWatch:
         """What its passes have shown of calls and modes."""
 
     @property
-    def momenta(self) -> Array:
+    def momentums(self) -> Array:
         """The layers' ``momentum`` attributes, [L]; for a cumulative average, that of its next update."""
         pairs = zip(self._layers, self._attributes, strict=True)
         return np.asarray([t.momentum if t.cumulative else last for t, (_, last) in pairs], np.float64)
@@ -94,7 +94,7 @@ class LayerWatch:
         uncounted = np.isnan(calls) & ~self._still & ~self._coarse
         sentences = [
             f"How often {name!r} is updated in a step cannot be counted (it is called in a loop or in a "
-            "function of its own), so nothing is said of the batches that it has met."
+            "separate function), so its batches are not judged."
             for name in self._names(uncounted)
         ]
         coarse = self._names(self._coarse)
@@ -161,16 +161,16 @@ class LayerWatch:
 
         Args:
             effective: estimates, [L], NaN where there is none.
-            recovery: is given the momenta to use from now on.
+            recovery: is given the momentum values to use from now on.
 
         Returns:
-            effective momenta for the record: the attribute itself where the estimate agrees with it.
+            effective momentum values for the record: the attribute itself where the estimate agrees with it.
         """
         beta = np.asarray([kept(t) for t in self._layers])
         gain = gains(self._layers)
         differs = np.isfinite(effective) & (np.abs((1 - effective) - gain) > MOMENTUM_ERROR * np.maximum(gain, 1e-6))
         recovery.set_momenta(np.where(differs, effective, beta), np.where(differs, 1 - effective, gain))
-        agreed = np.where(np.isnan(effective), np.nan, self.momenta)
+        agreed = np.where(np.isnan(effective), np.nan, self.momentums)
         return np.where(differs, effective, agreed)
 
     def describe(self) -> list[Layer]:

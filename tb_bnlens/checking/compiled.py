@@ -1,4 +1,4 @@
-"""A compiled loss and metrics that are not built yet, stood in for by built ones, so that the model stays as it is."""
+"""A compiled loss and metrics that are not built yet, replaced by built copies, so that the model does not change."""
 
 from __future__ import annotations
 
@@ -52,5 +52,5 @@ def _copy(part: Any) -> Any:
 
 
 def _fresh(metric: Any) -> Any:
-    """A metric of the same kind with variables of its own; names and functions have none."""
+    """A metric of the same kind with its own variables; names and functions have none."""
     return type(metric).from_config(metric.get_config()) if isinstance(metric, keras.metrics.Metric) else metric

@@ -225,7 +225,7 @@ class _Measurement:
         windows = Windows(self._snapshot, self._steps, self._recovery, self._segments)
         with np.errstate(all="ignore"):
             table = layer_table(
-                windows, state, self._recovery, self._segments, self._watch.momenta, self._states().astype(np.float64)
+                windows, state, self._recovery, self._segments, self._watch.momentums, self._states().astype(np.float64)
             )
         table[:, LAYER_INDEX["updates"]] = np.nan
         for row in OF_THE_COURSE:

@@ -56,7 +56,7 @@ def loss_alone(f: Facts, _where: Mask) -> Severity:
     return of_gap(composition(f).alone)
 
 
-# --- batches that are not alike ------------------------------------------------------------------------
+# --- batches that differ ------------------------------------------------------------------------
 
 
 def unlike(f: Facts) -> Mask:
@@ -107,7 +107,7 @@ def dominated(f: Facts) -> Mask:
 
 
 def cost_of_dominance(f: Facts, _where: Mask) -> Severity:
-    """What an ordinary row loses, where statistics of ordinary batches mend it and those of all do not."""
+    """What an ordinary row loses, where statistics of ordinary batches restore it and those of all do not."""
     c = composition(f)
     stale = c.ordinary_stale.value
     return of_gap(c.ordinary) if not stale > SMALLER_PART * c.ordinary.value else NONE
@@ -196,7 +196,7 @@ def cost_of_sharing(f: Facts, where: Mask) -> Severity:
 
 
 def sharing_costs(f: Facts, where: Mask) -> bool:
-    """The calls lie a whole standard deviation apart, or the loss was measured to feel it a little."""
+    """The calls lie a whole standard deviation apart, or it was measured to change the loss a little."""
     c = f.composition
     felt = c is not None and c.of_calls.known and cost_of_sharing(f, where) >= INFO
     return felt or robust.largest(f.layers.alternation) >= on.NOTE_ALTERNATION

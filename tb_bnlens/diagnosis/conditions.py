@@ -22,7 +22,7 @@ NONE, INFO, WARNING, ERROR = Severity
 
 WINDOW_FACTOR = 1.25
 """The window 1/(1-momentum) that the statistics show has to differ by a quarter: the estimate is good to a few parts
-in a thousand, and no two momenta in use are closer."""
+in a thousand, and no two momentum values in use are closer."""
 CALL_NOISE_FACTOR = 2.0
 """Two calls are on unlike data where they differ by this many times what batch noise explains."""
 NOTE_ALTERNATION = 1.0
@@ -154,7 +154,7 @@ def poison(_f: Facts, _where: Mask) -> Severity:
 
 
 def poison_is_all(f: Facts, _where: Mask) -> bool:
-    """Nothing was measured of what is left once the channels are mended."""
+    """The loss with the channels replaced was not measured."""
     return f.parts is None
 
 
@@ -244,7 +244,7 @@ def outside_since(f: Facts) -> int | None:
 
 
 def drift_takes_little(f: Facts, where: Mask) -> bool:
-    """It was measured what drift takes, and the loss hardly feels it."""
+    """The cost of drift was measured, and the loss hardly changes."""
     return f.parts is not None and drift_cost(f, where) <= INFO
 
 
@@ -347,7 +347,7 @@ def exchange_known(f: Facts) -> bool:
 
 
 def exchanged(f: Facts) -> Mask:
-    """The weights after the last step are not those that the statistics belong to."""
+    """The weights after the last step are not the ones of the statistics."""
     return whole_run(exchange_cost(f, whole_run(True)) > INFO)
 
 

@@ -1,1 +1,1 @@
-"""What differs between training frameworks: which one a model belongs to, and whether it is supported."""
+"""What differs between training frameworks: which one a model is of, and whether it is supported."""

@@ -27,7 +27,7 @@ Array = NDArray[np.floating[Any]]
 
 EXPECTED = "pass arrays (x, y) or a list of batches"
 IN_A_LOOP = (
-    "a BatchNorm layer is called inside a loop or function of its own (an RNN cell), where batch statistics cannot be "
+    "a BatchNorm layer is called inside a loop or separate function (an RNN cell), where batch statistics cannot be "
     "taken out; its moving statistics are still recorded"
 )
 
@@ -177,7 +177,7 @@ class JaxBackend:
         return bool(jax.process_index() == 0)
 
     def no_losses(self, model: Any) -> str:
-        """Batches are looked at whatever the distribution: they are arrays over all devices."""
+        """Batches are recorded whatever the distribution: they are arrays over all devices."""
         return ""
 
     def traced_by(self, batch: Any) -> str:

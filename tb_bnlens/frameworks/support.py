@@ -1,4 +1,4 @@
-"""Which framework a model belongs to, whether BN Lens supports it, and what to say where it does not.
+"""Which framework a model is of, whether BN Lens supports it, and what to say where it does not.
 
 Standard library only: the answer must not need a framework that the user does not have.
 """
@@ -32,7 +32,7 @@ def unsupported(model: Any, *, any_backend: bool = False) -> str | None:
 
     Args:
         model: a model, or anything that a user passes as one.
-        any_backend: whether what is asked for works with Keras 3 on every backend.
+        any_backend: whether the requested function works with Keras 3 on every backend.
 
     Returns:
         A clause that names what is supported, what this is, and what to do.
@@ -72,7 +72,7 @@ def refused(reason: str | None, on_error: str) -> bool:
     """
     if reason is None:
         return False
-    sentence = f"BN Lens records nothing and training goes on unchanged: {reason}."
+    sentence = f"BN Lens records nothing and training continues unchanged: {reason}."
     if on_error == "raise":
         raise NotImplementedError(sentence)
     warn_user(sentence)

@@ -48,10 +48,10 @@ class Recorder:
 def check(model: Any, data: Any, *_args: Any, **_options: Any) -> NoReturn:
     """Refuse: ``NotImplementedError`` that says what is supported."""
     require(unsupported(model) or unsupported_keras(), "check")
-    raise AssertionError("a supported Keras has a check of its own")
+    raise AssertionError("a supported Keras has its own check")
 
 
 def recalibrate(model: Any, data: Any, *_args: Any, **_options: Any) -> NoReturn:
     """Refuse: ``NotImplementedError`` that says what is supported."""
     require(unsupported(model) or unsupported_keras(), "recalibrate")
-    raise AssertionError("a supported Keras has a recalibrate of its own")
+    raise AssertionError("a supported Keras has its own recalibrate")

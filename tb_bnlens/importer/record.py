@@ -101,7 +101,7 @@ class Replay:
         self._watch.look_for_changes()
         self._recovery.set_momenta([kept(t) for t in self._layers], [gain(t) for t in self._layers])
         self._windows.add(snapshot, step, updates)
-        # A window without updates is not added, but the checkpoint still belongs to this step.
+        # A window without updates is not added, but the checkpoint is still of this step.
         self._windows.last, self._windows.step = snapshot, step
         self._spans.append(updates)
         self._take()
@@ -110,7 +110,7 @@ class Replay:
         probe = ProbeState.empty(self._segments)
         with np.errstate(all="ignore"):
             table = layer_table(
-                self._windows, probe, self._recovery, self._segments, self._watch.momenta, self._states()
+                self._windows, probe, self._recovery, self._segments, self._watch.momentums, self._states()
             )
         self._windows.forget_since()
         self._tables.append((self._step, table))

@@ -12,7 +12,7 @@ from tb_bnlens.history import Layer
 class TrackedLayer(Protocol):
     """A built BatchNorm layer. ``momentum`` is the share that an update *keeps*, as in Keras; PyTorch's is 1 minus it.
 
-    Attributes may change while the model trains, except for those that say what the layer is.
+    Attributes may change while the model trains, except for the ones that say what the layer is.
     """
 
     @property
@@ -25,7 +25,7 @@ class TrackedLayer(Protocol):
 
     @property
     def momentum(self) -> float:
-        """The attribute as it is now."""
+        """The current attribute."""
 
     @property
     def epsilon(self) -> float:

@@ -31,7 +31,7 @@ class Snapshot:
     mean: Array
     spread: Array
     replica_mean: Array | None = None
-    """[replicas, C_total] where each replica keeps moving statistics of its own."""
+    """[replicas, C_total] where each replica keeps its own moving statistics."""
     counts: NDArray[np.int64] | None = None
     """Updates that each layer has had so far, [L], where the framework counts them (PyTorch does)."""
 
@@ -47,7 +47,7 @@ class WindowRecovery:
         self._cumulative = np.asarray([t.cumulative for t in layers], bool)
 
     def set_momenta(self, beta: ArrayLike, gain: ArrayLike) -> None:
-        """Use these momenta from now on: the float32 ``beta`` and ``1 - beta`` of each layer, [L]."""
+        """Use these momentum values from now on: the float32 ``beta`` and ``1 - beta`` of each layer, [L]."""
         self._beta = np.asarray(beta, np.float64)
         self._gain = np.asarray(gain, np.float64)
 

@@ -76,8 +76,8 @@ class BatchMoments:
             scale = np.sqrt(v + epsilon)
             live = v > LIVE_SHARE * epsilon
             between = np.var(self.means, axis=0, ddof=1)
-            alike = v * np.mean(1 / self.sizes)
-            ratio = np.where(live, between / alike, np.nan)
+            similar = v * np.mean(1 / self.sizes)
+            ratio = np.where(live, between / similar, np.nan)
             sd = np.where(live, np.sqrt(between) / scale, np.nan)
             # In units of W a relative error of the variance counts half.
             variance_error_ = np.std(self.variances, axis=0, ddof=1) / (2 * (v + epsilon))

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tb_bnlens.metadata import REPLAY_MOMENTA
+from tb_bnlens.metadata import REPLAY_MOMENTUMS
 from tb_bnlens.moments.decay import Decay
 from tb_bnlens.moments.moments import Moments
 from tb_bnlens.moments.recovery import Snapshot, WindowRecovery
@@ -115,8 +115,8 @@ class Windows:
         """The newest snapshot, and the step that it was taken at."""
         self.updates = np.zeros(len(segments))
         self.short, self.long = Pool(SHORT_UPDATES), Pool(LONG_UPDATES)
-        self._shadows = [recovery.moving(start).single() for _ in REPLAY_MOMENTA]
-        self._smeared = np.zeros(len(REPLAY_MOMENTA))
+        self._shadows = [recovery.moving(start).single() for _ in REPLAY_MOMENTUMS]
+        self._smeared = np.zeros(len(REPLAY_MOMENTUMS))
         self._single: Moments | None = None
         nothing = np.zeros(len(start.mean), np.float32)
         self._noise = Moments(nothing, nothing.copy())
@@ -195,21 +195,21 @@ class Windows:
 
     def _advance_shadows(self, window: Moments, updates: Array, k: float) -> None:
         # Within a window of many updates nothing is known of their order, so a shorter memory is not replayed in it.
-        momenta = np.asarray(REPLAY_MOMENTA)
-        forgotten = momenta**k
-        coarse = (k > 1) & (k > COARSE / (1 - momenta))
+        momentums = np.asarray(REPLAY_MOMENTUMS)
+        forgotten = momentums**k
+        coarse = (k > 1) & (k > COARSE / (1 - momentums))
         self._smeared = forgotten * self._smeared + (1 - forgotten) * coarse
         target, moved = window.single(), ~np.isnan(window.mean)
-        for i, momentum in enumerate(REPLAY_MOMENTA):
+        for i, momentum in enumerate(REPLAY_MOMENTUMS):
             power = self._segments.spread(momentum**updates).astype(np.float32)
             self._shadows[i] = self._shadows[i].toward(target, power).where(moved, self._shadows[i])
 
     def replay(self, index: int) -> Moments:
-        """The moving statistics that this one of REPLAY_MOMENTA would have given."""
+        """The moving statistics that this one of REPLAY_MOMENTUMS would have given."""
         return self._shadows[index]
 
     def replayable(self) -> NDArray[np.bool_]:
-        """Which of REPLAY_MOMENTA the windows were fine enough for, [8]."""
+        """Which of REPLAY_MOMENTUMS the windows were fine enough for, [8]."""
         return np.asarray(self._smeared <= SMEARED)
 
     def lag_cosine(self, scale: Array) -> Array:

@@ -97,7 +97,7 @@ def with_events(manifest: Manifest, events: Iterable[Event]) -> Manifest:
 
 @dataclass
 class _Flaws:
-    """Names of fields that hold what cannot be, and of those that were cut."""
+    """Names of fields with impossible values, and of fields that were cut."""
 
     bad: set[str] = field(default_factory=set)
     cut: set[str] = field(default_factory=set)

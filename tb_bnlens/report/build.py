@@ -14,7 +14,7 @@ from tb_bnlens.diagnosis.diagnose import Diagnosis, diagnose
 from tb_bnlens.diagnosis.severity import Severity
 from tb_bnlens.diagnosis.words.words import Evidence, Said
 from tb_bnlens.history import History
-from tb_bnlens.metadata import CHECKPOINTS, FORMAT, REPLAY_MOMENTA, replay_row
+from tb_bnlens.metadata import CHECKPOINTS, FORMAT, REPLAY_MOMENTUMS, replay_row
 from tb_bnlens.report import schema
 from tb_bnlens.report.losses import reported_losses
 from tb_bnlens.report.numbers import number, rounded
@@ -140,7 +140,7 @@ def _layers(facts: Facts, diagnoses: Sequence[Diagnosis]) -> list[schema.LayerRe
     mean_error, worst = history.last("mean_error_p50"), history.last("worst_channel")
     with np.errstate(all="ignore"):
         ratio = history.last("moving_variance_gm") / history.last("batch_variance_gm")
-    replays = {m: history.last(replay_row(m)) for m in REPLAY_MOMENTA}
+    replays = {m: history.last(replay_row(m)) for m in REPLAY_MOMENTUMS}
     updates, updates_worst = table.converge_updates, table.converge_updates_worst
     return [
         {

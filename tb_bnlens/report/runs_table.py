@@ -21,7 +21,7 @@ WORDS = {
 }
 """What a run's sign means in the heading, the worst first."""
 OPEN = "?"
-"""Mark of a run of which nothing can be said."""
+"""Mark of a run that cannot be judged."""
 SHOWN_FROM = {"inference": 0, "batch stat.": 72, "step": 90}
 """Columns of numbers, and the width of a terminal from which on each is shown."""
 LEAST_CAUSE = 16

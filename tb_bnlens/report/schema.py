@@ -94,7 +94,7 @@ class Evidence(TypedDict):
 
 
 class RuledOut(TypedDict):
-    """A look-alike that is not the cause."""
+    """A cause with the same symptoms that is ruled out."""
 
     cause: str
     reason: str

@@ -11,7 +11,7 @@ from tb_bnlens.report.schema import MetricPair, Overview, RunSummary
 def summarize(report: Overview) -> RunSummary:
     """The row of a run; ``RunSummary`` says what each key is."""
     counting = [f for f in report["findings"] if counts(f)]
-    momenta = [layer["momentum"] for layer in report["layers"]]
+    momentums = [layer["momentum"] for layer in report["layers"]]
     losses = report["losses"]
     return {
         "severity": report["severity"],
@@ -25,7 +25,7 @@ def summarize(report: Overview) -> RunSummary:
         "batch": losses["batch"],
         "inference": losses["inference"],
         "metric": _first(losses["metrics"]),
-        "momentum": [min(momenta), max(momenta)] if momenta else [],
+        "momentum": [min(momentums), max(momentums)] if momentums else [],
         "layers": len(report["layers"]),
         "last_step": report["last_step"],
         "planned_steps": report["planned_steps"],

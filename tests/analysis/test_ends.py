@@ -41,7 +41,7 @@ def test_an_end_is_read_and_an_unknown_one_is_none() -> None:
     [((3.0, 2.0, 1.0, np.nan), False), ((3.0, 2.0, np.nan, np.nan), True), ((3.0, 2.0, np.inf, np.inf), True)],
 )
 def test_losses_that_are_not_measured_are_no_divergence(shown: tuple[float, ...], diverged: bool) -> None:
-    """The last probe comes after the last step, without what fit shows."""
+    """The last probe comes after the last step, without the loss of fit's progress bar."""
     history = simulate(Sim([SimLayer()], not_evaluated={"losses": "no loss"}))
     losses = np.full((4, 2, len(LOSS_ROWS)), np.nan, np.float32)
     losses[:, 0, LOSS_INDEX["fit_loss"]] = shown

@@ -64,7 +64,7 @@ def test_steps_of_an_error_that_is_renewed_are_those_of_the_recursion(
 def test_a_movement_without_end_converges_below_the_tolerance_only() -> None:
     assert steps_to_converge(1.0, 0.9, 0.1, renewed=0.11).tolist() == math.inf
     assert steps_to_converge(1.0, 0.9, 0.1, renewed=0.05).tolist() == math.ceil(math.log(0.05 / 0.95) / math.log(0.9))
-    # As fast as it fades: n beta^(n-1) has a closed form of its own.
+    # As fast as it fades: n beta^(n-1) has its own closed form.
     age = -1 / math.log(0.9)
     assert 22 < steps_to_converge(1.0, 0.9, 0.1, renewed=0.5, age=age).tolist() < 50
 

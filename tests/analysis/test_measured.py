@@ -52,7 +52,7 @@ def test_severity_depends_neither_on_an_offset_nor_on_a_scale(gap: float) -> Non
     severity = run_report(changed(0.0, 1.0, gap))["severity"]
     for offset in (0.0, 1.0, 10.0, 1000.0, -1.0, -1000.0):
         for times in (1.0, 0.01, 100.0):
-            # Losses are recorded in float32, of which an offset of 1000 leaves 1e-4.
+            # Losses are recorded in float32, whose precision at an offset of 1000 is 1e-4.
             assert Facts(changed(offset, times, gap)).gap.harm == pytest.approx(usual, rel=0.05)
             assert run_report(changed(offset, times, gap))["severity"] == severity
 
@@ -111,15 +111,24 @@ def test_a_gap_within_its_standard_error_does_not_count() -> None:
 
 
 def test_new_compositions_are_the_rival_where_batches_are_known_by_heart() -> None:
-    alike = {"between_within": [0.9, 1.1, 1.0]}
-    assert evidence_of(inference=2.0, batch=1.0, recombined=2.1, layers=alike).rival == "recombined"
-    assert evidence_of(inference=2.0, batch=1.0, recombined=1.0, layers=alike).rival == "batch"
+    similar = {"between_within": [0.9, 1.1, 1.0]}
+    assert evidence_of(inference=2.0, batch=1.0, recombined=2.1, layers=similar).rival == "recombined"
+    assert evidence_of(inference=2.0, batch=1.0, recombined=1.0, layers=similar).rival == "batch"
     sorted_rows = {"between_within": [9.0, 1.0, 1.0]}
     assert evidence_of(inference=2.0, batch=1.0, recombined=2.1, layers=sorted_rows).rival == "batch"
 
 
 def test_training_view_is_the_rival_where_it_leaves_layers_on_their_statistics() -> None:
     assert evidence_of(inference=2.0, batch=3.0, batch_as_trained=1.0).rival == "batch_as_trained"
+    # With dropout, training is near neither.
+    view = evidence_of(inference=2.0, batch=3.0, batch_as_trained=1.0, training=[2.9, 3.4] * 4, batches=8)
+    assert view.rival == "batch_as_trained"
+
+
+def test_frozen_layers_that_normalize_with_the_batch_are_seen_in_the_training_pass() -> None:
+    """A layer class of the user's own, as in Keras before TensorFlow 2: inference was held against its own fault."""
+    found = evidence_of(inference=4.8, batch=0.35, batch_as_trained=4.8, training=0.35)
+    assert found.rival == "batch" and found.over_rival.value == pytest.approx(4.45)
 
 
 def test_poison_does_not_hide_the_rest() -> None:

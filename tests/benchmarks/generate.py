@@ -45,7 +45,7 @@ class Truth:
     probes: tuple[int, ...]
     learning_rate_drop: int
     momentum_change: int
-    momenta: tuple[float, float]
+    momentums: tuple[float, float]
     """Momentum before and after the change."""
     bad_batches: tuple[int, int]
     """First and last step of the stretch of bad batches; no record lies in it."""
@@ -89,7 +89,7 @@ def plan(steps: int, layers: int) -> Truth:
         probes=tuple(probes),
         learning_rate_drop=int(0.5 * steps),
         momentum_change=int(0.7 * steps),
-        momenta=(0.999, 0.99),
+        momentums=(0.999, 0.99),
         bad_batches=(first, first + length - 1),
         bad_layers=tuple(range(0, layers, 7)),
         drift=(2e-3, 1e-4),
@@ -107,8 +107,8 @@ class Simulation:
         self.start_mean = self.rng.normal(0.3, 0.2, shape)
         self.variance_at = (self.rng.uniform(0.2, 2.0, shape), self.rng.uniform(0.05, 0.8, shape))
         self.direction = self.rng.choice([-1.0, 1.0], shape)
-        # Momenta by column: the replayed ones, and the layer's own last. Moving mean 0 and variance 1 at the start.
-        self.mean_lag = np.broadcast_to(-self.start_mean, (len(metadata.REPLAY_MOMENTA) + 1, *shape)).copy()
+        # Momentum by column: the replayed values, and the layer's own last. Moving mean 0 and variance 1 at the start.
+        self.mean_lag = np.broadcast_to(-self.start_mean, (len(metadata.REPLAY_MOMENTUMS) + 1, *shape)).copy()
         self.variance_lag = np.broadcast_to(1.0 - self.variance_at[0], self.mean_lag.shape).copy()
         self.noise_part = np.zeros_like(self.mean_lag)
         self.step = 0
@@ -116,7 +116,7 @@ class Simulation:
 
     def momentum(self, step: int) -> float:
         """The layers' own momentum at a step."""
-        return self.truth.momenta[step >= self.truth.momentum_change]
+        return self.truth.momentums[step >= self.truth.momentum_change]
 
     def variance(self, step: float) -> Array:
         """True batch variance: it settles within the first hundredth of the run."""
@@ -136,7 +136,7 @@ class Simulation:
     def advance(self, step: int) -> None:
         """Move on to a later step."""
         k = step - self.step
-        betas = np.array([*metadata.REPLAY_MOMENTA, self.momentum(step)])[:, None, None]
+        betas = np.array([*metadata.REPLAY_MOMENTUMS, self.momentum(step)])[:, None, None]
         keep = betas**k
         slope = (self.mean(step) - self.mean(self.step)) / k
         variance_slope = (self.variance(step) - self.variance(self.step)) / k
@@ -156,7 +156,7 @@ class Simulation:
         self.step = step
 
     def moving(self, column: int = -1) -> tuple[Array, Array]:
-        """Moving mean and variance at one of the momenta, by default the layers' own."""
+        """Moving mean and variance at one of the momentum values, by default the layers' own."""
         mean = self.mean(self.step) + self.mean_lag[column] + self.noise_part[column]
         return mean, np.maximum(self.variance(self.step) + self.variance_lag[column], 0.0)
 
@@ -215,7 +215,7 @@ class Simulation:
             "since_max_step": np.where(spike > 1.1 * rms, last, self.step),
             "start_distance": np.sqrt(np.mean((m - self.start[0]) ** 2 + (s - self.start[1]) ** 2, 1)),
         }
-        for column, momentum in enumerate(metadata.REPLAY_MOMENTA):
+        for column, momentum in enumerate(metadata.REPLAY_MOMENTUMS):
             replayed = distance(mu, v, *self.moving(column), EPSILON)
             rows[metadata.replay_row(momentum)] = np.sqrt(np.mean(replayed**2, 1))
         table = np.full((self.truth.layers, len(metadata.LAYER_ROWS)), np.nan, np.float32)
@@ -246,7 +246,7 @@ class Simulation:
             "overhead": 0.008,
             "step_seconds": 0.1,
         }
-        for column, momentum in enumerate(metadata.REPLAY_MOMENTA):
+        for column, momentum in enumerate(metadata.REPLAY_MOMENTUMS):
             losses[metadata.replay_row(momentum)] = at(*self.moving(column))
         m, s = self.moving()
         for i in range(metadata.FORECAST_POINTS):
@@ -259,7 +259,7 @@ class Simulation:
 
 def layers(truth: Truth, step: int) -> list[Layer]:
     """The layers as they are at a step."""
-    momentum = truth.momenta[step >= truth.momentum_change]
+    momentum = truth.momentums[step >= truth.momentum_change]
     return [
         Layer(
             index=i,
@@ -290,7 +290,7 @@ def write(log_dir: Path | str, truth: Truth, *, seed: int = 0) -> int:
     log.event(0, metadata.EventKind.START, "recording begins")
     due = [
         (truth.learning_rate_drop, metadata.EventKind.RECOMPILE, "learning rate 0.001 -> 0.0001"),
-        (truth.momentum_change, metadata.EventKind.MOMENTUM, f"momentum {truth.momenta[0]} -> {truth.momenta[1]}"),
+        (truth.momentum_change, metadata.EventKind.MOMENTUM, f"momentum {truth.momentums[0]} -> {truth.momentums[1]}"),
     ]
     records = set(truth.records)
     since = 0

@@ -65,7 +65,7 @@ def test_the_momentum_change_is_seen(history: History, generated: tuple[Path, Tr
     truth = generated[1]
     momentum = history.row("momentum")
     changed = history.steps >= truth.momentum_change
-    assert np.allclose(momentum[~changed], truth.momenta[0]) and np.allclose(momentum[changed], truth.momenta[1])
+    assert np.allclose(momentum[~changed], truth.momentums[0]) and np.allclose(momentum[changed], truth.momentums[1])
 
 
 def test_records_grow_with_the_logarithm_of_the_steps() -> None:

@@ -1,4 +1,4 @@
-"""The nastiest records in Chromium: the page answers, names stay text, and what is wrong is said."""
+"""The nastiest records in Chromium: the page answers, names stay text, and each fault is reported."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ class Prediction:
 
 
 def of_layers(label: str, recorded: Recorded, looks: tuple[float, ...] = LOOKS) -> Iterator[Prediction]:
-    """Predictions for every layer that is outside of the tolerance by its record; those that say nothing included."""
+    """Predictions for every layer that is outside the tolerance by its record, the ones that say nothing included."""
     total = float(recorded.truth["steps"][-1])
     for share in looks:
         history = until(recorded.history, share * total)

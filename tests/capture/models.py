@@ -186,7 +186,7 @@ def regularized() -> Any:
 
 
 class Counts(keras.layers.Layer):  # type: ignore[misc]
-    """Writes a Keras variable of its own whenever it is called."""
+    """Writes its own Keras variable whenever it is called."""
 
     def build(self, _shape: Any) -> None:
         self.calls = self.add_weight(shape=(), initializer="zeros", trainable=False, name="calls")
@@ -225,7 +225,7 @@ class TensorFlowNoise(keras.layers.Layer):  # type: ignore[misc]
 
 
 class OwnStep(keras.Model):  # type: ignore[misc]
-    """A train_step of its own that uses the compiled loss."""
+    """A train_step that uses the compiled loss."""
 
     def train_step(self, data: Any) -> Any:
         x, y = data

@@ -115,7 +115,7 @@ class Seen:
     windows: list[Window] = field(default_factory=list)
     batches: list[Any] = field(default_factory=list)
     together: list[list[Any]] = field(default_factory=list)
-    """With those that were probed beside it, where batches are small."""
+    """With the ones that were probed beside it, where batches are small."""
 
 
 @contextlib.contextmanager
@@ -225,6 +225,6 @@ def assert_windows(setup: Setup, seen: Seen, model: Any, listener: Reference) ->
 
 def evaluated(model: Any, batch: Any) -> float:
     x, y, weight = keras.utils.unpack_x_y_sample_weight(batch)
-    # Keras 3.3 goes on with the running mean of what was evaluated or trained before.
+    # Keras 3.3 continues the running mean of what was evaluated or trained before.
     model.reset_metrics()
     return float(model.test_on_batch(x, y, weight, return_dict=True)["loss"])

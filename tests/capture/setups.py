@@ -1,4 +1,4 @@
-"""The matrix: every way to train that the lens has to leave as it is."""
+"""The matrix: every way to train that the lens must not change."""
 
 from __future__ import annotations
 
@@ -115,11 +115,11 @@ class Setup:
         name: for the test's id.
         model: builds it.
         data: builds the arguments of ``fit``.
-        compile: arguments of ``compile``, a callable where it has to be made anew for each model.
+        compile: arguments of ``compile``, a callable where each model needs a new one.
         not_evaluated: pattern of the reason why the losses are not; empty where they have to be there.
         lens: further arguments of BNLens.
         tolerance: of the recovered batch statistics, in batch standard deviations.
-        uncounted: names of layers whose updates cannot be counted, so that nothing is said of their batches.
+        uncounted: names of layers whose updates cannot be counted, so that their batches are not judged.
         compare: whether an eager run draws the same random numbers, so that its batch statistics are the same.
     """
 
@@ -164,7 +164,7 @@ SETUPS = (
         "rnn_cell",
         models.recurrent,
         lambda: from_arrays(*sequences()),
-        not_evaluated="in_cell.*loop or function of its own",
+        not_evaluated="in_cell.*loop or separate function",
         uncounted=("in_cell",),
     ),
     Setup("tf_function_call", lambda: models.functional(models.UnderFunction()), not_evaluated="@tf.function"),
@@ -188,7 +188,7 @@ SETUPS = (
     Setup("executions_of_3_ragged", data=partial(plain, 44), compile={"steps_per_execution": 3}),
     Setup("executions_of_3_ragged_dataset", data=partial(dataset, 30), compile={"steps_per_execution": 3}),
     Setup("executions_of_3_endless", data=partial(endless, 6), compile={"steps_per_execution": 3}),
-    # Keras makes six steps an epoch of the four that were asked for; the eager run makes four.
+    # Keras makes six steps an epoch of the four that were requested; the eager run makes four.
     Setup("executions_of_3_overshoot", data=endless, compile={"steps_per_execution": 3}, compare=False),
     Setup(
         "executions_of_3_float16",

@@ -1,4 +1,4 @@
-"""Event files without TensorFlow: the values are those that TensorFlow's own summary ops write."""
+"""Event files without TensorFlow: the values are the ones that TensorFlow's own summary ops write."""
 
 from __future__ import annotations
 

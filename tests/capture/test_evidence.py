@@ -171,7 +171,7 @@ def test_passes_that_no_time_is_left_for_are_not_evaluated(tmp_path: Path, monke
 
 
 class HardWired(keras.Model):  # type: ignore[misc]
-    """Two BatchNorm layers, some of which are called with ``training=True`` whatever the mode."""
+    """Two BatchNorm layers, some called with ``training=True`` whatever the mode."""
 
     def __init__(self, wired: tuple[bool, bool]) -> None:
         super().__init__()
@@ -258,8 +258,8 @@ def test_a_poisoned_channel_and_a_lag_have_a_share_each(tmp_path: Path) -> None:
     found = record(tmp_path).evidence[-1]
     assert np.isnan(found.mean("inference"))
     assert found.groups["nonfinite"] == (0,)
-    mended, lag_too = found.mean("put_right:nonfinite"), found.mean("put_right:updating")
-    assert mended > 1.05 * lag_too and lag_too == pytest.approx(found.mean("recalibrated"), rel=1e-3)
+    repaired, lag_too = found.mean("put_right:nonfinite"), found.mean("put_right:updating")
+    assert repaired > 1.05 * lag_too and lag_too == pytest.approx(found.mean("recalibrated"), rel=1e-3)
     assert found.layers["nonfinite_share"].tolist() == [1 / 8, 0, 0]
 
 

@@ -287,7 +287,7 @@ def test_a_directory_removed_in_mid_run(tmp_path: Path, without: dict[str, Any])
 
 
 def test_a_killed_process(tmp_path: Path) -> None:
-    """Killed in mid-run: all that was flushed reads without a complaint."""
+    """Killed during the run: all that was flushed reads without a complaint."""
     script = textwrap.dedent(
         """
         import os, pathlib, signal, sys
@@ -354,7 +354,7 @@ def test_training_that_ends_in_nan(tmp_path: Path) -> None:
 
 
 def test_data_that_fail_in_mid_run(tmp_path: Path) -> None:
-    """The user's own error comes through as it is."""
+    """The user's own error comes through unchanged."""
 
     def fragile() -> Any:
         data = tf.data.Dataset.from_tensor_slices(arrays()).batch(8).enumerate()

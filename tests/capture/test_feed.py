@@ -90,9 +90,9 @@ def apart(a: Any, b: Any) -> float:
 def test_why_the_spec_must_be_the_same(executions: int) -> None:
     """With batches of 10 and a ragged last one, a look that changed the iterator's type changed the weights.
 
-    A static batch size traces the step anew, and there the 1/10 of every mean is a constant by which TensorFlow
-    multiplies, where the first trace divides. The last bit differs, and Adam makes a whole step of the rounding noise
-    of a bias that BatchNorm cancels. (Batches of 8 are exact either way, which hid it.)
+    A static batch size makes TensorFlow trace the step again, and there the 1/10 of every mean is a constant by which
+    TensorFlow multiplies, where the first trace divides. The last bit differs, and Adam makes a whole step of the
+    rounding noise of a bias that BatchNorm cancels. (Batches of 8 are exact either way, which hid it.)
     """
     without = trained(executions)
     naive = trained(executions, Stand(with_a_spec_of_its_own))

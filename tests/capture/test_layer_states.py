@@ -1,4 +1,4 @@
-"""What each layer does, whatever its flags say, and what changes in mid-run."""
+"""What each layer does, whatever its flags say, and what changes during the run."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_a_call_without_training(tmp_path: Path) -> None:
     fit(Setup("", lambda: models.own(Forgets)), lens(tmp_path))
     read = record(tmp_path)
     assert states(read) == {"a": "never_updated", "b": "never_updated"}
-    assert any("train_step of its own" in note for note in read.manifest.notes)
+    assert any("its own train_step" in note for note in read.manifest.notes)
 
 
 def test_batch_statistics_of_a_frozen_layer_come_from_the_probe(
@@ -162,7 +162,7 @@ def test_access_reaches_the_layer(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("model", [models.shared, models.nested, models.sequential, models.Subclassed])
 def test_calls_where_no_pass_can_be_traced(model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The graph of a functional model counts them as the probe would; of a ``call`` one is taken, and that is said."""
+    """The graph of a functional model counts them as the probe would; of a ``call`` one is taken, with a note."""
     fit(Setup("", model), lens(tmp_path / "traced"))
     traced = record(tmp_path / "traced")
 

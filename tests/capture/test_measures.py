@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from tb_bnlens import Recorder
 from tb_bnlens.history import History
-from tb_bnlens.metadata import FORECAST_POINTS, REPLAY_MOMENTA, replay_row
+from tb_bnlens.metadata import FORECAST_POINTS, REPLAY_MOMENTUMS, replay_row
 from tb_bnlens.reader import open_logdir, read_channels
 from tests.capture import models
 from tests.capture.runs import evaluated, lens, record, spying
@@ -72,12 +72,12 @@ def test_replay_at_its_own_momentum_is_itself(slow: tuple[History, Path]) -> Non
     full = np.isfinite(read.loss("replay_0.99"))
     np.testing.assert_allclose(read.loss("replay_0.99")[full], read.loss("inference")[full], rtol=2e-4)
     np.testing.assert_allclose(read.row("replay_0.99"), read.row("distance_rms"), rtol=2e-3, atol=2e-4)
-    by_momentum = [read.loss(replay_row(m))[full][-1] for m in REPLAY_MOMENTA]
+    by_momentum = [read.loss(replay_row(m))[full][-1] for m in REPLAY_MOMENTUMS]
     assert by_momentum[-1] > by_momentum[2], "0.999 is far off where 0.9 has arrived"
 
 
 def test_forecast_is_the_geometric_decay(slow: tuple[History, Path]) -> None:
-    """Advanced n updates the moving statistics stand at ``mu + beta^n (m - mu)``; the loss goes to the recalibrated."""
+    """Advanced n updates the moving statistics are ``mu + beta^n (m - mu)``; the loss goes to the recalibrated."""
     read, _ = slow
     steps = np.array([read.loss(f"forecast_step_{i}")[-1] for i in range(FORECAST_POINTS)])
     losses = np.array([read.loss(f"forecast_{i}")[-1] for i in range(FORECAST_POINTS)])
@@ -131,9 +131,9 @@ def test_distance_against_numpy(slow: tuple[History, Path]) -> None:
 
 
 def test_unlike_batches(tmp_path: Path, slow: tuple[History, Path]) -> None:
-    alike = slow[0].last("between_within")[0]
+    similar = slow[0].last("between_within")[0]
     unlike = run(tmp_path, 0.9, by_class=True).last("between_within")[0]
-    assert alike < 3 and unlike > 5, (alike, unlike)
+    assert similar < 3 and unlike > 5, (similar, unlike)
 
 
 def test_last_batch_of_an_epoch(tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ def test_drift_keeps_its_sign(tmp_path: Path, slow: tuple[History, Path]) -> Non
 
 
 def test_batches_of_mixed_sizes_are_alike(tmp_path: Path) -> None:
-    """The mean of a batch of 4 varies four times as much as that of one of 16; both are drawn alike."""
+    """The mean of a batch of 4 varies four times as much as the mean of a batch of 16; both are drawn the same way."""
     x, y = numbers(1200)
     sizes = np.resize([4, 32, 8], 80)
     stops = np.cumsum(sizes)

@@ -21,10 +21,10 @@ def tracked(momentum: float) -> LayerConstants:
     return LayerConstants(f"m{momentum}", CHANNELS, momentum, 1e-3, False, False, -1, True)
 
 
-def simulated(momenta: list[float], steps: int, start: float, updates: int = 1) -> list[Snapshot]:
+def simulated(momentums: list[float], steps: int, start: float, updates: int = 1) -> list[Snapshot]:
     """Moving statistics over steps of so many updates each, fed with noise around 1."""
     rng = np.random.default_rng(0)
-    beta = np.repeat(momenta, CHANNELS)
+    beta = np.repeat(momentums, CHANNELS)
     mean, spread = np.full(len(beta), start), np.full(len(beta), 2.0)
     found = []
     for _ in range(steps + 1):
@@ -43,9 +43,9 @@ def pool(windows: Windows) -> Moments:
 
 def test_a_window_longer_than_the_memory_is_no_reference() -> None:
     """It recovers the moving average itself, so that the distance would be 0 whatever the batches hold."""
-    momenta = [0.9, 0.999]
-    layers, segments = [tracked(m) for m in momenta], Segments([CHANNELS] * 2)
-    snapshots = simulated(momenta, 102, 10.0)
+    momentums = [0.9, 0.999]
+    layers, segments = [tracked(m) for m in momentums], Segments([CHANNELS] * 2)
+    snapshots = simulated(momentums, 102, 10.0)
     windows = Windows(snapshots[0], 0, WindowRecovery(layers, segments), segments)
     windows.add(snapshots[100], 100, np.array([100.0, 100.0]))
     pooled = pool(windows)

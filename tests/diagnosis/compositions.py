@@ -1,4 +1,4 @@
-"""Small real trainings about what batches hold: each kind of fault on networks of several sorts, and what looks alike.
+"""Small real trainings about what batches hold: each kind of fault on several networks, and healthy look-alikes.
 
 Each function trains one run, records it in ``run`` and returns the model and the data as they are then.
 """
@@ -106,7 +106,7 @@ def closed_branch(run: str) -> Trained:
     return fit(run, compiled(keras.Model(inputs, kl.Dense(4)(x))), batched(blobs()), 4)
 
 
-# --- batches that are not alike ------------------------------------------------------------------------
+# --- batches that differ ------------------------------------------------------------------------
 
 
 def sorted_images(run: str, shuffle: bool = False) -> Trained:
@@ -178,11 +178,11 @@ def glitches(run: str, rows: int = 12, factor: float = 60.0) -> Trained:
     return fit(run, compiled(convolutional(), 3e-3), batched((x, y)), 8)
 
 
-def unscaled_rows(run: str, rows: int = 16, factor: float = 80.0, mend: real.Mend = real.as_is) -> Trained:
+def unscaled_rows(run: str, rows: int = 16, factor: float = 80.0, repair: real.Repair = real.as_is) -> Trained:
     x, y = regression()
     x = x.copy()
     x[rng(3).choice(len(x), rows, replace=False)] *= factor
-    model, data = mend(regressor(momentum=0.99), batched((x, y)))
+    model, data = repair(regressor(momentum=0.99), batched((x, y)))
     return fit(run, squared(model), data, 12)
 
 
@@ -206,7 +206,7 @@ def heavy_tailed(run: str, kind: str = "lognormal") -> Trained:
 # --- rows that do not count ----------------------------------------------------------------------------
 
 
-def padded(run: str, size: int = 32, fill: float = 0.0, rest: int = 3, mend: real.Mend = real.as_is) -> Trained:
+def padded(run: str, size: int = 32, fill: float = 0.0, rest: int = 3, repair: real.Repair = real.as_is) -> Trained:
     """The last batch of each epoch is filled up with rows of weight 0."""
     x, y = blobs(size * 6 + rest, spread=0.7, shift=3.0)
     weight, shuffler = np.ones(len(x), "float32"), rng(6)
@@ -225,7 +225,7 @@ def padded(run: str, size: int = 32, fill: float = 0.0, rest: int = 3, mend: rea
     shapes = tf.TensorSpec((size, 16)), tf.TensorSpec((size,), tf.int32), tf.TensorSpec((size,))
     data = tf.data.Dataset.from_generator(epoch, output_signature=shapes)
     data = data.apply(tf.data.experimental.assert_cardinality(7))
-    model, data = mend(dense(0.9), data)
+    model, data = repair(dense(0.9), data)
     return fit(run, compiled(model), data, 40)
 
 
@@ -250,9 +250,9 @@ def weighted_rows(run: str) -> Trained:
 # --- batches that are learned by heart -----------------------------------------------------------------
 
 
-def memorized(run: str, width: int = 96, shuffle: bool = False, mend: real.Mend = real.as_is) -> Trained:
+def memorized(run: str, width: int = 96, shuffle: bool = False, repair: real.Repair = real.as_is) -> Trained:
     """Noisy labels in batches that are the same in every epoch."""
-    model, data = mend(dense(0.9, width=width, depth=3), batched(blobs(512, spread=0.3), shuffle=shuffle))
+    model, data = repair(dense(0.9, width=width, depth=3), batched(blobs(512, spread=0.3), shuffle=shuffle))
     return fit(run, compiled(model, 5e-3), data, 12)
 
 
@@ -264,10 +264,10 @@ def unshuffled_and_easy(run: str) -> Trained:
 
 
 def micro_batches(
-    run: str, size: int = 2, depth: int = 2, spread: float = 0.7, mend: real.Mend = real.as_is
+    run: str, size: int = 2, depth: int = 2, spread: float = 0.7, repair: real.Repair = real.as_is
 ) -> Trained:
     """Few rows a batch, from whose noise training itself suffers."""
-    model, data = mend(dense(0.99, depth=depth), batched(blobs(1024, spread=spread), size))
+    model, data = repair(dense(0.99, depth=depth), batched(blobs(1024, spread=spread), size))
     return fit(run, compiled(model), data, 3)
 
 

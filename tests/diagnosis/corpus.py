@@ -27,7 +27,7 @@ INFERENCE_FIT = replace(FROZEN_FIT, state="inference_mode")
 LAST_BATCH = {"epoch_end_distance": 1.4, "since_mean": 0.1}
 
 
-def _named() -> Iterator[tuple[str, History]]:
+def named() -> Iterator[tuple[str, History]]:
     yield "pose", pose_network()
     yield "pose slow", pose_network(drift=2e-4)
     yield "pose harmless", pose_network(gain=0.0)
@@ -237,6 +237,6 @@ def corpus(limits: Mapping[str, Callable[[], History]]) -> dict[str, History]:
         limits: runs just below and just above each limit, by name.
     """
     runs = {f"limit {name}": build() for name, build in limits.items()}
-    runs |= {f"named {name}": history for name, history in _named()}
+    runs |= {f"named {name}": history for name, history in named()}
     runs |= {f"drawn {seed}": drawn(seed) for seed in range(DRAWN)}
     return runs | {f"recorded {name}": history for name, history in recorded().items()}

@@ -24,8 +24,8 @@ class Fault:
     severities: set[str]
 
 
-def pasted(run: str, **mended: Any) -> Any:
-    return trained(run, blobs(1024, spread=0.7), 0.1, 6, 8, depth=4, **mended)
+def pasted(run: str, **repaired: Any) -> Any:
+    return trained(run, blobs(1024, spread=0.7), 0.1, 6, 8, depth=4, **repaired)
 
 
 def pose(run: str, rate: Any = 0.03, epochs: int = 6) -> Any:
@@ -35,7 +35,7 @@ def pose(run: str, rate: Any = 0.03, epochs: int = 6) -> Any:
     return real.fit(run, model, data.take(100), epochs)
 
 
-def one_image_a_batch(run: str, epochs: int = 4, mend: real.Mend = real.as_is) -> Any:
+def one_image_a_batch(run: str, epochs: int = 4, repair: real.Repair = real.as_is) -> Any:
     """Images of all contrasts and brightnesses one at a time: each is normalized by itself, as no mean of all can."""
     rng = np.random.default_rng(1)
     x, y = images(512, noise=0.3)
@@ -45,7 +45,7 @@ def one_image_a_batch(run: str, epochs: int = 4, mend: real.Mend = real.as_is) -
         hidden = real.batch_norm(0.99)(kl.Conv2D(12, 3, padding="same", use_bias=False)(hidden))
         hidden = kl.ReLU()(hidden)
     model = keras.Model(inputs, kl.Dense(4)(kl.GlobalAveragePooling2D()(hidden)))
-    model, data = mend(model, real.batched(((gain * x + offset).astype("float32"), y), 1))
+    model, data = repair(model, real.batched(((gain * x + offset).astype("float32"), y), 1))
     return real.fit(run, real.compiled(model, 3e-3), data, epochs)
 
 
@@ -62,31 +62,31 @@ def interrupted(run: str) -> Any:
 
 FAULTS: dict[str, Fault] = {
     "momentum 0.9997": Fault(
-        lambda run, **mended: trained(run, blobs(scale=0.1), 0.9997, 20, depth=3, **mended),
+        lambda run, **repaired: trained(run, blobs(scale=0.1), 0.9997, 20, depth=3, **repaired),
         "momentum-too-high",
         {"error"},
     ),
     "negative loss": Fault(
-        lambda run, **mended: real.negative_loss(run, 0.9995, 10, **mended), "momentum-too-high", {"error"}
+        lambda run, **repaired: real.negative_loss(run, 0.9995, 10, **repaired), "momentum-too-high", {"error"}
     ),
     "momentum 0.1": Fault(pasted, "momentum-too-low", HARMFUL),
     "momentum 1": Fault(
-        lambda run, **mended: trained(run, blobs(scale=0.1), 1.0, 12, depth=3, **mended), "never-updated", HARMFUL
+        lambda run, **repaired: trained(run, blobs(scale=0.1), 1.0, 12, depth=3, **repaired), "never-updated", HARMFUL
     ),
     "poisoned": Fault(real.poisoned, "non-finite-statistics", {"error"}),
     "sorted by class": Fault(
-        lambda run, **mended: unshuffled(run, real.sorted_by_class(), **mended),
+        lambda run, **repaired: unshuffled(run, real.sorted_by_class(), **repaired),
         "unlike-batches",
         {"info", "warning", "error"},
     ),
     "domains in turn": Fault(
-        lambda run, **mended: unshuffled(run, real.two_domains(), **mended), "unlike-batches", {"error"}
+        lambda run, **repaired: unshuffled(run, real.two_domains(), **repaired), "unlike-batches", {"error"}
     ),
     "shared by two domains": Fault(
-        lambda run, **mended: real.shared_layer(run, 4, 2, **mended), "alternating-domains", {"error"}
+        lambda run, **repaired: real.shared_layer(run, 4, 2, **repaired), "alternating-domains", {"error"}
     ),
     "short last batch": Fault(
-        lambda run, **mended: real.short_last_batch(run, depth=3, **mended), "short-last-batch", HARMFUL
+        lambda run, **repaired: real.short_last_batch(run, depth=3, **repaired), "short-last-batch", HARMFUL
     ),
     "averaged weights": Fault(real.averaged_weights, "averaged-weights", HARMFUL),
     "frozen on other data": Fault(
@@ -96,12 +96,12 @@ FAULTS: dict[str, Fault] = {
         lambda run: real.frozen_base(run, scale=3, shift=3), "frozen-mismatch", {"info"}
     ),
     "called in inference mode": Fault(
-        lambda run, **mended: real.inference_mode(run, real.pretrained(), 1e-5, **mended),
+        lambda run, **repaired: real.inference_mode(run, real.pretrained(), 1e-5, **repaired),
         "inference-mode-layer",
         HARMFUL,
     ),
     "called in inference mode, learned": Fault(
-        lambda run, **mended: real.inference_mode(run, dense(0.9), 1e-2, **mended), "inference-mode-layer", {"info"}
+        lambda run, **repaired: real.inference_mode(run, dense(0.9), 1e-2, **repaired), "inference-mode-layer", {"info"}
     ),
     "loop without training=True": Fault(lambda run: real.own_loop(run, False), "never-updated", {"info"}),
     "pretrained, loop without training=True": Fault(
@@ -128,7 +128,7 @@ FAULTS: dict[str, Fault] = {
     ),
     "batch noise": Fault(one_image_a_batch, "batch-noise", {"error"}),
     "sorted by domain": Fault(
-        lambda run, **mended: unshuffled(run, real.two_domains(512), **mended), "unlike-batches", HARMFUL
+        lambda run, **repaired: unshuffled(run, real.two_domains(512), **repaired), "unlike-batches", HARMFUL
     ),
     "dropout before BatchNorm": Fault(real.dropout_first, "variance-shift", HARMFUL),
     "called on other data too": Fault(real.called_apart, "unseen-updates", HARMFUL),

@@ -33,7 +33,7 @@ from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.analysis.facts import record as facts_record
 from tb_bnlens.diagnosis import compositions, conditions, severity
 from tb_bnlens.history import Event, History
-from tb_bnlens.metadata import LAYER_INDEX, REPLAY_MOMENTA, replay_row
+from tb_bnlens.metadata import LAYER_INDEX, REPLAY_MOMENTUMS, replay_row
 from tests.diagnosis import runs
 from tests.diagnosis.runs import CALM, FROZEN_OFF, PROBES, level, put, rows, run
 from tests.simulation import SimLayer, band_locator, pose_network
@@ -76,7 +76,7 @@ def lone_probe(x: float) -> History:
 
 
 def odd_jumps(x: float) -> History:
-    """Batches that are not alike, where every so many probes of the second half are bad."""
+    """Batches that differ, where every so many probes of the second half are bad."""
     history = rows(level(), between_within=9.0)
     course = int(np.sum(history.loss_steps >= loss_gap.SPREAD_SHARE * history.loss_steps[-1]))
     bad = round((1.0 - loss_gap.JUMP_QUANTILE) * (course - 1)) + (x > 1)
@@ -238,7 +238,7 @@ def lagging(x: float, **noise: float) -> History:
 
 
 def lingering(x: float) -> History:
-    """A lag of which the start makes about the share that counts; the statistics drift besides."""
+    """A lag whose initial part is about the share that counts; the statistics drift besides."""
     history = pose_network(steps=600)
     start = lag.table(history).start_error
     history.layers[-1, :, LAYER_INDEX["error_p50"]] = start / (lag.START_SHARE * x)
@@ -298,7 +298,7 @@ def shared(x: float, limit: float, **kwargs: Any) -> History:
 
 
 def without_replays(history: History) -> History:
-    for momentum in REPLAY_MOMENTA:
+    for momentum in REPLAY_MOMENTUMS:
         put(history, replay_row(momentum), [np.nan] * len(history.losses))
     return history
 

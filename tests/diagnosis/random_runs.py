@@ -40,7 +40,7 @@ class Drawn:
     activation: str
 
     def network(self, momentum: float, dropout: float) -> Any:
-        """The model, with these two in place of those that were drawn."""
+        """The model, with these two in place of the drawn ones."""
 
         def normalized(x: Any) -> Any:
             x = kl.Activation(self.activation)(kl.BatchNormalization(momentum=momentum)(x))

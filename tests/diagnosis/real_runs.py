@@ -1,7 +1,7 @@
 """Parts of small real trainings: data, models and how they are trained; seconds each, on blobs in 16 dimensions.
 
-Each function trains one run, records it in ``run`` and returns ``(model, data)`` as they are then. ``mend`` is what a
-user who applies a fix does to the two before compiling; without one the run is as it is.
+Each function trains one run, records it in ``run`` and returns ``(model, data)`` as they are then. ``repair`` is what a
+user who applies a fix does to the two before compiling; the default changes nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from keras import layers as kl
 from tb_bnlens import BNLens, Recorder
 
 Trained = tuple[Any, Any]
-Mend = Callable[[Any, Any], Trained]
+Repair = Callable[[Any, Any], Trained]
 Build = Callable[..., Trained]
 
 
@@ -86,18 +86,18 @@ def trained(
     *,
     rate: Any = 1e-3,
     optimizer: Any = None,
-    mend: Mend = as_is,
+    repair: Repair = as_is,
     options: Any = None,
     **model: Any,
 ) -> Trained:
     """A dense network on shuffled batches."""
-    network, data = mend(dense(momentum, **model), batched(xy, size))
+    network, data = repair(dense(momentum, **model), batched(xy, size))
     return fit(run, compiled(network, rate, optimizer), data, epochs, **(options or {}))
 
 
-def unshuffled(run: str, xy: Any, epochs: int = 8, *, mend: Mend = as_is, **model: Any) -> Trained:
+def unshuffled(run: str, xy: Any, epochs: int = 8, *, repair: Repair = as_is, **model: Any) -> Trained:
     """In the order in which the data lie."""
-    network, data = mend(dense(**model), batched(xy, shuffle=False))
+    network, data = repair(dense(**model), batched(xy, shuffle=False))
     return fit(run, compiled(network), data, epochs)
 
 
@@ -133,8 +133,10 @@ def shared_layer(run: str, shift: float, scale: float, norms: Any = None) -> Tra
     return fit(run, model, pairs.shuffle(1024, seed=0).batch(32), 10)
 
 
-def short_last_batch(run: str, momentum: float = 0.5, epochs: int = 20, mend: Mend = as_is, **model: Any) -> Trained:
-    network, data = mend(dense(momentum, **model), batched(blobs(513, spread=0.7), 64, drop=False))
+def short_last_batch(
+    run: str, momentum: float = 0.5, epochs: int = 20, repair: Repair = as_is, **model: Any
+) -> Trained:
+    network, data = repair(dense(momentum, **model), batched(blobs(513, spread=0.7), 64, drop=False))
     return fit(run, compiled(network), data, epochs)
 
 
@@ -173,7 +175,7 @@ def frozen_base(run: str, rate: float = 1e-3, **other: Any) -> Trained:
 
 @keras.saving.register_keras_serializable()
 class CallsInInferenceMode(keras.Model):
-    """Passes training=False to a trainable base, or, mended, its own argument."""
+    """Passes training=False to a trainable base, or, repaired, its own argument."""
 
     def __init__(self, base: Any, passes_on: bool = False):
         super().__init__()
@@ -211,7 +213,7 @@ def own_loop(run: str, training: bool, model: Any = None, rate: float = 1e-2) ->
 
 
 def set_after_trace(run: str, first: dict[str, Any], then: dict[str, Any], at_epoch: int | None) -> Trained:
-    """Set attributes of every BatchNorm layer once two steps have traced the training step, or in mid-run."""
+    """Set attributes of every BatchNorm layer once two steps have traced the training step, or during the run."""
     model, data = dense(depth=3), batched(blobs(scale=10, shift=5))
 
     def put(values: dict[str, Any]) -> None:
@@ -244,7 +246,7 @@ def shifted_validation(run: str, **other: float) -> Trained:
 
 
 def dropout_first(run: str, last: bool = False) -> Trained:
-    """Dropout in front of every BatchNorm, or, mended, behind the last one."""
+    """Dropout in front of every BatchNorm, or, repaired, behind the last one."""
     inputs = x = keras.Input((16,))
     for _ in range(3):
         x = kl.Dense(64, activation="relu")(x)
@@ -259,7 +261,7 @@ def dropout_first(run: str, last: bool = False) -> Trained:
 
 
 def called_apart(run: str, together: bool = False) -> Trained:
-    """A network that a step calls on two kinds of data, one of which the lens sees; or, mended, on both in one call."""
+    """A network that a step calls on two kinds of data, and the lens sees one; or, repaired, on both in one call."""
     model, optimizer, loss = dense(0.95), keras.optimizers.Adam(2e-3), cross_entropy()
     model(np.zeros((2, 16), "float32"))
     data = batched(blobs())
@@ -291,11 +293,11 @@ def dead_channels(run: str) -> Trained:
     return fit(run, compiled(keras.Model(inputs, kl.Dense(4)(x)), 1e-2), batched(blobs()))
 
 
-def negative_loss(run: str, momentum: float, scale: float, mend: Mend = as_is) -> Trained:
+def negative_loss(run: str, momentum: float, scale: float, repair: Repair = as_is) -> Trained:
     def nll(target: Any, out: Any) -> Any:
         return tf.reduce_mean(out[:, 1] + 0.5 * tf.exp(-2 * out[:, 1]) * tf.square(target[:, 0] - out[:, 0]))
 
     x, _ = blobs()
-    model, data = mend(dense(momentum), batched((x * scale, 0.01 * x[:, :1] + 0.02)))
+    model, data = repair(dense(momentum), batched((x * scale, 0.01 * x[:, :1] + 0.02)))
     model.compile(keras.optimizers.Adam(3e-3), nll)
     return fit(run, model, data, 15)

@@ -46,7 +46,7 @@ def main(directory: Path) -> None:
     fix = next(f["fix"] for f in faulty["findings"] if f["rule"] == "replica-spread")
     scope = {"data": halves()}
     exec(compile(fix, "replica-spread", "exec"), scope)
-    print(json.dumps([faulty, trained(strategy, directory / "mended", scope["data"])]))
+    print(json.dumps([faulty, trained(strategy, directory / "repaired", scope["data"])]))
 
 
 if __name__ == "__main__":

@@ -112,7 +112,7 @@ def summary(history: History, cause: str) -> str:
 
 
 def ruled_out(history: History, cause: str) -> dict[str, str]:
-    """Causes that look alike -> why they are not it."""
+    """Causes with similar symptoms -> why they are not it."""
     return {r["cause"]: r["reason"] for r in finding(history, cause)["ruled_out"]}
 
 

@@ -1,4 +1,4 @@
-"""Real trainings about what batches hold: faults are named, what looks alike raises nothing, rescues and fixes cure."""
+"""Real trainings about what batches hold: faults are named, look-alikes raise nothing, rescues and fixes cure."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def run(code: str, model: Any, data: Any) -> dict[str, Any]:
 
 
 def gone(build: Build, cause: str, directory: Path) -> None:
-    report, _ = record(build, directory / "mended")
+    report, _ = record(build, directory / "repaired")
     assert cause not in raised(report), report["verdict"]
     assert report["severity"] in ("none", "info"), report["verdict"]
 
@@ -114,10 +114,10 @@ def again(fault: Callable[..., Trained]) -> Callable[[str], Callable[[str], Trai
     """The same training with the data that a fix makes of those it was given."""
 
     def build(code: str) -> Callable[[str], Trained]:
-        def mend(model: Any, data: Any) -> Trained:
+        def repair(model: Any, data: Any) -> Trained:
             return model, compositions.of_known_size(run(code, model, data)["data"])
 
-        return lambda directory: fault(directory, mend=mend)
+        return lambda directory: fault(directory, repair=repair)
 
     return build
 
@@ -153,14 +153,14 @@ def test_with_the_mode_passed_on(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "mended"),
+    ("name", "repaired"),
     [
         ("sorted images", "images, shuffled"),
         ("sorted by target", "targets, shuffled"),
         ("sorted, two classes", "two classes, shuffled"),
     ],
 )
-def test_shuffled(name: str, mended: str, tmp_path: Path) -> None:
+def test_shuffled(name: str, repaired: str, tmp_path: Path) -> None:
     found, _, _ = printed(name, tmp_path)
     assert ".shuffle(" in found["fix"]
-    gone(LOOK_ALIKES[mended], FAULTS[name][1], tmp_path)
+    gone(LOOK_ALIKES[repaired], FAULTS[name][1], tmp_path)

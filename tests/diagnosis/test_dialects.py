@@ -30,7 +30,7 @@ def test_no_word_of_the_other_framework(framework: str, foreign: re.Pattern[str]
             history = of_torch(history)
         for found in run_report(history)["findings"]:
             evidence = [e["label"] for e in found["evidence"].values()]
-            # What is said of a cause that does not show names the other framework where it is about that.
+            # The words of a cause that does not show name the other framework where they are about it.
             texts = [found["title"], found["summary"], found["next"], *evidence] if found["status"] == "fail" else []
             codes = [found["fix"], found["rescue"]]
             for code in codes:

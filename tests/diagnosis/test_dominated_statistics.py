@@ -33,7 +33,7 @@ def test_ordinary_rows_lose() -> None:
         # Ordinary rows do not suffer, or as much as chance explains.
         {"inference-robust": {"median": 0.0, "q10": -0.1, "q90": 0.1}},
         {"inference-robust": {"median": 0.6, "q10": -30.0, "q90": 30.0}},
-        # Statistics of all batches mend it: they are old.
+        # Statistics of all batches restore it: they are old.
         {"inference-recalibrated": {"median": 1.3, "q10": 1.2, "q90": 1.4}},
     ],
 )

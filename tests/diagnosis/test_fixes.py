@@ -60,11 +60,11 @@ class Faulty:
 def trained_again(faulty: Faulty, **options: Any) -> None:
     """A fix that comes before compile: all is trained again."""
 
-    def mend(model: Any, data: Any) -> Trained:
+    def repair(model: Any, data: Any) -> Trained:
         scope = faulty.apply(model=model, data=data)
         return scope["model"], scope["data"]
 
-    faulty.gone(faulty.build, mend=mend, **options)
+    faulty.gone(faulty.build, repair=repair, **options)
 
 
 def trained_longer(faulty: Faulty) -> None:
@@ -83,7 +83,7 @@ def trained_on(epochs: int) -> Callable[[Faulty], None]:
 
 
 def without_training(faulty: Faulty) -> None:
-    """A fix for the trained model as it is: inference comes down to batch mode, at the same weights."""
+    """A fix for the trained model itself: inference comes down to batch mode, at the same weights."""
     before, batch = mean_loss(faulty, False), mean_loss(faulty, True)
     faulty.apply()
     after = mean_loss(faulty, False)
@@ -185,7 +185,7 @@ def test_the_fix_cures(rule: str, fault: str, cure: Callable[[Faulty], None], tm
     report, (model, data) = record(build, tmp_path / "faulty")
     found = next(f for f in report["findings"] if f["rule"] == rule)
     assert found["status"] == "fail"
-    cure(Faulty(rule, build, model, data, found["fix"], found["rescue"], tmp_path / "mended"))
+    cure(Faulty(rule, build, model, data, found["fix"], found["rescue"], tmp_path / "repaired"))
 
 
 def test_every_cause_with_a_fix_is_run_or_says_why_not() -> None:

@@ -27,8 +27,8 @@ OLD: dict[str, dict[str, Any]] = json.loads(Path(__file__).with_name("decisions.
 NO_LONGER_PASSED = {
     "warming-up": "the steps do not suffice, or drift leads: the statistics have not warmed up",
     "momentum-too-high": "drift leads: the few layers that hold their start are not the cause",
-    "drift": "it shows, and unlike batches or batch noise are behind it",
-    "batch-noise": "fixed statistics do fail, and unlike batches are behind it",
+    "drift": "it shows, and batches that differ or batch noise are behind it",
+    "batch-noise": "fixed statistics do fail, and batches that differ are behind it",
     "validation-shift": "the gap on validation data is there, and on training data too",
     "overfitting": "validation is far above training, and the modes differ",
     "dropout-gap": "dropout costs, and BatchNorm costs more",
@@ -70,7 +70,7 @@ def differences(old: dict[str, Any], new: dict[str, Decision]) -> dict[str, str]
 
 
 def compare(runs: Mapping[str, History]) -> tuple[int, dict[tuple[str, str], str]]:
-    """Decisions that were compared, and those that differ."""
+    """Decisions that were compared, and the ones that differ."""
     count = 0
     found: dict[tuple[str, str], str] = {}
     for name, history in runs.items():

@@ -176,7 +176,7 @@ def test_parts_of_a_gap() -> None:
     assert of(0.2, 1.2) is Severity.INFO
 
 
-# --- what is said first ---
+# --- what comes first ---
 
 
 def test_the_headline_tells_metrics_and_training_undone() -> None:

@@ -45,7 +45,7 @@ def words(**parts: Any) -> Words:
         "name": "a thing",
         "title": "All is well",
         "failure_title": "Something is wrong",
-        "description": "It is looked at.",
+        "description": "It is examined.",
         "absent": "There is none.",
         "passed": lambda f, d: "The number is 3.",
         "failed": lambda f, d: Said("It is broken."),
@@ -143,7 +143,7 @@ def test_severity_orders_the_natural_way() -> None:
     assert [s.word for s in Severity] == ["none", "info", "warning", "error"]
 
 
-# --- what is said --------------------------------------------------------------------------------------
+# --- the words ----------------------------------------------------------------------------------------
 
 
 def test_rivals_that_pass_are_ruled_out_in_their_own_words() -> None:

@@ -18,7 +18,7 @@ from tests.diagnosis.random_runs import Drawn, Truth, drawn, truth  # noqa: E402
 from tests.diagnosis.test_real_runs import record  # noqa: E402
 
 SEEDS = range(200, 260)
-"""Not those that were looked at while the rules were written (0 to 131)."""
+"""Not the ones that were examined while the rules were written (0 to 131)."""
 HARMFUL, HARMLESS = 1.5, 0.2
 """Inference this much above batch mode and above what recalibration gives, and this little above both."""
 FLOOR = 0.01

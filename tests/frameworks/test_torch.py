@@ -363,12 +363,12 @@ def test_the_rescue_gives_what_it_promises(faulty: Blob) -> None:
 def test_the_fix_cures(faulty: Blob, tmp_path: Path) -> None:
     (found,) = (f for f in faulty.report["findings"] if f["rule"] == "momentum-too-high")
 
-    def mended() -> Any:
+    def repaired() -> Any:
         model = small(0.001)
         exec(compile(found["fix"], "fix", "exec"), {"model": model})
         return model
 
-    assert not {"error", "warning"} & set(found_in(train(mended, tmp_path, steps=LONG).report).values())
+    assert not {"error", "warning"} & set(found_in(train(repaired, tmp_path, steps=LONG).report).values())
 
 
 def test_a_healthy_run_is_silent(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Causes of PyTorch's own, each from a real training with the fault, with a healthy look-alike, and its fix applied."""
+"""PyTorch's own causes, each from a real training with the fault, with a similar healthy one, and its fix applied."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ def test_frozen_weights_with_moving_statistics(options: dict[str, Any], tmp_path
     assert named(report)["frozen-weights-moving-statistics"] == "warning"
     assert report["layers"][0]["state"] == "updating"
 
-    def mended(model: Any, i: int) -> None:
+    def repaired(model: Any, i: int) -> None:
         frozen(model, i)
         exec(finding(report, "frozen-weights-moving-statistics")["fix"], {"model": model})
 
-    again = train(lambda: small(0.01), tmp_path / "again", steps=40, mode=mended).report
+    again = train(lambda: small(0.01), tmp_path / "again", steps=40, mode=repaired).report
     assert "frozen-weights-moving-statistics" not in named(again)
     assert again["layers"][0]["state"] == "frozen"
 
@@ -99,13 +99,13 @@ def test_a_momentum_of_keras_is_told(tmp_path: Path) -> None:
     assert found["status"] == "fail" and "momentum 0.99" in found["summary"] and "0.01" in found["summary"]
     assert finding(report, "momentum-too-low")["status"] == "another_cause"
 
-    def mended() -> Any:
+    def repaired() -> Any:
         model = small(0.99)
         exec(found["fix"], {"model": model})
         assert model[1].momentum == pytest.approx(0.01)
         return model
 
-    assert "mixed-conventions" not in named(train(mended, tmp_path / "again", steps=40).report)
+    assert "mixed-conventions" not in named(train(repaired, tmp_path / "again", steps=40).report)
 
 
 def test_momentum_0_never_updates(tmp_path: Path) -> None:
@@ -128,12 +128,12 @@ def test_a_cumulative_average_remembers_old_weights(tmp_path: Path) -> None:
     assert not {"momentum-too-high", "drift", "warming-up"} & named(report).keys()
     assert not [e for e in report["events"] if e["kind"] == "momentum"]
 
-    def mended() -> Any:
+    def repaired() -> Any:
         model = small(None)
         exec(finding(report, "cumulative-average")["fix"], {"model": model})
         return model
 
-    again = train(mended, tmp_path / "again", steps=STEPS, mode=moving).report
+    again = train(repaired, tmp_path / "again", steps=STEPS, mode=moving).report
     assert "cumulative-average" not in named(again)
     assert again["losses"]["inference"] < report["losses"]["inference"]
 
@@ -199,6 +199,40 @@ def test_poisoned_statistics_are_reset_and_renewed(poison: float, tmp_path: Path
 
 
 def test_few_rows_a_batch_agree_with_their_own_statistics(tmp_path: Path) -> None:
-    """With the biased variance on one side, batches of 4 would be 25% off for good."""
+    """With the biased variance on one side, batches of 4 would stay 25% off."""
     report = train(lambda: small(0.02), tmp_path, steps=200, parameters=head_only, size=4).report
     assert abs(report["layers"][0]["variance_ratio"] - 1) < 0.12
+
+
+# --- statistics gathered under dropout -----------------------------------------------------------------
+
+
+def with_dropout(first: bool) -> Any:
+    """Dropout in front of both BatchNorm modules, or behind the last."""
+    layers: list[Any] = []
+    for width in (8, 64):
+        drop = [nn.Dropout(0.6)] if first else []
+        layers += [nn.Linear(width, 64), nn.ReLU(), *drop, nn.Linear(64, 64), nn.BatchNorm1d(64), nn.ReLU()]
+    return nn.Sequential(*layers, *([] if first else [nn.Dropout(0.6)]), nn.Linear(64, 1))
+
+
+def loss_of(model: Any) -> float:
+    """Loss in eval mode over batches that training has not seen."""
+    model.eval()
+    with torch.no_grad():
+        return float(np.mean([LOSS(model(x), y) for x, y in batches(40, seed=9)]))
+
+
+def test_statistics_gathered_under_dropout_are_told_and_renewed(tmp_path: Path) -> None:
+    blob = train(lambda: with_dropout(first=True), tmp_path / "first", steps=300)
+    found = finding(blob.report, "variance-shift")
+    assert found["severity"] in ("warning", "error") and "dropout" in found["summary"].lower()
+    before = loss_of(blob.model)
+    exec(found["rescue"], {"model": blob.model, "data": list(batches(100, seed=5))})
+    assert loss_of(blob.model) < 0.3 * before
+    assert blob.report["losses"]["inference"] == pytest.approx(before, rel=0.15)
+
+
+def test_dropout_behind_the_last_batchnorm_shifts_no_variance(tmp_path: Path) -> None:
+    blob = train(lambda: with_dropout(first=False), tmp_path / "last", steps=300)
+    assert finding(blob.report, "variance-shift")["status"] == "pass"

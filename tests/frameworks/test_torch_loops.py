@@ -58,7 +58,7 @@ def test_rank_0_writes_and_the_gap_between_ranks_is_told(tmp_path: Path) -> None
 
 
 def test_ranks_with_data_of_one_kind_are_fine(tmp_path: Path) -> None:
-    report, _ = together(tmp_path / "alike", True, shift=0.0)
+    report, _ = together(tmp_path / "similar", True, shift=0.0)
     (found,) = (f for f in report["findings"] if f["rule"] == "replica-spread")
     assert found["status"] == "pass", found["summary"]
 

@@ -1,4 +1,4 @@
-"""Where a framework is not supported yet: one sentence says so, and training goes on as if BN Lens were not there."""
+"""Where a framework is not supported yet: one sentence says so, and training continues as if BN Lens were not there."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """A pytest plugin for tests of Keras itself: what every ``fit`` leaves behind, with the lens or without it.
 
-Tests are seeded, so that two runs of one test train alike. ``--fits FILE`` writes one JSON object a ``fit``;
+Tests are seeded, so that two runs of one test train the same way. ``--fits FILE`` writes one JSON object a ``fit``;
 ``--lens JSON`` gives every ``fit`` a ``BNLens`` with these arguments.
 """
 
@@ -111,7 +111,7 @@ class Hooks:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
-        """Seed each test alike."""
+        """Seed each test the same way."""
         self._fits.test = item.nodeid
         keras.utils.set_random_seed(0)
 

@@ -94,7 +94,7 @@ export function RunsTable({ runs }: { runs: readonly RunEntry[] }) {
     const order = () => {
       const above = Math.max(0, Math.floor(-(body.current?.getBoundingClientRect().top ?? 0) / ROW));
       const entries = listed.map(({ entry }) => entry);
-      // A set keeps the order and drops those that come twice.
+      // A set keeps the order and drops repeats.
       summaries.want([...new Set([...entries.slice(above), ...entries, ...runs])]);
     };
     order();

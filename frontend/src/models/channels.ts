@@ -60,7 +60,7 @@ export function worstChannels(points: readonly ChannelPoint[], size: number): Ch
 }
 
 const SPREAD_FOR_LOG = 5;
-/** Of epsilon: variances below it are alike to the layer, and that of a dead channel would stretch the axis to 1e-43. */
+/** Of epsilon: the layer cannot tell variances below it apart, and that of a dead channel would stretch the axis to 1e-43. */
 const LEAST = 0.01;
 
 /** Where the points are drawn. Both axes are log or neither, or else agreement would not be a straight line. */

@@ -11,6 +11,6 @@ function cell(value: Cell): string {
   if (value === null || value === undefined) return '';
   if (typeof value === 'number') return Number.isNaN(value) ? '' : String(value);
   const safe = /^[=+\-@\t\r]/.test(value) ? `'${value}` : value;
-  // Where a spreadsheet takes semicolons or tabs for separators, what follows one would be a cell of its own.
+  // Where a spreadsheet takes semicolons or tabs for separators, what follows one would be a separate cell.
   return /[",;\t\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
 }

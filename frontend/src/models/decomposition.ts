@@ -12,7 +12,7 @@ export interface Segment {
 
 export const PARTS: readonly Part[] = ['dropout', 'noise', 'stale'];
 
-/** The three differences that lead from the training loss to the inference loss, those that were measured. */
+/** The three differences that lead from the training loss to the inference loss, as far as they were measured. */
 export function decompose(losses: PairedLosses): Segment[] {
   const known = PARTS.flatMap((part) => {
     const value = losses[part];

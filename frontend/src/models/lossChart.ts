@@ -25,7 +25,7 @@ export function kindLabel(kind: Kind): string {
 
 type Style = Pick<Line, 'color' | 'width' | 'dash'>;
 
-/** A dash of its own for each kind, so that the lines can be told apart without colour. */
+/** One dash for each kind, so that the lines are distinct without colour. */
 export const KIND_STYLE: Record<Kind, Style> = {
   training: { color: 'training', width: 1.5, dash: [2, 3] },
   batch: { color: 'batch', width: 1.75 },
@@ -116,7 +116,7 @@ function runParts(
     const style = { ...KIND_STYLE[kind], ...(color ? { color } : {}) };
     const name = kindLabel(kind);
     const label = color ? `${run} · ${name}` : name;
-    // Of several runs one kind is drawn, and that one was asked for.
+    // Of several runs one kind is drawn, the one that was selected.
     const optional = !color && MORE_KINDS.includes(kind as never);
     parts.push({
       line: { id: `${run}/${kind}`, label, optional, ...style },

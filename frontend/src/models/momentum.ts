@@ -55,7 +55,7 @@ function renewalAt(layer: LayerReport, beta: number): Renewal | null {
   return { error: (error * (beta / (1 - beta)) * (1 - momentum)) / momentum, age };
 }
 
-/** Lag that drift leaves for good: drift * beta / (1 - beta), in the drift's unit. */
+/** Lag that drift leaves permanently: drift * beta / (1 - beta), in the drift's unit. */
 export function permanentLag(drift: number | null, beta: number): number | null {
   if (drift === null || !Number.isFinite(drift)) return null;
   return beta >= 1 ? Number.POSITIVE_INFINITY : (Math.abs(drift) * beta) / (1 - beta);

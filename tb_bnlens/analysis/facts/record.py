@@ -82,7 +82,7 @@ class RecordFacts:
         """Whether the batches are not draws of one kind, by their statistics or by their losses."""
         if self.measured is None or self.composition is None:
             return bool(self.batches.unlike.any())
-        return not self.measured.alike or self.composition.losses_unlike
+        return not self.measured.similar or self.composition.losses_unlike
 
     @cached_property
     def losses(self) -> Losses:

@@ -12,7 +12,7 @@ from tb_bnlens.analysis import advice, drift, effective, outlook, replays, robus
 from tb_bnlens.analysis.facts.losses import LossFacts
 from tb_bnlens.analysis.fixed import best_average
 from tb_bnlens.analysis.loss_gap import NOTE_HARM, WARNING_HARM, Gap
-from tb_bnlens.metadata import REPLAY_MOMENTA
+from tb_bnlens.metadata import REPLAY_MOMENTUMS
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -147,7 +147,7 @@ class StaleFacts(LossFacts):
         shorter: list[float] = []
         if not self.present_known and where.any():
             used = float(np.max(self.layers.beta[where]))
-            shorter = [m for m in REPLAY_MOMENTA if m < used - 1e-9]
+            shorter = [m for m in REPLAY_MOMENTUMS if m < used - 1e-9]
         return best_average(self.losses, ("recalibrated", "recalibrated_now"), shorter)
 
     @cached_property

@@ -57,7 +57,7 @@ def _over_time(f: Facts, d: Decision) -> Said:
         rescue=code.RECALIBRATE if f.stale.significant else "",
         rescued=f.typical("recalibrated"),
         fix="# BatchNormalization takes the whole [batch, time, feature] tensor: no TimeDistributed around it, nor\n"
-        "# around a model that holds it. Training and inference then normalize all time steps alike:\n"
+        "# around a model that holds it. Training and inference then normalize all time steps the same way:\n"
         "#     x = keras.layers.BatchNormalization()(x)  # instead of TimeDistributed(BatchNormalization())(x)\n",
         next="The layer is called once a step, and inference agrees with batch statistics.",
     )

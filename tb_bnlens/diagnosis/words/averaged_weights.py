@@ -61,8 +61,8 @@ def passed(f: Facts, _d: Decision) -> str:
     if x is None:
         return f"Statistics of the present weights take {number(f.stale.value)} off the inference loss."
     return (
-        f"After the last step inference is {number(x.over_batch.value)} above batch statistics; during training it was "
-        f"{number(x.usual[0])}."
+        f"After the last step, inference minus batch statistics is {number(x.over_batch.value)}; during training it "
+        f"was {number(x.usual[0])}."
     )
 
 

@@ -10,7 +10,7 @@ from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.diagnosis.conditions import SCATTER
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.words import code
-from tb_bnlens.diagnosis.words.phrases import number
+from tb_bnlens.diagnosis.words.phrases import number, sentence
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
 
@@ -28,6 +28,8 @@ def _best(f: Facts) -> tuple[float, float]:
 
 def passed(f: Facts, _d: Decision) -> str:
     """What fixed statistics give, and how much single batches scatter."""
+    if math.isnan(_scatter(f)):
+        return f"{sentence(_losses(f))}."
     return f"Single batches scatter by {number(_scatter(f))}; {_losses(f)}."
 
 

@@ -39,11 +39,11 @@ import tb_bnlens
 tb_bnlens.recalibrate(model, [ordinary_rows(*batch) for batch in data], batches=200)  # what it returns has an undo()
 """
 CLIP = """\
-# Find those rows and correct or drop them, or clip them, in training and at inference alike:
+# Find those rows and correct or drop them, or clip them, both in training and at inference:
 data = data.map(lambda x, *rest: (tf.clip_by_value(x, middle - reach, middle + reach), *rest))
 """
 CLIP_IN_TORCH = """\
-# Find those rows and correct or drop them, or clip them, in training and at inference alike:
+# Find those rows and correct or drop them, or clip them, both in training and at inference:
 #   x = x.clamp(middle - reach, middle + reach)
 """
 

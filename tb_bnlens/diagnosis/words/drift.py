@@ -29,16 +29,16 @@ def failed(f: Facts, d: Decision) -> Said:
     rate, learning_rate = f.drift_rate, f.now("learning_rate")
     per_update = f" by {number(rate)} standard deviations an update"
     at = f" at learning rate {learning_rate:g}" if math.isfinite(learning_rate) else ""
-    some, momenta = part_of(len(d.layers), len(f.layers.names)), momentum_range(f, f.layers.beta[where])
+    some, momentums = part_of(len(d.layers), len(f.layers.names)), momentum_range(f, f.layers.beta[where])
     if rate > 0.0:
         summary = (
-            f"The batch statistics of {some} drift{per_update}{at}. Momentum {momenta} cannot follow, so they never "
+            f"The batch statistics of {some} drift{per_update}{at}. Momentum {momentums} cannot follow, so they never "
             "converge at this rate."
         )
     else:
         summary = (
             f"The moving statistics of {some} lag behind the batches{at}, and nothing of the start is left in them. "
-            f"Momentum {momenta} remembers them for too long."
+            f"Momentum {momentums} remembers them for too long."
         )
     if d.severity is Severity.INFO and f.evaluated:
         summary += " The loss hardly depends on it."

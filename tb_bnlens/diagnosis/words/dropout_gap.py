@@ -14,6 +14,11 @@ def _numbers(f: Facts) -> str:
     return f"{loss(f, loss_of('training'))} with them, {loss(f, loss_of(f.dropout_rival))} without"
 
 
+def _basis(f: Facts) -> str:
+    """What the difference is of. The median of differences between probes is not the difference of two medians."""
+    return "median of the last probes" if f.measured is None else _numbers(f)
+
+
 def unknown(f: Facts) -> str:
     """What is missing."""
     if f.dropout.known:
@@ -25,7 +30,7 @@ def failed(f: Facts, _d: Decision) -> Said:
     """What training-only layers add, and what BatchNorm does."""
     return Said(
         f"Dropout and other training-only layers raise the training loss by {number(f.dropout.value)} on the same "
-        f"batch and weights ({_numbers(f)}). BatchNorm accounts for {number(f.gap.value)}.",
+        f"batch and weights ({_basis(f)}). BatchNorm accounts for {number(f.gap.value)}.",
         evidence={
             "dropout": Evidence(f"training - {f.dropout_rival}", f.dropout.value, TRAINING_ONLY_HARM * f.losses.scale),
             "batchnorm": Evidence("inference - batch", f.gap.value),

@@ -31,7 +31,7 @@ def _largest(f: Facts) -> float:
 def passed(f: Facts, _d: Decision) -> str:
     """How far the frozen statistics are off, and what they cost."""
     frozen, cost = count(int(f.frozen.sum()), "frozen layer"), f.constant_part
-    part = f", and they cost {number(cost.value)} of the loss" if math.isfinite(cost.value) else ""
+    part = f", and correct ones change inference loss by {number(-cost.value)}" if math.isfinite(cost.value) else ""
     return f"The statistics of {frozen} are at most {number(_largest(f))} standard deviations off{part}."
 
 

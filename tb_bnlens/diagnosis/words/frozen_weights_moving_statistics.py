@@ -35,7 +35,7 @@ def failed(f: Facts, d: Decision) -> Said:
         "#   model.backbone.load_state_dict(checkpoint)\n",
         fix="# Keep the frozen layers in eval mode. model.train() puts them back, so do this after each call of it:\n"
         + code.at_layers(f, [f.manifest.layers[i].access for i in d.layers], "layer.eval()"),
-        next="The statistics of these layers are bit-identical to those that were loaded.",
+        next="The statistics of these layers are bit-identical to the loaded ones.",
     )
 
 

@@ -26,14 +26,14 @@ def failed(f: Facts, d: Decision) -> Said:
         summary += f" One row at a time, the inference loss is {number(alone)}; {size} it is {_loss(f)}."
         cost = composition(f).alone
         evidence["alone"] = Evidence("inference loss on single rows, over that in batches", cost.value, f.warning_loss)
-    mended = f.typical("on_moving")
-    if math.isfinite(mended):
-        evidence["moving"] = Evidence("inference loss with these layers on their moving statistics", mended)
+    repaired = f.typical("on_moving")
+    if math.isfinite(repaired):
+        evidence["moving"] = Evidence("inference loss with these layers on their moving statistics", repaired)
     return Said(
         summary,
         evidence=evidence,
         rescue=_rescue(f, d),
-        rescued=mended,
+        rescued=repaired,
         fix="# In call(), pass the mode on to the layers:\n"
         "#     def call(self, x, training=None):\n"
         "#         x = self.norm(x, training=training)  # instead of training=True\n"

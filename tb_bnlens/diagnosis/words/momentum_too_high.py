@@ -51,7 +51,7 @@ def failed(f: Facts, d: Decision) -> Said:
     if f.checked and not f.last_step:
         had = f"what is left of them is as after {f.outlook.last_step:,}"
     if f.outlook.remaining:
-        had += f" and {f.outlook.remaining:,} are left"
+        had += f" and {f.outlook.remaining:,} {be(f.outlook.remaining)} left"
     summary = (
         f"{some_of(n, len(f.layers.names))} {be(n)} still dominated by {'its' if n == 1 else 'their'} initial "
         f"statistics. Momentum {momentum_range(f, beta)} needs {about_steps(f.needed_steps, f.needed_interval)}; {had}."

@@ -9,7 +9,7 @@ from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.severity import Severity
 from tb_bnlens.diagnosis.words import code
-from tb_bnlens.diagnosis.words.phrases import be, momentum_range, some_of
+from tb_bnlens.diagnosis.words.phrases import be, count, momentum_range, some_of
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
 MODE = "# In your training step:  y_pred = model(x, training=True)\n"
@@ -80,7 +80,7 @@ def passed(f: Facts, _d: Decision) -> str:
     if np.isnan(f.layers.updates[f.layers.updating]).all():
         return "The statistics of every layer in training mode differ from those of a new layer."
     least = int(robust.median(f.layers.updates[f.layers.updating]))
-    return f"Every layer in training mode updates its statistics ({least:,} updates in the median layer)."
+    return f"Every layer in training mode updates its statistics ({count(least, 'update')} in the median layer)."
 
 
 WORDS = Words(

@@ -45,8 +45,8 @@ def failed(f: Facts, d: Decision) -> Said:
         evidence["first_step"] = Evidence("first seen at step", since)
     left = f.undone("put_right:nonfinite").known and not math.isinf(f.typical("put_right:nonfinite"))
     if left:
-        mended = f.typical("put_right:nonfinite")
-        evidence["mended"] = Evidence("inference loss with these channels mended", mended, f.rival_loss)
+        repaired = f.typical("put_right:nonfinite")
+        evidence["repaired"] = Evidence("inference loss with these channels replaced", repaired, f.rival_loss)
     return Said(
         summary,
         evidence=evidence,

@@ -20,7 +20,7 @@ def failed(f: Facts, _d: Decision) -> Said:
         evidence={
             "part": Evidence("loss that rows of weight 0 cost", composition(f).uncounted.value, f.warning_loss),
             "distance": Evidence(
-                "distance of the statistics of all rows from those that count",
+                "distance of the statistics of all rows from those of the rows that count",
                 robust.largest(f.evidence.layers.get("counted_distance_rms", [])) if f.evidence else None,
             ),
         },
@@ -48,7 +48,7 @@ counted = data.unbatch().filter(lambda x, y, weight: weight > 0).batch(32)
 def passed(f: Facts, _d: Decision) -> str:
     """The same without harm."""
     counted = number(f.typical("counted"))
-    return f"With the statistics of the rows that count, inference loss is {counted}; as it is, {_inference(f)}."
+    return f"With the statistics of the rows that count, inference loss is {counted}; now it is {_inference(f)}."
 
 
 def _inference(f: Facts) -> str:

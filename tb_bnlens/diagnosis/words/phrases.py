@@ -18,7 +18,7 @@ def loss(f: Facts, value: float) -> str:
     """A loss in text, with as many digits as tell a hundredth of the unit that losses are judged by.
 
     Example:
-        Of a loss whose rows differ by 0.04, 10.277 and 10.035 are told apart, not only 10.3 and 10.
+        Of a loss whose rows differ by 0.04, 10.277 and 10.035 are distinguished, not only 10.3 and 10.
     """
     if not (math.isfinite(value) and value and f.losses.unit > 0):
         return number(value)

@@ -15,7 +15,7 @@ from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 def passed(f: Facts, _d: Decision) -> str:
     """What the statistics show, or why they show nothing of the momentum."""
     if f.parts is not None and f.parts.unexplained.any():
-        return "Updates are not those that the recorded batch explains, so they tell nothing of the momentum."
+        return "The recorded batch does not explain the updates, so they tell nothing about the momentum."
     return "The moving statistics change as momentum and trainable say."
 
 

@@ -1,4 +1,4 @@
-"""What Keras' backends do differently, and the one that runs. Each is a module of its own with a ``BACKEND``."""
+"""What Keras' backends do differently, and the one that runs. Each is a module with a ``BACKEND``."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Look(Protocol):
 
     @property
     def taken(self) -> Sequence[Any]:
-        """What was looked at."""
+        """What was seen."""
 
     def batches(self, count: int) -> list[Any]:
         """Up to ``count`` batches; fewer at the end of the data."""
@@ -121,7 +121,7 @@ class Backend(Protocol):
         """Whether this process is the one that writes."""
 
     def no_losses(self, model: Any) -> str:
-        """Why training batches cannot be looked at in a fit of this model; empty where they can."""
+        """Why training batches cannot be recorded in a fit of this model; empty where they can."""
 
     def traced_by(self, batch: Any) -> str:
         """What traces the Python code that has this batch, so that nothing can be read; empty where nothing does."""

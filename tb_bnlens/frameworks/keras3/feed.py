@@ -34,10 +34,10 @@ class Observer(Protocol):
         """Such a step is made."""
 
     def before_step(self, look: Look) -> None:
-        """The step is about to be made on what can be looked at."""
+        """The step is about to be made on what can be seen."""
 
     def after_step(self, logs: Any, seen: int) -> None:
-        """The step is made; so many of its batches were looked at."""
+        """The step is made; so many of its batches were seen."""
 
     def failed(self, error: BaseException) -> None:
         """The step itself raised."""

@@ -66,7 +66,7 @@ class FitWatch:
         with self.recorder.guarded():
             if type(self.model).train_step is not keras.Model.train_step:
                 self.recorder.note(
-                    "The model has a train_step of its own: the paired losses are those of compile(loss=...), which "
+                    "The model has its own train_step: the paired losses are those of compile(loss=...), which "
                     "may not be what it minimizes."
                 )
             self._wrap()

@@ -87,7 +87,7 @@ class Outcomes:
         self._model, self._loss, self._engine = model, loss, engine
 
     def rows(self, batch: Any, predictions: Any, indices: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Loss of these rows of a batch, each as a batch of its own, [len(indices)].
+        """Loss of these rows of a batch, each as a separate batch, [len(indices)].
 
         Raises:
             NotEvaluated: the predictions are no tensors, or writing is part of the loss.

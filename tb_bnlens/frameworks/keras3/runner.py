@@ -191,7 +191,7 @@ class KerasRunner:
                 order.append(index)
                 moments.append((m, v))
                 # Batch statistics stand in for the moving ones, in inference mode: that works for frozen layers
-                # and leaves everything else in the layer as it is.
+                # and changes nothing else in the layer.
                 for variable, given, own in (
                     (layer.moving_mean, means[index], m),
                     (layer.moving_variance, variances[index], v),
@@ -259,7 +259,7 @@ class KerasRunner:
     def _refuse_inner(self, outer: Any, index: int) -> None:
         if self._engine.where() is not outer:
             raise NotEvaluated(
-                f"{self._layers[index].name!r} is called inside a loop or function of its own (an RNN cell, a "
+                f"{self._layers[index].name!r} is called inside a loop or separate function (an RNN cell, a "
                 "@tf.function), where batch statistics cannot be taken out; its moving statistics are still recorded"
             )
 

@@ -87,10 +87,10 @@ class TensorFlowBackend:
         return bool(resolver.task_type == "chief" or (resolver.task_type == "worker" and resolver.task_id == 0))
 
     def no_losses(self, model: Any) -> str:
-        """Why training batches cannot be looked at: a strategy."""
+        """Why training batches cannot be recorded: a strategy."""
         if tf.distribute.has_strategy() or int(model.distribute_strategy.num_replicas_in_sync) > 1:
             return (
-                "under a distribution strategy the training batch cannot be looked at without disturbing the input; "
+                "under a distribution strategy the training batch cannot be read without disturbing the input; "
                 "pass probe_data=(x, y) to have the losses measured on it"
             )
         return ""

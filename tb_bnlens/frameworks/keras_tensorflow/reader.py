@@ -37,7 +37,7 @@ class SnapshotReader:
         return Snapshot(flat[:half], flat[half:])
 
     def _read_replicas(self) -> Snapshot:
-        # Each replica updates a copy of its own; a cross-replica read would hide that they differ.
+        # Each replica updates its own copy; a cross-replica read would hide that they differ.
         def stack(variables: list[Any]) -> Array:
             per_layer = [np.stack([np.asarray(v) for v in _local_values(var)]) for var in variables]
             return np.concatenate(per_layer, axis=-1).astype(np.float32)

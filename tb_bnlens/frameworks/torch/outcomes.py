@@ -46,7 +46,7 @@ class Outcomes:
             raise NotEvaluated(cause_of(error)) from error
 
     def rows(self, batch: Any, predictions: Any, indices: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Loss of these rows of a batch, each as a batch of its own, [len(indices)].
+        """Loss of these rows of a batch, each as a separate batch, [len(indices)].
 
         Raises:
             NotEvaluated: predictions or targets have no row for each sample, or the model computes its loss itself.

@@ -1,7 +1,7 @@
 """Ranks of distributed training: what rank 0 records against what the others see, without a collective call.
 
 Ranks talk through the key-value store that ``init_process_group`` has made, and wait a limited time. A recorder on rank
-0 alone finds no others and goes on by itself.
+0 alone finds no others and continues by itself.
 """
 
 from __future__ import annotations

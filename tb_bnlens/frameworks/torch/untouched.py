@@ -30,7 +30,7 @@ def modes(given: Mapping[Any, bool]) -> Iterator[None]:
 @contextlib.contextmanager
 def attributes(modules: Sequence[Any]) -> Iterator[None]:
     """Put back what a forward pass sets on modules, such as a counter or a tensor that is kept for later."""
-    # Values are told apart by identity: tensors have no truth value, and comparing them would take long.
+    # Values are compared by identity: tensors have no truth value, and comparing them would take long.
     before = [(vars(m), vars(m).copy(), list(map(id, vars(m).values()))) for m in modules]
     try:
         yield
@@ -79,7 +79,7 @@ def random_state(devices: set[torch.device]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def own_precision(devices: set[torch.device]) -> Iterator[None]:
-    """Autocast as it is around the call, but with a cache of its own.
+    """Autocast as around the call, but with its own cache.
 
     Within one ``autocast`` block weights are cast once. What is cast here has no gradient, and the next step of
     training would be made on it.
