@@ -24,7 +24,7 @@ def mine(x: Any, *_: Any) -> Any:
     return x
 
 
-class MyNorm(layers.BatchNormalization):  # type: ignore[misc]
+class MyNorm(keras.layers.BatchNormalization):  # type: ignore[misc]
     """A user's layer."""
 
 
@@ -84,14 +84,14 @@ def test_passes_without_a_trace_give_what_a_trace_gives(monkeypatch: pytest.Monk
     snapshot = adapter.reader(found).read()
     moving = Moments(snapshot.mean, snapshot.spread)
 
-    shared = adapter.runner(found, segments)
+    shared: Any = adapter.runner(found, segments)
     first, second = shared.training(batch), shared.inference(batch, moving)
     assert shared.trains_by_batch and shared.trains == {0: True, 1: True}
     assert len(shared._engine._traced) == 1
 
     monkeypatch.setattr(KerasRunner, "_has_one_mode", lambda *_: False)
     monkeypatch.setattr(KerasRunner, "_is_shared", lambda *_: False)
-    apart = adapter.runner(found, segments)
+    apart: Any = adapter.runner(found, segments)
     third, fourth = apart.training(batch), apart.inference(batch, moving)
     assert not apart.trains_by_batch and len(apart._engine._traced) == 2
     assert first.loss == pytest.approx(third.loss, rel=1e-6) and second.loss == pytest.approx(fourth.loss, rel=1e-6)
