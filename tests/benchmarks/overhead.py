@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.overhead                      # some ten minutes
     python -m tests.benchmarks.overhead --network small --steps 30000
-    python -m tests.benchmarks.overhead --network mobilenet --steps 400 --planned 400  # a whole short run
+    python -m tests.benchmarks.overhead --network mobilenet --steps 400 --planned 400 --brief  # a whole run
 
 One model is trained in all ways in turn, one step at a time, in an order that is shuffled in each round. A ratio is the
 CPU time of one way over that of the first baseline in the same rounds. CPU time counts all threads. Tracing, which is
@@ -182,19 +182,22 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=6.0, help="after which a network is left, whatever its steps")
     parser.add_argument("--planned", type=int, default=PLANNED, help="steps that the callbacks expect")
     parser.add_argument("--epoch", type=int, default=50, help="steps of an epoch, after which TensorBoard writes")
+    parser.add_argument("--brief", action="store_true", help="leave out full density and histograms")
     parser.add_argument("--threads", type=int, default=1, help="of TensorFlow; one is the quietest")
     options = parser.parse_args()
     tf.config.threading.set_intra_op_parallelism_threads(options.threads)
     tf.config.threading.set_inter_op_parallelism_threads(options.threads)
     for network in options.network or NETWORKS:
-        measure(network, options.steps, 60 * options.minutes, options.epoch, options.planned)
+        measure(network, options.steps, 60 * options.minutes, options.epoch, options.planned, options.brief)
 
 
-def measure(network: str, steps: int, seconds: float, epoch: int, planned: int) -> None:
+def measure(network: str, steps: int, seconds: float, epoch: int, planned: int, brief: bool) -> None:
     """Train in turn, and print the ratios."""
     with tempfile.TemporaryDirectory() as directory:
         training = Training(network, epoch, planned)
-        ways = [training.way(name, Path(directory) / str(i)) for i, name in enumerate(WAYS)]
+        ways = [
+            training.way(name, Path(directory) / str(i)) for i, name in enumerate(list(WAYS)[: 3 if brief else None])
+        ]
         ends = time.monotonic() + seconds
         for _ in range(steps):
             for way in random.sample(ways, len(ways)):
