@@ -296,7 +296,7 @@ def test_a_model_is_traced_once(healthy: Any, monkeypatch: pytest.MonkeyPatch) -
     # The last batch is smaller than the others, and the pooled ones are larger.
     found = measured(KerasModel(healthy), "run", spread_batches((X[:200], Y[:200]), 12, SIZE))
     assert {"recalibrated", "recombined", "pooled"} <= set(found.history.evidence[0].passes)
-    # Only BatchNorm tells the modes apart here. Inference may have a trace of its own once it has earned it.
+    # Only BatchNorm tells the modes apart here. Inference may get a separate trace once it pays.
     assert modes in ([False], [False, False])
 
 

@@ -1,4 +1,4 @@
-"""Whether a model runs Keras' own code alone, of which more is known than of a user's."""
+"""Whether a model runs only Keras' own code, about which more is known than about a user's."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ class KerasRunner:
         return Outcome(float(loss), predictions)
 
     def _inference_by_batch(self, batch: Any, moving: Moments) -> Outcome:
-        # It takes half as long again as a trace of its own would, which a short run does not earn back.
+        # A separate trace would take a third less time a pass. A short run does not earn back the tracing.
         cost, started = self.tracing.cpu_seconds, time.process_time()
         everywhere = ops.ones(len(moving.mean), "bool")
         loss, _, _, predictions = self._engine.run(self._trace_batch, batch, *_statistics(moving), everywhere)

@@ -19,7 +19,7 @@ class DatasetLooks:
     """Makes the looks at the data of one train function, and keeps what stands in for its iterator between them.
 
     Keras' own function takes one batch a step, or as many as ``steps_per_execution``. Any other may take more than
-    were looked at: what stands in for its iterator goes on with the rest of the data then.
+    were seen: then what stands in for its iterator continues with the rest of the data.
 
     Args:
         function: the train function.

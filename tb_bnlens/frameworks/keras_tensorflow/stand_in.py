@@ -1,4 +1,4 @@
-"""An iterator that gives a step the batch that was looked at."""
+"""An iterator that gives a step the batch that the lens has seen."""
 
 from __future__ import annotations
 
