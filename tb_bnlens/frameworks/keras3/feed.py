@@ -51,11 +51,14 @@ class PeekingTrainFunction:
 
     Args:
         inner: the function that ``fit`` would call: with the data, behind the model's state on JAX.
-        observer: the lens; None makes this a plain call of ``inner``.
+        observer: the lens.
     """
 
-    def __init__(self, inner: Callable[..., Any], observer: Observer | None):
-        self.inner, self.observer = inner, observer
+    def __init__(self, inner: Callable[..., Any], observer: Observer):
+        self.inner = inner
+        self.observer: Observer | None = observer
+        """None makes this a plain call of ``inner``."""
+        self._look = observer.backend.looks(inner)
 
     def __call__(self, *args: Any) -> Any:
         """Make the step, as ``inner`` does, with the observer looking on."""
@@ -69,7 +72,7 @@ class PeekingTrainFunction:
             expected = observer.expects_step()
             quiet = expected and observer.is_quiet()
             if expected and not quiet:
-                look = observer.backend.look(data)
+                look = self._look(data)
                 with observer.backend.attached(observer.model, state):
                     observer.before_step(look)
         except Exception as error:
