@@ -74,7 +74,8 @@ class BNLens(_callback()):  # type: ignore[misc]
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """Judge and close the record."""
         if self.recorder is not None:
-            self.recorder.close("early" if getattr(trainer, "should_stop", False) and self._stopped(trainer) else "")
+            # A plan that is not reached is no early end by itself: weight averaging adds an epoch without steps.
+            self.recorder.close("early" if trainer.should_stop and self._stopped(trainer) else "planned")
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         """Close the record without a last probe."""

@@ -25,6 +25,8 @@ class Environment:
     variables: Mapping[str, str] = field(default_factory=dict)
     """Set while the tests run."""
     tests: tuple[str, ...] = ("test_keras.py",)
+    by_name: bool = False
+    """Tested only where it is named: its packages are large."""
 
 
 # A bare torch brings gigabytes of CUDA from PyPI; where wheels without it are at hand they are of this version.
@@ -45,6 +47,13 @@ ENVIRONMENTS = (
         (".venv-viewer",),
         ("pytest>=8", TORCH),
         tests=("test_torch.py", "test_torch_causes.py", "test_torch_loops.py"),
+    ),
+    Environment(
+        "torch-trainers",
+        (".venv-viewer", "torch"),
+        ("lightning", "transformers", "accelerate"),
+        tests=("test_torch_trainers.py",),
+        by_name=True,
     ),
     Environment(
         "keras-torch",

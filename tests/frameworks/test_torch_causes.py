@@ -202,3 +202,37 @@ def test_few_rows_a_batch_agree_with_their_own_statistics(tmp_path: Path) -> Non
     """With the biased variance on one side, batches of 4 would stay 25% off."""
     report = train(lambda: small(0.02), tmp_path, steps=200, parameters=head_only, size=4).report
     assert abs(report["layers"][0]["variance_ratio"] - 1) < 0.12
+
+
+# --- statistics gathered under dropout -----------------------------------------------------------------
+
+
+def with_dropout(first: bool) -> Any:
+    """Dropout in front of both BatchNorm modules, or behind the last."""
+    layers: list[Any] = []
+    for width in (8, 64):
+        drop = [nn.Dropout(0.6)] if first else []
+        layers += [nn.Linear(width, 64), nn.ReLU(), *drop, nn.Linear(64, 64), nn.BatchNorm1d(64), nn.ReLU()]
+    return nn.Sequential(*layers, *([] if first else [nn.Dropout(0.6)]), nn.Linear(64, 1))
+
+
+def loss_of(model: Any) -> float:
+    """Loss in eval mode over batches that training has not seen."""
+    model.eval()
+    with torch.no_grad():
+        return float(np.mean([LOSS(model(x), y) for x, y in batches(40, seed=9)]))
+
+
+def test_statistics_gathered_under_dropout_are_told_and_renewed(tmp_path: Path) -> None:
+    blob = train(lambda: with_dropout(first=True), tmp_path / "first", steps=300)
+    found = finding(blob.report, "variance-shift")
+    assert found["severity"] in ("warning", "error") and "dropout" in found["summary"].lower()
+    before = loss_of(blob.model)
+    exec(found["rescue"], {"model": blob.model, "data": list(batches(100, seed=5))})
+    assert loss_of(blob.model) < 0.3 * before
+    assert blob.report["losses"]["inference"] == pytest.approx(before, rel=0.15)
+
+
+def test_dropout_behind_the_last_batchnorm_shifts_no_variance(tmp_path: Path) -> None:
+    blob = train(lambda: with_dropout(first=False), tmp_path / "last", steps=300)
+    assert finding(blob.report, "variance-shift")["status"] == "pass"
