@@ -111,7 +111,8 @@ class StillFacts(StaleFacts):
         A training step of the user's own may call a layer more often than a call of the model does.
         """
         several = effective.is_power(self.layers.effective, self.layers.momentum)
-        return np.asarray(several & ~any(e.kind == EventKind.MOMENTUM for e in self.manifest.events))
+        was_set = any(e.kind == EventKind.MOMENTUM for e in self.manifest.events)
+        return np.zeros_like(several) if was_set else several
 
     # --- statistics that are not finite ---
 
