@@ -163,9 +163,13 @@ def _last(history: History) -> NDArray[np.int64]:
     return np.arange(len(history.steps))[-1:]
 
 
-AT_PRESENT = ("distance_rms", "distance_p95", "error_p50", "error_p95", "error_max", "between_within")
+AT_PRESENT = (
+    *("distance_rms", "distance_p95", "error_p50", "error_p95", "error_max"),
+    *("noise_mean", "noise_variance", "between_within"),
+)
 """Rows that a measurement on many batches has of the present weights. Windows are of past ones, and one that is longer
-than the memory of the average recovers the average itself."""
+than the memory of the average recovers the average itself. The noise that bursts measure holds the movement of the
+weights, and is of weights of then."""
 
 
 def table(history: History, evidence: Evidence | None = None) -> LayerTable:

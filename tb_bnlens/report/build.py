@@ -106,7 +106,7 @@ def _finding(d: Diagnosis, facts: Facts) -> schema.Finding:
         "steps_interval": interval,
         "steps_reliable": None if steps is None else interval is not None,
         "share": number(decision.share),
-        "evidence": {name: _evidence(e) for name, e in said.evidence.items()},
+        "evidence": {name: _evidence(e) for name, e in said.evidence.items() if e.known},
         "ruled_out": [{"cause": rival, "reason": reason} for rival, reason in d.ruled_out],
         "rescue": _rescue(said),
         "rescue_loss": number(said.rescued) if said.rescue else None,
@@ -125,7 +125,10 @@ def _rescue(said: Said) -> str:
 
 def _evidence(e: Evidence) -> schema.Evidence:
     def plain(x: float | str | None) -> float | str | None:
-        return x if x is None or isinstance(x, str) else number(x)
+        if x is None or isinstance(x, str):
+            return x
+        # JSON has no infinity.
+        return ("never" if e.unit == "steps" else "not finite") if math.isinf(x) else number(x)
 
     return {"label": e.label, "value": plain(e.value), "limit": plain(e.limit), "unit": e.unit}
 

@@ -151,6 +151,12 @@ def recomposed(x: float) -> History:
     )
 
 
+def held_in_training(x: float) -> History:
+    """Frozen layers at fault, and a training pass that is nearer to batch statistics, or not."""
+    training = 1.0 + rival.SAME_MODE * (9.0 - 1.0) / x
+    return runs.measured(level(), inference=9.0, batch=1.0, batch_as_trained=9.0, training=training)
+
+
 def unlike(start: float, probes: int = 3, **passes: Any) -> History:
     """Batches that differ, at a loss of 1, which began at so much."""
     history = put(level(), "batch", [start] * probes, first=0)
@@ -371,6 +377,7 @@ CASES: dict[tuple[Any, str, str], Build] = {
     (measured, "FEW_ROWS_CARRY", "train-inference-gap"): in_few_rows,
     (sudden, "FARTHER", "moved-outside-training"): leapt,
     (rival, "ERRORS_APART", "train-inference-gap"): recomposed,
+    (rival, "SAME_MODE", "train-inference-gap"): held_in_training,
     (yardstick, "LEAST_BATCHES", "train-inference-gap"): (
         lambda x: (
             runs.measured(level(), inference=[9.0] * 4, batch=[2.0, 0.0, 2.0, 1.0], batches=4, size=10_000, samples={})
