@@ -17,6 +17,9 @@ from tb_bnlens.metadata import REPLAY_MOMENTUMS
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
+UPDATED = 0.9
+"""Share of the steps of a run: layers that fewer steps updated were frozen for a while."""
+
 
 class StaleFacts(LossFacts):
     """What the moving statistics lag behind, and the momentum that would not."""
@@ -68,6 +71,11 @@ class StaleFacts(LossFacts):
         made = robust.median((self.layers.updates / self.layers.updates_per_step)[self.starting])
         before = self.first_step or 0
         return float(np.fmin(before + made, self.outlook.last_step))
+
+    @property
+    def start_was_frozen(self) -> bool:
+        """Whether layers that hold their start were updated in clearly fewer steps than the run has."""
+        return not self.checked and self.start_steps < UPDATED * self.outlook.last_step
 
     @cached_property
     def needed_steps(self) -> float:

@@ -23,8 +23,6 @@ from tb_bnlens.diagnosis.words.phrases import (
 )
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
-UPDATED = 0.9
-"""Share of the steps of a run: layers that fewer steps updated were frozen for a while."""
 RECALIBRATE_AT_END = """\
 # No momentum that was replayed serves a run of this length. Take the statistics at the end of training:
 import tb_bnlens
@@ -50,7 +48,7 @@ def failed(f: Facts, d: Decision) -> Said:
     n, advice = len(d.layers), f.advised_momentum
     set_to = "" if advice is None else f"{as_set(f, advice):g}"
     had = f"this run {'had' if f.outlook.remaining == 0 else 'has had'} {f.outlook.last_step:,}"
-    if f.start_steps < UPDATED * f.outlook.last_step and not f.checked:
+    if f.start_was_frozen:
         had += f", of which {f.start_steps:,.0f} updated {'it' if n == 1 else 'them'}"
     if f.checked and not f.last_step:
         had = f"what is left of them is as after {f.outlook.last_step:,}"
