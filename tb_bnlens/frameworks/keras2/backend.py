@@ -13,8 +13,9 @@ from tb_bnlens.frameworks.keras2.library import LIBRARY
 from tb_bnlens.frameworks.keras2.outcomes import ContainerOutcomes
 from tb_bnlens.frameworks.keras2.scope import TensorScope, tensor_scope
 from tb_bnlens.frameworks.keras3.backend import Engine, Statistics
+from tb_bnlens.frameworks.keras3.own_code import is_all_keras
 from tb_bnlens.frameworks.keras_tensorflow.common import OnTensorFlow, TensorFlowEngine
-from tb_bnlens.frameworks.keras_tensorflow.side_effects import is_all_keras, refuse_mutation, refuse_traced_calls
+from tb_bnlens.frameworks.keras_tensorflow.side_effects import refuse_mutation, refuse_traced_calls
 from tb_bnlens.metadata import KERAS_2
 
 
@@ -54,7 +55,7 @@ class Keras2Backend(OnTensorFlow):
     def engine(self, model: Any, loss: Callable[..., Any] | None = None) -> Keras2Engine:
         """An engine for functions that call this model."""
         refuse_traced_calls(model)
-        return Keras2Engine(self.library, is_all_keras(self.library, model, loss))
+        return Keras2Engine(self.library, is_all_keras(self.library, model, loss), may_draw=True)
 
     def scope(
         self, model: Any, variables: Sequence[tuple[Any, Any]], statistics: Statistics
@@ -85,6 +86,10 @@ class Keras2Backend(OnTensorFlow):
     def built_apart(self, model: Any, batch: Any) -> contextlib.AbstractContextManager[None]:
         """Nothing to do: losses and metrics are always copies."""
         return contextlib.nullcontext()
+
+    def trains_as_it_infers(self, model: Any, loss: Callable[..., Any] | None) -> bool:
+        """Nothing is known of it."""
+        return False
 
     def traces_steps(self, model: Any) -> bool:
         """It does, unless the model runs eagerly."""

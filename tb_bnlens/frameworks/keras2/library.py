@@ -29,6 +29,11 @@ class Ops:
         return tf.concat(parts, axis=0)
 
     @staticmethod
+    def split(values: Any, stops: Any) -> list[Any]:
+        """Parts of a tensor, each up to the next of these indices."""
+        return [values[a:b] for a, b in zip([0, *stops], [*stops, None], strict=True)]
+
+    @staticmethod
     def convert_to_numpy(value: Any) -> NDArray[Any]:
         """A tensor or variable as an array."""
         return np.asarray(value)

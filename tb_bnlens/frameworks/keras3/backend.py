@@ -149,6 +149,9 @@ class Backend(Protocol):
     def built_apart(self, model: Any, batch: Any) -> contextlib.AbstractContextManager[None]:
         """Have a built loss and built metrics in a block, also where ``fit`` and ``evaluate`` have not built them."""
 
+    def trains_as_it_infers(self, model: Any, loss: Callable[..., Any] | None) -> bool:
+        """Whether training mode is known to differ from inference in what BatchNorm normalizes with, and in no more."""
+
     def traces_steps(self, model: Any) -> bool:
         """Whether ``fit`` compiles the step, which keeps the momentum of then."""
 
@@ -158,8 +161,8 @@ class Backend(Protocol):
     def sums(self, variables: Sequence[Any]) -> Callable[[], Array]:
         """Gives the sum of each of these variables."""
 
-    def look(self, data: Any) -> Look:
-        """A look at the last argument of a train function."""
+    def looks(self, function: Callable[..., Any]) -> Callable[[Any], Look]:
+        """What looks at the last argument of this train function."""
 
     def attached(self, model: Any, state: Sequence[Any]) -> contextlib.AbstractContextManager[None]:
         """Have the model's variables hold the state that a train function gets or gives, if that is one of its values.

@@ -15,6 +15,7 @@ from tb_bnlens.frameworks.keras3.compiled import built_apart
 from tb_bnlens.frameworks.keras3.layers import KerasLayer
 from tb_bnlens.frameworks.keras3.library import Library
 from tb_bnlens.frameworks.keras3.outcomes import Outcomes, of_the_user, unpacked
+from tb_bnlens.frameworks.keras3.own_code import trains_as_it_infers
 from tb_bnlens.metadata import KERAS
 
 LIBRARY = Library(keras, keras.tree, keras.ops, keras.utils.PyDataset, keras.layers.BatchNormalization)
@@ -141,8 +142,10 @@ class Keras3:
     def moments(self, layer: Any, args: Any, kwargs: Any) -> tuple[Any, Any, Any]:
         """Keras 3 averages the biased variance that it normalizes with."""
         inputs = keras.ops.cast(args[0], keras.backend.result_type(args[0].dtype, "float32"))
-        # Under a mask Keras squeezes the statistics of a single channel to scalars.
-        mean, variance = (keras.ops.reshape(part, (-1,)) for part in layer._moments(inputs, kwargs.get("mask")))
+        mean, variance = layer._moments(inputs, kwargs.get("mask"))
+        if len(mean.shape) != 1:
+            # Under a mask Keras squeezes the statistics of a single channel to scalars.
+            mean, variance = keras.ops.reshape(mean, (-1,)), keras.ops.reshape(variance, (-1,))
         return mean, variance, variance
 
     def outcomes(self, model: Any, engine: Engine, loss: Callable[..., Any] | None) -> StatelessOutcomes:
@@ -156,6 +159,10 @@ class Keras3:
     def built_apart(self, model: Any, batch: Any) -> contextlib.AbstractContextManager[None]:
         """Copies of the loss and metrics, where they are not built."""
         return built_apart(model, batch)
+
+    def trains_as_it_infers(self, model: Any, loss: Callable[..., Any] | None) -> bool:
+        """Whether only BatchNorm minds the mode."""
+        return trains_as_it_infers(self.library, model, loss)
 
     def traces_steps(self, model: Any) -> bool:
         """Keras on torch runs the step as plain Python unless told otherwise."""

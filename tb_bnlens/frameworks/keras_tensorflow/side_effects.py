@@ -7,7 +7,6 @@ from typing import Any
 import tensorflow as tf
 
 from tb_bnlens.capture.errors import NotEvaluated
-from tb_bnlens.frameworks.keras3.library import Library
 
 # Ops that change something outside the pass: a model that does so beyond Keras' variables (tf.Variable state,
 # tf.random.Generator, Python callbacks, lookup tables) cannot be run an extra time without changing training.
@@ -40,22 +39,3 @@ def refuse_traced_calls(model: Any) -> None:
                 f"{layer.name!r} has a call() under @tf.function, whose cached trace the probe would corrupt; "
                 "take the decorator off (fit compiles the step anyway) to have the losses measured"
             )
-
-
-def is_all_keras(library: Library, model: Any, loss: Any) -> bool:
-    """Whether a pass runs Keras' own layers and losses only: none keeps traces, and none has to know a batch's size.
-
-    Args:
-        library: the model's.
-        model: the model.
-        loss: what stands in for the loss that it is compiled with, if anything does.
-    """
-    losses = library.tree.flatten(getattr(model, "loss", None) if loss is None else loss)
-    return all(
-        _is_keras(type(layer)) and not isinstance(layer, library.keras.layers.Lambda)
-        for layer in model._flatten_layers()
-    ) and all(part is None or isinstance(part, str) or _is_keras(getattr(part, "fn", part)) for part in losses)
-
-
-def _is_keras(code: Any) -> bool:
-    return str(getattr(code, "__module__", "")).startswith(("keras.", "tf_keras."))
