@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -91,15 +92,15 @@ def recalibrate(
     means, variances = segments.split(found.moments.mean), segments.split(found.moments.variance)
     for i in found.chosen:
         layer = layers[i].layer
-        _write(result, layer.moving_mean, means[i])
-        _write(result, layer.moving_variance, variances[i])
+        _write(result, on.library.host, layer.moving_mean, means[i])
+        _write(result, on.library.host, layer.moving_variance, variances[i])
         if layers[i].renorm:
             # Training derives moving_variance from it at the next step.
-            _write(result, layer.moving_stddev, np.sqrt(variances[i] + layer.epsilon))
+            _write(result, on.library.host, layer.moving_stddev, np.sqrt(variances[i] + layer.epsilon))
     return result
 
 
-def _write(result: Recalibration, variable: Any, value: Array) -> None:
-    before = np.array(variable)
+def _write(result: Recalibration, host: Callable[[Any], Array], variable: Any, value: Array) -> None:
+    before = host(variable).copy()
     result.on_undo(lambda: variable.assign(before))
     variable.assign(value.astype(np.float32))
