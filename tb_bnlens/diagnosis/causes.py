@@ -429,7 +429,7 @@ CAUSES: tuple[Cause, ...] = (
     ),
     Cause(
         "before-after-update",
-        applies=lambda f: not f.in_torch,
+        applies=lambda f: f.in_keras,
         known=lambda f: not f.losses.diverged and f.update.known and f.averaging.known,
         shows=on.update_felt,
         cost=on.free,

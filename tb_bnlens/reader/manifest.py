@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tb_bnlens.history import Event, Layer, Manifest
-from tb_bnlens.metadata import FORMAT, KERAS, TORCH
+from tb_bnlens.metadata import FORMAT, FRAMEWORKS, KERAS
 from tb_bnlens.reader.access import checked_access
 from tb_bnlens.reader.bounds import (
     LARGEST_COUNT,
@@ -73,7 +73,7 @@ def parse_manifest(raw: object) -> tuple[Manifest, tuple[str, ...]]:
         ended=ended if (ended := body.get("ended")) in ENDS else "",
         ended_step=of.count("ended_step", LARGEST_STEP),
         source=of.text("source", "", LONGEST_NAME),
-        framework=TORCH if body.get("framework") == TORCH else KERAS,
+        framework=of_one if (of_one := body.get("framework")) in FRAMEWORKS else KERAS,
         untracked=of.texts("untracked"),
         ranks=tuple(pair for item in of.list("ranks") if (pair := _pair(item))),
     )
