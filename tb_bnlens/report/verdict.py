@@ -89,6 +89,15 @@ def _headline(f: Facts, healthy: bool) -> str:
     if of_gap(f.gap) > Severity.INFO:
         much = times(inference, batch, f.losses.natural_zero)
         return f"Inference loss is {much} {rival} ({both}{where}){_means(f)}."
+    if not healthy and f.measured is not None and f.measured.rival == "batch_as_trained":
+        # Training sees the same fault, so it shows in neither loss.
+        everywhere = f.measured.gap("inference", "batch")
+        if of_gap(everywhere) > Severity.INFO:
+            better = loss(f, f.measured.mean("batch"))
+            return (
+                f"Inference loss {loss(f, inference)} is what training sees; with batch statistics in every layer it "
+                f"is {better} ({where})."
+            )
     word = "matches"
     if inference > batch and f.losses.harm(inference - batch) >= NOTE_HARM:
         word = "is above"

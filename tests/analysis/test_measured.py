@@ -120,6 +120,15 @@ def test_new_compositions_are_the_rival_where_batches_are_known_by_heart() -> No
 
 def test_training_view_is_the_rival_where_it_leaves_layers_on_their_statistics() -> None:
     assert evidence_of(inference=2.0, batch=3.0, batch_as_trained=1.0).rival == "batch_as_trained"
+    # With dropout, training is near neither.
+    view = evidence_of(inference=2.0, batch=3.0, batch_as_trained=1.0, training=[2.9, 3.4] * 4, batches=8)
+    assert view.rival == "batch_as_trained"
+
+
+def test_frozen_layers_that_normalize_with_the_batch_are_seen_in_the_training_pass() -> None:
+    """A layer class of the user's own, as in Keras before TensorFlow 2: inference was held against its own fault."""
+    found = evidence_of(inference=4.8, batch=0.35, batch_as_trained=4.8, training=0.35)
+    assert found.rival == "batch" and found.over_rival.value == pytest.approx(4.45)
 
 
 def test_poison_does_not_hide_the_rest() -> None:

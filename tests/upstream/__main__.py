@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -66,12 +66,13 @@ def run(part: str, folder: Path, where: Path) -> list[str]:
     start = time.monotonic()
     plain = record(folder, where / f"{name}.without.json", [part], None)
     rows = []
+    again: Record | None = None
     for lens, options in LENSES.items():
         watched = record(folder, where / f"{name}.{lens.replace(' ', '-')}.json", [part], options)
         found = compare(plain, watched)
-        changing: Mapping[str, str] = {}
-        if found.differing:
-            changing = compare(plain, record(folder, where / f"{name}.again.json", [part], None)).differing
+        if found.differing and again is None:
+            again = record(folder, where / f"{name}.again.json", [part], None)
+        changing = {} if again is None else compare(plain, again).differing
         harmed = {test: what for test, what in found.differing.items() if test not in changing}
         by_itself = len(found.differing) - len(harmed)
         cells = (part, len(plain["outcomes"]), lens, found.compared, len(harmed), by_itself)

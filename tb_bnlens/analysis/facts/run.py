@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tb_bnlens.analysis import exchanged
 from tb_bnlens.analysis.facts.scatter import ScatterFacts
 from tb_bnlens.analysis.loss_gap import Gap
-from tb_bnlens.analysis.rival import trained
+from tb_bnlens.analysis.rival import in_training
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -39,7 +39,7 @@ class Facts(ScatterFacts):
     def dropout_rival(self) -> str:
         """Loss that training is held against for dropout: batch statistics, or inference where all layers are fixed."""
         if self.evidence is not None and self.measured is not None:
-            return trained(self.evidence)
+            return in_training(self.evidence)
         return "inference" if not self.layers.names or self.constant.all() else "batch"
 
     @cached_property
