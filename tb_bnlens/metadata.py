@@ -293,6 +293,7 @@ EVIDENCE_ROWS = (
     "variance_error_p95",
     "reference_noise",  # rms over channels of the standard error of the batches' mean statistics, in the units of W
     "noise_mean",  # rms over channels of sd(batch means)/sqrt(v+eps)
+    "noise_variance",  # median over channels of sd(batch variances)/v
     "between_within",  # median over channels of var(batch means)/mean(v/batch_size)
     "dominance_p50",  # mean over median of single batches' variances: median over channels
     "dominance_max",  # and their maximum

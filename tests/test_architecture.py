@@ -396,7 +396,7 @@ def sentences_in(source: str) -> list[str]:
 
 
 def test_the_decision_writes_no_words() -> None:
-    for name in ("causes", "conditions", "decide", "severity"):
+    for name in ("causes", "conditions", "at_the_end", "in_batches", "decide", "severity"):
         assert sentences_in(sources()[f"diagnosis.{name}"]) == [], name
     assert sentences_in("x = f'{n} layers lag'") == [" layers lag"]
     assert sentences_in('def f():\n    """A docstring here."""\n    return "drift"') == []

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tb_bnlens import record
-from tb_bnlens.analysis.distance import LIVE_SHARE
 from tb_bnlens.capture.adapter import ModelAdapter
 from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.capture.evidence import Judgement
@@ -111,20 +110,18 @@ class _Measurement:
     def checked(self, run: str, validation: Sequence[Any]) -> Checked:
         """The measurement as a record of one moment."""
         state = ProbeState.empty(self._segments)
-        noise = np.full(len(self._layers), np.nan)
         try:
             made = self._watch.runner = self._adapter.runner(self._layers, self._segments)
             runner = Ahead(made, self._adapter.batches.bytes)
             every = self._batch_statistics(runner)
             seen = every.mean()
             state.pool(seen)
-            noise = self._variance_noise(every)
             state.batches = len(self._kept)
             evidence = self._evidence(runner, seen, validation)
             state.between_within = evidence.layers.get("between_within", state.between_within)
         except NotEvaluated as reason:
             evidence = self._nothing(str(reason))
-        table = self._table(state, {**evidence.layers, "noise_variance": noise})
+        table = self._table(state, evidence.layers)
         losses = _losses(evidence, self._adapter.learning_rate() or math.nan)
         now = time.time()
         return Checked(
@@ -152,16 +149,6 @@ class _Measurement:
         on_moving = ~self._segments.spread(runner.trained()).astype(bool)
         outcomes = runner.make_ahead([k.batch for k in self._kept], self._moving, on_moving)
         return BatchMoments([moments_of(outcome) for outcome in outcomes], [k.size for k in self._kept])
-
-    def _variance_noise(self, every: BatchMoments) -> Array:
-        """Row ``noise_variance`` of ``metadata.LAYER_ROWS``, [L]; NaN with fewer than three batches."""
-        if len(every.sizes) < 3:
-            return np.full(len(self._layers), np.nan)
-        v = every.mean().variance
-        with np.errstate(all="ignore"):
-            spread = np.std(every.variances, axis=0, ddof=1) / np.maximum(v, self._recovery.epsilon)
-        (median,) = self._segments.quantiles(np.where(v > LIVE_SHARE * self._recovery.epsilon, spread, np.nan), (0.5,))
-        return median
 
     def _evidence(self, runner: Ahead, seen: Moments, validation: Sequence[Any]) -> Evidence:
         begun = time.perf_counter() - runner.tracing.seconds

@@ -80,13 +80,16 @@ class BatchMoments:
             ratio = np.where(live, between / similar, np.nan)
             sd = np.where(live, np.sqrt(between) / scale, np.nan)
             # In units of W a relative error of the variance counts half.
-            variance_error_ = np.std(self.variances, axis=0, ddof=1) / (2 * (v + epsilon))
-            error = np.where(live, np.hypot(sd, variance_error_) / np.sqrt(len(self.sizes)), np.nan)
+            scatter = np.std(self.variances, axis=0, ddof=1)
+            error = np.where(live, np.hypot(sd, scatter / (2 * (v + epsilon))) / np.sqrt(len(self.sizes)), np.nan)
+            relative = np.where(live, scatter / np.maximum(v, epsilon), np.nan)
             dominance = np.where(live, v / np.maximum(self.median().variance, LIVE_SHARE * epsilon), np.nan)
         (between_within,) = segments.quantiles(ratio, (0.5,))
+        (noise_variance,) = segments.quantiles(relative, (0.5,))
         dominance_p50, dominance_max = segments.quantiles(dominance, (0.5, 1.0))
         return {
             "noise_mean": segments.rms(sd),
+            "noise_variance": noise_variance,
             "reference_noise": segments.rms(error),
             "between_within": between_within,
             "dominance_p50": dominance_p50,

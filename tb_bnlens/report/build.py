@@ -87,10 +87,7 @@ def _interval(low: float, high: float) -> list[int | schema.Never] | None:
 def _finding(d: Diagnosis, facts: Facts) -> schema.Finding:
     decision, said, cause = d.decision, d.said, d.decision.cause
     shown = d.status in (Status.FAIL, Status.ANOTHER_CAUSE)
-    steps = cause.steps(facts) if decision.failed and cause.steps else None
-    # A cause that waiting does not cure says never, without a doubt; the others wait for the start to be forgotten.
-    ends = None if steps is None else (steps, steps) if math.isinf(steps) else facts.start_interval
-    interval = _interval(*ends) if ends else None
+    steps, interval = _time_left(d, facts)
     return {
         "rule": d.id,
         "status": d.status.value,
@@ -106,7 +103,7 @@ def _finding(d: Diagnosis, facts: Facts) -> schema.Finding:
         "steps_interval": interval,
         "steps_reliable": None if steps is None else interval is not None,
         "share": number(decision.share),
-        "evidence": {name: _evidence(e) for name, e in said.evidence.items()},
+        "evidence": {name: _evidence(e) for name, e in said.evidence.items() if e.known},
         "ruled_out": [{"cause": rival, "reason": reason} for rival, reason in d.ruled_out],
         "rescue": _rescue(said),
         "rescue_loss": number(said.rescued) if said.rescue else None,
@@ -117,6 +114,15 @@ def _finding(d: Diagnosis, facts: Facts) -> schema.Finding:
     }
 
 
+def _time_left(d: Diagnosis, facts: Facts) -> tuple[float | None, list[int | schema.Never] | None]:
+    """Steps until the moving statistics converge, and their interval where it is reliable."""
+    steps = d.decision.cause.steps(facts) if d.decision.failed and d.decision.cause.steps else None
+    if steps is None:
+        return None, None
+    # A cause that waiting does not cure says never, without a doubt; the others wait for the start to be forgotten.
+    return steps, _interval(*((steps, steps) if math.isinf(steps) else facts.start_interval))
+
+
 def _rescue(said: Said) -> str:
     """The code, with the loss that it was measured to give as a comment."""
     promise = f"# inference loss {said.rescued:.5g} (measured)\n" if math.isfinite(said.rescued) else ""
@@ -125,7 +131,10 @@ def _rescue(said: Said) -> str:
 
 def _evidence(e: Evidence) -> schema.Evidence:
     def plain(x: float | str | None) -> float | str | None:
-        return x if x is None or isinstance(x, str) else number(x)
+        if x is None or isinstance(x, str):
+            return x
+        # JSON has no infinity.
+        return ("never" if e.unit == "steps" else "not finite") if math.isinf(x) else number(x)
 
     return {"label": e.label, "value": plain(e.value), "limit": plain(e.limit), "unit": e.unit}
 

@@ -26,6 +26,8 @@ def sentences(report: Any, name: str = "") -> Iterator[str]:
         yield report
     elif isinstance(report, dict):
         for key, value in report.items():
+            if name == "evidence" and value["value"] is None:
+                yield f"{value['label']}: ?"
             if key not in CODE:
                 yield from sentences(value, key)
     elif isinstance(report, list | tuple):

@@ -181,7 +181,13 @@ class StaleFacts(LossFacts):
 
     @cached_property
     def followed(self) -> float | None:
-        """The largest replayed momentum that follows the drift closely enough, None where there is none."""
+        """The largest replayed momentum below that of the drifting layers that follows closely enough, None without."""
+        found = self._followed
+        used = self.layers.beta[self.drifting]
+        return found if found is not None and (not len(used) or found < float(np.min(used)) - 1e-6) else None
+
+    @property
+    def _followed(self) -> float | None:
         if self.measured is not None and self.measured.replayed:
             return replays.advised(self.measured, self.longest_memory)
         batch = self.now("batch")

@@ -19,7 +19,7 @@ def passed(f: Facts, d: Decision) -> str:
     if d.where is not None:
         return f"The batch statistics drift, and inference loss does not suffer (lag {number(lag)})."
     if math.isnan(lag):
-        return "No layer lags by more than its initial statistics explain."
+        return "No layer lags by more than batch noise and its initial statistics explain."
     return f"Drift leaves a lag of {number(lag)} batch standard deviations in the median layer."
 
 

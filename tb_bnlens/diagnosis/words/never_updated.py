@@ -39,23 +39,15 @@ def failed(f: Facts, d: Decision) -> Said:
     still = f.never_updated
     kept = bool((f.layers.momentum[still] >= 1.0).all())
     n = len(d.layers)
-    why = (
-        f"Momentum {momentum_range(f, f.layers.momentum[still])} keeps the initial statistics."
-        if kept
-        else f"{'The training step' if f.in_keras else 'Nothing'} calls the model {_mode(f)}, its updates are dropped, "
-        "or the weights are copied from another network without its statistics."
-    )
     new = bool(f.initial[list(d.layers)].all()) and f.parts is not None
-    if kept:
-        fix = code.set_momentum(f, 0.9 if f.in_torch else 0.99)
-    else:
-        fix = code.told(f, keras=MODE, torch="model.train()  # before the training loop\n", flax=MODE_IN_FLAX)
-    if new and not kept:
-        fix += code.told(f, keras=COPY, torch=COPY_IN_TORCH, flax=COPY_IN_FLAX)
     # Weights that were trained with the initial statistics do best with them.
     harmful = d.severity > Severity.INFO
-    if harmful and not kept and f.parts is None:
-        fix += code.RECALIBRATE
+    fix = _fix(f, copied=new, recalibrate=harmful and f.parts is None)
+    why = f"{'The training step' if f.in_keras else 'Nothing'} calls the model {_mode(f)}, its updates are dropped, "
+    why += "or the weights are copied from another network without its statistics."
+    if kept:
+        fix = code.set_momentum(f, 0.9 if f.in_torch else 0.99)
+        why = f"Momentum {momentum_range(f, f.layers.momentum[still])} keeps the initial statistics."
     same = (
         f"bit-identical to their start after {f.last_step:,} steps{', a mean of 0 and a variance of 1' if new else ''}"
     )
@@ -75,6 +67,14 @@ def failed(f: Facts, d: Decision) -> Said:
         fix=fix,
         next="The moving statistics change at the next record.",
     )
+
+
+def _fix(f: Facts, *, copied: bool, recalibrate: bool) -> str:
+    """The calls that update the statistics."""
+    fix = code.told(f, keras=MODE, torch="model.train()  # before the training loop\n", flax=MODE_IN_FLAX)
+    if copied:
+        fix += code.told(f, keras=COPY, torch=COPY_IN_TORCH, flax=COPY_IN_FLAX)
+    return fix + code.RECALIBRATE * recalibrate
 
 
 def _mode(f: Facts) -> str:

@@ -23,7 +23,7 @@ def loss(f: Facts, value: float) -> str:
     if not (math.isfinite(value) and value and f.losses.unit > 0):
         return number(value)
     digits = 2 + math.ceil(math.log10(abs(value) / f.losses.unit))
-    return number(value) if digits <= 3 else f"{value:,.{min(digits, 7)}g}"
+    return number(value) if digits <= 3 or abs(value) >= 1e6 else f"{value:,.{min(digits, 7)}g}"
 
 
 def percent(share: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tb_bnlens.analysis.facts import Facts
+from tb_bnlens.analysis.parts import MOST
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.words import code
 from tb_bnlens.diagnosis.words.phrases import against_batch, loss, modes, no_losses
@@ -29,8 +30,17 @@ def failed(f: Facts, d: Decision) -> Said:
         rescue=code.rescue(f, d.severity),
         rescued=f.rescued,
         fix=code.RECALIBRATE if f.parts is None else "",
-        next="If recalibrated statistics close the gap, they were stale. If not, look at the batches.",
+        next=_what_is_left(f),
     )
+
+
+def _what_is_left(f: Facts) -> str:
+    """What the intervention has told, or what it will tell."""
+    if not f.stale.known:
+        return "If recalibrated statistics close the gap, they were stale. If not, look at the batches."
+    if f.stale.significant and f.stale.value >= MOST * f.gap.value:
+        return "Recalibrated statistics close most of the gap, so the moving statistics are stale."
+    return "Recalibrated statistics leave most of the gap, so look at the batches."
 
 
 WORDS = Words(

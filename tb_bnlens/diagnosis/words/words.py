@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
 from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.metadata import FLAX, KERAS, TORCH
@@ -24,6 +26,11 @@ class Evidence:
     value: float | str | None
     limit: float | str | None = None
     unit: str = ""
+
+    @property
+    def known(self) -> bool:
+        """Whether there is a value to show."""
+        return self.value is not None and not (isinstance(self.value, float | np.floating) and math.isnan(self.value))
 
 
 @dataclass(frozen=True)
