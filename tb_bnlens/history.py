@@ -81,7 +81,7 @@ class Manifest:
     source: str = ""
     """``"checkpoints"`` where the record was made from saved weights; empty for one of the recorder."""
     framework: str = KERAS
-    """``metadata.KERAS`` or ``metadata.TORCH``."""
+    """One of ``metadata.FRAMEWORKS``."""
     untracked: tuple[str, ...] = ()
     """PyTorch modules with ``track_running_stats=False``; they have no statistics, and are not among ``layers``."""
     ranks: tuple[tuple[float, float], ...] = ()

@@ -64,7 +64,7 @@ class ModelAdapter(Protocol):
 
     @property
     def framework(self) -> str:
-        """``metadata.KERAS`` or ``metadata.TORCH``: in whose words the record is told."""
+        """One of ``metadata.FRAMEWORKS``: in whose words the record is told."""
 
     def untracked(self) -> Sequence[str]:
         """BatchNorm layers that have no statistics at all, as PyTorch's may; not among ``layers``."""

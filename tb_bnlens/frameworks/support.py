@@ -19,7 +19,7 @@ _KERAS_2 = (
 _OTHERS = {
     "tf_keras": _KERAS_2,
     "torch": ("a PyTorch module", "use tb_bnlens.torch, which has Recorder, check, recalibrate and set_momentum"),
-    "flax": ("a flax module", "flax is not supported yet"),
+    "flax": ("a flax module", "use tb_bnlens.flax with an nnx module: Recorder, check, recalibrate and set_momentum"),
 }
 
 SUPPORTED = ("tensorflow", "jax", "torch")

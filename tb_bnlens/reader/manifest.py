@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tb_bnlens.history import Event, Layer, Manifest
-from tb_bnlens.metadata import FORMAT, KERAS, TORCH
+from tb_bnlens.metadata import FORMAT, FRAMEWORKS
 from tb_bnlens.reader.access import checked_access
 from tb_bnlens.reader.bounds import (
     LARGEST_COUNT,
@@ -60,7 +60,7 @@ def parse_manifest(raw: object) -> tuple[Manifest, tuple[str, ...]]:
         ended=of.one_of("ended", ("", *ENDS)),
         ended_step=of.count("ended_step", LARGEST_STEP),
         source=of.text("source", "", LONGEST_NAME),
-        framework=of.one_of("framework", (KERAS, TORCH)),
+        framework=of.one_of("framework", FRAMEWORKS),
         untracked=of.texts("untracked"),
         ranks=tuple(pair for item in of.list("ranks") if (pair := _pair(item))),
     )
