@@ -143,7 +143,9 @@ def _parser() -> argparse.ArgumentParser:
     form.add_argument("--html", metavar="FILE", help="write the tab to one file, which opens in a browser, offline")
     report.add_argument("--run", action="append", metavar="R", help="report on this run, in full; may be repeated")
     report.add_argument(
-        "--all", action="store_true", help="report on every run in full, where several would be a table"
+        "--all",
+        action="store_true",
+        help="report on every run in full, where several would be a table (text and Markdown)",
     )
     report.add_argument(
         "--fail-on", choices=["error", "warning"], help="exit with 1 if this severity or worse is found"

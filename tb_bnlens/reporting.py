@@ -7,6 +7,7 @@ import shlex
 import time
 import traceback
 from argparse import Namespace
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,31 +58,42 @@ def report_runs(arguments: Namespace) -> Reported:
     Raises:
         Refused: there is no such log directory, no record in it, or no run of a given name.
     """
+    wanted = list(dict.fromkeys([*(arguments.run or []), *(arguments.compare or [])]))
+    provider, found, unlisted = _opened(arguments.logdir, wanted)
+    reported = _reported(provider, found, keep=bool(arguments.html))
+    for name, reason in unlisted:
+        reported.fail(name, reason)
+    if arguments.compare:
+        _compare(reported.report, found, arguments.compare)
+    if arguments.html:
+        _write_page(arguments.html, provider, reported)
+    _print(arguments, reported, every=bool(wanted))
+    return reported
+
+
+def _opened(logdir: str, wanted: Sequence[str]) -> tuple[Any, list[Any], list[tuple[str, str]]]:
+    """The log directory, the runs of these names (of no names: all), and why others cannot be listed."""
     # Imported here so that `--help` and wrong usage answer at once.
     from tb_bnlens.reader import RunNotFound, find_run, list_runs, open_logdir, shown_name
 
-    wanted = list(dict.fromkeys([*(arguments.run or []), *(arguments.compare or [])]))
     try:
-        provider = open_logdir(arguments.logdir)
+        provider = open_logdir(logdir)
         found = [find_run(provider, "", name) for name in wanted] if wanted else list(list_runs(provider))
         unlisted = {} if wanted else provider.unlisted()
     except (RunNotFound, OSError) as e:
         raise Refused(str(e.args[0] if e.args else e)) from e
     if not found and not unlisted:
-        raise Refused(f"no BN Lens record under {arguments.logdir!r}; train with callbacks=[tb_bnlens.BNLens(log_dir)]")
-    reported = _reported(provider, found, keep=bool(arguments.html))
-    for run_id, reasons in unlisted.items():
-        reported.fail(shown_name(run_id), " ".join(reasons))
-    if arguments.compare:
-        by_id = {run.run_id: run.name for run in found}
-        runs = {run["run"]: run for run in reported.report["runs"]}
-        pair = [runs.get(by_id.get(name, name)) for name in arguments.compare]
-        if pair[0] is not None and pair[1] is not None:
-            reported.report["comparison"] = compare(pair[0], pair[1])
-    if arguments.html:
-        _write_page(arguments.html, provider, reported)
-    _print(arguments, reported, every=bool(wanted))
-    return reported
+        raise Refused(f"no BN Lens record under {logdir!r}; train with callbacks=[tb_bnlens.BNLens(log_dir)]")
+    return provider, found, [(shown_name(run_id), " ".join(reasons)) for run_id, reasons in unlisted.items()]
+
+
+def _compare(report: Report, found: Sequence[Any], names: Sequence[str]) -> None:
+    """Add the comparison of two runs, if both have a report."""
+    by_id = {run.run_id: run.name for run in found}
+    runs = {run["run"]: run for run in report["runs"]}
+    a, b = (runs.get(by_id.get(name, name)) for name in names)
+    if a is not None and b is not None:
+        report["comparison"] = compare(a, b)
 
 
 def _reported(provider: Any, runs: list[Any], *, keep: bool) -> Reported:
@@ -115,26 +127,33 @@ def fault(error: Exception) -> str:
 
 
 def _print(arguments: Namespace, reported: Reported, *, every: bool) -> None:
-    report, style = reported.report, console.style()
+    report = reported.report
+    many = not (every or arguments.all) and len(report["runs"]) + len(reported.failures) != 1
     if arguments.json:
         console.write(json.dumps(report, indent=2, allow_nan=False) + "\n")
+    elif arguments.markdown and many:
+        console.write(printable(markdown.render_table(report["runs"], reported.failures)))
+        if report["runs"]:
+            console.complain("report", "a row for each run; --run NAME prints one in full, --all every one")
     elif arguments.markdown:
         console.write(printable(markdown.render(report)))
         if "comparison" in report:
             console.write("\n" + printable(markdown.render_comparison(report["comparison"])))
     elif arguments.html:
         return
-    elif every or arguments.all or len(report["runs"]) + len(reported.failures) == 1:
-        if report["runs"]:
-            console.write(render(report, style))
-        if "comparison" in report:
-            console.write("\n" + render_comparison(report["comparison"], style))
-    else:
+    elif many:
+        style = console.style()
         console.write(render_table(report["runs"], reported.failures, style))
         first = worst(report["runs"])
         if first is not None:
             command = f"bnlens report {shlex.quote(printable(arguments.logdir))} --run {shlex.quote(printable(first))}"
             console.write(f"\nA run in full: {command}\nEvery run in full: --all\n")
+    else:
+        style = console.style()
+        if report["runs"]:
+            console.write(render(report, style))
+        if "comparison" in report:
+            console.write("\n" + render_comparison(report["comparison"], style))
 
 
 def _write_page(path: str, provider: Any, reported: Reported) -> None:

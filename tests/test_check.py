@@ -285,7 +285,7 @@ def test_the_evidence_is_that_of_keras(slow: Any) -> None:
     assert evidence.passes["inference"].metrics["accuracy"] == pytest.approx(right)
 
 
-def test_a_model_is_traced_once_in_each_mode(healthy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_is_traced_once(healthy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     forward, modes = KerasRunner._forward, []
 
     def traced(runner: KerasRunner, batch: Any, training: bool) -> Any:
@@ -296,8 +296,8 @@ def test_a_model_is_traced_once_in_each_mode(healthy: Any, monkeypatch: pytest.M
     # The last batch is smaller than the others, and the pooled ones are larger.
     found = measured(KerasModel(healthy), "run", spread_batches((X[:200], Y[:200]), 12, SIZE))
     assert {"recalibrated", "recombined", "pooled"} <= set(found.history.evidence[0].passes)
-    # Batch statistics and moving statistics.
-    assert sorted(modes) == [False, False, True]
+    # Only BatchNorm tells the modes apart here. Inference may get a separate trace once it pays.
+    assert modes in ([False], [False, False])
 
 
 def test_a_model_that_has_to_know_the_size_of_its_batch() -> None:

@@ -24,8 +24,7 @@ from tb_bnlens.importer.keras_config import batch_norm_settings
 from tb_bnlens.importer.keras_files import read_keras, read_weights
 from tb_bnlens.importer.saved import BadCheckpoint, Checkpoint
 from tb_bnlens.importer.steps import NamedNumber, number_in
-from tb_bnlens.reader import open_logdir, read_run
-from tb_bnlens.reader.read import read_channels
+from tb_bnlens.reader import open_logdir, read_channels, read_run
 from tb_bnlens.report import run_report
 from tb_bnlens.report.schema import Finding, Overview
 

@@ -17,7 +17,8 @@ from tb_bnlens.history import History
 from tb_bnlens.plugin.estimates import DERIVED
 from tb_bnlens.reader import bounds as limits
 from tb_bnlens.reader import list_runs, open_logdir, read_channels, read_run, series
-from tb_bnlens.reader.evidence import BadEvidence, parse_evidence
+from tb_bnlens.reader.evidence import parse_evidence
+from tb_bnlens.reader.json_record import BadRecord
 from tb_bnlens.reader.manifest import parse_manifest
 from tb_bnlens.reader.series import before_fences, range_of
 from tb_bnlens.report import run_report
@@ -168,7 +169,7 @@ def test_fences_are_the_same_one_by_one() -> None:
 
 
 def test_a_snapshot_wider_than_any_layer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tb_bnlens.reader.read.MOST_CHANNELS", 7)
+    monkeypatch.setattr("tb_bnlens.reader.channels.MOST_CHANNELS", 7)
     write_run(tmp_path / "exp")
     data = open_logdir(tmp_path)
     assert read_channels(data, "", "exp", 0).values.shape == (1, 4, 4)
@@ -212,9 +213,9 @@ def test_impossible_values_of_a_measurement_on_many_batches() -> None:
     found = parse_evidence(json.dumps(body), 2)
     assert np.isnan(found.layers["distance_rms"]).tolist() == [True, False]
     assert found.layers["mean_error_p50"].tolist() == [-1, 2]
-    with pytest.raises(BadEvidence, match="counts"):
+    with pytest.raises(BadRecord, match="counts"):
         parse_evidence(json.dumps({**body, "step": 2**62}), 2)
-    with pytest.raises(BadEvidence, match="numbers"):
+    with pytest.raises(BadRecord, match="numbers"):
         parse_evidence(json.dumps({**body, "seconds": 1e299}), 2)
 
 

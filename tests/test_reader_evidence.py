@@ -15,7 +15,8 @@ from tb_bnlens.capture.events import EventFile
 from tb_bnlens.history import Evidence, PassResult
 from tb_bnlens.metadata import EVIDENCE_TAG, RUN_SUFFIX
 from tb_bnlens.reader import list_runs, read_run
-from tb_bnlens.reader.evidence import MOST_BATCHES, BadEvidence, parse_evidence
+from tb_bnlens.reader.evidence import MOST_BATCHES, parse_evidence
+from tb_bnlens.reader.json_record import BadRecord
 from tb_bnlens.record import Part
 from tests.fixtures.runs import manifest
 
@@ -97,7 +98,7 @@ DAMAGED = {
 @pytest.mark.parametrize("name", DAMAGED)
 def test_damage_is_refused(name: str) -> None:
     parse_evidence(json.dumps(BODY), 3)
-    with pytest.raises(BadEvidence):
+    with pytest.raises(BadRecord):
         parse_evidence(DAMAGED[name], 3)
 
 

@@ -48,6 +48,16 @@ def test_comparison(logdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "| momentum | 0.999 | 0.9 |" in capsys.readouterr().out
 
 
+def test_many_runs_are_a_table_in_markdown(logdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(logdir), "--markdown"]) == OK
+    said = capsys.readouterr()
+    heading, _, header, line, *rows = said.out.splitlines()
+    assert heading.startswith("### 2 runs: ") and header.count("|") == line.count("|") == 7
+    # The worst first, as in the text.
+    assert [row.split(" | ")[1] for row in rows] == ["slow", "fast"]
+    assert rows[0].startswith("| :x: |") and "#### " not in said.out and "--run NAME" in said.err
+
+
 @pytest.mark.parametrize("options", [[], ["--json"], ["--fail-on", "warning"]])
 def test_a_reader_may_stop_early(logdir: Path, options: list[str]) -> None:
     """As in ``bnlens report LOGDIR | head``."""
@@ -60,7 +70,7 @@ def test_a_reader_may_stop_early(logdir: Path, options: list[str]) -> None:
 
 
 def test_markdown(logdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["report", str(logdir), "--markdown"]) == OK
+    assert main(["report", str(logdir), "--markdown", "--all"]) == OK
     out = capsys.readouterr().out
     assert out.isascii() and out.count("\n### ") == 1 and out.startswith("### ")
     assert "| loss |" in out and "```python" in out

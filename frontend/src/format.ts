@@ -53,18 +53,24 @@ export function ratio(value: number | null): string {
   return `${number(Number(value.toPrecision(3)))}×`;
 }
 
-/** A momentum keeps the digits that matter, those of 1 - beta. */
-export function momentum(value: number | null | undefined): string {
-  if (value === null || value === undefined || Number.isNaN(value)) return NONE;
-  if (value >= 1 || value <= 0) return String(value);
-  const digits = Math.max(1, Math.ceil(-Math.log10(1 - value)) + 1);
-  return trim(value.toFixed(Math.min(digits, 7)));
+/**
+ * A momentum as users of the framework set it: Keras' is the share that an update keeps, which is the given one, and
+ * PyTorch's the share that it replaces. It keeps the digits that matter, those of the share that is replaced.
+ */
+export function momentum(kept: number | null | undefined, framework: string): string {
+  if (kept === null || kept === undefined || Number.isNaN(kept)) return NONE;
+  const set = framework === 'torch' ? 1 - kept : kept;
+  if (kept >= 1 || kept <= 0) return String(set);
+  const digits = Math.max(1, Math.ceil(-Math.log10(1 - kept)) + 1);
+  return trim(set.toFixed(Math.min(digits, 7)));
 }
 
 /** The lowest and the highest momentum of several layers; a dash where there are none. */
-export function momentumRange([low, high]: readonly number[]): string {
+export function momentumRange(kept: readonly number[], framework: string): string {
+  const shown = kept.map((value) => momentum(value, framework));
+  const [low, high] = framework === 'torch' ? shown.reverse() : shown;
   if (low === undefined) return NONE;
-  return low === high ? momentum(low) : `${momentum(low)} to ${momentum(high)}`;
+  return low === high ? low : `${low} to ${high}`;
 }
 
 /** 45 s, 3 min 20 s, 2 h 5 min. */

@@ -80,7 +80,7 @@ export const WORDS = {
   steps: {
     label: 'steps to converge',
     unit: 'updates',
-    text: 'Updates of this layer, from the last step on, until 95% of the channels are within tolerance: ln(error / tolerance) / −ln(momentum), and more where the batch statistics keep moving.',
+    text: 'Updates of this layer, from the last step on, until 95% of the channels are within tolerance: ln(error / tolerance) / −ln(β), where an update keeps the share β of the old value, and more where the batch statistics keep moving.',
   },
   steps_worst: {
     label: 'worst channel',
@@ -105,22 +105,22 @@ export const WORDS = {
   momentum: {
     label: 'momentum',
     unit: '',
-    text: 'Weight of the old value in each update: m ← momentum · m + (1 − momentum) · batch.',
+    text: 'As the framework sets it. In Keras, the share of the old value that an update keeps: m ← momentum · m + (1 − momentum) · batch. In PyTorch, the share that the batch replaces, 1 minus that.',
   },
   momentum_effective: {
     label: 'effective momentum',
     unit: '',
-    text: 'Momentum estimated from the recorded updates. It differs from layer.momentum if that was changed after the training step was traced.',
+    text: 'Momentum estimated from the recorded updates. It differs from that of the layer if the latter was changed after the training step was traced.',
   },
   lag: {
     label: 'permanent lag',
     unit: 'sd',
-    text: 'drift · momentum / (1 − momentum): the error that remains while the batch statistics drift.',
+    text: 'drift · β / (1 − β), where an update keeps the share β of the old value: the error that remains while the batch statistics drift.',
   },
   noise_floor: {
     label: 'noise floor',
     unit: 'sd',
-    text: 'Standard deviation of the moving mean due to batch noise: σ · √((1 − momentum) / (1 + momentum)).',
+    text: 'Standard deviation of the moving mean due to batch noise: σ · √((1 − β) / (1 + β)), where an update keeps the share β of the old value.',
   },
   noise_mean: {
     label: 'batch noise',

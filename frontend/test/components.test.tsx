@@ -1,6 +1,7 @@
 import { cleanup, fireEvent, render, screen, within } from '@testing-library/preact';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { FindingCards } from '../src/components/FindingCards';
+import { LayerDetail } from '../src/components/LayerDetail';
 import { LayerTable } from '../src/components/LayerTable';
 import { RunEnd } from '../src/components/RunEnd';
 import { RunPicker } from '../src/components/RunPicker';
@@ -51,6 +52,20 @@ describe('verdict', () => {
       <Verdict overview={overview({ losses: { ...LOSSES, inference: null, overflowed: ['inference'] } })} />,
     );
     expect(screen.getByText('not finite')).toBeTruthy();
+  });
+});
+
+describe('momentum', () => {
+  it.each([
+    ['keras', '0.999', '0.9'],
+    ['torch', '0.001', '0.1'],
+  ])('is shown as %s sets it, the replayed ones too', (framework, own, replayed) => {
+    const one = layer({ momentum: 0.999, replayed: [{ momentum: 0.9, distance: 0.1 }] });
+    render(<LayerDetail overview={overview({ framework, layers: [one] })} layer={one} />);
+    expect(screen.getByRole('button', { name: `Reset (${own})` })).toBeTruthy();
+    expect(screen.getByRole('slider').getAttribute('aria-valuetext')).toBe(`momentum ${own}`);
+    expect(screen.getByRole('rowheader', { name: replayed })).toBeTruthy();
+    expect(document.querySelector('.facts')?.textContent).toContain(`momentum${own}`);
   });
 });
 

@@ -1,6 +1,16 @@
 import { expect, it } from 'vitest';
 import table from '../../tests/fixtures/numbers.json';
-import { duration, momentum, number, percent, plural, ratio, signed, steps } from '../src/format';
+import {
+  duration,
+  momentum,
+  momentumRange,
+  number,
+  percent,
+  plural,
+  ratio,
+  signed,
+  steps,
+} from '../src/format';
 
 it.each([
   [null, '–'],
@@ -31,10 +41,21 @@ it('says how many and how far', () => {
 });
 
 it('keeps the digits of a momentum that matter', () => {
-  expect(momentum(0.9)).toBe('0.9');
-  expect(momentum(0.9997)).toBe('0.9997');
-  expect(momentum(0.98741)).toBe('0.987');
-  expect(momentum(1)).toBe('1');
+  expect(momentum(0.9, 'keras')).toBe('0.9');
+  expect(momentum(0.9997, 'keras')).toBe('0.9997');
+  expect(momentum(0.98741, 'keras')).toBe('0.987');
+  expect(momentum(1, 'keras')).toBe('1');
+});
+
+it('gives a momentum as users of PyTorch set it: the share that an update replaces', () => {
+  expect(momentum(0.999, 'torch')).toBe('0.001');
+  expect(momentum(0.9, 'torch')).toBe('0.1');
+  expect(momentum(0.98741, 'torch')).toBe('0.013');
+  expect(momentum(1, 'torch')).toBe('0');
+  expect(momentum(null, 'torch')).toBe('–');
+  expect(momentumRange([0.9, 0.999], 'torch')).toBe('0.001 to 0.1');
+  expect(momentumRange([0.9, 0.999], 'keras')).toBe('0.9 to 0.999');
+  expect(momentumRange([], 'torch')).toBe('–');
 });
 
 it('writes times in two units', () => {

@@ -54,7 +54,7 @@ def compare(history: History, losses: Losses, layers: LayerTable) -> Exchange | 
     One probe before it is enough where the record says that the weights were exchanged.
     """
     announced = any(e.kind == EventKind.AVERAGED and e.step == losses.step for e in history.manifest.events)
-    if not losses.evaluated or len(losses.steps) < (1 if announced else LEAST_BEFORE + 1):
+    if not losses.evaluated or len(losses.settled) < (1 if announced else LEAST_BEFORE + 1):
         return None
     course = losses.course
     parts = [course[kind] - course["batch"] for kind in ("inference", "recalibrated")]

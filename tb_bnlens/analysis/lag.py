@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -170,49 +172,59 @@ AT_PRESENT = (
 """Rows that a measurement on many batches has of the present weights. Windows are of past ones, and one that is longer
 than the memory of the average recovers the average itself. The noise that bursts measure holds the movement of the
 weights, and is of weights of then."""
+READ = {
+    "distance": "distance_rms",
+    "distance_p95": "distance_p95",
+    "error_median": "error_p50",
+    "error_max": "error_max",
+    "noise_mean": "noise_mean",
+    "noise_variance": "noise_variance",
+    "shift": "shift",
+    "shift_noise": "shift_noise",
+    "lag_cosine": "lag_cosine",
+    "between_within": "between_within",
+    "attribution": "attribution",
+    "validation_distance": "validation_distance_rms",
+    "replica_spread": "replica_spread",
+    "alternation": "call_alternation",
+}
+"""Field of the table -> row of the record that it is read from."""
+COUNTED = {"nonfinite": "channels_nonfinite", "collapsed": "channels_collapsed", "noise_updates": "noise_updates"}
+"""The same, where what was not counted is 0."""
+USED = ("state", "batch_mean_rms", "batch_variance_gm", "shift_span")
+"""Rows that other figures are computed from."""
 
 
 def table(history: History, evidence: Evidence | None = None) -> LayerTable:
     """Read the table from a history, [L] each, and from the measurement on many batches where there is one."""
     layers = history.manifest.layers
-    row = {
-        name: latest(history, name)
-        for name in (
-            "state distance_rms distance_p95 error_p50 error_max batch_mean_rms batch_variance_gm noise_updates "
-            "between_within shift shift_noise shift_span lag_cosine channels_nonfinite channels_collapsed attribution "
-            "validation_distance_rms replica_spread call_alternation noise_mean noise_variance"
-        ).split()
-    }
+    nothing = np.full(len(layers), np.nan)
     present: dict[str, Array] = {}
     if evidence is not None:
         present = {name: evidence.layers[name] for name in AT_PRESENT if name in evidence.layers}
         present["pool_updates"] = np.full(len(layers), float(len(evidence.batch_sizes)))
-    row |= {name: np.where(np.isnan(value), row[name], value) for name, value in present.items() if name in row}
+    row = _rows(history, present)
     found = arrival(history, _last(history), present=present)
-    nothing = np.full(len(layers), np.nan)
     attribute = np.array([layer.momentum for layer in layers], np.float64)
+    channels = np.array([layer.channels for layer in layers], np.float64)
+    codes = np.nan_to_num(row["state"]).astype(int)
 
     def of(values: Array, unrecorded: Array = nothing) -> Array:
         return values[-1] if len(values) else unrecorded
 
-    channels = np.array([layer.channels for layer in layers], np.float64)
     beta, updates = of(found.beta, attribute), np.nan_to_num(of(found.updates))
     memory, start = start_memory(beta, updates), _start(history, row, beta, updates)
-    codes = np.nan_to_num(row["state"]).astype(int)
     for check in (e for e in history.evidence if e.moment == Moment.CHECK):
         # Nobody has counted the updates; the statistics themselves tell what is left of mean 0 and variance 1.
         updates = np.where(codes == State.UPDATING.position, np.nan, 0.0)
-        memory = check.layers.get("start_left", np.full(len(layers), np.nan))
+        memory = check.layers.get("start_left", nothing)
         start = start_error(row["batch_mean_rms"], row["batch_variance_gm"], 0.0, 1.0, memory, 1.0)
-
-    calls = np.array([max(layer.calls, 1) for layer in layers], np.float64)
-    per_step = calls
-    if len(history.steps) > 1 and history.steps[-1] > history.steps[0]:
-        counted = (history.row("updates")[-1] - history.row("updates")[0]) / (history.steps[-1] - history.steps[0])
-        per_step = np.where(counted > 0, counted, calls)
-
+    per_step = _updates_per_step(history)
     rate = drift.rate(row["shift"], row["shift_noise"], row["shift_span"], channels) / per_step
+    read: dict[str, Any] = {field: row[name] for field, name in READ.items()}
+    read |= {field: np.nan_to_num(row[name]) for field, name in COUNTED.items()}
     return LayerTable(
+        **read,
         names=tuple(layer.name for layer in layers),
         channels=channels,
         state=tuple(STATES[c] if 0 <= c < len(STATES) else State.UNKNOWN for c in codes),
@@ -221,44 +233,48 @@ def table(history: History, evidence: Evidence | None = None) -> LayerTable:
         effective=of(found.effective),
         updates=updates,
         updates_per_step=per_step,
-        distance=row["distance_rms"],
-        distance_p95=row["distance_p95"],
         # A relative error of the variance counts half in the standard deviation.
         distance_noise=np.hypot(of(found.mean_noise), 0.5 * of(found.variance_noise)),
         error=of(found.error),
-        error_median=row["error_p50"],
-        error_max=row["error_max"],
         standing=of(found.lag),
         error_noise=of(found.error_noise),
         converge_updates=of(found.steps),
         converge_updates_worst=of(found.steps_worst),
         converge_low=of(found.low),
         converge_high=of(found.high),
-        sparse=found.sparse[-1] if len(found.sparse) else np.zeros(len(layers), np.bool_),
-        moving=found.moving[-1] if len(found.moving) else np.zeros(len(layers), np.bool_),
+        sparse=_flags(found.sparse, len(layers)),
+        moving=_flags(found.moving, len(layers)),
         memory=memory,
         start_error=start,
-        noise_mean=row["noise_mean"],
-        noise_variance=row["noise_variance"],
         rate=rate,
-        shift=row["shift"],
-        shift_noise=row["shift_noise"],
         permanent_lag=drift.permanent_lag(rate, beta),
-        lag_cosine=row["lag_cosine"],
-        nonfinite=np.nan_to_num(row["channels_nonfinite"]),
-        collapsed=np.nan_to_num(row["channels_collapsed"]),
-        between_within=row["between_within"],
-        noise_updates=np.nan_to_num(row["noise_updates"]),
-        attribution=row["attribution"],
-        validation_distance=row["validation_distance_rms"],
-        replica_spread=row["replica_spread"],
-        alternation=row["call_alternation"],
         scatter=np.hypot(of(found.single_mean), 0.5 * of(found.single_variance)),
         tolerance=history.manifest.tolerance,
     )
 
 
-def _start(history: History, row: dict[str, Array], beta: Array, updates: Array) -> Array:
+def _rows(history: History, present: Mapping[str, Array]) -> dict[str, Array]:
+    """Row -> value for each layer, [L]: of the present weights where that was measured, else the last recorded."""
+    rows = {name: latest(history, name) for name in (*READ.values(), *COUNTED.values(), *USED)}
+    fresh = {name: value for name, value in present.items() if name in rows}
+    return rows | {name: np.where(np.isnan(value), rows[name], value) for name, value in fresh.items()}
+
+
+def _flags(values: Mask, layers: int) -> Mask:
+    return values[-1] if len(values) else np.zeros(layers, np.bool_)
+
+
+def _updates_per_step(history: History) -> Array:
+    """As counted over the record; calls of a layer in one step where that does not tell."""
+    calls = np.array([max(layer.calls, 1) for layer in history.manifest.layers], np.float64)
+    steps, updates = history.steps, history.row("updates")
+    if len(steps) < 2 or steps[-1] <= steps[0]:
+        return calls
+    counted = (updates[-1] - updates[0]) / (steps[-1] - steps[0])
+    return np.where(counted > 0, counted, calls)
+
+
+def _start(history: History, row: Mapping[str, Array], beta: Array, updates: Array) -> Array:
     """Error that the start alone still causes: by the statistics then and now, and by the error first measured."""
     if not len(history.steps):
         return np.full(len(beta), np.nan)

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tb_bnlens.analysis import metrics
-from tb_bnlens.analysis.loss_gap import WINDOW_SHARE, Gap, Losses
+from tb_bnlens.analysis.last_probes import WINDOW_SHARE
+from tb_bnlens.analysis.loss_gap import Gap, Losses
 from tb_bnlens.analysis.rival import (
     ERRORS_APART,
     memorized,

@@ -27,6 +27,8 @@ SINGLE_ROWS = 64
 """Rows of the pass over single rows."""
 MOST_EXTREME = 0.25
 """Where more rows are extreme, they are ordinary."""
+UNMOVED = 1e-6
+"""Relative difference of two losses that may be rounding."""
 SEED = 20_150_211
 PAIRS = (
     ("inference", "batch"),
@@ -138,7 +140,11 @@ class Judgement:
             with_rows=True,
         )
         # The moving statistics average what this pass sees.
-        outcomes = self._run("training", lambda _, batch: self._runner.training(batch), essential=True)
+        if self._runner.trains_by_batch:
+            self._passes.same_as("training", "batch")
+            outcomes = everything
+        else:
+            outcomes = self._run("training", lambda _, batch: self._runner.training(batch), essential=True)
         if outcomes:
             present.in_training = BatchMoments([moments_of(o) for o in outcomes], self._sizes)
         self._without_padding(present)
@@ -172,6 +178,10 @@ class Judgement:
         for name, mask in self._groups.items():
             if name == "nonfinite":
                 continue
+            if mask.all() and self._is_one_group():
+                self._passes.same_as(f"put_right:{name}", "recalibrated")
+                self._passes.same_as(f"only:{name}", "inference")
+                continue
             same = made.setdefault(mask.tobytes(), name)
             if same != name:
                 self._passes.same_as(f"put_right:{name}", f"put_right:{same}")
@@ -179,6 +189,11 @@ class Judgement:
                 continue
             self._with(present, f"put_right:{name}", mask, base)
             self._run(f"only:{name}", self._by_batch(mask, base))
+
+    def _is_one_group(self) -> bool:
+        """Whether putting all channels right is recalibration, and leaving all of them wrong is inference."""
+        wired = any(self._runner.at_inference.values())
+        return bool(self._subject.trained.all()) and not self._subject.nonfinite().any() and not wired
 
     def _with(self, present: _Present, name: str, mask: Mask, base: Moments) -> None:
         self._run(
@@ -236,7 +251,11 @@ class Judgement:
         """
         wired = bool(np.any(batch_at_inference == 1))
         there, here = (self._passes.results.get(name) for name in ("perturbed", "inference"))
-        unmoved = there is not None and here is not None and np.array_equal(there.losses, here.losses, equal_nan=True)
+        unmoved = (
+            there is not None
+            and here is not None
+            and np.allclose(there.losses, here.losses, rtol=UNMOVED, atol=0.0, equal_nan=True)
+        )
         if not (wired or unmoved or self._runner.always_by_batch):
             return
         rows = _spread(sum(self._sizes), SINGLE_ROWS)

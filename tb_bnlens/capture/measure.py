@@ -65,7 +65,7 @@ class Measurement:
         self._present = None
         moving = self._recovery.moving(windows.last)
         passes = [self.runner.batch(batch, moving) for batch in batches]
-        trained = [self.runner.training(batch) for batch in batches]
+        trained = passes if self.runner.trains_by_batch else [self.runner.training(batch) for batch in batches]
         self.state.pool(moments_of(passes[0]))
         self.state.call_alternation = self._alternation(passes[0])
         self._predicted = trained[0]
@@ -177,12 +177,17 @@ class Measurement:
         the ratio of the real step to that one is the ratio of the two values of ``1 - momentum``.
         """
         predicted, self._predicted = self._predicted, None
-        if predicted is None or predicted.after is None:
+        if predicted is None:
             return np.full(len(self._segments), np.nan)
         gain = self._segments.spread(self.runner.gain)
         real = after.mean - before.mean, after.spread - before.spread
-        with np.errstate(all="ignore"):
-            expected = (predicted.after.mean - before.mean) / gain, (predicted.after.spread - before.spread) / gain
+        if predicted.after is None:
+            seen = moments_of(predicted)
+            expected = seen.mean - before.mean, seen.variance - before.spread
+        else:
+            then = predicted.after
+            with np.errstate(all="ignore"):
+                expected = (then.mean - before.mean) / gain, (then.spread - before.spread) / gain
         return 1.0 - self._updates.add(real, expected, self._scale(), self.runner.gain)
 
     def compare_window(self, windows: Windows) -> None:

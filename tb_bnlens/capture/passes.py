@@ -33,7 +33,8 @@ class Outcome:
     calls: Mapping[int, Sequence[Moments]] = field(default_factory=dict)
     """Layer index -> statistics of each call, [C] each, for layers that were called more than once."""
     after: Snapshot | None = None
-    """Of a training pass: the moving statistics as the step would leave them, had it the momentum of ``gain``."""
+    """Of a training pass: the moving statistics as the step would leave them, had it the momentum of ``gain``. None
+    where they follow from ``moments``: each layer is called once, and none does more than average."""
 
 
 def moments_of(outcome: Outcome) -> Moments:
@@ -80,6 +81,10 @@ class Runner(Protocol):
     @property
     def always_by_batch(self) -> bool:
         """Whether a layer that is not among these normalizes by the batch in every mode, for it has no statistics."""
+
+    @property
+    def trains_by_batch(self) -> bool:
+        """Whether ``training`` gives what ``batch`` gives in every layer: nothing else minds the mode."""
 
     @property
     def at_inference(self) -> Mapping[int, bool]:
@@ -140,7 +145,7 @@ class NoPasses:
     loss_reason = ""
     order: Sequence[int] = ()
     trains: Mapping[int, bool] = MappingProxyType({})
-    always_by_batch = False
+    always_by_batch = trains_by_batch = False
     at_inference: Mapping[int, bool] = MappingProxyType({})
     gain: Array = np.zeros(0)
 

@@ -83,7 +83,7 @@ class Recording:
         measurement = Measurement(runner, adapter.batches, self._state, self._recovery, self._segments, tolerance)
         self._prober = Prober(adapter, measurement, batches, schedule, guard, log)
         schedule.fit_records(4 * len(layers) * len(LAYER_ROWS))
-        schedule.start()
+        schedule.start(step)
         self.write_manifest()
 
     # --- what is asked of it -------------------------------------------------------------------------

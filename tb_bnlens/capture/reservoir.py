@@ -8,7 +8,7 @@ from typing import Any
 
 MOST = 24
 """Batches that are kept at most. Between half of them and all of them lie in the last stretch at any time."""
-MOST_EARLY = 12
+MOST_EARLY = 8
 """The same while a run with a known plan is far from its end: a look at a batch costs about a millisecond."""
 LEAST = 2
 KEPT_BYTES = 64 * 2**20

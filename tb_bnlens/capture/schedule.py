@@ -22,9 +22,9 @@ the one before."""
 COARSEST = 10
 PROBE_SPACING = 16
 """Probes are at least step/PROBE_SPACING apart, and full ones twice as far."""
-FLOOR_SPACING = {"snapshot": 1 / 4, "record": 1 / 4, "probe": 2.0, "full": math.inf}
-"""What is always done, budget or not, is this share of the step apart: some 20 records and 6 probes in 400 steps,
-60 and 13 in a million. A run too short for its budget would have nothing to show otherwise."""
+FLOOR_SPACING = {"snapshot": 1 / 3, "record": 1 / 3, "probe": 2.0, "full": math.inf}
+"""What is always done, budget or not, is this share of the step apart: some 15 records and 6 probes in 400 steps,
+45 and 13 in a million. A run too short for its budget would have nothing to show otherwise."""
 FIRST = {"snapshot": 0, "record": 0, "probe": 1, "full": 100}
 """Steps of the first ones of each kind; there is nothing to replay or forecast at the very start."""
 DENSE = 44
@@ -82,6 +82,7 @@ class Schedule:
         self.overhead = overhead
         self._clock = clock
         self._started: float | None = None
+        self._first_step = 0
         self.costs = {kind: Cost() for kind in (*FIRST, "hooks")}
         self._last = dict.fromkeys(FIRST, 0)
         self._ask_at = dict(FIRST)
@@ -103,10 +104,10 @@ class Schedule:
         """The clock, in seconds."""
         return self._clock()
 
-    def start(self) -> None:
-        """Training begins, or continues."""
+    def start(self, step: int = 0) -> None:
+        """Training begins, or continues, at this step."""
         if self._started is None:
-            self._started = self.now()
+            self._started, self._first_step = self.now(), step
 
     @contextlib.contextmanager
     def timed(self, kind: str) -> Iterator[None]:
@@ -166,13 +167,20 @@ class Schedule:
             return False
         last = self._last[kind]
         spent = self.costs[kind].total + self.costs[others].total + self.costs[kind].mean + reserve
-        paid = spent <= share * self.budget
+        owed = spent - share * self.budget
+        paid = owed <= 0
         due_at = max(FIRST[kind], last + max(1.0, (apart if paid else FLOOR_SPACING[kind]) * max(last, 1)))
         if step >= due_at:
             self._ask_at[kind] = step + math.ceil(max(1.0, apart * step))
             return True
-        self._ask_at[kind] = math.ceil(min(due_at, step + max(1.0, PATIENCE * apart * step)))
+        wait = max(1.0, PATIENCE * apart * step, self._earned_in(owed, share, step))
+        self._ask_at[kind] = math.ceil(min(due_at, step + wait))
         return False
+
+    def _earned_in(self, owed: float, share: float, step: int) -> float:
+        """Steps, from this one on, in which half of what is owed will be earned: the coming ones may be slower."""
+        seconds = self.elapsed / max(step - self._first_step, 1)
+        return owed / (2 * share * self.overhead * seconds) if owed > 0 and seconds > 0 else 0.0
 
     def quiet_until(self, step: int, kinds: Sequence[str]) -> float:
         """The first step that has to be considered: nothing is due before or after those between this one and it.

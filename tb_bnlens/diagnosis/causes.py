@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 
 from tb_bnlens.analysis.measured import UNKNOWN
+from tb_bnlens.diagnosis import at_the_end, in_batches, in_torch
 from tb_bnlens.diagnosis import compositions as of
 from tb_bnlens.diagnosis import conditions as on
-from tb_bnlens.diagnosis import in_torch
 from tb_bnlens.diagnosis.cause import Cause, Yields, always, to
 from tb_bnlens.diagnosis.severity import Severity, of_gap
 
@@ -144,18 +144,18 @@ CAUSES: tuple[Cause, ...] = (
         "moved-outside-training",
         applies=on.has_layers,
         known=lambda f: f.parts is not None and on.over_time(f),
-        shows=on.moved_outside,
+        shows=at_the_end.moved_outside,
         cost=on.of_rest("outside"),
-        since=on.outside_since,
+        since=at_the_end.outside_since,
         part=on.rest_part,
         rivals=("drift", "momentum-too-high"),
     ),
     Cause(
         "averaged-weights",
         applies=on.any_run,
-        known=on.exchange_known,
-        shows=on.exchanged,
-        cost=on.exchange_cost,
+        known=at_the_end.exchange_known,
+        shows=at_the_end.exchanged,
+        cost=at_the_end.exchange_cost,
         since=lambda f: f.losses.step,
         part=on.rest_part,
         rivals=("drift", "momentum-too-high"),
@@ -173,8 +173,8 @@ CAUSES: tuple[Cause, ...] = (
     Cause(
         "short-last-batch",
         applies=lambda f: not np.isnan(f.last_batch).all(),
-        shows=on.short_batches,
-        cost=on.moved_by_last_batch,
+        shows=at_the_end.short_batches,
+        cost=at_the_end.moved_by_last_batch,
         note=always,
         yields=(Yields("padded-rows", always), *to("averaged-weights")),
         part=lambda f: UNKNOWN if f.parts is None else f.parts.rest,
@@ -183,7 +183,7 @@ CAUSES: tuple[Cause, ...] = (
     Cause(
         "alternating-domains",
         applies=lambda f: bool(f.shared.any()),
-        shows=on.calls_differ,
+        shows=in_batches.calls_differ,
         cost=of.cost_of_sharing,
         note=of.sharing_costs,
         estimate="distance",
@@ -314,8 +314,8 @@ CAUSES: tuple[Cause, ...] = (
         "replica-spread",
         applies=lambda f: f.manifest.replicas >= 2,
         known=lambda f: not np.isnan(f.layers.replica_spread).all(),
-        shows=on.replicas_apart,
-        cost=on.worst_replica,
+        shows=in_batches.replicas_apart,
+        cost=in_batches.worst_replica,
         note=always,
         estimate="replica_spread",
         rivals=("batch-noise", "unlike-batches"),
@@ -339,7 +339,7 @@ CAUSES: tuple[Cause, ...] = (
                 "replica-spread",
             ),
         ),
-        layers=on.scattering,
+        layers=in_batches.scattering,
         rivals=("momentum-too-high", "drift", "unlike-batches", "dominated-statistics"),
     ),
     Cause(
@@ -404,15 +404,15 @@ CAUSES: tuple[Cause, ...] = (
         "validation-shift",
         applies=lambda f: f.both_probed,
         shows=lambda f: on.whole_run(of_gap(f.validation_gap) > Severity.INFO),
-        cost=on.validation_cost,
+        cost=in_batches.validation_cost,
         yields=(Yields("train-inference-gap", always),),
-        layers=on.off_on_validation,
+        layers=in_batches.off_on_validation,
         rivals=("train-inference-gap", "overfitting"),
     ),
     Cause(
         "overfitting",
         applies=lambda f: f.both_probed,
-        shows=on.overfitted,
+        shows=in_batches.overfitted,
         cost=on.free,
         note=always,
         yields=(Yields("train-inference-gap", always), Yields("validation-shift", always)),
@@ -421,27 +421,30 @@ CAUSES: tuple[Cause, ...] = (
     Cause(
         "dropout-gap",
         applies=on.any_run,
-        known=lambda f: not on.dropout_hidden(f) and f.dropout.known,
-        shows=lambda f: on.whole_run(f.dropout.at_least(on.TRAINING_ONLY_HARM)),
+        known=lambda f: not in_batches.dropout_hidden(f) and f.dropout.known,
+        shows=lambda f: on.whole_run(f.dropout.at_least(in_batches.TRAINING_ONLY_HARM)),
         cost=on.free,
         note=always,
-        yields=(Yields("train-inference-gap", on.gap_is_greater), *to("variance-shift")),
+        yields=(Yields("train-inference-gap", in_batches.gap_is_greater), *to("variance-shift")),
         rivals=("train-inference-gap",),
     ),
     Cause(
         "before-after-update",
         applies=lambda f: not f.in_torch,
         known=lambda f: not f.losses.diverged and f.update.known and f.averaging.known,
-        shows=on.update_felt,
+        shows=in_batches.update_felt,
         cost=on.free,
-        note=on.timing_is_greatest,
-        yields=(Yields("dropout-gap", on.mostly_dropout), Yields("train-inference-gap", on.mostly_batchnorm)),
+        note=in_batches.timing_is_greatest,
+        yields=(
+            Yields("dropout-gap", in_batches.mostly_dropout),
+            Yields("train-inference-gap", in_batches.mostly_batchnorm),
+        ),
         rivals=("train-inference-gap", "dropout-gap"),
     ),
     Cause(
         "collapsed-channels",
         applies=on.has_layers,
-        shows=on.collapsed,
+        shows=in_batches.collapsed,
         cost=on.free,
         note=always,
     ),

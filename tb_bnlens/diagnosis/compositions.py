@@ -12,6 +12,7 @@ from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.analysis.lag import LARGE_DISTANCE
 from tb_bnlens.analysis.loss_gap import ERROR_HARM, NOTE_HARM, WARNING_HARM
 from tb_bnlens.diagnosis import conditions as on
+from tb_bnlens.diagnosis import in_batches
 from tb_bnlens.diagnosis.cause import Mask
 from tb_bnlens.diagnosis.severity import Severity, of_gap
 
@@ -71,7 +72,7 @@ def cost_of_order(f: Facts, where: Mask) -> Severity:
     """The gap; or, at most a warning, what the order of the data takes from training itself."""
     c = f.composition
     if c is None:
-        return on.worst_turn(f, where)
+        return in_batches.worst_turn(f, where)
     # One class at a time leaves little to learn: normalizing removes what tells whole batches apart.
     hampered = c.hampered.at_least(NOTE_HARM) or c.left(trained(f)) > LITTLE_LEARNED
     return max(of_gap(f.gap), min(of_gap(c.uneven), WARNING), WARNING if hampered else NONE)
@@ -159,14 +160,14 @@ def fixed_statistics_fail(f: Facts) -> Mask:
     """The best fixed statistics lose against batch statistics, and single batches do scatter."""
     c = f.composition
     if c is None:
-        return on.fixed_statistics_fail(f)
+        return in_batches.fixed_statistics_fail(f)
     scatters = bool(np.nanmax(c.batch_scatter, initial=0.0) >= on.SCATTER)
     return on.whole_run(of_gap(c.noise) > INFO and scatters)
 
 
 def noise_cost(f: Facts, where: Mask) -> Severity:
     """What no fixed statistics take away."""
-    return on.noise_cost(f, where) if f.composition is None else of_gap(f.composition.noise)
+    return in_batches.noise_cost(f, where) if f.composition is None else of_gap(f.composition.noise)
 
 
 def noisy_in_training(f: Facts) -> Mask:
@@ -199,7 +200,7 @@ def sharing_costs(f: Facts, where: Mask) -> bool:
     """The calls lie a whole standard deviation apart, or it was measured to change the loss a little."""
     c = f.composition
     felt = c is not None and c.of_calls.known and cost_of_sharing(f, where) >= INFO
-    return felt or robust.largest(f.layers.alternation) >= on.NOTE_ALTERNATION
+    return felt or robust.largest(f.layers.alternation) >= in_batches.NOTE_ALTERNATION
 
 
 # --- validation ----------------------------------------------------------------------------------------
@@ -207,4 +208,4 @@ def sharing_costs(f: Facts, where: Mask) -> bool:
 
 def constant_in_training(f: Facts) -> Mask:
     """Layers with channels that hardly vary in training, and whose validation batches lie far off."""
-    return np.asarray((f.layers.collapsed > 0) & (on.validation_distance(f) > LARGE_DISTANCE))
+    return np.asarray((f.layers.collapsed > 0) & (in_batches.validation_distance(f) > LARGE_DISTANCE))

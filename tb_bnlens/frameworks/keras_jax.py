@@ -145,9 +145,9 @@ class JaxBackend:
         """Gives the sum of each of these variables."""
         return lambda: np.array([float(np.sum(_numpy(v), dtype=np.float64)) for v in variables])
 
-    def look(self, data: Any) -> Look:
-        """A look at an iterator."""
-        return IteratorLook(data, self.batches)
+    def looks(self, function: Callable[..., Any]) -> Callable[[Any], Look]:
+        """Looks at iterators."""
+        return lambda data: IteratorLook(data, self.batches)
 
     @contextlib.contextmanager
     def attached(self, model: Any, state: Sequence[Any]) -> Iterator[None]:

@@ -148,9 +148,9 @@ class TorchBackend:
         """Gives the sum of each of these variables."""
         return lambda: np.array([float(v.value.detach().double().sum()) for v in variables])
 
-    def look(self, data: Any) -> Look:
-        """A look at a list of batches."""
-        return TorchLook(data, self.batches)
+    def looks(self, function: Callable[..., Any]) -> Callable[[Any], Look]:
+        """Looks at lists of batches."""
+        return lambda data: TorchLook(data, self.batches)
 
     def attached(self, model: Any, state: Sequence[Any]) -> contextlib.AbstractContextManager[None]:
         """Nothing to do: the variables always hold their values."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tb_bnlens.importer.saved import BadCheckpoint, CannotImport, Checkpoint
-from tb_bnlens.importer.steps import number_in
+from tb_bnlens.importer.steps import NamedNumber, number_in
 
 KERAS, WEIGHTS, TENSORFLOW, SAFETENSORS = ".keras", ".weights.h5", ".index", ".safetensors"
 TORCH = (".pt", ".pth", ".ckpt", ".bin")
@@ -158,39 +158,51 @@ def _layers(of: dict[str, int]) -> str:
 def _numbered(
     checkpoints: Sequence[Checkpoint], steps_per_epoch: int | None
 ) -> tuple[list[tuple[int, Checkpoint]], list[str]]:
-    # A count that never changes comes from an optimizer that did not train these weights.
-    counts = {c.iterations for c in checkpoints}
-    trusted = len(counts - {None}) > 1 or (len(checkpoints) == 1 and counts != {0})
-    numbered, notes, unclear = [], [], []
+    trusted = _trusts_counts(checkpoints)
+    numbered, unclear, notes = [], [], []
     for c in checkpoints:
         number = number_in(_stem(c.path.name))
-        if trusted and c.iterations is not None:
-            numbered.append((c.iterations, c))
-        elif number is not None and number.is_step:
-            numbered.append((number.number, c))
-        elif number is not None and steps_per_epoch is not None:
-            numbered.append((number.number * steps_per_epoch, c))
+        step = c.iterations if trusted and c.iterations is not None else _step(number, steps_per_epoch)
+        if step is not None:
+            numbered.append((step, c))
         elif number is not None:
-            unclear.append((c, number.number))
+            unclear.append((number.number, c))
         else:
             notes.append(
                 f"{c.path.name} was left out: neither its name nor its content gives a step. Name it like step_1200 "
                 "or epoch_03."
             )
     if unclear and not numbered:
-        c, n = unclear[0]
+        n, c = unclear[0]
         raise CannotImport(
             f"{c.path}: its content gives no step, and the number {n} in its name may count epochs or saves. "
             "Give the steps between two such numbers with --steps-per-epoch N (1 if the number is the step)"
         )
     notes += [
         f"{c.path.name} was left out: its number {n} may count epochs, and --steps-per-epoch is not given."
-        for c, n in unclear
+        for n, c in unclear
     ]
-    for step, c in numbered:
-        if not 0 <= step <= LARGEST_STEP:
-            notes.append(f"{c.path.name} was left out: its step is {step:,}; expected 0 to {LARGEST_STEP:,}.")
-    return [(step, c) for step, c in numbered if 0 <= step <= LARGEST_STEP], notes
+    possible = range(LARGEST_STEP + 1)
+    notes += [
+        f"{c.path.name} was left out: its step is {step:,}; expected 0 to {LARGEST_STEP:,}."
+        for step, c in numbered
+        if step not in possible
+    ]
+    return [(step, c) for step, c in numbered if step in possible], notes
+
+
+def _trusts_counts(checkpoints: Sequence[Checkpoint]) -> bool:
+    """Whether the optimizer's counts are those of this training."""
+    # A count that never changes comes from an optimizer that did not train these weights.
+    counts = {c.iterations for c in checkpoints}
+    return len(counts - {None}) > 1 or (len(checkpoints) == 1 and counts != {0})
+
+
+def _step(number: NamedNumber | None, steps_per_epoch: int | None) -> int | None:
+    """The step that a number in a name stands for, None where it may count epochs of unknown length."""
+    if number is None or number.is_step:
+        return None if number is None else number.number
+    return None if steps_per_epoch is None else number.number * steps_per_epoch
 
 
 def _stem(name: str) -> str:

@@ -3,8 +3,10 @@
 Never imports TensorFlow: a machine that only views runs has none.
 """
 
+from tb_bnlens.reader.channels import read_channels
 from tb_bnlens.reader.logdir import open_logdir
-from tb_bnlens.reader.read import Unreadable, read_channels, read_run
+from tb_bnlens.reader.points import Unreadable
+from tb_bnlens.reader.read import read_run
 from tb_bnlens.reader.runs import Run, RunNotFound, find_run, list_runs, shown_name
 
 __all__ = [

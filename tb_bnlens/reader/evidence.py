@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,7 +11,8 @@ from numpy.typing import NDArray
 
 from tb_bnlens.history import Evidence, PassResult
 from tb_bnlens.metadata import EVIDENCE_ROWS, MOMENTS
-from tb_bnlens.reader.bounds import LARGEST_NUMBER, LARGEST_STEP, MOST_BYTES, MOST_LAYERS
+from tb_bnlens.reader.bounds import LARGEST_NUMBER, LARGEST_STEP, MOST_LAYERS
+from tb_bnlens.reader.json_record import BadRecord, json_object
 
 MOST_NAMES = 500
 MOST_BATCHES = 10_000
@@ -20,10 +20,6 @@ LONGEST_TEXT = 1_000
 SIGNED = ("mean_error_p50", "variance_error_p50", "decay_observed")
 """Rows that may be negative; a negative distance, spread, share or count is not one, and becomes NaN."""
 NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
-
-
-class BadEvidence(ValueError):
-    """The record says nothing that can be used."""
 
 
 def parse_evidence(raw: object, layers: int | None = None) -> Evidence:
@@ -34,86 +30,79 @@ def parse_evidence(raw: object, layers: int | None = None) -> Evidence:
         layers: layers that the manifest lists, None where there is none.
 
     Raises:
-        BadEvidence: it is no JSON object, a field has another type or shape than ``metadata`` says, or it is larger
+        BadRecord: it is no JSON object, a field has another type or shape than ``metadata`` says, or it is larger
             than any record of the lens.
     """
-    if isinstance(raw, bytes | str) and len(raw) > MOST_BYTES:
-        raise BadEvidence(f"it has {len(raw)} characters")
-    try:
-        text = raw.decode("utf-8") if isinstance(raw, bytes) else raw
-        body = json.loads(text) if isinstance(text, str) else None
-    except (ValueError, RecursionError) as error:
-        raise BadEvidence(f"it is no JSON ({error})") from error
-    record = _mapping(body, "it")
+    record = json_object(raw)
+
+    def mapping(name: str) -> Mapping[str, Any]:
+        return _mapping(record.get(name, {}), name)
+
     batches = _mapping(record.get("batches"), "batches")
     steps = _counts(batches.get("steps"), "batches/steps")
     sizes = _counts(batches.get("sizes"), "batches/sizes", len(steps))
     phases = _counts(batches.get("phases", [0] * len(steps)), "batches/phases", len(steps))
     moment = record.get("moment")
     if moment not in MOMENTS:
-        raise BadEvidence(f"moment is not one of {', '.join(MOMENTS)}")
-    rows = {
-        row: _row(row, values)
-        for row, values in _mapping(record.get("layers", {}), "layers").items()
-        if row in EVIDENCE_ROWS
-    }
-    lengths = {len(values) for values in rows.values()} | ({layers} if layers is not None and rows else set())
-    if len(lengths) > 1:
-        raise BadEvidence("layers has rows of different lengths, or not one value for each layer")
-    count = lengths.pop() if lengths else (layers or 0)
+        raise BadRecord(f"moment is not one of {', '.join(MOMENTS)}")
+    rows, count = _rows(mapping("layers"), layers)
     return Evidence(
         step=int(_counts([record.get("step")], "step")[0]),
         moment=str(moment),
         batch_steps=steps,
         batch_sizes=sizes,
         batch_phases=phases,
-        passes=_results(record.get("passes", {}), "passes", sizes),
-        validation=_results(record.get("validation", {}), "validation", None),
-        samples={
-            name: _figures(figures, f"samples/{name}")
-            for name, figures in _mapping(record.get("samples", {}), "samples").items()
-        },
+        passes=_results(mapping("passes"), "passes", sizes),
+        validation=_results(mapping("validation"), "validation", None),
+        samples={name: _figures(figures, f"samples/{name}") for name, figures in mapping("samples").items()},
         layers=rows,
-        groups={name: _group(group, count) for name, group in _mapping(record.get("groups", {}), "groups").items()},
-        not_evaluated={
-            name: _text(reason) for name, reason in _mapping(record.get("not_evaluated", {}), "not_evaluated").items()
-        },
+        groups={name: _group(group, count) for name, group in mapping("groups").items()},
+        not_evaluated={name: _text(reason) for name, reason in mapping("not_evaluated").items()},
         seconds=_number(record.get("seconds", "NaN"), "seconds"),
     )
 
 
-def _results(value: object, where: str, usual: NDArray[np.int64] | None) -> dict[str, PassResult]:
+def _rows(given: Mapping[str, Any], layers: int | None) -> tuple[dict[str, NDArray[np.float64]], int]:
+    """The known rows, each [L], and L, which is ``layers`` where that is known."""
+    rows = {row: _row(row, values) for row, values in given.items() if row in EVIDENCE_ROWS}
+    lengths = {len(values) for values in rows.values()} | ({layers} if layers is not None and rows else set())
+    if len(lengths) > 1:
+        raise BadRecord("layers has rows of different lengths, or not one value for each layer")
+    return rows, lengths.pop() if lengths else (layers or 0)
+
+
+def _results(given: Mapping[str, Any], where: str, usual: NDArray[np.int64] | None) -> dict[str, PassResult]:
     found = {}
-    for name, item in _mapping(value, where).items():
+    for name, item in given.items():
         body = _mapping(item, f"{where}/{name}")
         losses = _numbers(body.get("losses"), f"{where}/{name}/losses", MOST_BATCHES)
         sizes = usual if "sizes" not in body else _counts(body["sizes"], f"{where}/{name}/sizes")
         if sizes is None or len(sizes) != len(losses) or not np.all(sizes > 0):
-            raise BadEvidence(f"{where}/{name} has {len(losses)} losses, which are not those of its batches")
+            raise BadRecord(f"{where}/{name} has {len(losses)} losses, which are not those of its batches")
         found[name] = PassResult(losses, sizes, _figures(body.get("metrics", {}), f"{where}/{name}/metrics"))
     return found
 
 
 def _mapping(value: object, where: str) -> Mapping[str, Any]:
     if not isinstance(value, dict):
-        raise BadEvidence(f"{where} is no JSON object")
+        raise BadRecord(f"{where} is no JSON object")
     if len(value) > MOST_NAMES or any(len(name) > LONGEST_TEXT for name in value):
-        raise BadEvidence(f"{where} has more or longer names than any record of the lens")
+        raise BadRecord(f"{where} has more or longer names than any record of the lens")
     return value
 
 
 def _list(value: object, where: str, most: int) -> Sequence[Any]:
     if not isinstance(value, list) or len(value) > most:
-        raise BadEvidence(f"{where} is no list of at most {most} values")
+        raise BadRecord(f"{where} is no list of at most {most} values")
     return value
 
 
 def _counts(value: object, where: str, length: int | None = None) -> NDArray[np.int64]:
     items = _list(value, where, MOST_BATCHES)
     if not all(isinstance(x, int) and not isinstance(x, bool) and 0 <= x <= LARGEST_STEP for x in items):
-        raise BadEvidence(f"{where} holds something else than counts")
+        raise BadRecord(f"{where} holds something else than counts")
     if length is not None and len(items) != length:
-        raise BadEvidence(f"{where} has {len(items)} values, not {length}")
+        raise BadRecord(f"{where} has {len(items)} values, not {length}")
     return np.array(items, np.int64)
 
 
@@ -121,7 +110,7 @@ def _number(value: object, where: str) -> float:
     if isinstance(value, str) and value in NOT_FINITE:
         return NOT_FINITE[value]
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= LARGEST_NUMBER:
-        raise BadEvidence(f"{where} holds something else than numbers")
+        raise BadRecord(f"{where} holds something else than numbers")
     return float(value)
 
 

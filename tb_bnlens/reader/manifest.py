@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -17,22 +16,18 @@ from tb_bnlens.reader.bounds import (
     LARGEST_STEP,
     LONGEST_NAME,
     LONGEST_TEXT,
-    MOST_BYTES,
     MOST_CALLS,
     MOST_ENTRIES,
     MOST_LAYERS,
     listed,
     shortened,
 )
+from tb_bnlens.reader.json_record import BadRecord, json_object
 
 ENDS = ("planned", "early", "interrupted")
 DEFAULT_MOMENTUM = 0.99
 DEFAULT_EPSILON = 1e-3
 LARGEST_AXIS = 64
-
-
-class BadManifest(ValueError):
-    """The manifest cannot be used."""
 
 
 def parse_manifest(raw: object) -> tuple[Manifest, tuple[str, ...]]:
@@ -42,20 +37,12 @@ def parse_manifest(raw: object) -> tuple[Manifest, tuple[str, ...]]:
     manifest still names the layers.
 
     Raises:
-        BadManifest: it is not a JSON object, it does not list layers, or it is larger than any of the recorder.
+        BadRecord: it is not a JSON object, it does not list layers, or it is larger than any of the recorder.
     """
-    if isinstance(raw, bytes | str) and len(raw) > MOST_BYTES:
-        raise BadManifest(f"it has {len(raw):,} characters")
-    try:
-        text = raw.decode("utf-8") if isinstance(raw, bytes) else raw
-        body = json.loads(text) if isinstance(text, str) else None
-    except (ValueError, RecursionError) as error:
-        raise BadManifest(f"it is not JSON ({error})") from error
-    if not isinstance(body, dict):
-        raise BadManifest("it is not a JSON object")
+    body = json_object(raw)
     layers = body.get("layers")
     if not isinstance(layers, list):
-        raise BadManifest("it lists no layers")
+        raise BadRecord("it lists no layers")
     flaws = _Flaws()
     of = _Fields(body, flaws)
     manifest = Manifest(
@@ -66,14 +53,14 @@ def parse_manifest(raw: object) -> tuple[Manifest, tuple[str, ...]]:
         replicas=of.count("replicas", LARGEST_COUNT, least=1) or 1,
         tolerance=of.number("tolerance", 0.1, 1e-9, 1.0),
         versions=of.strings("versions"),
-        ignore={key: _Fields({"ignore": value}, flaws).texts("ignore") for key, value in of.mapping("ignore").items()},
+        ignore=_ignored(of),
         notes=of.texts("notes"),
         not_evaluated=of.strings("not_evaluated"),
         events=tuple(_event(item, flaws) for item in of.list("events") if isinstance(item, dict)),
-        ended=ended if (ended := body.get("ended")) in ENDS else "",
+        ended=of.one_of("ended", ("", *ENDS)),
         ended_step=of.count("ended_step", LARGEST_STEP),
         source=of.text("source", "", LONGEST_NAME),
-        framework=TORCH if body.get("framework") == TORCH else KERAS,
+        framework=of.one_of("framework", (KERAS, TORCH)),
         untracked=of.texts("untracked"),
         ranks=tuple(pair for item in of.list("ranks") if (pair := _pair(item))),
     )
@@ -142,6 +129,11 @@ class _Fields:
             return default
         return self._short(name, value, longest)
 
+    def one_of(self, name: str, known: tuple[str, ...]) -> str:
+        """One of these words, the first where it is another."""
+        value = self.body.get(name)
+        return value if isinstance(value, str) and value in known else known[0]
+
     def list(self, name: str) -> list[Any]:
         """The last entries of a list."""
         value = self.body.get(name)
@@ -181,6 +173,10 @@ class _Fields:
         if len(text) > longest:
             self.flaws.cut.add(name)
         return shortened(text, longest)
+
+
+def _ignored(of: _Fields) -> dict[str, tuple[str, ...]]:
+    return {key: _Fields({"ignore": value}, of.flaws).texts("ignore") for key, value in of.mapping("ignore").items()}
 
 
 def _layer(index: int, item: object, flaws: _Flaws) -> Layer:

@@ -70,6 +70,10 @@ def range_of(row: str, *, layers: bool) -> tuple[float, float]:
     return (0.0 if row in SIZES or (layers and row in REPLAY_ROWS) else -math.inf), math.inf
 
 
+Written = tuple[Any, NDArray[Any]]
+"""A point and the tensor in it."""
+
+
 @dataclass(frozen=True)
 class Table:
     """Records of a tag: ``values`` is [T, rows, columns], float32, NaN where a record had no such column."""
@@ -116,6 +120,18 @@ def before_fences(points: Sequence[Any], fences: Iterable[tuple[float, int]]) ->
     return [p for p, most in zip(points, limit.tolist(), strict=True) if p.step <= most]
 
 
+def two_dimensional(points: Sequence[Any]) -> list[Written]:
+    """The points that hold tables of numbers, with at least one column."""
+    arrays = [(point, np.asarray(point.numpy)) for point in points]
+    # Without columns, an empty record could claim any number of rows.
+    return [(p, a) for p, a in arrays if a.ndim == 2 and a.shape[1] and a.dtype.kind in NUMERIC]
+
+
+def still_current(tables: Sequence[Written]) -> list[Written]:
+    """The tables that no later one goes back behind."""
+    return [tables[i] for i in np.flatnonzero(current([point.step for point, _ in tables])).tolist()]
+
+
 def to_table(points: Sequence[Any], rows: int | None, columns: int, what: str) -> Table:
     """Stack the two-dimensional tensors of a tag.
 
@@ -127,36 +143,27 @@ def to_table(points: Sequence[Any], rows: int | None, columns: int, what: str) -
         what: name of the record in sentences, e.g. ``"layer record"``.
     """
     problems: list[str] = []
-    tables = []
-    for point in points:
-        array = np.asarray(point.numpy)
-        # Without columns, an empty record could claim any number of rows.
-        if array.ndim == 2 and array.shape[1] and array.dtype.kind in NUMERIC:
-            tables.append((point, array))
+    tables = two_dimensional(points)
     if unusable := len(points) - len(tables):
         problems.append(f"{_count(unusable, what)} left out: not a two-dimensional table of numbers.")
-    shapes = Counter(array.shape[0] for _, array in tables)
-    if shapes and rows not in shapes:
-        (common, _), *others = shapes.most_common()
-        if rows is not None and not others:
-            problems.append(f"Every {what} has {common} rows where {rows} were announced; what was written is shown.")
-        rows = common
-    fitting = [(point, array) for point, array in tables if array.shape[0] == rows]
+    height = _height(tables, rows)
+    if rows not in (None, height) and all(len(array) == height for _, array in tables):
+        problems.append(f"Every {what} has {height} rows where {rows} were announced; what was written is shown.")
+    fitting = [(point, array) for point, array in tables if len(array) == height]
     if other := len(tables) - len(fitting):
-        problems.append(f"{_count(other, what)} left out: not of {rows} rows, as of another network.")
-    keep = current([point.step for point, _ in fitting])
-    fitting = [pair for pair, kept in zip(fitting, keep, strict=True) if kept]
-    if (rows or 0) > MOST_LAYERS:
-        problems.append(f"Every {what} has {rows:,} rows; the first {MOST_LAYERS:,} are shown.")
-        rows = MOST_LAYERS
-    shown = thinned(fitting, (rows or 0) * columns * np.dtype(np.float32).itemsize)
+        problems.append(f"{_count(other, what)} left out: not of {height} rows, as of another network.")
+    fitting = still_current(fitting)
+    if height > MOST_LAYERS:
+        problems.append(f"Every {what} has {height:,} rows; the first {MOST_LAYERS:,} are shown.")
+        height = MOST_LAYERS
+    shown = thinned(fitting, height * columns * np.dtype(np.float32).itemsize)
     if len(shown) < len(fitting):
         problems.append(f"{len(shown):,} of {len(fitting):,} {what}s are shown: all would not fit into memory.")
-    values = np.full((len(shown), rows or 0, columns), np.nan, np.float32)
+    values = np.full((len(shown), height, columns), np.nan, np.float32)
     with np.errstate(over="ignore"):
         for i, (_, array) in enumerate(shown):
             width = min(columns, array.shape[1])
-            values[i, :, :width] = array[:rows, :width]
+            values[i, :, :width] = array[:height, :width]
     times, impossible = wall_times([point for point, _ in shown])
     if impossible:
         problems.append(f"{_count(impossible, what)} written at an impossible wall time; a neighbour's stands for it.")
@@ -166,6 +173,14 @@ def to_table(points: Sequence[Any], rows: int | None, columns: int, what: str) -
         values=values,
         problems=tuple(problems),
     )
+
+
+def _height(tables: Sequence[Written], announced: int | None) -> int:
+    """Rows that the tables have, or most of them where none has the number announced."""
+    heights = Counter(len(array) for _, array in tables)
+    if not heights or announced in heights:
+        return announced or 0
+    return heights.most_common(1)[0][0]
 
 
 def without_impossible(table: Table, rows: Sequence[str], limits: Mapping[str, NDArray[np.float64]]) -> Table:

@@ -87,10 +87,7 @@ def _interval(low: float, high: float) -> list[int | schema.Never] | None:
 def _finding(d: Diagnosis, facts: Facts) -> schema.Finding:
     decision, said, cause = d.decision, d.said, d.decision.cause
     shown = d.status in (Status.FAIL, Status.ANOTHER_CAUSE)
-    steps = cause.steps(facts) if decision.failed and cause.steps else None
-    # A cause that waiting does not cure says never, without a doubt; the others wait for the start to be forgotten.
-    ends = None if steps is None else (steps, steps) if math.isinf(steps) else facts.start_interval
-    interval = _interval(*ends) if ends else None
+    steps, interval = _time_left(d, facts)
     return {
         "rule": d.id,
         "status": d.status.value,
@@ -115,6 +112,15 @@ def _finding(d: Diagnosis, facts: Facts) -> schema.Finding:
         "silenced": d.silenced,
         "explained_by": decision.to,
     }
+
+
+def _time_left(d: Diagnosis, facts: Facts) -> tuple[float | None, list[int | schema.Never] | None]:
+    """Steps until the moving statistics converge, and their interval where it is reliable."""
+    steps = d.decision.cause.steps(facts) if d.decision.failed and d.decision.cause.steps else None
+    if steps is None:
+        return None, None
+    # A cause that waiting does not cure says never, without a doubt; the others wait for the start to be forgotten.
+    return steps, _interval(*((steps, steps) if math.isinf(steps) else facts.start_interval))
 
 
 def _rescue(said: Said) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tb_bnlens.metadata import LOSS_KINDS
+from tb_bnlens.numbers import number
 from tb_bnlens.report.schema import Comparison
 from tb_bnlens.report.summary import counts
 
@@ -23,7 +24,6 @@ def compare(a: Mapping[str, Any], b: Mapping[str, Any]) -> Comparison:
         ``layers``: those in both runs whose momentum or state differs, with both distances; ``distances``: of all
         layers in both runs, the largest difference first; ``only``: layer names that one run alone has.
     """
-    found = [{f["rule"] for f in run["findings"] if counts(f)} for run in (a, b)]
     by_name = [{layer["name"]: layer for layer in run["layers"]} for run in (a, b)]
     both = [name for name in by_name[0] if name in by_name[1]]
     return {
@@ -32,15 +32,34 @@ def compare(a: Mapping[str, Any], b: Mapping[str, Any]) -> Comparison:
         "settings": _settings(a, b),
         "losses": {kind: [a["losses"][kind], b["losses"][kind]] for kind in LOSS_KINDS},
         "metrics": _metrics(a["losses"]["metrics"], b["losses"]["metrics"]),
-        "findings": {
-            "gone": sorted(found[0] - found[1]),
-            "new": sorted(found[1] - found[0]),
-            "stayed": sorted(found[0] & found[1]),
-        },
+        "findings": _findings(a, b),
         "layers": [_layer(by_name[0][name], by_name[1][name]) for name in both if _differs(by_name, name)],
         "distances": _distances([[layers[name] for name in both] for layers in by_name]),
         "only": [[name for name in names if name not in both] for names in by_name],
     }
+
+
+def rows(difference: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """(name, value of the first run, of the second) of each setting, loss and metric in ``compare``'s answer.
+
+    Losses and metrics that neither run has are left out.
+    """
+    for name, (x, y) in difference["settings"].items():
+        yield name, _setting(x), _setting(y)
+    measured = {"loss": difference["losses"], **difference["metrics"]}
+    for name, kinds in measured.items():
+        for kind, (x, y) in kinds.items():
+            if x is not None or y is not None:
+                yield f"{name}, {kind}", number(x), number(y)
+
+
+def _setting(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else "not known" if value is None else str(value)
+
+
+def _findings(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, list[str]]:
+    before, after = ({f["rule"] for f in run["findings"] if counts(f)} for run in (a, b))
+    return {"gone": sorted(before - after), "new": sorted(after - before), "stayed": sorted(before & after)}
 
 
 def _settings(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, list[object]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 from tb_bnlens.analysis.facts import Facts
@@ -36,18 +37,29 @@ def _block(losses: Losses, measured: Measured | None) -> dict[str, Any]:
     out: dict[str, Any] = {"step": step, **{kind: number(value) for kind, value in now.items()}}
     out["batches"] = None if measured is None else measured.batches
     out["recalibrated_now"] = number(fresh)
-    # Windows of past weights hold drift as well as noise; statistics at the present weights part the two.
-    reference = now["recalibrated"] if math.isnan(fresh) else fresh
-    out["dropout"] = number(now["training"] - now["batch"])
-    out["stale"] = number(now["inference"] - reference)
-    out["noise"] = number(reference - now["batch"])
+    out |= _parts(now, fresh)
     out["metrics"] = {} if measured is None else _metrics(measured)
     out["not_evaluated"] = {what: why for what, why in losses.not_evaluated.items() if what not in LAYER_INDEX}
     # JSON has no infinity, and a loss that overflowed is not one that was not measured.
     out["overflowed"] = [kind for kind, value in now.items() if math.isinf(value)]
-    out["forecast"] = [{"updates": int(n), "loss": number(v)} for n, v in losses.forecast[1:] if math.isfinite(v)]
-    out["replayed"] = [{"momentum": m, "loss": number(v)} for m, v in replayed.items() if math.isfinite(v)]
+    out["forecast"] = _points("updates", ((int(n), loss) for n, loss in losses.forecast[1:]))
+    out["replayed"] = _points("momentum", replayed.items())
     return out
+
+
+def _parts(now: Mapping[str, float], fresh: float) -> dict[str, float | None]:
+    """What each mode adds to the loss."""
+    # Windows of past weights hold drift as well as noise; statistics at the present weights part the two.
+    reference = now["recalibrated"] if math.isnan(fresh) else fresh
+    return {
+        "dropout": number(now["training"] - now["batch"]),
+        "stale": number(now["inference"] - reference),
+        "noise": number(reference - now["batch"]),
+    }
+
+
+def _points(x: str, losses: Iterable[tuple[float, float]]) -> list[dict[str, float | None]]:
+    return [{x: at, "loss": number(loss)} for at, loss in losses if math.isfinite(loss)]
 
 
 def _metrics(measured: Measured) -> dict[str, dict[str, float | None]]:

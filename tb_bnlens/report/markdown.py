@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tb_bnlens.diagnosis.words.phrases import count
 from tb_bnlens.numbers import as_set, number
+from tb_bnlens.report.compare import rows
+from tb_bnlens.report.runs_table import cause_of, ranked, sign_of, tally
+from tb_bnlens.report.schema import Failure, Overview
 from tb_bnlens.report.summary import counts
 
 # GitHub's names of its emoji: a console may not be able to print the characters.
@@ -29,6 +32,22 @@ def render(report: Mapping[str, Any]) -> str:
     return "\n".join("\n".join(_run(run)) for run in report["runs"])
 
 
+def render_table(runs: Sequence[Overview], failures: Sequence[Failure]) -> str:
+    """Markdown of many runs: a heading that counts them and a row for each, the worst first."""
+    rows = ranked(runs)
+    lines = [f"### {tally([row for _, row in rows], len(failures))}\n"]
+    lines += [
+        _line("", "run", "inference", "batch statistics", "step", "cause"),
+        _line("---", "---", "--:", "--:", "--:", "---"),
+    ]
+    for name, row in rows:
+        step = "" if row["last_step"] is None else f"{row['last_step']:,}"
+        losses = (number(row["inference"]), number(row["batch"]))
+        lines.append(_line(SIGNS.get(sign_of(row), UNKNOWN), _cell(name), *losses, step, _cell(cause_of(row))))
+    lines += [_line(UNKNOWN, _cell(f["run"]), "", "", "", _cell(f["reason"])) for f in failures]
+    return "\n".join(lines) + "\n"
+
+
 def render_comparison(difference: Mapping[str, Any]) -> str:
     """Markdown of ``compare.compare``'s answer: what changed from the first run to the second."""
     return "\n".join(_comparison(difference))
@@ -40,34 +59,28 @@ def _comparison(difference: Mapping[str, Any]) -> Iterator[str]:
     yield f"### {signs[0]} {runs[0]} -> {signs[1]} {runs[1]}\n"
     yield _line("", *(_cell(run) for run in difference["runs"]))
     yield _line("---", "--:", "--:")
-    for name, pair in difference["settings"].items():
-        yield _line(_cell(name), *(_setting(value) for value in pair))
-    for kind, pair in difference["losses"].items():
-        if any(value is not None for value in pair):
-            yield _line(f"loss, {_cell(kind)}", *map(number, pair))
-    for name, kinds in difference["metrics"].items():
-        for kind, pair in kinds.items():
-            if any(value is not None for value in pair):
-                yield _line(f"{_cell(name)}, {_cell(kind)}", *map(number, pair))
+    for row in rows(difference):
+        yield _line(*map(_cell, row))
     yield ""
     for word, rules in difference["findings"].items():
         if rules:
             yield f"Findings {word}: {', '.join(f'`{rule}`' for rule in rules)}.\n"
-    layers = difference["distances"][:WORST_LAYERS]
-    if layers:
-        yield f"<details><summary>Layers: the {len(layers)} whose distance differs most</summary>\n"
-        yield _line("layer", *(f"distance (sd), {_cell(run)}" for run in difference["runs"]))
-        yield _line("---", "--:", "--:")
-        for layer in layers:
-            yield _line(_cell(layer["name"]), *map(number, layer["distance"]))
-        yield "\n</details>\n"
+    yield from _changed_layers(difference)
     for run, names in zip(runs, difference["only"], strict=True):
         if names:
             yield f"Layers only in {run}: {', '.join(map(_text, names))}.\n"
 
 
-def _setting(value: object) -> str:
-    return _cell(", ".join(map(str, value)) if isinstance(value, list) else "" if value is None else str(value))
+def _changed_layers(difference: Mapping[str, Any]) -> Iterator[str]:
+    layers = difference["distances"][:WORST_LAYERS]
+    if not layers:
+        return
+    yield f"<details><summary>Layers: the {len(layers)} whose distance differs most</summary>\n"
+    yield _line("layer", *(f"distance (sd), {_cell(run)}" for run in difference["runs"]))
+    yield _line("---", "--:", "--:")
+    for layer in layers:
+        yield _line(_cell(layer["name"]), *map(number, layer["distance"]))
+    yield "\n</details>\n"
 
 
 def _run(run: Mapping[str, Any]) -> Iterator[str]:

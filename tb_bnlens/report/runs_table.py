@@ -30,7 +30,7 @@ GAP = "  "
 
 def render_table(runs: Sequence[Overview], failures: Sequence[Failure], style: Style) -> str:
     """A heading that counts the runs, a line for each, and one for each that could not be judged."""
-    rows = sorted(((run["run"], summarize(run)) for run in runs), key=_worst_first)
+    rows = ranked(runs)
     shown = [name for name, width in SHOWN_FROM.items() if style.width >= width]
     header = ["run", *shown, "cause"]
     cells = [_cells(name, row, shown) for name, row in rows]
@@ -39,10 +39,10 @@ def render_table(runs: Sequence[Overview], failures: Sequence[Failure], style: S
     room = style.width - len("X ") - sum(middle) - len(GAP) * (len(header) - 1)
     names = max(len("run"), min(max((columns(line[0]) for line in cells), default=0), room // 2))
     widths = [names, *middle, max(LEAST_CAUSE, room - names)]
-    lines = [_tally([row for _, row in rows], len(failures)), ""]
+    lines = [tally([row for _, row in rows], len(failures)), ""]
     lines.append(f"  {_line(header, widths)}".rstrip())
     for (_, row), line in zip(rows, cells, strict=True):
-        sign = _sign(row)
+        sign = sign_of(row)
         mark = OPEN if sign in ("silenced", "not evaluated") else style.mark(sign)
         lines.append(f"{mark} {_line(line, widths)}".rstrip())
     for failed in failures:
@@ -52,7 +52,12 @@ def render_table(runs: Sequence[Overview], failures: Sequence[Failure], style: S
 
 def worst(runs: Sequence[Overview]) -> str | None:
     """Name of the run that stands first in the table."""
-    return min(((run["run"], summarize(run)) for run in runs), key=_worst_first)[0] if runs else None
+    return ranked(runs)[0][0] if runs else None
+
+
+def ranked(runs: Sequence[Overview]) -> list[tuple[str, RunSummary]]:
+    """(name, summary) of each run, the worst first."""
+    return sorted(((run["run"], summarize(run)) for run in runs), key=_worst_first)
 
 
 def _worst_first(named: tuple[str, RunSummary]) -> tuple[int, float, str]:
@@ -60,7 +65,7 @@ def _worst_first(named: tuple[str, RunSummary]) -> tuple[int, float, str]:
     name, row = named
     inference, batch = row["inference"], row["batch"]
     known = inference is not None and batch is not None and batch > 0 and inference >= 0
-    return list(WORDS).index(_sign(row)), -(inference / batch) if known and inference and batch else 0.0, name
+    return list(WORDS).index(sign_of(row)), -(inference / batch) if known and inference and batch else 0.0, name
 
 
 def _cells(name: str, row: RunSummary, shown: Sequence[str]) -> list[str]:
@@ -69,12 +74,13 @@ def _cells(name: str, row: RunSummary, shown: Sequence[str]) -> list[str]:
         "batch stat.": number(row["batch"]),
         "step": "" if row["last_step"] is None else f"{row['last_step']:,}",
     }
-    more = f" (+{row['causes'] - 1})" if row["causes"] > 1 else ""
-    cause = f"{row['cause']}{more}" if row["cause"] else _no_cause(row)
-    return [" ".join(printable(name).split("\n")), *(numbers[column] for column in shown), cause]
+    return [" ".join(printable(name).split("\n")), *(numbers[column] for column in shown), cause_of(row)]
 
 
-def _no_cause(row: RunSummary) -> str:
+def cause_of(row: RunSummary) -> str:
+    """The worst cause and how many more there are, or why there is none."""
+    if row["cause"]:
+        return f"{row['cause']} (+{row['causes'] - 1})" if row["causes"] > 1 else row["cause"]
     if row["silenced"]:
         return f"{count(row['silenced'], 'finding')} silenced"
     return "" if row["inference"] is not None else "losses not evaluated"
@@ -91,7 +97,7 @@ def _cut(text: str, width: int) -> str:
     return text if columns(text) <= width else f"{text[: width - 3]}..."
 
 
-def _sign(row: RunSummary) -> str:
+def sign_of(row: RunSummary) -> str:
     """The severity, or what keeps a run without one from being healthy."""
     if row["severity"] != "none":
         return row["severity"]
@@ -100,8 +106,9 @@ def _sign(row: RunSummary) -> str:
     return "not evaluated" if None in (row["inference"], row["batch"]) else "none"
 
 
-def _tally(rows: Sequence[RunSummary], failed: int) -> str:
-    counted = Counter(map(_sign, rows))
+def tally(rows: Sequence[RunSummary], failed: int) -> str:
+    """How many runs there are of each sign."""
+    counted = Counter(map(sign_of, rows))
     parts = [f"{counted[sign]:,} {words}" for sign, words in WORDS.items() if counted[sign]]
     if failed:
         parts.append(f"{failed:,} could not be judged")

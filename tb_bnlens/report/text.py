@@ -7,6 +7,7 @@ from typing import Any
 
 from tb_bnlens.diagnosis.words.phrases import count
 from tb_bnlens.numbers import as_set, number
+from tb_bnlens.report.compare import rows
 from tb_bnlens.report.style import Style, all_printable, columns, padded, shortened
 from tb_bnlens.report.summary import counts
 
@@ -179,37 +180,31 @@ def render_comparison(difference: Mapping[str, Any], style: Style = PLAIN) -> st
     a, b = difference["runs"]
     lines = style.title(f"{a}  ->  {b}")
     lines.append(f"  severity: {difference['severity'][0]} -> {difference['severity'][1]}")
-    for name, (x, y) in difference["settings"].items():
-        lines += style.wrap("  ", f"{name}: {_setting(x)} -> {_setting(y)}")
-    for kind, (x, y) in difference["losses"].items():
-        if x is not None or y is not None:
-            lines.append(f"  loss, {kind}: {number(x)} -> {number(y)}")
-    for name, kinds in difference["metrics"].items():
-        for kind, (x, y) in kinds.items():
-            if x is not None or y is not None:
-                lines.append(f"  {name}, {kind}: {number(x)} -> {number(y)}")
+    for name, x, y in rows(difference):
+        lines += style.wrap("  ", f"{name}: {x} -> {y}")
     for word, rules in difference["findings"].items():
         if rules:
             lines += style.wrap(f"  findings {word}: ", ", ".join(rules))
-    if difference["layers"]:
-        lines.append(f"  {count(len(difference['layers']))} with another momentum or state, for instance:")
-        for x in difference["layers"][:WORST_LAYERS]:
-            d = " -> ".join(number(v) for v in x["distance"])
-            lines += style.wrap(
-                f"    {x['name']}: ", f"momentum {_change(x['momentum'])}, {_change(x['state'])}, distance {d}"
-            )
-    if difference["distances"]:
-        lines.append("  layers whose distance differs most:")
-        for x in difference["distances"][:WORST_LAYERS]:
-            lines += style.wrap(f"    {x['name']}: ", " -> ".join(number(v) for v in x["distance"]))
+    lines += _changed_layers(difference, style)
     for run, names in zip((a, b), difference["only"], strict=True):
         if names:
             lines += style.wrap(f"  only in {run}: ", ", ".join(names))
     return "\n".join(lines) + "\n"
 
 
-def _setting(value: object) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else "not known" if value is None else str(value)
+def _changed_layers(difference: Mapping[str, Any], style: Style) -> list[str]:
+    lines = []
+    if difference["layers"]:
+        lines.append(f"  {count(len(difference['layers']))} with another momentum or state, for instance:")
+    for x in difference["layers"][:WORST_LAYERS]:
+        d = " -> ".join(map(number, x["distance"]))
+        change = f"momentum {_change(x['momentum'])}, {_change(x['state'])}, distance {d}"
+        lines += style.wrap(f"    {x['name']}: ", change)
+    if difference["distances"]:
+        lines.append("  layers whose distance differs most:")
+    for x in difference["distances"][:WORST_LAYERS]:
+        lines += style.wrap(f"    {x['name']}: ", " -> ".join(map(number, x["distance"])))
+    return lines
 
 
 def _change(pair: list[object]) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tb_bnlens.analysis.lag import table
-from tb_bnlens.analysis.loss_gap import measure
+from tb_bnlens.analysis.last_probes import measure
 from tb_bnlens.analysis.outlook import outlook
 from tb_bnlens.history import Manifest
 from tb_bnlens.metadata import LOSS_INDEX, LOSS_ROWS

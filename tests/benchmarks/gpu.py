@@ -40,6 +40,10 @@ class Way:
     clock: OwnClock = field(default_factory=OwnClock)
     schedule: Any = None
     """Of the lens, None where there is none."""
+    enter: Callable[[], object] = lambda: None
+    """Puts the weights of this training in place before a block."""
+    leave: Callable[[], object] = lambda: None
+    """Keeps them after it."""
     queued: list[float] = field(default_factory=list)
     """Seconds until the steps of each block were queued."""
     made: list[float] = field(default_factory=list)
@@ -47,6 +51,7 @@ class Way:
 
     def block(self) -> None:
         """Make and time a block of steps."""
+        self.enter()
         started = time.perf_counter()
         with self.clock:
             for _ in range(BLOCK):
@@ -54,6 +59,7 @@ class Way:
         self.queued.append(time.perf_counter() - started)
         self.wait()
         self.made.append(time.perf_counter() - started)
+        self.leave()
 
 
 def data() -> tuple[Any, Any]:
@@ -88,7 +94,7 @@ def keras_ways(width: int, directory: Path) -> tuple[list[Way], str]:
     for index, lens in enumerate(WAYS.values()):
         way = training.way("BNLens" if lens else "no callback", directory / str(index))
         schedule = overhead.recorder_of(way.callbacks[0])._schedule if lens else None
-        ways.append(Way(way.step, wait, way.clock, schedule))
+        ways.append(Way(way.step, wait, way.clock, schedule, way.values.load, way.values.save))
     return ways, tf.config.experimental.get_device_details(devices[0])["device_name"] if devices else ""
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tb_bnlens.analysis.arrival import arrival
 from tb_bnlens.analysis.lag import table
-from tb_bnlens.analysis.loss_gap import measure
+from tb_bnlens.analysis.last_probes import measure
 from tb_bnlens.analysis.outlook import outlook
 from tb_bnlens.history import History
 from tb_bnlens.reader import open_logdir, read_run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -10,13 +11,20 @@ import pytest
 import tensorflow as tf
 
 from tb_bnlens.frameworks.keras3.backend import backend
-from tests.capture.runs import state, strange_datasets
+from tests.capture.runs import assert_same, lens, record, state, strange_datasets
 from tests.capture.setups import Setup, arrays
 
 
-def peek(iterator: Any, count: int) -> tuple[Any, list[Any]]:
+def of_keras(iterator: Any) -> None:
+    """A train function of Keras, as far as the look can tell."""
+
+
+of_keras.__module__ = "keras.src.backend.tensorflow.trainer"
+
+
+def peek(iterator: Any, count: int, function: Any = of_keras) -> tuple[Any, list[Any]]:
     """What the step gets, and what the lens sees."""
-    look = backend().look(iterator)
+    look = backend().looks(function)(iterator)
     seen = look.batches(count)
     if look.error is not None:
         raise look.error
@@ -114,6 +122,47 @@ def test_peek_gives_back_what_it_took() -> None:
     assert [len(x) for x, _ in elements] == [4] and len(list(rest)) == 1
     same, elements = peek(iterator, 3)
     assert same is iterator and elements == []
+
+
+def test_one_stand_in_serves_all_steps() -> None:
+    data = tf.data.Dataset.from_tensor_slices(arrays(28)).batch(8)
+    iterator, looks, stand_ins = iter(data), backend().looks(of_keras), set()
+    for x, _ in data:
+        look = looks(iterator)
+        ((seen, _),) = look.batches(1)
+        given, _ = next(look.given_back)
+        assert np.array_equal(seen, x) and np.array_equal(given, x)
+        with pytest.raises(StopIteration):
+            next(look.given_back)  # never one batch twice
+        stand_ins.add(id(look.given_back))
+    assert len(stand_ins) == 1 and looks(iterator).batches(1) == []
+
+
+class TwoAtOnce(keras.Model):  # type: ignore[misc]
+    """Takes two batches in each step, which no attribute of Keras tells."""
+
+    def make_train_function(self, force: bool = False) -> Any:
+        def two(iterator: Any) -> Any:
+            self.train_step(next(iterator))
+            return self.train_step(next(iterator))
+
+        self.train_function = tf.function(two, reduce_retracing=True)
+        return self.train_function
+
+
+def test_a_step_may_take_more_than_was_looked_at(tmp_path: Path) -> None:
+    def fitted(*callbacks: Any) -> Any:
+        keras.utils.set_random_seed(0)
+        inputs = keras.Input((6,))
+        model = TwoAtOnce(inputs, keras.layers.Dense(1)(keras.layers.BatchNormalization()(inputs)))
+        model.compile("adam", "mse")
+        data = tf.data.Dataset.from_tensor_slices(arrays(64)).batch(8, drop_remainder=True).repeat()
+        model.fit(data, epochs=2, steps_per_epoch=4, shuffle=False, verbose=0, callbacks=list(callbacks))
+        return dict(enumerate(state(model).values()))  # their paths count the models of the process
+
+    without, watched = fitted(), fitted(lens(tmp_path))
+    assert_same(without, watched)
+    assert record(tmp_path).steps[-1] == 8
 
 
 def test_peek_at_a_generator() -> None:

@@ -20,6 +20,7 @@ from tb_bnlens.analysis import (
     drift,
     exchanged,
     lag,
+    last_probes,
     loss_gap,
     measured,
     metrics,
@@ -31,7 +32,7 @@ from tb_bnlens.analysis import (
 )
 from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.analysis.facts import record as facts_record
-from tb_bnlens.diagnosis import compositions, conditions, severity
+from tb_bnlens.diagnosis import at_the_end, compositions, conditions, in_batches, severity
 from tb_bnlens.history import Event, History
 from tb_bnlens.metadata import LAYER_INDEX, REPLAY_MOMENTUMS, replay_row
 from tests.diagnosis import runs
@@ -60,7 +61,7 @@ def old_probes(x: float) -> History:
     """Two bad probes at the end and three good ones, inside of the window's age or older."""
     history = put(level(), "inference", [9.0] * 2)
     steps = history.loss_steps.copy()
-    oldest = (1.0 - loss_gap.WINDOW_SHARE) * steps[-1]
+    oldest = (1.0 - last_probes.WINDOW_SHARE) * steps[-1]
     steps[-5:-2] = oldest - 10 * (x - 1) / 0.03 + np.arange(3)
     steps[-2] = steps[-1] - 1
     steps[:-5] = np.linspace(1, 400, len(steps) - 5)
@@ -78,7 +79,7 @@ def lone_probe(x: float) -> History:
 def odd_jumps(x: float) -> History:
     """Batches that differ, where every so many probes of the second half are bad."""
     history = rows(level(), between_within=9.0)
-    course = int(np.sum(history.loss_steps >= loss_gap.SPREAD_SHARE * history.loss_steps[-1]))
+    course = int(np.sum(history.loss_steps >= last_probes.SPREAD_SHARE * history.loss_steps[-1]))
     bad = round((1.0 - loss_gap.JUMP_QUANTILE) * (course - 1)) + (x > 1)
     start = len(history.losses) - course
     return put(history, "inference", [9.0] * bad, first=start)
@@ -87,7 +88,7 @@ def odd_jumps(x: float) -> History:
 def old_jumps(x: float) -> History:
     """The same, where four bad probes lie just before or just after the middle of the run."""
     history = rows(level(), between_within=9.0)
-    middle = int(np.argmax(history.loss_steps >= loss_gap.SPREAD_SHARE * history.loss_steps[-1]))
+    middle = int(np.argmax(history.loss_steps >= last_probes.SPREAD_SHARE * history.loss_steps[-1]))
     return put(history, "inference", [9.0] * 4, first=middle if x > 1 else middle - 4)
 
 
@@ -313,7 +314,7 @@ def swapped(x: float) -> History:
     """The last probe stands out from those before it, which scatter by a robust standard deviation of 0.14826."""
     history = without_replays(level())
     usual = 1.2 + 0.1 * np.resize([-1.0, 0.0, 1.0], PROBES)
-    last = 1.2 + x * conditions.DEVIATIONS * 0.148260
+    last = 1.2 + x * at_the_end.DEVIATIONS * 0.148260
     for kind in ("inference", "recalibrated"):
         put(put(history, kind, usual[: len(history.losses)], first=0), kind, [last])
     return history
@@ -330,7 +331,7 @@ def swapped_early(x: float) -> History:
 def swapped_and_replayed(x: float) -> History:
     history = put(put(without_replays(level()), "inference", [4.0]), "recalibrated", [4.0])
     history = put(put(history, "batch", [3.0]), "training", [3.0])
-    return put(history, "replay_0.99", [x * conditions.LONGER_HELPS * 4.0])
+    return put(history, "replay_0.99", [x * at_the_end.LONGER_HELPS * 4.0])
 
 
 def short(x: float, limit: float, usual: float, momentum: float) -> History:
@@ -347,8 +348,8 @@ def noisy_level(history: History, by: float) -> History:
 
 def far_validation(x: float) -> History:
     history = noisy_level(run(CALM, start_loss=0.0, validation=(1.0, 1.0)), 2.0)
-    measured = loss_gap.measure(history)
-    value = measured.typical["inference"] + x * conditions.BATCH_SPREADS * measured.spread
+    measured = last_probes.measure(history)
+    value = measured.typical["inference"] + x * in_batches.BATCH_SPREADS * measured.probe_noise
     for kind in ("batch", "inference"):
         put(history, kind, [value] * len(history.losses), first=0, probe=1)
     return history
@@ -360,13 +361,13 @@ CASES: dict[tuple[Any, str, str], Build] = {
     (loss_gap, "ERROR_HARM", "train-inference-gap"): lambda x: level(inference=1 + x * loss_gap.ERROR_HARM),
     (loss_gap, "STANDARD_ERRORS", "train-inference-gap"): standard_errors,
     (loss_gap, "WINDOW", "train-inference-gap"): odd_probes,
-    (loss_gap, "WINDOW_SHARE", "train-inference-gap"): old_probes,
+    (last_probes, "WINDOW_SHARE", "train-inference-gap"): old_probes,
     (loss_gap, "CORROBORATION", "train-inference-gap"): lone_probe,
     (loss_gap, "JUMP_QUANTILE", "unlike-batches"): odd_jumps,
-    (loss_gap, "SPREAD_SHARE", "unlike-batches"): old_jumps,
+    (last_probes, "SPREAD_SHARE", "unlike-batches"): old_jumps,
     (loss_gap, "GEOMETRIC_SHARE", "train-inference-gap"): near_zero,
     (loss_gap, "FLOOR_SHARE", "train-inference-gap"): at_zero,
-    (loss_gap, "LEAST_FALL", "train-inference-gap"): lambda x: fallen(x * loss_gap.LEAST_FALL, 1.0, 0.06),
+    (last_probes, "LEAST_FALL", "train-inference-gap"): lambda x: fallen(x * last_probes.LEAST_FALL, 1.0, 0.06),
     (metrics, "DROP", "train-inference-gap"): lambda x: less_accurate(x * metrics.DROP, 1.6),
     (metrics, "GROWTH", "train-inference-gap"): lambda x: less_accurate(0.03, 1 + x * (metrics.GROWTH - 1)),
     (metrics, "LARGE_DROP", "train-inference-gap"): lambda x: less_accurate(x * metrics.LARGE_DROP, 2.1),
@@ -420,26 +421,26 @@ CASES: dict[tuple[Any, str, str], Build] = {
     (advice, "ENLARGED", "batch-noise"): lambda x: noisy(x * advice.ENLARGED),
     (conditions, "PASTED", "momentum-too-low"): pasted,
     (conditions, "SCATTER", "momentum-too-low"): jumping,
-    (conditions, "CALL_NOISE_FACTOR", "alternating-domains"): (
-        lambda x: shared(x, conditions.CALL_NOISE_FACTOR * math.sqrt(3 / 32), noise_penalty=2.0)
+    (in_batches, "CALL_NOISE_FACTOR", "alternating-domains"): (
+        lambda x: shared(x, in_batches.CALL_NOISE_FACTOR * math.sqrt(3 / 32), noise_penalty=2.0)
     ),
-    (conditions, "NOTE_ALTERNATION", "alternating-domains"): (
-        lambda x: shared(x, conditions.NOTE_ALTERNATION, gain=0.0)
+    (in_batches, "NOTE_ALTERNATION", "alternating-domains"): (
+        lambda x: shared(x, in_batches.NOTE_ALTERNATION, gain=0.0)
     ),
-    (conditions, "OUTLIER", "short-last-batch"): lambda x: short(x, conditions.OUTLIER * 0.5, 0.5, 0.7),
-    (conditions, "LAST_BATCH_SHARE", "short-last-batch"): (
-        lambda x: short(x, conditions.LAST_BATCH_SHARE / 0.3, 0.01, 0.7)
+    (at_the_end, "OUTLIER", "short-last-batch"): lambda x: short(x, at_the_end.OUTLIER * 0.5, 0.5, 0.7),
+    (at_the_end, "LAST_BATCH_SHARE", "short-last-batch"): (
+        lambda x: short(x, at_the_end.LAST_BATCH_SHARE / 0.3, 0.01, 0.7)
     ),
-    (conditions, "DEVIATIONS", "averaged-weights"): swapped,
+    (at_the_end, "DEVIATIONS", "averaged-weights"): swapped,
     (exchanged, "LEAST_BEFORE", "averaged-weights"): swapped_early,
-    (conditions, "LONGER_HELPS", "averaged-weights"): lambda x: swapped_and_replayed(1 / x),
-    (conditions, "COLLAPSED_SHARE", "collapsed-channels"): (
+    (at_the_end, "LONGER_HELPS", "averaged-weights"): lambda x: swapped_and_replayed(1 / x),
+    (in_batches, "COLLAPSED_SHARE", "collapsed-channels"): (
         lambda x: rows(run(replace(CALM, channels=40), gain=0.0), channels_collapsed=1.0 if x < 1 else 2.0)
     ),
-    (conditions, "TRAINING_ONLY_HARM", "dropout-gap"): (
-        lambda x: level(training=1 + x * conditions.TRAINING_ONLY_HARM)
+    (in_batches, "TRAINING_ONLY_HARM", "dropout-gap"): (
+        lambda x: level(training=1 + x * in_batches.TRAINING_ONLY_HARM)
     ),
-    (conditions, "BATCH_SPREADS", "overfitting"): far_validation,
+    (in_batches, "BATCH_SPREADS", "overfitting"): far_validation,
     (conditions, "WINDOW_FACTOR", "set-after-trace"): (
         lambda x: rows(run(CALM), momentum_effective=1 - 0.1 * x * conditions.WINDOW_FACTOR)
     ),

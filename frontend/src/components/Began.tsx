@@ -3,7 +3,7 @@ import { updates } from '../models/momentum';
 import type { Overview } from '../wire';
 
 /** What is known before the first record: the layers, and what their momentum alone says. */
-export function Began({ overview: { layers, planned_steps, tolerance } }: { overview: Overview }) {
+export function Began({ overview: { layers, planned_steps, tolerance, framework } }: { overview: Overview }) {
   const values = layers.filter(updates).map(({ momentum }) => momentum);
   if (!values.length) return null;
   const slowest = Math.max(...values);
@@ -17,7 +17,7 @@ export function Began({ overview: { layers, planned_steps, tolerance } }: { over
         </div>
         <div>
           <dt>momentum</dt>
-          <dd>{momentumRange([Math.min(...values), slowest])}</dd>
+          <dd>{momentumRange([Math.min(...values), slowest], framework)}</dd>
         </div>
         {needed !== null && (
           <div>

@@ -52,7 +52,7 @@ export function LayerDetail({ overview, layer }: { overview: Overview; layer: La
         </div>
       }
     >
-      <Facts layer={layer} batches={overview.losses.batches} />
+      <Facts layer={layer} batches={overview.losses.batches} framework={overview.framework} />
       {findings.length > 0 && (
         <ul class="chips">
           {findings.map((f) => (
@@ -81,9 +81,9 @@ export function LayerDetail({ overview, layer }: { overview: Overview; layer: La
           </Exports>
           {updates(layer) ? (
             <>
-              <MomentumSlider value={current} usual={usual} />
+              <MomentumSlider value={current} usual={usual} framework={overview.framework} />
               <WhatIf {...layerAt(layer, overview.tolerance, current)} />
-              <ReplayedDistance layer={layer} current={current} />
+              <ReplayedDistance layer={layer} current={current} framework={overview.framework} />
             </>
           ) : (
             <p class="hint">
@@ -97,8 +97,14 @@ export function LayerDetail({ overview, layer }: { overview: Overview; layer: La
   );
 }
 
-/** `batches`: what the distance is of, null where it is that of the last record. */
-function Facts({ layer, batches }: { layer: LayerReport; batches: number | null }) {
+interface FactsProps {
+  layer: LayerReport;
+  /** What the distance is of, null where it is that of the last record. */
+  batches: number | null;
+  framework: string;
+}
+
+function Facts({ layer, batches, framework }: FactsProps) {
   const { momentum_effective: effective } = layer;
   return (
     <dl class="facts">
@@ -160,11 +166,11 @@ function Facts({ layer, batches }: { layer: LayerReport; batches: number | null 
           <Term k="momentum" />
         </dt>
         <dd>
-          <Num k="momentum">{momentum(layer.momentum)}</Num>
+          <Num k="momentum">{momentum(layer.momentum, framework)}</Num>
           {effective !== null && effective !== layer.momentum && (
             <span class="unit">
               {' '}
-              <Num k="momentum_effective">effective {momentum(effective)}</Num>
+              <Num k="momentum_effective">effective {momentum(effective, framework)}</Num>
             </span>
           )}
         </dd>

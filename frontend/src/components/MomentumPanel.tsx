@@ -16,7 +16,8 @@ const HEIGHT = 190;
 
 /** The inference loss with other momentum values, and steps to converge, lag and noise with any. */
 export function MomentumPanel({ overview }: { overview: Overview }) {
-  const { losses, layers, tolerance, run } = overview;
+  const { losses, layers, tolerance, run, framework } = overview;
+  const shown = (kept: number | null) => beta(kept, framework);
   const chosen = useView((v) => v.momentum);
   const chart = useRef<ChartHandle>(null);
   const usual = median(layers.map((layer) => layer.momentum_effective ?? layer.momentum));
@@ -67,20 +68,20 @@ export function MomentumPanel({ overview }: { overview: Overview }) {
       ],
       xLabel: 'momentum',
       xSplits: () => replayed.map((_, i) => i),
-      xFormat: (at) => (Number.isInteger(at) && replayed[at] ? beta(replayed[at].momentum) : ''),
+      xFormat: (at) => (Number.isInteger(at) && replayed[at] ? shown(replayed[at].momentum) : ''),
       where: (at) => {
         const point = points.find((each) => each.at === at);
-        return point?.own ? `momentum ${beta(own)}, this run` : `momentum ${beta(replays[Math.round(at)])}`;
+        return point?.own ? `momentum ${shown(own)}, this run` : `momentum ${shown(replays[Math.round(at)])}`;
       },
       yLabel: 'loss now',
       yScale: scaleFor([...values, losses.batch]),
       yFormat: number,
       range: [-0.35, replayed.length - 0.65],
-      marks: [{ x: place(replays, current), label: `momentum ${beta(current)}`, kind: 'value' }],
+      marks: [{ x: place(replays, current), label: `momentum ${shown(current)}`, kind: 'value' }],
       shade: null,
       shared: false,
     };
-  }, [losses, current, own]);
+  }, [losses, current, own, framework]);
   return (
     <Panel
       title={spec ? 'Momentum, replayed' : 'Momentum, what if'}
@@ -113,7 +114,7 @@ export function MomentumPanel({ overview }: { overview: Overview }) {
             : 'The loss with other momentum values has not been measured yet.'}
         </p>
       )}
-      <MomentumSlider value={current} usual={usual} />
+      <MomentumSlider value={current} usual={usual} framework={framework} />
       <WhatIf {...worst} />
     </Panel>
   );

@@ -4,20 +4,26 @@ import { view } from '../view';
 import { LayerName } from './LayerName';
 import { Num, Term } from './Tip';
 
+interface SliderProps {
+  value: number;
+  usual: number;
+  framework: string;
+}
+
 /** The what-if momentum, shared by the panels of the run and of the layer. */
-export function MomentumSlider({ value, usual }: { value: number; usual: number }) {
+export function MomentumSlider({ value, usual, framework }: SliderProps) {
   return (
     <div class="slider">
       <label>
         <span>What-if momentum</span>
-        <output>{beta(value)}</output>
+        <output>{beta(value, framework)}</output>
         <input
           type="range"
           min={SLIDER_MIN}
           max={SLIDER_MAX}
           step={0.02}
           value={toSlider(value)}
-          aria-valuetext={`momentum ${beta(value)}`}
+          aria-valuetext={`momentum ${beta(value, framework)}`}
           onInput={(e) => view.set({ momentum: rounded(fromSlider(Number(e.currentTarget.value))) })}
         />
       </label>
@@ -27,7 +33,7 @@ export function MomentumSlider({ value, usual }: { value: number; usual: number 
         disabled={value === usual}
         onClick={() => view.set({ momentum: null })}
       >
-        Reset ({beta(usual)})
+        Reset ({beta(usual, framework)})
       </button>
     </div>
   );

@@ -192,9 +192,10 @@ function Layers({ runs }: { runs: readonly Compared[] }) {
                       <LayerName name={layer.name} />
                     </button>
                   </th>
-                  {runs.map(({ name, color }, i) => (
+                  {runs.map(({ name, color, overview }, i) => (
                     <LayerCell
                       key={name}
+                      framework={overview?.framework ?? 'keras'}
                       layer={layer.layers[i]}
                       share={(layer.layers[i]?.distance ?? 0) / widest}
                       color={color}
@@ -222,9 +223,10 @@ interface CellProps {
   color: string;
   momentum: boolean;
   state: boolean;
+  framework: string;
 }
 
-function LayerCell({ layer, share, color, momentum, state }: CellProps) {
+function LayerCell({ layer, share, color, momentum, state, framework }: CellProps) {
   if (!layer) return <td class="muted">not in this run</td>;
   return (
     <td>
@@ -233,7 +235,7 @@ function LayerCell({ layer, share, color, momentum, state }: CellProps) {
       </span>
       <Num k="distance">{number(layer.distance)}</Num>
       <span class="unit"> sd</span>
-      {momentum && <span class="unit"> · momentum {beta(layer.momentum)}</span>}
+      {momentum && <span class="unit"> · momentum {beta(layer.momentum, framework)}</span>}
       {state && <span class="unit"> · {stateName(layer.state)}</span>}
     </td>
   );
@@ -241,7 +243,8 @@ function LayerCell({ layer, share, color, momentum, state }: CellProps) {
 
 function momentumOf(overview: Overview | null): string {
   const values = overview?.layers.map(({ momentum }) => momentum) ?? [];
-  return momentumRange(values.length ? [Math.min(...values), Math.max(...values)] : []);
+  if (!overview || !values.length) return '–';
+  return momentumRange([Math.min(...values), Math.max(...values)], overview.framework);
 }
 
 function data(runs: readonly Compared[], metrics: readonly string[]) {

@@ -60,7 +60,7 @@ export function RunsRow({ row, metric, now, chosen, onChoose }: Props) {
       </td>
       <td class="right">{ratio(lossRatio(row))}</td>
       {metric && <MetricCell metric={summary?.metric ?? null} />}
-      <td class="right minor">{momentumRange(summary?.momentum ?? [])}</td>
+      <td class="right minor">{summary ? momentumRange(summary.momentum, summary.framework) : '–'}</td>
       <td class="right minor">
         {count(entry.last_step)}
         {summary?.planned_steps ? <span class="unit"> / {count(summary.planned_steps)}</span> : null}

@@ -106,7 +106,7 @@ class LossFacts(RecordFacts):
         """Inference loss on validation data minus that on training data."""
         value = self.on_validation("inference") - self.typical("inference")
         if self.measured is None or self.measured_validation is None:
-            return Gap(value, self.losses.spread, self.losses.harm(value))
+            return Gap(value, self.losses.probe_noise, self.losses.harm(value))
         here, there = (x.passes["inference"] for x in (self.measured, self.measured_validation))
         errors = [spread_of_mean(x) for x in (here, there)]
         harm = max(self.losses.harm(value), metrics.harm(there, here))

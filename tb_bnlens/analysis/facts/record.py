@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from tb_bnlens.analysis.batches import Batches, batches
 from tb_bnlens.analysis.composition import Composition
 from tb_bnlens.analysis.lag import LayerTable, table
-from tb_bnlens.analysis.loss_gap import Losses, measure
+from tb_bnlens.analysis.last_probes import measure
+from tb_bnlens.analysis.loss_gap import Losses
 from tb_bnlens.analysis.measured import Measured, final
 from tb_bnlens.analysis.parts import Parts
 from tb_bnlens.analysis.sudden import Leap, leap

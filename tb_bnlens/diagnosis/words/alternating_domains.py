@@ -6,8 +6,8 @@ import math
 
 from tb_bnlens.analysis import robust
 from tb_bnlens.analysis.facts import Facts
-from tb_bnlens.diagnosis.conditions import CALL_NOISE_FACTOR
 from tb_bnlens.diagnosis.decide import Decision
+from tb_bnlens.diagnosis.in_batches import CALL_NOISE_FACTOR
 from tb_bnlens.diagnosis.words import code
 from tb_bnlens.diagnosis.words.phrases import count, number, verb
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words

@@ -14,7 +14,7 @@ from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
 def unknown(f: Facts) -> str:
     """Which probes are missing."""
-    if not f.evaluated or len(f.losses.steps) <= LEAST_BEFORE:
+    if not f.evaluated or len(f.losses.settled) <= LEAST_BEFORE:
         return "This takes a few probes during training and one after it."
     return "This takes a probe after the last step."
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from tb_bnlens.analysis.facts import Facts
-from tb_bnlens.diagnosis.conditions import COLLAPSED_SHARE
 from tb_bnlens.diagnosis.decide import Decision
+from tb_bnlens.diagnosis.in_batches import COLLAPSED_SHARE
 from tb_bnlens.diagnosis.words.phrases import be, count
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from tb_bnlens.analysis.facts import Facts
-from tb_bnlens.diagnosis.conditions import TRAINING_ONLY_HARM
 from tb_bnlens.diagnosis.decide import Decision
+from tb_bnlens.diagnosis.in_batches import TRAINING_ONLY_HARM
 from tb_bnlens.diagnosis.words.phrases import loss, number
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 

@@ -31,23 +31,15 @@ def failed(f: Facts, d: Decision) -> Said:
     still = f.never_updated
     kept = bool((f.layers.momentum[still] >= 1.0).all())
     n = len(d.layers)
-    why = (
-        f"Momentum {momentum_range(f, f.layers.momentum[still])} keeps the initial statistics."
-        if kept
-        else f"{'Nothing' if f.in_torch else 'The training step'} calls the model {_mode(f)}, its updates are dropped, "
-        "or the weights are copied from another network without its statistics."
-    )
     new = bool(f.initial[list(d.layers)].all()) and f.parts is not None
-    if kept:
-        fix = code.set_momentum(f, 0.9 if f.in_torch else 0.99)
-    else:
-        fix = "model.train()  # before the training loop\n" if f.in_torch else MODE
-    if new and not kept:
-        fix += COPY_IN_TORCH if f.in_torch else COPY
     # Weights that were trained with the initial statistics do best with them.
     harmful = d.severity > Severity.INFO
-    if harmful and not kept and f.parts is None:
-        fix += code.RECALIBRATE
+    fix = _fix(f, copied=new, recalibrate=harmful and f.parts is None)
+    why = f"{'Nothing' if f.in_torch else 'The training step'} calls the model {_mode(f)}, its updates are dropped, "
+    why += "or the weights are copied from another network without its statistics."
+    if kept:
+        fix = code.set_momentum(f, 0.9 if f.in_torch else 0.99)
+        why = f"Momentum {momentum_range(f, f.layers.momentum[still])} keeps the initial statistics."
     same = (
         f"bit-identical to their start after {f.last_step:,} steps{', a mean of 0 and a variance of 1' if new else ''}"
     )
@@ -67,6 +59,14 @@ def failed(f: Facts, d: Decision) -> Said:
         fix=fix,
         next="The moving statistics change at the next record.",
     )
+
+
+def _fix(f: Facts, *, copied: bool, recalibrate: bool) -> str:
+    """The calls that update the statistics."""
+    fix = "model.train()  # before the training loop\n" if f.in_torch else MODE
+    if copied:
+        fix += COPY_IN_TORCH if f.in_torch else COPY
+    return fix + code.RECALIBRATE * recalibrate
 
 
 def _mode(f: Facts) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tb_bnlens.analysis import robust
 from tb_bnlens.analysis.facts import Facts
-from tb_bnlens.diagnosis.conditions import LAST_BATCH_SHARE, OUTLIER
+from tb_bnlens.diagnosis.at_the_end import LAST_BATCH_SHARE, OUTLIER
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.severity import Severity
 from tb_bnlens.diagnosis.words import code

@@ -7,8 +7,8 @@ import numpy as np
 from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.analysis.loss_gap import WARNING_HARM
 from tb_bnlens.diagnosis.compositions import constant_in_training
-from tb_bnlens.diagnosis.conditions import validation_distance
 from tb_bnlens.diagnosis.decide import Decision
+from tb_bnlens.diagnosis.in_batches import validation_distance
 from tb_bnlens.diagnosis.words import code
 from tb_bnlens.diagnosis.words.phrases import count, modes, names, number, verb
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words

@@ -106,8 +106,8 @@ class Backend(Protocol):
     def sums(self, variables: Sequence[Any]) -> Callable[[], Array]:
         """Gives the sum of each of these variables."""
 
-    def look(self, data: Any) -> Look:
-        """A look at the last argument of a train function."""
+    def looks(self, function: Callable[..., Any]) -> Callable[[Any], Look]:
+        """What looks at the last argument of this train function."""
 
     def attached(self, model: Any, state: Sequence[Any]) -> contextlib.AbstractContextManager[None]:
         """Have the model's variables hold the state that a train function gets or gives, if that is one of its values.

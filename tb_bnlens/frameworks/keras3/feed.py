@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import keras
@@ -51,11 +51,14 @@ class PeekingTrainFunction:
 
     Args:
         inner: the function that ``fit`` would call: with the data, behind the model's state on JAX.
-        observer: the lens; None makes this a plain call of ``inner``.
+        observer: the lens.
     """
 
-    def __init__(self, inner: Callable[..., Any], observer: Observer | None):
-        self.inner, self.observer = inner, observer
+    def __init__(self, inner: Callable[..., Any], observer: Observer):
+        self.inner = inner
+        self.observer: Observer | None = observer
+        """None makes this a plain call of ``inner``."""
+        self._look = observer.backend.looks(inner)
 
     def __call__(self, *args: Any) -> Any:
         """Make the step, as ``inner`` does, with the observer looking on."""
@@ -69,31 +72,35 @@ class PeekingTrainFunction:
             expected = observer.expects_step()
             quiet = expected and observer.is_quiet()
             if expected and not quiet:
-                look = observer.backend.look(data)
+                look = self._look(data)
                 with observer.backend.attached(observer.model, state):
                     observer.before_step(look)
         except Exception as error:
             observer.fault(error)
+        result = self._step(args, look, observer if expected else None)
+        try:
+            if quiet:
+                observer.quiet_step()
+            elif expected:
+                logs, after = (result[0], result[1:]) if state else (result, ())
+                with observer.backend.attached(observer.model, after):
+                    observer.after_step(logs, 0 if look is None else len(look.taken))
+        except Exception as error:
+            observer.fault(error)
+        return result
+
+    def _step(self, args: Sequence[Any], look: Look | None, observer: Observer | None) -> Any:
+        """The step itself, on all of the data; the observer hears of what it raises."""
+        *state, _ = args
         try:
             if look is not None and look.error is not None:
                 raise look.error
-            result = self.inner(*args) if look is None else self.inner(*state, look.given_back)
+            return self.inner(*args) if look is None else self.inner(*state, look.given_back)
         except BaseException as error:
-            if expected:
+            if observer is not None:
                 with contextlib.suppress(Exception):
                     observer.failed(error)
             raise
-        if expected:
-            try:
-                if quiet:
-                    observer.quiet_step()
-                else:
-                    logs, after = (result[0], result[1:]) if state else (result, ())
-                    with observer.backend.attached(observer.model, after):
-                        observer.after_step(logs, 0 if look is None else len(look.taken))
-            except Exception as error:
-                observer.fault(error)
-        return result
 
 
 class IteratorLook:

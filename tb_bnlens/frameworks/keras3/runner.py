@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -23,6 +24,7 @@ from tb_bnlens.frameworks.keras3.backend import Backend, host
 from tb_bnlens.frameworks.keras3.batches import compose, inputs, weights
 from tb_bnlens.frameworks.keras3.layers import KerasLayer
 from tb_bnlens.frameworks.keras3.outcomes import Outcomes, ReadingScope, loss_of, packed
+from tb_bnlens.frameworks.keras3.own_code import trains_as_it_infers
 from tb_bnlens.moments.layers import gains
 from tb_bnlens.moments.moments import Mask, Moments
 from tb_bnlens.moments.recovery import Snapshot
@@ -60,6 +62,12 @@ class KerasRunner:
         self.at_inference: dict[int, bool] = {}
         self.always_by_batch = False
         self._training_order: list[int] = []
+        # Subclasses may do something else at inference, and renorm something else in training.
+        self._plain = bool(self._layers) and all(
+            type(t.layer) is keras.layers.BatchNormalization and not t.renorm for t in self._layers
+        )
+        self._trains_by_batch: bool | None = None
+        self._rent = 0.0
         self.gain = gains(self._layers)
         outcomes = Outcomes(model, engine, loss)
         self.rows, self.metric_state = outcomes.rows, outcomes.metric_state
@@ -71,8 +79,30 @@ class KerasRunner:
 
     def inference(self, batch: Any, moving: Moments) -> Outcome:
         """Every layer on these moving statistics: what ``test_on_batch`` gives."""
+        if self._is_shared(batch):
+            return self._inference_by_batch(batch, moving)
         loss, predictions = self._engine.run(self._trace_inference, batch, *_statistics(moving))
         return Outcome(float(loss), predictions)
+
+    def _inference_by_batch(self, batch: Any, moving: Moments) -> Outcome:
+        # A separate trace would take a third less time a pass. A short run does not earn back the tracing.
+        cost, started = self.tracing.cpu_seconds, time.process_time()
+        everywhere = ops.ones(len(moving.mean), "bool")
+        loss, _, _, predictions = self._engine.run(self._trace_batch, batch, *_statistics(moving), everywhere)
+        self._rent += (time.process_time() - started - (self.tracing.cpu_seconds - cost)) / 3
+        return Outcome(float(loss), predictions)
+
+    def _is_shared(self, batch: Any) -> bool:
+        """Whether inference passes are run by the trace of ``batch``, all channels on the moving statistics.
+
+        They are at first, where anything is traced and the layers are Keras' own and called for inference: then it is
+        the same computation.
+        """
+        if not self._plain:
+            return False
+        if not self.order:
+            self.count_calls(batch)
+        return self._rent < self.tracing.cpu_seconds and not any(self.at_inference.values())
 
     def batch(self, batch: Any, moving: Moments, on_moving: Mask | None = None) -> Outcome:
         """Every channel on the batch's statistics, but for the mask's [C_total]; all else in inference mode."""
@@ -86,10 +116,30 @@ class KerasRunner:
 
     def training(self, batch: Any) -> Outcome:
         """As the training step does, dropout on and frozen layers as frozen, with its update."""
+        if self._trains_by_batch is None:
+            self._trains_by_batch = self._has_one_mode(batch)
+        if self._trains_by_batch:
+            return self.batch(batch, Moments(*np.ones((2, int(self._segments.sizes.sum())))))
         loss, mean, spread, means, variances, predictions = self._engine.run(self._trace_training, batch)
         calls = self._by_layer(self._training_order, host(means), host(variances))
         after = Snapshot(host(mean).astype(np.float64), host(spread).astype(np.float64))
         return Outcome(float(loss), predictions, mean_of_calls(calls, self._segments), after=after)
+
+    @property
+    def trains_by_batch(self) -> bool:
+        """Whether a training pass is a pass in batch mode, for which no trace is needed; known after the first one."""
+        return bool(self._trains_by_batch)
+
+    def _has_one_mode(self, batch: Any) -> bool:
+        if not (self._plain and self.trained().all() and trains_as_it_infers(self._model, self._loss)):
+            return False
+        if not self.order:
+            self.count_calls(batch)
+        if len(set(self.order)) != len(self.order):
+            return False
+        self.gain = gains(self._layers)
+        self.trains = dict.fromkeys(self.order, True)
+        return True
 
     def _by_layer(
         self, order: Sequence[int], means: NDArray[np.float32], variances: NDArray[np.float32]
@@ -135,6 +185,8 @@ class KerasRunner:
             def normalize(index: int, call: Callable[..., Any], args: Any, kwargs: Any) -> Any:
                 layer = self._layers[index].layer
                 self._refuse_inner(outer, index)
+                by_batch = _mode(args, kwargs) and bool(layer.trainable)
+                self.at_inference[index] = self.at_inference.get(index, False) or by_batch
                 m, v = _batch_moments(layer, args, kwargs)
                 order.append(index)
                 moments.append((m, v))
@@ -194,7 +246,9 @@ class KerasRunner:
     # --- machinery -----------------------------------------------------------------------------------
 
     def _split(self, values: Any) -> list[Any]:
-        return [values[a:b] for a, b in zip(self._segments.starts, self._segments.stops, strict=True)]
+        if len(self._layers) < 2:
+            return [values] * len(self._layers)
+        return list(ops.split(values, [int(stop) for stop in self._segments.stops[:-1]]))
 
     def _scope(self, mean: Any, variance: Any) -> ReadingScope:
         mapping = list(self._engine.variables())
@@ -250,8 +304,10 @@ def _mode(args: Any, kwargs: Any) -> bool:
 
 def _batch_moments(layer: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
     inputs = keras.ops.cast(args[0], keras.backend.result_type(args[0].dtype, "float32"))
-    # Under a mask Keras squeezes the statistics of a single channel to scalars.
-    mean, variance = (ops.reshape(part, (-1,)) for part in layer._moments(inputs, kwargs.get("mask")))
+    mean, variance = layer._moments(inputs, kwargs.get("mask"))
+    if len(mean.shape) != 1:
+        # Under a mask Keras squeezes the statistics of a single channel to scalars.
+        mean, variance = ops.reshape(mean, (-1,)), ops.reshape(variance, (-1,))
     return mean, variance
 
 

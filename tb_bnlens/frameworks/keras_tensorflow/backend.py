@@ -10,11 +10,12 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from tb_bnlens.frameworks.keras3.backend import Look
+from tb_bnlens.frameworks.keras3.backend import Look, host
+from tb_bnlens.frameworks.keras3.own_code import has_keras_metrics, is_all_keras
 from tb_bnlens.frameworks.keras_tensorflow.batches import EXPECTED, TensorBatches
-from tb_bnlens.frameworks.keras_tensorflow.look import END_OF_DATA, DatasetLook
+from tb_bnlens.frameworks.keras_tensorflow.look import END_OF_DATA, DatasetLooks
 from tb_bnlens.frameworks.keras_tensorflow.reader import SnapshotReader
-from tb_bnlens.frameworks.keras_tensorflow.side_effects import is_all_keras, refuse_traced_calls
+from tb_bnlens.frameworks.keras_tensorflow.side_effects import refuse_traced_calls
 from tb_bnlens.frameworks.keras_tensorflow.tracing import Tracer
 
 Array = NDArray[np.floating[Any]]
@@ -25,8 +26,8 @@ class TensorFlowEngine(Tracer):
 
     out_of_memory = (tf.errors.ResourceExhaustedError,)
 
-    def __init__(self, any_size: bool) -> None:
-        super().__init__(any_size)
+    def __init__(self, any_size: bool, may_draw: bool) -> None:
+        super().__init__(any_size, may_draw)
         self.accelerated = bool(tf.config.list_logical_devices("GPU"))
 
     def variables(self) -> Sequence[tuple[Any, Any]]:
@@ -58,7 +59,8 @@ class TensorFlowBackend:
     def engine(self, model: Any, loss: Callable[..., Any] | None = None) -> TensorFlowEngine:
         """An engine for functions that call this model."""
         refuse_traced_calls(model)
-        return TensorFlowEngine(any_size=is_all_keras(model, loss))
+        own = is_all_keras(model, loss)
+        return TensorFlowEngine(any_size=own, may_draw=not (own and has_keras_metrics(model)))
 
     def reader(self, layers: Sequence[Any]) -> SnapshotReader:
         """A reader of these layers."""
@@ -66,17 +68,12 @@ class TensorFlowBackend:
 
     def sums(self, variables: Sequence[Any]) -> Callable[[], Array]:
         """Gives the sum of each of these variables, in one call."""
-        traced = tf.function(
-            lambda: (
-                tf.stack([tf.reduce_sum(tf.cast(v.value, tf.float32)) for v in variables]) if variables else tf.zeros(0)
-            ),
-            autograph=False,
-        )
-        return lambda: np.asarray(traced().numpy())
+        # A traced function would take a fiftieth of a second to make, which few epochs earn back.
+        return lambda: np.array([np.sum(host(v), dtype=np.float64) for v in variables])
 
-    def look(self, data: Any) -> Look:
-        """A look at an iterator."""
-        return DatasetLook(data, self.batches)
+    def looks(self, function: Callable[..., Any]) -> Callable[[Any], Look]:
+        """Looks at iterators."""
+        return DatasetLooks(function, self.batches)
 
     def attached(self, model: Any, state: Sequence[Any]) -> contextlib.AbstractContextManager[None]:
         """Nothing to do: the variables always hold their values."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import keras
 import tensorflow as tf
 
 from tb_bnlens.capture.errors import NotEvaluated
@@ -39,22 +38,3 @@ def refuse_traced_calls(model: Any) -> None:
                 f"{layer.name!r} has a call() under @tf.function, whose cached trace the probe would corrupt; "
                 "take the decorator off (fit compiles the step anyway) to have the losses measured"
             )
-
-
-def is_all_keras(model: Any, loss: Any) -> bool:
-    """Whether a pass runs Keras' own layers and losses only: none keeps traces, and none has to know a batch's size.
-
-    Args:
-        model: the model.
-        loss: what stands in for the loss that it is compiled with, if anything does.
-    """
-    losses = keras.tree.flatten(getattr(model, "loss", None) if loss is None else loss)
-    return all(
-        type(layer).__module__.startswith("keras.") and not isinstance(layer, keras.layers.Lambda)
-        for layer in model._flatten_layers()
-    ) and all(part is None or isinstance(part, str) or _is_keras_loss(part) for part in losses)
-
-
-def _is_keras_loss(loss: Any) -> bool:
-    code = getattr(loss, "fn", loss)
-    return str(getattr(code, "__module__", "")).startswith("keras.")

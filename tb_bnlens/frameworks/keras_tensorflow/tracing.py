@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from typing import Any
@@ -25,10 +26,12 @@ class Tracer:
             single rows. Only where no code but Keras' own runs. A layer's ``tf.function`` has been traced by ``fit``
             for its batches, and a trace for others, made inside of a pass, would be wrong outside of it. A loss may
             have to know the size.
+        may_draw: code other than Keras' own runs, and might draw random numbers when it is traced. Refusing that takes
+            longer than the trace itself.
     """
 
-    def __init__(self, any_size: bool) -> None:
-        self._any_size = any_size
+    def __init__(self, any_size: bool, may_draw: bool) -> None:
+        self._any_size, self._may_draw = any_size, may_draw
         self.cost = OneTimeCost()
         self._checked: set[int] = set()
         self._known: set[Any] = set()
@@ -66,7 +69,7 @@ class Tracer:
         traced = self._traced[function]
         wall, cpu = time.perf_counter(), time.process_time()
         traces = traced.experimental_get_tracing_count()
-        with draws_refused():
+        with draws_refused() if self._may_draw else contextlib.nullcontext():
             concrete = self._concrete(traced, batch, others)
         if id(concrete) not in self._checked:
             refuse_mutation(concrete)

@@ -74,7 +74,7 @@ class TorchRunner:
         self.loss_reason = ""
         self.order: Sequence[int] = ()
         self.trains: dict[int, bool] = {}
-        self.always_by_batch = bool(untracked(self._model))
+        self.always_by_batch, self.trains_by_batch = bool(untracked(self._model)), False
         self.at_inference = {i: False for i in range(len(layers))}
         self.gain = self._gain()
         self.rows, self.weights = self._outcomes.rows, self._outcomes.weights

@@ -1,0 +1,130 @@
+"""Conditions on batches and modes: noise, kinds of data, replicas, validation data, dropout and timing."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tb_bnlens.analysis.facts import Facts
+from tb_bnlens.analysis.lag import LARGE_DISTANCE
+from tb_bnlens.analysis.loss_gap import ERROR_HARM, WARNING_HARM
+from tb_bnlens.diagnosis.cause import Mask
+from tb_bnlens.diagnosis.conditions import INFO, SCATTER, whole_run
+from tb_bnlens.diagnosis.severity import Severity, of_gap, of_harm
+
+CALL_NOISE_FACTOR = 2.0
+"""Two calls are on unlike data where they differ by this many times what batch noise explains."""
+NOTE_ALTERNATION = 1.0
+"""Without harm it is worth a note from a whole batch standard deviation."""
+TRAINING_ONLY_HARM = 0.25
+"""Dropout is worth a note from a quarter of the loss. It is never more than a note, since it is meant."""
+BATCH_SPREADS = 3.0
+"""Validation has to stand this many standard deviations of a training batch's loss above training."""
+COLLAPSED_SHARE = 0.05
+"""Share of a layer's channels from which collapse is worth a note: a layer's figures are 95th percentiles over its
+channels, so fewer cannot decide one."""
+
+
+def calls_differ(f: Facts) -> Mask:
+    """Shared layers whose calls differ by more than batch noise explains."""
+    return f.shared & (f.layers.alternation > CALL_NOISE_FACTOR * f.call_noise)
+
+
+def worst_turn(f: Facts, _where: Mask) -> Severity:
+    """The gap at its worst: typical, or at one probe in ten."""
+    # What fits the mean of all batches may fail only where one kind follows another.
+    return max(of_gap(f.gap), of_gap(f.jump_over_batch))
+
+
+def noise_cost(f: Facts, _where: Mask) -> Severity:
+    """What no averaging takes away."""
+    return of_gap(f.noise)
+
+
+def fixed_statistics_fail(f: Facts) -> Mask:
+    """The best fixed statistics lose against batch statistics, and single batches do scatter."""
+    return whole_run(of_gap(f.noise) > INFO and not f.largest_scatter < SCATTER)
+
+
+def scattering(f: Facts, _where: Mask, _severity: Severity) -> Mask:
+    """Layers that scatter at least half as much as the noisiest."""
+    if math.isnan(f.largest_scatter):
+        return f.layers.updating
+    return np.asarray(f.layers.scatter >= max(SCATTER, 0.5 * f.largest_scatter))
+
+
+def replicas_apart(f: Facts) -> Mask:
+    """Layers whose replicas differ by more than batch noise explains."""
+    return np.asarray(f.layers.replica_spread > np.maximum(f.replica_noise, f.layers.tolerance))
+
+
+def worst_replica(f: Facts, _where: Mask) -> Severity:
+    """The gap; where the losses of each replica's batches are known, the largest of theirs."""
+    apart = [inference - batch for inference, batch in f.manifest.ranks]
+    return max([of_gap(f.gap), *(of_harm(f.losses.harm(gap)) for gap in apart if math.isfinite(gap))])
+
+
+def validation_cost(f: Facts, _where: Mask) -> Severity:
+    """The gap on validation data."""
+    return of_gap(f.validation_gap)
+
+
+def validation_distance(f: Facts) -> NDArray[np.float64]:
+    """Moving statistics against those of validation data, [L]."""
+    found = np.empty(0) if f.evidence is None else f.evidence.layers.get("validation_distance_rms", np.empty(0))
+    return found if len(found) else f.layers.validation_distance
+
+
+def off_on_validation(f: Facts, _where: Mask, _severity: Severity) -> Mask:
+    """Layers that are twice as far off on validation data as on training data."""
+    there = validation_distance(f)
+    return np.asarray(~np.isnan(there) & (there > 2 * np.fmax(f.layers.distance, f.layers.tolerance)))
+
+
+def overfitted(f: Facts) -> Mask:
+    """Validation loss is far above training loss."""
+    excess = f.validation_excess
+    # Two different batches, so the spread between batches comes in, which it does not in paired losses.
+    return whole_run(excess.harm >= ERROR_HARM and excess.value >= BATCH_SPREADS * excess.uncertainty)
+
+
+def dropout_hidden(f: Facts) -> bool:
+    """Frozen layers that do not fit the data hide what dropout does."""
+    # In training frozen layers keep their statistics, so batch statistics are no fair rival where those are off.
+    mismatch = f.constant & (f.layers.distance >= LARGE_DISTANCE)
+    return bool(mismatch.any()) and f.dropout_rival == "batch"
+
+
+def gap_is_greater(f: Facts, _where: Mask) -> bool:
+    """BatchNorm costs at least as much as dropout."""
+    return not f.gap.value < f.dropout.value
+
+
+def update_felt(f: Facts) -> Mask:
+    """The weight update changes the loss of its batch by enough to notice."""
+    # The averaging over an epoch differs in every run that still learns; the update does where it takes large steps.
+    size, noise = abs(f.update.value), f.update.uncertainty if f.update.uncertainty >= 0 else 0.0
+    return whole_run(f.losses.harm(size) >= WARNING_HARM and size > 2.0 * noise)
+
+
+def timing_is_greatest(f: Facts, _where: Mask) -> bool:
+    """The update or the averaging is the largest part of what fit and evaluate differ by."""
+    other = max(abs(g.value) if g.known else 0.0 for g in (f.before_update, f.dropout_before_update))
+    return max(abs(f.update.value), abs(f.averaging.value)) > other
+
+
+def mostly_dropout(f: Facts, where: Mask) -> bool:
+    """Dropout is the largest part."""
+    return not timing_is_greatest(f, where) and not abs(f.before_update.value) > abs(f.dropout_before_update.value)
+
+
+def mostly_batchnorm(f: Facts, where: Mask) -> bool:
+    """The modes of BatchNorm are the largest part."""
+    return not timing_is_greatest(f, where)
+
+
+def collapsed(f: Facts) -> Mask:
+    """Layers with enough channels of next to no variance."""
+    return np.asarray(f.layers.collapsed >= np.maximum(1.0, COLLAPSED_SHARE * f.layers.channels))

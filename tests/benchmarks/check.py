@@ -1,0 +1,110 @@
+"""What ``check`` takes, in units of ``evaluate`` on the same batches.
+
+    python -m tests.benchmarks.check
+
+CPU time of all threads. The first ``evaluate`` of a model traces it, and so does a check.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import tb_bnlens
+from tb_bnlens.frameworks.keras3.runner import KerasRunner
+from tb_bnlens.frameworks.keras_tensorflow.tracing import Tracer
+from tests.benchmarks.overhead import NETWORKS
+
+BATCHES = 24
+STEPS = {"healthy": 400, "lagging": 30}
+"""Training steps: after few of them the moving statistics lag behind."""
+
+
+def main() -> None:
+    """Print a line for each network and training."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--network", choices=sorted(NETWORKS), action="append", help="one or more; default all")
+    options = parser.parse_args()
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    for name in options.network or NETWORKS:
+        model, data = made(name)
+        begun = 0
+        for state, steps in sorted(STEPS.items(), key=lambda item: item[1]):
+            model.fit(data.repeat(), steps_per_epoch=steps - begun, epochs=1, shuffle=False, verbose=0)
+            begun = steps
+            measure(f"{name}, {state}", model, data)
+
+
+def made(name: str) -> tuple[Any, Any]:
+    """A compiled model with moving statistics that follow quickly, and batches for it."""
+    keras.utils.set_random_seed(0)
+    model, make = NETWORKS[name]()
+    for layer in model._flatten_layers():
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.98
+    model.compile("adam", "mse")
+    rng = np.random.default_rng(0)
+    pairs = [tuple(np.asarray(part, np.float32) for part in make(rng)) for _ in range(BATCHES)]
+    x, y = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
+    return model, tf.data.Dataset.from_tensor_slices((x, y)).batch(len(pairs[0][0]))
+
+
+def measure(title: str, model: Any, data: Any) -> None:
+    """Time both, cold and warm, and count the passes."""
+    model.make_test_function(force=True)
+    cold = seconds(lambda: model.evaluate(data, verbose=0))
+    warm = min(seconds(lambda: model.evaluate(data, verbose=0)) for _ in range(5))
+    traced, passes = 0.0, Counter[str]()
+
+    def counted(name: str, run: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any) -> Any:
+            passes[name] += 1
+            return run(*args)
+
+        return call
+
+    kept = {name: getattr(KerasRunner, name) for name in ("inference", "batch", "training")}
+    add = Tracer._add
+
+    def noted(tracer: Any, wall: float, cpu: float) -> None:
+        nonlocal traced
+        traced += time.process_time() - cpu
+        add(tracer, wall, cpu)
+
+    try:
+        Tracer._add = noted  # type: ignore[method-assign,assignment]
+        for name, run in kept.items():
+            setattr(KerasRunner, name, counted(name, run))
+        taken = seconds(lambda: tb_bnlens.check(model, data, batches=BATCHES, quiet=True))
+    finally:
+        Tracer._add = add  # type: ignore[method-assign]
+        for name, run in kept.items():
+            setattr(KerasRunner, name, run)
+    counts = ", ".join(f"{name} {count}" for name, count in passes.items())
+    print(
+        f"{title}: evaluate {warm:.2f} s ({cold:.2f} s when it traces); check {taken:.2f} s, {taken / cold:.1f} times "
+        f"a cold and {taken / warm:.1f} times a warm one; tracing {traced:.2f} s, the rest is "
+        f"{(taken - traced) / warm:.1f} warm ones\n  passes over a batch: {counts}"
+    )
+
+
+def seconds(work: Callable[[], Any]) -> float:
+    """CPU seconds of all threads."""
+    before = time.process_time()
+    work()
+    return time.process_time() - before
+
+
+if __name__ == "__main__":
+    main()
