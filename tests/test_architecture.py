@@ -192,18 +192,28 @@ def forbidden_arrows(modules: Mapping[str, str]) -> list[str]:
         for name in imports(source):
             top, _, rest = name.partition(".")
             if top == PACKAGE:
-                # `from tb_bnlens.reader import find_run` names a module and a thing in it; the longest module counts.
-                target = next((m for m in _prefixes(rest) if m in modules), "")
-                allowed = ARROWS[room]
-                if target not in allowed and room_of(target) not in allowed:
-                    wrong.append(f"{module} imports {PACKAGE}.{rest}")
-            elif top in OUTSIDE and room not in OUTSIDE[top]:
-                wrong.append(f"{module} imports {top}")
-            elif top not in OUTSIDE and top not in sys.stdlib_module_names:
-                wrong.append(f"{module} imports {top}, which is no dependency")
-            if room == "plugin.loader" and top == "tensorboard" and name != "tensorboard.plugins.base_plugin":
-                wrong.append(f"{module} imports {name}")
+                reason = _inside(rest, room, modules)
+            else:
+                reason = _outside(top, name, room)
+            wrong += [f"{module} imports {reason}"] * bool(reason)
     return wrong
+
+
+def _inside(name: str, room: str, modules: Mapping[str, str]) -> str:
+    """What of the package a room must not import by this name, "" where it may."""
+    # `from tb_bnlens.reader import find_run` names a module and a thing in it; the longest module counts.
+    target = next((m for m in _prefixes(name) if m in modules), "")
+    return "" if ARROWS[room] & {target, room_of(target)} else f"{PACKAGE}.{name}"
+
+
+def _outside(top: str, name: str, room: str) -> str:
+    """The same of other packages."""
+    if top not in OUTSIDE:
+        return "" if top in sys.stdlib_module_names else f"{top}, which is no dependency"
+    if room not in OUTSIDE[top]:
+        return top
+    only_base = room == "plugin.loader" and top == "tensorboard" and name != "tensorboard.plugins.base_plugin"
+    return name if only_base else ""
 
 
 def _prefixes(name: str) -> Iterator[str]:

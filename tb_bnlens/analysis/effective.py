@@ -7,6 +7,11 @@ from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
 
+MOST_CALLS = 4
+"""More calls of a layer in a step are rare, and 0.99 to the power of 10 is near 0.9, another momentum in use."""
+POWER_ERROR = 0.05
+"""The calls of a step see other data than the probe, which adds some percent to the error of the estimate."""
+
 
 def shrink_per_update(error: ArrayLike, updates: ArrayLike) -> Array:
     """Factor by which an error shrinks an update: exp of the least-squares slope of ``log(error)``.
@@ -35,6 +40,19 @@ def shrink_per_update(error: ArrayLike, updates: ArrayLike) -> Array:
         xc = np.where(ok, x - x.sum(0) / count, 0.0)
         slope = (xc * y).sum(0) / (xc**2).sum(0)
         return np.asarray(np.where((count >= 3) & ((xc**2).sum(0) > 0), np.exp(slope), np.nan))
+
+
+def is_power(effective: ArrayLike, momentum: ArrayLike) -> NDArray[np.bool_]:
+    """Whether a momentum is another one to the power of 2, 3 or 4, within ``POWER_ERROR`` of the exponent.
+
+    Example:
+        >>> bool(is_power(0.81, 0.9)), bool(is_power(0.9, 0.99)), bool(is_power(0.9, 0.9))
+        (True, False, False)
+    """
+    with np.errstate(all="ignore"):
+        power = np.log(np.asarray(effective, np.float64)) / np.log(np.asarray(momentum, np.float64))
+        times = np.rint(power)
+        return np.asarray((times >= 2) & (times <= MOST_CALLS) & (np.abs(power - times) <= POWER_ERROR * times))
 
 
 def differs(effective: ArrayLike, momentum: ArrayLike, factor: float = 2.0) -> NDArray[np.bool_]:

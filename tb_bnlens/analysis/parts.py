@@ -190,13 +190,22 @@ class Parts:
 
     @cached_property
     def exchanged(self) -> bool:
-        """Whether the weights were replaced, and the statistics still hold those before.
+        """Whether the weights were replaced, and the statistics are those before or came with them.
 
         Weights that are written between steps for another reason (clipping, for instance) do not keep a shorter memory
-        from following them.
+        from following them. A replay says nothing where the statistics were written as well: it averages what was
+        there before.
         """
+        if self.came_with_weights.any():
+            return True
         kinds = {e.kind for e in self._manifest.events if self._held(e).any()}
         return EventKind.AVERAGED in kinds or (EventKind.REPLACED in kinds and not self.replay_helps)
+
+    @cached_property
+    def came_with_weights(self) -> Mask:
+        """Layers whose statistics were replaced together with the weights, and still hold that, [L]."""
+        replaced = [e for e in self._manifest.events if e.kind == EventKind.REPLACED and e.layers]
+        return np.asarray(np.any([np.zeros(len(self._layers.names), bool), *map(self._held, replaced)], axis=0))
 
     @cached_property
     def drifting(self) -> Mask:

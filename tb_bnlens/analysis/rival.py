@@ -58,12 +58,17 @@ def similar(evidence: Evidence) -> bool:
 
 
 def memorized(evidence: Evidence) -> bool:
-    """Whether new compositions of the same rows do worse than those of training, although these are random draws."""
+    """Whether new compositions of the same rows do worse than those of training, although these are random draws.
+
+    By the mean, or by the ranks of the batches: where a few new compositions are very bad, the mean's standard error is
+    as large as the difference, and every new one may still be worse than every old one.
+    """
     new, old = (evidence.passes.get(name) for name in ("recombined", trained(evidence)))
     if new is None or old is None or not similar(evidence):
         return False
     noise = float(np.hypot(spread_of_mean(new), spread_of_mean(old)))
-    return bool(new.mean - old.mean > ERRORS_APART * noise)
+    worse = new.mean - old.mean
+    return bool(worse > ERRORS_APART * noise or (worse > 0 and ranked_above(new.losses, old.losses) > ERRORS_APART))
 
 
 def rival(evidence: Evidence) -> str:
@@ -73,6 +78,18 @@ def rival(evidence: Evidence) -> str:
     loss on new compositions of the same rows: no batch at use will be one of those.
     """
     return "recombined" if memorized(evidence) else in_training(evidence)
+
+
+def ranked_above(these: NDArray[np.float64], those: NDArray[np.float64]) -> float:
+    """How many standard errors the ranks of these values lie above those of the others (Mann-Whitney).
+
+    Example:
+        >>> round(ranked_above(np.array([4.0, 5.0, 900.0]), np.array([1.0, 2.0, 3.0])), 2)
+        1.96
+    """
+    above = np.sign(these[:, None] - those[None, :])
+    n, m = above.shape
+    return float(above.sum() / 2 / np.sqrt(n * m * (n + m + 1) / 12)) if n and m else 0.0
 
 
 def spread_of_mean(result: PassResult) -> float:

@@ -33,6 +33,8 @@ class Phase:
     """Training batches of earlier fits."""
     updates: Any = None
     """BatchNorm updates of each layer in earlier fits, [L]; None before the first."""
+    attributes: Any = None
+    """``trainable`` and ``momentum`` of each layer at the end of the last fit; None before the first."""
 
     def step_at(self, iterations: int, optimizer: Any) -> int:
         """The step of the record at this count of this optimizer."""
@@ -42,11 +44,19 @@ class Phase:
         return self.step + iterations - (self.iterations if same else 0)
 
     def ends(
-        self, step: int, iterations: int, optimizer: Any, train_function: Any, batches: list[Kept], updates: Any
+        self,
+        step: int,
+        iterations: int,
+        optimizer: Any,
+        train_function: Any,
+        batches: list[Kept],
+        updates: Any,
+        attributes: Any = None,
     ) -> None:
         """Remember where a fit has ended."""
         self.fits += 1
-        self.step, self.iterations, self.batches, self.updates = step, iterations, batches, updates
+        self.step, self.iterations, self.batches = step, iterations, batches
+        self.updates, self.attributes = updates, attributes
         self.optimizer, self.train_function = _weak(optimizer), _weak(train_function)
 
 

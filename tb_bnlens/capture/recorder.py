@@ -43,8 +43,7 @@ class LoopRecorder:
         self._schedule = Schedule(options.overhead)
         self._schedule.planned_steps = planned_steps
         self._waited = 0
-        self._fits = 0
-        self._earlier_updates: Any = None
+        self._earlier = Phase(options.log_dir)
         self._active, self._closed = active and adapter.is_chief(), False
         self._recording: Recording | None = None
 
@@ -134,8 +133,7 @@ class LoopRecorder:
                     self._schedule,
                     self._tolerance,
                     step,
-                    self._fits,
-                    self._earlier_updates,
+                    self._earlier,
                 )
             else:
                 self._waited = step
@@ -201,7 +199,7 @@ class LoopRecorder:
     def goes_on(self, phase: Phase) -> None:
         """Record a further fit of a network where the earlier ones are; called before ``begin``."""
         self._log.move(phase.directory)
-        self._fits, self._earlier_updates = phase.fits, phase.updates
+        self._earlier = phase
         self._batches.reservoir.resume(phase.batches, phase.fits)
 
     def note(self, sentence: str) -> None:
@@ -266,6 +264,11 @@ class LoopRecorder:
     def updates(self) -> Any:
         """BatchNorm updates of each layer, those of earlier fits included, for ``Phase.updates``; None before any."""
         return None if self._recording is None else self._recording.updates
+
+    @property
+    def attributes(self) -> Any:
+        """``trainable`` and ``momentum`` of each layer when they were last looked at, for ``Phase.attributes``."""
+        return None if self._recording is None else self._recording.attributes
 
     def kept_batches(self) -> list[Kept]:
         """Training batches for ``Phase.batches``."""

@@ -15,6 +15,7 @@ from tb_bnlens.capture.log import RunLog
 from tb_bnlens.capture.measure import Measurement
 from tb_bnlens.capture.outside import Outside
 from tb_bnlens.capture.passes import NoPasses, Runner
+from tb_bnlens.capture.phases import Phase
 from tb_bnlens.capture.prober import Prober
 from tb_bnlens.capture.rows import ProbeState, batch_statistics, layer_table
 from tb_bnlens.capture.schedule import Level, Schedule
@@ -38,8 +39,7 @@ class Recording:
         schedule: when to record, and what it may cost.
         tolerance: relative error of the moving statistics that counts as converged.
         step: steps made so far.
-        fits: earlier fits of this network in the record.
-        updates: of each layer in those, [L]; None where there are none.
+        earlier: earlier fits of this network in the record.
 
     Raises:
         NotRecorded: the directory cannot be written.
@@ -54,8 +54,7 @@ class Recording:
         schedule: Schedule,
         tolerance: float,
         step: int,
-        fits: int,
-        updates: Array | None = None,
+        earlier: Phase,
     ):
         self._log, self._guard, self._batches, self._schedule = log, guard, batches, schedule
         self._tolerance = tolerance
@@ -71,10 +70,11 @@ class Recording:
         self._watch = LayerWatch(layers, self._segments, self._event)
         self._state = ProbeState.empty(self._segments)
         log.framework, log.untracked = adapter.framework, adapter.untracked()
-        self._say_how_it_begins(log.open(), fits)
+        self._say_how_it_begins(log.open(), earlier.fits)
+        self._watch.compare_with(earlier.attributes)
         self._windows = Windows(self._reader.read(), step, self._recovery, self._segments)
-        if updates is not None and len(updates) == len(layers):
-            self._windows.updates = np.array(updates)
+        if earlier.updates is not None and len(earlier.updates) == len(layers):
+            self._windows.updates = np.array(earlier.updates)
         self._outside = Outside(adapter.weights_mark, self._recovery, self._segments)
         runner: Runner = NoPasses()
         with guard(LOSSES):
@@ -105,6 +105,11 @@ class Recording:
     def updates(self) -> Array:
         """BatchNorm updates of each layer so far, those of earlier fits included, [L]."""
         return self._windows.updates
+
+    @property
+    def attributes(self) -> Any:
+        """See ``LayerWatch.attributes``."""
+        return self._watch.attributes
 
     @property
     def changed_outside(self) -> bool:

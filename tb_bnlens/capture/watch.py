@@ -42,7 +42,8 @@ class LayerWatch:
         self._still = np.ones(len(layers), bool)
         self._coarse = np.asarray([t.coarse for t in layers], bool)
         self._told = np.asarray([t.looped or t.calls is not None for t in layers], bool)
-        self._attributes = self._read_attributes()
+        self.attributes = self._read_attributes()
+        """``trainable`` and ``momentum`` of each layer at the last look; NaN for a cumulative average."""
         self._counted = False
         self.runner: Runner = NoPasses()
         """What its passes have shown of calls and modes."""
@@ -50,7 +51,7 @@ class LayerWatch:
     @property
     def momentums(self) -> Array:
         """The layers' ``momentum`` attributes, [L]; for a cumulative average, that of its next update."""
-        pairs = zip(self._layers, self._attributes, strict=True)
+        pairs = zip(self._layers, self.attributes, strict=True)
         return np.asarray([t.momentum if t.cumulative else last for t, (_, last) in pairs], np.float64)
 
     def _read_attributes(self) -> list[tuple[bool, float]]:
@@ -60,10 +61,10 @@ class LayerWatch:
     def look_for_changes(self) -> bool:
         """Report attributes that were set since the last look. Returns whether there were any."""
         now = self._read_attributes()
-        if np.array_equal(now, self._attributes, equal_nan=True):
+        if np.array_equal(now, self.attributes, equal_nan=True):
             return False
         changes: dict[tuple[EventKind, str], list[int]] = {}
-        for i, (old, new) in enumerate(zip(self._attributes, now, strict=True)):
+        for i, (old, new) in enumerate(zip(self.attributes, now, strict=True)):
             if old[0] != new[0]:
                 kind = EventKind.UNFREEZE if new[0] else EventKind.FREEZE
                 changes.setdefault((kind, f"trainable set to {new[0]}"), []).append(i)
@@ -71,8 +72,14 @@ class LayerWatch:
                 changes.setdefault((EventKind.MOMENTUM, f"momentum set from {old[1]:g} to {new[1]:g}"), []).append(i)
         for (kind, text), indices in changes.items():
             self._on_event(kind, text, indices)
-        self._attributes = now
+        self.attributes = now
         return True
+
+    def compare_with(self, earlier: Sequence[tuple[bool, float]] | None) -> None:
+        """Report what was set since an earlier fit, whose ``attributes`` these are; None where there was none."""
+        if earlier is not None and len(earlier) == len(self.attributes):
+            self.attributes = list(earlier)
+            self.look_for_changes()
 
     def calls(self) -> Array:
         """Calls of each layer in a forward pass, [L]; NaN where they cannot be counted.

@@ -307,6 +307,7 @@ CAUSES: tuple[Cause, ...] = (
             ),
         ),
         layers=on.pasted_layers,
+        part=on.longer_memory,
         rivals=("drift", "batch-noise"),
     ),
     Cause(

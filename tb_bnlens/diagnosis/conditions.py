@@ -14,6 +14,7 @@ import numpy as np
 from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.analysis.lag import LARGE_DISTANCE
 from tb_bnlens.analysis.loss_gap import WARNING_HARM, Gap
+from tb_bnlens.analysis.measured import UNKNOWN
 from tb_bnlens.analysis.parts import LEAST, MOST
 from tb_bnlens.diagnosis.cause import Mask
 from tb_bnlens.diagnosis.severity import Severity, estimated, of_gap
@@ -255,10 +256,9 @@ def low_momentum(f: Facts) -> Mask:
 
 def higher_helps(f: Facts) -> bool:
     """A higher momentum, replayed, does better; where it was measured on many batches, by enough to matter."""
-    best = f.best_higher(PASTED)
-    if best is None or f.parts is None:
-        return best is not None
-    return of_part(f, f.undone(replay_row(best))) > INFO
+    if f.best_higher(PASTED) is None or f.parts is None:
+        return f.best_higher(PASTED) is not None
+    return of_part(f, longer_memory(f)) > INFO
 
 
 def noisy(f: Facts, where: Mask) -> Mask:
@@ -271,7 +271,14 @@ def jumps(f: Facts, where: Mask) -> Severity:
     if not f.jump.known or not noisy(f, where).any():
         return NONE
     # As for stale statistics: worse than batch statistics, or, at most a warning, worse than they could be.
-    return max(min(of_gap(f.jump_over_batch), of_gap(f.jump)), min(of_gap(f.jump), WARNING))
+    told = max(min(of_gap(f.jump_over_batch), of_gap(f.jump)), min(of_gap(f.jump), WARNING))
+    return max(told, of_part(f, longer_memory(f)))
+
+
+def longer_memory(f: Facts) -> Gap:
+    """What the best higher momentum, replayed, takes away from the inference loss at the end."""
+    best = f.best_higher(PASTED)
+    return UNKNOWN if best is None or f.parts is None else f.undone(replay_row(best))
 
 
 def pasted(f: Facts, _where: Mask) -> bool:

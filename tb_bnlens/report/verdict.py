@@ -36,6 +36,7 @@ def verdict(facts: Facts, diagnoses: Sequence[Diagnosis]) -> tuple[str, list[str
     if facts.has_layers and history.last_step is None:
         return "Nothing is recorded yet.", ["Records appear as soon as training has done its first steps."]
     reasons, healthy = _reasons(diagnoses)
+    reasons += _unmeasured(facts)
     if not facts.has_layers:
         return f"The model has no BatchNorm layers{'' if reasons else ', so there is nothing to look at'}.", reasons
     headline = _headline(facts, healthy)
@@ -58,6 +59,18 @@ def _reasons(diagnoses: Sequence[Diagnosis]) -> tuple[list[str], bool]:
     if broken:
         reasons.append(f"{count(broken, 'cause')} could not be judged.")
     return reasons, not felt and not silenced
+
+
+def _unmeasured(f: Facts) -> list[str]:
+    """What an interruption leaves out: no measurement is made once an exception is under way."""
+    at, ended = f.losses.step if f.evidence is None else f.evidence.step, f.manifest.ended_step
+    if f.manifest.ended != "interrupted" or at is None or ended is None or at >= ended:
+        return []
+    check = "tb_bnlens.torch.check(model, data, loss=...)" if f.in_torch else "tb_bnlens.check(model, data)"
+    return [
+        f"Training was interrupted at step {ended:,}, and the last measurement is of step {at:,}: {check} measures the "
+        "model as it is now."
+    ]
 
 
 def _reason(d: Diagnosis) -> str:

@@ -14,6 +14,7 @@ from tb_bnlens.analysis.outlook import outlook
 from tb_bnlens.history import Manifest
 from tb_bnlens.metadata import LOSS_INDEX, LOSS_ROWS
 from tb_bnlens.reader.manifest import parse_manifest
+from tb_bnlens.report import run_report
 from tests.simulation import Sim, SimLayer, simulate
 
 
@@ -47,3 +48,12 @@ def test_losses_that_are_not_measured_are_no_divergence(shown: tuple[float, ...]
     losses[:, 0, LOSS_INDEX["fit_loss"]] = shown
     history = replace(history, losses=losses, loss_steps=np.arange(4), loss_wall_times=np.arange(4.0))
     assert measure(history).diverged == diverged
+
+
+@pytest.mark.parametrize(("ended", "steps"), [("interrupted", 60), ("interrupted", 0), ("early", 60)])
+def test_an_interrupted_run_says_what_was_measured_last(ended: str, steps: int) -> None:
+    history = simulate(Sim([SimLayer()], steps=400, planned=2000))
+    measured = int(history.loss_steps[-1])
+    history = replace(history, manifest=replace(history.manifest, ended=ended, ended_step=measured + steps))
+    sentence = f"interrupted at step {measured + 60:,}, and the last measurement is of step {measured:,}"
+    assert (sentence in run_report(history)["verdict"]) == (ended == "interrupted" and steps > 0)

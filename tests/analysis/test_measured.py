@@ -176,3 +176,14 @@ def test_the_step_as_good_as_inference() -> None:
     losses = run_report(history)["losses"]
     assert losses["as_at_step"] == step and losses["share_undone"] == pytest.approx(1 - step / 600)
     assert losses["batches"] == 24 and losses["inference"] == pytest.approx(0.58, rel=0.1)
+
+
+def test_compositions_known_by_heart_show_in_ranks_where_a_few_losses_are_very_large() -> None:
+    old = np.linspace(0.001, 0.002, 12)
+    new = np.array([0.01] * 9 + [0.2, 0.5, 2.0])
+    found = Facts(
+        measured(level(), batch=old, recombined=new, inference=np.full(12, 0.03), recalibrated=0.004)
+    ).measured
+    assert found is not None and found.memorized and found.rival == "recombined"
+    by_chance = Facts(measured(level(), batch=old, recombined=old[::-1] + 1e-4, inference=0.03, recalibrated=0.004))
+    assert by_chance.measured is not None and not by_chance.measured.memorized

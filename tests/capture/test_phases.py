@@ -123,6 +123,16 @@ def test_fits_of_one_network_are_phases(tmp_path: Path) -> None:
     assert not read.problems and read.manifest.planned_steps == 16
 
 
+def test_what_was_set_between_two_fits_is_an_event(tmp_path: Path) -> None:
+    model = models.functional()
+    model.get_layer("a").trainable = False
+    setup = Setup("", lambda: model)
+    fit(setup, lens(tmp_path))
+    model.get_layer("a").trainable = True
+    fit(setup, lens(tmp_path), model=model, epochs=1)
+    assert kinds(record(tmp_path)) == [(0, "start"), (8, "fit"), (8, "unfreeze")]
+
+
 def test_several_lenses_on_one_network_are_one_record(tmp_path: Path) -> None:
     model = fit(DROPOUT, lens(tmp_path))
     model.train_on_batch(*arrays(BATCH))

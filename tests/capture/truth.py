@@ -44,7 +44,8 @@ def by_batch(names: Sequence[str], seen: Statistics | None = None) -> Iterator[N
         mean, variance = tf.nn.moments(inputs, list(range(len(inputs.shape) - 1)))
         if seen is not None:
             seen[layer.name] = mean.numpy().astype(np.float64), variance.numpy().astype(np.float64)
-        return layer.gamma * (inputs - mean) / tf.sqrt(variance + layer.epsilon) + layer.beta
+        normalized = (inputs - mean) / tf.sqrt(variance + layer.epsilon)
+        return (layer.gamma if layer.scale else 1.0) * normalized + (layer.beta if layer.center else 0.0)
 
     BN.call = call
     try:

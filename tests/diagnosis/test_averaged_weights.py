@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tb_bnlens.history import Event
 from tests.diagnosis.checks import limits_of, silence_of
-from tests.diagnosis.runs import CALM, causes, finding, level, run, with_last_probe
+from tests.diagnosis.runs import CALM, causes, finding, level, measured, run, summary, with_last_probe
 
 CAUSE = "averaged-weights"
 EXCHANGE = {"inference": 9.0, "recalibrated": 8.5, "recalibrated_long": 8.5}
@@ -31,3 +33,12 @@ def test_the_statistics_of_the_weights_have_to_do_better() -> None:
 def test_an_ordinary_end_passes() -> None:
     assert finding(level(), CAUSE)["status"] == "pass"
     assert finding(run(CALM, probe=False), CAUSE)["status"] == "not_evaluated"
+
+
+def test_statistics_that_came_with_the_weights() -> None:
+    """Replays average what was there before, so they do not tell drift."""
+    replaced = Event(600, "replaced", "weights and the moving statistics were replaced", (0,), (4.0,))
+    passes: dict[str, Any] = {"batch": 1.0, "recalibrated": 1.0, "inference": 9.0, "replay_0.5": 1.0}
+    history = measured(run(CALM, events=(replaced,)), **passes)
+    assert causes(history) == {CAUSE: "error"}
+    assert "weights and the moving statistics were replaced" in summary(history, CAUSE)

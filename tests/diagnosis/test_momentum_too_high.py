@@ -122,3 +122,11 @@ def test_no_plan_is_no_promise() -> None:
     assert CAUSE not in causes(history)
     unplanned = replace(history, manifest=replace(history.manifest, planned_steps=None))
     assert CAUSE in causes(unplanned)
+
+
+def test_steps_in_which_a_layer_was_frozen_are_told_apart() -> None:
+    lagging = SimLayer(momentum=0.999, true_variance=0.05)
+    whole = simulate(Sim([lagging], steps=400, planned=400))
+    short = simulate(Sim([lagging], steps=400, planned=400, overrides={"updates": 120.0}))
+    assert "of which" not in summary(whole, CAUSE)
+    assert "this run had 400, of which 121 updated it." in summary(short, CAUSE)

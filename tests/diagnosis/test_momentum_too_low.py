@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.diagnosis.checks import limits_of, silence_of
-from tests.diagnosis.runs import causes, finding, run, summary
+from tests.diagnosis.runs import causes, finding, measured, run, summary
 from tests.simulation import SimLayer
 
 CAUSE = "momentum-too-low"
@@ -30,3 +32,13 @@ def test_without_harm_it_is_a_note() -> None:
 
 def test_a_momentum_that_averages_passes() -> None:
     assert finding(run(SimLayer(momentum=0.9)), CAUSE)["status"] == "pass"
+
+
+def test_what_a_higher_momentum_takes_away_at_the_end_is_its_share() -> None:
+    """The probes jump by less, and the gap at the end is no symptom without a cause."""
+    history = run(SimLayer(momentum=0.1, samples=8), gain=1.0)
+    passes: dict[str, Any] = {"batch": 1.0, "recalibrated": 1.0, "inference": 4.0, "replay_0.9": 1.1}
+    history = measured(history, **passes)
+    assert causes(history) == {CAUSE: "error"}
+    assert finding(history, CAUSE)["share"] > 0.9
+    assert "With momentum 0.9, replayed, it would be 1.1" in summary(history, CAUSE)

@@ -36,11 +36,15 @@ NO_LONGER_PASSED = {
 }
 """Causes that gave way to another one and were listed as passed; now they say which cause is behind them."""
 
+REPLAYS_NO_BETTER = (
+    "a replay changes the layers of a higher momentum too, and against the replay nearest to this one no higher "
+    "momentum does better"
+)
 INTENDED = {
     ("drawn 36", "batch-noise"): "momentum-too-low explained it and was itself explained by set-after-trace: a cause "
     "that yields explains nothing, so batch-noise is named beside set-after-trace",
-    ("drawn 36", "momentum-too-low"): "a replay changes the layers of a higher momentum too, and against the replay "
-    "nearest to this one no higher momentum does better",
+    ("drawn 34", "warming-up"): "the layer lags because the step was traced with another momentum: set-after-trace",
+    **{(f"drawn {seed}", "momentum-too-low"): REPLAYS_NO_BETTER for seed in (30, 36, 53, 54, 59)},
 }
 """Other decisions that differ on purpose."""
 
@@ -89,10 +93,12 @@ def test_decisions_on_recorded_trainings_are_those_of_the_rules() -> None:
 
 @pytest.mark.slow
 def test_decisions_are_those_of_the_rules() -> None:
+    # The rules decided nothing about limits that were added since.
     limits = {
         f"{cause}, {name}, {side}": partial(build, x)
         for (_, name, cause), build in CASES.items()
         for side, x in (("below", BELOW), ("above", ABOVE))
+        if f"limit {cause}, {name}, {side}" in OLD
     }
     count, found = compare(corpus(limits))
     assert count == len(OLD) * len(CAUSES) and len(KNOWN) > 18

@@ -29,3 +29,11 @@ def test_trainable() -> None:
     called = replace(FROZEN_FIT, state="inference_mode")
     assert CAUSE in causes(run(called, events=(UNFREEZE,)))
     assert CAUSE not in causes(run(called, events=(UNFREEZE, Event(100, "recompile", "compiled"))))
+
+
+def test_a_step_that_calls_a_layer_more_often_than_the_model_does() -> None:
+    history = run(SimLayer(momentum=0.9, graph_momentum=0.81))
+    assert CAUSE not in causes(history)
+    assert "as with several updates a step" in finding(history, CAUSE)["summary"]
+    was_set = run(SimLayer(momentum=0.9, graph_momentum=0.81), events=(Event(100, "momentum", "set"),))
+    assert CAUSE in causes(was_set)

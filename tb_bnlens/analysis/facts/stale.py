@@ -17,6 +17,9 @@ from tb_bnlens.metadata import REPLAY_MOMENTUMS
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
+UPDATED = 0.9
+"""Share of the steps of a run: layers that fewer steps updated were frozen for a while."""
+
 
 class StaleFacts(LossFacts):
     """What the moving statistics lag behind, and the momentum that would not."""
@@ -60,9 +63,24 @@ class StaleFacts(LossFacts):
         return self.starting_count > int(self.drifting.sum())
 
     @cached_property
+    def start_steps(self) -> float:
+        """Steps in which the median layer that holds its start was updated; fewer than the run's where it was frozen.
+
+        What was before the record counts as such.
+        """
+        made = robust.median((self.layers.updates / self.layers.updates_per_step)[self.starting])
+        before = self.first_step or 0
+        return float(np.fmin(before + made, self.outlook.last_step))
+
+    @property
+    def start_was_frozen(self) -> bool:
+        """Whether layers that hold their start were updated in clearly fewer steps than the run has."""
+        return not self.checked and self.start_steps < UPDATED * self.outlook.last_step
+
+    @cached_property
     def needed_steps(self) -> float:
-        """Steps that the initial statistics need to be forgotten, from the start of the run; inf is never."""
-        return self.outlook.last_step + self.outlook.steps
+        """Steps that the initial statistics need to be forgotten, from the first update on; inf is never."""
+        return self.start_steps + self.outlook.steps
 
     @cached_property
     def start_updates(self) -> float:
@@ -80,7 +98,7 @@ class StaleFacts(LossFacts):
     def needed_interval(self) -> tuple[float, float]:
         """80% interval of ``needed_steps``."""
         low, high = self.outlook.interval
-        return self.outlook.last_step + low, self.outlook.last_step + high
+        return self.start_steps + low, self.start_steps + high
 
     @cached_property
     def advised_momentum(self) -> float | None:

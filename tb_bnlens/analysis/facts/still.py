@@ -101,8 +101,18 @@ class StillFacts(StaleFacts):
 
     def off_momentum(self, factor: float) -> Mask:
         """Layers whose statistics show another momentum: windows ``1/(1-beta)`` that differ by more than the factor."""
-        shown = ~np.isnan(self.layers.effective)
+        shown = ~np.isnan(self.layers.effective) & ~self.as_several_calls
         return self.layers.updating & effective.differs(self.layers.effective, self.layers.momentum, factor) & shown
+
+    @cached_property
+    def as_several_calls(self) -> Mask:
+        """Layers that move as with two to four updates where the lens sees one, and whose momentum was not set, [L].
+
+        A training step of the user's own may call a layer more often than a call of the model does.
+        """
+        several = effective.is_power(self.layers.effective, self.layers.momentum)
+        was_set = any(e.kind == EventKind.MOMENTUM for e in self.manifest.events)
+        return np.zeros_like(several) if was_set else several
 
     # --- statistics that are not finite ---
 

@@ -46,13 +46,20 @@ def failed(f: Facts, d: Decision) -> Said:
             "recalibrated": Evidence("recalibrated - batch after the last step", x.pooled_over_batch.value, x.usual[1]),
             "present": Evidence("inference with statistics of the present weights", x.present),
         }
+    what = (
+        "weights were exchanged for averaged or earlier ones after a training step, but the moving statistics were not"
+    )
+    if f.parts is not None and f.parts.came_with_weights.any():
+        what = (
+            "weights and the moving statistics were replaced after a training step, by statistics that do not fit the "
+            "training data"
+        )
     return Said(
-        "The weights were exchanged for averaged or earlier ones after a training step, but the moving statistics were "
-        f"not. {now}",
+        f"The {what}. {now}",
         evidence=evidence,
         rescue=code.rescue(f, d.severity),
         rescued=f.rescued,
-        fix="# On the averaged weights, at the end of every training"
+        fix="# On the weights that are put in, at the end of every training"
         + (" (or torch.optim.swa_utils.update_bn)" if f.in_torch else "")
         + ":\n"
         + code.RECALIBRATE,
@@ -74,7 +81,7 @@ def passed(f: Facts, _d: Decision) -> str:
 WORDS = Words(
     name="exchanged weights",
     title="The statistics fit the final weights",
-    failure_title="Averaged weights use the statistics of other weights",
+    failure_title="Exchanged weights have statistics that do not fit them",
     description="SwapEMAWeights and similar callbacks put averaged weights into the model after an epoch. Their "
     "activations have other statistics, which neither the moving statistics nor the last batches give.",
     in_torch={"description": AVERAGED},

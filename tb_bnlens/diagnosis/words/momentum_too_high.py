@@ -48,6 +48,8 @@ def failed(f: Facts, d: Decision) -> Said:
     n, advice = len(d.layers), f.advised_momentum
     set_to = "" if advice is None else f"{as_set(f, advice):g}"
     had = f"this run {'had' if f.outlook.remaining == 0 else 'has had'} {f.outlook.last_step:,}"
+    if f.start_was_frozen:
+        had += f", of which {f.start_steps:,.0f} updated {'it' if n == 1 else 'them'}"
     if f.checked and not f.last_step:
         had = f"what is left of them is as after {f.outlook.last_step:,}"
     if f.outlook.remaining:

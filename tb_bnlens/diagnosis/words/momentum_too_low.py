@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from tb_bnlens.analysis import robust
 from tb_bnlens.analysis.facts import Facts
-from tb_bnlens.diagnosis.conditions import PASTED, SCATTER
+from tb_bnlens.diagnosis.conditions import PASTED, SCATTER, longer_memory
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.severity import Severity
 from tb_bnlens.diagnosis.words import code
-from tb_bnlens.diagnosis.words.phrases import as_set, count, momentum_range, number
+from tb_bnlens.diagnosis.words.phrases import as_set, count, loss, momentum_range, number
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
 
@@ -25,17 +25,21 @@ def failed(f: Facts, d: Decision) -> Said:
     beta = f.layers.beta[list(d.layers)]
     value, mirrored = float(beta.min()), f.mirrored_momentum(float(beta.min()))
     summary = f"Momentum {momentum_range(f, beta)} keeps little but the last batches in {count(len(d.layers))}."
+    best = f.best_higher(PASTED)
     if d.severity > Severity.INFO:
-        summary += (
-            f" At one probe in ten, inference loss is {number(f.jump.value)} above what an average of more batches "
-            "gives."
-        )
+        if f.jump.value > 0:
+            summary += (
+                f" At one probe in ten, inference loss is {number(f.jump.value)} above what an average of more batches "
+                "gives."
+            )
+        if best is not None and longer_memory(f).significant:
+            summary += f" With momentum {as_set(f, best):g}, replayed, it would be {loss(f, f.replayed[best])} now."
     else:
         summary += " The loss does not jump with them in this run."
     if mirrored is not None and not f.in_torch:
         own = "Keras' momentum" if f.in_keras else "The momentum of flax"
         summary += f" {own} is the share that is kept: PyTorch's {value:g} is {mirrored:g} here."
-    advice = mirrored or f.best_higher(PASTED) or 0.99
+    advice = mirrored or best or 0.99
     return Said(
         summary,
         evidence={

@@ -16,6 +16,10 @@ def passed(f: Facts, _d: Decision) -> str:
     """What the statistics show, or why they show nothing of the momentum."""
     if f.parts is not None and f.parts.unexplained.any():
         return "The recorded batch does not explain the updates, so they tell nothing about the momentum."
+    several = f.as_several_calls & f.layers.updating
+    if several.any():
+        moving = f"{count(n := int(several.sum()))} {verb(n, 'move')} as with several updates a step"
+        return f"{moving}: the step calls {'it' if n == 1 else 'them'} more than once."
     return "The moving statistics change as momentum and trainable say."
 
 

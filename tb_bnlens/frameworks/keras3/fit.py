@@ -114,8 +114,8 @@ class FitWatch:
         if self._phase is not None:
             iterations, optimizer = steps_made(self.model), counting_optimizer(self.model)
             step = max(self.recorder.step, self._phase.step_at(iterations, optimizer))
-            kept, updates = self.recorder.kept_batches(), self.recorder.updates
-            self._phase.ends(step, iterations, optimizer, function, kept, updates)
+            kept, updates, attributes = self.recorder.kept_batches(), self.recorder.updates, self.recorder.attributes
+            self._phase.ends(step, iterations, optimizer, function, kept, updates, attributes)
 
     def _ended(self) -> str:
         params, planned = self.params or {}, self.recorder.planned_steps
