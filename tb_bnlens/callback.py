@@ -93,10 +93,10 @@ class BNLens(Keras2Callback, keras.callbacks.Callback):  # type: ignore[misc]
             # An earlier fit may have ended in an exception, and then Keras calls no hook.
             self._leave(lambda watch: watch is not None and stack.is_running(watch.callbacks))
         self._watches.append(None)
-        # Not self.model, which on JAX reads the state of training back.
-        if refused(unsupported(self._model), self._options.on_error):
-            return
         with self._guard(RECORD):
+            # Not self.model, which on JAX reads the state of training back.
+            if refused(unsupported(self._model), self._options.on_error):
+                return
             watch = self._watches[-1] = self._watch(self.model)
             watch.begin()
 
