@@ -36,12 +36,12 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'tb_bnlens' has no attribute {name!r}; it has {', '.join(__all__)}")
     home = _HOME[name]
-    if name in _NOT_EVERYWHERE and support.unsupported_keras() is not None:
+    if name in _NOT_EVERYWHERE and not support.prefers_keras_2() and support.unsupported_keras() is not None:
         home = "tb_bnlens.frameworks.unsupported"
     try:
         module = importlib.import_module(home)
     except ModuleNotFoundError as error:
-        if error.name not in ("tensorflow", "keras"):
+        if error.name not in ("tensorflow", "keras", "tf_keras"):
             raise
         needs = "TensorFlow" if name == "summary" else "Keras 3 on TensorFlow, JAX or PyTorch"
         raise ImportError(

@@ -7,19 +7,18 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import keras
-
 from tb_bnlens.capture.guard import RECORD, Guard
 from tb_bnlens.capture.options import Options
-from tb_bnlens.frameworks.keras2 import Keras2Callback
 from tb_bnlens.frameworks.keras3 import stack
 from tb_bnlens.frameworks.keras3.backend import backend
 from tb_bnlens.frameworks.keras3.fit import FitWatch
 from tb_bnlens.frameworks.keras3.recorder import Recorder
-from tb_bnlens.frameworks.support import refused, unsupported
+from tb_bnlens.frameworks.support import keras_here, refused, unsupported
+
+_Callback = keras_here().callbacks.Callback
 
 
-class BNLens(Keras2Callback, keras.callbacks.Callback):  # type: ignore[misc]
+class BNLens(_Callback):  # type: ignore[misc,valid-type]
     """Record, while ``fit`` trains, what the BN Lens tab of TensorBoard needs to explain BatchNorm.
 
     Drop it in::
@@ -63,6 +62,7 @@ class BNLens(Keras2Callback, keras.callbacks.Callback):  # type: ignore[misc]
         verbose: int = 1,
     ):
         super().__init__()
+        self._fitted: Any = None
         self._verbose = bool(verbose)
         self._options = Options(log_dir, validation_data, probe_data, overhead, tolerance, ignore, on_error)
         self._watches: list[FitWatch | None] = []
@@ -77,14 +77,21 @@ class BNLens(Keras2Callback, keras.callbacks.Callback):  # type: ignore[misc]
         return copied
 
     def __getstate__(self) -> dict[str, Any]:
-        # A copy takes no part in the running fit.
-        return {**self.__dict__, "_watches": [], "_model": None, "params": None, "_guard": None}
+        # A copy takes no part in the running fit. Keras 2 has the model where Keras 3 has a property.
+        of_fit = {"_fitted", "_model", "model", "params", "_guard"} & self.__dict__.keys()
+        return {**self.__dict__, "_watches": [], **dict.fromkeys(of_fit)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._guard = self._new_guard()
 
     # --- Keras' hooks --------------------------------------------------------------------------------
+
+    def set_model(self, model: Any) -> None:
+        """Note which model is trained."""
+        super().set_model(model)
+        # Not self.model, which on JAX reads the state of training back.
+        self._fitted = model
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Begin the record, or go on with it in a further ``fit``."""
@@ -94,10 +101,9 @@ class BNLens(Keras2Callback, keras.callbacks.Callback):  # type: ignore[misc]
             self._leave(lambda watch: watch is not None and stack.is_running(watch.callbacks))
         self._watches.append(None)
         with self._guard(RECORD):
-            # Not self.model, which on JAX reads the state of training back.
-            if refused(unsupported(self._model), self._options.on_error):
+            if refused(unsupported(self._fitted), self._options.on_error):
                 return
-            watch = self._watches[-1] = self._watch(self.model)
+            watch = self._watches[-1] = self._watch(self._fitted)
             watch.begin()
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
@@ -124,6 +130,20 @@ class BNLens(Keras2Callback, keras.callbacks.Callback):  # type: ignore[misc]
                 # It has failed, and the wrapper may still be on.
                 self._leave(lambda _: len(self._watches) < running)
 
+    # --- what Keras 2 asks besides -------------------------------------------------------------------
+
+    _supports_tf_logs = True
+    """Logs need not be read for it at every step."""
+
+    def _implements_train_batch_hooks(self) -> bool:
+        return True
+
+    def _implements_test_batch_hooks(self) -> bool:
+        return False
+
+    def _implements_predict_batch_hooks(self) -> bool:
+        return False
+
     # --- inside --------------------------------------------------------------------------------------
 
     def _new_guard(self) -> Guard:
@@ -133,7 +153,7 @@ class BNLens(Keras2Callback, keras.callbacks.Callback):  # type: ignore[misc]
         options, reason = self._options, ""
         if options.validation_data is None:
             given = stack.validation_data_of(model)
-            reason = backend().batches.side_effect(given)
+            reason = backend(model).batches.side_effect(given)
             options = options if reason else dataclasses.replace(options, validation_data=given)
         recorder = Recorder(model, **options.arguments())
         if reason:

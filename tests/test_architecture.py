@@ -31,7 +31,7 @@ ARROWS: Mapping[str, set[str]] = {
     "diagnosis": {"diagnosis", "analysis", "history", "metadata"},
     # Words are told what was decided; the table and its conditions know no words.
     "diagnosis.words": {"diagnosis.words", "diagnosis", "analysis", "history", "metadata", "numbers"},
-    "diagnosis.diagnose": {"diagnosis", "diagnosis.words", "analysis", "history"},
+    "diagnosis.diagnose": {"diagnosis", "diagnosis.words", "analysis", "history", "metadata"},
     "report": {
         "report",
         "diagnosis",
@@ -93,6 +93,7 @@ ARROWS: Mapping[str, set[str]] = {
     "frameworks.keras3": {"frameworks", "frameworks.keras3", *RECORDING},
     # Each backend of Keras, found by its name.
     "frameworks.keras_tensorflow": {"frameworks.keras3", "frameworks.keras_tensorflow", *RECORDING},
+    "frameworks.keras2": {"frameworks.keras2", "frameworks.keras3", "frameworks.keras_tensorflow", *RECORDING},
     "frameworks.keras_jax": {"frameworks.keras3", *RECORDING},
     "frameworks.keras_torch": {"frameworks.keras3", *RECORDING},
     "frameworks.torch": {"frameworks.torch", "capture", "moments", "history", "metadata"},
@@ -130,7 +131,8 @@ ARROWS: Mapping[str, set[str]] = {
 
 # Package from outside -> the rooms that may import it.
 OUTSIDE: Mapping[str, set[str]] = {
-    "tensorflow": {"frameworks.keras_tensorflow", "summary", "importer"},
+    "tensorflow": {"frameworks.keras_tensorflow", "frameworks.keras2", "summary", "importer"},
+    "tf_keras": {"frameworks.keras2"},
     "jax": {"frameworks.keras_jax", "frameworks.flax", "flax"},
     "flax": {"frameworks.flax", "flax"},
     "keras": {
@@ -312,7 +314,7 @@ log.write_losses({{"train": {{"batch": 1.0}}}}, 1)
 log.close()
 """
     assert loaded_after(code, *HEAVY, "werkzeug") == set()
-    assert loaded_after(f"import {PACKAGE}.frameworks.keras3.layers", *HEAVY) == {"keras", "tensorflow"}
+    assert loaded_after(f"import {PACKAGE}.frameworks.keras3.generation", *HEAVY) == {"keras", "tensorflow"}
 
 
 def test_viewing_loads_no_tensorflow(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from tb_bnlens.cli import FOUND, OK, UNREADABLE, main
 from tb_bnlens.diagnosis.causes import CAUSES
 from tb_bnlens.frameworks.keras3.adapter import KerasModel
 from tb_bnlens.frameworks.keras3.runner import KerasRunner
+from tb_bnlens.frameworks.keras_tensorflow.backend import BACKEND
 from tb_bnlens.moments.moments import Moments
 from tb_bnlens.moments.segments import Segments
 from tb_bnlens.reader import list_runs, open_logdir, read_run
@@ -37,6 +38,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 
 SIZE, FEATURES, CLASSES = 32, 8, 4
 LAYERS = ("a", "b", "c")
+FORM = BACKEND.batches
 
 
 def arrays(rows: int = 1600) -> tuple[Any, Any]:
@@ -216,7 +218,7 @@ def hard_wired() -> Any:
 
 
 def test_training_true_hard_wired() -> None:
-    evidence = measured(KerasModel(hard_wired()), "hard", spread_batches((X, Y), 4, SIZE)).history.evidence[-1]
+    evidence = measured(KerasModel(hard_wired()), "hard", spread_batches(FORM, (X, Y), 4, SIZE)).history.evidence[-1]
     # Inference does not react to quite other statistics, and depends on the rows around.
     assert np.array_equal(evidence.passes["perturbed"].losses, evidence.passes["inference"].losses)
     assert "one_at_a_time" in evidence.passes
@@ -264,7 +266,7 @@ def test_a_pass_that_cannot_be_made_is_said() -> None:
 
 
 def test_the_evidence_is_that_of_keras(slow: Any) -> None:
-    batches = spread_batches((X, Y), 6, SIZE)
+    batches = spread_batches(FORM, (X, Y), 6, SIZE)
     evidence = measured(KerasModel(slow), "slow", batches).history.evidence[-1]
     assert evidence.moment == "check" and evidence.batch_sizes.tolist() == [SIZE] * 6 and evidence.seconds > 0
 
@@ -294,7 +296,7 @@ def test_a_model_is_traced_once(healthy: Any, monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(KerasRunner, "_forward", traced)
     # The last batch is smaller than the others, and the pooled ones are larger.
-    found = measured(KerasModel(healthy), "run", spread_batches((X[:200], Y[:200]), 12, SIZE))
+    found = measured(KerasModel(healthy), "run", spread_batches(FORM, (X[:200], Y[:200]), 12, SIZE))
     assert {"recalibrated", "recombined", "pooled"} <= set(found.history.evidence[0].passes)
     # Only BatchNorm tells the modes apart here. Inference may get a separate trace once it pays.
     assert modes in ([False], [False, False])
@@ -426,7 +428,7 @@ DATA: dict[str, Callable[[], Any]] = {
 
 @pytest.mark.parametrize("kind", DATA)
 def test_kinds_of_data(kind: str) -> None:
-    batches = spread_batches(DATA[kind](), 8, SIZE)
+    batches = spread_batches(FORM, DATA[kind](), 8, SIZE)
     assert 4 < len(batches) <= 8
     for x, y in batches:
         assert x.shape == (SIZE, FEATURES) and y.shape == (SIZE,)
@@ -438,15 +440,19 @@ def test_other_data_than_arrays(kind: str, healthy: Any) -> None:
 
 
 def test_batches_are_spread_over_the_data() -> None:
-    first = [int(np.flatnonzero((X == np.asarray(x)[0]).all(1))[0]) // SIZE for x, _ in spread_batches(dataset(), 5, 1)]
+    first = [
+        int(np.flatnonzero((X == np.asarray(x)[0]).all(1))[0]) // SIZE for x, _ in spread_batches(FORM, dataset(), 5, 1)
+    ]
     # No more than 40 of the 50 batches are read for 5.
     assert first == [0, 8, 16, 24, 32]
     asked: list[int] = []
-    spread_batches(Sequence(asked), 5, 1)
+    spread_batches(FORM, Sequence(asked), 5, 1)
     assert asked == [0, 10, 20, 30, 40]
     # Rows of sorted arrays are mixed, as fit shuffles them.
     order = np.argsort(Y)
-    assert all(len(set(np.asarray(y).tolist())) == CLASSES for _, y in spread_batches((X[order], Y[order]), 5, 64))
+    assert all(
+        len(set(np.asarray(y).tolist())) == CLASSES for _, y in spread_batches(FORM, (X[order], Y[order]), 5, 64)
+    )
 
 
 def test_no_more_is_read_than_needed() -> None:
@@ -457,20 +463,20 @@ def test_no_more_is_read_than_needed() -> None:
             read.append(i)
             yield X[:SIZE], Y[:SIZE]
 
-    assert len(spread_batches(batches(), 8, SIZE)) == 8 and len(read) == 8
+    assert len(spread_batches(FORM, batches(), 8, SIZE)) == 8 and len(read) == 8
     read.clear()
     signature = (tf.TensorSpec((None, FEATURES), tf.float32), tf.TensorSpec((None,), tf.int64))
-    spread_batches(tf.data.Dataset.from_generator(batches, output_signature=signature), 8, SIZE)
+    spread_batches(FORM, tf.data.Dataset.from_generator(batches, output_signature=signature), 8, SIZE)
     assert len(read) <= 8 * 8 + 1
 
 
 def test_data_that_is_none() -> None:
     with pytest.raises(TypeError, match="data is a int; pass"):
-        spread_batches(3, 8, SIZE)
+        spread_batches(FORM, 3, 8, SIZE)
     with pytest.raises(ValueError, match="holds no batch"):
-        spread_batches([], 8, SIZE)
+        spread_batches(FORM, [], 8, SIZE)
     with pytest.raises(ValueError, match="different numbers of rows"):
-        spread_batches((X, Y[:5]), 8, SIZE)
+        spread_batches(FORM, (X, Y[:5]), 8, SIZE)
 
 
 def test_arguments(healthy: Any) -> None:

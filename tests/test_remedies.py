@@ -105,7 +105,7 @@ def test_inference_after_it_is_the_batch_mode_loss() -> None:
 def batch_mode_loss(model: Any, x: Any, y: Any, size: int = 32) -> float:
     layers = find_layers(model)
     segments = Segments([t.channels for t in layers])
-    probe = KerasRunner(backend(), model, layers, segments)
+    probe = KerasRunner(backend(model), model, layers, segments)
     nothing = Moments(np.zeros(segments.sizes.sum()), np.zeros(segments.sizes.sum()))
     parts = [(tf.constant(x[i : i + size]), tf.constant(y[i : i + size])) for i in range(0, len(x), size)]
     return float(np.mean([probe.batch(p, nothing).loss for p in parts]))

@@ -215,8 +215,8 @@ export interface Overview {
   last_record: number | null;
   /** The record was made from checkpoints, after training. */
   imported: boolean;
-  /** `"keras"` or `"torch"`: in whose words the findings are. Every `momentum` in a report is the share that an
-    update keeps, whatever the framework; PyTorch's is 1 minus it. */
+  /** `"keras"`, `"tf_keras"` (Keras 2) or `"torch"`: in whose words the findings are. Every `momentum` in a
+    report is the share that an update keeps, whatever the framework; PyTorch's is 1 minus it. */
   framework: string;
   batch_size: number | null;
   replicas: number;

@@ -16,7 +16,7 @@ from tb_bnlens.capture.errors import NotEvaluated
 
 REASON = (
     "the model draws random numbers from Python or NumPy when it is traced, so an extra pass would change the numbers "
-    "that training gets; draw them with keras.random to have the losses measured"
+    "that training gets; draw them with keras.random, or with tf.random in Keras 2, to have the losses measured"
 )
 _RLOCK = type(threading.RLock())
 _one_trace_at_a_time = threading.RLock()  # two of them could each wait for a generator that the other has locked

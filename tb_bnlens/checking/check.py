@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import keras
-
 from tb_bnlens.capture.batches import VALIDATION_BATCHES
-from tb_bnlens.checking.compiled import built_apart
 from tb_bnlens.checking.data import spread_batches
 from tb_bnlens.checking.result import Check, judged, require_arguments
 from tb_bnlens.frameworks.keras3.adapter import KerasModel, steps_made
+from tb_bnlens.frameworks.keras3.backend import backend
 from tb_bnlens.frameworks.support import require, unsupported
 
 
@@ -57,19 +55,22 @@ def check(
         A ``Check``: ``severity``, ``verdict``, ``findings`` and ``report``.
 
     Raises:
-        NotImplementedError: not a Keras 3 model on TensorFlow, JAX or PyTorch.
+        NotImplementedError: no Keras model on TensorFlow, JAX or PyTorch.
         ValueError: an argument out of range, a model that is not built, or data without a batch.
         TypeError: data of another kind. What the model itself raises on the data is passed on.
     """
     require(unsupported(model), "check")
-    if not isinstance(model, keras.Model):
+    on = backend(model)
+    form = on.batches
+    if not isinstance(model, on.library.keras.Model):
         raise ValueError(f"model is a {type(model).__name__}; expected a keras.Model")
     if not model.built:
         raise ValueError(f"The model {model.name!r} is not built; call it on a batch first")
     require_arguments(batches, batch_size, tolerance)
-    kept = spread_batches(data, batches, batch_size)
-    validation = () if validation_data is None else spread_batches(validation_data, VALIDATION_BATCHES, batch_size)
-    with built_apart(model, kept[0]):
+    kept = spread_batches(form, data, batches, batch_size)
+    given = validation_data is not None
+    validation = spread_batches(form, validation_data, VALIDATION_BATCHES, batch_size) if given else ()
+    with on.built_apart(model, kept[0]):
         return judged(
             KerasModel(model, loss),
             model.name,

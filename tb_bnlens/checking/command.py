@@ -7,11 +7,12 @@ import os
 import sys
 from typing import Any
 
-import keras
-
 from tb_bnlens.capture.reasons import cause_of
 from tb_bnlens.checking.check import check
 from tb_bnlens.checking.result import Check
+from tb_bnlens.frameworks.support import keras_here
+
+keras = keras_here()
 
 
 class CannotCheck(Exception):

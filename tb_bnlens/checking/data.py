@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any
 
-import keras
 import numpy as np
 
-from tb_bnlens.frameworks.keras3.backend import backend
-from tb_bnlens.frameworks.keras3.batches import is_dataset
+from tb_bnlens.frameworks.keras3.batches import KerasBatches, is_dataset
 
 EXPECTED = "a tf.data.Dataset, a PyDataset, arrays (x, y), or an iterable of batches"
 INFINITE, UNKNOWN = -1, -2
@@ -24,7 +23,7 @@ MOST_BYTES = 512 * 2**20
 """Memory that the batches of a check may take."""
 
 
-def spread_batches(data: Any, most: int, batch_size: int) -> list[Any]:
+def spread_batches(form: KerasBatches, data: Any, most: int, batch_size: int) -> list[Any]:
     """At most so many batches of any data that ``fit`` accepts, as tensors.
 
     Rows of arrays are drawn at random, as ``fit`` shuffles them. Batches of a list, a ``PyDataset`` or a dataset of
@@ -32,6 +31,7 @@ def spread_batches(data: Any, most: int, batch_size: int) -> list[Any]:
     Iterators and endless data give their first batches.
 
     Args:
+        form: of the model's batches.
         data: arrays ``x`` or ``(x, y, sample_weight)``, or anything that gives batches of them.
         most: batches wanted; fewer where there are no more, or where they take more than ``MOST_BYTES``.
         batch_size: of batches cut from arrays.
@@ -40,27 +40,27 @@ def spread_batches(data: Any, most: int, batch_size: int) -> list[Any]:
         TypeError: the data is nothing of this kind.
         ValueError: it holds no batch.
     """
-    found = [_tensors(batch) for batch in _source(data, most, batch_size)]
+    found = [_tensors(form, batch) for batch in _source(form, data, most, batch_size)]
     if not found:
         raise ValueError(f"data holds no batch; pass {EXPECTED}")
-    room = max(MOST_BYTES // max(max(map(backend().batches.bytes, found)), 1), 1)
+    room = max(MOST_BYTES // max(max(map(form.bytes, found)), 1), 1)
     return [found[i] for i in _even(len(found), room)]
 
 
-def _source(data: Any, most: int, batch_size: int) -> Iterable[Any]:
-    if isinstance(data, keras.utils.PyDataset):
-        length = data.num_batches
+def _source(form: KerasBatches, data: Any, most: int, batch_size: int) -> Iterable[Any]:
+    if isinstance(data, form.library.sequence):
+        length = form.length(data)
         return (data[i] for i in (range(most) if length is None else _even(int(length), most)))
     if is_dataset(data):
         return _of_dataset(data, most)
     if isinstance(data, list):
         return [data[i] for i in _even(len(data), most)]
-    leaves = [leaf for leaf in keras.tree.flatten(data) if leaf is not None]
+    leaves = [leaf for leaf in form.tree.flatten(data) if leaf is not None]
     if isinstance(data, Iterator) or (not leaves or not all(hasattr(leaf, "shape") for leaf in leaves)):
         if not isinstance(data, Iterable) or isinstance(data, str | bytes | dict):
             raise TypeError(f"data is a {type(data).__name__}; pass {EXPECTED}")
         return islice(data, most)
-    return _of_arrays(data, most, batch_size)
+    return _of_arrays(form, data, most, batch_size)
 
 
 def _of_dataset(data: Any, most: int) -> Iterable[Any]:
@@ -93,30 +93,29 @@ def _even(count: int, most: int) -> list[int]:
     return [i * count // wanted for i in range(wanted)]
 
 
-def _of_arrays(data: Any, most: int, batch_size: int) -> Iterator[Any]:
+def _of_arrays(form: KerasBatches, data: Any, most: int, batch_size: int) -> Iterator[Any]:
     as_array: Callable[[Any], Any] = np.asarray
-    arrays = _mapped(as_array, data)
-    samples = {len(leaf) for leaf in keras.tree.flatten(arrays) if leaf is not None}
+    arrays = _mapped(form, as_array, data)
+    samples = {len(leaf) for leaf in form.tree.flatten(arrays) if leaf is not None}
     if len(samples) != 1:
         raise ValueError(f"the arrays of data have different numbers of rows: {sorted(samples)}")
     order = np.random.default_rng(SHUFFLE_SEED).permutation(samples.pop())
     for start in range(0, min(len(order), most * batch_size), batch_size):
-        yield _mapped(operator.itemgetter(np.sort(order[start : start + batch_size])), arrays)
+        yield _mapped(form, operator.itemgetter(np.sort(order[start : start + batch_size])), arrays)
 
 
-def _tensors(batch: Any) -> Any:
+def _tensors(form: KerasBatches, batch: Any) -> Any:
     # A tuple stands for (x, y, sample_weight), also where a generator gives a list.
-    return _mapped(_tensor, tuple(batch) if isinstance(batch, list) else batch)
+    return _mapped(form, functools.partial(_tensor, form), tuple(batch) if isinstance(batch, list) else batch)
 
 
-def _tensor(leaf: Any) -> Any:
-    form = backend().batches
+def _tensor(form: KerasBatches, leaf: Any) -> Any:
     if not isinstance(leaf, np.ndarray) and hasattr(leaf, "dtype"):
         return form.tensor(leaf)
     array = np.asarray(leaf)
     # As fit does.
-    return form.tensor(array.astype(keras.config.floatx()) if array.dtype == np.float64 else array)
+    return form.tensor(array.astype(form.library.keras.backend.floatx()) if array.dtype == np.float64 else array)
 
 
-def _mapped(function: Callable[[Any], Any], batch: Any) -> Any:
-    return keras.tree.map_structure(lambda leaf: None if leaf is None else function(leaf), batch)
+def _mapped(form: KerasBatches, function: Callable[[Any], Any], batch: Any) -> Any:
+    return form.tree.map_structure(lambda leaf: None if leaf is None else function(leaf), batch)

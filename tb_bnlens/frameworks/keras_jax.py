@@ -21,6 +21,7 @@ from tb_bnlens.capture.stopwatch import OneTimeCost
 from tb_bnlens.frameworks.keras3.backend import Look
 from tb_bnlens.frameworks.keras3.batches import KerasBatches
 from tb_bnlens.frameworks.keras3.feed import IteratorLook
+from tb_bnlens.frameworks.keras3.generation import LIBRARY, Keras3
 from tb_bnlens.moments.recovery import Snapshot
 
 Array = NDArray[np.floating[Any]]
@@ -118,14 +119,14 @@ class JaxReader:
         return Snapshot(np.concatenate(means), np.concatenate(spreads))
 
 
-class JaxBackend:
+class JaxBackend(Keras3):
     """See ``keras3.backend.Backend``."""
 
     packages = ("jax", "keras")
     end_of_data = (StopIteration,)
 
     def __init__(self) -> None:
-        self.batches = KerasBatches(EXPECTED)
+        self.batches = KerasBatches(LIBRARY, EXPECTED)
 
     def engine(self, model: Any, loss: Callable[..., Any] | None = None) -> JaxEngine:
         """An engine for functions that call this model.

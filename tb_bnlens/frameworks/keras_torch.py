@@ -17,6 +17,7 @@ from tb_bnlens.capture.randomness import draws_refused
 from tb_bnlens.capture.stopwatch import OneTimeCost
 from tb_bnlens.frameworks.keras3.backend import Look
 from tb_bnlens.frameworks.keras3.batches import KerasBatches
+from tb_bnlens.frameworks.keras3.generation import LIBRARY, Keras3
 from tb_bnlens.moments.recovery import Snapshot
 
 Array = NDArray[np.floating[Any]]
@@ -115,14 +116,14 @@ class TorchLook:
         return leaf if leaf is None else self._form.tensor(leaf).clone()
 
 
-class TorchBackend:
+class TorchBackend(Keras3):
     """See ``keras3.backend.Backend``."""
 
     packages = ("torch", "keras")
     end_of_data = (StopIteration,)
 
     def __init__(self) -> None:
-        self.batches = KerasBatches(EXPECTED)
+        self.batches = KerasBatches(LIBRARY, EXPECTED)
 
     def engine(self, model: Any, loss: Callable[..., Any] | None = None) -> TorchEngine:
         """An engine for functions that call this model.

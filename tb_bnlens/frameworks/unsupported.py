@@ -9,11 +9,10 @@ from typing import Any, NoReturn
 
 import keras
 
-from tb_bnlens.frameworks.keras2 import Keras2Callback
 from tb_bnlens.frameworks.support import refused, require, unsupported, unsupported_keras
 
 
-class BNLens(Keras2Callback, keras.callbacks.Callback):  # type: ignore[misc]
+class BNLens(keras.callbacks.Callback):  # type: ignore[misc]
     """A callback that says, when ``fit`` begins, why nothing is recorded."""
 
     def __init__(self, log_dir: str = "logs", *, on_error: str = "warn", **_options: Any):

@@ -53,7 +53,7 @@ def parse_evidence(raw: object, layers: int | None = None) -> Evidence:
         batch_sizes=sizes,
         batch_phases=phases,
         passes=_results(mapping("passes"), "passes", sizes),
-        validation=_results(mapping("validation"), "validation", None),
+        validation=_results(mapping("validation"), "validation", sizes),
         samples={name: _figures(figures, f"samples/{name}") for name, figures in mapping("samples").items()},
         layers=rows,
         groups={name: _group(group, count) for name, group in mapping("groups").items()},
@@ -71,13 +71,13 @@ def _rows(given: Mapping[str, Any], layers: int | None) -> tuple[dict[str, NDArr
     return rows, lengths.pop() if lengths else (layers or 0)
 
 
-def _results(given: Mapping[str, Any], where: str, usual: NDArray[np.int64] | None) -> dict[str, PassResult]:
+def _results(given: Mapping[str, Any], where: str, usual: NDArray[np.int64]) -> dict[str, PassResult]:
     found = {}
     for name, item in given.items():
         body = _mapping(item, f"{where}/{name}")
         losses = _numbers(body.get("losses"), f"{where}/{name}/losses", MOST_BATCHES)
         sizes = usual if "sizes" not in body else _counts(body["sizes"], f"{where}/{name}/sizes")
-        if sizes is None or len(sizes) != len(losses) or not np.all(sizes > 0):
+        if len(sizes) != len(losses) or not np.all(sizes > 0):
             raise BadRecord(f"{where}/{name} has {len(losses)} losses, which are not those of its batches")
         found[name] = PassResult(losses, sizes, _figures(body.get("metrics", {}), f"{where}/{name}/metrics"))
     return found

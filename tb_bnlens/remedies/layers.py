@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import keras
-
+from tb_bnlens.frameworks.keras3.backend import backend
 from tb_bnlens.frameworks.keras3.layers import KerasLayer, find_layers
 from tb_bnlens.frameworks.support import require, unsupported
 
 
 def built_layers(model: Any, what: str) -> tuple[KerasLayer, ...]:
-    """The layers of a built Keras 3 model on any backend. If there are none, ``ValueError`` gives the reason."""
+    """The layers of a built Keras model on any backend. If there are none, ``ValueError`` gives the reason."""
     require(unsupported(model, any_backend=True), what)
-    if not isinstance(model, keras.Model):
+    if not isinstance(model, backend(model).library.keras.Model):
         raise ValueError(f"model is a {type(model).__name__}; expected a keras.Model")
     layers = find_layers(model)
     if not layers:

@@ -7,8 +7,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-import keras
-
+from tb_bnlens.frameworks.keras3.backend import backend
 from tb_bnlens.remedies.layers import built_layers
 
 LOWEST = 0.5
@@ -31,7 +30,7 @@ def set_momentum(model: Any, value: float | Mapping[str, float], *, allow_low: b
         The old values by layer name. ``set_momentum(model, old)`` restores them.
 
     Raises:
-        NotImplementedError: not a Keras 3 model; on which backend it runs does not matter.
+        NotImplementedError: not a Keras model; on which backend it runs does not matter.
         ValueError: there is no BatchNorm layer, a layer name is unknown, a value is outside [0, 1), or one value below
             0.5 is given for all layers without ``allow_low``.
     """
@@ -80,5 +79,4 @@ def _is_traced(model: Any) -> bool:
     """Whether ``fit`` has compiled a step that keeps the momentum of then."""
     if getattr(model, "train_function", None) is None or model.run_eagerly:
         return False
-    # Keras on torch runs the step as plain Python unless told otherwise.
-    return keras.config.backend() != "torch" or bool(model.jit_compile)
+    return backend(model).traces_steps(model)

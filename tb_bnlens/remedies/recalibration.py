@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
 from tb_bnlens.capture.errors import NotEvaluated
-from tb_bnlens.frameworks.keras3.backend import backend, host
+from tb_bnlens.frameworks.keras3.backend import backend
 from tb_bnlens.frameworks.keras3.runner import KerasRunner
 from tb_bnlens.frameworks.support import require, unsupported
 from tb_bnlens.moments.moments import Moments
@@ -56,17 +55,17 @@ def recalibrate(
         batches: the largest number of batches to use.
         frozen: also replace the statistics of layers that training does not update (``trainable=False``, or called
             in inference mode). By default they keep theirs, and later layers are measured with those in effect.
-        pool: how the variances of the batches, [C] each, are combined. ``"batches"`` averages the biased batch
-            variances, which Keras' moving variance converges to. ``"samples"`` pools the second moments,
-            ``E[v + m^2] - E[m]^2``: the variance over all samples, larger by the variance of the batch means.
-            Batches are weighted by their number of samples.
+        pool: how the variances of the batches, [C] each, are combined. ``"batches"`` averages the batch variances, as
+            the moving variance does: biased, but unbiased in fused layers of Keras 2. ``"samples"`` pools the second
+            moments, ``E[v + m^2] - E[m]^2``: the variance over all samples, larger by the variance of the batch
+            means. Batches are weighted by their number of samples.
         batch_size: the batch size for arrays.
 
     Returns:
         A ``Recalibration`` with ``undo()`` and ``keep()``.
 
     Raises:
-        NotImplementedError: not a Keras 3 model on TensorFlow, JAX or PyTorch.
+        NotImplementedError: no Keras model on TensorFlow, JAX or PyTorch.
         ValueError: the model is not built, it has no BatchNorm layer to recalibrate, the data have fewer than
             100 samples or give statistics that are not finite, ``pool`` is unknown, or ``batches`` is below 1.
         RuntimeError: batch statistics cannot be measured in this model. The message gives the reason.
@@ -75,15 +74,16 @@ def recalibrate(
     require(unsupported(model), "recalibrate")
     layers = built_layers(model, "recalibrate")
     segments = Segments([t.channels for t in layers])
+    on = backend(model)
     moving = Moments(
         *(
-            np.concatenate([host(v) for v in kind])
+            np.concatenate([on.library.host(v) for v in kind])
             for kind in ([t.layer.moving_mean for t in layers], [t.layer.moving_variance for t in layers])
         )
     )
-    source = ((b, int(keras.tree.flatten(b)[0].shape[0])) for b in input_batches(data, batches, batch_size))
+    source = ((b, on.batches.size(b) or 0) for b in input_batches(on.batches, data, batches, batch_size))
     try:
-        runner = KerasRunner(backend(), model, layers, segments, _no_loss)
+        runner = KerasRunner(on, model, layers, segments, lambda _y, _y_pred: on.library.ops.zeros(()))
         found = measure(runner, layers, moving, source, frozen, pool)
     except NotEvaluated as reason:
         raise RuntimeError(f"The model cannot be recalibrated: {reason}") from reason
@@ -100,10 +100,6 @@ def recalibrate(
 
 
 def _write(result: Recalibration, variable: Any, value: Array) -> None:
-    before = host(variable).copy()
+    before = np.array(variable)
     result.on_undo(lambda: variable.assign(before))
     variable.assign(value.astype(np.float32))
-
-
-def _no_loss(_y: Any, _y_pred: Any) -> Any:
-    return keras.ops.zeros(())

@@ -231,8 +231,8 @@ class Overview(TypedDict):
     imported: bool
     """The record was made from checkpoints, after training."""
     framework: str
-    """``"keras"`` or ``"torch"``: in whose words the findings are. Every ``momentum`` in a report is the share that an
-    update keeps, whatever the framework; PyTorch's is 1 minus it."""
+    """``"keras"``, ``"tf_keras"`` (Keras 2) or ``"torch"``: in whose words the findings are. Every ``momentum`` in a
+    report is the share that an update keeps, whatever the framework; PyTorch's is 1 minus it."""
     batch_size: int | None
     replicas: int
     tolerance: float

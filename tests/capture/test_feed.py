@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tb_bnlens.frameworks.keras3.backend import backend
+from tb_bnlens.frameworks.keras_tensorflow.backend import BACKEND
 from tests.capture.runs import assert_same, lens, record, state, strange_datasets
 from tests.capture.setups import Setup, arrays
 
@@ -24,7 +24,7 @@ of_keras.__module__ = "keras.src.backend.tensorflow.trainer"
 
 def peek(iterator: Any, count: int, function: Any = of_keras) -> tuple[Any, list[Any]]:
     """What the step gets, and what the lens sees."""
-    look = backend().looks(function)(iterator)
+    look = BACKEND.looks(function)(iterator)
     seen = look.batches(count)
     if look.error is not None:
         raise look.error
@@ -126,7 +126,7 @@ def test_peek_gives_back_what_it_took() -> None:
 
 def test_one_stand_in_serves_all_steps() -> None:
     data = tf.data.Dataset.from_tensor_slices(arrays(28)).batch(8)
-    iterator, looks, stand_ins = iter(data), backend().looks(of_keras), set()
+    iterator, looks, stand_ins = iter(data), BACKEND.looks(of_keras), set()
     for x, _ in data:
         look = looks(iterator)
         ((seen, _),) = look.batches(1)

@@ -169,7 +169,7 @@ def test_calls_where_no_pass_can_be_traced(model: Any, tmp_path: Path, monkeypat
     def refuse(_: Any) -> None:
         raise NotEvaluated("not this one")
 
-    monkeypatch.setattr("tb_bnlens.frameworks.keras_tensorflow.backend.refuse_traced_calls", refuse)
+    monkeypatch.setattr("tb_bnlens.frameworks.keras_tensorflow.common.refuse_traced_calls", refuse)
     fit(Setup("", model), lens(tmp_path / "untraced"))
     read = record(tmp_path / "untraced")
     assert not len(read.loss_steps) and "not this one" in read.manifest.not_evaluated["losses"]

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from tb_bnlens.capture.passes import moments_of
 from tb_bnlens.frameworks.keras3.adapter import KerasModel
+from tb_bnlens.frameworks.keras3.generation import LIBRARY
 from tb_bnlens.frameworks.keras3.own_code import has_keras_metrics, is_all_keras, trains_as_it_infers
 from tb_bnlens.frameworks.keras3.runner import KerasRunner
 from tb_bnlens.moments.moments import Moments
@@ -60,14 +61,14 @@ def dense(**options: Any) -> Any:
 def test_code_of_the_user_is_found(model: Callable[[], Any], own: bool, one_mode: bool) -> None:
     made = model()
     made.make_train_function()
-    assert (is_all_keras(made, None), trains_as_it_infers(made, None)) == (own, one_mode)
-    assert not is_all_keras(made, mine)
+    assert (is_all_keras(LIBRARY, made, None), trains_as_it_infers(LIBRARY, made, None)) == (own, one_mode)
+    assert not is_all_keras(LIBRARY, made, mine)
 
 
 def test_metrics_of_the_user_are_found() -> None:
-    assert has_keras_metrics(network(metrics=("mae", keras.metrics.AUC())))
-    assert not has_keras_metrics(network(metrics=(mine,)))
-    assert not has_keras_metrics(network(metrics=(keras.metrics.MeanMetricWrapper(mine),)))
+    assert has_keras_metrics(LIBRARY, network(metrics=("mae", keras.metrics.AUC())))
+    assert not has_keras_metrics(LIBRARY, network(metrics=(mine,)))
+    assert not has_keras_metrics(LIBRARY, network(metrics=(keras.metrics.MeanMetricWrapper(mine),)))
 
 
 def test_passes_without_a_trace_give_what_a_trace_gives(monkeypatch: pytest.MonkeyPatch) -> None:

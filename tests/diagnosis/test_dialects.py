@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ast
 import re
+from dataclasses import replace
 
 import pytest
 
+from tb_bnlens.metadata import KERAS, KERAS_2
 from tb_bnlens.report import run_report
 from tests.diagnosis.limits import ABOVE, CASES
 from tests.diagnosis.runs import causes, finding, of_torch, run
@@ -39,6 +41,20 @@ def test_no_word_of_the_other_framework(framework: str, foreign: re.Pattern[str]
             assert not wrong, (found["rule"], wrong)
             said.update(codes)
     assert len(said) > 20
+
+
+def test_code_for_keras_2_imports_its_package() -> None:
+    named = set()
+    for build in CASES.values():
+        history = build(ABOVE)
+        if history.manifest.framework != KERAS:
+            continue
+        history = replace(history, manifest=replace(history.manifest, framework=KERAS_2))
+        for found in run_report(history)["findings"]:
+            for code in (found["fix"], found["rescue"]):
+                ast.parse(code)
+                named |= set(re.findall(r"\b\w*keras\b", code))
+    assert named == {"tf_keras"}
 
 
 def test_a_momentum_is_the_share_that_a_batch_replaces() -> None:

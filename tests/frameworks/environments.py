@@ -74,7 +74,7 @@ ENVIRONMENTS = (
         (".venv",),
         ("tf_keras",),
         {"BN_LENS_FRAMEWORK": "tf_keras", "TF_USE_LEGACY_KERAS": "1"},
-        ("test_unsupported.py",),
+        ("test_keras.py", "test_keras2.py"),
     ),
 )
 

@@ -17,7 +17,7 @@ from tb_bnlens.analysis.measured import Measured, final
 from tb_bnlens.analysis.parts import Parts
 from tb_bnlens.analysis.sudden import Leap, leap
 from tb_bnlens.history import Evidence, History, Manifest
-from tb_bnlens.metadata import FLAX, KERAS, TORCH, Moment
+from tb_bnlens.metadata import FLAX, KERAS, KERAS_2, TORCH, Moment
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -134,7 +134,7 @@ class RecordFacts:
     @property
     def in_keras(self) -> bool:
         """Whether a model of Keras was recorded."""
-        return self.manifest.framework == KERAS
+        return self.manifest.framework in (KERAS, KERAS_2)
 
     @property
     def in_flax(self) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.diagnosis.severity import Severity
 from tb_bnlens.diagnosis.words.phrases import as_set
-from tb_bnlens.metadata import FLAX, KERAS, TORCH
+from tb_bnlens.metadata import FLAX, KERAS, KERAS_2, TORCH
 
 RECALIBRATE = """\
 import tb_bnlens
@@ -46,7 +46,13 @@ def of_framework(text: str, framework: str) -> str:
 
 def told(f: Facts, *, keras: str, torch: str, flax: str) -> str:
     """What is said to users of the framework that was recorded."""
-    return {KERAS: keras, TORCH: torch, FLAX: flax}[f.manifest.framework]
+    return {KERAS: keras, KERAS_2: keras, TORCH: torch, FLAX: flax}[f.manifest.framework]
+
+
+def in_keras_2(text: str) -> str:
+    """Code with the package ``tf_keras``."""
+    text = text.replace("keras.ops.concatenate([real, generated])", "tf.concat([real, generated], axis=0)")
+    return re.sub(r"(?<![\w.])keras(?=[.\n])", "tf_keras", text)
 
 
 def _loader(size: int) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 
 from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.diagnosis.decide import Decision
-from tb_bnlens.metadata import FLAX, KERAS, TORCH
+from tb_bnlens.metadata import FLAX, KERAS, KERAS_2, TORCH
 
 TEXTS = ("name", "title", "failure_title", "description", "absent")
 """Parts of the words that are the same in every run."""
@@ -86,7 +86,7 @@ class Words:
 
     def of(self, framework: str) -> Words:
         """The words for a record of this framework."""
-        if framework == KERAS:
+        if framework in (KERAS, KERAS_2):
             return self
         own = {TORCH: self.in_torch, FLAX: self.in_flax}[framework]
         texts: dict[str, Any] = {name: as_running(getattr(self, name)) for name in TEXTS} | dict(own)

@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 
 from tb_bnlens.capture.adapter import BatchFormat, StatisticsReader
 from tb_bnlens.capture.errors import NotEvaluated
-from tb_bnlens.frameworks.keras3.backend import backend, host
+from tb_bnlens.frameworks.keras3.backend import backend
 from tb_bnlens.frameworks.keras3.layers import KerasLayer, find_layers, has_call, parts_built
 from tb_bnlens.frameworks.keras3.runner import KerasRunner
-from tb_bnlens.metadata import KERAS
 from tb_bnlens.moments.segments import Segments
 
 Array = NDArray[np.floating[Any]]
@@ -35,10 +34,9 @@ class KerasModel:
         loss: ``loss(y_true, y_pred)``, for models that are not compiled with one.
     """
 
-    framework = KERAS
-
     def __init__(self, model: Any, loss: Callable[..., Any] | None = None):
-        self._model, self._loss, self._backend = model, loss, backend()
+        self._model, self._loss, self._backend = model, loss, backend(model)
+        self.framework = self._backend.framework
         self._mark: Callable[[], Array] | None = None
 
     @property
@@ -88,7 +86,11 @@ class KerasModel:
     def learning_rate(self) -> float | None:
         """The optimizer's, None where the model has none: a custom loop may keep it elsewhere."""
         optimizer = getattr(self._model, "optimizer", None)
-        return None if optimizer is None else float(host(optimizer.learning_rate))
+        if optimizer is None:
+            return None
+        rate = optimizer.learning_rate
+        # The legacy optimizers of Keras 2 give the schedule itself.
+        return float(self._backend.library.host(rate(steps_made(self._model)) if callable(rate) else rate))
 
     def versions(self) -> Mapping[str, str]:
         """Versions of Keras and of what it runs on."""
@@ -99,8 +101,9 @@ def steps_made(model: Any) -> int:
     """Steps that the model's optimizer has counted; 0 where it has none, as in a model that was not compiled."""
     optimizer = counting_optimizer(model)
     # Not optimizer.iterations, which is divided under gradient accumulation. Keras 3.3 has that alone, undivided.
-    count = getattr(optimizer, "_iterations", getattr(optimizer, "iterations", 0))
-    return int(host(count))
+    # The legacy optimizers of Keras 2 have None there until the first step, and would make the variable when asked.
+    count = optimizer._iterations if hasattr(optimizer, "_iterations") else getattr(optimizer, "iterations", None)
+    return 0 if count is None else int(backend(model).library.host(count))
 
 
 def counting_optimizer(model: Any) -> Any:

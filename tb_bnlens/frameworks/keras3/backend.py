@@ -1,4 +1,4 @@
-"""What Keras' backends do differently, and the one that runs. Each is a module with a ``BACKEND``."""
+"""What Keras' backends do differently, and which one a model runs on. Each is a module with a ``BACKEND``."""
 
 from __future__ import annotations
 
@@ -7,18 +7,22 @@ import importlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
 from tb_bnlens.capture.adapter import StatisticsReader
 from tb_bnlens.capture.stopwatch import OneTimeCost
+from tb_bnlens.frameworks.keras3.library import Library
+from tb_bnlens.frameworks.support import is_keras_2
 
 if TYPE_CHECKING:
     from tb_bnlens.frameworks.keras3.batches import KerasBatches
+    from tb_bnlens.frameworks.keras3.layers import KerasLayer
+    from tb_bnlens.frameworks.keras3.outcomes import Outcomes
 
 Array = NDArray[np.floating[Any]]
 MODULES = {"tensorflow": "keras_tensorflow.backend", "jax": "keras_jax", "torch": "keras_torch"}
+KERAS_2_MODULE = "keras2.backend"
 
 
 class Engine(Protocol):
@@ -78,8 +82,30 @@ class Look(Protocol):
         """What the data raised in the look, for the step to meet."""
 
 
+class Scope(Protocol):
+    """Statistics that layers read in a pass in place of their own. What a layer assigns is kept here and not made."""
+
+    def put(self, layer: KerasLayer, mean: Any, variance: Any) -> None:
+        """Have a layer read these from now on, [C] each."""
+
+    def averages(self, layer: KerasLayer) -> tuple[Any, Any]:
+        """The moving mean, and the moving average beside it, as the layer has assigned them, [C] each."""
+
+
+Statistics = Sequence[tuple["KerasLayer", Any, Any]]
+"""Layers with the mean and variance that they read, [C] each."""
+
+
 class Backend(Protocol):
-    """A backend of Keras."""
+    """A backend of Keras 3, or Keras 2."""
+
+    @property
+    def framework(self) -> str:
+        """Which of ``metadata.FRAMEWORKS``."""
+
+    @property
+    def library(self) -> Library:
+        """The generation of Keras."""
 
     @property
     def packages(self) -> tuple[str, ...]:
@@ -99,6 +125,35 @@ class Backend(Protocol):
         Raises:
             NotEvaluated: the model cannot be run an extra time without changing its training.
         """
+
+    def scope(
+        self, model: Any, variables: Sequence[tuple[Any, Any]], statistics: Statistics
+    ) -> contextlib.AbstractContextManager[Scope]:
+        """In a function that runs: have the model write nothing and these layers read these statistics.
+
+        Args:
+            model: what the function calls.
+            variables: what ``Engine.variables`` gives.
+            statistics: for the layers that do not read their own.
+        """
+
+    def moments(self, layer: Any, args: Any, kwargs: Any) -> tuple[Any, Any, Any]:
+        """Mean and variance of the inputs of a call, and the variance as the layer averages it, [C] each."""
+
+    def outcomes(self, model: Any, engine: Engine, loss: Callable[..., Any] | None) -> Outcomes:
+        """Loss and metrics of this model."""
+
+    def predictions(self, model: Any, x: Any, training: bool) -> Any:
+        """Call the model in this mode."""
+
+    def built_apart(self, model: Any, batch: Any) -> contextlib.AbstractContextManager[None]:
+        """Have a built loss and built metrics in a block, also where ``fit`` and ``evaluate`` have not built them."""
+
+    def trains_as_it_infers(self, model: Any, loss: Callable[..., Any] | None) -> bool:
+        """Whether training mode is known to differ from inference in what BatchNorm normalizes with, and in no more."""
+
+    def traces_steps(self, model: Any) -> bool:
+        """Whether ``fit`` compiles the step, which keeps the momentum of then."""
 
     def reader(self, layers: Sequence[Any]) -> StatisticsReader:
         """A reader of these layers."""
@@ -127,21 +182,11 @@ class Backend(Protocol):
         """What traces the Python code that has this batch, so that nothing can be read; empty where nothing does."""
 
 
-def backend() -> Backend:
-    """The one that Keras runs on."""
-    module = importlib.import_module(f"tb_bnlens.frameworks.{MODULES[keras.config.backend()]}")
-    found: Backend = module.BACKEND
+def backend(model: Any) -> Backend:
+    """The one that a model runs on."""
+    if is_keras_2(model):
+        name = KERAS_2_MODULE
+    else:
+        name = MODULES[importlib.import_module("keras").config.backend()]
+    found: Backend = importlib.import_module(f"tb_bnlens.frameworks.{name}").BACKEND
     return found
-
-
-def host(value: Any) -> NDArray[Any]:
-    """A variable or tensor as an array of NumPy, which may share its memory."""
-    # NumPy asks more of what it converts than Keras' variables know, unless they are converted as they are.
-    is_variable = hasattr(value, "assign") and hasattr(value, "_value")
-    return np.asarray(value if is_variable else keras.ops.convert_to_numpy(value))
-
-
-def is_plain(leaf: Any) -> bool:
-    """Whether this is a tensor with a shape, neither ragged nor sparse."""
-    composite = ("RaggedTensor", "SparseTensor", "IndexedSlices")
-    return bool(keras.ops.is_tensor(leaf)) and type(leaf).__name__ not in composite

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
 from tb_bnlens.capture.errors import NotEvaluated, Refused
-from tb_bnlens.frameworks.keras3.backend import Backend, host, is_plain
+from tb_bnlens.frameworks.keras3.library import Library
 from tb_bnlens.moments.moments import Array
 
 
@@ -18,33 +17,38 @@ class KerasBatches:
     """What a batch is made of; see ``capture.adapter.BatchFormat``.
 
     Args:
+        library: whose arrays they are.
         expected: what to pass as data, for the message where something else came.
     """
 
-    def __init__(self, expected: str):
-        self._expected = expected
+    def __init__(self, library: Library, expected: str):
+        self.library, self.tree, self._expected = library, library.tree, expected
 
     def size(self, batch: Any) -> int | None:
         """The first dimension of its first array; None where it has none."""
-        return batch_size(batch)
+        for leaf in self.tree.flatten(batch):
+            shape = getattr(leaf, "shape", None)
+            if shape is not None and len(shape) and shape[0] is not None:
+                return int(shape[0])
+        return None
 
     def bytes(self, batch: Any) -> int:
         """Memory that a batch holds."""
-        return sum(int(getattr(leaf, "nbytes", 0)) for leaf in keras.tree.flatten(batch))
+        return sum(int(getattr(leaf, "nbytes", 0)) for leaf in self.tree.flatten(batch))
 
     def kind(self, batch: Any) -> Any:
         """Structure of a batch, with the types and ranks of its arrays. Batches of one kind are for one loss."""
-        return keras.tree.map_structure(
+        return self.tree.map_structure(
             lambda leaf: (getattr(leaf, "dtype", None), len(getattr(leaf, "shape", ()))), batch
         )
 
     def head(self, batch: Any, count: int) -> Any:
         """The first samples of a batch."""
-        return keras.tree.map_structure(lambda leaf: leaf if leaf is None else leaf[:count], batch)
+        return self.tree.map_structure(lambda leaf: leaf if leaf is None else leaf[:count], batch)
 
     def copied(self, batch: Any) -> Any:
         """The batch with copies of its NumPy arrays."""
-        return keras.tree.map_structure(lambda leaf: leaf.copy() if isinstance(leaf, np.ndarray) else leaf, batch)
+        return self.tree.map_structure(lambda leaf: leaf.copy() if isinstance(leaf, np.ndarray) else leaf, batch)
 
     def first(self, data: Any, size: int, most: int) -> list[Any]:
         """The first batches of a list of batches, or of arrays cut into batches of ``size`` samples.
@@ -59,13 +63,13 @@ class KerasBatches:
         if isinstance(data, list) and data and isinstance(data[0], tuple):
             return [self._tensors(batch) for batch in data[:most]]
         if isinstance(data, tuple):
-            samples = batch_size(data) or 0
+            samples = self.size(data) or 0
             return [self._tensors(data, slice(start, start + size)) for start in range(0, samples, size)[:most]]
         raise TypeError(f"the data is a {type(data).__name__}; {self._expected}")
 
     def side_effect(self, data: Any) -> str:
         """What taking a batch of this data would do besides, as a sentence; empty where it does nothing."""
-        if isinstance(data, keras.utils.PyDataset):
+        if isinstance(data, self.library.sequence):
             return (
                 f"indexing a {type(data).__name__} runs user code, which may draw random numbers or keep state; take a "
                 "batch yourself before training, e.g. data[0]"
@@ -76,10 +80,16 @@ class KerasBatches:
             return f"a {type(data).__name__} gives each batch once, so a look at one would take it away"
         return ""
 
+    def length(self, data: Any) -> int | None:
+        """Batches in what gives them by index; None where they never end."""
+        # A Sequence of Keras 2 has a length and no other number.
+        count = data.num_batches if hasattr(data, "num_batches") else len(data)
+        return None if count is None else int(count)
+
     def tensor(self, leaf: Any) -> Any:
         """An array as the model takes it."""
         # A copy: the user may write to an array, and some backends share its memory.
-        return leaf if keras.ops.is_tensor(leaf) else keras.ops.convert_to_tensor(np.array(leaf))
+        return leaf if self.library.ops.is_tensor(leaf) else self.library.ops.convert_to_tensor(np.array(leaf))
 
     def join(self, leaves: Sequence[Any]) -> Any:
         """Tensors laid end to end.
@@ -87,75 +97,58 @@ class KerasBatches:
         Raises:
             NotEvaluated: their kind does not allow it.
         """
-        return keras.ops.concatenate(leaves)
+        return self.library.ops.concatenate(leaves)
 
     def rows(self, leaf: Any, chosen: NDArray[np.int64]) -> Any:
         """These rows of a tensor."""
-        return keras.ops.take(leaf, chosen, axis=0)
+        return self.library.ops.take(leaf, chosen, axis=0)
+
+    def weights(self, batch: Any) -> Array | None:
+        """Sample weights of a batch, [B]; the largest of a row where there are several."""
+        _, _, weight = self.library.unpacked(batch)
+        if weight is None or len(self.tree.flatten(weight)) != 1:
+            return None
+        values = self.library.host(self.tree.flatten(weight)[0])
+        return values.reshape(len(values), -1).max(axis=1) if values.ndim else None
+
+    def inputs(self, batch: Any) -> Array | None:
+        """Real-valued inputs of a batch, [B, F]; None where there are none."""
+        x, _, _ = self.library.unpacked(batch)
+        leaves = [leaf for leaf in self.tree.flatten(x) if self.library.is_plain(leaf) and "float" in str(leaf.dtype)]
+        columns = [self.library.host(leaf).astype(np.float32).reshape(leaf.shape[0], -1) for leaf in leaves]
+        return np.concatenate(columns, axis=1) if columns else None
+
+    def compose(
+        self,
+        batches: Sequence[Any],
+        rows: Sequence[NDArray[np.int64]],
+        targets: Sequence[NDArray[np.int64]] | None = None,
+    ) -> list[Any]:
+        """New batches of these rows of all batches laid end to end, with the targets of other rows where given."""
+        columns = list(zip(*(self.tree.flatten(batch) for batch in batches), strict=True))
+        if any(len({tuple(leaf.shape[1:]) for leaf in column if leaf is not None}) > 1 for column in columns):
+            raise NotEvaluated("rows of different batches have different shapes")
+        whole = [None if column[0] is None else self.join(column) for column in columns]
+
+        def composed(chosen: NDArray[np.int64]) -> Any:
+            leaves = [None if leaf is None else self.rows(leaf, chosen) for leaf in whole]
+            return self.tree.pack_sequence_as(batches[0], leaves)
+
+        if targets is None:
+            return [composed(chosen) for chosen in rows]
+        mixed = []
+        for chosen, others in zip(rows, targets, strict=True):
+            (x, _, weight), (_, y, _) = (self.library.unpacked(composed(r)) for r in (chosen, others))
+            if y is None:
+                raise NotEvaluated("the batches hold no targets")
+            mixed.append((x, y) if weight is None else (x, y, weight))
+        return mixed
 
     def _tensors(self, data: Any, rows: slice = slice(None)) -> Any:
-        return keras.tree.map_structure(lambda a: a if a is None else self.tensor(a[rows]), data)
-
-
-def batch_size(batch: Any) -> int | None:
-    """Samples in a batch: the first dimension of its first array; None where it has none."""
-    for leaf in keras.tree.flatten(batch):
-        shape = getattr(leaf, "shape", None)
-        if shape is not None and len(shape) and shape[0] is not None:
-            return int(shape[0])
-    return None
+        return self.tree.map_structure(lambda a: a if a is None else self.tensor(a[rows]), data)
 
 
 def is_dataset(data: Any) -> bool:
     """Whether this is a ``tf.data.Dataset``; TensorFlow is not loaded to tell."""
     bases = type(data).__mro__
     return any(base.__name__ == "DatasetV2" and base.__module__.startswith("tensorflow.") for base in bases)
-
-
-def weights(batch: Any) -> Array | None:
-    """Sample weights of a batch, [B]; the largest of a row where there are several."""
-    _, _, weight = keras.utils.unpack_x_y_sample_weight(batch)
-    if weight is None or len(keras.tree.flatten(weight)) != 1:
-        return None
-    values = host(keras.tree.flatten(weight)[0])
-    return values.reshape(len(values), -1).max(axis=1) if values.ndim else None
-
-
-def inputs(batch: Any) -> Array | None:
-    """Real-valued inputs of a batch, [B, F]; None where there are none."""
-    x, _, _ = keras.utils.unpack_x_y_sample_weight(batch)
-    leaves = [leaf for leaf in keras.tree.flatten(x) if is_plain(leaf) and _is_real(leaf)]
-    columns = [host(leaf).astype(np.float32).reshape(leaf.shape[0], -1) for leaf in leaves]
-    return np.concatenate(columns, axis=1) if columns else None
-
-
-def _is_real(leaf: Any) -> bool:
-    return "float" in str(keras.backend.standardize_dtype(leaf.dtype))
-
-
-def compose(
-    backend: Backend,
-    batches: Sequence[Any],
-    rows: Sequence[NDArray[np.int64]],
-    targets: Sequence[NDArray[np.int64]] | None = None,
-) -> list[Any]:
-    """New batches of these rows of all batches laid end to end, with the targets of other rows where given."""
-    form = backend.batches
-    columns = list(zip(*(keras.tree.flatten(batch) for batch in batches), strict=True))
-    if any(len({tuple(leaf.shape[1:]) for leaf in column if leaf is not None}) > 1 for column in columns):
-        raise NotEvaluated("rows of different batches have different shapes")
-    whole = [None if column[0] is None else form.join(column) for column in columns]
-
-    def composed(chosen: NDArray[np.int64]) -> Any:
-        leaves = [None if leaf is None else form.rows(leaf, chosen) for leaf in whole]
-        return keras.tree.pack_sequence_as(batches[0], leaves)
-
-    if targets is None:
-        return [composed(chosen) for chosen in rows]
-    mixed = []
-    for chosen, others in zip(rows, targets, strict=True):
-        (x, _, weight), (_, y, _) = (keras.utils.unpack_x_y_sample_weight(composed(r)) for r in (chosen, others))
-        if y is None:
-            raise NotEvaluated("the batches hold no targets")
-        mixed.append((x, y) if weight is None else (x, y, weight))
-    return mixed

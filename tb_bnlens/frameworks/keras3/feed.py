@@ -7,8 +7,6 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
-import keras
-
 from tb_bnlens.frameworks.keras3.backend import Backend, Look
 from tb_bnlens.frameworks.keras3.batches import KerasBatches
 
@@ -124,7 +122,7 @@ class IteratorLook:
     def batches(self, count: int) -> list[Any]:
         """Up to ``count`` batches, as tensors. An error of the data is kept for the step."""
         self.take(count)
-        return [keras.tree.map_structure(self._tensor, element) for element in self.taken]
+        return [self._form.tree.map_structure(self._tensor, element) for element in self.taken]
 
     def take(self, count: int) -> None:
         """Take up to ``count`` elements."""

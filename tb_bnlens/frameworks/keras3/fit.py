@@ -7,8 +7,6 @@ import weakref
 from collections.abc import Mapping
 from typing import Any
 
-import keras
-
 from tb_bnlens.capture.guard import RECORD
 from tb_bnlens.capture.phases import PHASES, Phase
 from tb_bnlens.capture.recorder import LoopRecorder
@@ -40,7 +38,7 @@ class FitWatch:
     ):
         self.model, self.recorder, self.params = model, recorder, params
         self._callbacks = None if callbacks is None else weakref.ref(callbacks)
-        self.backend = backend()
+        self.backend = backend(model)
         self._log_dir = log_dir
         self._phase: Phase | None = None
         self._wrapper: PeekingTrainFunction | None = None
@@ -64,7 +62,7 @@ class FitWatch:
     def begin(self) -> None:
         """Put the wrapper on. The record begins with the first epoch, when other callbacks have restored the model."""
         with self.recorder.guarded():
-            if type(self.model).train_step is not keras.Model.train_step:
+            if type(self.model).train_step is not self.backend.library.keras.Model.train_step:
                 self.recorder.note(
                     "The model has its own train_step: the paired losses are those of compile(loss=...), which "
                     "may not be what it minimizes."

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import keras
+import numpy as np
 
+from tb_bnlens.frameworks.keras3.backend import backend
+from tb_bnlens.frameworks.keras3.library import Library
 from tb_bnlens.history import Layer
 from tb_bnlens.metadata import TIME_DISTRIBUTED
 
@@ -47,7 +49,7 @@ class KerasLayer:
 
     @property
     def trainable(self) -> bool:
-        """The layer's attribute. In Keras 3 it stops the statistics too."""
+        """The layer's attribute, which stops the statistics too."""
         return bool(self.layer.trainable)
 
     @property
@@ -75,7 +77,7 @@ class KerasLayer:
             channels=self.channels,
             momentum=self.momentum,
             epsilon=self.epsilon,
-            axis=int(self.layer.axis),
+            axis=int(np.ravel(self.layer.axis)[0]),
             kind=kind,
             trainable=self.trainable,
             order=order,
@@ -92,12 +94,14 @@ def find_layers(model: Any) -> tuple[KerasLayer, ...]:
     """
     count: Counter[str] = Counter()
     tracked = []
-    for found in _walk(_Place(model, "", "model", False, False, 1), set()):
-        if getattr(found.layer, "moving_mean", None) is None:
+    for found in _walk(_Place(model, "", "model", False, False, 1), set(), backend(model).library):
+        statistics = getattr(found.layer, "moving_mean", None)
+        # Keras 2 has layers with several axes or virtual batches, whose statistics are no vector.
+        if statistics is None or len(statistics.shape) != 1:
             continue
         count[found.path] += 1
         name = found.path if count[found.path] == 1 else f"{found.path}#{count[found.path]}"
-        channels = int(found.layer.moving_mean.shape[0])
+        channels = int(statistics.shape[0])
         tracked.append(
             KerasLayer(found.layer, name, found.access, channels, found.looped, found.over_time, found.calls)
         )
@@ -106,11 +110,13 @@ def find_layers(model: Any) -> tuple[KerasLayer, ...]:
 
 def has_call(model: Any) -> bool:
     """Whether the model defines ``call``. Most GANs do not: their ``train_step`` calls the sub-models."""
+    keras = backend(model).library.keras
     return type(model).call not in (keras.Model.call, keras.layers.Layer.call)
 
 
 def parts_built(model: Any) -> bool:
     """Whether all layers in the model are built."""
+    keras = backend(model).library.keras
     parts = model._flatten_layers(include_self=False)
     return all(part.built for part in parts if not isinstance(part, keras.metrics.Metric))
 
@@ -127,36 +133,39 @@ class _Place:
     calls: int | None
 
 
-def _walk(place: _Place, seen: set[int]) -> Iterator[_Place]:
+def _walk(place: _Place, seen: set[int], library: Library) -> Iterator[_Place]:
     parent = place.layer
-    looped = place.looped or isinstance(parent, keras.layers.RNN)
-    over_time = place.over_time or isinstance(parent, keras.layers.TimeDistributed)
+    looped = place.looped or isinstance(parent, library.keras.layers.RNN)
+    over_time = place.over_time or isinstance(parent, library.keras.layers.TimeDistributed)
     for child in parent._flatten_layers(include_self=False, recursive=False):
         if id(child) in seen:
             continue
         seen.add(id(child))
         path = f"{place.path}/{child.name}" if place.path else child.name
-        below = _Place(child, path, _access(parent, child, place.access), looped, over_time, _calls(place, child))
-        if isinstance(child, keras.layers.BatchNormalization):
+        access, calls = _access(parent, child, place.access), _calls(place, child, library)
+        below = _Place(child, path, access, looped, over_time, calls)
+        if isinstance(child, library.normalization):
             yield below
-        yield from _walk(below, seen)
+        yield from _walk(below, seen, library)
 
 
-def _calls(place: _Place, child: Any) -> int | None:
+def _calls(place: _Place, child: Any, library: Library) -> int | None:
     if place.calls is None:
         return None
-    if isinstance(place.layer, keras.Sequential):
+    if isinstance(place.layer, library.keras.Sequential):
         return place.calls
     nodes = getattr(place.layer, "_nodes_by_depth", None)
     if nodes is None:
         return None
-    return place.calls * sum(node.operation is child for level in nodes.values() for node in level)
+    # A node of Keras 2 has a layer where one of Keras 3 has an operation.
+    called = [getattr(node, "operation", getattr(node, "layer", None)) for level in nodes.values() for node in level]
+    return place.calls * sum(layer is child for layer in called)
 
 
 def _access(parent: Any, child: Any, access: str) -> str:
     if not access:
         return ""
-    if isinstance(parent, (keras.Sequential, keras.models.Model)) and hasattr(parent, "get_layer"):
+    if hasattr(parent, "get_layer"):
         try:
             if parent.get_layer(child.name) is child:
                 return f"{access}.get_layer({child.name!r})"

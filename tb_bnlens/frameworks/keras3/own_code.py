@@ -6,32 +6,34 @@ import types
 from collections.abc import Iterator
 from typing import Any
 
-import keras
+from tb_bnlens.frameworks.keras3.library import Library
 
-STEPS = ("train_function", "test_function", "predict_function")
+STEPS = ("train_function", "train_tf_function", "test_function", "predict_function")
 """What a model holds and a pass does not call."""
+KERAS = ("keras.", "tf_keras.")
 FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType, types.MethodType)
 
 
-def is_all_keras(model: Any, loss: Any) -> bool:
+def is_all_keras(library: Library, model: Any, loss: Any) -> bool:
     """Whether a pass runs Keras' own code only: none of it keeps traces, draws in Python or has to know a batch's size.
 
     Args:
+        library: the model's.
         model: the model.
         loss: what stands in for the loss that it is compiled with, if anything does.
     """
-    losses = keras.tree.flatten(getattr(model, "loss", None) if loss is None else loss)
-    return all(map(_is_keras_alone, _operations(model))) and all(map(_is_of_keras, losses))
+    losses = library.tree.flatten(getattr(model, "loss", None) if loss is None else loss)
+    return all(_is_keras_alone(library, op) for op in _operations(model)) and all(map(_is_of_keras, losses))
 
 
-def has_keras_metrics(model: Any) -> bool:
+def has_keras_metrics(library: Library, model: Any) -> bool:
     """Whether all metrics that a model is compiled with are Keras' own."""
     compiled = getattr(model, "_compile_metrics", None)
     asked = [getattr(compiled, name, None) for name in ("_user_metrics", "_user_weighted_metrics")]
-    return all(map(_is_of_keras, keras.tree.flatten(asked)))
+    return all(map(_is_of_keras, library.tree.flatten(asked)))
 
 
-def trains_as_it_infers(model: Any, loss: Any) -> bool:
+def trains_as_it_infers(library: Library, model: Any, loss: Any) -> bool:
     """Whether training mode differs from inference in what BatchNorm normalizes with, and in nothing else.
 
     Not so with dropout, with a layer that is called with ``training=`` in the model's graph, or with code of a user's.
@@ -39,13 +41,14 @@ def trains_as_it_infers(model: Any, loss: Any) -> bool:
     operations = _operations(model)
     nodes = (n for op in operations for level in getattr(op, "_nodes_by_depth", {}).values() for n in level)
     return (
-        is_all_keras(model, loss)
-        and not any(map(_minds_the_mode, operations))
+        is_all_keras(library, model, loss)
+        and not any(_minds_the_mode(library, op) for op in operations)
         and not any("training" in node.arguments.kwargs for node in nodes)
     )
 
 
-def _minds_the_mode(operation: Any) -> bool:
+def _minds_the_mode(library: Library, operation: Any) -> bool:
+    keras = library.keras
     if isinstance(operation, (keras.layers.BatchNormalization, keras.Sequential, keras.models.Model)):
         return False
     if type(operation) in (keras.layers.Dense, keras.layers.EinsumDense):
@@ -59,12 +62,12 @@ def _operations(model: Any) -> list[Any]:
     return list({id(op): op for layer in layers for op in (layer, *getattr(layer, "operations", ()))}.values())
 
 
-def _is_keras_alone(operation: Any) -> bool:
+def _is_keras_alone(library: Library, operation: Any) -> bool:
     """Whether a layer or operation is Keras' own, and holds no code of others: an activation, a regularizer."""
     return (
-        type(operation).__module__.startswith("keras.")
-        and not isinstance(operation, keras.layers.Lambda)
-        and str(type(operation).call.__module__).startswith("keras.")
+        type(operation).__module__.startswith(KERAS)
+        and not isinstance(operation, library.keras.layers.Lambda)
+        and str(type(operation).call.__module__).startswith(KERAS)
         and all(map(_is_of_keras, _held([held for name, held in vars(operation).items() if name not in STEPS])))
     )
 
@@ -86,4 +89,4 @@ def _is_of_keras(thing: Any) -> bool:
         return True
     parts = [thing, *(getattr(thing, name, thing) for name in ("fn", "_fn"))]
     codes = (part if isinstance(part, FUNCTIONS) else type(part) for part in parts)
-    return all(str(getattr(code, "__module__", "")).startswith("keras.") for code in codes)
+    return all(str(getattr(code, "__module__", "")).startswith(KERAS) for code in codes)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import keras
-
 from tb_bnlens.capture.options import Options
 from tb_bnlens.capture.recorder import LoopRecorder
 from tb_bnlens.frameworks.keras3.adapter import KerasModel
@@ -59,9 +57,9 @@ class Recorder(LoopRecorder):
     ):
         options = Options(log_dir, validation_data, probe_data, overhead, tolerance, ignore, on_error)
         supported = not refused(unsupported(model), options.on_error)
-        if supported and not isinstance(model, keras.layers.Layer):
+        self._backend = backend(model)
+        if supported and not isinstance(model, self._backend.library.keras.layers.Layer):
             raise ValueError(f"model is a {type(model).__name__}; expected a keras.Model")
-        self._backend = backend()
         super().__init__(KerasModel(model, loss), options, planned_steps, active=supported)
 
     def record(self, x: Any, y: Any = None, sample_weight: Any = None, *, step: int | None = None) -> None:
@@ -76,7 +74,7 @@ class Recorder(LoopRecorder):
         Raises:
             RuntimeError: called while a function is traced (``tf.function``, ``jax.jit``).
         """
-        batch = keras.utils.pack_x_y_sample_weight(x, y, sample_weight)
+        batch = self._backend.library.keras.utils.pack_x_y_sample_weight(x, y, sample_weight)
         tracer = self._backend.traced_by(batch)
         if tracer:
             raise RuntimeError(f"Recorder.record was called inside {tracer}; call it after the compiled step")

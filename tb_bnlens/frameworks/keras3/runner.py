@@ -1,37 +1,31 @@
 """The same batch, the same weights, several normalizations: losses without side effects.
 
-Each pass runs the model inside a ``keras.StatelessScope``, where assignments are collected instead of made, so
-no variable, seed generator or metric is written. The moving statistics come in as arguments, so that one trace
+Each pass runs the model inside a scope where assignments are collected instead of made, so no variable, seed generator
+or metric is written. The moving statistics come in as arguments, so that one trace
 serves ``inference``, ``recalibrated``, ``forecast`` and ``replayed``.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
 from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.capture.passes import Outcome
 from tb_bnlens.capture.reasons import cause_of
-from tb_bnlens.frameworks.keras3.backend import Backend, host
-from tb_bnlens.frameworks.keras3.batches import compose, inputs, weights
+from tb_bnlens.frameworks.keras3.backend import Backend, Scope
 from tb_bnlens.frameworks.keras3.layers import KerasLayer
-from tb_bnlens.frameworks.keras3.outcomes import Outcomes, ReadingScope, loss_of, packed
-from tb_bnlens.frameworks.keras3.own_code import trains_as_it_infers
+from tb_bnlens.frameworks.keras3.outcomes import packed
 from tb_bnlens.moments.layers import gains
 from tb_bnlens.moments.moments import Mask, Moments
 from tb_bnlens.moments.recovery import Snapshot
 from tb_bnlens.moments.segments import Segments
 from tb_bnlens.moments.statistics import mean_of_calls
-
-ops = keras.ops
 
 
 class KerasRunner:
@@ -54,6 +48,7 @@ class KerasRunner:
         loss: Callable[..., Any] | None = None,
     ):
         self._model, self._layers, self._segments, self._loss = model, tuple(layers), segments, loss
+        self._backend, self._library, self._ops = backend, backend.library, backend.library.ops
         self.loss_reason = ""
         self._engine = engine = backend.engine(model, loss)
         self.tracing, self.accelerated, self.out_of_memory = engine.cost, engine.accelerated, engine.out_of_memory
@@ -64,16 +59,16 @@ class KerasRunner:
         self._training_order: list[int] = []
         # Subclasses may do something else at inference, and renorm something else in training.
         self._plain = bool(self._layers) and all(
-            type(t.layer) is keras.layers.BatchNormalization and not t.renorm for t in self._layers
+            type(t.layer) is self._library.keras.layers.BatchNormalization and not t.renorm for t in self._layers
         )
         self._trains_by_batch: bool | None = None
         self._rent = 0.0
         self.gain = gains(self._layers)
-        outcomes = Outcomes(model, engine, loss)
+        self._outcomes = outcomes = backend.outcomes(model, engine, loss)
         self.rows, self.metric_state = outcomes.rows, outcomes.metric_state
         self.update, self.metrics = outcomes.update, outcomes.metrics
-        self.weights, self.inputs = weights, inputs
-        self.compose = functools.partial(compose, backend)
+        form = backend.batches
+        self.weights, self.inputs, self.compose = form.weights, form.inputs, form.compose
 
     # --- the passes ----------------------------------------------------------------------------------
 
@@ -81,14 +76,14 @@ class KerasRunner:
         """Every layer on these moving statistics: what ``test_on_batch`` gives."""
         if self._is_shared(batch):
             return self._inference_by_batch(batch, moving)
-        loss, predictions = self._engine.run(self._trace_inference, batch, *_statistics(moving))
+        loss, predictions = self._engine.run(self._trace_inference, batch, *self._statistics(moving))
         return Outcome(float(loss), predictions)
 
     def _inference_by_batch(self, batch: Any, moving: Moments) -> Outcome:
         # A separate trace would take a third less time a pass. A short run does not earn back the tracing.
         cost, started = self.tracing.cpu_seconds, time.process_time()
-        everywhere = ops.ones(len(moving.mean), "bool")
-        loss, _, _, predictions = self._engine.run(self._trace_batch, batch, *_statistics(moving), everywhere)
+        everywhere = self._ops.convert_to_tensor(np.ones(len(moving.mean), bool))
+        loss, _, _, predictions = self._engine.run(self._trace_batch, batch, *self._statistics(moving), everywhere)
         self._rent += (time.process_time() - started - (self.tracing.cpu_seconds - cost)) / 3
         return Outcome(float(loss), predictions)
 
@@ -108,9 +103,9 @@ class KerasRunner:
         """Every channel on the batch's statistics, but for the mask's [C_total]; all else in inference mode."""
         flags = np.zeros(len(moving.mean), bool) if on_moving is None else on_moving
         loss, means, variances, predictions = self._engine.run(
-            self._trace_batch, batch, *_statistics(moving), ops.convert_to_tensor(flags)
+            self._trace_batch, batch, *self._statistics(moving), self._ops.convert_to_tensor(flags)
         )
-        calls = self._by_layer(self.order, host(means), host(variances))
+        calls = self._by_layer(self.order, self._library.host(means), self._library.host(variances))
         several = {i: c for i, c in calls.items() if len(c) > 1}
         return Outcome(float(loss), predictions, mean_of_calls(calls, self._segments), several)
 
@@ -121,6 +116,7 @@ class KerasRunner:
         if self._trains_by_batch:
             return self.batch(batch, Moments(*np.ones((2, int(self._segments.sizes.sum())))))
         loss, mean, spread, means, variances, predictions = self._engine.run(self._trace_training, batch)
+        host = self._library.host
         calls = self._by_layer(self._training_order, host(means), host(variances))
         after = Snapshot(host(mean).astype(np.float64), host(spread).astype(np.float64))
         return Outcome(float(loss), predictions, mean_of_calls(calls, self._segments), after=after)
@@ -131,7 +127,7 @@ class KerasRunner:
         return bool(self._trains_by_batch)
 
     def _has_one_mode(self, batch: Any) -> bool:
-        if not (self._plain and self.trained().all() and trains_as_it_infers(self._model, self._loss)):
+        if not (self._plain and self.trained().all() and self._backend.trains_as_it_infers(self._model, self._loss)):
             return False
         if not self.order:
             self.count_calls(batch)
@@ -157,8 +153,8 @@ class KerasRunner:
     def count_calls(self, batch: Any) -> None:
         """Find ``order`` without running a pass: windows cannot be recovered before it is known."""
         nothing = np.zeros(int(self._segments.sizes.sum()))
-        statistics = _statistics(Moments(nothing, nothing))
-        self._engine.trace(self._trace_batch, batch, *statistics, ops.zeros(len(nothing), "bool"))
+        statistics = self._statistics(Moments(nothing, nothing))
+        self._engine.trace(self._trace_batch, batch, *statistics, self._ops.convert_to_tensor(nothing > 0))
 
     # --- traces --------------------------------------------------------------------------------------
 
@@ -167,7 +163,7 @@ class KerasRunner:
 
         def observe(index: int, call: Callable[..., Any], args: Any, kwargs: Any) -> Any:
             self._refuse_inner(outer, index)
-            by_batch = _mode(args, kwargs) and bool(self._layers[index].layer.trainable)
+            by_batch = _mode(args, kwargs) and self._layers[index].trainable
             self.at_inference[index] = self.at_inference.get(index, False) or by_batch
             return call(*args, **kwargs)
 
@@ -175,7 +171,7 @@ class KerasRunner:
             return self._forward(batch, training=False)
 
     def _trace_batch(self, batch: Any, mean: Any, variance: Any, on_moving: Any) -> Any:
-        outer = self._engine.where()
+        outer, ops = self._engine.where(), self._ops
         means, variances, on_moving = self._split(mean), self._split(variance), self._split(on_moving)
         order: list[int] = []
         moments: list[tuple[Any, Any]] = []
@@ -185,24 +181,24 @@ class KerasRunner:
             def normalize(index: int, call: Callable[..., Any], args: Any, kwargs: Any) -> Any:
                 layer = self._layers[index].layer
                 self._refuse_inner(outer, index)
-                by_batch = _mode(args, kwargs) and bool(layer.trainable)
+                by_batch = _mode(args, kwargs) and self._layers[index].trainable
                 self.at_inference[index] = self.at_inference.get(index, False) or by_batch
-                m, v = _batch_moments(layer, args, kwargs)
+                m, v, averaged = self._backend.moments(layer, args, kwargs)
                 order.append(index)
-                moments.append((m, v))
+                moments.append((m, averaged))
                 # Batch statistics stand in for the moving ones, in inference mode: that works for frozen layers
                 # and changes nothing else in the layer.
-                for variable, given, own in (
-                    (layer.moving_mean, means[index], m),
-                    (layer.moving_variance, variances[index], v),
-                ):
-                    scope.add_update((variable, ops.where(on_moving[index], ops.cast(given, own.dtype), own)))
+                mixed = (
+                    ops.where(on_moving[index], ops.cast(given, own.dtype), own)
+                    for given, own in ((means[index], m), (variances[index], v))
+                )
+                scope.put(self._layers[index], *mixed)
                 return call(*args, **{**kwargs, "training": False})
 
             with self._patched(normalize):
                 loss, predictions = self._forward(batch, training=False)
         self.order = order
-        return loss, _concat([m for m, _ in moments]), _concat([v for _, v in moments]), predictions
+        return loss, self._joined([m for m, _ in moments]), self._joined([v for _, v in moments]), predictions
 
     def _trace_training(self, batch: Any) -> Any:
         outer = self._engine.where()
@@ -213,48 +209,60 @@ class KerasRunner:
             self._refuse_inner(outer, index)
             mode = _mode(args, kwargs)
             self.trains[index] = self.trains.get(index, False) or mode
-            if mode and self._layers[index].layer.trainable:
+            if mode and self._layers[index].trainable:
                 order.append(index)
-                moments.append(_batch_moments(self._layers[index].layer, args, kwargs))
+                mean, _, averaged = self._backend.moments(self._layers[index].layer, args, kwargs)
+                moments.append((mean, averaged))
             return call(*args, **kwargs)
 
         self.gain = gains(self._layers)
-        with ReadingScope(self._engine.variables(), collect_losses=True) as scope, self._patched(observe):
+        with self._backend.scope(self._model, self._engine.variables(), ()) as scope, self._patched(observe):
             loss, predictions = self._forward(batch, training=True)
-            after = [scope.get_current_value(v) for t in self._layers for v in (t.layer.moving_mean, t.averaged)]
+            after = [scope.averages(tracked) for tracked in self._layers]
         self._training_order = order
-        batch_moments = _concat([m for m, _ in moments]), _concat([v for _, v in moments])
-        return loss, _concat(after[0::2]), _concat(after[1::2]), *batch_moments, predictions
+        parts = (*zip(*after, strict=True), [m for m, _ in moments], [v for _, v in moments])
+        return loss, *map(self._joined, parts), predictions
 
     def _forward(self, batch: Any, training: bool) -> tuple[Any, Any]:
         """Loss and predictions."""
-        model = self._model
-        x, y, weight = keras.utils.unpack_x_y_sample_weight(batch)
-        y_pred = model(x, training=training) if model._call_has_training_arg else model(x)
+        x, y, weight = self._library.unpacked(batch)
+        y_pred = self._backend.predictions(self._model, x, training)
         try:
-            loss = loss_of(model, self._loss, x, y, y_pred, weight, training)
+            loss = self._outcomes.loss(x, y, y_pred, weight, training)
         except NotEvaluated:
             raise
         except Exception as error:
-            if _is_of_any_size(y_pred):
+            if self._is_of_any_size(y_pred):
                 raise NotEvaluated(f"the loss has to know the size of the batch: {cause_of(error)}") from error
             # The statistics of the pass are worth having without it.
             self.loss_reason = f"no loss: {cause_of(error)}"
-            loss = ops.convert_to_tensor(np.float32(np.nan))
-        return ops.cast(loss, "float32"), packed(y_pred)
+            loss = self._ops.convert_to_tensor(np.float32(np.nan))
+        return self._ops.cast(loss, "float32"), packed(self._library, y_pred)
 
     # --- machinery -----------------------------------------------------------------------------------
 
     def _split(self, values: Any) -> list[Any]:
         if len(self._layers) < 2:
             return [values] * len(self._layers)
-        return list(ops.split(values, [int(stop) for stop in self._segments.stops[:-1]]))
+        return list(self._ops.split(values, [int(stop) for stop in self._segments.stops[:-1]]))
 
-    def _scope(self, mean: Any, variance: Any) -> ReadingScope:
-        mapping = list(self._engine.variables())
-        for tracked, m, v in zip(self._layers, self._split(mean), self._split(variance), strict=True):
-            mapping += [(tracked.layer.moving_mean, m), (tracked.layer.moving_variance, v)]
-        return ReadingScope(mapping, collect_losses=True)
+    def _scope(self, mean: Any, variance: Any) -> contextlib.AbstractContextManager[Scope]:
+        statistics = list(zip(self._layers, self._split(mean), self._split(variance), strict=True))
+        return self._backend.scope(self._model, self._engine.variables(), statistics)
+
+    def _statistics(self, moving: Moments) -> tuple[Any, Any]:
+        mean, variance = (self._ops.convert_to_tensor(np.float32(part)) for part in (moving.mean, moving.variance))
+        return mean, variance
+
+    def _joined(self, parts: Sequence[Any]) -> Any:
+        # One tensor out of a pass: fetching a hundred small ones costs more than computing them.
+        ops = self._ops
+        return ops.concatenate([ops.cast(p, "float32") for p in parts]) if parts else ops.zeros((0,))
+
+    def _is_of_any_size(self, y_pred: Any) -> bool:
+        """Whether the graph of a pass is for batches of any size: TensorFlow makes one at the second size."""
+        leaves = self._library.tree.flatten(y_pred)
+        return any(leaf.shape[0] is None for leaf in leaves if len(getattr(leaf, "shape", ())))
 
     def _refuse_inner(self, outer: Any, index: int) -> None:
         if self._engine.where() is not outer:
@@ -267,8 +275,6 @@ class KerasRunner:
     def _patched(self, replacement: Callable[..., Any]) -> Iterator[None]:
         """Route every BatchNorm call through ``replacement(index, call, args, kwargs)`` while tracing."""
         patched = []
-        # Layers keep the losses of their last call in attributes; training must find its own there.
-        kept = [(layer, layer._losses[:], set(layer._loss_ids)) for layer in self._model._flatten_layers()]
         try:
             for index, tracked in enumerate(self._layers):
                 original = tracked.layer.call
@@ -282,35 +288,8 @@ class KerasRunner:
         finally:
             for layer in patched:
                 object.__delattr__(layer, "call")
-            for layer, losses, ids in kept:
-                layer._losses[:] = losses
-                layer._loss_ids.clear()
-                layer._loss_ids.update(ids)
-
-
-def _statistics(moving: Moments) -> tuple[Any, Any]:
-    return ops.convert_to_tensor(moving.mean, "float32"), ops.convert_to_tensor(moving.variance, "float32")
-
-
-def _is_of_any_size(y_pred: Any) -> bool:
-    """Whether the graph of a pass is for batches of any size, which TensorFlow makes of a pass over a second size."""
-    return any(leaf.shape[0] is None for leaf in keras.tree.flatten(y_pred) if len(getattr(leaf, "shape", ())))
 
 
 def _mode(args: Any, kwargs: Any) -> bool:
     """Whether a layer is called in training mode."""
     return bool(kwargs.get("training", args[1] if len(args) > 1 else None))
-
-
-def _batch_moments(layer: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
-    inputs = keras.ops.cast(args[0], keras.backend.result_type(args[0].dtype, "float32"))
-    mean, variance = layer._moments(inputs, kwargs.get("mask"))
-    if len(mean.shape) != 1:
-        # Under a mask Keras squeezes the statistics of a single channel to scalars.
-        mean, variance = ops.reshape(mean, (-1,)), ops.reshape(variance, (-1,))
-    return mean, variance
-
-
-def _concat(parts: list[Any]) -> Any:
-    # One tensor out of a pass: fetching a hundred small ones costs more than computing them.
-    return ops.concatenate([ops.cast(p, "float32") for p in parts]) if parts else ops.zeros((0,))

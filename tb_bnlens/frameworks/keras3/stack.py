@@ -7,17 +7,19 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
-import keras
-
 HOOK_DEPTH = 8
 """A hook is called this many frames below its ``CallbackList`` at most; a subclass may call ``super()``."""
+
+
+KERAS = ("keras", "tf_keras")
+"""Packages of Keras; neither is imported to look at a frame."""
 
 
 def calling_list() -> Any:
     """The ``CallbackList`` that calls the running hook, None where it is called without one."""
     for _, frame in zip(range(HOOK_DEPTH), _frames(), strict=False):
         this = _local(frame, "self")
-        if isinstance(this, keras.callbacks.CallbackList):
+        if _is_callback_list(this):
             return this
     return None
 
@@ -35,6 +37,12 @@ def validation_data_of(model: Any) -> Any:
         if frame.f_code.co_name == "fit" and _local(frame, "self") is model:
             return _local(frame, "validation_data")
     return None
+
+
+def _is_callback_list(this: Any) -> bool:
+    return any(
+        base.__name__ == "CallbackList" and base.__module__.partition(".")[0] in KERAS for base in type(this).__mro__
+    )
 
 
 def _frames() -> Iterator[FrameType]:

@@ -1,103 +1,18 @@
-"""Keras 3 on TensorFlow: passes are traced as plain graphs, which are searched for side effects before they run."""
+"""Keras 3 on TensorFlow."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Sequence
-from typing import Any
-
-import numpy as np
-import tensorflow as tf
-from numpy.typing import NDArray
-
-from tb_bnlens.frameworks.keras3.backend import Look, host
-from tb_bnlens.frameworks.keras3.own_code import has_keras_metrics, is_all_keras
-from tb_bnlens.frameworks.keras_tensorflow.batches import EXPECTED, TensorBatches
-from tb_bnlens.frameworks.keras_tensorflow.look import END_OF_DATA, DatasetLooks
-from tb_bnlens.frameworks.keras_tensorflow.reader import SnapshotReader
-from tb_bnlens.frameworks.keras_tensorflow.side_effects import refuse_traced_calls
-from tb_bnlens.frameworks.keras_tensorflow.tracing import Tracer
-
-Array = NDArray[np.floating[Any]]
+from tb_bnlens.frameworks.keras3.generation import LIBRARY, Keras3
+from tb_bnlens.frameworks.keras_tensorflow.common import OnTensorFlow
 
 
-class TensorFlowEngine(Tracer):
-    """Runs functions as graphs; see ``keras3.backend.Engine``."""
-
-    out_of_memory = (tf.errors.ResourceExhaustedError,)
-
-    def __init__(self, any_size: bool, may_draw: bool) -> None:
-        super().__init__(any_size, may_draw)
-        self.accelerated = bool(tf.config.list_logical_devices("GPU"))
-
-    def variables(self) -> Sequence[tuple[Any, Any]]:
-        """None: a graph reads the variables when it runs."""
-        return ()
-
-    def where(self) -> Any:
-        """The graph that is being traced."""
-        return tf.compat.v1.get_default_graph()
-
-    def map(self, function: Callable[[Any], Any], indices: Any) -> Any:
-        """A loop of the graph."""
-        return tf.map_fn(function, indices, fn_output_signature=tf.float32)
-
-    def row(self, leaf: Any, index: Any) -> Any:
-        """One row, of ragged tensors too."""
-        return tf.gather(leaf, [index])
-
-
-class TensorFlowBackend:
+class TensorFlowBackend(OnTensorFlow, Keras3):
     """See ``keras3.backend.Backend``."""
 
     packages = ("tensorflow", "keras")
-    end_of_data = END_OF_DATA
 
     def __init__(self) -> None:
-        self.batches = TensorBatches(EXPECTED)
-
-    def engine(self, model: Any, loss: Callable[..., Any] | None = None) -> TensorFlowEngine:
-        """An engine for functions that call this model."""
-        refuse_traced_calls(model)
-        own = is_all_keras(model, loss)
-        return TensorFlowEngine(any_size=own, may_draw=not (own and has_keras_metrics(model)))
-
-    def reader(self, layers: Sequence[Any]) -> SnapshotReader:
-        """A reader of these layers."""
-        return SnapshotReader(layers)
-
-    def sums(self, variables: Sequence[Any]) -> Callable[[], Array]:
-        """Gives the sum of each of these variables, in one call."""
-        # A traced function would take a fiftieth of a second to make, which few epochs earn back.
-        return lambda: np.array([np.sum(host(v), dtype=np.float64) for v in variables])
-
-    def looks(self, function: Callable[..., Any]) -> Callable[[Any], Look]:
-        """Looks at iterators."""
-        return DatasetLooks(function, self.batches)
-
-    def attached(self, model: Any, state: Sequence[Any]) -> contextlib.AbstractContextManager[None]:
-        """Nothing to do: the variables always hold their values."""
-        return contextlib.nullcontext()
-
-    def is_chief(self) -> bool:
-        """Whether this process is the one that writes, in multi-worker training."""
-        resolver = getattr(tf.distribute.get_strategy(), "cluster_resolver", None)
-        if resolver is None or resolver.task_type is None:
-            return True
-        return bool(resolver.task_type == "chief" or (resolver.task_type == "worker" and resolver.task_id == 0))
-
-    def no_losses(self, model: Any) -> str:
-        """Why training batches cannot be recorded: a strategy."""
-        if tf.distribute.has_strategy() or int(model.distribute_strategy.num_replicas_in_sync) > 1:
-            return (
-                "under a distribution strategy the training batch cannot be read without disturbing the input; "
-                "pass probe_data=(x, y) to have the losses measured on it"
-            )
-        return ""
-
-    def traced_by(self, batch: Any) -> str:
-        """A ``tf.function``."""
-        return "" if tf.executing_eagerly() else "a tf.function"
+        super().__init__(LIBRARY)
 
 
 BACKEND = TensorFlowBackend()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
@@ -37,13 +36,13 @@ class TensorBatches(KerasBatches):
 
     def bytes(self, batch: Any) -> int:
         """Memory that a batch holds."""
-        leaves = keras.tree.flatten(batch)
+        leaves = self.tree.flatten(batch)
         return sum(int(np.prod(leaf.shape)) * leaf.dtype.size for leaf in leaves if isinstance(leaf, tf.Tensor))
 
     def first(self, data: Any, size: int, most: int) -> list[Any]:
         """The first batches of a dataset too."""
         if isinstance(data, tf.data.Dataset) and not self.side_effect(data):
-            return [without_optionals(batch) for batch in data.take(most)]
+            return [self.without_optionals(batch) for batch in data.take(most)]
         return super().first(data, size, most)
 
     def side_effect(self, data: Any) -> str:
@@ -64,10 +63,11 @@ class TensorBatches(KerasBatches):
         """These rows of a tensor."""
         return tf.gather(leaf, chosen)
 
-
-def without_optionals(element: Any) -> Any:
-    """An element of a dataset as the step gets it: Keras takes each ``tf.experimental.Optional`` as None."""
-    return keras.tree.map_structure(lambda leaf: None if isinstance(leaf, tf.experimental.Optional) else leaf, element)
+    def without_optionals(self, element: Any) -> Any:
+        """An element of a dataset as the step gets it: Keras takes each ``tf.experimental.Optional`` as None."""
+        return self.tree.map_structure(
+            lambda leaf: None if isinstance(leaf, tf.experimental.Optional) else leaf, element
+        )
 
 
 def _of_dataset(data: Any) -> str:

@@ -7,9 +7,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from tb_bnlens.frameworks.keras3.batches import KerasBatches
 from tb_bnlens.frameworks.keras3.feed import IteratorLook
-from tb_bnlens.frameworks.keras_tensorflow.batches import without_optionals
+from tb_bnlens.frameworks.keras_tensorflow.batches import TensorBatches
 from tb_bnlens.frameworks.keras_tensorflow.stand_in import StandIn, as_it_is, fits
 
 END_OF_DATA = (StopIteration, tf.errors.OutOfRangeError)
@@ -26,9 +25,9 @@ class DatasetLooks:
         form: makes tensors of batches that are none.
     """
 
-    def __init__(self, function: Callable[..., Any], form: KerasBatches):
+    def __init__(self, function: Callable[..., Any], form: TensorBatches):
         self._form = form
-        self._is_of_keras = _code_of(function).startswith("keras.")
+        self._is_of_keras = _code_of(function).startswith(("keras.", "tf_keras."))
         self._stand_in: StandIn | None = None
 
     def __call__(self, data: Any) -> DatasetLook:
@@ -57,9 +56,9 @@ class DatasetLook(IteratorLook):
     the batch dimension may be unknown. With another spec the step would be traced again, and round differently.
     """
 
-    def __init__(self, data: Any, form: KerasBatches, looks: DatasetLooks):
+    def __init__(self, data: Any, form: TensorBatches, looks: DatasetLooks):
         super().__init__(data, form, END_OF_DATA)
-        self._looks = looks
+        self._looks, self._without_optionals = looks, form.without_optionals
 
     def batches(self, count: int) -> list[Any]:
         """Up to ``count`` batches, as tensors; none of an iterator to which they could not be given back."""
@@ -73,7 +72,7 @@ class DatasetLook(IteratorLook):
         if self.taken:
             # Where it cannot be made, Keras takes the elements from a plain iterator.
             self.given_back = self._looks.give(self._data, self.taken)
-        return [without_optionals(element) for element in self.taken]
+        return [self._without_optionals(element) for element in self.taken]
 
 
 def _replay(elements: list[Any], spec: Any) -> Any:

@@ -15,6 +15,11 @@ from tb_bnlens.moments.recovery import Snapshot
 Array = NDArray[np.floating[Any]]
 
 
+def native(variable: Any) -> Any:
+    """The variable of TensorFlow: Keras 3 has one inside its own, and Keras 2 has no other."""
+    return getattr(variable, "_value", variable)
+
+
 class SnapshotReader:
     """One concatenated read of the moving statistics: 0.5 ms for 52 layers, against 3.5 ms one by one."""
 
@@ -24,7 +29,7 @@ class SnapshotReader:
         self._replicated = _replicas(self._means[0]) if layers else 1
 
         def read() -> Any:
-            return tf.concat([tf.cast(v.value, tf.float32) for v in (*self._means, *self._spreads)], axis=0)
+            return tf.concat([tf.cast(native(v), tf.float32) for v in (*self._means, *self._spreads)], axis=0)
 
         self._read = tf.function(read, autograph=False)
 
@@ -47,7 +52,7 @@ class SnapshotReader:
 
 
 def _local_values(variable: Any) -> list[Any]:
-    return list(getattr(variable._value, "values", ()) or (variable._value,))
+    return list(getattr(native(variable), "values", ()) or (native(variable),))
 
 
 def _replicas(variable: Any) -> int:

@@ -14,12 +14,13 @@ _MUTATING_PREFIXES = ("Assign", "ResourceApply", "ResourceScatter", "RngSkip", "
 _MUTATING_OPS = {"EagerPyFunc", "PyFunc", "WriteFile", "WriteSummary"}
 
 
-def refuse_mutation(concrete: Any) -> None:
-    """Raise ``NotEvaluated`` if a traced pass writes to anything outside itself."""
+def refuse_mutation(concrete: Any, but_variables: bool = False) -> None:
+    """Raise ``NotEvaluated`` if a traced pass writes to anything outside itself, unless that is a variable it may."""
+    prefixes = _MUTATING_PREFIXES[1:] if but_variables else _MUTATING_PREFIXES
     definition = concrete.graph.as_graph_def()
     for nodes in (definition.node, *(f.node_def for f in definition.library.function)):
         for node in nodes:
-            if node.op in _MUTATING_OPS or node.op.startswith(_MUTATING_PREFIXES):
+            if node.op in _MUTATING_OPS or node.op.startswith(prefixes):
                 raise NotEvaluated(
                     f"the model changes state outside Keras' variables when it is called ({node.op} at "
                     f"{node.name!r}), so an extra pass would change training"

@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import keras
 import tensorflow as tf
 
 from tb_bnlens.capture.randomness import draws_refused
 from tb_bnlens.capture.stopwatch import OneTimeCost
+from tb_bnlens.frameworks.keras3.library import Library
 from tb_bnlens.frameworks.keras_tensorflow.side_effects import refuse_mutation
 
 OPTIONS: dict[str, Any] = {"reduce_retracing": True, "autograph": False, "jit_compile": False}
@@ -22,6 +22,7 @@ class Tracer:
     """Runs functions as graphs. Tracing and the first run are one-time costs, counted apart from the passes.
 
     Args:
+        library: whose models they run.
         any_size: trace once for batches of any size: the final measurement makes passes over larger ones, and over
             single rows. Only where no code but Keras' own runs. A layer's ``tf.function`` has been traced by ``fit``
             for its batches, and a trace for others, made inside of a pass, would be wrong outside of it. A loss may
@@ -30,8 +31,8 @@ class Tracer:
             longer than the trace itself.
     """
 
-    def __init__(self, any_size: bool, may_draw: bool) -> None:
-        self._any_size, self._may_draw = any_size, may_draw
+    def __init__(self, library: Library, any_size: bool, may_draw: bool) -> None:
+        self._tree, self._any_size, self._may_draw = library.tree, any_size, may_draw
         self.cost = OneTimeCost()
         self._checked: set[int] = set()
         self._known: set[Any] = set()
@@ -72,7 +73,7 @@ class Tracer:
         with draws_refused() if self._may_draw else contextlib.nullcontext():
             concrete = self._concrete(traced, batch, others)
         if id(concrete) not in self._checked:
-            refuse_mutation(concrete)
+            self._refuse(concrete)
             self._checked.add(id(concrete))
         new = traced.experimental_get_tracing_count() != traces
         if new:
@@ -80,18 +81,22 @@ class Tracer:
         self._known.add(self._key(function, batch, others))
         return bool(new)
 
+    def _refuse(self, concrete: Any) -> None:
+        """Raise ``NotEvaluated`` if running it would change training."""
+        refuse_mutation(concrete)
+
     def _concrete(self, function: Any, batch: Any, others: tuple[Any, ...]) -> Any:
         if self._any_size:
             try:
-                return function.get_concrete_function(keras.tree.map_structure(_of_any_size, batch), *others)
+                return function.get_concrete_function(self._tree.map_structure(_of_any_size, batch), *others)
             except Exception:
                 self._any_size = False  # something has to know the size after all
         return function.get_concrete_function(batch, *others)
 
     def _key(self, function: Callable[..., Any], batch: Any, others: tuple[Any, ...]) -> Any:
-        leaves = keras.tree.flatten(batch)
+        leaves = self._tree.flatten(batch)
         sized = map(_of_any_size, leaves) if self._any_size else leaves
-        return function, tuple(map(_kind, sized)), tuple(map(_kind, keras.tree.flatten(others)))
+        return function, tuple(map(_kind, sized)), tuple(map(_kind, self._tree.flatten(others)))
 
     def _add(self, wall: float, cpu: float) -> None:
         self.cost.seconds += time.perf_counter() - wall
