@@ -35,7 +35,7 @@ FORMAT = 1
 CHECKPOINTS = "checkpoints"
 """``Manifest.source`` of a record that was made from saved weights."""
 
-FRAMEWORKS = KERAS, KERAS_2, TORCH = "keras", "tf_keras", "torch"
+FRAMEWORKS = KERAS, KERAS_2, TORCH, FLAX = "keras", "tf_keras", "torch", "flax"
 """``Manifest.framework``: whose recorder wrote the record. Sentences and code are in the words of that framework."""
 
 RUN_SUFFIX = "bn_lens"

@@ -46,6 +46,10 @@ NAMES: dict[str, dict[str, tuple[str, ...]]] = {
     "torch.momentum": {"set_momentum": ()},
     "torch.lightning": {"BNLens": ()},
     "torch.transformers": {"BNLens": ()},
+    "flax.recorder": {"Recorder": ("record",)},
+    "flax.checking": {"check": ()},
+    "flax.recalibration": {"recalibrate": ()},
+    "flax.momentum": {"set_momentum": ()},
     "summary": dict.fromkeys(("manifest", "layers", "losses", "evidence", "channels"), ()),
     "record": dict.fromkeys(("loss_table", "empty_losses"), ()),
 }
@@ -66,8 +70,10 @@ def render() -> str:
     for module, names in NAMES.items():
         source, tree = _parsed(module)
         prefix, level = _place(module)
-        if module == "torch.recorder":
-            parts.append(f"## tb_bnlens.torch\n\n{markdown(ast.get_docstring(_parsed('torch.__init__')[1]) or '')}")
+        if module in ("torch.recorder", "flax.recorder"):
+            package = module.partition(".")[0]
+            about = ast.get_docstring(_parsed(f"{package}.__init__")[1]) or ""
+            parts.append(f"## tb_bnlens.{package}\n\n{markdown(about)}")
         if module == "summary":
             parts.append(f"## tb_bnlens.summary\n\n{markdown(ast.get_docstring(tree) or '')}")
         for name, methods in names.items():
@@ -83,6 +89,8 @@ def _place(module: str) -> tuple[str, str]:
     own = module.rpartition(".")[2]
     if module.startswith("torch."):
         return f"tb_bnlens.torch.{own}." if own in ("lightning", "transformers") else "tb_bnlens.torch.", "###"
+    if module.startswith("flax."):
+        return "tb_bnlens.flax.", "###"
     return "tb_bnlens.", "##"
 
 
@@ -168,7 +176,7 @@ def _entry(
 ) -> Iterator[str]:
     if isinstance(node, ast.FunctionDef):
         shown = signature(node, prefix + node.name, source)
-    elif node.name in tb_bnlens.__all__ or prefix.startswith("tb_bnlens.torch"):
+    elif node.name in tb_bnlens.__all__ or prefix.startswith(("tb_bnlens.torch", "tb_bnlens.flax")):
         shown = signature(_named(node, "__init__"), prefix + node.name, source)
     else:
         # Made by a function, never by users.

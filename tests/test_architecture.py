@@ -97,6 +97,16 @@ ARROWS: Mapping[str, set[str]] = {
     "frameworks.keras_jax": {"frameworks.keras3", *RECORDING},
     "frameworks.keras_torch": {"frameworks.keras3", *RECORDING},
     "frameworks.torch": {"frameworks.torch", "capture", "moments", "history", "metadata"},
+    "frameworks.flax": {"frameworks.flax", *RECORDING},
+    "flax": {
+        "flax",
+        "frameworks.flax",
+        "capture",
+        "capture.options",
+        "checking.result",
+        "remedies.measured",
+        "moments",
+    },
     "torch": {
         "torch",
         "frameworks.torch",
@@ -123,7 +133,8 @@ ARROWS: Mapping[str, set[str]] = {
 OUTSIDE: Mapping[str, set[str]] = {
     "tensorflow": {"frameworks.keras_tensorflow", "frameworks.keras2", "summary", "importer"},
     "tf_keras": {"frameworks.keras2"},
-    "jax": {"frameworks.keras_jax"},
+    "jax": {"frameworks.keras_jax", "frameworks.flax", "flax"},
+    "flax": {"frameworks.flax", "flax"},
     "keras": {
         "frameworks.keras3",
         "frameworks.keras_tensorflow",
@@ -234,6 +245,10 @@ def test_the_arrows() -> None:
         ("capture.new", "import keras"),
         ("capture.new", "from tb_bnlens.frameworks.keras3 import layers"),
         ("torch.new", "import keras"),
+        ("flax.new", "import keras"),
+        ("torch.new", "import flax"),
+        ("frameworks.keras_jax", "from flax import nnx"),
+        ("frameworks.flax.new", "import torch"),
         ("torch.new", "from tb_bnlens.frameworks.keras_tensorflow import adapter"),
         ("frameworks.torch.new", "import tensorflow as tf"),
         ("callback", "import torch"),
@@ -270,7 +285,7 @@ def loaded_after(code: str, *names: str) -> set[str]:
     return set(done.stdout.splitlines()[-1].split()[1:])
 
 
-HEAVY = ("tensorflow", "keras", "torch", "jax")
+HEAVY = ("tensorflow", "keras", "torch", "jax", "flax")
 
 
 def test_the_package_itself_loads_nothing() -> None:

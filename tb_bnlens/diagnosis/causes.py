@@ -430,7 +430,7 @@ CAUSES: tuple[Cause, ...] = (
     ),
     Cause(
         "before-after-update",
-        applies=lambda f: not f.in_torch,
+        applies=lambda f: f.in_keras,
         known=lambda f: not f.losses.diverged and f.update.known and f.averaging.known,
         shows=in_batches.update_felt,
         cost=on.free,

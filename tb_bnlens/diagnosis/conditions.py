@@ -141,8 +141,8 @@ def poison_is_all(f: Facts, _where: Mask) -> bool:
 
 
 def traced(f: Facts) -> bool:
-    """The training step was traced, and keeps the attributes of then; PyTorch reads them at each step."""
-    return f.has_layers and not f.in_torch
+    """The training step was traced, and keeps the attributes of then; others read them at each step."""
+    return f.has_layers and f.in_keras
 
 
 def not_as_set(f: Facts) -> Mask:

@@ -127,7 +127,7 @@ def _translated(said: Said, facts: Facts) -> Said:
     """In the nouns and the remedies of the framework that wrote the record."""
     if facts.manifest.framework == KERAS_2:
         return replace(said, rescue=code.in_keras_2(said.rescue), fix=code.in_keras_2(said.fix))
-    if not facts.in_torch:
+    if facts.in_keras:
         return said
     evidence = {name: replace(e, label=as_running(e.label)) for name, e in said.evidence.items()}
     return replace(
@@ -136,8 +136,8 @@ def _translated(said: Said, facts: Facts) -> Said:
         reason=as_running(said.reason),
         next=as_running(said.next),
         evidence=evidence,
-        rescue=code.in_torch(said.rescue),
-        fix=code.in_torch(said.fix),
+        rescue=code.of_framework(said.rescue, facts.manifest.framework),
+        fix=code.of_framework(said.fix, facts.manifest.framework),
     )
 
 

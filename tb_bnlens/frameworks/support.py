@@ -17,7 +17,7 @@ _OLD_KERAS = ("Keras 2 as the package keras", "import tf_keras, or build the mod
 # Package that a class of the model comes from -> framework, and what to do.
 _OTHERS = {
     "torch": ("a PyTorch module", "use tb_bnlens.torch, which has Recorder, check, recalibrate and set_momentum"),
-    "flax": ("a flax module", "flax is not supported yet"),
+    "flax": ("a flax module", "use tb_bnlens.flax with an nnx module: Recorder, check, recalibrate and set_momentum"),
 }
 
 SUPPORTED = ("tensorflow", "jax", "torch")

@@ -62,6 +62,7 @@ ENVIRONMENTS = (
         {"BN_LENS_FRAMEWORK": "keras", "KERAS_BACKEND": "torch"},
         ("test_keras.py", "test_torch_checkpoints.py"),
     ),
+    Environment("flax", (".venv-viewer", "keras-jax"), ("flax>=0.12",), tests=("test_flax.py",)),
     Environment(
         "keras-jax-beside-tensorflow",
         (".venv", "keras-jax"),

@@ -17,7 +17,7 @@ from tb_bnlens.analysis.measured import Measured, final
 from tb_bnlens.analysis.parts import Parts
 from tb_bnlens.analysis.sudden import Leap, leap
 from tb_bnlens.history import Evidence, History, Manifest
-from tb_bnlens.metadata import TORCH, Moment
+from tb_bnlens.metadata import FLAX, KERAS, KERAS_2, TORCH, Moment
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -132,8 +132,18 @@ class RecordFacts:
         return min((int(s[0]) for s in (self.history.steps, self.history.loss_steps) if len(s)), default=None)
 
     @property
+    def in_keras(self) -> bool:
+        """Whether a model of Keras was recorded."""
+        return self.manifest.framework in (KERAS, KERAS_2)
+
+    @property
+    def in_flax(self) -> bool:
+        """Whether a module of flax was recorded."""
+        return self.manifest.framework == FLAX
+
+    @property
     def in_torch(self) -> bool:
-        """Whether PyTorch wrote the record."""
+        """Whether a model of PyTorch was recorded."""
         return self.manifest.framework == TORCH
 
     @property

@@ -34,13 +34,15 @@ def _two_kinds(f: Facts, d: Decision) -> Said:
 
 def _own_layers(f: Facts, d: Decision) -> str:
     first = f.manifest.layers[d.layers[0]]
-    made = (
-        f"torch.nn.{first.kind.partition(' ')[0]}({first.channels})"
-        if f.in_torch
-        else "keras.layers.BatchNormalization()"
+    made = code.told(
+        f,
+        keras="keras.layers.BatchNormalization()",
+        torch=f"torch.nn.{first.kind.partition(' ')[0]}({first.channels})",
+        flax=f"nnx.BatchNorm({first.channels}, rngs=nnx.Rngs(0))",
     )
+    package = code.told(f, keras="import keras", torch="import torch", flax="from flax import nnx")
     return (
-        f"import {'torch' if f.in_torch else 'keras'}\n\n"
+        f"{package}\n\n"
         "# One layer for each kind of data; the other weights stay shared:\n"
         f"norm_a, norm_b = {made}, {made}\n"
     )

@@ -11,6 +11,11 @@ from tb_bnlens.diagnosis.words import code
 from tb_bnlens.diagnosis.words.phrases import loss, number
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
+AVERAGED = (
+    "Stochastic weight averaging and an exponential moving average put averaged weights into the model. Their "
+    "activations have other statistics, which neither the running statistics nor the last batches give."
+)
+
 
 def unknown(f: Facts) -> str:
     """Which probes are missing."""
@@ -79,11 +84,8 @@ WORDS = Words(
     failure_title="Exchanged weights have statistics that do not fit them",
     description="SwapEMAWeights and similar callbacks put averaged weights into the model after an epoch. Their "
     "activations have other statistics, which neither the moving statistics nor the last batches give.",
-    in_torch={
-        "description": "Stochastic weight averaging and an exponential moving average put averaged weights into the "
-        "model. Their activations have other statistics, which neither the running statistics nor the last batches "
-        "give.",
-    },
+    in_torch={"description": AVERAGED},
+    in_flax={"description": AVERAGED},
     absent="There is no probe.",
     unknown=unknown,
     passed=passed,

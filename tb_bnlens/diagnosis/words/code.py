@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.diagnosis.severity import Severity
 from tb_bnlens.diagnosis.words.phrases import as_set
+from tb_bnlens.metadata import FLAX, KERAS, KERAS_2, TORCH
 
 RECALIBRATE = """\
 import tb_bnlens
@@ -28,7 +29,7 @@ def rescue(f: Facts, severity: Severity) -> str:
 
 def set_momentum(f: Facts, momentum: float) -> str:
     """Set the momentum of every BatchNorm layer, the share that is kept."""
-    when = "" if f.in_torch else "  # before model.compile; the traced step keeps the old one"
+    when = "  # before model.compile; the traced step keeps the old one" if f.in_keras else ""
     return f"""\
 import tb_bnlens
 
@@ -36,11 +37,16 @@ tb_bnlens.set_momentum(model, {as_set(f, momentum):g}){when}
 """
 
 
-def in_torch(text: str) -> str:
-    """Code with the remedies for PyTorch, which have the names of those for Keras."""
+def of_framework(text: str, framework: str) -> str:
+    """Code with the remedies for PyTorch or flax, which have the names of those for Keras."""
     for name in ("recalibrate", "set_momentum"):
-        text = text.replace(f"tb_bnlens.{name}(", f"tb_bnlens.torch.{name}(")
-    return re.sub(r"^(# )?import tb_bnlens(?=[\n;])", r"\1import tb_bnlens.torch", text, flags=re.MULTILINE)
+        text = text.replace(f"tb_bnlens.{name}(", f"tb_bnlens.{framework}.{name}(")
+    return re.sub(r"^(# )?import tb_bnlens(?=[\n;])", rf"\1import tb_bnlens.{framework}", text, flags=re.MULTILINE)
+
+
+def told(f: Facts, *, keras: str, torch: str, flax: str) -> str:
+    """What is said to users of the framework that was recorded."""
+    return {KERAS: keras, KERAS_2: keras, TORCH: torch, FLAX: flax}[f.manifest.framework]
 
 
 def in_keras_2(text: str) -> str:
@@ -56,19 +62,26 @@ def _loader(size: int) -> str:
     )
 
 
+def _batches(size: int) -> str:
+    return (
+        "import numpy as np\n\n"
+        "# At the start of each epoch; here `data` is the whole arrays (x, y):\n"
+        f"order = np.random.permutation(len(data[0]))[: len(data[0]) // {size} * {size}].reshape(-1, {size})\n"
+        "data = [tuple(part[rows] for part in data) for rows in order]\n"
+    )
+
+
 def larger_batches(f: Facts, size: int) -> str:
     """Batches of another size."""
-    if f.in_torch:
-        return (
-            "# Larger batches where memory allows (gradient accumulation does not count):\n"
-            f"{_loader(size)}"
-            "# Or normalize without batches: torch.nn.GroupNorm(8, channels) in place of each BatchNorm module.\n"
-        )
-    return (
-        "# Larger batches where memory allows (gradient accumulation does not count); `data` is the tf.data pipeline:\n"
+    larger = "# Larger batches where memory allows (gradient accumulation does not count)"
+    other = "# Or normalize without batches: {} in place of each {}.\n".format
+    return told(
+        f,
+        keras=f"{larger}; `data` is the tf.data pipeline:\n"
         f"data = data.unbatch().batch({size}, drop_remainder=True)\n"
-        "# Or normalize without batches: keras.layers.GroupNormalization(groups=8) in place of each "
-        "BatchNormalization.\n"
+        + other("keras.layers.GroupNormalization(groups=8)", "BatchNormalization"),
+        torch=f"{larger}:\n{_loader(size)}" + other("torch.nn.GroupNorm(8, channels)", "BatchNorm module"),
+        flax=f"{larger}:\n{_batches(size)}" + other("nnx.GroupNorm(channels, 8, rngs=rngs)", "nnx.BatchNorm"),
     )
 
 
@@ -88,6 +101,11 @@ def set_learning_rate(f: Facts, rate: float | None, scheduled: bool = False) -> 
     A schedule takes no value (Keras raises), so where the rate has changed during the run another one is put in its
     place, which the traced step does not know of.
     """
+    if f.in_flax:
+        return (
+            "# Give the optimizer a smaller learning rate where it is made:\n"
+            "#   optimizer = nnx.Optimizer(model, optax.adam(0.1 * learning_rate), wrt=nnx.Param)\n"
+        )
     if f.in_torch:
         value = f"{rate:.1g}" if rate else "group['lr'] * 0.1"
         also = "  # a scheduler sets it again: give it a smaller one" if scheduled else ""
@@ -105,9 +123,11 @@ model.compile(optimizer=model.optimizer, loss=model.loss)  # and your metrics; t
 
 def shuffle(f: Facts, batch_size: int | None) -> str:
     """Shuffle samples across batches."""
-    if f.in_torch:
-        return f"# Shuffle across the whole data set; `data` is the DataLoader:\n{_loader(batch_size or 32)}"
-    return (
-        "# Shuffle across the whole data set before batching; `data` is the tf.data pipeline of batches:\n"
-        f"data = data.unbatch().shuffle(10_000).batch({batch_size or 32}, drop_remainder=True)\n"
+    size = batch_size or 32
+    return told(
+        f,
+        keras="# Shuffle across the whole data set before batching; `data` is the tf.data pipeline of batches:\n"
+        f"data = data.unbatch().shuffle(10_000).batch({size}, drop_remainder=True)\n",
+        torch=f"# Shuffle across the whole data set; `data` is the DataLoader:\n{_loader(size)}",
+        flax=f"# Shuffle across the whole data set:\n{_batches(size)}",
     )

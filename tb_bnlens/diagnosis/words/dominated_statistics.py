@@ -6,6 +6,7 @@ from tb_bnlens.analysis import robust
 from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.diagnosis.compositions import composition
 from tb_bnlens.diagnosis.decide import Decision
+from tb_bnlens.diagnosis.words import code
 from tb_bnlens.diagnosis.words.phrases import number
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
@@ -37,6 +38,21 @@ def ordinary_rows(x, *rest):
 import tb_bnlens
 
 tb_bnlens.recalibrate(model, [ordinary_rows(*batch) for batch in data], batches=200)  # what it returns has an undo()
+"""
+ORDINARY_IN_FLAX = """\
+import numpy as np
+
+# Columns far outside of where most rows lie, from the quartiles; `data` is the batches:
+seen = np.concatenate([np.asarray(batch[0]) for _, batch in zip(range(200), data)])
+low, middle, high = np.quantile(seen, [0.25, 0.5, 0.75], axis=0).astype("float32")
+reach = 5 * np.maximum(high - low, np.mean(high - low))
+"""
+RECALIBRATE_IN_FLAX = RECALIBRATE_IN_TORCH.replace(
+    "((x - middle).abs() <= reach).flatten(1).all(1)", "(np.abs(x - middle) <= reach).reshape(len(x), -1).all(1)"
+)
+CLIP_IN_FLAX = """\
+# Find those rows and correct or drop them, or clip them, both in training and at inference:
+#   x = np.clip(x, middle - reach, middle + reach)
 """
 CLIP = """\
 # Find those rows and correct or drop them, or clip them, both in training and at inference:
@@ -74,16 +90,28 @@ def failed(f: Facts, _d: Decision) -> Said:
             "extreme": Evidence("share of rows with inputs far outside of the others'", share),
             "recalibrated": Evidence("median loss with recalibrated statistics", _rows(f, "recalibrated")),
         },
-        rescue=ORDINARY_IN_TORCH + RECALIBRATE_IN_TORCH
-        if f.in_torch
-        else ORDINARY + "\n\ndef ordinary_rows(x, *rest):\n"
+        rescue=_rescue(f, ordinary),
+        fix=code.told(
+            f,
+            keras=ORDINARY + CLIP,
+            torch=ORDINARY_IN_TORCH + CLIP_IN_TORCH,
+            flax=ORDINARY_IN_FLAX + CLIP_IN_FLAX,
+        ),
+        next="The mean of the batches' variances is then near their median.",
+    )
+
+
+def _rescue(f: Facts, ordinary: float) -> str:
+    return code.told(
+        f,
+        keras=ORDINARY + "\n\ndef ordinary_rows(x, *rest):\n"
         "    kept = tf.reduce_all(tf.abs(x - middle) <= reach, axis=list(range(1, len(x.shape))))\n"
         "    return tuple(tf.boolean_mask(part, kept) for part in (x, *rest))\n\n\n"
         "import tb_bnlens\n\n"
         "tb_bnlens.recalibrate(model, data.map(ordinary_rows), batches=200)  # what it returns has an undo()\n"
         f"# median inference loss of a row about {ordinary:.4g} (with the statistics of ordinary rows)\n",
-        fix=ORDINARY_IN_TORCH + CLIP_IN_TORCH if f.in_torch else ORDINARY + CLIP,
-        next="The mean of the batches' variances is then near their median.",
+        torch=ORDINARY_IN_TORCH + RECALIBRATE_IN_TORCH,
+        flax=ORDINARY_IN_FLAX + RECALIBRATE_IN_FLAX,
     )
 
 

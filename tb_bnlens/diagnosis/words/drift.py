@@ -47,7 +47,7 @@ def failed(f: Facts, d: Decision) -> Said:
     if momentum is not None:
         fix += (
             f"\n# A momentum of {as_set(f, momentum):g} would follow closely enough for now (replayed)"
-            f"{'' if f.in_torch else ', before compile'}:\n"
+            f"{', before compile' if f.in_keras else ''}:\n"
             f"# import tb_bnlens; tb_bnlens.set_momentum(model, {as_set(f, momentum):g})\n"
         )
     fix += (

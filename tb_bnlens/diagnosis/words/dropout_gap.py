@@ -35,9 +35,9 @@ def failed(f: Facts, _d: Decision) -> Said:
             "dropout": Evidence(f"training - {f.dropout_rival}", f.dropout.value, TRAINING_ONLY_HARM * f.losses.scale),
             "batchnorm": Evidence("inference - batch", f.gap.value),
         },
-        next="Nothing to fix. Compare losses in eval mode with each other, not with those of training mode."
-        if f.in_torch
-        else "Nothing to fix. Compare evaluate() with evaluate(), not with the loss that fit() prints.",
+        next="Nothing to fix. Compare evaluate() with evaluate(), not with the loss that fit() prints."
+        if f.in_keras
+        else "Nothing to fix. Compare losses in eval mode with each other, not with those of training mode.",
     )
 
 

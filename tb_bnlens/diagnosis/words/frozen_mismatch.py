@@ -17,11 +17,19 @@ LOAD_IN_TORCH = """\
 # Load the running statistics with the weights: they are buffers, in the state_dict and not among the parameters.
 #   base.load_state_dict(torch.load(path))   # not only named_parameters()
 """
+LOAD_IN_FLAX = """\
+# Load the running statistics with the weights: they are nnx.BatchStat, and not nnx.Param.
+#   nnx.update(base, *nnx.state(other, nnx.Param, nnx.BatchStat))
+"""
 LOAD = """\
 # Load the moving statistics with the weights: they are weights of a layer that are not trainable.
 #   base.load_weights(path)                  # all weights, or
 #   model.set_weights(other.get_weights())   # not only trainable_variables
 """
+IN_EVAL_MODE = (
+    "A layer in eval mode whose weights are not trained normalizes with the statistics of the data it was trained on. "
+    "Where those differ from this run's batches the network may still have learned with them; the losses tell."
+)
 
 
 def _largest(f: Facts) -> float:
@@ -51,12 +59,16 @@ def failed(f: Facts, d: Decision) -> Said:
         },
         rescue=code.RECALIBRATE_FROZEN if harmful and f.parts is not None else "",
         rescued=f.rescued_with_frozen,
-        fix=((LOAD_IN_TORCH if f.in_torch else LOAD) if len(new) == n else "") + (_fix(f, d) if harmful else ""),
+        fix=(_load(f) if len(new) == n else "") + (_fix(f, d) if harmful else ""),
         next="Inference loss near the loss with batch statistics. If it is not, check that inputs are preprocessed as "
         "for the original training."
         if harmful
         else "",
     )
+
+
+def _load(f: Facts) -> str:
+    return code.told(f, keras=LOAD, torch=LOAD_IN_TORCH, flax=LOAD_IN_FLAX)
 
 
 def _felt(f: Facts, harmful: bool) -> str:
@@ -79,13 +91,13 @@ def _felt(f: Facts, harmful: bool) -> str:
 
 
 def _fix(f: Facts, d: Decision) -> str:
-    statement = "layer.train()" if f.in_torch else "layer.trainable = True"
+    statement = "layer.trainable = True" if f.in_keras else "layer.train()"
     unfreeze = code.at_layers(f, [f.manifest.layers[i].access for i in d.layers][:3], statement)
     return (
         "# First check that inputs are preprocessed as the base expects. Then either take statistics of this data:\n"
         "import tb_bnlens\n\n"
         "tb_bnlens.recalibrate(model, data, batches=200, frozen=True)\n\n"
-        f"# or let training update them{'' if f.in_torch else ' (then compile again)'}:\n# "
+        f"# or let training update them{' (then compile again)' if f.in_keras else ''}:\n# "
         + unfreeze.rstrip().replace("\n", "\n# ")
         + "\n"
     )
@@ -97,11 +109,8 @@ WORDS = Words(
     failure_title="Frozen moving statistics do not fit the data",
     description="A frozen layer (trainable=False) normalizes with the statistics of the data it was trained on. Where "
     "those differ from this run's batches the network may still have learned with them; the losses tell.",
-    in_torch={
-        "description": "A layer in eval mode whose weights are not trained normalizes with the statistics of the data "
-        "it was trained on. Where those differ from this run's batches the network may still have learned with them; "
-        "the losses tell.",
-    },
+    in_torch={"description": IN_EVAL_MODE},
+    in_flax={"description": IN_EVAL_MODE},
     absent="No layer is frozen.",
     unknown=lambda _: "The batch statistics of frozen layers are not measured in this run.",
     passed=passed,

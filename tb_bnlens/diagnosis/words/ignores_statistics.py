@@ -11,13 +11,24 @@ from tb_bnlens.diagnosis.words import code
 from tb_bnlens.diagnosis.words.phrases import number, some_of, verb
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
+FIX = """\
+# In call(), pass the mode on to the layers:
+#     def call(self, x, training=None):
+#         x = self.norm(x, training=training)  # instead of training=True
+# In a functional model, call the layer without the argument: x = norm(x)
+"""
+FIX_IN_FLAX = """\
+# Call the layer without the argument, and let model.train() and model.eval() set its mode:
+#     x = self.norm(x)  # instead of self.norm(x, use_running_average=False)
+"""
+
 
 def failed(f: Facts, d: Decision) -> Said:
     """How many layers, and what single rows lose."""
     n, alone = len(d.layers), f.typical("one_at_a_time")
     summary = (
         f"{some_of(n, len(f.layers.names))} {verb(n, 'normalize')} with the batch at inference, as if called with "
-        "training=True whatever the mode. Predictions for a row depend on the other rows of the batch, and predicting "
+        f"{_mode(f)} whatever the mode. Predictions for a row depend on the other rows of the batch, and predicting "
         "moves the statistics."
     )
     evidence = {}
@@ -32,18 +43,19 @@ def failed(f: Facts, d: Decision) -> Said:
     return Said(
         summary,
         evidence=evidence,
-        rescue=_rescue(f, d),
+        rescue="" if f.in_flax else _rescue(f, d),
         rescued=repaired,
-        fix="# In call(), pass the mode on to the layers:\n"
-        "#     def call(self, x, training=None):\n"
-        "#         x = self.norm(x, training=training)  # instead of training=True\n"
-        "# In a functional model, call the layer without the argument: x = norm(x)\n",
+        fix=FIX_IN_FLAX if f.in_flax else FIX,
         next="Predictions for a row are then the same alone and in a batch.",
     )
 
 
 def _loss(f: Facts) -> str:
     return number(f.typical("inference"))
+
+
+def _mode(f: Facts) -> str:
+    return "use_running_average=False" if f.in_flax else "training=True"
 
 
 def _rescue(f: Facts, d: Decision) -> str:
@@ -62,11 +74,16 @@ WORDS = Words(
     description="A layer that is called with training=True in every mode normalizes each batch by itself, in "
     "evaluate() and predict() as well. The loss looks fine on large batches, but a row is predicted by the company it "
     "is in, and every prediction updates the moving statistics.",
+    in_flax={
+        "description": "A layer that is called with use_running_average=False in every mode normalizes each batch by "
+        "itself, after model.eval() as well. The loss looks fine on large batches, but a row is predicted by the "
+        "company it is in, and every prediction updates the running statistics.",
+    },
     absent="The model has no BatchNorm layers.",
     unknown=lambda _: "This takes a trace of the model in inference mode.",
     passed=lambda f, _: (
         "In eval mode every layer that has running statistics uses them."
-        if f.in_torch
+        if not f.in_keras
         else "In inference mode every layer is called without training=True."
     ),
     failed=failed,

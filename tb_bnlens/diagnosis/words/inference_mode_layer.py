@@ -26,16 +26,21 @@ def _distance(f: Facts) -> float:
     return float(np.nanmax(f.layers.distance[f.called], initial=0.0))
 
 
+def _although(f: Facts) -> str:
+    # Which weights are trained is up to the optimizer in flax.
+    return code.told(f, keras=" although trainable", torch=" although the weights are trained", flax="")
+
+
 def failed(f: Facts, d: Decision) -> Said:
     """How many, since when, and whether the loss suffers."""
     n = len(d.layers)
     summary = (
-        f"{some_of(n, len(f.layers.names))} {verb(n, 'run')} in {'eval' if f.in_torch else 'inference'} mode during "
-        f"training although {'the weights are trained' if f.in_torch else 'trainable'}, so "
+        f"{some_of(n, len(f.layers.names))} {verb(n, 'run')} in {'inference' if f.in_keras else 'eval'} mode during "
+        f"training{_although(f)}, so "
         f"{'its' if n == 1 else 'their'} statistics stay as they are (distance {number(_distance(f))})."
     )
     if f.unfreezing is not None:
-        still = "the layers are still in eval mode" if f.in_torch else "the call still passes training=False"
+        still = "the call still passes training=False" if f.in_keras else "the layers are still in eval mode"
         summary += f" They were unfrozen at step {f.unfreezing.step:,}, but {still}."
     if f.evaluated and d.severity is Severity.INFO:
         summary += f" The loss does not suffer ({modes(f)}), so this is fine if it is intended."
@@ -49,7 +54,7 @@ def failed(f: Facts, d: Decision) -> Said:
         },
         rescue=code.RECALIBRATE_FROZEN if d.severity > Severity.INFO and f.parts else "",
         rescued=f.rescued_with_frozen,
-        fix=(TRAIN if f.in_torch else PASS_ON) + (UNTIL_THEN if d.severity > Severity.INFO or not f.evaluated else ""),
+        fix=(PASS_ON if f.in_keras else TRAIN) + (UNTIL_THEN if d.severity > Severity.INFO or not f.evaluated else ""),
         next="The layers' moving statistics change at the next record.",
     )
 
@@ -68,6 +73,15 @@ WORDS = Words(
         "description": "A layer whose weights are trained and whose running statistics stay constant: it was put in "
         "eval mode, or the model was after an evaluation, and model.train() was not called again.",
         "absent": "No layer is in eval mode while its weights are trained.",
+    },
+    in_flax={
+        "name": "layers in eval mode during training",
+        "title": "Layers in eval mode have statistics that fit",
+        "failure_title": "BatchNorm is in eval mode during training",
+        "description": "A layer whose running statistics stay constant while the model trains: it was put in eval "
+        "mode, or the model was after an evaluation, and model.train() was not called again. For a frozen base that is "
+        "intended; whether its weights are trained is known to the optimizer alone.",
+        "absent": "No layer is in eval mode during training.",
     },
     absent="No trainable layer is called in inference mode.",
     passed=lambda f, _: (

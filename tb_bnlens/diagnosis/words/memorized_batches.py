@@ -29,10 +29,10 @@ def failed(f: Facts, _d: Decision) -> Said:
             "by_heart": Evidence("over that on the batches of training", composition(f).by_heart.value),
             "inference": Evidence("inference loss", f.typical("inference")),
         },
-        fix=code.shuffle(f, f.batches.size)
-        if f.in_torch
-        else "# Put the rows together in another way in each epoch; `data` is the tf.data pipeline of batches:\n"
-        f"data = data.rebatch(1).shuffle(10_000, reshuffle_each_iteration=True).rebatch({f.batches.size or 32})\n",
+        fix="# Put the rows together in another way in each epoch; `data` is the tf.data pipeline of batches:\n"
+        f"data = data.rebatch(1).shuffle(10_000, reshuffle_each_iteration=True).rebatch({f.batches.size or 32})\n"
+        if f.in_keras
+        else code.shuffle(f, f.batches.size),
         next="The loss with batch statistics then agrees with inference.",
     )
 

@@ -37,7 +37,8 @@ def failed(f: Facts, d: Decision) -> Said:
     else:
         summary += " The loss does not jump with them in this run."
     if mirrored is not None and not f.in_torch:
-        summary += f" Keras' momentum is the share that is kept: PyTorch's {value:g} is {mirrored:g} here."
+        own = "Keras' momentum" if f.in_keras else "The momentum of flax"
+        summary += f" {own} is the share that is kept: PyTorch's {value:g} is {mirrored:g} here."
     advice = mirrored or best or 0.99
     return Said(
         summary,
@@ -66,6 +67,10 @@ WORDS = Words(
         "failure_title": "Momentum too large: inference depends on the last batches",
         "description": "Momentum is the share that a batch replaces. At a large one the running statistics repeat the "
         "noise of the last few batches.",
+    },
+    in_flax={
+        "description": "The momentum of flax is the share that is kept; PyTorch's is the share that is replaced, so "
+        "its 0.1 is 0.9 here. At a low momentum the running statistics repeat the noise of the last few batches.",
     },
     absent="No layer's moving statistics are being updated.",
     unknown=lambda _: "This takes a few probes of the recalibrated loss.",

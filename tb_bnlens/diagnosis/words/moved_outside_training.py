@@ -28,6 +28,19 @@ kept = {name: buffer.clone() for name, buffer in model.named_buffers()}
 for name, buffer in model.named_buffers():
     buffer.copy_(kept[name])
 """
+FIX_IN_FLAX = """\
+# Find what calls the model in training mode between training steps (an estimate of uncertainty, a validation loop):
+#   call model.eval() before it and model.train() after it, or keep the statistics around such calls:
+from flax import nnx
+
+kept = nnx.clone(nnx.state(model, nnx.BatchStat))
+# ... the calls ...
+nnx.update(model, kept)
+"""
+IN_BETWEEN = (
+    "The running statistics before a training step are compared with those after the one before it. A call in training "
+    "mode in between moves them toward whatever it is called on, and the training loss never shows that."
+)
 
 
 def _events(f: Facts) -> list[int]:
@@ -35,7 +48,7 @@ def _events(f: Facts) -> list[int]:
 
 
 def _mode(f: Facts) -> str:
-    return "in training mode" if f.in_torch else "with training=True"
+    return "with training=True" if f.in_keras else "in training mode"
 
 
 def passed(f: Facts, d: Decision) -> str:
@@ -68,7 +81,7 @@ def failed(f: Facts, d: Decision) -> Said:
         },
         rescue=code.RECALIBRATE,
         rescued=rescued,
-        fix=FIX_IN_TORCH if f.in_torch else FIX,
+        fix=code.told(f, keras=FIX, torch=FIX_IN_TORCH, flax=FIX_IN_FLAX),
         next="No change between training steps in the list of events.",
     )
 
@@ -80,11 +93,8 @@ WORDS = Words(
     description="The moving statistics before a training step are compared with those after the one before it. A call "
     "with training=True in a callback moves them toward whatever it is called on, and the training loss never shows "
     "that.",
-    in_torch={
-        "description": "The running statistics before a training step are compared with those after the one before it. "
-        "A call in training mode in between moves them toward whatever it is called on, and the training loss never "
-        "shows that.",
-    },
+    in_torch={"description": IN_BETWEEN},
+    in_flax={"description": IN_BETWEEN},
     absent="The model has no BatchNorm layers.",
     unknown=lambda _: "This takes a measurement on many batches at the end of training.",
     passed=passed,

@@ -18,6 +18,14 @@ COPY_IN_TORCH = """\
 #   for a, b in zip(target.parameters(), online.parameters()): a.data.lerp_(b.data, 0.02)
 #   for a, b in zip(target.buffers(), online.buffers()): a.copy_(b)
 """
+MODE_IN_FLAX = """\
+model.train()  # before the training loop; and a step under jax.jit has to return the new nnx.BatchStat, as nnx.jit does
+"""
+COPY_IN_FLAX = """\
+# If the weights are copied from another network (a target network, a moving average of weights), copy the statistics
+# too: they are nnx.BatchStat, and not nnx.Param.
+#   nnx.update(target, nnx.state(online, nnx.BatchStat))
+"""
 COPY = """\
 # If the weights are copied from another network (a target network, a moving average of weights), copy the moving
 # statistics too: they are weights, but not trainable ones.
@@ -35,7 +43,7 @@ def failed(f: Facts, d: Decision) -> Said:
     # Weights that were trained with the initial statistics do best with them.
     harmful = d.severity > Severity.INFO
     fix = _fix(f, copied=new, recalibrate=harmful and f.parts is None)
-    why = f"{'Nothing' if f.in_torch else 'The training step'} calls the model {_mode(f)}, its updates are dropped, "
+    why = f"{'The training step' if f.in_keras else 'Nothing'} calls the model {_mode(f)}, its updates are dropped, "
     why += "or the weights are copied from another network without its statistics."
     if kept:
         fix = code.set_momentum(f, 0.9 if f.in_torch else 0.99)
@@ -63,14 +71,14 @@ def failed(f: Facts, d: Decision) -> Said:
 
 def _fix(f: Facts, *, copied: bool, recalibrate: bool) -> str:
     """The calls that update the statistics."""
-    fix = "model.train()  # before the training loop\n" if f.in_torch else MODE
+    fix = code.told(f, keras=MODE, torch="model.train()  # before the training loop\n", flax=MODE_IN_FLAX)
     if copied:
-        fix += COPY_IN_TORCH if f.in_torch else COPY
+        fix += code.told(f, keras=COPY, torch=COPY_IN_TORCH, flax=COPY_IN_FLAX)
     return fix + code.RECALIBRATE * recalibrate
 
 
 def _mode(f: Facts) -> str:
-    return "in training mode" if f.in_torch else "without training=True"
+    return "without training=True" if f.in_keras else "in training mode"
 
 
 def passed(f: Facts, _d: Decision) -> str:
@@ -92,6 +100,10 @@ WORDS = Words(
     in_torch={
         "description": "Layers in training mode whose running statistics never change. The momentum is 0, or the "
         "updates are dropped: buffers are copied back, or a target network gets parameters alone.",
+    },
+    in_flax={
+        "description": "Layers in training mode whose running statistics never change. The momentum is 1, or the "
+        "updates are dropped: a step under jax.jit does not return them, or a target network gets parameters alone.",
     },
     absent="The model has no BatchNorm layers.",
     passed=passed,

@@ -18,6 +18,10 @@ FIX_IN_TORCH = """\
 # Keep values that are not finite, or far too large, out of the data, for instance in the Dataset:
 #   x = torch.nan_to_num(x, nan=0.0).clamp(-1e4, 1e4)
 """
+FIX_IN_FLAX = """\
+# Keep values that are not finite, or far too large, out of the data:
+#   x = np.nan_to_num(x, nan=0.0).clip(-1e4, 1e4)
+"""
 
 
 def passed(f: Facts, _d: Decision) -> str:
@@ -52,16 +56,23 @@ def failed(f: Facts, d: Decision) -> Said:
         evidence=evidence,
         rescue=_reset(f, d) + "\n" + code.RECALIBRATE,
         rescued=math.nan if f.losses.diverged else f.rescued,
-        fix=FIX_IN_TORCH if f.in_torch else FIX,
+        fix=code.told(f, keras=FIX, torch=FIX_IN_TORCH, flax=FIX_IN_FLAX),
         next="The statistics stay finite. If they do not, look at the data and at the code that writes to the layers"
         f"{'' if since is None else f' by step {since:,}'}.",
     )
+
+
+_NEW = {"mean": "zeros", "var": "ones"}
+"""Statistics of a new layer in flax, and what they are made of."""
 
 
 def _reset(f: Facts, d: Decision) -> str:
     access = [f.manifest.layers[i].access for i in d.layers]
     if f.in_torch:
         return code.at_layers(f, access, "layer.reset_running_stats()")
+    if f.in_flax:
+        reset = (f"layer.{name}[...] = jnp.{made}_like(layer.{name}[...])" for name, made in _NEW.items())
+        return "import jax.numpy as jnp\n\n" + code.at_layers(f, access, "\n    ".join(reset))
     return "import numpy as np\n\n" + code.at_layers(
         f,
         access,

@@ -60,6 +60,7 @@ WORDS = Words(
     "compile changes the attribute and nothing else; the moving statistics show the old value.",
     absent="The model has no BatchNorm layers.",
     in_torch={"absent": "PyTorch reads momentum and mode at every step."},
+    in_flax={"absent": "nnx.jit compiles a step again when momentum or mode have changed."},
     passed=passed,
     failed=failed,
 )

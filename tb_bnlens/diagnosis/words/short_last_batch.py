@@ -33,10 +33,10 @@ def failed(f: Facts, d: Decision) -> Said:
         rescue=code.rescue(f, d.severity),
         rescued=f.rescued,
         # Batching again would leave Keras without the number of batches, which it warns of at each epoch.
-        fix=code.shuffle(f, f.manifest.batch_size)
-        if f.in_torch
-        else "data = data.take(data.cardinality() - 1)  # or, where it is made: "
-        f".batch({f.manifest.batch_size or 32}, drop_remainder=True)\n",
+        fix="data = data.take(data.cardinality() - 1)  # or, where it is made: "
+        f".batch({f.manifest.batch_size or 32}, drop_remainder=True)\n"
+        if f.in_keras
+        else code.shuffle(f, f.manifest.batch_size),
         next="No epoch ends in a short batch, and inference loss does not jump at the end of an epoch.",
     )
 

@@ -20,6 +20,9 @@ APART = """\
 APART_IN_TORCH = APART.replace(
     "keras.ops.concatenate([real, generated]), training=True", "torch.cat([real, generated])"
 )
+APART_IN_FLAX = APART.replace(
+    "keras.ops.concatenate([real, generated]), training=True", "jnp.concatenate([real, generated])"
+)
 CHANGED = """\
 # If the training step changes its input (mixup, noise, augmentation), the statistics are those of changed inputs. Take
 # them of inputs as they are at use, at the end of training:
@@ -67,7 +70,7 @@ def failed(f: Facts, d: Decision) -> Said:
 
 
 def _apart(f: Facts) -> str:
-    return APART_IN_TORCH if f.in_torch else APART
+    return code.told(f, keras=APART, torch=APART_IN_TORCH, flax=APART_IN_FLAX)
 
 
 WORDS = Words(

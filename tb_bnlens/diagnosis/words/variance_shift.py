@@ -23,6 +23,12 @@ FIX_IN_TORCH = """\
 # Where it has to stay, take statistics without dropout at the end of every training (swa_utils.update_bn takes them
 # with dropout on):
 """
+FIX_IN_FLAX = """\
+# Put dropout (or noise) after the last BatchNorm, for instance right before the output layer:
+#   x = nnx.relu(self.norm(self.hidden(x)))
+#   return self.out(self.dropout(x))
+# Where it has to stay, take statistics without dropout at the end of every training:
+"""
 
 
 def passed(f: Facts, _d: Decision) -> str:
@@ -50,7 +56,7 @@ def failed(f: Facts, d: Decision) -> Said:
         },
         rescue=code.RECALIBRATE,
         rescued=rescued,
-        fix=(FIX_IN_TORCH if f.in_torch else FIX)
+        fix=code.told(f, keras=FIX, torch=FIX_IN_TORCH, flax=FIX_IN_FLAX)
         + "# import tb_bnlens; tb_bnlens.recalibrate(model, data, batches=200)\n",
         next="The moving statistics agree with batch statistics taken without dropout, and inference loss agrees with "
         "the loss with batch statistics. No schedule and no momentum changes that.",

@@ -12,7 +12,7 @@ import numpy as np
 
 from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.diagnosis.decide import Decision
-from tb_bnlens.metadata import TORCH
+from tb_bnlens.metadata import FLAX, KERAS, KERAS_2, TORCH
 
 TEXTS = ("name", "title", "failure_title", "description", "absent")
 """Parts of the words that are the same in every run."""
@@ -76,6 +76,8 @@ class Words:
     """What is missing where it was not evaluated."""
     in_torch: Mapping[str, str] = field(default_factory=dict)
     """Texts among the above that differ for a PyTorch model."""
+    in_flax: Mapping[str, str] = field(default_factory=dict)
+    """Texts that differ for a flax model; its momentum is as in Keras, its modes as in PyTorch."""
 
     def __post_init__(self) -> None:
         for part in TEXTS:
@@ -84,14 +86,15 @@ class Words:
 
     def of(self, framework: str) -> Words:
         """The words for a record of this framework."""
-        if framework != TORCH:
+        if framework in (KERAS, KERAS_2):
             return self
-        texts: dict[str, Any] = {name: as_running(getattr(self, name)) for name in TEXTS} | dict(self.in_torch)
+        own = {TORCH: self.in_torch, FLAX: self.in_flax}[framework]
+        texts: dict[str, Any] = {name: as_running(getattr(self, name)) for name in TEXTS} | dict(own)
         return replace(self, **texts)
 
 
 def as_running(text: str) -> str:
-    """A sentence with PyTorch's nouns: what Keras calls moving statistics are running ones."""
+    """A sentence with the nouns of PyTorch and flax: what Keras calls moving statistics are running ones."""
     return re.sub(r"\b([Mm])oving (?=statistics?\b|means?\b|variances?\b)", _running, text)
 
 

@@ -75,30 +75,31 @@ class PeekingTrainFunction:
                     observer.before_step(look)
         except Exception as error:
             observer.fault(error)
-        result = self._step(args, look, observer if expected else None)
+        # No call of the lens lies between this and the step, which has to be made whatever happens here.
+        try:
+            if look is not None and look.error is not None:
+                raise look.error
+            result = self.inner(*args) if look is None else self.inner(*state, look.given_back)
+        except BaseException as error:
+            if expected:
+                with contextlib.suppress(Exception):
+                    observer.failed(error)
+            raise
         try:
             if quiet:
                 observer.quiet_step()
             elif expected:
-                logs, after = (result[0], result[1:]) if state else (result, ())
-                with observer.backend.attached(observer.model, after):
-                    observer.after_step(logs, 0 if look is None else len(look.taken))
+                _tell(observer, state, result, look)
         except Exception as error:
             observer.fault(error)
         return result
 
-    def _step(self, args: Sequence[Any], look: Look | None, observer: Observer | None) -> Any:
-        """The step itself, on all of the data; the observer hears of what it raises."""
-        *state, _ = args
-        try:
-            if look is not None and look.error is not None:
-                raise look.error
-            return self.inner(*args) if look is None else self.inner(*state, look.given_back)
-        except BaseException as error:
-            if observer is not None:
-                with contextlib.suppress(Exception):
-                    observer.failed(error)
-            raise
+
+def _tell(observer: Observer, state: Sequence[Any], result: Any, look: Look | None) -> None:
+    """Let the observer see what the step has made."""
+    logs, after = (result[0], result[1:]) if state else (result, ())
+    with observer.backend.attached(observer.model, after):
+        observer.after_step(logs, 0 if look is None else len(look.taken))
 
 
 class IteratorLook:

@@ -1,0 +1,103 @@
+"""Find the BatchNorm layers of an nnx module, and read their statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+from tb_bnlens.capture.passes import Array
+from tb_bnlens.history import Layer
+from tb_bnlens.moments.recovery import Snapshot
+
+MARKED = 8
+"""Parameters that tell whether weights have moved, the smallest ones: a step of an optimizer moves most of them."""
+
+
+@dataclass(frozen=True, eq=False)
+class FlaxLayer:
+    """An ``nnx.BatchNorm``; see ``moments.layers.TrackedLayer``."""
+
+    module: Any
+    path: tuple[Any, ...]
+    """Attributes and indices that lead to it; empty for the model itself."""
+
+    renorm = False
+    cumulative = False
+    looped = False
+    calls = None
+    trainable = True
+    """Nothing in a layer says so: ``nnx.Optimizer(..., wrt=...)`` has what is trained."""
+
+    @property
+    def name(self) -> str:
+        """Its path, as in ``blocks.0.bn``; the name of its class where it is the model itself."""
+        return ".".join(map(str, self.path)) or type(self.module).__name__
+
+    @property
+    def momentum(self) -> float:
+        """Share that the next update keeps."""
+        return float(self.module.momentum)
+
+    @property
+    def channels(self) -> int:
+        """Length of the statistics."""
+        return int(self.module.mean.shape[0])
+
+    @property
+    def epsilon(self) -> float:
+        """What is added to the variance."""
+        return float(self.module.epsilon)
+
+    @property
+    def coarse(self) -> bool:
+        """Statistics of two or three digits, which float32's seven cannot be recovered from."""
+        return bool(self.module.mean.dtype.itemsize < 4)
+
+    def describe(self, index: int, order: int = -1, calls: int = 1) -> Layer:
+        """The manifest's entry for this layer."""
+        reach = (f".{key}" if isinstance(key, str) and key.isidentifier() else f"[{key!r}]" for key in self.path)
+        return Layer(
+            index=index,
+            name=self.name,
+            channels=self.channels,
+            momentum=self.momentum,
+            epsilon=self.epsilon,
+            axis=-1,
+            kind=type(self.module).__name__,
+            trainable=self.trainable,
+            order=order,
+            calls=calls,
+            access="model" + "".join(reach),
+        )
+
+
+def find_layers(model: Any) -> tuple[FlaxLayer, ...]:
+    """The BatchNorm layers with statistics of one dimension, each once, in the order of ``nnx.iter_modules``.
+
+    Layers that ``nnx.vmap`` has made a stack of are left out: their statistics are of several layers.
+    """
+    found = ((path, module) for path, module in nnx.iter_modules(model) if isinstance(module, nnx.BatchNorm))
+    return tuple(FlaxLayer(module, path) for path, module in found if len(module.mean.shape) == 1)
+
+
+def mark(model: Any) -> Array:
+    """A few numbers that change when weights do: sums of the smallest parameters."""
+    small = sorted(jax.tree.leaves(nnx.state(model, nnx.Param)), key=lambda leaf: int(leaf.size))[:MARKED]
+    return np.asarray([np.sum(np.asarray(leaf), dtype=np.float64) for leaf in small])
+
+
+class StatisticsReader:
+    """Reads the statistics of all layers."""
+
+    def __init__(self, layers: Sequence[FlaxLayer]):
+        self._modules = [layer.module for layer in layers]
+
+    def read(self) -> Snapshot:
+        """The statistics now, as copies: a step may be given the memory of the arrays."""
+        means, variances = jax.device_get(([m.mean[...] for m in self._modules], [m.var[...] for m in self._modules]))
+        return Snapshot(np.concatenate(means, dtype=np.float32), np.concatenate(variances, dtype=np.float32))
