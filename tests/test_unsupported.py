@@ -28,7 +28,6 @@ def test_keras_on_tensorflow_is_supported() -> None:
 @pytest.mark.parametrize(
     ("module", "named"),
     [
-        ("tf_keras.src.engine.training", "Keras 2 (tf_keras)"),
         ("torch.nn.modules.module", "a PyTorch module"),
         ("flax.nnx.module", "a flax module"),
     ],
@@ -36,6 +35,12 @@ def test_keras_on_tensorflow_is_supported() -> None:
 def test_the_framework_of_a_model_is_named(module: str, named: str) -> None:
     assert f"this is {named};" in str(support.unsupported(instance_from(module)))
     assert support.unsupported(instance_from(module), any_backend=True) == support.unsupported(instance_from(module))
+
+
+def test_keras_2_is_supported() -> None:
+    model = instance_from("tf_keras.src.engine.training")
+    assert support.unsupported(model) is None and support.is_keras_2(model)
+    assert not support.is_keras_2(keras.Sequential([keras.layers.Dense(1)]))
 
 
 def test_what_is_no_model_is_left_to_the_checks_of_arguments(tmp_path: Path) -> None:
