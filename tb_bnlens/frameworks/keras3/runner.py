@@ -220,7 +220,8 @@ class KerasRunner:
             loss, predictions = self._forward(batch, training=True)
             after = [scope.averages(tracked) for tracked in self._layers]
         self._training_order = order
-        parts = (*zip(*after, strict=True), [m for m, _ in moments], [v for _, v in moments])
+        # A model without BatchNorm layers has no pairs, but four parts.
+        parts = [[pair[i] for pair in pairs] for pairs in (after, moments) for i in (0, 1)]
         return loss, *map(self._joined, parts), predictions
 
     def _forward(self, batch: Any, training: bool) -> tuple[Any, Any]:
