@@ -94,10 +94,11 @@ ARROWS: Mapping[str, set[str]] = {
     # Each backend of Keras, found by its name.
     "frameworks.keras_tensorflow": {"frameworks.keras3", "frameworks.keras_tensorflow", *RECORDING},
     "frameworks.keras2": {"frameworks.keras2", "frameworks.keras3", "frameworks.keras_tensorflow", *RECORDING},
-    "frameworks.keras_jax": {"frameworks.keras3", *RECORDING},
+    "frameworks.jax_errors": {"capture"},
+    "frameworks.keras_jax": {"frameworks.keras3", "frameworks.jax_errors", *RECORDING},
     "frameworks.keras_torch": {"frameworks.keras3", *RECORDING},
     "frameworks.torch": {"frameworks.torch", "capture", "moments", "history", "metadata"},
-    "frameworks.flax": {"frameworks.flax", *RECORDING},
+    "frameworks.flax": {"frameworks.flax", "frameworks.jax_errors", *RECORDING},
     "flax": {
         "flax",
         "frameworks.flax",
@@ -133,7 +134,7 @@ ARROWS: Mapping[str, set[str]] = {
 OUTSIDE: Mapping[str, set[str]] = {
     "tensorflow": {"frameworks.keras_tensorflow", "frameworks.keras2", "summary", "importer"},
     "tf_keras": {"frameworks.keras2"},
-    "jax": {"frameworks.keras_jax", "frameworks.flax", "flax"},
+    "jax": {"frameworks.jax_errors", "frameworks.keras_jax", "frameworks.flax", "flax"},
     "flax": {"frameworks.flax", "flax"},
     "keras": {
         "frameworks.keras3",
@@ -152,7 +153,8 @@ OUTSIDE: Mapping[str, set[str]] = {
     "google": {"reader"},
     "werkzeug": {"plugin"},
     "numpy": set(ARROWS)
-    - {"metadata", "numbers", "warning", "plugin.loader", "__main__", "frameworks", "frameworks.unsupported"},
+    - {"metadata", "numbers", "warning", "plugin.loader", "__main__"}
+    - {"frameworks", "frameworks.unsupported", "frameworks.jax_errors"},
 }
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 
@@ -14,6 +15,18 @@ class OneTimeCost:
     seconds: float = 0.0
     cpu_seconds: float = 0.0
     """CPU time of this process in it."""
+
+    @contextlib.contextmanager
+    def timed(self) -> Iterator[None]:
+        """Add what the block takes, unless it raises."""
+        wall, cpu = time.perf_counter(), time.process_time()
+        yield
+        self.add_since(wall, cpu)
+
+    def add_since(self, wall: float, cpu: float) -> None:
+        """Add what has gone by since these times of ``perf_counter`` and ``process_time``."""
+        self.seconds += time.perf_counter() - wall
+        self.cpu_seconds += time.process_time() - cpu
 
 
 class Stopwatch:

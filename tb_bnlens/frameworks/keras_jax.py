@@ -7,7 +7,6 @@ Around a step it is attached to the variables, which costs no copy, so that all 
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.capture.randomness import draws_refused
 from tb_bnlens.capture.stopwatch import OneTimeCost
+from tb_bnlens.frameworks.jax_errors import translated
 from tb_bnlens.frameworks.keras3.backend import Look
 from tb_bnlens.frameworks.keras3.batches import KerasBatches
 from tb_bnlens.frameworks.keras3.feed import IteratorLook
@@ -68,11 +68,8 @@ class JaxEngine:
         key = function, tuple(_kind(leaf) for leaf in jax.tree_util.tree_leaves(args))
         if key in self._known:
             return
-        wall, cpu = time.perf_counter(), time.process_time()
-        with draws_refused():
+        with self.cost.timed(), draws_refused():
             jax.block_until_ready(self._call(function, args))
-        self.cost.seconds += time.perf_counter() - wall
-        self.cost.cpu_seconds += time.process_time() - cpu
         self._known.add(key)
 
     def map(self, function: Callable[[Any], Any], indices: Any) -> Any:
@@ -86,14 +83,8 @@ class JaxEngine:
     def _call(self, function: Callable[..., Any], args: Any) -> Any:
         if function not in self._compiled:
             self._compiled[function] = jax.jit(lambda values, args: self._with(values, function, args))
-        try:
+        with translated(IN_A_LOOP):
             return self._compiled[function]([v.value for v in self._variables()], args)
-        except jax.errors.UnexpectedTracerError as error:
-            raise NotEvaluated(IN_A_LOOP) from error
-        except jax.errors.JaxRuntimeError as error:
-            if "RESOURCE_EXHAUSTED" in str(error):
-                raise MemoryError(str(error)) from error
-            raise
 
     def _with(self, values: Sequence[Any], function: Callable[..., Any], args: Any) -> Any:
         before, self._given = self._given, list(zip(self._variables(), values, strict=True))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -58,11 +57,8 @@ class TorchEngine:
         key = function, tuple(_kind(leaf) for leaf in keras.tree.flatten(args))
         if key in self._known:
             return
-        wall, cpu = time.perf_counter(), time.process_time()
-        with draws_refused(), _nothing_drawn():
+        with self.cost.timed(), draws_refused(), _nothing_drawn():
             function(*args)
-        self.cost.seconds += time.perf_counter() - wall
-        self.cost.cpu_seconds += time.process_time() - cpu
         self._known.add(key)
 
     def map(self, function: Callable[[Any], Any], indices: Any) -> Any:

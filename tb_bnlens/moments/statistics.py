@@ -31,6 +31,22 @@ def mean_of_calls(calls: Mapping[int, Sequence[Moments]], segments: Segments) ->
     return Moments(mean, variance)
 
 
+def calls_of(order: Sequence[int], means: Array, variances: Array, segments: Segments) -> dict[int, list[Moments]]:
+    """Statistics of each call of a pass, [C] each, by the index of its layer.
+
+    Args:
+        order: index of the layer of each call.
+        means: of all calls, laid end to end.
+        variances: likewise.
+        segments: the channels of all layers.
+    """
+    stops = np.cumsum([int(segments.sizes[i]) for i in order])[:-1]
+    calls: dict[int, list[Moments]] = {}
+    for index, mean, variance in zip(order, np.split(means, stops), np.split(variances, stops), strict=False):
+        calls.setdefault(index, []).append(Moments(mean, variance))
+    return calls
+
+
 class BatchMoments:
     """Statistics of single batches, [B, C_total] each, weighted by their samples.
 

@@ -21,8 +21,8 @@ import numpy as np
 import tensorflow as tf
 
 import tb_bnlens
+from tb_bnlens.capture.stopwatch import OneTimeCost
 from tb_bnlens.frameworks.keras3.runner import KerasRunner
-from tb_bnlens.frameworks.keras_tensorflow.tracing import Tracer
 from tests.benchmarks.overhead import NETWORKS
 
 BATCHES = 24
@@ -75,20 +75,20 @@ def measure(title: str, model: Any, data: Any) -> None:
         return call
 
     kept = {name: getattr(KerasRunner, name) for name in ("inference", "batch", "training")}
-    add = Tracer._add
+    add = OneTimeCost.add_since
 
-    def noted(tracer: Any, wall: float, cpu: float) -> None:
+    def noted(cost: OneTimeCost, wall: float, cpu: float) -> None:
         nonlocal traced
         traced += time.process_time() - cpu
-        add(tracer, wall, cpu)
+        add(cost, wall, cpu)
 
     try:
-        Tracer._add = noted  # type: ignore[method-assign,assignment]
+        OneTimeCost.add_since = noted  # type: ignore[method-assign,assignment]
         for name, run in kept.items():
             setattr(KerasRunner, name, counted(name, run))
         taken = seconds(lambda: tb_bnlens.check(model, data, batches=BATCHES, quiet=True))
     finally:
-        Tracer._add = add  # type: ignore[method-assign]
+        OneTimeCost.add_since = add  # type: ignore[method-assign]
         for name, run in kept.items():
             setattr(KerasRunner, name, run)
     counts = ", ".join(f"{name} {count}" for name, count in passes.items())

@@ -6,7 +6,6 @@ statistics, counters or random streams, is dropped with the copy.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,11 +23,12 @@ from tb_bnlens.frameworks.flax import batches as of
 from tb_bnlens.frameworks.flax.layers import FlaxLayer, find_layers
 from tb_bnlens.frameworks.flax.measured import CURRENT, Calls, watch
 from tb_bnlens.frameworks.flax.outcomes import Outcomes
+from tb_bnlens.frameworks.jax_errors import translated
 from tb_bnlens.moments.layers import gains
 from tb_bnlens.moments.moments import Mask, Moments
 from tb_bnlens.moments.recovery import Snapshot
 from tb_bnlens.moments.segments import Segments
-from tb_bnlens.moments.statistics import mean_of_calls
+from tb_bnlens.moments.statistics import calls_of, mean_of_calls
 
 Forward = Callable[[Any, Any, bool], Any]
 
@@ -124,7 +124,7 @@ class FlaxRunner:
             calls, result = self._run(self._trace_partly, batch, *statistics)
         loss, predictions, means, variances, *_ = result
         self.order = tuple(calls.order)
-        by_layer = self._by_layer(calls.order, means, variances)
+        by_layer = self._calls(calls.order, means, variances)
         several = {i: each for i, each in by_layer.items() if len(each) > 1}
         return Outcome(float(loss), predictions, mean_of_calls(by_layer, self._segments), several)
 
@@ -133,17 +133,13 @@ class FlaxRunner:
         self.gain = gains(self._layers)
         calls, (loss, predictions, means, variances, *after) = self._run(self._trace_training, batch)
         self.trains = dict(calls.by_batch)
-        moments = mean_of_calls(self._by_layer(calls.order, means, variances), self._segments)
+        moments = mean_of_calls(self._calls(calls.order, means, variances), self._segments)
         mean, variance = (np.asarray(part, np.float64) for part in after)
         return Outcome(float(loss), predictions, moments, after=Snapshot(mean, variance))
 
-    def _by_layer(self, order: Sequence[int], means: Any, variances: Any) -> dict[int, list[Moments]]:
-        stops = np.cumsum([int(self._segments.sizes[i]) for i in order])[:-1]
-        found: dict[int, list[Moments]] = {}
-        parts = (np.split(np.asarray(values, np.float64), stops) for values in (means, variances))
-        for index, mean, variance in zip(order, *parts, strict=False):
-            found.setdefault(index, []).append(Moments(mean, variance))
-        return found
+    def _calls(self, order: Sequence[int], *parts: Any) -> dict[int, list[Moments]]:
+        means, variances = (np.asarray(part, np.float64) for part in parts)
+        return calls_of(order, means, variances, self._segments)
 
     # --- traces --------------------------------------------------------------------------------------
 
@@ -172,26 +168,17 @@ class FlaxRunner:
         graph, state = nnx.split(self._model)
         shapes = tuple(map(_shape, jax.tree.leaves((state, batch, args))))
         key = trace.__name__, graph, jax.tree.structure(batch), shapes
-        try:
+        with translated(IN_A_LOOP):
             if key not in self._programs:
                 self._programs[key] = self._compiled(self._program(trace, graph), state, batch, *args)
             program = self._programs[key]
             result = program.function(state, batch, *args)
-        except jax.errors.UnexpectedTracerError as error:
-            raise NotEvaluated(IN_A_LOOP) from error
-        except jax.errors.JaxRuntimeError as error:
-            if "RESOURCE_EXHAUSTED" in str(error):
-                raise MemoryError(str(error)) from error
-            raise
         self.loss_reason = self.loss_reason or program.loss_reason
         return program.calls, result
 
     def _compiled(self, program: Program, *args: Any) -> Program:
-        wall, cpu = time.perf_counter(), time.process_time()
-        with draws_refused():
+        with self.tracing.timed(), draws_refused():
             jax.block_until_ready(program.function(*args))
-        self.tracing.seconds += time.perf_counter() - wall
-        self.tracing.cpu_seconds += time.process_time() - cpu
         return program
 
     def _program(self, trace: Callable[..., Any], graph: Any) -> Program:

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.capture.passes import Outcome
@@ -25,7 +24,7 @@ from tb_bnlens.moments.layers import gains
 from tb_bnlens.moments.moments import Mask, Moments
 from tb_bnlens.moments.recovery import Snapshot
 from tb_bnlens.moments.segments import Segments
-from tb_bnlens.moments.statistics import mean_of_calls
+from tb_bnlens.moments.statistics import calls_of, mean_of_calls
 
 
 class KerasRunner:
@@ -75,15 +74,14 @@ class KerasRunner:
     def inference(self, batch: Any, moving: Moments) -> Outcome:
         """Every layer on these moving statistics: what ``test_on_batch`` gives."""
         if self._is_shared(batch):
-            return self._inference_by_batch(batch, moving)
+            return self._shared_inference(batch, moving)
         loss, predictions = self._engine.run(self._trace_inference, batch, *self._statistics(moving))
         return Outcome(float(loss), predictions)
 
-    def _inference_by_batch(self, batch: Any, moving: Moments) -> Outcome:
+    def _shared_inference(self, batch: Any, moving: Moments) -> Outcome:
         # A separate trace would take a third less time a pass. A short run does not earn back the tracing.
         cost, started = self.tracing.cpu_seconds, time.process_time()
-        everywhere = self._ops.convert_to_tensor(np.ones(len(moving.mean), bool))
-        loss, _, _, predictions = self._engine.run(self._trace_batch, batch, *self._statistics(moving), everywhere)
+        loss, _, _, predictions = self._by_batch(batch, moving, np.ones(len(moving.mean), bool))
         self._rent += (time.process_time() - started - (self.tracing.cpu_seconds - cost)) / 3
         return Outcome(float(loss), predictions)
 
@@ -102,12 +100,14 @@ class KerasRunner:
     def batch(self, batch: Any, moving: Moments, on_moving: Mask | None = None) -> Outcome:
         """Every channel on the batch's statistics, but for the mask's [C_total]; all else in inference mode."""
         flags = np.zeros(len(moving.mean), bool) if on_moving is None else on_moving
-        loss, means, variances, predictions = self._engine.run(
-            self._trace_batch, batch, *self._statistics(moving), self._ops.convert_to_tensor(flags)
-        )
-        calls = self._by_layer(self.order, self._library.host(means), self._library.host(variances))
+        loss, means, variances, predictions = self._by_batch(batch, moving, flags)
+        calls = calls_of(self.order, self._library.host(means), self._library.host(variances), self._segments)
         several = {i: c for i, c in calls.items() if len(c) > 1}
         return Outcome(float(loss), predictions, mean_of_calls(calls, self._segments), several)
+
+    def _by_batch(self, batch: Any, moving: Moments, on_moving: Mask) -> Any:
+        flags = self._ops.convert_to_tensor(on_moving)
+        return self._engine.run(self._trace_batch, batch, *self._statistics(moving), flags)
 
     def training(self, batch: Any) -> Outcome:
         """As the training step does, dropout on and frozen layers as frozen, with its update."""
@@ -117,7 +117,7 @@ class KerasRunner:
             return self.batch(batch, Moments(*np.ones((2, int(self._segments.sizes.sum())))))
         loss, mean, spread, means, variances, predictions = self._engine.run(self._trace_training, batch)
         host = self._library.host
-        calls = self._by_layer(self._training_order, host(means), host(variances))
+        calls = calls_of(self._training_order, host(means), host(variances), self._segments)
         after = Snapshot(host(mean).astype(np.float64), host(spread).astype(np.float64))
         return Outcome(float(loss), predictions, mean_of_calls(calls, self._segments), after=after)
 
@@ -136,15 +136,6 @@ class KerasRunner:
         self.gain = gains(self._layers)
         self.trains = dict.fromkeys(self.order, True)
         return True
-
-    def _by_layer(
-        self, order: Sequence[int], means: NDArray[np.float32], variances: NDArray[np.float32]
-    ) -> dict[int, list[Moments]]:
-        stops = np.cumsum([int(self._segments.sizes[i]) for i in order])[:-1]
-        calls: dict[int, list[Moments]] = {}
-        for index, m, v in zip(order, np.split(means, stops), np.split(variances, stops), strict=False):
-            calls.setdefault(index, []).append(Moments(m, v))
-        return calls
 
     def trained(self) -> Mask:
         """Layers that normalize by the batch in training, [L]: neither frozen nor called in inference mode."""

@@ -50,10 +50,8 @@ class Tracer:
         if not traced_now:
             return traced(*args)
         # TensorFlow optimizes a graph when it is first run, which takes as long as tracing it.
-        wall, cpu = time.perf_counter(), time.process_time()
-        result = traced(*args)
-        self._add(wall, cpu)
-        return result
+        with self.cost.timed():
+            return traced(*args)
 
     def trace(self, function: Callable[..., Any], batch: Any, *others: Any) -> bool:
         """Trace it for these arguments, unless that was done. Raises as ``run`` does.
@@ -77,7 +75,7 @@ class Tracer:
             self._checked.add(id(concrete))
         new = traced.experimental_get_tracing_count() != traces
         if new:
-            self._add(wall, cpu)
+            self.cost.add_since(wall, cpu)
         self._known.add(self._key(function, batch, others))
         return bool(new)
 
@@ -97,10 +95,6 @@ class Tracer:
         leaves = self._tree.flatten(batch)
         sized = map(_of_any_size, leaves) if self._any_size else leaves
         return function, tuple(map(_kind, sized)), tuple(map(_kind, self._tree.flatten(others)))
-
-    def _add(self, wall: float, cpu: float) -> None:
-        self.cost.seconds += time.perf_counter() - wall
-        self.cost.cpu_seconds += time.process_time() - cpu
 
 
 def _of_any_size(leaf: Any) -> Any:
