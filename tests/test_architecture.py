@@ -105,6 +105,7 @@ ARROWS: Mapping[str, set[str]] = {
         "capture",
         "capture.options",
         "checking.result",
+        "remedies.kept_share",
         "remedies.measured",
         "moments",
     },

@@ -7,9 +7,7 @@ from typing import Any
 
 from tb_bnlens.frameworks.flax.adapter import require_module
 from tb_bnlens.frameworks.flax.layers import find_layers
-
-LOWEST = 0.5
-"""Below this a single number is taken for PyTorch's convention: nobody advises so short a memory."""
+from tb_bnlens.remedies.kept_share import by_layer
 
 
 def set_momentum(model: Any, value: float | Mapping[str, float], *, allow_low: bool = False) -> dict[str, float]:
@@ -34,18 +32,7 @@ def set_momentum(model: Any, value: float | Mapping[str, float], *, allow_low: b
     modules = {layer.name: layer.module for layer in find_layers(model)}
     if not modules:
         raise ValueError(f"The model {type(model).__name__} has no nnx.BatchNorm")
-    if not isinstance(value, Mapping) and 0 < value < LOWEST and not allow_low:
-        raise ValueError(
-            f"momentum is {value!r}, so each batch would replace {1 - value:.0%} of the statistics. The momentum of "
-            f"flax is the share that is kept: PyTorch's {value:g} is {1 - value:g} here. Pass allow_low=True to set it "
-            "anyway"
-        )
-    wanted = dict(value) if isinstance(value, Mapping) else dict.fromkeys(modules, value)
-    for name, momentum in wanted.items():
-        if name not in modules:
-            raise ValueError(f"{name!r} is not a BatchNorm layer of the model; it has {', '.join(sorted(modules))}")
-        if not 0 <= momentum < 1:
-            raise ValueError(f"momentum is {momentum!r}; expected 0 <= momentum < 1 (1 would never update)")
+    wanted = by_layer(value, modules, allow_low=allow_low, whose="The momentum of flax")
     old = {name: float(modules[name].momentum) for name in wanted}
     for name, momentum in wanted.items():
         modules[name].momentum = float(momentum)

@@ -11,11 +11,11 @@ import jax.numpy as jnp
 from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.frameworks.flax.adapter import FlaxModel, as_in_training
 from tb_bnlens.frameworks.flax.batches import batches_of, samples
-from tb_bnlens.frameworks.flax.layers import StatisticsReader, find_layers
+from tb_bnlens.frameworks.flax.layers import FlaxLayer, StatisticsReader, find_layers
 from tb_bnlens.frameworks.flax.runner import Forward
 from tb_bnlens.moments.moments import Moments
 from tb_bnlens.moments.segments import Segments
-from tb_bnlens.remedies.measured import NOT_CALLED, Recalibration, measure, require_arguments
+from tb_bnlens.remedies.measured import Recalibration, measure, replaced, require_arguments
 
 IN_EVAL_MODE = "it is in eval mode"
 
@@ -77,15 +77,14 @@ def recalibrate(
         found = measure(runner, layers, Moments(snapshot.mean, snapshot.spread).double(), sized, frozen, pool)
     except NotEvaluated as reason:
         raise RuntimeError(f"The model cannot be recalibrated: {reason}") from reason
-    skipped = {name: why if why == NOT_CALLED else IN_EVAL_MODE for name, why in found.skipped.items()}
-    result = Recalibration([layers[i].name for i in found.chosen], skipped, found.batches, found.samples)
-    means, variances = segments.split(found.moments.mean), segments.split(found.moments.variance)
-    for i in found.chosen:
-        for variable, values in ((layers[i].module.mean, means[i]), (layers[i].module.var, variances[i])):
-            before = variable[...]
-            _put(variable, jnp.asarray(values, before.dtype))
-            result.on_undo(partial(_put, variable, jnp.copy(before)))
-    return result
+    return replaced(found, layers, _write, IN_EVAL_MODE)
+
+
+def _write(result: Recalibration, layer: FlaxLayer, mean: Any, variance: Any) -> None:
+    for variable, values in ((layer.module.mean, mean), (layer.module.var, variance)):
+        before = variable[...]
+        _put(variable, jnp.asarray(values, before.dtype))
+        result.on_undo(partial(_put, variable, jnp.copy(before)))
 
 
 def _put(variable: Any, value: Any) -> None:

@@ -149,6 +149,30 @@ def measure(
     return Measured(Moments(mean, variance), chosen, skipped, count, total)
 
 
+def replaced(
+    measured: Measured,
+    layers: Sequence[TrackedLayer],
+    write: Callable[[Recalibration, Any, Array, Array], None],
+    left_alone: str = "",
+) -> Recalibration:
+    """Give layers the statistics that were measured for them.
+
+    Args:
+        measured: of all layers.
+        layers: the layers.
+        write: gives one layer a mean and a variance, [C] each, and has ``undo`` take them back.
+        left_alone: why a layer that training does not update keeps its own, in the words of the framework.
+    """
+    skipped = {name: left_alone if left_alone and why != NOT_CALLED else why for name, why in measured.skipped.items()}
+    names = [layers[i].name for i in measured.chosen]
+    result = Recalibration(names, skipped, measured.batches, measured.samples)
+    segments = Segments([t.channels for t in layers])
+    means, variances = segments.split(measured.moments.mean), segments.split(measured.moments.variance)
+    for i in measured.chosen:
+        write(result, layers[i], means[i], variances[i])
+    return result
+
+
 def _left_alone(runner: Runner, layers: Sequence[TrackedLayer], batch: Any) -> dict[str, str]:
     """Layers that use their moving statistics in training too, with which the rest of the network has learned."""
     runner.training(batch)

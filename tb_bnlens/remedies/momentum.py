@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import numbers
 import warnings
 from collections.abc import Mapping
 from typing import Any
 
 from tb_bnlens.frameworks.keras3.backend import backend
+from tb_bnlens.remedies.kept_share import by_layer
 from tb_bnlens.remedies.layers import built_layers
-
-LOWEST = 0.5
-"""Below this a single number is taken for PyTorch's convention: nobody advises so short a memory."""
 
 
 def set_momentum(model: Any, value: float | Mapping[str, float], *, allow_low: bool = False) -> dict[str, float]:
@@ -35,7 +32,7 @@ def set_momentum(model: Any, value: float | Mapping[str, float], *, allow_low: b
             0.5 is given for all layers without ``allow_low``.
     """
     layers = built_layers(model, "set_momentum")
-    wanted = _by_layer(value, {t.name for t in layers}, allow_low=allow_low)
+    wanted = by_layer(value, {t.name for t in layers}, allow_low=allow_low, whose="Keras' momentum")
     old = {t.name: float(t.layer.momentum) for t in layers if t.name in wanted}
     changed = [t for t in layers if t.name in wanted and t.layer.momentum != wanted[t.name]]
     for tracked in changed:
@@ -47,32 +44,6 @@ def set_momentum(model: Any, value: float | Mapping[str, float], *, allow_low: b
             stacklevel=2,
         )
     return old
-
-
-def _by_layer(value: float | Mapping[str, float], names: set[str], *, allow_low: bool) -> dict[str, float]:
-    """Layer name -> momentum, each checked."""
-    if isinstance(value, Mapping):
-        wanted = dict(value)
-    elif _is_number(value) and 0 < value < LOWEST and not allow_low:
-        raise ValueError(
-            f"momentum is {value!r}, so each batch would replace {1 - value:.0%} of the statistics. Keras' momentum is "
-            f"the share that is kept: PyTorch's {value:g} is {1 - value:g} here. Pass allow_low=True to set it anyway"
-        )
-    else:
-        wanted = dict.fromkeys(names, value)
-    for name, momentum in wanted.items():
-        if name not in names:
-            raise ValueError(f"{name!r} is not a BatchNorm layer of the model; it has {', '.join(sorted(names))}")
-        if not (_is_number(momentum) and 0 <= momentum < 1):
-            raise ValueError(
-                f"momentum is {momentum!r}; expected 0 <= momentum < 1 (1 would never update, and PyTorch's 0.1 is "
-                "0.9 in Keras)"
-            )
-    return wanted
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 def _is_traced(model: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,13 +11,14 @@ from numpy.typing import NDArray
 
 from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.frameworks.keras3.backend import backend
+from tb_bnlens.frameworks.keras3.layers import KerasLayer
 from tb_bnlens.frameworks.keras3.runner import KerasRunner
 from tb_bnlens.frameworks.support import require, unsupported
 from tb_bnlens.moments.moments import Moments
 from tb_bnlens.moments.segments import Segments
 from tb_bnlens.remedies.inputs import input_batches
 from tb_bnlens.remedies.layers import built_layers
-from tb_bnlens.remedies.measured import Recalibration, measure, require_arguments
+from tb_bnlens.remedies.measured import Recalibration, measure, replaced, require_arguments
 
 Array = NDArray[np.floating[Any]]
 
@@ -88,19 +90,17 @@ def recalibrate(
         found = measure(runner, layers, moving, source, frozen, pool)
     except NotEvaluated as reason:
         raise RuntimeError(f"The model cannot be recalibrated: {reason}") from reason
-    result = Recalibration([layers[i].name for i in found.chosen], found.skipped, found.batches, found.samples)
-    means, variances = segments.split(found.moments.mean), segments.split(found.moments.variance)
-    for i in found.chosen:
-        layer = layers[i].layer
-        _write(result, on.library.host, layer.moving_mean, means[i])
-        _write(result, on.library.host, layer.moving_variance, variances[i])
-        if layers[i].renorm:
-            # Training derives moving_variance from it at the next step.
-            _write(result, on.library.host, layer.moving_stddev, np.sqrt(variances[i] + layer.epsilon))
-    return result
+    return replaced(found, layers, partial(_write, on.library.host))
 
 
-def _write(result: Recalibration, host: Callable[[Any], Array], variable: Any, value: Array) -> None:
-    before = host(variable).copy()
-    result.on_undo(lambda: variable.assign(before))
-    variable.assign(value.astype(np.float32))
+def _write(
+    host: Callable[[Any], Array], result: Recalibration, tracked: KerasLayer, mean: Array, variance: Array
+) -> None:
+    layer = tracked.layer
+    values = [(layer.moving_mean, mean), (layer.moving_variance, variance)]
+    if tracked.renorm:
+        # Training derives moving_variance from it at the next step.
+        values.append((layer.moving_stddev, np.sqrt(variance + layer.epsilon)))
+    for variable, value in values:
+        result.on_undo(partial(variable.assign, host(variable).copy()))
+        variable.assign(value.astype(np.float32))

@@ -15,7 +15,7 @@ from tb_bnlens.frameworks.torch.batches import batches_of, samples
 from tb_bnlens.frameworks.torch.layers import StatisticsReader, TorchLayer, find_layers
 from tb_bnlens.moments.moments import Moments
 from tb_bnlens.moments.segments import Segments
-from tb_bnlens.remedies.measured import NOT_CALLED, Measured, Recalibration, measure, require_arguments
+from tb_bnlens.remedies.measured import Recalibration, measure, replaced, require_arguments
 
 IN_EVAL_MODE = "it is in eval mode"
 
@@ -78,7 +78,7 @@ def recalibrate(
             found = measure(runner, layers, moving, _sized(data, batches, batch_size), frozen, pool)
     except NotEvaluated as reason:
         raise RuntimeError(f"The model cannot be recalibrated: {reason}") from reason
-    return _replaced(layers, found)
+    return replaced(found, layers, _write, IN_EVAL_MODE)
 
 
 def _sized(data: Any, batches: int, size: int) -> Iterator[tuple[Any, int]]:
@@ -86,19 +86,12 @@ def _sized(data: Any, batches: int, size: int) -> Iterator[tuple[Any, int]]:
         yield batch, samples(batch) or 1
 
 
-def _replaced(layers: tuple[TorchLayer, ...], found: Measured) -> Recalibration:
-    skipped = {name: why if why == NOT_CALLED else IN_EVAL_MODE for name, why in found.skipped.items()}
-    result = Recalibration([layers[i].name for i in found.chosen], skipped, found.batches, found.samples)
-    segments = Segments([t.channels for t in layers])
-    means, variances = segments.split(found.moments.mean), segments.split(found.moments.variance)
+def _write(result: Recalibration, layer: TorchLayer, mean: Any, variance: Any) -> None:
     with torch.no_grad():
-        for i in found.chosen:
-            module = layers[i].module
-            for buffer, values in ((module.running_mean, means[i]), (module.running_var, variances[i])):
-                before = buffer.detach().clone()
-                buffer.copy_(torch.tensor(values, dtype=buffer.dtype, device=buffer.device))
-                result.on_undo(partial(_restore, buffer, before))
-    return result
+        for buffer, values in ((layer.module.running_mean, mean), (layer.module.running_var, variance)):
+            before = buffer.detach().clone()
+            buffer.copy_(torch.tensor(values, dtype=buffer.dtype, device=buffer.device))
+            result.on_undo(partial(_restore, buffer, before))
 
 
 def _restore(buffer: Any, value: Any) -> None:
