@@ -10,15 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from tb_bnlens.capture.spread import READ, drawn_rows
 from tb_bnlens.frameworks.keras3.batches import KerasBatches, is_dataset
 
 EXPECTED = "a tf.data.Dataset, a PyDataset, arrays (x, y), or an iterable of batches"
 INFINITE, UNKNOWN = -1, -2
 """Cardinalities of a dataset."""
-SHUFFLE_SEED = 0
-"""Rows of arrays are drawn with a fixed seed, so that a check can be repeated."""
-READ = 8
-"""Batches of a dataset that are read at most for each one that is kept: reading can take longer than the passes."""
 MOST_BYTES = 512 * 2**20
 """Memory that the batches of a check may take."""
 
@@ -99,9 +96,8 @@ def _of_arrays(form: KerasBatches, data: Any, most: int, batch_size: int) -> Ite
     samples = {len(leaf) for leaf in form.tree.flatten(arrays) if leaf is not None}
     if len(samples) != 1:
         raise ValueError(f"the arrays of data have different numbers of rows: {sorted(samples)}")
-    order = np.random.default_rng(SHUFFLE_SEED).permutation(samples.pop())
-    for start in range(0, min(len(order), most * batch_size), batch_size):
-        yield _mapped(form, operator.itemgetter(np.sort(order[start : start + batch_size])), arrays)
+    for rows in islice(drawn_rows(samples.pop(), batch_size), most):
+        yield _mapped(form, operator.itemgetter(np.sort(rows)), arrays)
 
 
 def _tensors(form: KerasBatches, batch: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -11,12 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tb_bnlens.capture.errors import NotEvaluated, Refused
+from tb_bnlens.capture.spread import drawn_rows, require_iterable
+from tb_bnlens.capture.spread import spread as spread_over
 from tb_bnlens.moments.moments import Array
 
-READ = 8
-"""Batches of an iterable that are read for each one that is kept: reading can take longer than the passes."""
-SHUFFLE_SEED = 0
-"""Rows of arrays are drawn with a fixed seed, so that a check can be repeated."""
 WHILE_TRAINING = "a list of batches (x, y), or arrays (x, y)"
 EXPECTED = f"an iterable of batches (x, y), {WHILE_TRAINING}"
 
@@ -99,10 +97,9 @@ def batches_of(data: Any, size: int) -> Iterator[Batch]:
         whole = packed(data)
         for start in range(0, samples(whole) or 0, size):
             yield _rows(whole, slice(start, start + size))
-    elif isinstance(data, Iterable) and not isinstance(data, str | Mapping):
-        yield from (packed(batch) for batch in data)
     else:
-        raise TypeError(f"the data is a {type(data).__name__}; expected {EXPECTED}")
+        require_iterable(data, EXPECTED)
+        yield from (packed(batch) for batch in data)
 
 
 def spread(data: Any, most: int, size: int) -> list[Batch]:
@@ -110,7 +107,7 @@ def spread(data: Any, most: int, size: int) -> list[Batch]:
 
     Args:
         data: an iterable of batches, or arrays ``x`` or ``(x, y)``.
-        most: batches wanted. At most ``READ`` times as many are read.
+        most: batches wanted. At most ``spread.READ`` times as many are read.
         size: of batches cut from arrays.
 
     Raises:
@@ -119,12 +116,9 @@ def spread(data: Any, most: int, size: int) -> list[Batch]:
     """
     if _is_arrays(data):
         whole = packed(data)
-        order = np.random.default_rng(SHUFFLE_SEED).permutation(samples(whole) or 0)
-        data = [_rows(whole, order[i : i + size]) for i in range(0, len(order), size)]
-    length = len(data) if isinstance(data, Sized) else most
-    wanted = set(np.linspace(0, min(length, most * READ) - 1, min(length, most)).astype(int).tolist())
-    read = islice(batches_of(data, size), max(wanted, default=-1) + 1)
-    found = [batch for i, batch in enumerate(read) if i in wanted]
+        data = [_rows(whole, rows) for rows in drawn_rows(samples(whole) or 0, size)]
+    require_iterable(data, EXPECTED)
+    found = [packed(batch) for batch in spread_over(data, most)]
     if not found:
         raise ValueError("data gave no batch")
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -12,13 +12,11 @@ import torch
 from numpy.typing import NDArray
 
 from tb_bnlens.capture.errors import NotEvaluated, Refused
+from tb_bnlens.capture.spread import drawn_rows, require_iterable
+from tb_bnlens.capture.spread import spread as spread_over
 from tb_bnlens.frameworks.torch.untouched import random_state
 from tb_bnlens.moments.moments import Array
 
-READ = 8
-"""Batches of a loader that are read for each one that is kept: reading can take longer than the passes."""
-SHUFFLE_SEED = 0
-"""Rows of tensors are drawn with a fixed seed, so that a check can be repeated."""
 EXPECTED = "a DataLoader, a list of batches, or tensors (x, y)"
 
 
@@ -125,10 +123,9 @@ def batches_of(data: Any, size: int) -> Iterator[Batch]:
         total = samples(pair) or 0
         for start in range(0, total, size):
             yield rows_of(pair, slice(start, start + size))
-    elif isinstance(data, Iterable) and not isinstance(data, str | Mapping):
-        yield from (packed(batch) for batch in data)
     else:
-        raise TypeError(f"the data is a {type(data).__name__}; expected {EXPECTED}")
+        require_iterable(data, EXPECTED)
+        yield from (packed(batch) for batch in data)
 
 
 def _is_pair(data: Any) -> bool:
@@ -165,7 +162,7 @@ def spread(data: Any, most: int, size: int) -> list[Any]:
 
     Args:
         data: a ``DataLoader`` or other iterable of batches, or tensors ``x`` or ``(x, y)``.
-        most: batches wanted. Of a loader at most ``READ`` times as many are read.
+        most: batches wanted. Of a loader at most ``spread.READ`` times as many are read.
         size: of batches cut from tensors.
 
     Raises:
@@ -175,13 +172,9 @@ def spread(data: Any, most: int, size: int) -> list[Any]:
     with random_state({torch.device("cpu")}):
         if isinstance(data, torch.Tensor | np.ndarray) or _is_pair(data):
             pair = packed(data)
-            order = np.random.default_rng(SHUFFLE_SEED).permutation(samples(pair) or 0)
-            data = [rows_of(pair, order[i : i + size]) for i in range(0, len(order), size)]
-        elif not isinstance(data, Iterable) or isinstance(data, str | Mapping):
-            raise TypeError(f"the data is a {type(data).__name__}; expected {EXPECTED}")
-        length = len(data) if isinstance(data, Sized) else most
-        wanted = set(np.linspace(0, min(length, most * READ) - 1, min(length, most)).astype(int).tolist())
-        found = [packed(b) for i, b in enumerate(islice(data, max(wanted, default=-1) + 1)) if i in wanted]
+            data = [rows_of(pair, rows) for rows in drawn_rows(samples(pair) or 0, size)]
+        require_iterable(data, EXPECTED)
+        found = [packed(batch) for batch in spread_over(data, most)]
     if not found:
         raise ValueError("data gave no batch")
     return found

@@ -1,0 +1,40 @@
+"""Which batches of a user's data a check measures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sized
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+READ = 8
+"""Batches that are read at most for each one that is kept: reading can take longer than the passes."""
+SHUFFLE_SEED = 0
+"""Rows of arrays are drawn with a fixed seed, so that a check can be repeated."""
+
+
+def drawn_rows(count: int, size: int) -> Iterator[NDArray[np.int64]]:
+    """Indices of ``count`` rows in a random order, in batches of ``size``."""
+    order = np.random.default_rng(SHUFFLE_SEED).permutation(count)
+    for start in range(0, count, size):
+        yield order[start : start + size]
+
+
+def spread(batches: Iterable[Any], most: int) -> list[Any]:
+    """At most so many of some batches, spread over them; the first ones where their number is not known."""
+    length = len(batches) if isinstance(batches, Sized) else most
+    wanted = set(np.linspace(0, min(length, most * READ) - 1, min(length, most)).astype(int).tolist())
+    # Reading stops after the last one.
+    return [batch for i, batch in enumerate(islice(batches, max(wanted, default=-1) + 1)) if i in wanted]
+
+
+def require_iterable(data: Any, expected: str) -> None:
+    """Refuse what gives no batches.
+
+    Raises:
+        TypeError: the message says what came, and what is expected.
+    """
+    if not isinstance(data, Iterable) or isinstance(data, str | Mapping):
+        raise TypeError(f"the data is a {type(data).__name__}; expected {expected}")
