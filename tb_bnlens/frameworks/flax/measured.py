@@ -28,7 +28,7 @@ class Calls:
     moments: list[Statistics] = field(default_factory=list)
     """Mean and variance of each of these."""
     by_batch: dict[int, bool] = field(default_factory=dict)
-    """Layer index -> whether a call asked for the statistics of its batch."""
+    """Layer index -> whether one of its calls uses the statistics of the batch."""
     given: Sequence[Any] | None = None
     """Layer index -> (mean, variance, mask), [C] each: the channels that use these statistics and not the batch's."""
     as_called: bool = True
@@ -77,7 +77,7 @@ def watch(layers: Sequence[FlaxLayer]) -> None:
     for index, layer in enumerate(layers):
         layer.module.__class__ = _watched(type(layer.module))
         layer.module.lens_index = index
-        # Outside of pmap and the like there is no such axis, and a whole batch has the statistics of all its parts.
+        # Outside of pmap and shard_map there is no such axis, and a whole batch has the statistics of all its parts.
         layer.module.axis_name = None
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.capture.randomness import draws_refused
+from tb_bnlens.frameworks.keras2.library import LIBRARY
 from tb_bnlens.frameworks.keras2.scope import Replaced
 from tb_bnlens.frameworks.keras3.outcomes import Outcomes, of_the_user, unpacked
 
@@ -88,14 +89,14 @@ class ContainerOutcomes(Outcomes):
 
 
 class _Metrics:
-    """A copy of compiled metrics with variables of its own."""
+    """A copy of compiled metrics with its own variables."""
 
     def __init__(self, compiled: Any, update: Callable[..., Any]):
         self._compiled, self._was_built = compiled, compiled.built
         with _names_kept():
             self.container = own = copy.copy(compiled)
             for name in ("_user_metrics", "_user_weighted_metrics", "_metrics", "_weighted_metrics"):
-                setattr(own, name, tf.nest.map_structure(_fresh, getattr(own, name)))
+                setattr(own, name, tf.nest.map_structure(LIBRARY.fresh, getattr(own, name)))
             if own.built:
                 own._create_ordered_metrics()
         # A function for each copy: its trace holds the variables.
@@ -106,7 +107,7 @@ class _Metrics:
         return self._compiled is compiled and self._was_built == compiled.built
 
     def none(self) -> bool:
-        """Whether no metric was asked for."""
+        """Whether the model is compiled without metrics."""
         asked = [self.container._user_metrics, self.container._user_weighted_metrics]
         return all(part is None for part in tf.nest.flatten(asked))
 
@@ -162,10 +163,6 @@ def _without_metrics(compiled: Any) -> Any:
     if own.built:
         create_metrics()
     return own
-
-
-def _fresh(metric: Any) -> Any:
-    return type(metric).from_config(metric.get_config()) if isinstance(metric, tf_keras.metrics.Metric) else metric
 
 
 @contextlib.contextmanager

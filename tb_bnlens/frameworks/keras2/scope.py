@@ -108,7 +108,7 @@ def _replace_side_effects(replaced: Replaced, layer: Any) -> None:
     generator = own.get("_random_generator")
     if generator is not None:
         other = copy.copy(generator)
-        # With a seed of its own it gives each random op of the pass another one.
+        # With a seed it gives each random op of the pass another one.
         vars(other).update(_rng_type=WITHOUT_VARIABLE, _generator=None, _built=True, _seed=1)
         replaced.set(layer, "_random_generator", other)
 

@@ -59,7 +59,7 @@ class StatelessOutcomes(Outcomes):
         Raises:
             NotEvaluated: the model has no compiled metrics.
         """
-        if not getattr(self._model, "compiled", False):
+        if not self._is_compiled():
             raise NotEvaluated("the model is not compiled, so it has no metrics")
         compiled = getattr(self._model, "_compile_metrics", None)
         if compiled is not None and not compiled.built:
@@ -158,7 +158,7 @@ class Keras3:
 
     def built_apart(self, model: Any, batch: Any) -> contextlib.AbstractContextManager[None]:
         """Copies of the loss and metrics, where they are not built."""
-        return built_apart(model, batch)
+        return built_apart(self.library, model, batch)
 
     def trains_as_it_infers(self, model: Any, loss: Callable[..., Any] | None) -> bool:
         """Whether only BatchNorm minds the mode."""

@@ -35,6 +35,11 @@ class Library:
         composite = ("RaggedTensor", "SparseTensor", "IndexedSlices")
         return bool(self.ops.is_tensor(leaf)) and type(leaf).__name__ not in composite
 
+    def fresh(self, metric: Any) -> Any:
+        """A metric of the same kind with its own variables; names and functions have none."""
+        is_metric = isinstance(metric, self.keras.metrics.Metric)
+        return type(metric).from_config(metric.get_config()) if is_metric else metric
+
     def unpacked(self, batch: Any) -> tuple[Any, Any, Any]:
         """Inputs, targets and sample weights of a batch; None for what it has not."""
         x, y, weight = self.keras.utils.unpack_x_y_sample_weight(batch)

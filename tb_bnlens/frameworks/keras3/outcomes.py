@@ -73,7 +73,7 @@ class Outcomes(ABC):
 
     @abstractmethod
     def _is_compiled(self) -> bool:
-        """Whether the model has a loss of its own."""
+        """Whether the model is compiled with a loss."""
 
     @abstractmethod
     def _compiled_loss(self, parts: dict[str, Any], training: bool) -> Any:

@@ -11,6 +11,7 @@ from tb_bnlens.frameworks.keras3.library import Library
 STEPS = ("train_function", "train_tf_function", "test_function", "predict_function")
 """What a model holds and a pass does not call."""
 KERAS = ("keras.", "tf_keras.")
+"""How the modules of Keras' own code begin."""
 FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType, types.MethodType)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from tb_bnlens.frameworks.keras3.feed import IteratorLook
+from tb_bnlens.frameworks.keras3.own_code import KERAS
 from tb_bnlens.frameworks.keras_tensorflow.batches import TensorBatches
 from tb_bnlens.frameworks.keras_tensorflow.stand_in import StandIn, as_it_is, fits
 
@@ -27,7 +28,7 @@ class DatasetLooks:
 
     def __init__(self, function: Callable[..., Any], form: TensorBatches):
         self._form = form
-        self._is_of_keras = _code_of(function).startswith(("keras.", "tf_keras."))
+        self._is_of_keras = _code_of(function).startswith(KERAS)
         self._stand_in: StandIn | None = None
 
     def __call__(self, data: Any) -> DatasetLook:
