@@ -17,7 +17,6 @@ from tb_bnlens.diagnosis.words import WORDS, code
 from tb_bnlens.diagnosis.words.phrases import count
 from tb_bnlens.diagnosis.words.words import Said, Words, as_running
 from tb_bnlens.history import Manifest
-from tb_bnlens.metadata import KERAS_2
 
 ORDER = (Status.FAIL, Status.ANOTHER_CAUSE, Status.ERROR, Status.NOT_EVALUATED, Status.NOT_APPLICABLE, Status.PASS)
 """In which findings are listed."""
@@ -125,19 +124,16 @@ def _say(d: Decision, whole: Decision, facts: Facts, words: Mapping[str, Words])
 
 def _translated(said: Said, facts: Facts) -> Said:
     """In the nouns and the remedies of the framework that wrote the record."""
-    if facts.manifest.framework == KERAS_2:
-        return replace(said, rescue=code.in_keras_2(said.rescue), fix=code.in_keras_2(said.fix))
+    framework = facts.manifest.framework
+    said = replace(said, rescue=code.of_framework(said.rescue, framework), fix=code.of_framework(said.fix, framework))
     if facts.in_keras:
         return said
-    evidence = {name: replace(e, label=as_running(e.label)) for name, e in said.evidence.items()}
     return replace(
         said,
         summary=as_running(said.summary),
         reason=as_running(said.reason),
         next=as_running(said.next),
-        evidence=evidence,
-        rescue=code.of_framework(said.rescue, facts.manifest.framework),
-        fix=code.of_framework(said.fix, facts.manifest.framework),
+        evidence={name: replace(e, label=as_running(e.label)) for name, e in said.evidence.items()},
     )
 
 

@@ -38,21 +38,20 @@ tb_bnlens.set_momentum(model, {as_set(f, momentum):g}){when}
 
 
 def of_framework(text: str, framework: str) -> str:
-    """Code with the remedies for PyTorch or flax, which have the names of those for Keras."""
+    """Code for Keras 3 in the names of a framework: its package, and its remedies in a module of ``tb_bnlens``."""
+    if framework == KERAS:
+        return text
+    if framework == KERAS_2:
+        text = text.replace("keras.ops.concatenate([real, generated])", "tf.concat([real, generated], axis=0)")
+        return re.sub(r"(?<![\w.])keras(?=[.\n])", "tf_keras", text)
     for name in ("recalibrate", "set_momentum"):
         text = text.replace(f"tb_bnlens.{name}(", f"tb_bnlens.{framework}.{name}(")
     return re.sub(r"^(# )?import tb_bnlens(?=[\n;])", rf"\1import tb_bnlens.{framework}", text, flags=re.MULTILINE)
 
 
 def told(f: Facts, *, keras: str, torch: str, flax: str) -> str:
-    """What is said to users of the framework that was recorded."""
+    """The text for users of the framework that was recorded."""
     return {KERAS: keras, KERAS_2: keras, TORCH: torch, FLAX: flax}[f.manifest.framework]
-
-
-def in_keras_2(text: str) -> str:
-    """Code with the package ``tf_keras``."""
-    text = text.replace("keras.ops.concatenate([real, generated])", "tf.concat([real, generated], axis=0)")
-    return re.sub(r"(?<![\w.])keras(?=[.\n])", "tf_keras", text)
 
 
 def _loader(size: int) -> str:
