@@ -13,6 +13,7 @@ from tb_bnlens.analysis.metrics import is_share
 from tb_bnlens.diagnosis.decide import Status
 from tb_bnlens.diagnosis.diagnose import Diagnosis
 from tb_bnlens.diagnosis.severity import Severity, of_gap
+from tb_bnlens.diagnosis.words import code
 from tb_bnlens.diagnosis.words.phrases import be, count, loss, sentence, times
 from tb_bnlens.numbers import number
 
@@ -66,10 +67,15 @@ def _unmeasured(f: Facts) -> list[str]:
     at, ended = f.losses.step if f.evidence is None else f.evidence.step, f.manifest.ended_step
     if f.manifest.ended != "interrupted" or at is None or ended is None or at >= ended:
         return []
-    check = "tb_bnlens.torch.check(model, data, loss=...)" if f.in_torch else "tb_bnlens.check(model, data)"
+    check = code.told(
+        f,
+        keras="tb_bnlens.check(model, data)",
+        torch="tb_bnlens.torch.check(model, data, loss=...)",
+        flax="tb_bnlens.flax.check(model, data, loss=...)",
+    )
     return [
         f"Training was interrupted at step {ended:,}, and the last measurement is of step {at:,}: {check} measures the "
-        "model as it is now."
+        "present model."
     ]
 
 
