@@ -43,8 +43,6 @@ class LayerTable:
     updates_per_step: Array
     distance: Array
     distance_p95: Array
-    distance_noise: Array
-    """Distance that batch noise alone makes of agreement, rms over channels."""
     error: Array
     """95th percentile over channels of the relative error (``distance.convergence_error``)."""
     error_median: Array
@@ -233,8 +231,6 @@ def table(history: History, evidence: Evidence | None = None) -> LayerTable:
         effective=of(found.effective),
         updates=updates,
         updates_per_step=per_step,
-        # A relative error of the variance counts half in the standard deviation.
-        distance_noise=np.hypot(of(found.mean_noise), 0.5 * of(found.variance_noise)),
         error=of(found.error),
         standing=of(found.lag),
         error_noise=of(found.error_noise),
@@ -248,6 +244,7 @@ def table(history: History, evidence: Evidence | None = None) -> LayerTable:
         start_error=start,
         rate=rate,
         permanent_lag=drift.permanent_lag(rate, beta),
+        # A relative error of the variance counts half in the standard deviation.
         scatter=np.hypot(of(found.single_mean), 0.5 * of(found.single_variance)),
         tolerance=history.manifest.tolerance,
     )
