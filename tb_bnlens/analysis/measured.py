@@ -153,7 +153,7 @@ class Measured:
 
     @property
     def trained(self) -> str:
-        """The pass that shows what training sees, without dropout; see ``rival.trained``."""
+        """The pass with batch statistics where training should use them; see ``rival.trained``."""
         return trained(self.evidence)
 
     @cached_property

@@ -12,7 +12,7 @@ from tb_bnlens.history import PassResult
 SHARES = re.compile(r"accuracy|(^|_)(acc|auc|precision|recall|f1|iou|dice|top_?\d+|top_k)(_|\d|$)")
 """Names of metrics between 0 and 1 where 1 is best."""
 DROP = 0.02
-"""Drop from which it is a warning, where it also makes the rest to 1 50% larger."""
+"""Drop from which it is a warning, where it also makes the distance to 1 larger by 50%."""
 GROWTH = 1.5
 LARGE_DROP = 0.05
 """...and an error, where it also doubles the rest."""

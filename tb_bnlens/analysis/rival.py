@@ -11,8 +11,6 @@ from tb_bnlens.history import Evidence, PassResult
 ERRORS_APART = 3.09
 """New compositions do worse where they do so by more than this many standard errors: once in a thousand times by chance
 (one-sided normal quantile). At 2 it was one of 45 trainings with reshuffled batches."""
-
-
 SAME_MODE = 0.1
 """Share of the difference between two passes within which training agrees with one of them, on every batch."""
 

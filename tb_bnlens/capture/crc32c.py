@@ -54,7 +54,7 @@ def _of_blocks(data: bytes) -> int:
 
 
 def _advanced(states: NDArray[np.uint32], columns: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    """States after their blocks, of which each column holds a byte."""
+    """States after their blocks; each column holds one byte of every block."""
     for column in columns:
         states = _ARRAY[(states ^ column) & 0xFF] ^ (states >> 8)
     return states

@@ -267,7 +267,7 @@ class LoopRecorder:
 
     @property
     def attributes(self) -> Any:
-        """``trainable`` and ``momentum`` of each layer when they were last looked at, for ``Phase.attributes``."""
+        """``trainable`` and ``momentum`` of each layer when they were last read, for ``Phase.attributes``."""
         return None if self._recording is None else self._recording.attributes
 
     def kept_batches(self) -> list[Kept]:

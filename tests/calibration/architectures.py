@@ -1,4 +1,4 @@
-"""Healthy trainings of well-known architectures, of which nothing may be reported; the truth without the lens."""
+"""Healthy trainings of well-known architectures, which must raise nothing; the truth without the lens."""
 
 from __future__ import annotations
 

@@ -167,7 +167,7 @@ def test_passes_that_no_time_is_left_for_are_not_evaluated(tmp_path: Path, monke
     monkeypatch.setattr("tb_bnlens.capture.prober.JUDGEMENT_SHARE", 0.0)
     found, _ = trained(tmp_path, model(), overhead=0.01)
     made = {name for name in found.passes if not name.startswith(("put_right:", "only:", "with_dropout"))}
-    assert made == {"inference", "batch", "recalibrated", "training"}, "those that are other passes cost nothing"
+    assert made == {"inference", "batch", "recalibrated", "training"}, "passes that equal other passes cost nothing"
     assert found.not_evaluated["robust"] == "no time was left" and len(found.batch_sizes) == 4
 
 

@@ -1,4 +1,4 @@
-"""Which passes have a trace of their own, and that those that have none give what a trace would."""
+"""Which passes have a separate trace, and that passes without one give what a trace would."""
 
 from __future__ import annotations
 

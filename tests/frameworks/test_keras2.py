@@ -48,7 +48,7 @@ def network(keras: Any, optimizer: Any, kind: Any = None, drop: float = 0.3, **o
 
 
 def own_step(keras: Any) -> type:
-    """A model with a training step, a loss and a metric of its own."""
+    """A model with its own training step, loss and metric."""
 
     class Own(keras.Model):  # type: ignore[misc]
         def __init__(self, *args: Any, **kwargs: Any) -> None:
