@@ -176,7 +176,7 @@ class LayerWatch:
         beta = np.asarray([kept(t) for t in self._layers])
         gain = gains(self._layers)
         differs = np.isfinite(effective) & (np.abs((1 - effective) - gain) > MOMENTUM_ERROR * np.maximum(gain, 1e-6))
-        recovery.set_momenta(np.where(differs, effective, beta), np.where(differs, 1 - effective, gain))
+        recovery.set_momentums(np.where(differs, effective, beta), np.where(differs, 1 - effective, gain))
         agreed = np.where(np.isnan(effective), np.nan, self.momentums)
         return np.where(differs, effective, agreed)
 

@@ -99,7 +99,7 @@ class Replay:
         updates = np.where((updates > 0) & (counted > 0), counted, updates)
         self._step, self._counts = step, counts
         self._watch.look_for_changes()
-        self._recovery.set_momenta([kept(t) for t in self._layers], [gain(t) for t in self._layers])
+        self._recovery.set_momentums([kept(t) for t in self._layers], [gain(t) for t in self._layers])
         self._windows.add(snapshot, step, updates)
         # A window without updates is not added, but the checkpoint is still of this step.
         self._windows.last, self._windows.step = snapshot, step

@@ -41,12 +41,12 @@ class WindowRecovery:
 
     def __init__(self, layers: Sequence[TrackedLayer], segments: Segments):
         self._segments = segments
-        self.set_momenta([kept(t) for t in layers], [gain(t) for t in layers])
+        self.set_momentums([kept(t) for t in layers], [gain(t) for t in layers])
         self.renorm = segments.spread([t.renorm for t in layers]).astype(bool)
         self.epsilon = segments.spread([float(t.epsilon) for t in layers])
         self._cumulative = np.asarray([t.cumulative for t in layers], bool)
 
-    def set_momenta(self, beta: ArrayLike, gain: ArrayLike) -> None:
+    def set_momentums(self, beta: ArrayLike, gain: ArrayLike) -> None:
         """Use these momentum values from now on: the float32 ``beta`` and ``1 - beta`` of each layer, [L]."""
         self._beta = np.asarray(beta, np.float64)
         self._gain = np.asarray(gain, np.float64)
@@ -77,7 +77,7 @@ class WindowRecovery:
         """Let the momentum of cumulative averages be that of their last update."""
         if counts is not None and self._cumulative.any():
             last, where = 1 / np.maximum(counts, 1), self._cumulative
-            self.set_momenta(np.where(where, 1 - last, self._beta), np.where(where, last, self._gain))
+            self.set_momentums(np.where(where, 1 - last, self._beta), np.where(where, last, self._gain))
 
     def recover(self, before: Snapshot, after: Snapshot, updates: Array) -> Moments:
         """Weighted mean of the batch means and variances between two snapshots.

@@ -46,7 +46,7 @@ def merged(manifests: Manifests, layers: Table, went_back: int | None) -> Manife
     """The last manifest, with the events of earlier ones that no restart invalidated."""
     count = layers.values.shape[1]
     if not manifests:
-        return Manifest(layers=unnamed_layers(count, _momenta(layers)))
+        return Manifest(layers=unnamed_layers(count, _momentums(layers)))
     _, manifest = manifests[-1]
     events: list[Event] = []
     horizons = list(accumulate((later.step for later, _ in reversed(manifests[1:])), min))
@@ -60,9 +60,9 @@ def merged(manifests: Manifests, layers: Table, went_back: int | None) -> Manife
     manifest = with_events(manifest, events)
     if len(layers.steps) and count != len(manifest.layers):
         # Which of its layers the rows are of is not known, and a fix must not name another one.
-        return replace(manifest, layers=unnamed_layers(count, _momenta(layers)))
+        return replace(manifest, layers=unnamed_layers(count, _momentums(layers)))
     return manifest
 
 
-def _momenta(layers: Table) -> list[float]:
+def _momentums(layers: Table) -> list[float]:
     return layers.values[-1, :, metadata.LAYER_INDEX["momentum"]].tolist() if len(layers.steps) else []
