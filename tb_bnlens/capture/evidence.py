@@ -13,6 +13,7 @@ from tb_bnlens.capture.extremes import extreme_rows
 from tb_bnlens.capture.passes import Array, Outcome, Passes, Runner, moments_of
 from tb_bnlens.capture.reservoir import Kept
 from tb_bnlens.capture.samples import summary, summary_of_difference
+from tb_bnlens.capture.spread import evenly
 from tb_bnlens.capture.subject import Subject
 from tb_bnlens.history import Evidence
 from tb_bnlens.metadata import Moment
@@ -258,7 +259,7 @@ class Judgement:
         )
         if not (wired or unmoved or self._runner.always_by_batch):
             return
-        rows = _spread(sum(self._sizes), SINGLE_ROWS)
+        rows = evenly(sum(self._sizes), SINGLE_ROWS)
         moving = self._subject.moving
         self._composed("one_at_a_time", [rows[i : i + 1] for i in range(len(rows))], self._on(moving))
         if wired:
@@ -402,7 +403,3 @@ class _Present:
     def best(self, leave_out: int | None = None) -> Moments:
         """As training gathers them, with dropout off; for layers that training leaves alone, those of batch mode."""
         return self.of_trained.mean(leave_out).where(self._trained, self.of_all.mean(leave_out))
-
-
-def _spread(total: int, most: int) -> NDArray[np.int64]:
-    return np.unique(np.linspace(0, total - 1, min(total, most)).astype(np.int64))
