@@ -10,7 +10,7 @@ import pytest
 
 from tb_bnlens.metadata import KERAS, KERAS_2
 from tb_bnlens.report import run_report
-from tests.diagnosis.limits import ABOVE, CASES
+from tests.diagnosis.limits import above_each
 from tests.diagnosis.runs import causes, finding, of_torch, run
 from tests.simulation import SimLayer
 
@@ -24,8 +24,7 @@ OF_TORCH = re.compile(r"\btorch|running (statistic|mean|var)|requires_grad|state
 @pytest.mark.parametrize(("framework", "foreign"), [("torch", OF_KERAS), ("keras", OF_TORCH)], ids=["torch", "keras"])
 def test_no_word_of_the_other_framework(framework: str, foreign: re.Pattern[str]) -> None:
     said = set()
-    for build in CASES.values():
-        history = build(ABOVE)
+    for history in above_each():
         if history.manifest.framework != framework:
             if framework == "keras":
                 continue
@@ -45,8 +44,7 @@ def test_no_word_of_the_other_framework(framework: str, foreign: re.Pattern[str]
 
 def test_code_for_keras_2_imports_its_package() -> None:
     named = set()
-    for build in CASES.values():
-        history = build(ABOVE)
+    for history in above_each():
         if history.manifest.framework != KERAS:
             continue
         history = replace(history, manifest=replace(history.manifest, framework=KERAS_2))
