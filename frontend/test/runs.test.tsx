@@ -26,6 +26,7 @@ function summary(change: Partial<RunSummary> = {}): RunSummary {
     ended: null,
     ended_step: null,
     last_record: null,
+    checked: false,
     imported: false,
     framework: 'keras',
     ...change,

@@ -63,7 +63,9 @@ export function RunsRow({ row, metric, now, chosen, onChoose }: Props) {
       <td class="right minor">{summary ? momentumRange(summary.momentum, summary.framework) : '–'}</td>
       <td class="right minor">
         {count(entry.last_step)}
-        {summary?.planned_steps ? <span class="unit"> / {count(summary.planned_steps)}</span> : null}
+        {summary?.planned_steps && summary.planned_steps !== entry.last_step ? (
+          <span class="unit"> / {count(summary.planned_steps)}</span>
+        ) : null}
       </td>
       <td class={`end ${end ?? ''}`} title={summary ? endText(summary, now) : undefined}>
         {end}
