@@ -100,7 +100,7 @@ export function MomentumPanel({ overview }: { overview: Overview }) {
         />
       ) : (
         <p class="nothing">
-          {'replayed' in losses.not_evaluated
+          {overview.checked || 'replayed' in losses.not_evaluated || 'losses' in losses.not_evaluated
             ? 'The loss with other momentum values was not measured. Below is what follows from the statistics.'
             : 'The loss with other momentum values has not been measured yet.'}
         </p>
