@@ -4,7 +4,7 @@
 and what ``keras.callbacks.TensorBoard(histogram_freq=1)`` writes about the same moving statistics in 30 epochs.
 
 A visit is a new browser page on a TensorBoard that has read everything and served none of the tabs. The three tabs take
-turns, so that a busy machine slows each of them alike.
+turns, so that a busy machine slows all of them.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def measured(browser: Any, logdir: Path, truth: Truth, visits: int) -> dict[str,
     for number in range(visits):
         with tensorboard(logdir, python=str(VIEWER)) as server:
             wait_for(partial(complete, server, truth), f"all of {logdir}", 300)
-            # The host's own file is compressed when it is first asked for.
+            # The host compresses its own file at the first request.
             server.get("index.js", headers={"Accept-Encoding": "gzip"})
             turn = number % len(TABS)
             for shown in (*TABS[turn:], *TABS[:turn]):

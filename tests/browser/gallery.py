@@ -89,7 +89,7 @@ def silenced(log_dir: str) -> None:
 
 
 def without_losses(log_dir: str) -> None:
-    """Train by a step of one's own, of a model that was compiled without a loss."""
+    """Train a model with its own training step, compiled without a loss."""
     import keras
     import numpy as np
     import tensorflow as tf
@@ -175,9 +175,7 @@ def small() -> dict[str, Callable[[str], object]]:
         "other/check": checked,
         "other/imported": imported,
         "other/long": long,
-        "other/<b>bold</b> & long=" + "rate=0.01,momentum=0.999," * 3 + "seed=1": partial(
-            fit, momentum=0.999, steps=40
-        ),
+        LONG_NAME: partial(fit, momentum=0.999, steps=40),
     }
     if TORCH.exists():
         trainings["band-locator-torch/momentum-0.001"] = in_torch
@@ -185,7 +183,7 @@ def small() -> dict[str, Callable[[str], object]]:
 
 
 def cut(log_dir: Path, into: Path, keep: float, age: float) -> None:
-    """Copy the first part of a record, as a training leaves it that goes on or was killed."""
+    """Copy the first part of a record: what a run that still trains, or was killed, has written."""
     source = next((log_dir / metadata.RUN_SUFFIX).glob("events.out.tfevents.*"))
     events = events_of(source)
     events = events[: max(3, int(keep * len(events)))]

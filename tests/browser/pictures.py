@@ -1,7 +1,7 @@
 """Pictures of every state of the tab, in both themes and three widths: ``python -m tests.browser.pictures [OUT]``.
 
 The runs are real trainings (``tests/browser/gallery.py``), made once in ``out/gallery``; ``--logdir`` names another
-place. ``--only runs healthy`` takes some states. Each picture is also looked at by axe, and the console must stay
+place. ``--only runs healthy`` takes some states. Each page is also checked by axe, and the console must stay
 empty. ``--readme`` writes the pictures of the README into ``demo/screenshots`` instead.
 """
 
@@ -280,9 +280,11 @@ def served(logdir: Path, runs: int) -> Iterator[Server]:
         yield server
 
 
-def readme(browser: Any, server: Server, out: Path) -> None:
+def readme(browser: Any, server: Server, out: Path, only: list[str] | None) -> None:
     """The pictures of the README, in both themes."""
     for name, (state, width, height) in README.items():
+        if only and name not in only:
+            continue
         for theme in THEMES:
             with tab(browser, server, theme=theme, width=width, height=height) as opened:
                 opened_at(opened, state)
@@ -311,7 +313,7 @@ def main() -> int:
     with chromium() as browser:
         with served(logdir, runs) as server:
             if options.readme:
-                readme(browser, server, out)
+                readme(browser, server, out, options.only)
                 return 0
             names = set(server.run_names())
             for name, state in STATES.items():
