@@ -93,10 +93,12 @@ function cause(row: RunRow): string {
   if (summary?.cause) return summary.causes > 1 ? `${summary.cause} (+${summary.causes - 1})` : summary.cause;
   if (summary?.silenced) return `${count(summary.silenced)} silenced`;
   if (rowSign(row) === 'not_evaluated')
-    return !summary?.layers
-      ? 'No BatchNorm layers'
-      : summary.last_step === null
+    return summary?.last_step === null
+      ? summary.layers
         ? 'Nothing is recorded yet'
-        : 'Losses were not measured';
+        : 'Nothing can be read'
+      : summary?.layers
+        ? 'Losses were not measured'
+        : 'No BatchNorm layers';
   return 'No BatchNorm problem found';
 }
