@@ -36,7 +36,7 @@ help:
 	@echo 'make test-upstream    tests of Keras itself, with and without the lens (PARTS="models callbacks"; an hour of CPU)'
 	@echo 'make lint         ruff and mypy          make format       ruff and biome'
 	@echo 'make review       figures for long runs  make fuzz         coverage-guided, SECONDS_TO_FUZZ=120'
-	@echo 'make frontend     rebuild the bundle     make screenshots  pictures of the tab in both themes'
+	@echo 'make frontend     rebuild the bundle     make screenshots  every state of the tab (STATES="--only runs")'
 	@echo 'make docs         docs/reference.md      make dist         wheel and source distribution in dist/'
 
 demo: $(VENV)/.installed
@@ -88,11 +88,12 @@ frontend-check: $(VENV)/.installed
 	$(call with-node,cd frontend && npm ci --no-audit --no-fund && npm run check)
 
 screenshots: $(VENV)/.installed $(VIEWER)/.installed browser
-	BN_LENS_SCREENSHOTS=out/screenshots $(BIN)/python -m pytest -m browser $(PYTEST)
-	@echo 'Pictures are in out/screenshots'
+	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -W ignore -m tests.browser.pictures $(STATES)
 
 review: $(VENV)/.installed $(VIEWER)/.installed browser
 	$(BIN)/python -W ignore -m tests.benchmarks.review $(REVIEW)
+	$(BIN)/python -W ignore -m tests.benchmarks.painted
+	$(BIN)/python -W ignore -m tests.benchmarks.runs_table
 
 fuzz: $(VENV)/.installed
 	$(BIN)/pip install --quiet --disable-pip-version-check atheris

@@ -13,6 +13,8 @@ type Load = (run: string) => Promise<Known>;
 /** An analysis of a run that still trains, or one that failed, is repeated after this time. */
 export const AGAIN_MS = 30_000;
 const AT_ONCE = 2;
+/** Between two drawings of the table: to draw 300 rows for each of 300 answers takes longer than the answers. */
+const DRAWN_MS = 200;
 
 /** Analyses runs in the order in which they are wanted, a few at once. */
 export class SummaryQueue {
@@ -20,6 +22,8 @@ export class SummaryQueue {
   private readonly listeners = new Set<() => void>();
   private wanted: readonly RunEntry[] = [];
   private running = new Set<string>();
+  private pause = 0;
+  private news = false;
 
   constructor(private readonly load: Load) {}
 
@@ -68,8 +72,23 @@ export class SummaryQueue {
     const known = await this.load(run);
     this.running.delete(run);
     this.known.set(run, { ...known, step: last_step, at: Date.now() });
-    for (const listener of [...this.listeners]) listener();
+    this.tell();
     this.next();
+  }
+
+  /** Tells the first answer at once, and those that come soon after it together. */
+  private tell(): void {
+    if (this.pause) {
+      this.news = true;
+      return;
+    }
+    for (const listener of [...this.listeners]) listener();
+    this.pause = window.setTimeout(() => {
+      this.pause = 0;
+      if (!this.news) return;
+      this.news = false;
+      this.tell();
+    }, DRAWN_MS);
   }
 }
 

@@ -301,6 +301,7 @@ export interface RunSummary {
   ended: Ended | null;
   ended_step: number | null;
   last_record: number | null;
+  checked: boolean;
   imported: boolean;
   framework: string;
 }

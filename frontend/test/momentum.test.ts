@@ -6,6 +6,7 @@ import {
   permanentLag,
   stepsToConverge,
   toSlider,
+  withOwn,
   worstAt,
 } from '../src/models/momentum';
 import { layer } from './samples';
@@ -49,5 +50,26 @@ describe('what-if momentum', () => {
   it('has a slider that is even in 1 - momentum', () => {
     expect(fromSlider(2)).toBeCloseTo(0.99, 12);
     expect(toSlider(0.999)).toBeCloseTo(3, 9);
+  });
+});
+
+describe('replayed losses with the measured one', () => {
+  const replayed = [
+    { momentum: 0.5, loss: 2.7 },
+    { momentum: 0.99, loss: 9 },
+  ];
+  it('puts the own momentum between the replayed ones', () => {
+    expect(withOwn({ replayed, inference: 2.2 }, 0.9)).toEqual([
+      { momentum: 0.5, loss: 2.7 },
+      { momentum: 0.9, loss: 2.2 },
+      { momentum: 0.99, loss: 9 },
+    ]);
+  });
+  it('takes the place of a replay at the same momentum', () => {
+    expect(withOwn({ replayed, inference: 2.2 }, 0.99).map(({ loss }) => loss)).toEqual([2.7, 2.2]);
+  });
+  it('leaves the replays alone where layers differ or no loss was measured', () => {
+    expect(withOwn({ replayed, inference: 2.2 }, null)).toEqual(replayed);
+    expect(withOwn({ replayed, inference: null }, 0.9)).toEqual(replayed);
   });
 });

@@ -26,6 +26,7 @@ function summary(change: Partial<RunSummary> = {}): RunSummary {
     ended: null,
     ended_step: null,
     last_record: null,
+    checked: false,
     imported: false,
     framework: 'keras',
     ...change,
@@ -108,6 +109,21 @@ describe('the queue of analyses', () => {
     expect(waiting.map(({ run }) => run)).toEqual(['a', 'b', 'c']);
     expect(queue.of(entry('a')).summary?.cause).toBe('x');
     expect(told).toHaveBeenCalledTimes(1);
+  });
+  it('draws answers that come together once', async () => {
+    vi.useFakeTimers();
+    const queue = new SummaryQueue(load);
+    const told = vi.fn();
+    queue.subscribe(told);
+    queue.want([entry('a'), entry('b'), entry('c')]);
+    for (const at of [0, 1, 2]) {
+      waiting[at].answer({ summary: summary(), error: null });
+      await vi.advanceTimersByTimeAsync(1);
+    }
+    expect(told).toHaveBeenCalledTimes(1);
+    await vi.advanceTimersByTimeAsync(1000);
+    expect(told).toHaveBeenCalledTimes(2);
+    vi.useRealTimers();
   });
   it('follows a new order', async () => {
     const queue = new SummaryQueue(load);

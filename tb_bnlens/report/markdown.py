@@ -105,7 +105,12 @@ def _how_far(run: Mapping[str, Any]) -> str:
     step = "no step yet" if run["last_step"] is None else f"step {run['last_step']:,}"
     planned = f" of {run['planned_steps']:,}" if run["planned_steps"] else ""
     ended = {"planned": "ended as planned", "early": "stopped early", "interrupted": "interrupted"}
-    end = "made from checkpoints" if run["imported"] else ended.get(run["ended"], "no end recorded")
+    if run["imported"]:
+        end = "made from checkpoints"
+    elif run["checked"]:
+        end = "a check of the model"
+    else:
+        end = ended.get(run["ended"], "no end recorded")
     return f"{count(len(run['layers']), 'BatchNorm layer')}, {step}{planned}, {end}."
 
 

@@ -322,6 +322,7 @@ class RunSummary(TypedDict):
     ended: Ended | None
     ended_step: int | None
     last_record: float | None
+    checked: bool
     imported: bool
     framework: str
 

@@ -32,6 +32,7 @@ def summarize(report: Overview) -> RunSummary:
         "ended": report["ended"],
         "ended_step": report["ended_step"],
         "last_record": report["last_record"],
+        "checked": report["checked"],
         "imported": report["imported"],
         "framework": report["framework"],
     }

@@ -1,6 +1,7 @@
 import { useMemo } from 'preact/hooks';
 import { count, intervalText, momentum, number, steps } from '../format';
 import { useView } from '../hooks';
+import { isMoment } from '../models/end';
 import { counts } from '../models/findings';
 import { layerAt, updates } from '../models/momentum';
 import { depth, stateName } from '../models/table';
@@ -66,7 +67,7 @@ export function LayerDetail({ overview, layer }: { overview: Overview; layer: La
         </ul>
       )}
       <div class="detail-parts">
-        <LayerCharts overview={overview} layer={layer} />
+        {!isMoment(overview) && <LayerCharts overview={overview} layer={layer} />}
         <ChannelView overview={overview} layer={layer} />
         <section class="sub" aria-label="Momentum of this layer">
           <Exports

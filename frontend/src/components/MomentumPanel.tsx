@@ -5,7 +5,7 @@ import { momentum as beta, count, number } from '../format';
 import { useView } from '../hooks';
 import { nullable } from '../models/align';
 import { origin } from '../models/losses';
-import { updates, worstAt } from '../models/momentum';
+import { updates, withOwn, worstAt } from '../models/momentum';
 import { scaleFor } from '../models/scale';
 import type { LayerReport, Overview } from '../wire';
 import { type ChartHandle, LineChartBox } from './LineChartBox';
@@ -25,21 +25,12 @@ export function MomentumPanel({ overview }: { overview: Overview }) {
   const worst = useMemo(() => worstAt(layers, tolerance, current), [layers, tolerance, current]);
   const own = sharedMomentum(layers);
   const spec = useMemo((): LineSpec | null => {
-    const replayed = losses.replayed.slice().sort((a, b) => a.momentum - b.momentum);
-    if (!replayed.length) return null;
+    const replayed = withOwn(losses, own);
+    // One point has nothing to be compared with.
+    if (replayed.length < 2) return null;
     // Evenly spaced, because 1 - momentum is what matters and it spans three decades.
     const replays = replayed.map(({ momentum }) => momentum);
-    const points = replayed.map(({ loss }, i) => ({ at: i, loss: loss as number | null, own: false }));
-    if (own !== null && losses.inference !== null) {
-      const at = place(replays, own);
-      const same = points.findIndex((point) => Math.abs(point.at - at) < 1e-9);
-      points.splice(same < 0 ? points.length : same, same < 0 ? 0 : 1, {
-        at,
-        loss: losses.inference,
-        own: true,
-      });
-      points.sort((a, b) => a.at - b.at);
-    }
+    const points = replayed.map(({ momentum, loss }, at) => ({ at, loss, own: momentum === own }));
     const values = nullable(points.map(({ loss }) => loss ?? Number.NaN));
     const ownValues = values.map((value, i) => (points[i].own ? value : null));
     return {
@@ -109,7 +100,7 @@ export function MomentumPanel({ overview }: { overview: Overview }) {
         />
       ) : (
         <p class="nothing">
-          {'replayed' in losses.not_evaluated
+          {overview.checked || 'replayed' in losses.not_evaluated || 'losses' in losses.not_evaluated
             ? 'The loss with other momentum values was not measured. Below is what follows from the statistics.'
             : 'The loss with other momentum values has not been measured yet.'}
         </p>

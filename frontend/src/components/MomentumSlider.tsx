@@ -48,7 +48,7 @@ export function WhatIf({ steps, lag, noise, stepsLayer, lagLayer, noiseLayer }: 
   const of = (name?: string) =>
     name && (
       <span class="of">
-        worst: <LayerName name={name} />
+        worst: <LayerName name={name} shared={name.slice(0, name.lastIndexOf('/') + 1)} />
       </span>
     );
   return (

@@ -4,7 +4,9 @@ import { Num } from './Tip';
 
 /** Size of the record, settings of the run, and what is missing. */
 export function Notes({ overview }: { overview: Overview }) {
-  const { notes, records, probes, overhead, batch_size, replicas, planned_steps, tolerance } = overview;
+  const { verdict, records, probes, overhead, batch_size, replicas, planned_steps, tolerance } = overview;
+  // What the verdict says is not said again.
+  const notes = overview.notes.filter((note) => !verdict.includes(note));
   return (
     <footer class="notes">
       <p>

@@ -1,6 +1,7 @@
 import { useMemo } from 'preact/hooks';
 import { routes } from '../api';
 import { useResource, useSettled, useView, useWanted } from '../hooks';
+import { isMoment } from '../models/end';
 import { updates } from '../models/momentum';
 import type { LayerReport, Overview } from '../wire';
 import { Began } from './Began';
@@ -32,7 +33,8 @@ export function RunPage({ run }: { run: string }) {
   if (!value) return overview.error ? <Failed read={overview} /> : <Loading what={`run “${run}”`} />;
   const layer = layerAt(value, chosen);
   // A chart that is empty takes no room: an import and a model without a loss are never probed.
-  const unprobed = !value.probes && !value.losses.step;
+  const unprobed = value.losses.step === null && (!value.probes || 'losses' in value.losses.not_evaluated);
+  const moment = isMoment(value);
   // Nor does a momentum that moves nothing.
   const moves = value.layers.some(updates);
   const detail = layerAt(value, settled) ?? layer;
@@ -45,7 +47,7 @@ export function RunPage({ run }: { run: string }) {
       {value.last_step !== null ? <FindingCards overview={value} /> : <Began overview={value} />}
       {value.last_step !== null && layer && (
         <>
-          {unprobed ? (
+          {unprobed || moment ? (
             <>
               {moves && <MomentumPanel overview={value} />}
               <EventList events={value.events} />
@@ -56,7 +58,7 @@ export function RunPage({ run }: { run: string }) {
               {moves && <MomentumPanel overview={value} />}
             </div>
           )}
-          <HeatPanel overview={value} layer={layer.index} />
+          {!moment && <HeatPanel overview={value} layer={layer.index} />}
           <div class={`row layers ${value.layers.length > FEW ? '' : 'few'}`}>
             <LayerTable overview={value} layer={layer.index} />
             <div class="detail-place">

@@ -63,7 +63,9 @@ export function RunsRow({ row, metric, now, chosen, onChoose }: Props) {
       <td class="right minor">{summary ? momentumRange(summary.momentum, summary.framework) : '–'}</td>
       <td class="right minor">
         {count(entry.last_step)}
-        {summary?.planned_steps ? <span class="unit"> / {count(summary.planned_steps)}</span> : null}
+        {summary?.planned_steps && summary.planned_steps !== entry.last_step ? (
+          <span class="unit"> / {count(summary.planned_steps)}</span>
+        ) : null}
       </td>
       <td class={`end ${end ?? ''}`} title={summary ? endText(summary, now) : undefined}>
         {end}
@@ -91,10 +93,12 @@ function cause(row: RunRow): string {
   if (summary?.cause) return summary.causes > 1 ? `${summary.cause} (+${summary.causes - 1})` : summary.cause;
   if (summary?.silenced) return `${count(summary.silenced)} silenced`;
   if (rowSign(row) === 'not_evaluated')
-    return !summary?.layers
-      ? 'No BatchNorm layers'
-      : summary.last_step === null
+    return summary?.last_step === null
+      ? summary.layers
         ? 'Nothing is recorded yet'
-        : 'Losses were not measured';
+        : 'Nothing can be read'
+      : summary?.layers
+        ? 'Losses were not measured'
+        : 'No BatchNorm layers';
   return 'No BatchNorm problem found';
 }

@@ -46,13 +46,12 @@ const COLUMNS: { key: RunKey; label: string; tip: string; right?: boolean; minor
   {
     key: 'ended',
     label: 'Ended',
-    tip: 'As planned, early, or interrupted; unknown where it has gone quiet without a word.',
+    tip: 'As planned, early, or interrupted; unknown where the records stop and nothing says why; check where a model was judged without training.',
   },
 ];
 
 /** More than this is filtered, not scrolled through. */
 const LISTED = 500;
-const ROW = 33;
 
 /** All runs, worst first; a click opens one. */
 export function RunsTable({ runs }: { runs: readonly RunEntry[] }) {
@@ -92,7 +91,8 @@ export function RunsTable({ runs }: { runs: readonly RunEntry[] }) {
   const names = listed.map(({ entry }) => `${entry.run} ${entry.last_step}`).join('\n');
   useEffect(() => {
     const order = () => {
-      const above = Math.max(0, Math.floor(-(body.current?.getBoundingClientRect().top ?? 0) / ROW));
+      const { top = 0, height = 0 } = body.current?.getBoundingClientRect() ?? {};
+      const above = height > 0 ? Math.max(0, Math.floor((-top / height) * listed.length)) : 0;
       const entries = listed.map(({ entry }) => entry);
       // A set keeps the order and drops repeats.
       summaries.want([...new Set([...entries.slice(above), ...entries, ...runs])]);

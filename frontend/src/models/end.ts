@@ -5,16 +5,17 @@ import type { Ended, Overview } from '../wire';
 const QUIET = 300;
 
 /** How a run ended, as far as the record says; `unknown` for one that went quiet without a word. */
-export type End = Ended | 'imported' | 'running' | 'unknown';
+export type End = Ended | 'imported' | 'check' | 'running' | 'unknown';
 
 type Told = Pick<
   Overview,
-  'ended' | 'ended_step' | 'last_record' | 'last_step' | 'planned_steps' | 'imported'
+  'ended' | 'ended_step' | 'last_record' | 'last_step' | 'planned_steps' | 'imported' | 'checked'
 >;
 
 /** `now` in seconds since 1970. Null for a run without records. */
 export function endOf(run: Told, now: number): End | null {
   if (run.imported) return 'imported';
+  if (run.checked) return 'check';
   if (run.ended) return run.ended;
   if (run.last_step === null || run.last_record === null) return null;
   return now - run.last_record > QUIET ? 'unknown' : 'running';
@@ -30,6 +31,8 @@ export function endText(run: Told, now: number): string {
       return '';
     case 'imported':
       return 'Made from checkpoints, after training.';
+    case 'check':
+      return 'A check of the model as it is, without training.';
     case 'planned':
       return `Ended as planned, at step ${step}.`;
     case 'early':
@@ -41,4 +44,9 @@ export function endText(run: Told, now: number): string {
     case 'unknown':
       return `The last record is ${duration(now - (run.last_record ?? now))} old, at step ${step}${planned}, and nothing says how training ended. It may have been killed.`;
   }
+}
+
+/** Whether all there is was measured at one moment, which has no course over time to draw. */
+export function isMoment({ checked, records }: Pick<Overview, 'checked' | 'records'>): boolean {
+  return checked && records < 2;
 }

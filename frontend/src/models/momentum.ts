@@ -1,4 +1,4 @@
-import type { LayerReport } from '../wire';
+import type { LayerReport, PairedLosses } from '../wire';
 
 /**
  * What another momentum would mean for a layer. The same formulas as tb_bnlens/analysis, kept here because a slider
@@ -128,4 +128,16 @@ export function worstAt(layers: readonly LayerReport[], tolerance: number, beta:
     }
   }
   return worst;
+}
+
+/** The replayed losses by momentum, with the measured one at the run's own momentum among them. */
+export function withOwn(
+  { replayed, inference }: Pick<PairedLosses, 'replayed' | 'inference'>,
+  own: number | null,
+): { momentum: number; loss: number | null }[] {
+  const measured = own !== null && inference !== null ? [{ momentum: own, loss: inference }] : [];
+  const others = replayed.filter(
+    ({ momentum }) => !measured.some((m) => Math.abs(m.momentum - momentum) < 1e-6),
+  );
+  return [...others, ...measured].sort((a, b) => a.momentum - b.momentum);
 }

@@ -1,0 +1,30 @@
+import { describe, expect, it } from 'vitest';
+import { endOf, endText, isMoment } from '../src/models/end';
+
+const RUN = {
+  ended: null,
+  ended_step: null,
+  last_record: 1000,
+  last_step: 200,
+  planned_steps: null,
+  imported: false,
+  checked: false,
+};
+
+describe('how a run ended', () => {
+  it('goes by the age of the last record where the record says nothing', () => {
+    expect(endOf(RUN, 1010)).toBe('running');
+    expect(endOf(RUN, 9000)).toBe('unknown');
+    expect(endText(RUN, 9000)).toContain('may have been killed');
+  });
+  it('does not call an old check killed', () => {
+    const check = { ...RUN, checked: true };
+    expect(endOf(check, 9000)).toBe('check');
+    expect(endText(check, 9000)).toBe('A check of the model as it is, without training.');
+  });
+  it('draws no course of a check alone', () => {
+    expect(isMoment({ checked: true, records: 1 })).toBe(true);
+    expect(isMoment({ checked: true, records: 30 })).toBe(false);
+    expect(isMoment({ checked: false, records: 1 })).toBe(false);
+  });
+});
