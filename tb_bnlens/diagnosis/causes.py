@@ -296,6 +296,7 @@ CAUSES: tuple[Cause, ...] = (
         note=on.pasted,
         yields=(
             Yields("mixed-conventions", always),
+            Yields("unlike-batches", of.order_limits_memory),
             *to(
                 "non-finite-statistics",
                 "set-after-trace",
