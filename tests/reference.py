@@ -10,6 +10,7 @@ import ast
 import inspect
 import itertools
 import re
+import textwrap
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -28,6 +29,9 @@ SAMPLE = ROOT / "tests" / "fixtures" / "format1"
 SAMPLE_BEGIN, SAMPLE_END = "<!-- sample report: make docs -->\n```\n", "```\n<!-- end of the sample report -->"
 SAMPLE_EVIDENCE = 3
 """Lines of evidence that the sample shows."""
+# Parts of a docstring, each to the next line that is not indented.
+LITERAL = re.compile(r"^(.*)::\n((?:(?: .*)?\n)*)", re.MULTILINE)
+SECTION = re.compile(r"^(Args|Returns|Raises):\n((?:(?: .*)?\n)*)", re.MULTILINE)
 WIDTH = 100
 
 # The public names of each module, in the order of the page, and of each class the methods that users call; those of a
@@ -122,46 +126,31 @@ def sample_report() -> str:
 
 def markdown(docstring: str) -> str:
     """A docstring of this project as Markdown: its sections as lists, its literal blocks as code."""
-    lines = inspect.cleandoc(docstring).split("\n")
-    out: list[str] = []
-    section = ""
-    code = False
-    for line in lines:
-        indent = len(line) - len(line.lstrip())
-        if code and line and not indent:
-            out[-1:] = ["```", ""] if not out[-1] else [out[-1], "```", ""]
-            code = False
-        if code:
-            out.append(line[4:])
-        elif re.fullmatch(r"(Args|Returns|Raises):", line):
-            section = line[:-1]
-            out += [{"Args": "Arguments:", "Returns": "Returns:", "Raises": "Raises:"}[section], ""]
-        elif line.rstrip().endswith("::"):
-            text = line.rstrip()[:-2]
-            out += [f"{text}:", "", "```python"] if text else ["```python"]
-            code = True
-        elif section and line:
-            text = line.strip()
-            item = indent == 4 and (section != "Returns" or out[-1] == "")
-            named = re.match(r"(\w+): (.*)", text)
-            if item and section != "Returns" and named:
-                out.append(f"- `{named[1]}`: {named[2]}")
-            else:
-                out.append(f"- {text}" if item else f"  {text}")
+    prose, *rest = LITERAL.split(inspect.cleandoc(docstring) + "\n")
+    out = [_prose(prose)]
+    for announced, code, prose in zip(rest[::3], rest[1::3], rest[2::3], strict=True):
+        head = f"{_prose(announced)}:\n\n" if announced else ""
+        out.append(f"{head}```python\n{textwrap.dedent(code).strip()}\n```\n\n{_prose(prose)}")
+    return "".join(out).rstrip("\n")
+
+
+def _prose(text: str) -> str:
+    """Sections as lists, and double backquotes as Markdown's single ones."""
+    return SECTION.sub(_list, text).replace("``", "`")
+
+
+def _list(section: re.Match[str]) -> str:
+    """A section as a list with an item for each argument or error; what is returned is one item."""
+    name, body = section.groups()
+    out = [f"{'Arguments' if name == 'Args' else name}:", ""]
+    for line in textwrap.dedent(body).splitlines():
+        if not line:
+            out.append("")
+        elif line.startswith(" ") or (name == "Returns" and out[-1]):
+            out.append(f"  {line.strip()}")
         else:
-            out.append(line)
-    if code:
-        out.append("```")
-    text = "\n".join(out)
-    # The blank line after the opening of a block is part of the docstring's markup.
-    text = re.sub(r"```python\n\n", "```python\n", text)
-    return _outside_code(text)
-
-
-def _outside_code(text: str) -> str:
-    """Double backquotes as Markdown's single ones, except inside of code blocks."""
-    blocks = re.split(r"(```python\n.*?```)", text, flags=re.DOTALL)
-    return "".join(b if b.startswith("```") else b.replace("``", "`") for b in blocks)
+            out.append("- " + (line if name == "Returns" else re.sub(r"^(\w+): ", r"`\1`: ", line)))
+    return "\n".join([*out, ""])
 
 
 def _named(tree: ast.AST, name: str) -> ast.ClassDef | ast.FunctionDef:
@@ -203,20 +192,20 @@ def _docstring(node: ast.ClassDef | ast.FunctionDef) -> str:
 
 def _attributes(node: ast.AST) -> Iterator[tuple[str, str]]:
     """Attributes that a dataclass declares or ``__init__`` sets with a docstring below them, and properties."""
-    body = next((n.body for n in ast.walk(node) if isinstance(n, ast.FunctionDef) and n.name == "__init__"), [])
     own = node.body if isinstance(node, ast.ClassDef) else []
-    for assigned, text in itertools.chain(itertools.pairwise(own), itertools.pairwise(body)):
-        if not (isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)):
-            continue
-        if isinstance(assigned, ast.AnnAssign) and isinstance(assigned.target, ast.Name):
-            yield assigned.target.id, str(text.value.value).replace("``", "`")
-        if isinstance(assigned, ast.Assign) and isinstance(assigned.targets[0], ast.Attribute):
-            yield assigned.targets[0].attr, str(text.value.value).replace("``", "`")
+    inits = [n.body for n in own if isinstance(n, ast.FunctionDef) and n.name == "__init__"]
+    for body in [own, *inits]:
+        for pair in itertools.pairwise(body):
+            match pair:
+                case (
+                    ast.AnnAssign(target=ast.Name(id=name)) | ast.Assign(targets=[ast.Attribute(attr=name)]),
+                    ast.Expr(value=ast.Constant(value=str(text))),
+                ):
+                    yield name, _prose(text)
     for method in own:
-        if not isinstance(method, ast.FunctionDef) or method.name.startswith("_"):
-            continue
-        if any(ast.unparse(d) == "property" for d in method.decorator_list):
-            yield method.name, _docstring(method).replace("``", "`")
+        match method:
+            case ast.FunctionDef(decorator_list=[ast.Name(id="property")]) if not method.name.startswith("_"):
+                yield method.name, _prose(_docstring(method))
 
 
 def signature(node: ast.ClassDef | ast.FunctionDef, name: str, source: str) -> str:
@@ -256,7 +245,7 @@ def _command_line() -> str:
         parts.append("")
     source = (ROOT / "tb_bnlens" / "cli.py").read_text(encoding="utf-8")
     *_, codes = inspect.cleandoc(ast.get_docstring(ast.parse(source)) or "").split("\n\n")
-    return "\n".join([*parts, _outside_code(codes)])
+    return "\n".join([*parts, _prose(codes)])
 
 
 def _usage(action: argparse.Action) -> str:

@@ -22,7 +22,7 @@ layer reports its median channel."""
 
 
 @dataclass(frozen=True)
-class Batches:
+class BatchScatter:
     """Spread of the batch means per layer, [L], as a multiple of what samples drawn at random give at most."""
 
     overall: Array
@@ -51,13 +51,13 @@ class Batches:
         return bool(np.nanmax(self.neighbours[self.unlike], initial=0.0) > self.limit)
 
 
-def batches(history: History, layers: LayerTable) -> Batches:
+def batches(history: History, layers: LayerTable) -> BatchScatter:
     """Read the spreads of a run's batches."""
     size = history.manifest.batch_size
     probed = history.loss("batch_size")
     probed = probed[probed > 0]
     enough = layers.noise_updates >= LEAST_UPDATES
-    return Batches(
+    return BatchScatter(
         overall=layers.between_within,
         neighbours=np.where(enough, (size or np.nan) * layers.noise_mean**2, np.nan),
         size=size,

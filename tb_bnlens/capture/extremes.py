@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tb_bnlens.capture.spread import evenly
+
 REACH = 5.0
 """Interquartile ranges from the median: 6.7 standard deviations of normal values. The printed fix clips there."""
 MOST_COLUMNS = 1024
@@ -27,7 +29,7 @@ def extreme_rows(inputs: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
         >>> np.flatnonzero(extreme_rows(rows))
         array([3])
     """
-    columns = np.unique(np.linspace(0, inputs.shape[1] - 1, min(inputs.shape[1], MOST_COLUMNS)).astype(np.int64))
+    columns = evenly(inputs.shape[1], MOST_COLUMNS)
     x = inputs[:, columns].astype(np.float64)
     if not x.size:
         return np.zeros(len(x), bool)

@@ -129,7 +129,7 @@ class Measurement:
         moved = ~np.isnan(pooled.moments.mean)
         for i in map(int, np.flatnonzero(windows.replayable())):
             losses[REPLAY_ROWS[i]] = self._inference(batches, windows.replay(i).where(moved, moving))
-        beta = self._segments.spread(self._recovery.beta)
+        beta = self._segments.per_channel(self._recovery.beta)
         for i, n in enumerate(self._horizons(target, moving, moved)):
             losses[f"forecast_step_{i}"] = float(n)
             losses[f"forecast_{i}"] = self._inference(batches, moving.toward(target, np.where(moved, beta**n, 1.0)))
@@ -179,7 +179,7 @@ class Measurement:
         predicted, self._predicted = self._predicted, None
         if predicted is None:
             return np.full(len(self._segments), np.nan)
-        gain = self._segments.spread(self.runner.gain)
+        gain = self._segments.per_channel(self.runner.gain)
         real = after.mean - before.mean, after.spread - before.spread
         if predicted.after is None:
             seen = moments_of(predicted)
@@ -196,7 +196,7 @@ class Measurement:
         if predicted is None or windows.single is None:
             return
         now, seen = windows.last, moments_of(predicted)
-        gain = self._segments.spread(self.runner.gain)
+        gain = self._segments.per_channel(self.runner.gain)
         recovered = windows.single
         with np.errstate(all="ignore"):
             # What was left to go before the step: after it, a step that goes all the way leaves only noise.
@@ -218,7 +218,7 @@ class Measurement:
             windows: what they were chasing.
             states: position in ``metadata.State`` of each layer, [L].
         """
-        moved = self._segments.spread(windows.updates > 0).astype(bool)
+        moved = self._segments.per_channel(windows.updates > 0).astype(bool)
         moving = self._recovery.moving(snapshot).double()
         return Subject(
             segments=self._segments,

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.capture.reasons import cause_of
+from tb_bnlens.capture.spread import evenly
 from tb_bnlens.capture.stopwatch import OneTimeCost
 from tb_bnlens.history import PassResult
 from tb_bnlens.moments.moments import Mask, Moments
@@ -167,7 +168,7 @@ class RowLosses:
     def indices(self, sizes: Sequence[int], index: int) -> NDArray[np.int64]:
         """Which rows of a batch are taken: all, or some spread over it."""
         share = max(1, self.most // max(len(sizes), 1))
-        return np.unique(np.linspace(0, sizes[index] - 1, min(sizes[index], share)).astype(np.int64))
+        return evenly(sizes[index], share)
 
     def of(self, name: str) -> Array:
         """All row losses of a pass."""

@@ -1,4 +1,4 @@
-"""Which batches of a user's data a check measures."""
+"""Which batches of a user's data, and which rows and columns of theirs, are looked at."""
 
 from __future__ import annotations
 
@@ -22,10 +22,15 @@ def drawn_rows(count: int, size: int) -> Iterator[NDArray[np.int64]]:
         yield order[start : start + size]
 
 
+def evenly(total: int, most: int) -> NDArray[np.int64]:
+    """At most so many positions of a total, evenly spaced, the first and the last among them."""
+    return np.unique(np.linspace(0, total - 1, min(total, most)).astype(np.int64))
+
+
 def spread(batches: Iterable[Any], most: int) -> list[Any]:
     """At most so many of some batches, spread over them; the first ones where their number is not known."""
     length = len(batches) if isinstance(batches, Sized) else most
-    wanted = set(np.linspace(0, min(length, most * READ) - 1, min(length, most)).astype(int).tolist())
+    wanted = set(evenly(min(length, most * READ), most).tolist())
     # Reading stops after the last one.
     return [batch for i, batch in enumerate(islice(batches, max(wanted, default=-1) + 1)) if i in wanted]
 

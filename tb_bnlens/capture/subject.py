@@ -38,7 +38,7 @@ class Subject:
     @property
     def trained_channels(self) -> Mask:
         """``trained`` for each channel, [C_total]."""
-        return self.segments.spread(self.trained).astype(bool)
+        return self.segments.per_channel(self.trained).astype(bool)
 
     def nonfinite(self) -> Mask:
         """Channels that make inference fail, [C_total]."""
@@ -54,7 +54,7 @@ class Subject:
         left = self.start_left > self.tolerance
 
         def of(layers: Any) -> Mask:
-            return self.segments.spread(layers).astype(bool)
+            return self.segments.per_channel(layers).astype(bool)
 
         states = {state: of(self.states == state.position) for state in State}
         untouched = self.segments.count(self.initial()) == self.segments.sizes

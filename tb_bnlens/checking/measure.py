@@ -146,7 +146,7 @@ class _Measurement:
         # They tell which layers are called in training mode, and which normalize by the batch at inference.
         runner.training(self._kept[0].batch)
         runner.inference(self._kept[0].batch, self._moving)
-        on_moving = ~self._segments.spread(runner.trained()).astype(bool)
+        on_moving = ~self._segments.per_channel(runner.trained()).astype(bool)
         outcomes = runner.make_ahead([k.batch for k in self._kept], self._moving, on_moving)
         return BatchMoments([moments_of(outcome) for outcome in outcomes], [k.size for k in self._kept])
 

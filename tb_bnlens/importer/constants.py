@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 
 from tb_bnlens.history import Layer
 from tb_bnlens.importer.saved import CannotImport, Checkpoint, SavedLayer
+from tb_bnlens.moments.layers import described
 
 KERAS_EPSILON = 1e-3
 TORCH_EPSILON = 1e-5
@@ -37,18 +38,7 @@ class LayerConstants:
 
     def describe(self, index: int, order: int = -1, calls: int = 1) -> Layer:
         """The manifest's entry for this layer."""
-        return Layer(
-            index=index,
-            name=self.name,
-            channels=self.channels,
-            momentum=self.momentum,
-            epsilon=self.epsilon,
-            axis=self.axis,
-            kind=self.kind,
-            trainable=self.trainable,
-            order=order,
-            calls=calls,
-        )
+        return described(self, index, order, calls, axis=self.axis, kind=self.kind)
 
 
 class Constants:

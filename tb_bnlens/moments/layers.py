@@ -59,6 +59,20 @@ class TrackedLayer(Protocol):
         """The manifest's entry for this layer."""
 
 
+def described(layer: TrackedLayer, index: int, order: int, calls: int, **own: Any) -> Layer:
+    """A manifest's entry: what every layer has, and what its framework says of it.
+
+    Args:
+        layer: the layer.
+        index: of the layer in the manifest.
+        order: of its first call in a forward pass, -1 where that is not known.
+        calls: in a forward pass.
+        own: further fields of ``Layer``; ``trainable`` where that is not the layer's attribute.
+    """
+    own.setdefault("trainable", layer.trainable)
+    return Layer(index, layer.name, layer.channels, layer.momentum, layer.epsilon, order=order, calls=calls, **own)
+
+
 def kept(layer: TrackedLayer) -> float:
     """Momentum as the float32 that the update multiplies the moving statistic with."""
     return float(np.float32(layer.momentum))

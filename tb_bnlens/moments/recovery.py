@@ -42,8 +42,8 @@ class WindowRecovery:
     def __init__(self, layers: Sequence[TrackedLayer], segments: Segments):
         self._segments = segments
         self.set_momentums([kept(t) for t in layers], [gain(t) for t in layers])
-        self.renorm = segments.spread([t.renorm for t in layers]).astype(bool)
-        self.epsilon = segments.spread([float(t.epsilon) for t in layers])
+        self.renorm = segments.per_channel([t.renorm for t in layers]).astype(bool)
+        self.epsilon = segments.per_channel([float(t.epsilon) for t in layers])
         self._cumulative = np.asarray([t.cumulative for t in layers], bool)
 
     def set_momentums(self, beta: ArrayLike, gain: ArrayLike) -> None:
@@ -92,7 +92,7 @@ class WindowRecovery:
             finite.
         """
         self._follow(after.counts)
-        power, total = (self._segments.spread(x) for x in self.weights(updates, after.counts))
+        power, total = (self._segments.per_channel(x) for x in self.weights(updates, after.counts))
         with np.errstate(all="ignore"):
             mean = (after.mean - power * before.mean) / total
             spread = (after.spread - power * before.spread) / total

@@ -34,7 +34,7 @@ class Segments:
     def __len__(self) -> int:
         return len(self.sizes)
 
-    def spread(self, per_layer: Any) -> Array:
+    def per_channel(self, per_layer: Any) -> Array:
         """[L] -> [C_total]: each layer's value at each of its channels."""
         return np.asarray(per_layer, np.float64)[self.layer]
 

@@ -164,7 +164,7 @@ class Windows:
         middle = step - min(k, 1 / max(1 - beta, 1e-9)) / 2
         # A short last batch is not like the others: it counts where it did its harm, not in the pools.
         # A window longer than the memory recovers the moving average itself, so their agreement says nothing.
-        within = self._segments.spread(updates * (1 - self._recovery.beta) <= self._longest).astype(bool)
+        within = self._segments.per_channel(updates * (1 - self._recovery.beta) <= self._longest).astype(bool)
         if not epoch_end and within.any():
             known = Pooled(window.where(within, UNKNOWN).single(), k, batches, middle)
             if self.short.add(known):
@@ -201,7 +201,7 @@ class Windows:
         self._smeared = forgotten * self._smeared + (1 - forgotten) * coarse
         target, moved = window.single(), ~np.isnan(window.mean)
         for i, momentum in enumerate(REPLAY_MOMENTUMS):
-            power = self._segments.spread(momentum**updates).astype(np.float32)
+            power = self._segments.per_channel(momentum**updates).astype(np.float32)
             self._shadows[i] = self._shadows[i].toward(target, power).where(moved, self._shadows[i])
 
     def replay(self, index: int) -> Moments:

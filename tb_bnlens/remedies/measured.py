@@ -123,7 +123,7 @@ def measure(
     for batch, samples in data:
         if count == 0:
             skipped = {} if frozen else _left_alone(runner, layers, batch)
-            on_moving = segments.spread([t.name in skipped for t in layers]).astype(bool)
+            on_moving = segments.per_channel([t.name in skipped for t in layers]).astype(bool)
             if on_moving.all():
                 raise ValueError(
                     "No BatchNorm layer of the model is updated in training; pass frozen=True to recalibrate them "

@@ -42,11 +42,8 @@ def shows(opened: Tab, server: Server, run: str, rule: str | None, severity: str
     overview = server.plugin("overview", run=run).json
     frame = open_run(opened, run)
     assert verdict(opened) == overview["verdict"]
-    grave = [f for f in overview["findings"] if f["status"] == "fail" and f["severity"] in ("error", "warning")]
     if rule is None:
-        assert frame.locator("section.findings .card.error").count() == 0
-        assert frame.locator("section.findings .card.warning").count() == 0
-        assert not [f for f in grave if not f["explained_by"] and not f["silenced"]]
+        assert_nothing_grave(frame, overview)
         return
     finding = next(f for f in overview["findings"] if f["rule"] == rule)
     card = frame.locator(f"#finding-{rule}")
@@ -54,24 +51,43 @@ def shows(opened: Tab, server: Server, run: str, rule: str | None, severity: str
     assert card.locator(".badge").inner_text() == severity
     assert card.locator("h3").inner_text() == finding["title"]
     assert finding["summary"] in card.inner_text()
+    assert_code(frame, card, finding, note=severity == "note")
+    assert_evidence(card, finding)
+    assert_highlight(frame, card, overview, finding)
+
+
+def assert_nothing_grave(frame: Any, overview: Any) -> None:
+    assert frame.locator("section.findings .card.error, section.findings .card.warning").count() == 0
+    grave = [f for f in overview["findings"] if f["status"] == "fail" and f["severity"] in ("error", "warning")]
+    assert not [f for f in grave if not f["explained_by"] and not f["silenced"]]
+
+
+def assert_code(frame: Any, card: Any, finding: Any, note: bool) -> None:
+    """The code of the worst finding stands beside the verdict, and only there; a note keeps its own."""
     code = [finding[key].rstrip() for key in ("rescue", "fix") if finding[key]]
-    # The code of the worst finding stands beside the verdict, and only there; a note keeps its own.
-    blocks = (card if severity == "note" else frame.locator("section.verdict .actions")).locator("pre").all()
+    blocks = (card if note else frame.locator("section.verdict .actions")).locator("pre").all()
     assert [block.inner_text().rstrip() for block in blocks] == code
-    assert card.locator("pre").count() == (len(code) if severity == "note" else 0)
-    for block in blocks:
-        assert block.evaluate("e => e.scrollWidth <= e.clientWidth")
+    assert card.locator("pre").count() == (len(code) if note else 0)
+    assert all(block.evaluate("e => e.scrollWidth <= e.clientWidth") for block in blocks)
+
+
+def assert_evidence(card: Any, finding: Any) -> None:
     card.locator("details > summary").filter(has_text="Evidence").click()
     # Shown with a capital letter.
     table = card.locator(".evidence").inner_text().casefold()
-    for evidence in finding["evidence"].values():
-        assert evidence["value"] is None or evidence["label"].casefold() in table
+    labels = [e["label"].casefold() for e in finding["evidence"].values() if e["value"] is not None]
+    assert [label for label in labels if label not in table] == []
+
+
+def assert_highlight(frame: Any, card: Any, overview: Any, finding: Any) -> None:
     card.get_by_role("button", name="Highlight").click()
-    if overview["layers"]:
-        lit = {row.get_attribute("id") for row in frame.locator(".grid-row.lit").all()}
-        seen = {row.get_attribute("id") for row in frame.locator(".grid-row").all()}
-        assert lit == seen & {f"layer-row-{index}" for index in finding["layer_indices"]}
-        assert bool(lit) == bool(finding["layer_indices"])
+    if not overview["layers"]:
+        return
+    lit, seen = (
+        {row.get_attribute("id") for row in frame.locator(rows).all()} for rows in (".grid-row.lit", ".grid-row")
+    )
+    assert lit == seen & {f"layer-row-{index}" for index in finding["layer_indices"]}
+    assert bool(lit) == bool(finding["layer_indices"])
 
 
 @pytest.mark.parametrize(("run", "theme"), [*((run, "light") for run in FINDINGS), *((run, "dark") for run in DARK)])

@@ -128,7 +128,7 @@ def spying(monkeypatch: pytest.MonkeyPatch) -> Iterator[Seen]:
         if np.any(updates > 0):
             recovered = self._recovery.recover(self.last, snapshot, updates)
             size = sum(np.abs(s.mean) + np.abs(s.spread) for s in (self.last, snapshot))
-            total = self._recovery._segments.spread(self._recovery.weights(updates)[1])
+            total = self._recovery._segments.per_channel(self._recovery.weights(updates)[1])
             with np.errstate(divide="ignore"):  # a layer that stood still
                 rounding = np.finfo(np.float32).eps * size / total
             window = Window(self.step, step, np.array(updates), recovered.mean, recovered.variance, rounding)

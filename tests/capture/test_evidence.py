@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -60,55 +62,92 @@ def assert_losses(found: Evidence, name: str, expected: list[float]) -> None:
     np.testing.assert_allclose(found.passes[name].losses, expected, rtol=1e-5, err_msg=name)
 
 
-@pytest.mark.parametrize("frozen", ["", "b"])
-def test_passes_against_keras(frozen: str, tmp_path: Path) -> None:
-    made = model(frozen)
-    found, batches = trained(tmp_path, made)
-    trains = [name for name in LAYERS if name != frozen]
-    sizes = found.batch_sizes.tolist()
+@dataclass
+class Measured:
+    """A trained model, its evidence, the batches of the evidence and their statistics."""
+
+    made: Any
+    trains: list[str]
+    """Layers that are not frozen."""
+    found: Evidence
+    batches: list[Any]
+
+    @property
+    def sizes(self) -> list[int]:
+        return self.found.batch_sizes.tolist()
+
+    def statistics(self, names: Sequence[str], **options: Any) -> list[Any]:
+        return [truth.statistics(self.made, x, names, **options) for x, _ in self.batches]
+
+    def of_others(self, statistics: list[Any]) -> list[Any]:
+        """For each batch the mean over the others."""
+        return [truth.mean_of(statistics, self.sizes, i) for i in range(len(statistics))]
+
+    def assert_on(self, name: str, moments: list[Any]) -> None:
+        """A pass has the losses on these statistics, one of each batch."""
+        expected = [truth.loss_with(self.made, *pair) for pair in zip(self.batches, moments, strict=True)]
+        assert_losses(self.found, name, expected)
+
+    def assert_by_batch(self, name: str, batches: list[Any], layers: Sequence[str]) -> None:
+        """A pass has the losses of these batches with their own statistics in these layers."""
+        assert_losses(self.found, name, [truth.loss_by_batch(self.made, b, layers) for b in batches])
+
+
+@pytest.fixture(scope="module", params=["", "b"], ids=["all", "one frozen"])
+def measured(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Measured:
+    made = model(request.param)
+    found, batches = trained(tmp_path_factory.mktemp("measured"), made)
+    return Measured(made, [name for name in LAYERS if name != request.param], found, batches)
+
+
+def test_what_is_measured(measured: Measured) -> None:
+    found, batches = measured.found, measured.batches
     assert found.moment == "end" and found.step == 42 and len(batches) >= MOST / 2 - 1
-    assert sizes == [len(y) for _, y in batches] and not (set(found.not_evaluated) - {"pooled"})
+    assert measured.sizes == [len(y) for _, y in batches] and not (set(found.not_evaluated) - {"pooled"})
 
-    assert_losses(found, "inference", [truth.loss(made, b) for b in batches])
-    assert_losses(found, "batch", [truth.loss_by_batch(made, b, LAYERS) for b in batches])
-    every = [truth.statistics(made, x, trains) for x, _ in batches]
-    each = range(len(batches))
-    others = [truth.mean_of(every, sizes, i) for i in each]
-    assert_losses(found, "recalibrated", [truth.loss_with(made, batches[i], others[i]) for i in each])
-    noisy = [truth.statistics(made, x, trains, training=True) for x, _ in batches]
-    gathered = [truth.mean_of(noisy, sizes, i) for i in each]
-    assert_losses(found, "with_dropout", [truth.loss_with(made, batches[i], gathered[i]) for i in each])
-    median = {name: tuple(np.median([s[name][k] for s in every], axis=0) for k in (0, 1)) for name in trains}
-    assert_losses(found, "robust", [truth.loss_with(made, b, median) for b in batches])
 
-    order = np.random.default_rng(capture_evidence.SEED).permutation(sum(sizes))
-    x, y = (np.concatenate([np.asarray(b[k]) for b in batches])[order] for k in (0, 1))
-    stops = np.cumsum(sizes)[:-1]
+def test_passes_against_keras(measured: Measured) -> None:
+    assert_losses(measured.found, "inference", [truth.loss(measured.made, b) for b in measured.batches])
+    measured.assert_by_batch("batch", measured.batches, LAYERS)
+    own = measured.statistics(measured.trains)
+    measured.assert_on("recalibrated", measured.of_others(own))
+    measured.assert_on("with_dropout", measured.of_others(measured.statistics(measured.trains, training=True)))
+    median = {name: tuple(np.median([s[name][k] for s in own], axis=0) for k in (0, 1)) for name in measured.trains}
+    measured.assert_on("robust", [median] * len(own))
+
+
+def test_rows_put_together_in_another_way_against_keras(measured: Measured) -> None:
+    order = np.random.default_rng(capture_evidence.SEED).permutation(sum(measured.sizes))
+    x, y = (np.concatenate([np.asarray(b[k]) for b in measured.batches])[order] for k in (0, 1))
+    stops = np.cumsum(measured.sizes)[:-1]
     mixed = list(zip(np.split(x, stops), np.split(y, stops), strict=True))
-    assert_losses(found, "recombined", [truth.loss_by_batch(made, b, trains) for b in mixed])
-    others_targets = [(own[0], other[1]) for own, other in zip(batches, mixed, strict=True)]
-    assert_losses(found, "mismatched", [truth.loss_by_batch(made, b, trains) for b in others_targets])
-    if frozen:
-        assert_losses(found, "batch_as_trained", [truth.loss_by_batch(made, b, trains) for b in batches])
-        every = [truth.statistics(made, x, LAYERS) for x, _ in batches]
-        all_layers = [truth.mean_of(every, sizes, i) for i in each]
-        assert_losses(found, "recalibrated_all", [truth.loss_with(made, batches[i], all_layers[i]) for i in each])
-        alone = [{"b": all_layers[i]["b"]} for i in each]
-        assert_losses(found, "put_right:frozen", [truth.loss_with(made, batches[i], alone[i]) for i in each])
-        assert_losses(found, "only:frozen", [truth.loss_by_batch(made, b, ("a", "c")) for b in batches])
-        assert found.groups["frozen"] == (1,) and found.groups["updating"] == (0, 2)
+    measured.assert_by_batch("recombined", mixed, measured.trains)
+    targets_of_others = [(own[0], other[1]) for own, other in zip(measured.batches, mixed, strict=True)]
+    measured.assert_by_batch("mismatched", targets_of_others, measured.trains)
 
 
-def test_metrics_and_rows_are_those_of_keras(tmp_path: Path) -> None:
-    made = model()
-    found, batches = trained(tmp_path, made)
+def test_passes_of_a_frozen_layer_against_keras(measured: Measured) -> None:
+    if measured.trains == list(LAYERS):
+        assert not {"batch_as_trained", "put_right:frozen", "only:frozen"} & set(measured.found.passes)
+        return
+    measured.assert_by_batch("batch_as_trained", measured.batches, measured.trains)
+    all_layers = measured.of_others(measured.statistics(LAYERS))
+    measured.assert_on("recalibrated_all", all_layers)
+    measured.assert_on("put_right:frozen", [{"b": moments["b"]} for moments in all_layers])
+    measured.assert_by_batch("only:frozen", measured.batches, ("a", "c"))
+    assert measured.found.groups["frozen"] == (1,) and measured.found.groups["updating"] == (0, 2)
+
+
+def test_metrics_and_rows_are_those_of_keras(measured: Measured) -> None:
+    made, found, batches = measured.made, measured.found, measured.batches
     x, y = (np.concatenate([np.asarray(b[k]) for b in batches]) for k in (0, 1))
     shown = made.evaluate(x, y, verbose=0, return_dict=True)
     assert shown.pop("loss") == pytest.approx(found.passes["inference"].mean, rel=1e-5)
     assert found.passes["inference"].metrics == pytest.approx(shown, rel=1e-5)
     assert set(found.passes["batch"].metrics) == {"accuracy", "top2"}
 
-    rows = [truth.loss(made, (x[i : i + 1], y[i : i + 1])) for x, y in batches for i in range(len(y))]
+    rows = truth.loss_of_rows(made, x, y)
+    assert rows[0] == pytest.approx(truth.loss(made, (x[:1], y[:1])), rel=1e-5)
     summary = found.samples["inference"]
     assert summary["count"] == len(rows)
     assert [summary[k] for k in ("mean", "median", "max")] == pytest.approx(
@@ -227,7 +266,7 @@ def test_rows_of_weight_0_do_not_count(tmp_path: Path) -> None:
     renewed = truth.mean_of(every, [1] * len(batches))
     assert_losses(found, "counted", [truth.loss_with(made, b, renewed) for b in batches])
     assert found.layers["counted_distance_rms"][0] > 0.1
-    rows = [truth.loss(made, tuple(part[i : i + 1] for part in b)) for b in batches for i in range(SIZE) if b[2][i] > 0]
+    rows = np.concatenate([truth.loss_of_rows(made, b[0], b[1])[b[2] > 0] for b in batches])
     assert found.samples["inference"]["count"] == len(rows)
     assert found.samples["inference"]["mean"] == pytest.approx(np.mean(rows), rel=1e-4)
 
@@ -317,7 +356,7 @@ def test_measurements_during_training_are_smaller(tmp_path: Path) -> None:
     assert interim and last.moment == "end" and last.step == 8 * 21
     for found in interim:
         assert found.moment == "interim" and len(found.batch_sizes) == 8 and found.step + 1 >= found.batch_steps.max()
-        assert set(found.passes) == {"inference", "batch", "recalibrated", "training"}
+        assert set(found.passes) == {"inference", "batch", "recalibrated", "training", "with_dropout"}
         assert np.all(found.layers["distance_rms"] > 0)
 
 

@@ -87,12 +87,16 @@ class Draws(keras.layers.Layer):  # type: ignore[misc]
 
 own_generator = np.random.default_rng(0)
 own_python = random.Random(0)
+DRAWS: list[Any] = [
+    random.random,
+    lambda: random.uniform(0, 1),
+    np.random.rand,
+    own_generator.normal,
+    own_python.random,
+]
 
 
-@pytest.mark.parametrize(
-    "draw",
-    [random.random, lambda: random.uniform(0, 1), np.random.rand, own_generator.normal, own_python.random],
-)
+@pytest.mark.parametrize("draw", [random.random, own_generator.normal])
 @pytest.mark.parametrize("eagerly", [False, True])
 def test_layers_that_draw_in_python(draw: Any, eagerly: bool, tmp_path: Path) -> None:
     def trained(*callbacks: Any) -> dict[str, Any]:
@@ -110,9 +114,11 @@ def test_layers_that_draw_in_python(draw: Any, eagerly: bool, tmp_path: Path) ->
 
 def test_draws_refused() -> None:
     before = random.getstate(), np.random.get_state(legacy=False)  # noqa: NPY002
-    for draw in (random.random, lambda: np.random.normal(size=7)):  # noqa: NPY002
+    own = copy.deepcopy((own_generator.bit_generator.state, own_python.getstate()))
+    for draw in (*DRAWS, lambda: np.random.normal(size=7)):  # noqa: NPY002
         with pytest.raises(NotEvaluated), draws_refused():
             draw()
+    assert (own_generator.bit_generator.state, own_python.getstate()) == own
     assert random.getstate() == before[0]
     np.testing.assert_equal(np.random.get_state(legacy=False), before[1])  # noqa: NPY002
     with pytest.raises(ZeroDivisionError), draws_refused():
@@ -162,9 +168,21 @@ def augmented() -> Any:
     return tf.data.Dataset.from_tensor_slices(arrays()).batch(BATCH).map(lambda x, y: (noise(x, training=True), y))
 
 
-@pytest.mark.parametrize("argument", ["probe_data", "validation_data"])
-@pytest.mark.parametrize("data", [shuffled, drawing, counting, augmented, Noisy])
-def test_data_of_training_are_not_touched(data: Any, argument: str, tmp_path: Path) -> None:
+OF_TRAINING = [shuffled, drawing, counting, augmented, Noisy]
+
+
+@pytest.mark.parametrize(
+    ("argument", "data"),
+    [
+        *(("probe_data", data) for data in OF_TRAINING),
+        # Both arguments go through the same questions: a data set and another kind of data will do.
+        *(
+            pytest.param("validation_data", data, marks=[] if data in (shuffled, Noisy) else pytest.mark.slow)
+            for data in OF_TRAINING
+        ),
+    ],
+)
+def test_data_of_training_are_not_touched(argument: str, data: Any, tmp_path: Path) -> None:
     """The very object that ``fit`` trains on is given to the lens."""
 
     def trained(with_lens: bool) -> dict[str, Any]:

@@ -100,6 +100,6 @@ def test_passes_without_a_trace_give_what_a_trace_gives(monkeypatch: pytest.Monk
     np.testing.assert_allclose(seen.mean, expected.mean, rtol=1e-6)
     np.testing.assert_allclose(seen.variance, expected.variance, rtol=1e-6)
     # What the step would make of the statistics follows from those of the batch.
-    step = segments.spread(apart.gain) * (seen.mean - snapshot.mean)
+    step = segments.per_channel(apart.gain) * (seen.mean - snapshot.mean)
     assert third.after is not None and first.after is None
     np.testing.assert_allclose(snapshot.mean + step, third.after.mean, rtol=1e-5, atol=1e-6)

@@ -84,6 +84,12 @@ def loss(model: Any, batch: Any) -> float:
     return float(model.compute_loss(x, y, model(x, training=False), weight))
 
 
+def loss_of_rows(model: Any, x: Any, y: Any) -> Any:
+    """Cross-entropy of each row and the penalties in inference mode, [N]."""
+    penalties = float(sum(model.losses))
+    return np.asarray(keras.losses.sparse_categorical_crossentropy(y, model(x, training=False))) + penalties
+
+
 def loss_by_batch(model: Any, batch: Any, names: Sequence[str]) -> float:
     with by_batch(names):
         return loss(model, batch)

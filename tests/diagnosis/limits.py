@@ -5,6 +5,7 @@ A case builds a run in which the figure that the limit is for is ``x`` times the
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -461,6 +462,12 @@ def faint(gap: float) -> History:
     """A start that lingers in statistics which are off by less than what counts as large."""
     history = level(SimLayer(momentum=0.999, true_variance=0.4), inference=1.0 + gap)
     return rows(history, distance_rms=0.1)
+
+
+@functools.cache
+def above_each() -> tuple[History, ...]:
+    """A run just above each limit."""
+    return tuple(build(ABOVE) for build in CASES.values())
 
 
 def cases_of(cause: str) -> dict[str, Build]:

@@ -23,10 +23,9 @@ from tb_bnlens.metadata import KERAS  # noqa: E402
 from tb_bnlens.report import run_report  # noqa: E402
 from tests.diagnosis import real_runs as real  # noqa: E402
 from tests.diagnosis.faults import FAULTS  # noqa: E402
-from tests.diagnosis.limits import ABOVE  # noqa: E402
-from tests.diagnosis.limits import CASES as LIMITS  # noqa: E402
+from tests.diagnosis.limits import above_each  # noqa: E402
 from tests.diagnosis.real_runs import Build, Trained  # noqa: E402
-from tests.diagnosis.test_real_runs import record  # noqa: E402
+from tests.diagnosis.test_real_runs import assert_named, record  # noqa: E402
 
 Report = dict[str, Any]
 
@@ -183,6 +182,7 @@ ALL = [
 def test_the_fix_cures(rule: str, fault: str, cure: Callable[[Faulty], None], tmp_path: Path) -> None:
     build = FAULTS[fault].build
     report, (model, data) = record(build, tmp_path / "faulty")
+    assert_named(report, FAULTS[fault])
     found = next(f for f in report["findings"] if f["rule"] == rule)
     assert found["status"] == "fail"
     cure(Faulty(rule, build, model, data, found["fix"], found["rescue"], tmp_path / "repaired"))
@@ -206,7 +206,7 @@ def small_model() -> tuple[Any, Any]:
 
 def test_every_variant_of_a_fix_runs() -> None:
     tried: set[str] = set()
-    reports = [run_report(build(ABOVE)) for build in LIMITS.values()]
+    reports = [run_report(history) for history in above_each()]
     for report in reports:
         # PyTorch's run in tests/frameworks.
         for finding in report["findings"] if report["framework"] == KERAS else ():

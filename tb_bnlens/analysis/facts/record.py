@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from tb_bnlens.analysis.batches import Batches, batches
+from tb_bnlens.analysis.batches import BatchScatter, batches
 from tb_bnlens.analysis.composition import Composition
 from tb_bnlens.analysis.lag import LayerTable, table
 from tb_bnlens.analysis.last_probes import measure
@@ -101,7 +101,7 @@ class RecordFacts:
         return table(self.history, self.evidence)
 
     @cached_property
-    def batches(self) -> Batches:
+    def batches(self) -> BatchScatter:
         """How far the batches differ from random draws."""
         return batches(self.history, self.layers)
 

@@ -12,6 +12,7 @@ from flax import nnx
 
 from tb_bnlens.capture.passes import Array
 from tb_bnlens.history import Layer
+from tb_bnlens.moments.layers import described
 from tb_bnlens.moments.recovery import Snapshot
 
 MARKED = 8
@@ -61,19 +62,8 @@ class FlaxLayer:
     def describe(self, index: int, order: int = -1, calls: int = 1) -> Layer:
         """The manifest's entry for this layer."""
         reach = (f".{key}" if isinstance(key, str) and key.isidentifier() else f"[{key!r}]" for key in self.path)
-        return Layer(
-            index=index,
-            name=self.name,
-            channels=self.channels,
-            momentum=self.momentum,
-            epsilon=self.epsilon,
-            axis=-1,
-            kind=type(self.module).__name__,
-            trainable=self.trainable,
-            order=order,
-            calls=calls,
-            access="model" + "".join(reach),
-        )
+        access, kind = "model" + "".join(reach), type(self.module).__name__
+        return described(self, index, order, calls, axis=-1, kind=kind, access=access)
 
 
 def find_layers(model: Any) -> tuple[FlaxLayer, ...]:

@@ -13,6 +13,7 @@ from tb_bnlens.frameworks.keras3.backend import backend
 from tb_bnlens.frameworks.keras3.library import Library
 from tb_bnlens.history import Layer
 from tb_bnlens.metadata import TIME_DISTRIBUTED
+from tb_bnlens.moments.layers import described
 
 
 @dataclass(frozen=True)
@@ -71,19 +72,8 @@ class KerasLayer:
         )
         extra = [word for word, on in words if on]
         kind = type(self.layer).__name__ + (f" ({', '.join(extra)})" if extra else "")
-        return Layer(
-            index=index,
-            name=self.name,
-            channels=self.channels,
-            momentum=self.momentum,
-            epsilon=self.epsilon,
-            axis=int(np.ravel(self.layer.axis)[0]),
-            kind=kind,
-            trainable=self.trainable,
-            order=order,
-            calls=calls,
-            access=self.access,
-        )
+        axis = int(np.ravel(self.layer.axis)[0])
+        return described(self, index, order, calls, axis=axis, kind=kind, access=self.access)
 
 
 def find_layers(model: Any) -> tuple[KerasLayer, ...]:

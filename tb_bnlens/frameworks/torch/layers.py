@@ -17,6 +17,7 @@ from torch.nn.parameter import UninitializedTensorMixin
 
 from tb_bnlens.history import Layer
 from tb_bnlens.metadata import CUMULATIVE
+from tb_bnlens.moments.layers import described
 from tb_bnlens.moments.recovery import Snapshot
 
 COARSE = (torch.bfloat16, torch.float16)
@@ -117,19 +118,9 @@ class TorchLayer:
 
     def describe(self, index: int, order: int = -1, calls: int = 1) -> Layer:
         """The manifest's entry for this layer."""
-        return Layer(
-            index=index,
-            name=self.name,
-            channels=self.channels,
-            momentum=self.momentum,
-            epsilon=self.epsilon,
-            axis=1,
-            kind=type(self.module).__name__ + (f" ({CUMULATIVE})" if self.cumulative else ""),
-            trainable=self.trained,
-            order=order,
-            calls=calls,
-            access=self.access,
-        )
+        kind = type(self.module).__name__ + (f" ({CUMULATIVE})" if self.cumulative else "")
+        own = {"trainable": self.trained, "access": self.access}
+        return described(self, index, order, calls, axis=1, kind=kind, **own)
 
 
 def find_layers(model: Any) -> tuple[TorchLayer, ...]:

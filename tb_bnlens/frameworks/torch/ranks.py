@@ -128,4 +128,4 @@ def apart(seen: Sequence[Seen], segments: Segments) -> Any:
     noise = segments.sum(np.mean([s.noise for s in seen], axis=0))
     with np.errstate(all="ignore"):
         left = np.sqrt(np.clip(1 - noise / between, 0.0, 1.0))
-    return middle + segments.spread(np.nan_to_num(left)) * (means - middle)
+    return middle + segments.per_channel(np.nan_to_num(left)) * (means - middle)

@@ -114,7 +114,7 @@ class TorchRunner:
         self.trains = {i: bool(t.module.training) for i, t in enumerate(self._layers)}
         self.gain = self._gain()
         moving = self._moving()
-        trained = self._segments.spread(self.trained()).astype(bool)
+        trained = self._segments.per_channel(self.trained()).astype(bool)
         now = {module: module.training for module in self._model.modules()}
         loss, predictions, seen = self._run(batch, moving, ~trained, now)
         calls = {i: c for i, c in _arrays(seen.moments).items() if self.trains[i]}
