@@ -24,6 +24,8 @@ FIXED = ("inference", "recalibrated", "recalibrated_all", "with_dropout", "robus
 """Passes that normalize every batch with the same statistics."""
 MINORITY = 2.0
 """Where the mean of the batches' variances is twice their median, a minority of the batches makes up half of it."""
+UNMET = 0.05
+"""Chance at which a kind of batches that none of the measured ones is of would have been met."""
 FALSE_ALARMS = 1e-3
 """Share of runs of random batches that are called unlike."""
 REGROUPINGS = 4999
@@ -88,6 +90,32 @@ class Composition:
         tells the batches apart.
         """
         return self._measured.gap(self._measured.trained, "recombined")
+
+    @cached_property
+    def in_some(self) -> Gap:
+        """Inference minus its rival, beside its standard error over rows.
+
+        Where batches are unlike, what lies in a few of them is a matter of those batches and no chance. It need not
+        stand out from the spread of all batches.
+        """
+        m = self._measured
+        error = m.error_of_rows("inference", m.rival)
+        unlike = m.unlike.any() or self.losses_unlike
+        return replace(m.over_rival, uncertainty=error) if unlike and not math.isnan(error) else UNKNOWN
+
+    @cached_property
+    def carriers(self) -> int:
+        """The fewest batches that make up half of that difference; 0 where it was not measured."""
+        own, inference = (self._losses_of(name) for name in (self._measured.rival, "inference"))
+        if len(own) != len(inference) or not len(own):
+            return 0
+        apart = np.sort(np.maximum(inference - own, 0.0))[::-1]
+        return int(np.searchsorted(np.cumsum(apart), 0.5 * apart.sum())) + 1
+
+    @property
+    def rarest_met(self) -> float:
+        """The share of all batches from which a kind is among the measured ones, at odds of 19 to 1."""
+        return float(1.0 - UNMET ** (1.0 / self._measured.batches))
 
     def left(self, name: str) -> float:
         """What a pass leaves of the loss at the start, or with the targets of other rows if that is less; or NaN.

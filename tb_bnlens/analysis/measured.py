@@ -114,7 +114,8 @@ class Measured:
             return Gap(math.inf, 0.0, math.inf) if infinite else UNKNOWN
         value, error = float(sum(means)), self._error(pairs)
         if len(pairs) == 1:
-            error = float(np.fmin(error, self._error_of_rows(*pairs[0])))
+            if not math.isnan(self.few_rows(*pairs[0])):
+                error = float(np.fmin(error, self.error_of_rows(*pairs[0])))
         return Gap(value, error, self._losses.harm(value))
 
     def few_rows(self, upper: str, lower: str) -> float:
@@ -125,15 +126,13 @@ class Measured:
         surely = self.passes is self.evidence.passes and mean > ERRORS_APART * deviation / math.sqrt(max(count, 1.0))
         return share if share >= FEW_ROWS_CARRY and surely else math.nan
 
-    def _error_of_rows(self, upper: str, lower: str) -> float:
-        """Standard error over rows, where few of them carry the difference; else NaN.
+    def error_of_rows(self, upper: str, lower: str) -> float:
+        """Standard error of a difference over rows; NaN where single rows were not measured.
 
         What lies in one or two batches never stands out from the spread of batches, however sure it is of each row.
         """
-        if math.isnan(self.few_rows(upper, lower)):
-            return math.nan
-        rows = self.evidence.samples[f"{upper}-{lower}"]
-        return rows["deviation"] / math.sqrt(rows["count"])
+        rows = self.evidence.samples.get(f"{upper}-{lower}", {})
+        return rows.get("deviation", math.nan) / math.sqrt(max(rows.get("count", 0.0), 1.0))
 
     def _error(self, pairs: tuple[tuple[str, str], ...]) -> float:
         """Standard error of the sum; NaN for a single batch."""

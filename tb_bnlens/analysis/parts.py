@@ -218,14 +218,17 @@ class Parts:
     def replay_helps(self) -> bool:
         """Whether a shorter memory, replayed, would take away half of the rest at least.
 
-        Where those are not measured, it is whether the batch statistics were seen to move.
+        Where those are not measured, it is whether the batch statistics were seen to move, and a longer memory does not
+        help instead.
         """
         where = self._layers.updating & ~self.from_start
         used = float(np.min(self._layers.beta[where])) if where.any() else 0.0
         names = [replay_row(m) for m in REPLAY_MOMENTUMS if m < used - 1e-9]
         helped = [self._measured.undone(name) for name in names if self._measured.has(name)]
         if names and not helped:
-            return bool((self._layers.drifting & self.drifting).any())
+            longer = [self._measured.undone(replay_row(m)) for m in REPLAY_MOMENTUMS if m > used + 1e-9]
+            averaged = any(gap.significant for gap in longer)
+            return bool((self._layers.drifting & self.drifting).any()) and not averaged
         return any(h.significant and h.value >= MOST * self.rest.value for h in helped)
 
     def why(self, unlike: bool) -> str:

@@ -198,8 +198,13 @@ class Measurement:
         now, seen = windows.last, moments_of(predicted)
         gain = self._segments.per_channel(self.runner.gain)
         recovered = windows.single
-        real = gain * (recovered.mean - now.mean), gain * (recovered.variance - now.spread)
-        expected = seen.mean - now.mean, seen.variance - now.spread
+        with np.errstate(all="ignore"):
+            # What was left to go before the step: after it, a step that goes all the way leaves only noise.
+            mean, spread = (
+                (x - y) / (1.0 - gain) for x, y in ((recovered.mean, now.mean), (recovered.variance, now.spread))
+            )
+        real = gain * mean, gain * spread
+        expected = mean + seen.mean - recovered.mean, spread + seen.variance - recovered.variance
         self._updates.add(real, expected, self._scale(), self.runner.gain)
 
     def _scale(self) -> Array:

@@ -79,6 +79,14 @@ class Outside:
             EventKind.REPLACED if weights else EventKind.OUTSIDE, _sentence(layers, amounts, weights), layers, amounts
         )
 
+    def counted(self, layers: Sequence[int]) -> str:
+        """Take note of updates beyond those of the training steps. Returns a sentence."""
+        self.seen += 1
+        return (
+            f"{len(layers)} {'layer' if len(layers) == 1 else 'layers'} counted more updates than the training steps "
+            "make: something else calls the model in training mode"
+        )
+
     @property
     def to_report(self) -> bool:
         """Whether the last change is reported."""

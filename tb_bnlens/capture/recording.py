@@ -181,7 +181,13 @@ class Recording:
         self._prober.count_calls()
         with self._guard(RECORD), self._schedule.timed("snapshot"):
             now = self._reader.read()
-            updates = self._watch.updates(windows.last, now, self.step - windows.step)
+            steps = self.step - windows.step
+            updates = self._watch.updates(windows.last, now, steps)
+            besides = self._watch.updated_besides(updates, steps)
+            if besides:
+                text = self._outside.counted(besides)
+                if self._outside.to_report:
+                    self._log.event(self.step, EventKind.OUTSIDE, text, besides)
             windows.add(now, self.step, updates, short_batch)
 
     def look_outside(self, at_epoch: bool) -> None:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 MOST = 24
-"""Batches that are kept at most. Between half of them and all of them lie in the last stretch at any time."""
-MOST_EARLY = 8
-"""The same while a run with a known plan is far from its end: a look at a batch costs about a millisecond."""
+"""Batches that are kept at most."""
+MOST_EARLY = 10
+"""The same where a run with a known plan ends far before its end: a look at a batch costs about a millisecond."""
 LEAST = 2
 KEPT_BYTES = 64 * 2**20
 """Memory that the kept batches may take. A single batch is kept whatever its size."""
-SEED = 0x9E3779B97F4A7C15
+WITHIN_EPOCH = (math.sqrt(5.0) - 1.0) / 2.0
+"""Multiples of the golden ratio fill the unit interval most evenly, modulo 1 and at any length."""
+FROM_EPOCH_TO_EPOCH = math.sqrt(2.0) - 1.0
+"""Independent of the golden ratio, so that an epoch shows what the epochs before it have left out."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +35,12 @@ class Kept:
 
 
 class Reservoir:
-    """Keeps batches of evenly spaced, randomly chosen steps of the last stretch of training.
+    """Keeps batches of evenly spaced steps of the last stretch of training.
 
-    The steps are cut into strata of one width, and one step of each stratum is drawn. Where more than ``MOST``
-    strata lie in the last stretch, the width doubles and one of two neighbours is dropped. Which steps are drawn
-    depends on their numbers alone, so two identical trainings keep the same batches, however busy the machine is.
+    Each step has a rank between 0 and 1, and the batches of the lowest ranks are kept. Any share of the ranks makes
+    steps that are spread evenly, over the stretch and over the positions in an epoch: where the data come in the same
+    order in every epoch, the kept batches are of different parts of them. Ranks depend on the numbers of the steps
+    alone, so two identical trainings keep the same batches, however busy the machine is.
 
     The last stretch is the last half of the steps or the last epoch, whichever is longer.
 
@@ -46,8 +52,10 @@ class Reservoir:
     def __init__(self, size_of: Callable[[Any], int | None], bytes_of: Callable[[Any], int]):
         self._size_of, self._bytes_of = size_of, bytes_of
         self._kept: list[Kept] = []
-        self._width = 1
         self._room = MOST
+        self._share = 1.0
+        self._searched = (0, 0)
+        # No step between these two numbers is wanted, and the second one is.
         self.planned_steps: int | None = None
         """Steps that training will make in all, where known: early looks are spared then."""
         self.epoch_steps: int | None = None
@@ -61,8 +69,11 @@ class Reservoir:
 
     def next_step(self, made: int) -> int:
         """The next step whose batch is wanted, when ``made`` steps have been made."""
-        drawn = _draw(self._width, made // self._width)
-        return drawn if drawn > made else _draw(self._width, made // self._width + 1)
+        since, found = self._searched
+        if not since <= made < found:
+            found = next(step for step in count(made + 1) if self._rank(step) < self._share)
+            self._searched = made, found
+        return found
 
     def wants(self, made: int, steps: int = 1) -> bool:
         """Whether the batch of one of the coming ``steps`` is wanted."""
@@ -93,31 +104,21 @@ class Reservoir:
         # A record can start again at an earlier step.
         self._kept = [k for k in self._kept if k.step < new.step] + [new]
         largest = max(self._bytes_of(k.batch) for k in self._kept)
-        room = min(self._room, max(KEPT_BYTES // max(largest, 1), 1), self._planned_room())
-        stretch = max(new.step / 2, min(self.epoch_steps or 0, new.step))
-        while stretch / self._width > room:
-            self._width *= 2
-        self._kept = [
-            k
-            for k in self._kept
-            if k.step > new.step - stretch and k.step == _draw(self._width, (k.step - 1) // self._width)
-        ]
+        room = min(self._room, max(KEPT_BYTES // max(largest, 1), 1))
+        self._share, self._searched = self._share_at(new.step, room), (0, 0)
+        recent = [k for k in self._kept if k.step > new.step - self._stretch(new.step)]
+        lowest = sorted((k for k in recent if self._rank(k.step) < self._share), key=lambda k: self._rank(k.step))
+        self._kept = sorted(lowest[:room], key=lambda k: k.step)
 
-    def _planned_room(self) -> int:
-        early = self.planned_steps is not None and self._width < self.planned_steps / (4 * MOST)
-        return MOST_EARLY if early else MOST
+    def _share_at(self, step: int, room: int) -> float:
+        """Share of the steps that fills the room where training ends by its plan, or a part of it where it ends now."""
+        planned = max(self.planned_steps or step, step)
+        return max(room / self._stretch(planned), min(room, MOST_EARLY) / self._stretch(step))
 
+    def _stretch(self, step: int) -> float:
+        """Steps of the last stretch of a run of so many steps."""
+        return max(step / 2, min(self.epoch_steps or 0, step))
 
-def _draw(width: int, stratum: int) -> int:
-    """The step drawn of a stratum: one of its two halves' draws, so that doubling the width drops every other."""
-    while width > 1:
-        stratum = 2 * stratum + (_mix(width ^ (stratum << 20)) & 1)
-        width //= 2
-    return stratum + 1
-
-
-def _mix(value: int) -> int:
-    # SplitMix64 (Steele et al. 2014), whose low bit is as random as any.
-    value = (value + SEED) * 0xBF58476D1CE4E5B9 & 0xFFFFFFFFFFFFFFFF
-    value = (value ^ (value >> 27)) * 0x94D049BB133111EB & 0xFFFFFFFFFFFFFFFF
-    return value ^ (value >> 31)
+    def _rank(self, step: int) -> float:
+        epoch, position = divmod(step - 1, self.epoch_steps) if self.epoch_steps else (0, step - 1)
+        return math.modf(position * WITHIN_EPOCH + epoch * FROM_EPOCH_TO_EPOCH)[0]

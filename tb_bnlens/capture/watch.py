@@ -45,6 +45,7 @@ class LayerWatch:
         self.attributes = self._read_attributes()
         """``trainable`` and ``momentum`` of each layer at the last look; NaN for a cumulative average."""
         self._counted = False
+        self._usual = np.full(len(layers), np.inf)
         self.runner: Runner = NoPasses()
         """What its passes have shown of calls and modes."""
 
@@ -141,6 +142,17 @@ class LayerWatch:
             # A count that goes back was loaded, with statistics that no update has led to.
             return np.where((self._coarse & (made > 0)) | (made < 0), np.nan, made)
         return np.where(self._still, 0.0, np.where(self._coarse, np.nan, steps * self.calls()))
+
+    def updated_besides(self, updates: Array, steps: int) -> tuple[int, ...]:
+        """Layers that count more updates than so many steps make; none where the layers do not count.
+
+        What a step makes is the least of all windows: validation in training mode adds to some of them.
+        """
+        if not self._counted or steps < 1:
+            return ()
+        each = np.where(updates > 0, updates / steps, np.nan)
+        self._usual = np.fmin(self._usual, each)
+        return tuple(map(int, np.flatnonzero(each > self._usual * (1.0 + 1e-9))))
 
     def states(self, windows: Windows) -> Array:
         """Position in ``metadata.State`` of what each layer does, [L]."""

@@ -282,9 +282,10 @@ CAUSES: tuple[Cause, ...] = (
         "mixed-conventions",
         applies=in_torch.conventions_apply,
         shows=in_torch.kept_for_replaced,
-        cost=in_torch.conventions_cost,
+        cost=on.jumps,
         note=on.pasted,
         yields=to("non-finite-statistics", "short-last-batch", "dominated-statistics", "drift"),
+        part=on.longer_memory,
         rivals=("drift", "batch-noise"),
     ),
     Cause(
@@ -296,6 +297,7 @@ CAUSES: tuple[Cause, ...] = (
         note=on.pasted,
         yields=(
             Yields("mixed-conventions", always),
+            Yields("unlike-batches", of.order_limits_memory),
             *to(
                 "non-finite-statistics",
                 "set-after-trace",

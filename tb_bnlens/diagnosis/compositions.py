@@ -75,7 +75,8 @@ def cost_of_order(f: Facts, where: Mask) -> Severity:
         return in_batches.worst_turn(f, where)
     # One class at a time leaves little to learn: normalizing removes what tells whole batches apart.
     hampered = c.hampered.at_least(NOTE_HARM) or c.left(trained(f)) > LITTLE_LEARNED
-    return max(of_gap(f.gap), min(of_gap(c.uneven), WARNING), WARNING if hampered else NONE)
+    some = max(of_gap(c.uneven), of_gap(c.in_some))
+    return max(of_gap(f.gap), min(some, WARNING), WARNING if hampered else NONE)
 
 
 def trained(f: Facts) -> str:
@@ -97,6 +98,11 @@ def mostly_stale(f: Facts) -> bool:
 def order_explains(f: Facts, _where: Mask) -> bool:
     """Newer statistics do not serve, since the batches differ from each other."""
     return measured(f) and not mostly_stale(f)
+
+
+def order_limits_memory(f: Facts, where: Mask) -> bool:
+    """A longer memory helps only since batches that follow each other are alike: the momentum itself is no low one."""
+    return f.lowest_momentum > on.PASTED and cost_of_order(f, where) >= on.jumps(f, where)
 
 
 # --- rows that set the statistics ----------------------------------------------------------------------

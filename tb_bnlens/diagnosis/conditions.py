@@ -267,12 +267,15 @@ def noisy(f: Facts, where: Mask) -> Mask:
 
 
 def jumps(f: Facts, where: Mask) -> Severity:
-    """How far inference jumps at one probe in ten, where the statistics scatter."""
-    if not f.jump.known or not noisy(f, where).any():
+    """How far inference jumps at one probe in ten, or what a longer memory gives back, where the statistics scatter."""
+    if not noisy(f, where).any():
         return NONE
+    lasting = of_part(f, longer_memory(f))
+    if not f.jump.known:
+        return lasting
     # As for stale statistics: worse than batch statistics, or, at most a warning, worse than they could be.
     told = max(min(of_gap(f.jump_over_batch), of_gap(f.jump)), min(of_gap(f.jump), WARNING))
-    return max(told, of_part(f, longer_memory(f)))
+    return max(told, lasting)
 
 
 def longer_memory(f: Facts) -> Gap:

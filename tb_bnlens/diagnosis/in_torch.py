@@ -65,11 +65,6 @@ def kept_for_replaced(f: Facts) -> Mask:
     return np.asarray(f.layers.updating & ~f.cumulative & (beta > 0.0) & (beta <= on.PASTED) & (1.0 - beta > beta))
 
 
-def conventions_cost(f: Facts, where: Mask) -> Severity:
-    """How far inference jumps with the last batches, where that is known."""
-    return on.jumps(f, where) if f.jump.known else NONE
-
-
 def mostly_cumulative(f: Facts, where: Mask) -> bool:
     """Most of these layers have no momentum."""
     shown = where & f.cumulative if where.ndim else f.cumulative

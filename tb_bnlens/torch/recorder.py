@@ -11,7 +11,9 @@ from tb_bnlens.capture.options import Options
 from tb_bnlens.capture.recorder import LoopRecorder
 from tb_bnlens.frameworks.torch.adapter import TorchModel
 from tb_bnlens.frameworks.torch.batches import Batch
+from tb_bnlens.frameworks.torch.layers import unwrapped
 from tb_bnlens.frameworks.torch.ranks import PATIENCE, Ranks, Seen, apart, seen_by
+from tb_bnlens.frameworks.torch.untouched import modes
 from tb_bnlens.moments.moments import Moments
 from tb_bnlens.moments.segments import Segments
 
@@ -79,6 +81,8 @@ class Recorder(LoopRecorder):
         self._model = TorchModel(model, loss, metrics, forward, optimizer)
         super().__init__(self._model, options, planned_steps)
         self._met = 0
+        self._modes: dict[Any, bool] = {}
+        # Module -> whether it was in training mode after a step: most loops validate in eval mode before they end.
         self._ranks: Ranks | None = None
         with self._guard(GAP):
             self._ranks = Ranks.of(options.log_dir)
@@ -91,6 +95,8 @@ class Recorder(LoopRecorder):
             y: the loss' target; None where the model computes its own loss.
             step: number of steps made so far; counted where it is not given.
         """
+        if self.wanted and not self.quiet_for(1):
+            self._modes = {module: module.training for module in unwrapped(self._model.model)[0].modules()}
         if self._follows:
             # Rank 0 counts steps and writes; this one is asked about its batches at the end.
             with self._guard(GAP):
@@ -106,12 +112,14 @@ class Recorder(LoopRecorder):
             ended: how the run has ended, ``"planned"``, ``"early"`` or ``"interrupted"``; by the plan where it is not
                 given.
         """
-        if not self._closed and ended != "interrupted":
-            self._batches.settle()
-            with self._guard(GAP):
-                self._compare_ranks()
-        self._closed = self._closed or self._follows
-        super().close(ended)
+        in_training, self._modes = self._modes, {}
+        with modes(in_training):
+            if not self._closed and ended != "interrupted":
+                self._batches.settle()
+                with self._guard(GAP):
+                    self._compare_ranks()
+            self._closed = self._closed or self._follows
+            super().close(ended)
 
     @property
     def _follows(self) -> bool:

@@ -1,4 +1,4 @@
-"""Which batches are kept: evenly, at random, bounded, and the same however busy the machine is."""
+"""Which batches are kept: evenly, bounded, and the same however busy the machine is."""
 
 from __future__ import annotations
 
@@ -20,25 +20,27 @@ def kept(steps: int, planned: int | None = None, epoch: int | None = None, nbyte
     return [k.step for k in reservoir.batches()], looks
 
 
-@pytest.mark.parametrize("steps", [48, 100, 401, 5_000, 1_000_000])
+@pytest.mark.parametrize("steps", [48, 100, 401, 5_000, 100_000])
 @pytest.mark.parametrize("planned", [True, False])
 def test_the_last_half_is_covered_evenly(steps: int, planned: bool) -> None:
     chosen, looks = kept(steps, steps if planned else None)
-    assert MOST / 2 - 1 <= len(chosen) <= MOST
-    assert looks <= MOST * (2 + np.log2(steps / MOST))
+    assert MOST - 3 <= len(chosen) <= MOST
+    assert looks <= MOST * (2 + np.log2(steps / MOST)) * (1.0 if planned else 1.4)
     assert steps * 0.45 < chosen[0] < steps * 0.6 and chosen[-1] > steps * 0.93
-    # One step of each stratum: neighbours are at most two widths apart.
-    assert max(np.diff(chosen)) <= 2 * (steps / 2) / (MOST / 2)
+    assert max(np.diff(chosen)) <= 2.7 * (steps / 2) / MOST
 
 
-def test_draws_are_uniform_within_their_strata() -> None:
-    phases = []
-    for start in range(0, 64_000, 64):
-        reservoir = Reservoir(lambda _: 32, lambda _: 0)
-        reservoir._width = 64
-        phases.append((reservoir.next_step(start) - 1) % 64)
-    counts, _ = np.histogram(phases, 4, (0, 64))
-    assert counts.min() > 0.7 * len(phases) / 4
+@pytest.mark.parametrize("epoch", [47, 50, 64, 89, 100, 313])
+@pytest.mark.parametrize("epochs", [2, 4, 8, 20, 50])
+def test_epochs_in_the_same_order_are_covered_together(epoch: int, epochs: int) -> None:
+    """As good as a random draw of as many positions at least, in how many there are and in the widest hole."""
+    chosen, _ = kept(epoch * epochs, epoch * epochs, epoch)
+    positions = np.unique((np.array(chosen) - 1) % epoch)
+    hole = int(np.max(np.diff(np.append(positions, positions[0] + epoch))))
+    draws = [np.unique(np.random.default_rng(i).integers(0, epoch, len(chosen))) for i in range(99)]
+    holes = [np.max(np.diff(np.append(d, d[0] + epoch))) for d in draws]
+    assert len(positions) >= 0.95 * len(chosen)
+    assert hole <= np.median(holes)
 
 
 def test_a_single_long_epoch_is_covered_whole() -> None:

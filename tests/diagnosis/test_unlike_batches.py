@@ -6,7 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pytest
 
+from tb_bnlens.analysis.composition import UNMET
 from tb_bnlens.history import History
 from tests.diagnosis.checks import limits_of, silence_of
 from tests.diagnosis.runs import CALM, causes, finding, level, measured, put, run, summary
@@ -89,6 +91,39 @@ def test_no_momentum_is_advised_where_new_statistics_do_not_serve() -> None:
     )
     assert "momentum-too-high" in causes(stale) and CAUSE not in causes(stale)
     assert CAUSE in causes(sorted_too) and "momentum-too-high" not in causes(sorted_too)
+
+
+def in_two_of(unlike: float = 9.0, rows: float = 400.0) -> History:
+    """Inference loses 0.9 in the mean, all of it in two of twelve batches."""
+    inference = np.r_[np.full(10, 1.0), 6.4, 6.4]
+    samples = {"batch": {"mean": 1.0, "q01": 0.0}, "inference-batch": {"mean": 0.9, "deviation": 2.0, "count": rows}}
+    return sorted_batches(9.0, unlike, inference=inference, recalibrated=1.8, samples=samples)
+
+
+def test_what_lies_in_a_few_unlike_batches_is_no_chance() -> None:
+    history = in_two_of()
+    assert causes(history) == {CAUSE: "warning"}
+    assert "1 of 12 hold half" in summary(history, CAUSE)
+    assert causes(in_two_of(unlike=0.5)) == {}
+    assert causes(in_two_of(rows=10.0)) == {CAUSE: "info"}
+
+
+def test_a_rare_kind_may_be_missing() -> None:
+    """Of twelve batches, none is of a kind of 22% in one case of 20."""
+    history = sorted_batches(start=9.0)
+    assert (1 - 0.2209) ** 12 == pytest.approx(UNMET, rel=0.01)
+    assert "fewer than 22% of all batches" in summary(history, CAUSE)
+
+
+def test_a_longer_memory_is_not_advised_for_data_in_order() -> None:
+    def told(between: float, momentum: float) -> dict[str, str]:
+        passes: dict[str, Any] = {"inference": 4.0, "batch": 1.0, "recalibrated": 3.5, "replay_0.997": 1.4}
+        history = run(SimLayer(momentum=momentum, samples=8), gain=1.0)
+        return causes(measured(history, layers={"between_within": [between]}, **passes))
+
+    assert told(0.5, 0.6) == {"momentum-too-low": "error"}
+    assert told(9.0, 0.6) == {CAUSE: "error"}
+    assert "momentum-too-low" in told(9.0, 0.1), "a momentum that is too low for any data"
 
 
 def test_sites_in_turn() -> None:

@@ -11,7 +11,8 @@ import pytest
 torch = pytest.importorskip("torch")
 nn: Any = torch.nn
 
-from tests.frameworks.torch_runs import LOSS, batches, small, train  # noqa: E402
+from tb_bnlens.torch import Recorder  # noqa: E402
+from tests.frameworks.torch_runs import LOSS, batches, report_of, small, train  # noqa: E402
 
 torch.set_num_threads(1)
 STEPS = 100
@@ -236,3 +237,51 @@ def test_statistics_gathered_under_dropout_are_told_and_renewed(tmp_path: Path) 
 def test_dropout_behind_the_last_batchnorm_shifts_no_variance(tmp_path: Path) -> None:
     blob = train(lambda: with_dropout(first=False), tmp_path / "last", steps=300)
     assert finding(blob.report, "variance-shift")["status"] == "pass"
+
+
+# --- around the training steps -------------------------------------------------------------------------
+
+
+def slow(where: Path, validate: Any) -> Any:
+    """An average that is too slow, with something between the epochs and after the last one."""
+    torch.manual_seed(0)
+    model = small(0.001)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    with Recorder(model, str(where), LOSS, optimizer=optimizer) as lens:
+        for i, (x, y) in enumerate(batches(STEPS)):
+            model.train()
+            optimizer.zero_grad()
+            LOSS(model(x), y).backward()
+            optimizer.step()
+            lens.record(x, y)
+            if i % 20 == 19:
+                validate(model)
+    return model, report_of(where)
+
+
+def test_a_loop_that_ends_in_eval_mode_is_judged_as_it_trained(tmp_path: Path) -> None:
+    _, usual = slow(tmp_path / "train", lambda model: None)
+    model, report = slow(tmp_path / "eval", lambda model: model.eval())
+    assert not model.training and not model[1].training
+    assert report["verdict"] == usual["verdict"] and "momentum-too-high" in named(report)
+    assert report["losses"]["batch"] == pytest.approx(usual["losses"]["batch"])
+
+
+def test_validation_in_training_mode(tmp_path: Path) -> None:
+    def train_mode(model: Any) -> None:
+        with torch.no_grad():
+            for x, _ in batches(8, seed=1):
+                model(4 * x + 9)
+
+    def in_place(where: Path, validate: Any) -> Any:
+        return train(lambda: small(0.1), where, steps=STEPS, mode=lambda m, i: validate(m) if i % 20 == 19 else None)
+
+    report = in_place(tmp_path / "faulty", train_mode).report
+    assert named(report)["moved-outside-training"] in ("warning", "error")
+    assert "in training mode" in finding(report, "moved-outside-training")["summary"]
+    assert "moved-outside-training" not in named(in_place(tmp_path / "fine", lambda model: None).report)
+
+
+def test_a_momentum_that_replaces_everything_is_no_unseen_data(tmp_path: Path) -> None:
+    report = train(lambda: small(0.99), tmp_path, steps=STEPS, size=8).report
+    assert finding(report, "unseen-updates")["status"] == "pass"

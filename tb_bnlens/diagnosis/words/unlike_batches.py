@@ -62,8 +62,17 @@ def _by_evidence(f: Facts, d: Decision) -> Said:
         said.append(f"Training has learned little from them: {percent(left)} of the loss at the start is left.")
     if c.uneven.at_least(WARNING_HARM):
         said.append("The network serves some batches far worse than others.")
+    if not f.gap.at_least(WARNING_HARM) and c.in_some.at_least(WARNING_HARM):
+        inference, own = number(m.mean("inference")), number(m.mean(m.rival))
+        said.append(
+            f"Inference serves some batches badly: {c.carriers} of {m.batches} hold half of the difference between "
+            f"{inference} and {own}."
+        )
     if d.severity is Severity.INFO:
-        said.append("The loss hardly suffers.")
+        said.append(
+            f"The loss hardly suffers on the {m.batches} batches that were measured; a kind that fewer than "
+            f"{percent(c.rarest_met)} of all batches hold may be missing there."
+        )
     serves = f.stale.significant and mostly_stale(f)
     return Said(
         " ".join(said),
