@@ -86,7 +86,8 @@ def test_passes_against_keras(frozen: str, tmp_path: Path) -> None:
     stops = np.cumsum(sizes)[:-1]
     mixed = list(zip(np.split(x, stops), np.split(y, stops), strict=True))
     assert_losses(found, "recombined", [truth.loss_by_batch(made, b, trains) for b in mixed])
-    others_targets = [(own[0], other[1]) for own, other in zip(batches, mixed, strict=True)]
+    few = capture_evidence._spread(len(batches), capture_evidence.ROUGH)
+    others_targets = [(batches[i][0], mixed[i][1]) for i in few]
     assert_losses(found, "mismatched", [truth.loss_by_batch(made, b, trains) for b in others_targets])
     if frozen:
         assert_losses(found, "batch_as_trained", [truth.loss_by_batch(made, b, trains) for b in batches])
@@ -194,7 +195,8 @@ def test_training_true_hard_wired(wired: tuple[bool, bool], tmp_path: Path) -> N
     found, batches = trained(tmp_path, made)
     assert found.layers["batch_at_inference"].tolist() == list(map(float, wired))
     assert ("one_at_a_time" in found.passes) == ("on_moving" in found.passes) == any(wired)
-    unmoved = np.array_equal(found.passes["perturbed"].losses, found.passes["inference"].losses)
+    away = found.passes["perturbed"].losses
+    unmoved = np.array_equal(away, found.passes["inference"].losses[: len(away)])
     assert unmoved == all(wired)
     if not any(wired):
         return
