@@ -15,10 +15,10 @@ SPACING = 128
 """Records are about step/SPACING apart, so a million steps are some 1,300 records."""
 BURST = 3
 """Consecutive steps of a burst: two single-step windows side by side give the batch-to-batch noise."""
-RECORD_BYTES = 14 * 2**20
-"""What the packed records of a million steps hold at most, up to 1,000 layers: TensorBoard keeps every record in
-memory, and a record of 500 layers is 100 kB. A wider spacing loses no event, as a record holds the extremes since
-the one before."""
+RECORD_BYTES = 3 * 2**19
+"""What the packed records of a million steps hold, unless COARSEST spacing makes it more: TensorBoard keeps every
+record of every run in memory, and a record of 50 layers is 10 kB. A wider spacing loses no event, as a record holds the
+extremes since the one before."""
 COARSEST = 10
 PROBE_SPACING = 16
 """Probes are at least step/PROBE_SPACING apart, and full ones twice as far."""
@@ -96,7 +96,7 @@ class Schedule:
         """Seconds of tracing, a one-time cost that is counted apart."""
 
     def fit_records(self, record_bytes: int) -> None:
-        """Space records of this size so that those of a million steps stay within RECORD_BYTES."""
+        """Space records of this size so that those of a million steps hold about RECORD_BYTES."""
         # n(1 + ln(steps/n)) records are step/n apart, a record a step at first: some 11 n in a million.
         self._spacing = min(SPACING, max(COARSEST, RECORD_BYTES / (11 * max(record_bytes, 1))))
 
