@@ -12,7 +12,7 @@ from tb_bnlens.metadata import Name
 RECORD_SHARE = 0.4
 """Part of the budget for snapshots and records; the rest is for probes."""
 SPACING = 128
-"""Records are about step/SPACING apart, so a million steps are some 1,300 records."""
+"""Records are about step/SPACING apart, so a million steps are some 1,300 records; fewer of many layers."""
 BURST = 3
 """Consecutive steps of a burst: two single-step windows side by side give the batch-to-batch noise."""
 RECORD_BYTES = 3 * 2**19
