@@ -13,6 +13,7 @@ from tb_bnlens.report import build_report, markdown, run_report, schema
 from tb_bnlens.report.compare import compare
 from tb_bnlens.report.summary import summarize
 from tb_bnlens.report.text import render, render_comparison
+from tests.diagnosis.runs import of_torch
 from tests.simulation import Sim, SimLayer, band_locator, simulate
 
 ROOT = Path(__file__).parents[1]
@@ -132,6 +133,15 @@ def test_comparison() -> None:
     said = markdown.render_comparison(difference)
     assert "| momentum | 0.999 | 0.9 |" in said and "Findings gone: `momentum-too-high`." in said
     assert "| loss, inference |" in said and "whose distance differs most" in said
+
+
+def test_a_momentum_is_compared_in_the_convention_of_each_run() -> None:
+    a, b = run_report(of_torch(band_locator(layers=2))), run_report(band_locator(0.9, layers=2))
+    difference = compare(a, b)
+    text, said = render_comparison(difference), markdown.render_comparison(difference)
+    assert "momentum: 0.001 -> 0.9" in text and "| momentum | 0.001 | 0.9 |" in said
+    assert "framework: torch -> keras" in text
+    assert "momentum 0.001 -> 0.1, " in render_comparison(compare(a, run_report(of_torch(band_locator(0.9, layers=2)))))
 
 
 def _farthest_apart(a: Any, b: Any) -> list[Any]:

@@ -215,8 +215,8 @@ export interface Overview {
   last_record: number | null;
   /** The record was made from checkpoints, after training. */
   imported: boolean;
-  /** `"keras"`, `"tf_keras"` (Keras 2) or `"torch"`: in whose words the findings are. Every `momentum` in a
-    report is the share that an update keeps, whatever the framework; PyTorch's is 1 minus it. */
+  /** `"keras"`, `"tf_keras"` (Keras 2), `"torch"` or `"flax"`: in whose words the findings are. Every
+    `momentum` in a report is the share that an update keeps, whatever the framework; PyTorch's is 1 minus it. */
   framework: string;
   batch_size: number | null;
   replicas: number;
@@ -231,6 +231,8 @@ export interface Overview {
 export interface Comparison {
   runs: string[];
   severity: Severity[];
+  /** In whose convention a momentum of the run is to be shown; the values are shares that an update keeps. */
+  framework: string[];
   /** Name -> the two values, only where they differ. */
   settings: Record<string, unknown[]>;
   losses: Record<string, (number | null)[]>;

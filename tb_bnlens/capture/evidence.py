@@ -161,6 +161,7 @@ class Judgement:
             outcomes = self._run("training", lambda _, batch: self._runner.training(batch), essential=True)
         if outcomes:
             present.in_training = BatchMoments([moments_of(o) for o in outcomes], self._sizes)
+            self._under_dropout(present, present.in_training)
         self._without_padding(present)
         return present
 
@@ -215,17 +216,20 @@ class Judgement:
             lambda index, batch: self._runner.inference(batch, present.best(index).where(mask, base).or_else(base)),
         )
 
+    def _under_dropout(self, present: _Present, gathered: BatchMoments) -> None:
+        """Inference on statistics that are gathered as the step gathers them: it tells a variance shift from a lag."""
+        if np.array_equal(gathered.means, present.of_trained.means, equal_nan=True):
+            self._passes.same_as("with_dropout", "recalibrated")  # there are no training-only layers before a BatchNorm
+            return
+        self._run(
+            "with_dropout",
+            lambda index, batch: self._runner.inference(batch, self._renewed(gathered.mean(index))),
+            essential=True,
+        )
+
     def _other_statistics(self, present: _Present) -> None:
         """Inference on statistics that were gathered in other ways."""
         moving, trained = self._subject.moving, self._subject.trained_channels
-        gathered = present.in_training
-        if gathered is not None and np.array_equal(gathered.means, present.of_trained.means, equal_nan=True):
-            self._passes.same_as("with_dropout", "recalibrated")  # there are no training-only layers before a BatchNorm
-        elif gathered is not None:
-            self._run(
-                "with_dropout",
-                lambda index, batch: self._runner.inference(batch, self._renewed(gathered.mean(index))),
-            )
         self._run("robust", self._on(self._renewed(present.of_trained.median())), with_rows=True)
         self._without_extremes(present)
         self._perturb(present)
@@ -275,7 +279,8 @@ class Judgement:
             return
         rows = _spread(sum(self._sizes), SINGLE_ROWS)
         moving = self._subject.moving
-        self._composed("one_at_a_time", [rows[i : i + 1] for i in range(len(rows))], self._on(moving))
+        # Nothing else shows what such a layer costs: every other pass has a batch.
+        self._composed("one_at_a_time", [rows[i : i + 1] for i in range(len(rows))], self._on(moving), essential=True)
         if wired:
             self._run("on_moving", self._by_batch(np.ones(len(self._nothing), bool), moving))
 
@@ -329,11 +334,13 @@ class Judgement:
         rows: Sequence[NDArray[np.int64]],
         forward: Callable[[int, Any], Outcome],
         targets: Sequence[NDArray[np.int64]] | None = None,
+        *,
+        essential: bool = False,
     ) -> None:
         batches: list[Any] = []
         self._passes.measured(name, lambda: batches.extend(self._runner.compose(self._batches, rows, targets)))
         if batches:
-            self._passes.run(name, batches, [len(r) for r in rows], forward)
+            self._passes.run(name, batches, [len(r) for r in rows], forward, essential=essential)
 
     def _validate(self, present: _Present | None) -> None:
         moving = self._subject.moving

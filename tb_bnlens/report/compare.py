@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tb_bnlens.metadata import LOSS_KINDS
-from tb_bnlens.numbers import number
+from tb_bnlens.numbers import as_set, number
 from tb_bnlens.report.schema import Comparison
 from tb_bnlens.report.summary import counts
 
@@ -19,16 +19,18 @@ def compare(a: Mapping[str, Any], b: Mapping[str, Any]) -> Comparison:
         b: of the second.
 
     Returns:
-        ``runs``; ``settings``: name -> the two values, only where they differ; ``losses``: kind -> the two values;
-        ``metrics``: name -> kind -> the two values; ``findings``: ``gone``, ``new`` and ``stayed`` rule ids;
-        ``layers``: those in both runs whose momentum or state differs, with both distances; ``distances``: of all
-        layers in both runs, the largest difference first; ``only``: layer names that one run alone has.
+        ``runs``; ``framework`` of each; ``settings``: name -> the two values, only where they differ;
+        ``losses``: kind -> the two values; ``metrics``: name -> kind -> the two values; ``findings``: ``gone``,
+        ``new`` and ``stayed`` rule ids; ``layers``: those in both runs whose momentum or state differs, with
+        both distances; ``distances``: of all layers in both runs, the largest difference first; ``only``: layer
+        names that one run alone has.
     """
     by_name = [{layer["name"]: layer for layer in run["layers"]} for run in (a, b)]
     both = [name for name in by_name[0] if name in by_name[1]]
     return {
         "runs": [a["run"], b["run"]],
         "severity": [a["severity"], b["severity"]],
+        "framework": [a["framework"], b["framework"]],
         "settings": _settings(a, b),
         "losses": {kind: [a["losses"][kind], b["losses"][kind]] for kind in LOSS_KINDS},
         "metrics": _metrics(a["losses"]["metrics"], b["losses"]["metrics"]),
@@ -44,13 +46,22 @@ def rows(difference: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
 
     Losses and metrics that neither run has are left out.
     """
-    for name, (x, y) in difference["settings"].items():
+    for name, pair in difference["settings"].items():
+        x, y = momentum_as_set(pair, difference) if name == "momentum" else pair
         yield name, _setting(x), _setting(y)
     measured = {"loss": difference["losses"], **difference["metrics"]}
     for name, kinds in measured.items():
         for kind, (x, y) in kinds.items():
             if x is not None or y is not None:
                 yield f"{name}, {kind}", number(x), number(y)
+
+
+def momentum_as_set(pair: Sequence[Any], difference: Mapping[str, Any]) -> list[Any]:
+    """The momentum of both runs, one value or several, each as users of its framework set it."""
+    return [
+        [as_set(value, framework) for value in kept] if isinstance(kept, list) else as_set(kept, framework)
+        for kept, framework in zip(pair, difference["framework"], strict=True)
+    ]
 
 
 def _setting(value: object) -> str:
@@ -63,7 +74,7 @@ def _findings(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, list[str]
 
 
 def _settings(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, list[object]]:
-    names = ("planned_steps", "batch_size", "replicas", "tolerance", "last_step")
+    names = ("framework", "planned_steps", "batch_size", "replicas", "tolerance", "last_step")
     settings: dict[str, list[object]] = {name: [a[name], b[name]] for name in names if a[name] != b[name]}
     momentum = [sorted({layer["momentum"] for layer in run["layers"]}) for run in (a, b)]
     if momentum[0] != momentum[1]:

@@ -231,8 +231,8 @@ class Overview(TypedDict):
     imported: bool
     """The record was made from checkpoints, after training."""
     framework: str
-    """``"keras"``, ``"tf_keras"`` (Keras 2) or ``"torch"``: in whose words the findings are. Every ``momentum`` in a
-    report is the share that an update keeps, whatever the framework; PyTorch's is 1 minus it."""
+    """``"keras"``, ``"tf_keras"`` (Keras 2), ``"torch"`` or ``"flax"``: in whose words the findings are. Every
+    ``momentum`` in a report is the share that an update keeps, whatever the framework; PyTorch's is 1 minus it."""
     batch_size: int | None
     replicas: int
     tolerance: float
@@ -247,6 +247,8 @@ class Comparison(TypedDict):
 
     runs: list[str]
     severity: list[Severity]
+    framework: list[str]
+    """In whose convention a momentum of the run is to be shown; the values are shares that an update keeps."""
     settings: dict[str, list[object]]
     """Name -> the two values, only where they differ."""
     losses: dict[str, list[float | None]]

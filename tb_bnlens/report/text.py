@@ -7,7 +7,7 @@ from typing import Any
 
 from tb_bnlens.diagnosis.words.phrases import count
 from tb_bnlens.numbers import as_set, number
-from tb_bnlens.report.compare import rows
+from tb_bnlens.report.compare import momentum_as_set, rows
 from tb_bnlens.report.style import Style, all_printable, columns, padded, shortened
 from tb_bnlens.report.summary import counts
 
@@ -198,7 +198,8 @@ def _changed_layers(difference: Mapping[str, Any], style: Style) -> list[str]:
         lines.append(f"  {count(len(difference['layers']))} with another momentum or state, for instance:")
     for x in difference["layers"][:WORST_LAYERS]:
         d = " -> ".join(map(number, x["distance"]))
-        change = f"momentum {_change(x['momentum'])}, {_change(x['state'])}, distance {d}"
+        momentum = _change(momentum_as_set(x["momentum"], difference))
+        change = f"momentum {momentum}, {_change(x['state'])}, distance {d}"
         lines += style.wrap(f"    {x['name']}: ", change)
     if difference["distances"]:
         lines.append("  layers whose distance differs most:")

@@ -117,13 +117,21 @@ def _headline(f: Facts, healthy: bool) -> str:
                 f"Inference loss {loss(f, inference)} is what training sees; with batch statistics in every layer it "
                 f"is {better} ({where})."
             )
-    word = "matches"
+    said = f"inference loss {loss(f, inference)} {_relation(f)} {rival} ({loss(f, batch)}{_at(f, where)}"
+    if healthy:
+        return f"No BatchNorm problem found: {said}."
+    if f.measured is not None and of_gap(f.stale) > Severity.INFO:
+        # The batches' own statistics, of few rows, cost as much as those that lag.
+        renewed = loss(f, f.measured.mean("recalibrated"))
+        return f"{sentence(said)}; with the statistics of many batches at these weights it would be {renewed}."
+    return f"{sentence(said)}."
+
+
+def _relation(f: Facts) -> str:
+    inference, batch, _ = _compared(f)
     if inference > batch and f.losses.harm(inference - batch) >= NOTE_HARM:
-        word = "is above"
-    elif _below(f, batch - inference):
-        word = "is below"
-    said = f"inference loss {loss(f, inference)} {word} {rival} ({loss(f, batch)}{_at(f, where)}"
-    return f"No BatchNorm problem found: {said}." if healthy else f"{sentence(said)}."
+        return "is above"
+    return "is below" if _below(f, batch - inference) else "matches"
 
 
 def _at(f: Facts, where: str) -> str:

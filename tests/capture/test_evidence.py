@@ -319,7 +319,7 @@ def test_measurements_during_training_are_smaller(tmp_path: Path) -> None:
     assert interim and last.moment == "end" and last.step == 8 * 21
     for found in interim:
         assert found.moment == "interim" and len(found.batch_sizes) == 8 and found.step + 1 >= found.batch_steps.max()
-        assert set(found.passes) == {"inference", "batch", "recalibrated", "training"}
+        assert set(found.passes) == {"inference", "batch", "recalibrated", "training", "with_dropout"}
         assert np.all(found.layers["distance_rms"] > 0)
 
 

@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from tb_bnlens.metadata import KERAS, KERAS_2
+from tb_bnlens.history import History
+from tb_bnlens.metadata import FLAX, KERAS, KERAS_2, TORCH
 from tb_bnlens.report import run_report
 from tests.diagnosis.limits import ABOVE, CASES
 from tests.diagnosis.runs import causes, finding, of_torch, run
@@ -18,18 +19,21 @@ OF_KERAS = re.compile(
     r"keras\.|\btf\.|tensorflow|training=(True|False)|model\.compile|trainable|\bfit\(|evaluate\("
     r"|[Mm]oving (stat|mean|var)"
 )
-OF_TORCH = re.compile(r"\btorch|running (statistic|mean|var)|requires_grad|state_dict|DataLoader")
+OF_TORCH = re.compile(r"\btorch|running (statistic|mean|var)|requires_grad|state_dict|DataLoader|\.eval\(\)")
+NOT_OF_FLAX = re.compile(rf"{OF_KERAS.pattern}|\btorch|requires_grad|state_dict|DataLoader")
 
 
-@pytest.mark.parametrize(("framework", "foreign"), [("torch", OF_KERAS), ("keras", OF_TORCH)], ids=["torch", "keras"])
+@pytest.mark.parametrize(
+    ("framework", "foreign"), [(TORCH, OF_KERAS), (KERAS, OF_TORCH), (FLAX, NOT_OF_FLAX)], ids=[TORCH, KERAS, FLAX]
+)
 def test_no_word_of_the_other_framework(framework: str, foreign: re.Pattern[str]) -> None:
     said = set()
     for build in CASES.values():
         history = build(ABOVE)
         if history.manifest.framework != framework:
-            if framework == "keras":
+            if framework != TORCH and history.manifest.framework != KERAS:
                 continue
-            history = of_torch(history)
+            history = of_torch(history) if framework == TORCH else of_flax(history)
         for found in run_report(history)["findings"]:
             evidence = [e["label"] for e in found["evidence"].values()]
             # The words of a cause that does not show name the other framework where they are about it.
@@ -41,6 +45,10 @@ def test_no_word_of_the_other_framework(framework: str, foreign: re.Pattern[str]
             assert not wrong, (found["rule"], wrong)
             said.update(codes)
     assert len(said) > 20
+
+
+def of_flax(history: History) -> History:
+    return replace(history, manifest=replace(history.manifest, framework=FLAX))
 
 
 def test_code_for_keras_2_imports_its_package() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from tb_bnlens.report import run_report
 from tests.diagnosis.checks import limits_of, silence_of
-from tests.diagnosis.runs import behind, causes, finding, ruled_out, silenced, summary
+from tests.diagnosis.runs import behind, causes, finding, measured, ruled_out, run, silenced, summary
 from tests.simulation import Sim, SimLayer, band_locator, simulate
 
 CAUSE = "momentum-too-high"
@@ -28,6 +28,15 @@ def test_the_band_locator_is_told_the_cause_and_the_fix() -> None:
     assert "with batch statistics" in report["headline"]
     assert "All 52 BatchNorm layers are still dominated by their initial statistics" in report["reasons"][0]
     assert "Momentum 0.999 needs about 8,000 steps (6,200 to 8,700); this run had 400" in report["reasons"][0]
+
+
+def test_the_headline_names_what_newer_statistics_give_where_the_batches_own_do_not() -> None:
+    """Small batches cost as much as the lag, so that inference and batch statistics are alike."""
+    history = measured(run(SimLayer(momentum=0.9995, true_variance=0.05)), batch=0.19, inference=0.2, recalibrated=0.03)
+    headline = run_report(history)["headline"]
+    assert causes(history).keys() == {CAUSE}
+    assert headline.startswith("Inference loss 0.2 matches the loss with batch statistics (0.19, ")
+    assert headline.endswith("; with the statistics of many batches at these weights it would be 0.03.")
 
 
 def test_the_gap_is_another_cause() -> None:

@@ -41,6 +41,7 @@ ENVIRONMENTS = (
         (".venv-viewer",),
         ("pytest>=8", "keras", "jax"),
         {"BN_LENS_FRAMEWORK": "keras", "KERAS_BACKEND": "jax", **FOUR_DEVICES},
+        ("test_keras.py", "test_situations.py"),
     ),
     Environment(
         "torch",
@@ -60,7 +61,7 @@ ENVIRONMENTS = (
         (".venv-viewer", "keras-jax", "torch"),
         (),
         {"BN_LENS_FRAMEWORK": "keras", "KERAS_BACKEND": "torch"},
-        ("test_keras.py", "test_torch_checkpoints.py"),
+        ("test_keras.py", "test_situations.py", "test_torch_checkpoints.py"),
     ),
     Environment("flax", (".venv-viewer", "keras-jax"), ("flax>=0.12",), tests=("test_flax.py",)),
     Environment(
@@ -74,7 +75,7 @@ ENVIRONMENTS = (
         (".venv",),
         ("tf_keras",),
         {"BN_LENS_FRAMEWORK": "tf_keras", "TF_USE_LEGACY_KERAS": "1"},
-        ("test_keras.py", "test_keras2.py"),
+        ("test_keras.py", "test_situations.py", "test_keras2.py"),
     ),
 )
 
