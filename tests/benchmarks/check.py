@@ -40,9 +40,9 @@ def main() -> None:
     for name in options.network or NETWORKS:
         model, data = made(name)
         model.fit(data.repeat(), steps_per_epoch=STEPS, epochs=1, shuffle=False, verbose=0)
-        measure(f"{name}, broken", model, data)
+        measure(f"{name}, momentum 0.999", model, data)
         tb_bnlens.recalibrate(model, data)
-        measure(f"{name}, rescued", model, data)
+        measure(f"{name}, recalibrated", model, data)
 
 
 def made(name: str) -> tuple[Any, Any]:
