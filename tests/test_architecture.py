@@ -77,6 +77,7 @@ ARROWS: Mapping[str, set[str]] = {
         "capture",
         "moments",
         "analysis.distance",
+        "analysis.calm",
         "record",
         "report",
         "history",

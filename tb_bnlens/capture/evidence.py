@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,10 @@ LARGEST_POOLED = 512
 """Samples in a pooled batch at most: the noise of larger batches is seldom the fault, and memory may not hold them."""
 SINGLE_ROWS = 64
 """Rows of the pass over single rows."""
+ROUGH = 6
+"""Batches of a pass whose mean alone counts, and needs to be known to a third."""
+REACTING = 2
+"""Batches of a pass that asks whether the loss changes at all."""
 MOST_EXTREME = 0.25
 """Where more rows are extreme, they are ordinary."""
 UNMOVED = 1e-6
@@ -72,6 +77,11 @@ class Judgement:
         self._groups = subject.groups()
         self._nothing = np.zeros(len(subject.epsilon), bool)
 
+    def look(self, step: int, moment: Moment, more_rows: Mapping[str, Array]) -> Evidence:
+        """The essential passes alone. ``evidence`` does not repeat them."""
+        self._describe(self._present)
+        return self._packed(step, moment, more_rows)
+
     def evidence(
         self, step: int, moment: Moment, more_rows: Mapping[str, Array], interventions: bool = True
     ) -> Evidence:
@@ -83,7 +93,7 @@ class Judgement:
             more_rows: rows of ``metadata.EVIDENCE_ROWS`` that the caller knows, [L] each.
             interventions: make more than the essential passes.
         """
-        present = self._essential()
+        present = self._present
         if present is not None and interventions:
             self._put_right(present)
             self._other_statistics(present)
@@ -95,6 +105,9 @@ class Judgement:
         self._describe(present)
         if self._validation:
             self._validate(present)
+        return self._packed(step, moment, more_rows)
+
+    def _packed(self, step: int, moment: Moment, more_rows: Mapping[str, Array]) -> Evidence:
         passes = self._passes
         layers = {**self._rows, **more_rows}
         return Evidence(
@@ -103,8 +116,8 @@ class Judgement:
             batch_steps=np.array([k.step for k in self._kept], np.int64),
             batch_sizes=np.array(self._sizes, np.int64),
             batch_phases=np.array([k.phase for k in self._kept], np.int64),
-            passes=passes.results,
-            validation=self._on_validation.results,
+            passes=dict(passes.results),
+            validation=dict(self._on_validation.results),
             samples=self._samples(),
             layers={name: np.asarray(values, np.float64) for name, values in layers.items()},
             groups={name: self._subject.layers_of(mask) for name, mask in self._groups.items()},
@@ -116,7 +129,8 @@ class Judgement:
 
     # --- the parts -----------------------------------------------------------------------------------
 
-    def _essential(self) -> _Present | None:
+    @cached_property
+    def _present(self) -> _Present | None:
         """The pair that every verdict begins with, and the statistics at the present weights."""
         moving = self._subject.moving
         trained = self._subject.trained_channels
@@ -247,7 +261,8 @@ class Judgement:
         """Inference on quite other statistics."""
         base = present.best().or_else(self._subject.moving)
         away = Moments(base.mean + np.sqrt(np.maximum(base.variance, 0) + self._subject.epsilon), 4 * base.variance)
-        self._run("perturbed", self._on(away))
+        batches, sizes = self._batches[:REACTING], self._sizes[:REACTING]
+        self._passes.run("perturbed", batches, sizes, self._on(away))
 
     def _one_at_a_time(self, batch_at_inference: Array) -> None:
         """Rows that have no batch, where a layer normalizes by the batch at inference; and what calling it right gives.
@@ -259,7 +274,7 @@ class Judgement:
         unmoved = (
             there is not None
             and here is not None
-            and np.allclose(there.losses, here.losses, rtol=UNMOVED, atol=0.0, equal_nan=True)
+            and np.allclose(there.losses, here.losses[: len(there.losses)], rtol=UNMOVED, atol=0.0, equal_nan=True)
         )
         if not (wired or unmoved or self._runner.always_by_batch):
             return
@@ -288,8 +303,9 @@ class Judgement:
         as_trained = self._by_batch(~self._subject.trained_channels)
         if len(self._sizes) > 1:
             self._composed("recombined", np.split(order, stops), as_trained)
-            own = np.arange(len(order))
-            self._composed("mismatched", np.split(own, stops), as_trained, np.split(order, stops))
+            own, other = np.split(np.arange(len(order)), stops), np.split(order, stops)
+            few = evenly(len(own), ROUGH)
+            self._composed("mismatched", [own[i] for i in few], as_trained, [other[i] for i in few])
             large = POOLED * max(self._sizes)
             whole = len(order) // large
             if whole and large <= LARGEST_POOLED:

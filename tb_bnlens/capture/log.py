@@ -19,9 +19,9 @@ from tb_bnlens.metadata import KERAS, RUN_SUFFIX, EventKind
 
 CHANNEL_SPACING = 1.25
 """Per-channel snapshots are the heavy part of a record: each comes at least this factor of steps after the last."""
-CHANNEL_BYTES = 4 * 2**20
-"""What the snapshots of a million steps hold, except that there are always four: TensorBoard keeps them in memory."""
-FEWEST_CHANNELS = 4
+CHANNEL_BYTES = 2**20
+"""What the snapshots of a million steps hold, except that there are always three: TensorBoard keeps them in memory."""
+FEWEST_CHANNELS = 3
 LONG_RUN = 1_000_000
 
 

@@ -12,19 +12,22 @@ from tb_bnlens.metadata import Name
 RECORD_SHARE = 0.4
 """Part of the budget for snapshots and records; the rest is for probes."""
 SPACING = 128
-"""Records are about step/SPACING apart, so a million steps are some 1,300 records."""
+"""Records are about step/SPACING apart, so a million steps are some 1,300 records; fewer of many layers."""
 BURST = 3
 """Consecutive steps of a burst: two single-step windows side by side give the batch-to-batch noise."""
-RECORD_BYTES = 14 * 2**20
-"""What the packed records of a million steps hold at most, up to 1,000 layers: TensorBoard keeps every record in
-memory, and a record of 500 layers is 100 kB. A wider spacing loses no event, as a record holds the extremes since
-the one before."""
+RECORD_BYTES = 3 * 2**19
+"""What the packed records of a million steps hold, unless COARSEST spacing makes it more: TensorBoard keeps every
+record of every run in memory, and a record of 50 layers is 10 kB. A wider spacing loses no event, as a record holds the
+extremes since the one before."""
 COARSEST = 10
 PROBE_SPACING = 16
 """Probes are at least step/PROBE_SPACING apart, and full ones twice as far."""
 FLOOR_SPACING = {"snapshot": 1 / 3, "record": 1 / 3, "probe": 2.0, "full": math.inf}
 """What is always done, budget or not, is this share of the step apart: some 15 records and 6 probes in 400 steps,
 45 and 13 in a million. A run too short for its budget would have nothing to show otherwise."""
+EARLY_PART, EARLY_TIMES = 1 / 100, 3.0
+"""In this part of a run whose length is known, that is so many times as far apart: the first thousand steps of half a
+million are too short to pay for anything, and the later ones are not."""
 FIRST = {"snapshot": 0, "record": 0, "probe": 1, "full": 100}
 """Steps of the first ones of each kind; there is nothing to replay or forecast at the very start."""
 DENSE = 44
@@ -96,7 +99,7 @@ class Schedule:
         """Seconds of tracing, a one-time cost that is counted apart."""
 
     def fit_records(self, record_bytes: int) -> None:
-        """Space records of this size so that those of a million steps stay within RECORD_BYTES."""
+        """Space records of this size so that those of a million steps hold about RECORD_BYTES."""
         # n(1 + ln(steps/n)) records are step/n apart, a record a step at first: some 11 n in a million.
         self._spacing = min(SPACING, max(COARSEST, RECORD_BYTES / (11 * max(record_bytes, 1))))
 
@@ -169,13 +172,18 @@ class Schedule:
         spent = self.costs[kind].total + self.costs[others].total + self.costs[kind].mean + reserve
         owed = spent - share * self.budget
         paid = owed <= 0
-        due_at = max(FIRST[kind], last + max(1.0, (apart if paid else FLOOR_SPACING[kind]) * max(last, 1)))
+        due_at = max(FIRST[kind], last + max(1.0, (apart if paid else self._floor(kind, step)) * max(last, 1)))
         if step >= due_at:
             self._ask_at[kind] = step + math.ceil(max(1.0, apart * step))
             return True
         wait = max(1.0, PATIENCE * apart * step, self._earned_in(owed, share, step))
         self._ask_at[kind] = math.ceil(min(due_at, step + wait))
         return False
+
+    def _floor(self, kind: str, step: int) -> float:
+        """What is done unpaid is this share of the step apart."""
+        early = self.planned_steps is not None and step < EARLY_PART * self.planned_steps
+        return FLOOR_SPACING[kind] * (EARLY_TIMES if early else 1.0)
 
     def _earned_in(self, owed: float, share: float, step: int) -> float:
         """Steps, from this one on, in which half of what is owed will be earned: the coming ones may be slower."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tb_bnlens import record
+from tb_bnlens.analysis.calm import is_calm
 from tb_bnlens.capture.adapter import ModelAdapter
 from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.capture.evidence import Judgement
@@ -21,7 +22,7 @@ from tb_bnlens.capture.reservoir import Kept
 from tb_bnlens.capture.rows import ProbeState, layer_table
 from tb_bnlens.capture.subject import Subject
 from tb_bnlens.capture.watch import LayerWatch
-from tb_bnlens.checking.runner import Ahead
+from tb_bnlens.checking.runner import Remembering
 from tb_bnlens.checking.start import start_left
 from tb_bnlens.history import Channels, Evidence, History, Manifest
 from tb_bnlens.metadata import LAYER_INDEX, LAYER_ROWS, REPLAY_ROWS, Moment, State
@@ -35,6 +36,8 @@ Array = NDArray[np.floating[Any]]
 
 OF_THE_COURSE = ("start_distance", *REPLAY_ROWS)
 """Rows of the layer table that compare with the beginning of a record, which a check does not have."""
+FIRST_LOOK = 8
+"""Batches of the first look: their mean has a third of the noise of one batch."""
 CONTRADICTED = 0.1
 """More of the start in the statistics than the steps of the optimizer leave, by this much, is another error that looks
 like it: twice the scale of the inputs is one."""
@@ -57,7 +60,23 @@ def measured(
     tolerance: float = 0.1,
     steps: int = 0,
 ) -> Checked:
+    """Measure a model at its present weights on all of the batches; see ``looks``."""
+    *_, last = looks(adapter, run, batches, validation, tolerance, steps)
+    return last
+
+
+def looks(
+    adapter: ModelAdapter,
+    run: str,
+    batches: Sequence[Any],
+    validation: Sequence[Any] = (),
+    tolerance: float = 0.1,
+    steps: int = 0,
+) -> Iterator[Checked]:
     """Measure a model at its present weights. Nothing in it changes.
+
+    The first look is at some of the batches, where there are many: it is left out where inference and batch statistics
+    differ there. The last one is at all of them, and the caller need not take it.
 
     Args:
         adapter: a built model.
@@ -67,27 +86,28 @@ def measured(
         tolerance: relative error of the moving statistics that counts as converged.
         steps: training steps that it has had, 0 where that is not known.
     """
-    if not adapter.layers():
-        nothing = np.empty(0)
-        return Checked(
-            History(
-                run=run,
-                manifest=Manifest(
-                    layers=(),
-                    tolerance=tolerance,
-                    versions=_versions(adapter),
-                    framework=adapter.framework,
-                    untracked=tuple(adapter.untracked()),
-                ),
-                steps=nothing.astype(np.int64),
-                wall_times=nothing,
-                layers=np.empty((0, 0, len(LAYER_ROWS)), np.float32),
-                loss_steps=nothing.astype(np.int64),
-                loss_wall_times=nothing,
-                losses=_losses(None, math.nan),
-            )
+    if adapter.layers():
+        yield from _Measurement(adapter, run, batches, validation, tolerance, steps).looks()
+        return
+    nothing = np.empty(0)
+    yield Checked(
+        History(
+            run=run,
+            manifest=Manifest(
+                layers=(),
+                tolerance=tolerance,
+                versions=_versions(adapter),
+                framework=adapter.framework,
+                untracked=tuple(adapter.untracked()),
+            ),
+            steps=nothing.astype(np.int64),
+            wall_times=nothing,
+            layers=np.empty((0, 0, len(LAYER_ROWS)), np.float32),
+            loss_steps=nothing.astype(np.int64),
+            loss_wall_times=nothing,
+            losses=_losses(None, math.nan),
         )
-    return _Measurement(adapter, batches, tolerance, steps).checked(run, validation)
+    )
 
 
 def _versions(adapter: ModelAdapter) -> dict[str, str]:
@@ -95,10 +115,19 @@ def _versions(adapter: ModelAdapter) -> dict[str, str]:
 
 
 class _Measurement:
-    def __init__(self, adapter: ModelAdapter, batches: Sequence[Any], tolerance: float, steps: int):
-        self._adapter, self._tolerance, self._steps = adapter, tolerance, steps
+    def __init__(
+        self,
+        adapter: ModelAdapter,
+        run: str,
+        batches: Sequence[Any],
+        validation: Sequence[Any],
+        tolerance: float,
+        steps: int,
+    ):
+        self._adapter, self._run, self._tolerance, self._steps = adapter, run, tolerance, steps
         self._size = adapter.batches.size
         self._kept = [Kept(batch, 0, self._size(batch) or 1) for batch in batches]
+        self._validation = [(batch, self._size(batch) or 1) for batch in validation]
         self._layers = adapter.layers()
         self._segments = Segments([t.channels for t in self._layers])
         self._recovery = WindowRecovery(self._layers, self._segments)
@@ -107,26 +136,55 @@ class _Measurement:
         self._moving = self._recovery.moving(self._snapshot).double()
         self._not_evaluated: dict[str, str] = {}
 
-    def checked(self, run: str, validation: Sequence[Any]) -> Checked:
-        """The measurement as a record of one moment."""
-        state = ProbeState.empty(self._segments)
+    def looks(self) -> Iterator[Checked]:
+        """The measurement as a record of one moment; see ``looks``."""
         try:
             made = self._watch.runner = self._adapter.runner(self._layers, self._segments)
-            runner = Ahead(made, self._adapter.batches.bytes)
-            every = self._batch_statistics(runner)
-            seen = every.mean()
-            state.pool(seen)
-            state.batches = len(self._kept)
-            evidence = self._evidence(runner, seen, validation)
-            state.between_within = evidence.layers.get("between_within", state.between_within)
+            runner = Remembering(made, [k.batch for k in self._kept], self._moving, self._adapter.batches.bytes)
+            few = self._kept[:: len(self._kept) // FIRST_LOOK or 1][:FIRST_LOOK]
+            if len(self._kept) >= 2 * len(few):
+                found = self._at(runner, few, unless_calm=False)
+                if found is not None:
+                    yield found
+            found = self._at(runner, self._kept)
+            assert found is not None
+            yield found
         except NotEvaluated as reason:
-            evidence = self._nothing(str(reason))
+            yield self._checked(ProbeState.empty(self._segments), self._nothing(str(reason)))
+
+    def _at(self, runner: Remembering, kept: Sequence[Kept], unless_calm: bool = True) -> Checked | None:
+        """The measurement on these batches.
+
+        Args:
+            runner: makes the passes.
+            kept: the batches.
+            unless_calm: make more than the essential passes where these show a difference, too. Otherwise there is no
+                measurement then.
+        """
+        seen, sizes = self._batch_statistics(runner, kept), [k.size for k in kept]
+        reference = BatchMoments(seen, sizes).mean()
+        state = ProbeState.empty(self._segments)
+        state.pool(reference)
+        state.batches = len(kept)
+        begun = time.perf_counter() - runner.tracing.seconds
+        judgement, rows = self._judgement(runner, kept, reference)
+        if not unless_calm and not is_calm(
+            self._checked(state, judgement.look(self._steps, Moment.CHECK, rows)).history
+        ):
+            return None
+        evidence = judgement.evidence(self._steps, Moment.CHECK, rows)
+        if runner.loss_reason:
+            self._not_evaluated["losses"] = runner.loss_reason
+        state.between_within = evidence.layers.get("between_within", state.between_within)
+        return self._checked(state, replace(evidence, seconds=time.perf_counter() - begun - runner.tracing.seconds))
+
+    def _checked(self, state: ProbeState, evidence: Evidence) -> Checked:
         table = self._table(state, evidence.layers)
         losses = _losses(evidence, self._adapter.learning_rate() or math.nan)
         now = time.time()
         return Checked(
             History(
-                run=run,
+                run=self._run,
                 manifest=self._manifest(),
                 steps=np.array([self._steps], np.int64),
                 wall_times=np.array([now]),
@@ -141,17 +199,18 @@ class _Measurement:
 
     # --- the passes ----------------------------------------------------------------------------------
 
-    def _batch_statistics(self, runner: Ahead) -> BatchMoments:
+    def _batch_statistics(self, runner: Remembering, kept: Sequence[Kept]) -> list[Moments]:
         """Statistics of the batches as training would take them, with dropout off; of all layers' own inputs."""
         # They tell which layers are called in training mode, and which normalize by the batch at inference.
-        runner.training(self._kept[0].batch)
-        runner.inference(self._kept[0].batch, self._moving)
+        runner.training(kept[0].batch)
+        runner.inference(kept[0].batch, self._moving)
         on_moving = ~self._segments.per_channel(runner.trained()).astype(bool)
-        outcomes = runner.make_ahead([k.batch for k in self._kept], self._moving, on_moving)
-        return BatchMoments([moments_of(outcome) for outcome in outcomes], [k.size for k in self._kept])
+        return [moments_of(runner.batch(k.batch, self._moving, on_moving)) for k in kept]
 
-    def _evidence(self, runner: Ahead, seen: Moments, validation: Sequence[Any]) -> Evidence:
-        begun = time.perf_counter() - runner.tracing.seconds
+    def _judgement(
+        self, runner: Remembering, kept: Sequence[Kept], seen: Moments
+    ) -> tuple[Judgement, dict[str, Array]]:
+        """What makes the passes, and the rows of ``metadata.EVIDENCE_ROWS`` that are known before."""
         calls = np.bincount(np.asarray(runner.order, np.int64), minlength=len(self._layers)).astype(np.float64)
         left = self._start_left(seen, calls)
         subject = Subject(
@@ -163,18 +222,9 @@ class _Measurement:
             start_left=left,
             tolerance=self._tolerance,
         )
-        judged = Judgement(
-            runner,
-            subject,
-            self._kept,
-            [(batch, self._size(batch) or 1) for batch in validation],
-        )
         by_batch = np.array([runner.at_inference.get(i, np.nan) for i in range(len(self._layers))], np.float64)
         rows = {"calls": calls, "start_left": left, "batch_at_inference": by_batch}
-        evidence = judged.evidence(self._steps, Moment.CHECK, rows)
-        if runner.loss_reason:
-            self._not_evaluated["losses"] = runner.loss_reason
-        return replace(evidence, seconds=time.perf_counter() - begun - runner.tracing.seconds)
+        return Judgement(runner, subject, kept, self._validation), rows
 
     def _nothing(self, reason: str) -> Evidence:
         """The evidence where no pass can be made."""

@@ -12,7 +12,7 @@ from typing import Any
 from tb_bnlens import record
 from tb_bnlens.capture.adapter import ModelAdapter
 from tb_bnlens.capture.events import EventFile, exists
-from tb_bnlens.checking.measure import Checked, measured
+from tb_bnlens.checking.measure import Checked, looks
 from tb_bnlens.metadata import RUN_SUFFIX
 from tb_bnlens.report.build import run_report
 from tb_bnlens.report.encoding import encodable
@@ -85,10 +85,13 @@ def judged(
     """
     directory = None if log_dir is None else _free(os.fspath(log_dir).rstrip("/"))
     run = name if directory is None else os.path.basename(directory)
-    found = measured(adapter, run, batches, validation, tolerance, steps)
+    for found in looks(adapter, run, batches, validation, tolerance, steps):
+        report = run_report(found.history)
+        if report["severity"] in ("none", "info"):
+            break  # more batches would find no more
     if directory is not None:
         _write(found, directory)
-    result = Check(run_report(found.history), directory)
+    result = Check(report, directory)
     if not quiet:
         print(encodable(render_verdict(result.report), sys.stdout), end="")
     return result

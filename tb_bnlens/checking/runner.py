@@ -1,4 +1,4 @@
-"""Passes of a check that are needed twice, made once."""
+"""Passes of a check that are needed more than once, made once."""
 
 from __future__ import annotations
 
@@ -12,37 +12,51 @@ MOST_BYTES = 64 * 2**20
 """Memory that predictions may take which wait for the pass that needs them."""
 
 
-class Ahead:
-    """A runner that makes passes ahead; see ``capture.passes.Runner``, whose other members it passes on.
+class Remembering:
+    """A runner that keeps what passes on the model's own statistics give; see ``capture.passes.Runner``.
+
+    Passes over other batches or with other statistics, and the runner's other members, are passed on.
 
     Args:
         runner: makes the passes.
+        batches: whose passes are kept.
+        moving: the model's moving statistics.
         size: memory that predictions hold, in bytes.
     """
 
-    def __init__(self, runner: Runner, size: Callable[[Any], int]):
-        self._runner, self._size = runner, size
+    def __init__(self, runner: Runner, batches: Sequence[Any], moving: Moments, size: Callable[[Any], int]):
+        self._runner, self._size, self._moving = runner, size, moving
+        self._batches = {id(batch): batch for batch in batches}  # which keeps them alive, and so the ids theirs
         self._made: dict[Any, Outcome] = {}
         self._room = MOST_BYTES
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._runner, name)
 
-    def batch(self, batch: Any, moving: Moments, on_moving: Mask | None = None) -> Outcome:
-        """As the runner does, but for a pass that was made ahead, which is given out once."""
-        made = self._made.pop(_key(batch, moving, on_moving), None)
-        return self._runner.batch(batch, moving, on_moving) if made is None else made
+    def inference(self, batch: Any, moving: Moments) -> Outcome:
+        """As the runner does."""
+        return self._kept("inference", batch, moving, lambda: self._runner.inference(batch, moving))
 
-    def make_ahead(self, batches: Sequence[Any], moving: Moments, on_moving: Mask) -> list[Outcome]:
-        """The pass ``batch`` over some batches, kept for the next one that asks for the same."""
-        outcomes = [self._runner.batch(batch, moving, on_moving) for batch in batches]
-        for batch, outcome in zip(batches, outcomes, strict=True):
-            size = self._size(outcome.predictions)
+    def batch(self, batch: Any, moving: Moments, on_moving: Mask | None = None) -> Outcome:
+        """As the runner does."""
+        if on_moving is not None and not on_moving.any():
+            on_moving = None
+        which = None if on_moving is None else on_moving.tobytes()
+        return self._kept(which, batch, moving, lambda: self._runner.batch(batch, moving, on_moving))
+
+    def training(self, batch: Any) -> Outcome:
+        """As the runner does."""
+        return self._kept("training", batch, self._moving, lambda: self._runner.training(batch))
+
+    def _kept(self, which: Any, batch: Any, moving: Moments, make: Callable[[], Outcome]) -> Outcome:
+        key = which, id(batch)
+        if moving is not self._moving or id(batch) not in self._batches:
+            return make()
+        made = self._made.get(key)
+        if made is None:
+            made = make()
+            size = self._size(made.predictions)
             if size <= self._room:
                 self._room -= size
-                self._made[_key(batch, moving, on_moving)] = outcome
-        return outcomes
-
-
-def _key(batch: Any, moving: Moments, on_moving: Mask | None) -> Any:
-    return id(batch), id(moving), None if on_moving is None else on_moving.tobytes()
+                self._made[key] = made
+        return made

@@ -14,7 +14,7 @@ from tensorboard.plugins import base_plugin
 from tb_bnlens import metadata
 
 # TensorBoard keeps 10 to 100 records of an unknown plugin's tag. The recorder spaces its records so that a million
-# steps make some 1,300, and a channel snapshot is taken a few times a run.
+# steps make 1,300 at most, and a channel snapshot is taken a few times a run.
 RECORDS_KEPT = 5000
 CHANNEL_RECORDS_KEPT = 200
 

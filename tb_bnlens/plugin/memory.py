@@ -11,7 +11,7 @@ import contextlib
 import ctypes
 
 WORTH_IT = 4 * 2**20
-"""Bytes of a run from which on it is tried; it takes some milliseconds."""
+"""Bytes of runs after which it is tried, one large run or many small ones; it takes some milliseconds."""
 M_TRIM_THRESHOLD = -1
 KEPT_AT_MOST = 2**20
 """Free bytes at the end of a thread's memory that glibc may keep."""
@@ -22,10 +22,19 @@ def keep_little() -> None:
     _call("mallopt", M_TRIM_THRESHOLD, KEPT_AT_MOST)
 
 
-def give_back(size: int) -> None:
-    """Return what is free by now, after work on a run of this many bytes."""
-    if size >= WORTH_IT:
-        _call("malloc_trim", 0)
+class Freed:
+    """Counts the runs that were worked on, and returns what is free by now where that is worth it."""
+
+    def __init__(self) -> None:
+        self._bytes = 0
+
+    def add(self, size: int) -> None:
+        """Take note of work on a run of this many bytes."""
+        # Two threads may lose a count to each other: the next run makes up for it.
+        self._bytes += size
+        if self._bytes >= WORTH_IT:
+            self._bytes = 0
+            _call("malloc_trim", 0)
 
 
 def _call(name: str, *arguments: int) -> None:

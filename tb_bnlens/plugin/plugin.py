@@ -21,12 +21,12 @@ from tb_bnlens.plugin import arrays, static_files
 from tb_bnlens.plugin.arrays import Arrays
 from tb_bnlens.plugin.cache import Cache
 from tb_bnlens.plugin.estimates import DERIVED
-from tb_bnlens.plugin.memory import give_back, keep_little
+from tb_bnlens.plugin.memory import Freed, keep_little
 from tb_bnlens.plugin.responses import BadRequest, NotThere, respond, route
 from tb_bnlens.plugin.wire import FRAME_TYPE, JSON_TYPE, frame, to_json
 from tb_bnlens.reader import Run, find_run, list_runs, read_channels, read_run
 
-HISTORY_BYTES = 48 * 2**20
+HISTORY_BYTES = 32 * 2**20
 OVERVIEW_BYTES = 16 * 2**20
 SUMMARY_BYTES = 4 * 2**20
 
@@ -63,6 +63,7 @@ class BNLensPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
 
     def __init__(self, context: base_plugin.TBContext) -> None:
         keep_little()
+        self._freed = Freed()
         self._data: provider.DataProvider | None = context.data_provider
         self._cap: int | None = (context.sampling_hints or {}).get(metadata.PLUGIN_NAME)
         self._histories: Cache[History] = Cache(HISTORY_BYTES, history_bytes)
@@ -200,7 +201,7 @@ class BNLensPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
             history = self._history(place, run)
             report = run_report(history)
             body = to_json(report)
-            give_back(history_bytes(history))
+            self._freed.add(history_bytes(history))
             return Overview(body, InShort(summarize(report), report["verdict"]))
 
         return self._overviews.get((place.experiment_id, run.run_id), run.fingerprint, analyse)
@@ -238,7 +239,7 @@ class BNLensPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
     def _history(self, place: Place, run: Run) -> History:
         def read() -> History:
             history = read_run(self._provider(), place.experiment_id, run, ctx=place.ctx, cap=self._cap)
-            give_back(history_bytes(history))
+            self._freed.add(history_bytes(history))
             return history
 
         return self._histories.get((place.experiment_id, run.run_id), run.fingerprint, read)

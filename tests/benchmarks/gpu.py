@@ -27,6 +27,8 @@ import numpy as np
 from tests.benchmarks.clock import OwnClock
 
 BLOCK = 20
+FEWEST = 4
+"""Blocks of each way at least: the first is left out, and two halves are compared."""
 SIDE, BATCH, WIDEST = 32, 32, 1024
 WAYS = {"no lens": False, "no lens, again (the null)": False, "lens": True}
 
@@ -162,7 +164,7 @@ def measure(framework: str, milliseconds: float, seconds: float) -> None:
     with tempfile.TemporaryDirectory() as directory:
         ways, device = make(width, Path(directory))
         ends = time.monotonic() + seconds
-        while time.monotonic() < ends:
+        while time.monotonic() < ends or len(ways[0].made) < FEWEST:
             for way in random.sample(ways, len(ways)):
                 way.block()
     base = ways[0]

@@ -235,6 +235,8 @@ def report(rows: list[Figures]) -> str:
 
 def main() -> None:
     """Make what is missing, measure, print and keep the figures."""
+    from tests.benchmarks.growth import table  # which uses what is above
+
     parser = argparse.ArgumentParser(description="Time to open long runs, and what it costs.")
     parser.add_argument("--out", type=Path, default=Path("out/benchmarks"))
     parser.add_argument("--quick", action="store_true", help="up to 1e5 steps, and 10 runs instead of 100")
@@ -275,6 +277,7 @@ def main() -> None:
             )
         )
     print(report(rows))
+    print(table(options.out))
     (options.out / "review.json").write_text(json.dumps([asdict(row) for row in rows], indent=1))
 
 

@@ -16,6 +16,7 @@ import tensorflow as tf
 from tb_bnlens import Recorder
 from tb_bnlens.capture import evidence as capture_evidence
 from tb_bnlens.capture.reservoir import MOST
+from tb_bnlens.capture.spread import evenly
 from tb_bnlens.frameworks.keras3.runner import KerasRunner
 from tb_bnlens.history import Evidence
 from tests.capture import truth
@@ -122,7 +123,8 @@ def test_rows_put_together_in_another_way_against_keras(measured: Measured) -> N
     stops = np.cumsum(measured.sizes)[:-1]
     mixed = list(zip(np.split(x, stops), np.split(y, stops), strict=True))
     measured.assert_by_batch("recombined", mixed, measured.trains)
-    targets_of_others = [(own[0], other[1]) for own, other in zip(measured.batches, mixed, strict=True)]
+    few = evenly(len(measured.batches), capture_evidence.ROUGH)
+    targets_of_others = [(measured.batches[i][0], mixed[i][1]) for i in few]
     measured.assert_by_batch("mismatched", targets_of_others, measured.trains)
 
 
@@ -233,7 +235,8 @@ def test_training_true_hard_wired(wired: tuple[bool, bool], tmp_path: Path) -> N
     found, batches = trained(tmp_path, made)
     assert found.layers["batch_at_inference"].tolist() == list(map(float, wired))
     assert ("one_at_a_time" in found.passes) == ("on_moving" in found.passes) == any(wired)
-    unmoved = np.array_equal(found.passes["perturbed"].losses, found.passes["inference"].losses)
+    away = found.passes["perturbed"].losses
+    unmoved = np.array_equal(away, found.passes["inference"].losses[: len(away)])
     assert unmoved == all(wired)
     if not any(wired):
         return

@@ -12,7 +12,7 @@ from tb_bnlens.plugin import memory
 
 READ_IN_A_THREAD = """
 import sys, threading
-from tb_bnlens.plugin.memory import give_back, keep_little
+from tb_bnlens.plugin.memory import Freed, keep_little
 
 def held():
     return int(next(l.split()[1] for l in open("/proc/self/status") if l.startswith("RssAnon"))) / 1024
@@ -30,7 +30,7 @@ before = held()
 thread = threading.Thread(target=read)
 thread.start()
 thread.join()
-give_back(0 if keep else 10**9)
+Freed().add(0 if keep else 10**9)
 print(held() - before)
 """
 
@@ -53,9 +53,12 @@ def test_nothing_happens_where_it_cannot_be(fault: Exception, monkeypatch: pytes
         raise fault
 
     monkeypatch.setattr(ctypes, "CDLL", library)
-    memory.give_back(memory.WORTH_IT)
+    freed = memory.Freed()
+    freed.add(memory.WORTH_IT)
     assert len(asked) == 1
-    memory.give_back(memory.WORTH_IT - 1)
+    freed.add(memory.WORTH_IT - 1)
     assert len(asked) == 1, "a small run is not worth it"
+    freed.add(1)
+    assert len(asked) == 2, "many small ones are"
     memory.keep_little()
-    assert len(asked) == 2
+    assert len(asked) == 3

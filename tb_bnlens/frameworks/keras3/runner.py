@@ -24,7 +24,7 @@ from tb_bnlens.moments.layers import gains
 from tb_bnlens.moments.moments import Mask, Moments
 from tb_bnlens.moments.recovery import Snapshot
 from tb_bnlens.moments.segments import Segments
-from tb_bnlens.moments.statistics import calls_of, mean_of_calls
+from tb_bnlens.moments.statistics import of_pass
 
 
 class KerasRunner:
@@ -101,9 +101,8 @@ class KerasRunner:
         """Every channel on the batch's statistics, but for the mask's [C_total]; all else in inference mode."""
         flags = np.zeros(len(moving.mean), bool) if on_moving is None else on_moving
         loss, means, variances, predictions = self._by_batch(batch, moving, flags)
-        calls = calls_of(self.order, self._library.host(means), self._library.host(variances), self._segments)
-        several = {i: c for i, c in calls.items() if len(c) > 1}
-        return Outcome(float(loss), predictions, mean_of_calls(calls, self._segments), several)
+        host = self._library.host
+        return Outcome(float(loss), predictions, *of_pass(self.order, host(means), host(variances), self._segments))
 
     def _by_batch(self, batch: Any, moving: Moments, on_moving: Mask) -> Any:
         flags = self._ops.convert_to_tensor(on_moving)
@@ -117,9 +116,9 @@ class KerasRunner:
             return self.batch(batch, Moments(*np.ones((2, int(self._segments.sizes.sum())))))
         loss, mean, spread, means, variances, predictions = self._engine.run(self._trace_training, batch)
         host = self._library.host
-        calls = calls_of(self._training_order, host(means), host(variances), self._segments)
+        seen, _ = of_pass(self._training_order, host(means), host(variances), self._segments)
         after = Snapshot(host(mean).astype(np.float64), host(spread).astype(np.float64))
-        return Outcome(float(loss), predictions, mean_of_calls(calls, self._segments), after=after)
+        return Outcome(float(loss), predictions, seen, after=after)
 
     @property
     def trains_by_batch(self) -> bool:
