@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,6 +19,8 @@ from tb_bnlens.moments.windows import Windows
 
 Array = NDArray[np.floating[Any]]
 
+STEPS_COUNTED, FEWEST_COUNTED = 32, 5
+"""The last so many single steps tell how often a step updates a layer, once there are the fewest."""
 MOMENTUM_ERROR = 0.02
 """The effective momentum is taken in place of the attribute where ``1 - momentum`` differs by more than this
 share: the estimate is good to a few parts in a thousand (float32 rounding of one step at 0.999)."""
@@ -45,7 +48,8 @@ class LayerWatch:
         self.attributes = self._read_attributes()
         """``trainable`` and ``momentum`` of each layer at the last look; NaN for a cumulative average."""
         self._counted = False
-        self._usual = np.full(len(layers), np.inf)
+        self._of_a_step: deque[Array] = deque(maxlen=STEPS_COUNTED)
+        self._more = np.zeros(len(layers), bool)
         self.runner: Runner = NoPasses()
         """What its passes have shown of calls and modes."""
 
@@ -144,15 +148,27 @@ class LayerWatch:
         return np.where(self._still, 0.0, np.where(self._coarse, np.nan, steps * self.calls()))
 
     def updated_besides(self, updates: Array, steps: int) -> tuple[int, ...]:
-        """Layers that count more updates than so many steps make; none where the layers do not count.
+        """Layers that count more updates than so many steps make; none where that is not known.
 
-        What a step makes is the least of all windows: validation in training mode adds to some of them.
+        What a step makes is the median of those that were looked at one by one. Most are ordinary: validation in
+        training mode adds to few of them, and a short group of accumulated batches takes from few. A single step with
+        more is told at the next one that has no more.
         """
         if not self._counted or steps < 1:
             return ()
-        each = np.where(updates > 0, updates / steps, np.nan)
-        self._usual = np.fmin(self._usual, each)
-        return tuple(map(int, np.flatnonzero(each > self._usual * (1.0 + 1e-9))))
+        if steps == 1:
+            self._of_a_step.append(np.where(updates > 0, updates, np.inf))
+        if len(self._of_a_step) < FEWEST_COUNTED:
+            return ()
+        counted = np.sort(self._of_a_step, axis=0)
+        middle = (np.maximum(np.isfinite(counted).sum(0), 1) - 1) // 2
+        usual = np.take_along_axis(counted, middle[None], 0)[0]  # infinite for a layer that no step updates
+        more = updates > usual * steps
+        # Where every step makes more from now on, as with a schedule of accumulation, nothing comes from elsewhere.
+        if steps > 1:
+            return tuple(map(int, np.flatnonzero(more & (updates % steps != 0))))
+        besides, self._more = self._more & ~more, more
+        return tuple(map(int, np.flatnonzero(besides)))
 
     def states(self, windows: Windows) -> Array:
         """Position in ``metadata.State`` of what each layer does, [L]."""

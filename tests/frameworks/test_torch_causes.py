@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 nn: Any = torch.nn
 
 from tb_bnlens.torch import Recorder  # noqa: E402
-from tests.frameworks.torch_runs import LOSS, batches, report_of, small, train  # noqa: E402
+from tests.frameworks.torch_runs import LOSS, batches, record_of, report_of, small, train  # noqa: E402
 
 torch.set_num_threads(1)
 STEPS = 100
@@ -280,6 +280,24 @@ def test_validation_in_training_mode(tmp_path: Path) -> None:
     assert named(report)["moved-outside-training"] in ("warning", "error")
     assert "in training mode" in finding(report, "moved-outside-training")["summary"]
     assert "moved-outside-training" not in named(in_place(tmp_path / "fine", lambda model: None).report)
+
+
+@pytest.mark.parametrize("groups", [(4, 4, 4, 2), (1,) * 40 + (4,) * 40], ids=["short last group", "schedule"])
+def test_accumulated_batches_are_updates_of_the_step(groups: tuple[int, ...], tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = small(0.1)
+    optimizer = torch.optim.SGD(model.parameters(), 1e-2)
+    with Recorder(model, str(tmp_path), LOSS, optimizer=optimizer, planned_steps=10_000) as lens:
+        data = batches(400)
+        for i in range(80):
+            optimizer.zero_grad()
+            for _ in range(groups[i % len(groups)]):
+                x, y = next(data)
+                LOSS(model(x), y).backward()
+            optimizer.step()
+            lens.record(x, y)
+    # The span in which a schedule changes cannot be told from one with validation in it.
+    assert len([e for e in record_of(tmp_path).manifest.events if e.kind == "outside"]) <= (groups[0] == 1)
 
 
 def test_a_momentum_that_replaces_everything_is_no_unseen_data(tmp_path: Path) -> None:

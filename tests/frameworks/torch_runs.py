@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from tb_bnlens.history import History
 from tb_bnlens.reader import list_runs, open_logdir, read_run
 from tb_bnlens.report.build import run_report
 from tb_bnlens.torch import Recorder
@@ -100,5 +101,10 @@ def train(
 
 def report_of(where: Path) -> Any:
     """The report of the one run in a directory."""
+    return run_report(record_of(where))
+
+
+def record_of(where: Path) -> History:
+    """The one run in a directory."""
     provider = open_logdir(str(where))
-    return run_report(read_run(provider, "", list_runs(provider)[0]))
+    return read_run(provider, "", list_runs(provider)[0])
