@@ -9,7 +9,11 @@ from tb_bnlens.capture.options import Options
 from tb_bnlens.capture.recorder import LoopRecorder
 from tb_bnlens.frameworks.flax.adapter import FlaxModel
 from tb_bnlens.frameworks.flax.batches import Batch
+from tb_bnlens.frameworks.flax.layers import Modes, in_modes, modes_of
 from tb_bnlens.frameworks.flax.runner import Forward
+
+MODES = "the modes of the modules"
+"""A part that can be given up on its own; see Guard."""
 
 
 class Recorder(LoopRecorder):
@@ -65,7 +69,10 @@ class Recorder(LoopRecorder):
         planned_steps: int | None = None,
     ):
         options = Options(log_dir, validation_data, probe_data, overhead, tolerance, ignore, on_error)
-        super().__init__(FlaxModel(model, loss, metrics, forward), options, planned_steps)
+        self._model = FlaxModel(model, loss, metrics, forward)
+        super().__init__(self._model, options, planned_steps)
+        # After a step: most loops validate in eval mode before they end.
+        self._modes: Modes = []
 
     def record(self, x: Any, y: Any = None, *, step: int | None = None) -> None:
         """Take note of one step of the optimizer that has just been made on this batch.
@@ -75,4 +82,18 @@ class Recorder(LoopRecorder):
             y: the loss' target.
             step: number of steps made so far; counted where it is not given.
         """
+        if self.wanted and not self.quiet_for(1):
+            with self._guard(MODES):
+                self._modes = modes_of(self._model.model)
         self.step_made(Batch(x, y), step)
+
+    def close(self, ended: str = "") -> None:
+        """Make the last probe and record, and flush. Safe to call twice.
+
+        Args:
+            ended: how the run has ended, ``"planned"``, ``"early"`` or ``"interrupted"``; by the plan where it is not
+                given.
+        """
+        in_training, self._modes = self._modes, []
+        with in_modes(in_training):
+            super().close(ended)

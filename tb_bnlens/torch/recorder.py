@@ -17,8 +17,8 @@ from tb_bnlens.frameworks.torch.untouched import modes
 from tb_bnlens.moments.moments import Moments
 from tb_bnlens.moments.segments import Segments
 
-GAP = "the gap between ranks"
-"""A part that can be given up on its own; see Guard."""
+GAP, MODES = "the gap between ranks", "the modes of the modules"
+"""Parts that can be given up on their own; see Guard."""
 
 
 class Recorder(LoopRecorder):
@@ -81,8 +81,8 @@ class Recorder(LoopRecorder):
         self._model = TorchModel(model, loss, metrics, forward, optimizer)
         super().__init__(self._model, options, planned_steps)
         self._met = 0
-        self._modes: dict[Any, bool] = {}
         # Module -> whether it was in training mode after a step: most loops validate in eval mode before they end.
+        self._modes: dict[Any, bool] = {}
         self._ranks: Ranks | None = None
         with self._guard(GAP):
             self._ranks = Ranks.of(options.log_dir)
@@ -96,7 +96,8 @@ class Recorder(LoopRecorder):
             step: number of steps made so far; counted where it is not given.
         """
         if self.wanted and not self.quiet_for(1):
-            self._modes = {module: module.training for module in unwrapped(self._model.model)[0].modules()}
+            with self._guard(MODES):
+                self._modes = {module: module.training for module in unwrapped(self._model.model)[0].modules()}
         if self._follows:
             # Rank 0 counts steps and writes; this one is asked about its batches at the end.
             with self._guard(GAP):

@@ -78,7 +78,7 @@ class Trained:
     report: Any = None
 
 
-def train(momentum: float, where: Path | None = None) -> Trained:
+def train(momentum: float, where: Path | None = None, end_in_eval: bool = False) -> Trained:
     model = Net(momentum, dropout=0.2)
     optimizer = nnx.Optimizer(model, optax.adam(1e-2), wrt=nnx.Param)
     lens = None
@@ -91,6 +91,8 @@ def train(momentum: float, where: Path | None = None) -> Trained:
             lens.record(x, y)
     if lens is None:
         return Trained(model)
+    if end_in_eval:
+        model.eval()
     lens.close()
     provider = open_logdir(str(where))
     return Trained(model, run_report(read_run(provider, "", list_runs(provider)[0])))
@@ -121,6 +123,12 @@ def test_a_faulty_training_is_named_in_the_words_of_flax(faulty: Trained) -> Non
     assert "tb_bnlens.flax.set_momentum(model, 0." in cause["fix"]
     assert "compile" not in cause["fix"]
     assert set(report["losses"]["metrics"]) == {"error"}
+
+
+def test_a_loop_that_ends_in_eval_mode_is_judged_as_it_trained(faulty: Trained, tmp_path: Path) -> None:
+    found = train(0.9999, tmp_path, end_in_eval=True)
+    assert found.model.blocks[0].use_running_average and found.model.dropout.deterministic
+    assert found.report["verdict"] == faulty.report["verdict"]
 
 
 def test_the_code_of_the_report_runs_and_rescues(faulty: Trained) -> None:

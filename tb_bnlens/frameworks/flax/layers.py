@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,6 +74,29 @@ def find_layers(model: Any) -> tuple[FlaxLayer, ...]:
     """
     found = ((path, module) for path, module in nnx.iter_modules(model) if isinstance(module, nnx.BatchNorm))
     return tuple(FlaxLayer(module, path) for path, module in found if len(module.mean.shape) == 1)
+
+
+MODES = ("use_running_average", "deterministic")
+"""Attributes that ``train()`` and ``eval()`` of a module set."""
+Modes = list[tuple[Any, str, bool]]
+
+
+def modes_of(model: Any) -> Modes:
+    """Module, name and value of each attribute that makes a mode."""
+    return [(m, name, getattr(m, name)) for _, m in nnx.iter_modules(model) for name in MODES if hasattr(m, name)]
+
+
+@contextlib.contextmanager
+def in_modes(given: Modes) -> Iterator[None]:
+    """Let modules be in these modes within the block."""
+    before = [(module, name, getattr(module, name)) for module, name, _ in given]
+    try:
+        for module, name, value in given:
+            setattr(module, name, value)
+        yield
+    finally:
+        for module, name, value in before:
+            setattr(module, name, value)
 
 
 def mark(model: Any) -> Array:
