@@ -12,6 +12,7 @@ from tb_bnlens.analysis.convergence import steps_to_converge
 from tb_bnlens.analysis.drift import permanent_lag
 from tb_bnlens.analysis.loss_gap import WARNING_HARM
 from tb_bnlens.analysis.noise import noise_floor
+from tb_bnlens.analysis.replays import ROUNDING
 from tb_bnlens.metadata import REPLAY_MOMENTUMS
 
 Array = NDArray[np.float64]
@@ -68,7 +69,7 @@ def round_down(momentum: float) -> float:
         >>> round_down(0.985), round_down(0.2)
         (0.97, 0.5)
     """
-    return max((m for m in REPLAY_MOMENTUMS if m <= momentum + 1e-9), default=REPLAY_MOMENTUMS[0])
+    return max((m for m in REPLAY_MOMENTUMS if m <= momentum + ROUNDING), default=REPLAY_MOMENTUMS[0])
 
 
 @dataclass(frozen=True)

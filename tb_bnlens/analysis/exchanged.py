@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tb_bnlens.analysis import robust
+from tb_bnlens.analysis import replays, robust
 from tb_bnlens.analysis.lag import LayerTable
 from tb_bnlens.analysis.loss_gap import Gap, Losses
 from tb_bnlens.history import History
@@ -87,4 +87,4 @@ def _deviations(part: NDArray[np.float64], usual: float) -> float:
 
 def _longer(losses: Losses, layers: LayerTable) -> float:
     used = float(np.max(layers.beta[layers.updating], initial=0.0))
-    return min((loss for m, loss in losses.replayed.items() if m > used + 1e-9), default=np.nan)
+    return min((losses.replayed[m] for m in replays.longer(losses.replayed, used)), default=np.nan)

@@ -17,7 +17,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from tb_bnlens.analysis import robust
+from tb_bnlens.analysis import replays, robust
 from tb_bnlens.analysis.lag import LayerTable
 from tb_bnlens.analysis.loss_gap import Gap
 from tb_bnlens.analysis.measured import Measured
@@ -223,10 +223,10 @@ class Parts:
         """
         where = self._layers.updating & ~self.from_start
         used = float(np.min(self._layers.beta[where])) if where.any() else 0.0
-        names = [replay_row(m) for m in REPLAY_MOMENTUMS if m < used - 1e-9]
+        names = [replay_row(m) for m in replays.shorter(REPLAY_MOMENTUMS, used)]
         helped = [self._measured.undone(name) for name in names if self._measured.has(name)]
         if names and not helped:
-            longer = [self._measured.undone(replay_row(m)) for m in REPLAY_MOMENTUMS if m > used + 1e-9]
+            longer = [self._measured.undone(replay_row(m)) for m in replays.longer(REPLAY_MOMENTUMS, used)]
             averaged = any(gap.significant for gap in longer)
             return bool((self._layers.drifting & self.drifting).any()) and not averaged
         return any(h.significant and h.value >= MOST * self.rest.value for h in helped)

@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from tb_bnlens.analysis.loss_gap import NOTE_HARM, WARNING_HARM
 from tb_bnlens.analysis.measured import Measured
 from tb_bnlens.metadata import replay_row
+
+ROUNDING = 1e-6
+"""Momentum values that differ by less are the same one, of which a record has the float32."""
+
+
+def shorter(momentums: Iterable[float], used: float) -> list[float]:
+    """Those with a shorter memory than the momentum in use."""
+    return [m for m in momentums if m < used - ROUNDING]
+
+
+def longer(momentums: Iterable[float], used: float) -> list[float]:
+    """Those with a longer memory than the momentum in use."""
+    return [m for m in momentums if m > used + ROUNDING]
 
 
 def advised(measured: Measured, used: float, usable: float | None = None) -> float | None:
@@ -22,7 +37,7 @@ def advised(measured: Measured, used: float, usable: float | None = None) -> flo
     Returns:
         None where no lower momentum was replayed, or the best of them would be a warning too.
     """
-    lower = {m: loss for m, loss in measured.replayed.items() if m < used - 1e-9}
+    lower = {m: measured.replayed[m] for m in shorter(measured.replayed, used)}
     if not lower:
         return None
     best = min(lower, key=lambda m: lower[m])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from tb_bnlens.report import run_report
@@ -37,6 +38,19 @@ def test_the_headline_names_what_newer_statistics_give_where_the_batches_own_do_
     assert causes(history).keys() == {CAUSE}
     assert headline.startswith("Inference loss 0.2 matches the loss with batch statistics (0.19, ")
     assert headline.endswith("; with the statistics of many batches at these weights it would be 0.03.")
+
+
+def test_no_steps_are_needed_where_the_loss_has_arrived_first() -> None:
+    """And the momentum in use, of which a record has the float32, is not the one that is advised."""
+    history = run(SimLayer(momentum=float(np.float32(0.99)), true_variance=0.05), steps=3, planned=3, gain=0.0)
+    history = measured(history, batch=0.2, inference=0.2, recalibrated=0.2, **{"replay_0.97": 0.2, "replay_0.99": 0.2})
+    found = finding(history, CAUSE)
+    assert (
+        found["status"] == "fail"
+        and "With momentum 0.99, 97% of them is left; this run had 3 steps." in found["summary"]
+    )
+    assert "steps_needed" not in found["evidence"]
+    assert "set_momentum(model, 0.97)" in found["fix"]
 
 
 def test_the_gap_is_another_cause() -> None:

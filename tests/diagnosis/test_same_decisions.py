@@ -28,6 +28,7 @@ NO_LONGER_PASSED = {
     "warming-up": "the steps do not suffice, or drift leads: the statistics have not warmed up",
     "momentum-too-high": "drift leads: the few layers that hold their start are not the cause",
     "drift": "it shows, and batches that differ or batch noise are behind it",
+    "momentum-too-low": "a longer memory does better, since batches that differ pull a short one to and fro",
     "batch-noise": "fixed statistics do fail, and batches that differ are behind it",
     "validation-shift": "the gap on validation data is there, and on training data too",
     "overfitting": "validation is far above training, and the modes differ",

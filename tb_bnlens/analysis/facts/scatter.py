@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from tb_bnlens.analysis import robust
+from tb_bnlens.analysis import replays, robust
 from tb_bnlens.analysis.arrival import NOISE_SIGMAS
 from tb_bnlens.analysis.facts.still import StillFacts
 from tb_bnlens.analysis.fixed import best_average
@@ -83,7 +83,7 @@ class ScatterFacts(StillFacts):
     def best_higher(self, limit: float) -> float | None:
         """The replayed momentum above those layers' that has the least loss, None where none beats inference."""
         top = float(np.max(self.layers.beta[self.low(limit)]))
-        higher = {m: v for m, v in self.replayed.items() if m > top + 1e-9}
+        higher = {m: self.replayed[m] for m in replays.longer(self.replayed, top)}
         if not higher:
             return None
         best = min(higher, key=lambda m: higher[m])

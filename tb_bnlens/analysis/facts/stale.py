@@ -165,7 +165,7 @@ class StaleFacts(LossFacts):
         shorter: list[float] = []
         if not self.present_known and where.any():
             used = float(np.max(self.layers.beta[where]))
-            shorter = [m for m in REPLAY_MOMENTUMS if m < used - 1e-9]
+            shorter = replays.shorter(REPLAY_MOMENTUMS, used)
         return best_average(self.losses, ("recalibrated", "recalibrated_now"), shorter)
 
     @cached_property

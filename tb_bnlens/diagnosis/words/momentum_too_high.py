@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tb_bnlens.analysis import robust
 from tb_bnlens.analysis.facts import Facts
@@ -15,6 +16,7 @@ from tb_bnlens.diagnosis.words.phrases import (
     about_steps,
     as_set,
     be,
+    count,
     loss,
     momentum_range,
     no_statistics,
@@ -47,7 +49,9 @@ def failed(f: Facts, d: Decision) -> Said:
     beta = f.layers.beta[f.starting]
     n, advice = len(d.layers), f.advised_momentum
     set_to = "" if advice is None else f"{as_set(f, advice):g}"
-    had = f"this run {'had' if f.outlook.remaining == 0 else 'has had'} {f.outlook.last_step:,}"
+    needs = _needs(f, beta)
+    made = f"{f.outlook.last_step:,}" if needs else count(f.outlook.last_step, "step")
+    had = f"this run {'had' if f.outlook.remaining == 0 else 'has had'} {made}"
     if f.start_was_frozen:
         had += f", of which {f.start_steps:,.0f} updated {'it' if n == 1 else 'them'}"
     if f.checked and not f.last_step:
@@ -56,7 +60,7 @@ def failed(f: Facts, d: Decision) -> Said:
         had += f" and {f.outlook.remaining:,} {be(f.outlook.remaining)} left"
     summary = (
         f"{some_of(n, len(f.layers.names))} {be(n)} still dominated by {'its' if n == 1 else 'their'} initial "
-        f"statistics. Momentum {momentum_range(f, beta)} needs {about_steps(f.needed_steps, f.needed_interval)}; {had}."
+        f"statistics. {needs or _left(f, beta)}; {had}."
     )
     if math.isfinite(f.advised_loss):
         summary += f" Replayed with momentum {set_to}, inference loss would be {loss(f, f.advised_loss)}."
@@ -75,13 +79,24 @@ def failed(f: Facts, d: Decision) -> Said:
     )
 
 
+def _needs(f: Facts, beta: NDArray[np.float64]) -> str:
+    """Empty where the loss has arrived before the statistics."""
+    if f.needed_steps <= f.start_steps:
+        return ""
+    return f"Momentum {momentum_range(f, beta)} needs {about_steps(f.needed_steps, f.needed_interval)}"
+
+
+def _left(f: Facts, beta: NDArray[np.float64]) -> str:
+    left = percent(robust.median(f.layers.memory[f.starting]))
+    return f"With momentum {momentum_range(f, beta)}, {left} of them is left"
+
+
 def _evidence(f: Facts) -> dict[str, Evidence]:
     starting, beta = f.starting, f.layers.beta[f.starting]
     advice = None if f.advised_momentum is None else as_set(f, f.advised_momentum)
     price = f.advised_price
     evidence = {
         "memory": Evidence("share of the initial statistics left", robust.median(f.layers.memory[starting])),
-        "steps_needed": Evidence("steps needed from the start", f.needed_steps, f.outlook.last_step, "steps"),
         "momentum": Evidence("momentum", momentum_range(f, beta), advice),
         "error": Evidence(
             "relative error of the statistics (p95, median layer)",
@@ -89,6 +104,9 @@ def _evidence(f: Facts) -> dict[str, Evidence]:
             f.layers.tolerance,
         ),
     }
+    if f.needed_steps > f.start_steps:
+        needed = Evidence("steps needed from the start", f.needed_steps, f.outlook.last_step, "steps")
+        evidence = {"memory": evidence.pop("memory"), "steps_needed": needed, **evidence}
     if price is not None:
         evidence["advised"] = Evidence(
             f"steps needed with momentum {advice:g} (median layer)",
