@@ -26,8 +26,9 @@ FLOOR_SPACING = {"snapshot": 1 / 3, "record": 1 / 3, "probe": 2.0, "full": math.
 """What is always done, budget or not, is this share of the step apart: some 15 records and 6 probes in 400 steps,
 45 and 13 in a million. A run too short for its budget would have nothing to show otherwise."""
 EARLY_PART, EARLY_TIMES = 1 / 100, 3.0
-"""In this part of a run whose length is known, that is so many times as far apart: the first thousand steps of half a
-million are too short to pay for anything, and the later ones are not."""
+LONG_RUN = 10_000
+"""In this part of a run that is known to be so long at least, that is so many times as far apart: the first thousand
+steps of half a million are too short to pay for anything, and the later ones are not."""
 FIRST = {"snapshot": 0, "record": 0, "probe": 1, "full": 100}
 """Steps of the first ones of each kind; there is nothing to replay or forecast at the very start."""
 DENSE = 44
@@ -182,7 +183,8 @@ class Schedule:
 
     def _floor(self, kind: str, step: int) -> float:
         """What is done unpaid is this share of the step apart."""
-        early = self.planned_steps is not None and step < EARLY_PART * self.planned_steps
+        planned = self.planned_steps or 0
+        early = planned >= LONG_RUN and step < EARLY_PART * planned
         return FLOOR_SPACING[kind] * (EARLY_TIMES if early else 1.0)
 
     def _earned_in(self, owed: float, share: float, step: int) -> float:
