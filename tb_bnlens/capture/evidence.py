@@ -17,7 +17,7 @@ from tb_bnlens.capture.samples import summary, summary_of_difference
 from tb_bnlens.capture.spread import evenly
 from tb_bnlens.capture.subject import Subject
 from tb_bnlens.history import Evidence
-from tb_bnlens.metadata import Moment
+from tb_bnlens.metadata import REPLAY_MOMENTUMS, REPLAY_ROWS, Moment
 from tb_bnlens.moments.moments import Mask, Moments
 from tb_bnlens.moments.statistics import BatchMoments, distance_rows, rms_distance
 
@@ -27,6 +27,10 @@ LARGEST_POOLED = 512
 """Samples in a pooled batch at most: the noise of larger batches is seldom the fault, and memory may not hold them."""
 SINGLE_ROWS = 64
 """Rows of the pass over single rows."""
+MOMENTUM_OF_ROW = dict(zip(REPLAY_ROWS, REPLAY_MOMENTUMS, strict=True))
+REPLAYS_AT_LEAST = 3
+FORGETS_IN, FORGOTTEN = 0.25, 0.03
+"""A momentum serves a run if this share of its steps leaves no more than this share of the start."""
 ROUGH = 6
 """Batches of a pass whose mean alone counts, and needs to be known to a third."""
 REACTING = 2
@@ -100,8 +104,7 @@ class Judgement:
             self._one_at_a_time(more_rows.get("batch_at_inference", np.zeros(1)))
             self._averaged_calls(present, more_rows.get("calls", np.ones(1)))
             self._other_batches(present)
-            for name, replay in self._subject.replays.items():
-                self._run(name, self._on(replay.or_else(self._subject.moving)))
+            self._replays(step)
         self._describe(present)
         if self._validation:
             self._validate(present)
@@ -183,6 +186,21 @@ class Judgement:
                 counted, present.of_trained.mean(), self._subject.segments, self._subject.epsilon
             )
             self._run("counted", self._on(self._renewed(counted)), essential=True)
+
+    def _replays(self, step: int) -> None:
+        """Inference on statistics of another momentum.
+
+        Those that forget the start in a quarter of the run come first, and some are made whatever time is left: the
+        momentum that is advised must not depend on how busy the machine is.
+        """
+        memory = max(step, 1) * FORGETS_IN / math.log(1 / FORGOTTEN)
+
+        def apart(name: str) -> float:
+            return abs(math.log(memory * (1.0 - MOMENTUM_OF_ROW[name])))
+
+        for i, name in enumerate(sorted(self._subject.replays, key=apart)):
+            replay = self._subject.replays[name].or_else(self._subject.moving)
+            self._run(name, self._on(replay), essential=i < REPLAYS_AT_LEAST)
 
     def _put_right(self, present: _Present) -> None:
         """Each group's share: put right alone at inference, and alone left wrong in batch mode."""

@@ -27,7 +27,7 @@ def small_band_locator(momentum: float) -> keras.Model:
         model.add(keras.layers.ReLU())
     model.add(keras.layers.Flatten())
     model.add(keras.layers.Dense(1))
-    model.compile(keras.optimizers.Adam(0.01), "mean_squared_error")
+    model.compile(keras.optimizers.Adam(0.005), "mean_squared_error")
     return model
 
 

@@ -208,7 +208,12 @@ def test_passes_that_no_time_is_left_for_are_not_evaluated(tmp_path: Path, monke
     monkeypatch.setattr("tb_bnlens.capture.prober.JUDGEMENT_SHARE", 0.0)
     found, _ = trained(tmp_path, model(), overhead=0.01)
     made = {name for name in found.passes if not name.startswith(("put_right:", "only:", "with_dropout"))}
-    assert made == {"inference", "batch", "recalibrated", "training"}, "passes that equal other passes cost nothing"
+    replayed = {name for name in made if name.startswith("replay_")}
+    assert made - replayed == {"inference", "batch", "recalibrated", "training"}, (
+        "passes that equal others cost nothing"
+    )
+    # Of 42 steps a quarter forgets the start at a momentum of 0.7.
+    assert replayed == {"replay_0.5", "replay_0.8", "replay_0.9"}
     assert found.not_evaluated["robust"] == "no time was left" and len(found.batch_sizes) == 4
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,7 +44,8 @@ def test_the_headline_names_what_newer_statistics_give_where_the_batches_own_do_
 def test_no_steps_are_needed_where_the_loss_has_arrived_first() -> None:
     """And the momentum in use, of which a record has the float32, is not the one that is advised."""
     history = run(SimLayer(momentum=float(np.float32(0.99)), true_variance=0.05), steps=3, planned=3, gain=0.0)
-    history = measured(history, batch=0.2, inference=0.2, recalibrated=0.2, **{"replay_0.97": 0.2, "replay_0.99": 0.2})
+    same: dict[str, Any] = {"replay_0.97": 0.2, "replay_0.99": 0.2}
+    history = measured(history, batch=0.2, inference=0.2, recalibrated=0.2, **same)
     found = finding(history, CAUSE)
     assert (
         found["status"] == "fail"

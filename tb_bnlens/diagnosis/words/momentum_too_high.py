@@ -97,7 +97,7 @@ def _evidence(f: Facts) -> dict[str, Evidence]:
     price = f.advised_price
     evidence = {
         "memory": Evidence("share of the initial statistics left", robust.median(f.layers.memory[starting])),
-        "momentum": Evidence("momentum", momentum_range(f, beta), advice),
+        "momentum": Evidence("momentum", momentum_range(f, beta)),
         "error": Evidence(
             "relative error of the statistics (p95, median layer)",
             robust.median(f.layers.error[starting]),
