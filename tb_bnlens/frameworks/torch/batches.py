@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -17,7 +17,8 @@ from tb_bnlens.capture.spread import spread as spread_over
 from tb_bnlens.frameworks.torch.untouched import random_state
 from tb_bnlens.moments.moments import Array
 
-EXPECTED = "a DataLoader, a list of batches, or tensors (x, y)"
+WHILE_TRAINING = "a list of batches, or tensors (x, y)"
+EXPECTED = f"a DataLoader, {WHILE_TRAINING}"
 
 
 @dataclass(frozen=True)
@@ -100,16 +101,36 @@ def rows_of(batch: Any, rows: Any) -> Any:
 def first_batches(data: Any, size: int, most: int) -> list[Any]:
     """At most so many batches of what a user passes as data.
 
-    Random state is put back, so that a shuffling loader gives training the same batches as without.
+    Global random state is put back, so that a shuffling loader gives training the same batches as without.
 
     Raises:
-        Refused: it is an iterator, and training would miss what is taken from it.
+        Refused: reading it could change what training gets.
         TypeError: it is no data.
     """
     if isinstance(data, Iterator):
         raise Refused(f"a {type(data).__name__} gives each batch once; pass {EXPECTED}")
+    shared = _shared(data)
+    if shared:
+        raise Refused(f"{shared}, so reading it could change what training gets; pass {WHILE_TRAINING}")
     with random_state({torch.device("cpu")}):
         return list(islice(batches_of(data, size), most))
+
+
+def _shared(data: Any) -> str:
+    """What of this data training may be reading too, beside the rows themselves; empty where there is nothing."""
+    name = type(data).__name__
+    if isinstance(data, torch.Tensor | np.ndarray | Sequence):
+        return ""
+    if not isinstance(data, torch.utils.data.DataLoader):
+        return f"a {name} may keep a position or draw random numbers" if isinstance(data, Iterable) else ""
+    if data.persistent_workers:
+        return f"this {name} has persistent workers, which serve one iteration at a time"
+    sampler, batch_sampler = getattr(data, "sampler", None), getattr(data, "batch_sampler", None)
+    if data.generator is not None or getattr(sampler, "generator", None) is not None:
+        return f"this {name} draws from a generator of its own"
+    known = (torch.utils.data.SequentialSampler, torch.utils.data.RandomSampler)
+    plain = type(batch_sampler) in (torch.utils.data.BatchSampler, type(None)) and type(sampler) in known
+    return "" if plain else f"the sampler of this {name} may keep a position"
 
 
 def batches_of(data: Any, size: int) -> Iterator[Batch]:
