@@ -19,6 +19,7 @@ from tb_bnlens.capture.errors import Refused  # noqa: E402
 from tb_bnlens.frameworks.torch.adapter import TorchModel  # noqa: E402
 from tb_bnlens.frameworks.torch.batches import Batch, TorchBatches  # noqa: E402
 from tb_bnlens.frameworks.torch.layers import StatisticsReader, find_layers  # noqa: E402
+from tb_bnlens.frameworks.torch.outcomes import Outcomes  # noqa: E402
 from tb_bnlens.moments.moments import Moments  # noqa: E402
 from tb_bnlens.moments.recovery import WindowRecovery  # noqa: E402
 from tb_bnlens.moments.segments import Segments  # noqa: E402
@@ -440,6 +441,18 @@ def test_a_loader_that_training_may_share_is_not_read(kind: str) -> None:
     assert reads == [] and torch.equal(before, generator.get_state()) and getattr(data, "_iterator", None) is None
     shuffled = torch.utils.data.DataLoader(rows, 8, shuffle=True)
     assert len(TorchBatches().first(shuffled, 8, 2)) == len(TorchBatches().first(list(shuffled), 8, 2)) == 2
+
+
+def test_a_loss_that_draws_leaves_the_random_state() -> None:
+    def noisy(predictions: Any, target: Any) -> Any:
+        return LOSS(predictions, target) + torch.rand(()) + float(np.random.rand())  # noqa: NPY002
+
+    x, y = next(batches(1))
+    outcomes = Outcomes(noisy, {"noisy": noisy})
+    before = torch.get_rng_state(), str(np.random.get_state())  # noqa: NPY002
+    outcomes.rows(Batch(x, y), y, np.arange(4))
+    outcomes.update(outcomes.metric_state(), Batch(x, y), y)
+    assert torch.equal(before[0], torch.get_rng_state()) and before[1] == str(np.random.get_state())  # noqa: NPY002
 
 
 def test_a_fault_in_the_loss_is_no_fault_of_training(tmp_path: Path) -> None:

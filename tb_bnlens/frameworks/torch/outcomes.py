@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.capture.reasons import cause_of
 from tb_bnlens.frameworks.torch.batches import Batch, leaves, mapped, samples
+from tb_bnlens.frameworks.torch.untouched import random_state
 
 NO_LOSS = "pass loss=..., called as loss(predictions, target), or have the model return an output that holds its loss"
 
@@ -57,7 +58,8 @@ class Outcomes:
         for leaf in leaves((predictions, batch.y)):
             if not len(leaf.shape) or leaf.shape[0] != size:
                 raise NotEvaluated("predictions or targets have no row for each sample")
-        found = [self._row(batch, predictions, int(i)) for i in indices]
+        with random_state(_devices(predictions)):
+            found = [self._row(batch, predictions, int(i)) for i in indices]
         return np.asarray(torch.stack(found).double().cpu().numpy(), np.float64)
 
     def _row(self, batch: Any, predictions: Any, index: int) -> Any:
@@ -82,7 +84,7 @@ class Outcomes:
 
     def update(self, state: dict[str, Any], batch: Batch, predictions: Any) -> dict[str, Any]:
         """Metrics after one more batch."""
-        with torch.no_grad():
+        with torch.no_grad(), random_state(_devices(predictions)):
             return {name: self._updated(name, held, batch, predictions) for name, held in state.items()}
 
     def _updated(self, name: str, held: Any, batch: Batch, predictions: Any) -> Any:
@@ -104,6 +106,10 @@ class Outcomes:
     @staticmethod
     def _value(held: Any) -> float:
         return held[0] / max(held[1], 1) if isinstance(held, tuple) else float(held.compute())
+
+
+def _devices(predictions: Any) -> set[torch.device]:
+    return {leaf.device for leaf in leaves(predictions) if isinstance(leaf, torch.Tensor)}
 
 
 def own_loss(predictions: Any) -> Any:
