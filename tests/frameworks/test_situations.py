@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 
 import tb_bnlens
 from tb_bnlens.report import run_report
@@ -102,9 +101,9 @@ def test_a_healthy_training_is_silent(keras: Any, tmp_path: Path) -> None:
     assert found.causes() == {}, found.report["verdict"]
 
 
-@pytest.mark.parametrize("constant", [0.0, 10.0])
-def test_statistics_that_lag(keras: Any, constant: float, tmp_path: Path) -> None:
-    """An offset of the loss, as likelihoods have, changes nothing in it; and the code that is printed mends it."""
+def test_statistics_that_lag(keras: Any, tmp_path: Path) -> None:
+    """An offset of the loss, as likelihoods have, hides nothing of it, and the printed code cures it."""
+    constant = 10.0
     found = train(keras, lambda: dense(keras, 0.999), tmp_path, constant=constant, epochs=4)
     renewed = found.renewed() - constant
     assert found.inference() - constant > 2 * renewed
