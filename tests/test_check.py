@@ -20,7 +20,7 @@ import tensorflow as tf
 
 import tb_bnlens
 from tb_bnlens.checking.data import spread_batches
-from tb_bnlens.checking.measure import FIRST_LOOK, measured
+from tb_bnlens.checking.measure import FIRST_LOOK, Checked, looks
 from tb_bnlens.checking.result import Check
 from tb_bnlens.checking.start import start_left
 from tb_bnlens.cli import FOUND, OK, UNREADABLE, main
@@ -40,6 +40,12 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 SIZE, FEATURES, CLASSES = 32, 8, 4
 LAYERS = ("a", "b", "c")
 FORM = BACKEND.batches
+
+
+def measured(*arguments: Any) -> Checked:
+    """The last look, which is at all of the batches."""
+    *_, last = looks(*arguments)
+    return last
 
 
 def arrays(rows: int = 1600) -> tuple[Any, Any]:

@@ -52,19 +52,6 @@ class Checked:
     """Of each layer."""
 
 
-def measured(
-    adapter: ModelAdapter,
-    run: str,
-    batches: Sequence[Any],
-    validation: Sequence[Any] = (),
-    tolerance: float = 0.1,
-    steps: int = 0,
-) -> Checked:
-    """Measure a model at its present weights on all of the batches; see ``looks``."""
-    *_, last = looks(adapter, run, batches, validation, tolerance, steps)
-    return last
-
-
 def looks(
     adapter: ModelAdapter,
     run: str,
