@@ -117,18 +117,19 @@ def _headline(f: Facts, healthy: bool) -> str:
                 f"Inference loss {loss(f, inference)} is what training sees; with batch statistics in every layer it "
                 f"is {better} ({where})."
             )
-    said = f"inference loss {loss(f, inference)} {_relation(f)} {rival} ({loss(f, batch)}{_at(f, where)}"
+    said = (
+        f"inference loss {loss(f, inference)} {_relation(f, inference, batch)} {rival} ({loss(f, batch)}{_at(f, where)}"
+    )
     if healthy:
         return f"No BatchNorm problem found: {said}."
     if f.measured is not None and of_gap(f.stale) > Severity.INFO:
-        # The batches' own statistics, of few rows, cost as much as those that lag.
+        # Statistics of a batch's few rows cost as much as the lag does.
         renewed = loss(f, f.measured.mean("recalibrated"))
         return f"{sentence(said)}; with the statistics of many batches at these weights it would be {renewed}."
     return f"{sentence(said)}."
 
 
-def _relation(f: Facts) -> str:
-    inference, batch, _ = _compared(f)
+def _relation(f: Facts, inference: float, batch: float) -> str:
     if inference > batch and f.losses.harm(inference - batch) >= NOTE_HARM:
         return "is above"
     return "is below" if _below(f, batch - inference) else "matches"

@@ -95,18 +95,15 @@ def _evidence(f: Facts) -> dict[str, Evidence]:
     starting, beta = f.starting, f.layers.beta[f.starting]
     advice = None if f.advised_momentum is None else as_set(f, f.advised_momentum)
     price = f.advised_price
-    evidence = {
-        "memory": Evidence("share of the initial statistics left", robust.median(f.layers.memory[starting])),
-        "momentum": Evidence("momentum", momentum_range(f, beta)),
-        "error": Evidence(
-            "relative error of the statistics (p95, median layer)",
-            robust.median(f.layers.error[starting]),
-            f.layers.tolerance,
-        ),
-    }
-    if f.needed_steps > f.start_steps:
-        needed = Evidence("steps needed from the start", f.needed_steps, f.outlook.last_step, "steps")
-        evidence = {"memory": evidence.pop("memory"), "steps_needed": needed, **evidence}
+    evidence = {"memory": Evidence("share of the initial statistics left", robust.median(f.layers.memory[starting]))}
+    if _needs(f, beta):
+        evidence["steps_needed"] = Evidence("steps needed from the start", f.needed_steps, f.outlook.last_step, "steps")
+    evidence["momentum"] = Evidence("momentum", momentum_range(f, beta))
+    evidence["error"] = Evidence(
+        "relative error of the statistics (p95, median layer)",
+        robust.median(f.layers.error[starting]),
+        f.layers.tolerance,
+    )
     if price is not None:
         evidence["advised"] = Evidence(
             f"steps needed with momentum {advice:g} (median layer)",
