@@ -9,7 +9,7 @@ from tb_bnlens.analysis.measured import Measured
 from tb_bnlens.metadata import replay_row
 
 ROUNDING = 1e-6
-"""Momentum values that differ by less are the same one, of which a record has the float32."""
+"""Momentum values that differ by less are the same one: a record holds it in float32."""
 
 
 def shorter(momentums: Iterable[float], used: float) -> list[float]:

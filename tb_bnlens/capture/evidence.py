@@ -29,6 +29,7 @@ SINGLE_ROWS = 64
 """Rows of the pass over single rows."""
 MOMENTUM_OF_ROW = dict(zip(REPLAY_ROWS, REPLAY_MOMENTUMS, strict=True))
 REPLAYS_AT_LEAST = 3
+"""Momentum values that are replayed whatever time is left."""
 FORGETS_IN, FORGOTTEN = 0.25, 0.03
 """A momentum serves a run if this share of its steps leaves no more than this share of the start."""
 ROUGH = 6
@@ -190,8 +191,8 @@ class Judgement:
     def _replays(self, step: int) -> None:
         """Inference on statistics of another momentum.
 
-        Those that forget the start in a quarter of the run come first, and some are made whatever time is left: the
-        momentum that is advised must not depend on how busy the machine is.
+        The momentum values that forget the start in a quarter of the run come first. A few are made whatever time is
+        left: advice must not depend on how busy the machine is.
         """
         memory = max(step, 1) * FORGETS_IN / math.log(1 / FORGOTTEN)
 

@@ -150,9 +150,8 @@ class LayerWatch:
     def updated_besides(self, updates: Array, steps: int) -> tuple[int, ...]:
         """Layers that count more updates than so many steps make; none where that is not known.
 
-        What a step makes is the median of those that were looked at one by one. Most are ordinary: validation in
-        training mode adds to few of them, and a short group of accumulated batches takes from few. A single step with
-        more is told at the next one that has no more.
+        A step makes the median of what single steps made lately. Validation in training mode adds to few of them, and
+        a short group of accumulated batches takes from few. A single step with more is told at the next ordinary one.
         """
         if not self._counted or steps < 1:
             return ()

@@ -101,7 +101,7 @@ def order_explains(f: Facts, _where: Mask) -> bool:
 
 
 def order_limits_memory(f: Facts, where: Mask) -> bool:
-    """A longer memory helps only since batches that follow each other are alike: the momentum itself is no low one."""
+    """A longer memory helps only because neighbouring batches are similar: the momentum itself is not low."""
     return f.lowest_momentum > on.PASTED and cost_of_order(f, where) >= on.jumps(f, where)
 
 

@@ -3,9 +3,9 @@
     python -m tests.benchmarks.growth                 # part of make review
     python -m tests.benchmarks.growth --runs 100 --layers 50 --steps 10000   # one size
 
-TensorBoard without TensorFlow serves each logdir. Its memory counts the data server, after every row of the table of
-runs was asked for and a tenth of the runs was opened. A slope is the exponent of a power: 1 where twice the size costs
-twice as much.
+TensorBoard without TensorFlow serves each logdir. Its memory includes the data server's. It is taken after a request
+for every row of the table of runs and a visit to a tenth of the runs. A slope is the exponent of a power: 1 where twice
+the size costs twice as much.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ def test_the_band_locator_is_told_the_cause_and_the_fix() -> None:
 
 
 def test_the_headline_names_what_newer_statistics_give_where_the_batches_own_do_not() -> None:
-    """Small batches cost as much as the lag, so that inference and batch statistics are alike."""
+    """Small batches cost as much as the lag, so that inference does no worse than batch statistics."""
     history = measured(run(SimLayer(momentum=0.9995, true_variance=0.05)), batch=0.19, inference=0.2, recalibrated=0.03)
     headline = run_report(history)["headline"]
     assert causes(history).keys() == {CAUSE}
@@ -42,7 +42,7 @@ def test_the_headline_names_what_newer_statistics_give_where_the_batches_own_do_
 
 
 def test_no_steps_are_needed_where_the_loss_has_arrived_first() -> None:
-    """And the momentum in use, of which a record has the float32, is not the one that is advised."""
+    """And the momentum in use, which a record holds in float32, is not advised."""
     history = run(SimLayer(momentum=float(np.float32(0.99)), true_variance=0.05), steps=3, planned=3, gain=0.0)
     same: dict[str, Any] = {"replay_0.97": 0.2, "replay_0.99": 0.2}
     history = measured(history, batch=0.2, inference=0.2, recalibrated=0.2, **same)
