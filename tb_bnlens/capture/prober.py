@@ -17,7 +17,8 @@ from tb_bnlens.capture.evidence import Judgement
 from tb_bnlens.capture.guard import LOSSES, RECORD, Guard
 from tb_bnlens.capture.log import RunLog
 from tb_bnlens.capture.measure import Measurement
-from tb_bnlens.capture.reservoir import Kept
+from tb_bnlens.capture.passes import has_uncounted_rows
+from tb_bnlens.capture.reservoir import Kept, fewer
 from tb_bnlens.capture.schedule import Level, Schedule
 from tb_bnlens.capture.stopwatch import Stopwatch
 from tb_bnlens.metadata import Moment
@@ -187,7 +188,7 @@ class Prober:
         """
         kept, last = self._batches.to_judge(), moment == Moment.END
         if not last:
-            kept = _spread(kept, INTERIM_BATCHES)
+            kept = fewer(kept, INTERIM_BATCHES)
             if self._schedule.left_for_probes() < INTERIM_RESERVE * self._schedule.costs["full"].mean:
                 return
         if not kept or not self.works:
@@ -222,7 +223,22 @@ class Prober:
         count = len(kept)
         while count > FEWEST_JUDGED and ESSENTIAL_PASSES * taken * count > limit / 2:
             count = max(count // 2, FEWEST_JUDGED)
-        return _spread(kept, count)
+        return self._representative(kept, count)
+
+    def _representative(self, kept: list[Kept], count: int) -> list[Kept]:
+        """So many of the kept batches, spread over all, with one that holds rows of weight 0 if any does.
+
+        Such batches can be rare, as where the last one of each epoch is padded, and their statistics are unlike the
+        others'.
+        """
+
+        def padded(one: Kept) -> bool:
+            return has_uncounted_rows(self._measurement.runner.weights(one.batch))
+
+        chosen = fewer(kept, count)
+        if any(map(padded, kept)) and not any(map(padded, chosen)):
+            chosen = sorted([*fewer(kept, count - 1), next(filter(padded, kept))], key=lambda k: k.step)
+        return chosen
 
     def write(self) -> None:
         """Write the pending losses. They are of the weights that were probed, not to a step made on them since."""
@@ -253,9 +269,3 @@ def _seconds(watch: Stopwatch, work: Callable[[], Any]) -> float:
     before = watch.seconds()
     work()
     return watch.seconds() - before
-
-
-def _spread(kept: list[Kept], most: int) -> list[Kept]:
-    """At most so many of the kept batches, spread over all of them."""
-    count = min(len(kept), most)
-    return [kept[i * len(kept) // count] for i in range(count)]
