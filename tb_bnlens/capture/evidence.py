@@ -92,7 +92,7 @@ class Judgement:
         """
         bench, present = self._bench, self._present
         if present is not None and interventions:
-            bench.passes.all_essential = self._validation.passes.all_essential = self._is_worse()
+            bench.passes.all_essential = self._validation.passes.all_essential = self.finds_inference_worse()
             put_right(bench, present, self._groups)
             other_statistics(bench, present)
             one_at_a_time(bench, more_rows.get("batch_at_inference", np.zeros(1)))
@@ -103,6 +103,20 @@ class Judgement:
         if self._validation.batches:
             self._validate(present)
         return self._packed(step, moment, more_rows)
+
+    def finds_inference_worse(self) -> bool:
+        """Whether inference is worse than batch statistics by more than healthy networks show."""
+        results = self._bench.passes.results if self._present is not None else {}
+        if not {"inference", "batch"} <= results.keys():
+            return False
+        inference, batch = results["inference"].mean, results["batch"].mean
+        if not np.isfinite(inference):
+            return True
+        losses = results["batch"].losses
+        enough = WORSE * abs(batch)
+        if len(losses) > 1:
+            enough = min(enough, WORSE_THAN_SPREAD * float(np.std(losses)))
+        return bool(inference - batch > enough)
 
     def _packed(self, step: int, moment: Moment, more_rows: Mapping[str, Array]) -> Evidence:
         passes, on_validation = self._bench.passes, self._validation.passes
@@ -156,20 +170,6 @@ class Judgement:
             under_dropout(bench, present, present.in_training)
         without_padding(bench, present)
         return present
-
-    def _is_worse(self) -> bool:
-        """Whether inference is worse than batch statistics by more than healthy networks show."""
-        results = self._bench.passes.results
-        if not {"inference", "batch"} <= results.keys():
-            return False
-        inference, batch = results["inference"].mean, results["batch"].mean
-        if not np.isfinite(inference):
-            return True
-        losses = results["batch"].losses
-        enough = WORSE * abs(batch)
-        if len(losses) > 1:
-            enough = min(enough, WORSE_THAN_SPREAD * float(np.std(losses)))
-        return bool(inference - batch > enough)
 
     def _validate(self, present: Present | None) -> None:
         bench, moving = self._validation, self._subject.moving

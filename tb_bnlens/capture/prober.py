@@ -32,6 +32,8 @@ JUDGEMENT_SHARE = 0.02
 """The final measurement may take this long, or this share of the training time if that is longer."""
 FEWEST_JUDGED = 4
 """Batches that are judged however long their passes take."""
+FEWEST_EXPLAINED = 8
+"""The same where inference is worse: four batches with every pass left 3 of 18 faults without their cause."""
 ESSENTIAL_PASSES = 5
 """What the essential passes take, in units of one inference pass."""
 TIMED_PASSES = 3
@@ -200,30 +202,32 @@ class Prober:
             limit = max(JUDGEMENT_SECONDS, JUDGEMENT_SHARE * self._schedule.elapsed)
             if math.isinf(self._schedule.overhead):
                 limit = math.inf
-            judgement = Judgement(
-                runner,
-                subject,
-                self._affordable(kept, lambda k: runner.inference(k.batch, subject.moving), watch, limit),
-                self._batches.validation_to_judge(),
-                lambda: limit - watch.seconds(),
-                self._guard.strict,
-            )
+
+            def judgement_of(batches: list[Kept]) -> Judgement:
+                validation = self._batches.validation_to_judge()
+                return Judgement(
+                    runner, subject, batches, validation, lambda: limit - watch.seconds(), self._guard.strict
+                )
+
+            count = self._affordable(kept, lambda k: runner.inference(k.batch, subject.moving), watch, limit)
+            judgement = judgement_of(self._representative(kept, count))
+            enough = min(FEWEST_EXPLAINED, len(kept))
+            if last and count < enough and judgement.finds_inference_worse():
+                judgement = judgement_of(self._representative(kept, enough))
             evidence = judgement.evidence(step, moment, measurement.counts(windows), interventions=last)
             if runner.loss_reason:
                 self._log.not_evaluated("losses", runner.loss_reason)
             self._log.write_evidence(replace(evidence, seconds=watch.seconds()), step)
 
-    def _affordable(
-        self, kept: list[Kept], passed: Callable[[Kept], Any], watch: Stopwatch, limit: float
-    ) -> list[Kept]:
-        """The kept batches, or an even part of them where half the time would not do for the essential passes."""
+    def _affordable(self, kept: list[Kept], passed: Callable[[Kept], Any], watch: Stopwatch, limit: float) -> int:
+        """How many of the kept batches are judged: half the time has to do for the essential passes."""
         passed(kept[0])  # what happens once in a first pass says nothing of the others
         # On a busy machine passes take now longer, now not; what others do must not change what is judged.
         taken = max(min(_seconds(watch, lambda: passed(kept[0])) for _ in range(TIMED_PASSES)), 1e-6)
         count = len(kept)
         while count > FEWEST_JUDGED and ESSENTIAL_PASSES * taken * count > limit / 2:
             count = max(count // 2, FEWEST_JUDGED)
-        return self._representative(kept, count)
+        return count
 
     def _representative(self, kept: list[Kept], count: int) -> list[Kept]:
         """So many of the kept batches, spread over all, with one that holds rows of weight 0 if any does.

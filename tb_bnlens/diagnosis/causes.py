@@ -212,7 +212,7 @@ CAUSES: tuple[Cause, ...] = (
     Cause(
         "unlike-batches",
         applies=lambda f: on.updates(f) and f.batches.size != 1,
-        known=lambda f: of.measured(f) or not np.isnan(f.batches.overall).all(),
+        known=of.order_known,
         shows=of.unlike,
         cost=of.cost_of_order,
         note=always,
