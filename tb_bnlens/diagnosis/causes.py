@@ -113,7 +113,7 @@ CAUSES: tuple[Cause, ...] = (
     Cause(
         "warming-up",
         applies=on.updates,
-        known=lambda f: on.lag_known(f) and (f.outlook.remaining is not None or not f.starting.any()),
+        known=on.lag_known,
         shows=lambda f: f.starting,
         cost=on.start_cost,
         least=Severity.INFO,
