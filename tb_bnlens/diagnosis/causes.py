@@ -32,7 +32,7 @@ CAUSES: tuple[Cause, ...] = (
         applies=on.has_layers,
         known=of.known_at_inference,
         shows=of.by_batch_at_inference,
-        cost=of.loss_alone,
+        cost=in_torch.loss_alone,
         note=always,
         rivals=("inference-mode-layer",),
     ),
