@@ -32,7 +32,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 SERVERS = {"server", "viewer_python"}
 # Fixtures that are worth one worker: what they train or start is used by several files.
 GROUPS = {"browser": "stories", "story": "stories", "demonstrated": "stories", "server": "server"}
-# Real trainings that run some twenty lines of the package that no other test may run. Coverage costs a third more CPU time.
+# Real trainings. At most some twenty lines are run by no other test, and coverage adds a third to their time.
 NOT_MEASURED = {
     "tests/capture/test_matrix.py",
     "tests/diagnosis/test_compositions.py",
