@@ -355,6 +355,12 @@ def test_the_report_loads_no_tensorflow(tmp_path: Path) -> None:
     assert loaded_after(code, *HEAVY) == set()
 
 
+def test_reading_keras_files_loads_no_framework() -> None:
+    """The child process of an import, which has to start fast."""
+    pytest.importorskip("h5py")
+    assert loaded_after("from tb_bnlens.importer import apart, keras_files", *HEAVY, "tensorboard") == set()
+
+
 def test_what_is_loaded_can_fail() -> None:
     assert loaded_after("import tb_bnlens.reader", "tensorboard") == {"tensorboard"}
 

@@ -20,6 +20,7 @@ from tb_bnlens import BNLens
 from tb_bnlens.cli import OK, UNREADABLE, main
 from tb_bnlens.history import Channels, History
 from tb_bnlens.importer import CannotImport, import_checkpoints
+from tb_bnlens.importer.apart import Apart
 from tb_bnlens.importer.keras_config import batch_norm_settings
 from tb_bnlens.importer.keras_files import read_keras, read_weights
 from tb_bnlens.importer.saved import BadCheckpoint, Checkpoint
@@ -424,25 +425,29 @@ def test_bad_files_among_good_ones_are_left_out_with_a_note(directory: Path, mad
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_no_damage_gets_past_the_file(kind: str, trained: tuple[Path, Saving], tmp_path: Path) -> None:
-    from tb_bnlens.importer.keras_files import read_keras, read_weights
+def test_no_damage_gets_past_the_file(
+    kind: str, trained: tuple[Path, Saving], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from tb_bnlens.importer.tf_checkpoints import read_tf
 
+    monkeypatch.setattr("tb_bnlens.importer.apart.PATIENCE", 5.0)
     whole = {path.name: path.read_bytes() for path in sorted((trained[0] / kind).iterdir())}
     random = np.random.default_rng(0)
-    read_one: Callable[[Path], Checkpoint] = {"keras": read_keras, "weights": read_weights, "tf": read_tf}[kind]
     hurt = next(name for name in whole if name.startswith(("model_", "m4", "ckpt-1.data")))
     for name in ("ckpt-1.index", "ckpt-1.data-00000-of-00001") if kind == "tf" else ():
         (tmp_path / name).write_bytes(whole[name])
     refusals = 0
-    for trial in range(30):
-        raw = np.frombuffer(whole[hurt], np.uint8).copy()
-        raw[random.integers(len(raw), size=20)] = random.integers(256, size=20)
-        (tmp_path / hurt).write_bytes(raw[: random.integers(len(raw))].tobytes() if trial % 2 else raw.tobytes())
-        try:
-            read_one(tmp_path / ("ckpt-1" if kind == "tf" else hurt))
-        except BadCheckpoint:
-            refusals += 1
+    with Apart() as apart:
+        readers: dict[str, Callable[[Path], Checkpoint]]
+        readers = {"keras": apart.read_keras, "weights": apart.read_weights, "tf": read_tf}
+        for trial in range(30):
+            raw = np.frombuffer(whole[hurt], np.uint8).copy()
+            raw[random.integers(len(raw), size=20)] = random.integers(256, size=20)
+            (tmp_path / hurt).write_bytes(raw[: random.integers(len(raw))].tobytes() if trial % 2 else raw.tobytes())
+            try:
+                readers[kind](tmp_path / ("ckpt-1" if kind == "tf" else hurt))
+            except BadCheckpoint:
+                refusals += 1
     assert refusals >= 15
 
 

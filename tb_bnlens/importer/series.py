@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tb_bnlens.importer.apart import Apart
 from tb_bnlens.importer.saved import BadCheckpoint, CannotImport, Checkpoint
 from tb_bnlens.importer.steps import NamedNumber, number_in
 
@@ -91,7 +92,7 @@ def _find(directory: Path) -> list[Path]:
     return found
 
 
-def _reader(path: Path) -> tuple[Callable[[Path], Checkpoint], Path]:
+def _reader(path: Path, apart: Apart) -> tuple[Callable[[Path], Checkpoint], Path]:
     # Each kind needs another library, and a directory rarely holds more than one.
     if path.name.endswith(TENSORFLOW):
         from tb_bnlens.importer.tf_checkpoints import read_tf
@@ -101,19 +102,18 @@ def _reader(path: Path) -> tuple[Callable[[Path], Checkpoint], Path]:
         from tb_bnlens.importer.torch_files import read_safetensors, read_torch
 
         return (read_safetensors if path.name.endswith(SAFETENSORS) else read_torch), path
-    from tb_bnlens.importer.keras_files import read_keras, read_weights
-
-    return (read_keras if path.name.endswith(KERAS) else read_weights), path
+    return (apart.read_keras if path.name.endswith(KERAS) else apart.read_weights), path
 
 
 def _read(files: Sequence[Path]) -> tuple[list[Checkpoint], list[str]]:
     readable, notes = [], []
-    for path in files:
-        read, source = _reader(path)
-        try:
-            readable.append(read(source))
-        except BadCheckpoint as error:
-            notes.append(f"{path.name} was left out: {error}. Copy it again, or delete it.")
+    with Apart() as apart:
+        for path in files:
+            read, source = _reader(path, apart)
+            try:
+                readable.append(read(source))
+            except BadCheckpoint as error:
+                notes.append(f"{path.name} was left out: {error}. Copy it again, or delete it.")
     return readable, notes
 
 
