@@ -8,7 +8,7 @@ from typing import Any
 
 from tb_bnlens.diagnosis.words.phrases import count
 from tb_bnlens.numbers import as_set, number
-from tb_bnlens.report.compare import rows
+from tb_bnlens.report.compare import layer_name, rows
 from tb_bnlens.report.runs_table import cause_of, ranked, sign_of, tally
 from tb_bnlens.report.schema import Failure, Overview
 from tb_bnlens.report.summary import counts
@@ -79,7 +79,7 @@ def _changed_layers(difference: Mapping[str, Any]) -> Iterator[str]:
     yield _line("layer", *(f"distance (sd), {_cell(run)}" for run in difference["runs"]))
     yield _line("---", "--:", "--:")
     for layer in layers:
-        yield _line(_cell(layer["name"]), *map(number, layer["distance"]))
+        yield _line(_cell(layer_name(layer)), *map(number, layer["distance"]))
     yield "\n</details>\n"
 
 

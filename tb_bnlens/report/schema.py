@@ -257,9 +257,11 @@ class Comparison(TypedDict):
     findings: dict[str, list[str]]
     """``gone``, ``new`` and ``stayed`` -> ids of findings that count."""
     layers: list[dict[str, object]]
-    """Layers in both runs whose momentum or state differs: ``name``, ``momentum``, ``state`` and ``distance``."""
+    """Layers in both runs whose momentum or state differs: ``name`` in the first run, ``names`` in both, ``momentum``,
+    ``state`` and ``distance``."""
     distances: list[dict[str, object]]
-    """All layers in both runs whose distances are known, ``name`` and ``distance``, the largest difference first."""
+    """All layers in both runs whose distances are known: ``name``, ``names`` and ``distance``, the largest difference
+    first."""
     only: list[list[str]]
     """Names of layers that one run alone has."""
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from tb_bnlens.diagnosis.words.phrases import count
 from tb_bnlens.numbers import as_set, number
-from tb_bnlens.report.compare import momentum_as_set, rows
+from tb_bnlens.report.compare import layer_name, momentum_as_set, rows
 from tb_bnlens.report.style import Style, all_printable, columns, padded, shortened
 from tb_bnlens.report.summary import counts
 
@@ -200,11 +200,11 @@ def _changed_layers(difference: Mapping[str, Any], style: Style) -> list[str]:
         d = " -> ".join(map(number, x["distance"]))
         momentum = _change(momentum_as_set(x["momentum"], difference))
         change = f"momentum {momentum}, {_change(x['state'])}, distance {d}"
-        lines += style.wrap(f"    {x['name']}: ", change)
+        lines += style.wrap(f"    {layer_name(x)}: ", change)
     if difference["distances"]:
         lines.append("  layers whose distance differs most:")
     for x in difference["distances"][:WORST_LAYERS]:
-        lines += style.wrap(f"    {x['name']}: ", " -> ".join(map(number, x["distance"])))
+        lines += style.wrap(f"    {layer_name(x)}: ", " -> ".join(map(number, x["distance"])))
     return lines
 
 

@@ -181,7 +181,7 @@ function Layers({ runs }: { runs: readonly Compared[] }) {
             {compared.slice(0, all ? undefined : FEW).map((layer) => {
               const other = otherSettings(layer);
               return (
-                <tr key={layer.name}>
+                <tr key={layer.layers.map((one) => one?.name).join()}>
                   <th scope="row">
                     <button
                       type="button"
@@ -196,6 +196,7 @@ function Layers({ runs }: { runs: readonly Compared[] }) {
                     <LayerCell
                       key={name}
                       framework={overview?.framework ?? 'keras'}
+                      name={layer.name}
                       layer={layer.layers[i]}
                       share={(layer.layers[i]?.distance ?? 0) / widest}
                       color={color}
@@ -218,6 +219,8 @@ function Layers({ runs }: { runs: readonly Compared[] }) {
 }
 
 interface CellProps {
+  /** Of the row. */
+  name: string;
   layer: LayerReport | null;
   share: number;
   color: string;
@@ -226,7 +229,7 @@ interface CellProps {
   framework: string;
 }
 
-function LayerCell({ layer, share, color, momentum, state, framework }: CellProps) {
+function LayerCell({ name, layer, share, color, momentum, state, framework }: CellProps) {
   if (!layer) return <td class="muted">not in this run</td>;
   return (
     <td>
@@ -237,6 +240,7 @@ function LayerCell({ layer, share, color, momentum, state, framework }: CellProp
       <span class="unit"> sd</span>
       {momentum && <span class="unit"> · momentum {beta(layer.momentum, framework)}</span>}
       {state && <span class="unit"> · {stateName(layer.state)}</span>}
+      {layer.name !== name && <span class="unit"> · {layer.name}</span>}
     </td>
   );
 }
