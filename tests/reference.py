@@ -27,7 +27,7 @@ PAGE = ROOT / "docs" / "reference.md"
 README = ROOT / "README.md"
 SAMPLE = ROOT / "tests" / "fixtures" / "format1"
 SAMPLE_BEGIN, SAMPLE_END = "<!-- sample report: make docs -->\n```\n", "```\n<!-- end of the sample report -->"
-SAMPLE_EVIDENCE = 3
+SAMPLE_EVIDENCE = 1
 """Lines of evidence that the sample shows."""
 # Parts of a docstring, each to the next line that is not indented.
 LITERAL = re.compile(r"^(.*)::\n((?:(?: .*)?\n)*)", re.MULTILINE)

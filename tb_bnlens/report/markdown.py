@@ -104,7 +104,8 @@ def _run(run: Mapping[str, Any]) -> Iterator[str]:
 def _how_far(run: Mapping[str, Any]) -> str:
     step = "no step yet" if run["last_step"] is None else f"step {run['last_step']:,}"
     planned = f" of {run['planned_steps']:,}" if run["planned_steps"] else ""
-    ended = {"planned": "ended as planned", "early": "stopped early", "interrupted": "interrupted"}
+    to_the_end = "ended as planned" if planned else "ended"
+    ended = {"planned": to_the_end, "early": "stopped early", "interrupted": "interrupted"}
     if run["imported"]:
         end = "made from checkpoints"
     elif run["checked"]:
@@ -151,7 +152,7 @@ def _layers(layers: list[Mapping[str, Any]], framework: str) -> Iterator[str]:
     if not known:
         return
     yield f"<details><summary>Layers: the {len(known)} of {len(layers)} farthest off</summary>\n"
-    yield _line("layer", "momentum", "distance (sd)", "updates to converge")
+    yield _line("layer", "momentum", "distance (sd)", "steps to converge (updates)")
     yield _line("---", "--:", "--:", "--:")
     for x in known:
         steps = x["steps_to_converge"]

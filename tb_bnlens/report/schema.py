@@ -49,7 +49,8 @@ class PairedLosses(TypedDict):
     """Moving statistics."""
     recalibrated: float | None
     """Other statistics in place of the moving ones: the mean of the other batches' at the present weights, or for a
-    probe the mean of the last windows of training."""
+    probe the mean of the last windows of training. Layers that training leaves alone keep theirs, as with
+    ``recalibrate(model, data)``; null where all do."""
     recalibrated_long: float | None
     """The same over more windows."""
     updated: float | None

@@ -49,6 +49,7 @@ export function LossTable({ losses, frozen, title, calm }: Props) {
                 <th scope="col" key={mode} class={mode}>
                   <i aria-hidden="true" />
                   <Term k={word(mode)} />
+                  {mode === 'recalibrated' && frozen && <span class="unit"> · frozen layers kept</span>}
                 </th>
               ))}
             </tr>

@@ -20,8 +20,10 @@ from tb_bnlens.diagnosis.words.phrases import (
     loss,
     momentum_range,
     no_statistics,
+    of_what,
     percent,
     some_of,
+    until,
 )
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
@@ -37,10 +39,10 @@ def passed(f: Facts, _d: Decision) -> str:
     """What is left of the start."""
     left = percent(robust.largest(f.layers.memory[f.layers.updating]))
     if not f.starting.any():
-        return f"At most {left} of the initial statistics is left."
+        return f"At most {left} of the initial statistics is left, and no layer lags because of it."
     if f.outlook.will_converge:
         needed = about_steps(f.outlook.steps, f.outlook.interval)
-        return f"The statistics still need {needed}, and {f.outlook.remaining:,} are planned."
+        return f"It takes {needed} more until {until(f)}, and {f.outlook.remaining:,} are planned."
     return f"At most {left} of the initial statistics is left, and the loss does not depend on it."
 
 
@@ -83,7 +85,8 @@ def _needs(f: Facts, beta: NDArray[np.float64]) -> str:
     """Empty where the loss has arrived before the statistics."""
     if f.needed_steps <= f.start_steps:
         return ""
-    return f"Momentum {momentum_range(f, beta)} needs {about_steps(f.needed_steps, f.needed_interval)}"
+    needed = about_steps(f.needed_steps, f.needed_interval)
+    return f"Momentum {momentum_range(f, beta)} needs {needed} until {until(f)}"
 
 
 def _left(f: Facts, beta: NDArray[np.float64]) -> str:
@@ -97,7 +100,9 @@ def _evidence(f: Facts) -> dict[str, Evidence]:
     price = f.advised_price
     evidence = {"memory": Evidence("share of the initial statistics left", robust.median(f.layers.memory[starting]))}
     if _needs(f, beta):
-        evidence["steps_needed"] = Evidence("steps needed from the start", f.needed_steps, f.outlook.last_step, "steps")
+        evidence["steps_needed"] = Evidence(
+            f"steps to converge, from the start ({of_what(f)})", f.needed_steps, f.outlook.last_step, "steps"
+        )
     evidence["momentum"] = Evidence("momentum", momentum_range(f, beta))
     evidence["error"] = Evidence(
         "relative error of the statistics (p95, median layer)",
@@ -106,7 +111,7 @@ def _evidence(f: Facts) -> dict[str, Evidence]:
     )
     if price is not None:
         evidence["advised"] = Evidence(
-            f"steps needed with momentum {advice:g} (median layer)",
+            f"steps to converge with momentum {advice:g}, from the start (median layer)",
             price.updates / float(np.median(f.layers.updates_per_step[starting])),
             f.needed_steps,
             "steps",
