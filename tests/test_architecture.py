@@ -79,7 +79,7 @@ ARROWS: Mapping[str, set[str]] = {
         "capture",
         "moments",
         "analysis.distance",
-        "analysis.calm",
+        "analysis.enough",
         "record",
         "report",
         "history",
