@@ -28,11 +28,7 @@ export function Legend({ x, lines, format, where, pin = null, off: isOff, onTogg
         const value = valueNear(line.values, index);
         const other = line.bandToNext ? valueNear(lines[i + 1].values, index) : null;
         const text =
-          value === null || off
-            ? ''
-            : other === null
-              ? format(value)
-              : `${format(other)} to ${format(value)}`;
+          value === null || off ? '' : other === null ? format(value) : span(format(other), format(value));
         const content = (
           <>
             <Swatch line={line} />
@@ -62,6 +58,11 @@ export function Legend({ x, lines, format, where, pin = null, off: isOff, onTogg
       })}
     </ul>
   );
+}
+
+/** What a band covers; nothing where it has no width. */
+function span(low: string, high: string): string {
+  return low === high ? '' : `${low} to ${high}`;
 }
 
 function Swatch({ line }: { line: Line }) {

@@ -11,6 +11,7 @@ import { showRun, view } from '../view';
 import type { LayerReport, Overview } from '../wire';
 import { Icon } from './Icon';
 import { LayerName } from './LayerName';
+import { Middle } from './Middle';
 import { Panel } from './Panel';
 import { Num, Term } from './Tip';
 
@@ -119,7 +120,9 @@ function RunRows({
           >
             <i style={{ background: color }} aria-hidden="true" />
             {overview && <Icon sign={runSign(overview)} size={14} />}
-            <span>{name}</span>
+            <span>
+              <Middle text={name} />
+            </span>
           </button>
         </th>
         <td class="right" title={source}>
@@ -172,7 +175,9 @@ function Layers({ runs }: { runs: readonly Compared[] }) {
               {runs.map(({ name, color }) => (
                 <th scope="col" key={name} title={name}>
                   <i class="run-color" style={{ background: color }} aria-hidden="true" />
-                  <span class="run-short">{name}</span>
+                  <span class="run-short">
+                    <Middle text={name} />
+                  </span>
                 </th>
               ))}
             </tr>
