@@ -84,7 +84,12 @@ export function LayerDetail({ overview, layer }: { overview: Overview; layer: La
             <>
               <MomentumSlider value={current} usual={usual} framework={overview.framework} />
               <WhatIf {...layerAt(layer, overview.tolerance, current)} />
-              <ReplayedDistance layer={layer} current={current} framework={overview.framework} />
+              <ReplayedDistance
+                layer={layer}
+                current={current}
+                usual={usual}
+                framework={overview.framework}
+              />
             </>
           ) : (
             <p class="hint">
