@@ -113,7 +113,7 @@ CAUSES: tuple[Cause, ...] = (
     Cause(
         "warming-up",
         applies=on.updates,
-        known=lambda f: on.lag_known(f) and (f.outlook.remaining is not None or not f.starting.any()),
+        known=on.lag_known,
         shows=lambda f: f.starting,
         cost=on.start_cost,
         least=Severity.INFO,
@@ -212,7 +212,7 @@ CAUSES: tuple[Cause, ...] = (
     Cause(
         "unlike-batches",
         applies=lambda f: on.updates(f) and f.batches.size != 1,
-        known=lambda f: of.measured(f) or not np.isnan(f.batches.overall).all(),
+        known=of.order_known,
         shows=of.unlike,
         cost=of.cost_of_order,
         note=always,

@@ -42,7 +42,8 @@ def passed(f: Facts, _d: Decision) -> str:
         return f"At most {left} of the initial statistics is left, and no layer lags because of it."
     if f.outlook.will_converge:
         needed = about_steps(f.outlook.steps, f.outlook.interval)
-        return f"It takes {needed} more until {until(f)}, and {f.outlook.remaining:,} are planned."
+        planned = f"{f.outlook.remaining:,} are planned" if f.outlook.planned else "the run goes on"
+        return f"It takes {needed} more until {until(f)}, and {planned}."
     return f"At most {left} of the initial statistics is left, and the loss does not depend on it."
 
 
@@ -52,13 +53,14 @@ def failed(f: Facts, d: Decision) -> Said:
     n, advice = len(d.layers), f.advised_momentum
     set_to = "" if advice is None else f"{as_set(f, advice):g}"
     needs = _needs(f, beta)
-    made = f"{f.outlook.last_step:,}" if needs else count(f.outlook.last_step, "step")
+    steps = max(f.outlook.last_step, f.manifest.ended_step or 0)  # an interrupted run ends after its last record
+    made = f"{steps:,}" if needs else count(steps, "step")
     had = f"this run {'had' if f.outlook.remaining == 0 else 'has had'} {made}"
     if f.start_was_frozen:
         had += f", of which {f.start_steps:,.0f} updated {'it' if n == 1 else 'them'}"
     if f.checked and not f.last_step:
         had = f"what is left of them is as after {f.outlook.last_step:,}"
-    if f.outlook.remaining:
+    if f.outlook.remaining and f.outlook.planned:
         had += f" and {f.outlook.remaining:,} {be(f.outlook.remaining)} left"
     summary = (
         f"{some_of(n, len(f.layers.names))} {be(n)} still dominated by {'its' if n == 1 else 'their'} initial "
