@@ -20,6 +20,8 @@ def passed(f: Facts, d: Decision) -> str:
         return f"The batch statistics drift, and inference loss does not suffer (lag {number(lag)})."
     if math.isnan(lag):
         return "No layer lags by more than batch noise and its initial statistics explain."
+    if lag <= f.layers.tolerance:
+        return f"Drift leaves a lag of {number(lag)} batch standard deviations in the median layer."
     if f.starting.any():
         return "The layers that lag still hold their initial statistics, and those explain the lag."
     if f.parts is not None and f.parts.unexplained.any():
