@@ -114,7 +114,8 @@ def until(f: Facts) -> str:
 
 
 def _two_digits(value: float) -> float:
-    return round(value, 1 - math.floor(math.log10(value))) if value >= 1 else math.ceil(value)
+    whole = math.ceil(value)
+    return round(whole, 1 - math.floor(math.log10(whole))) if whole >= 1 else whole
 
 
 def times(upper: float, lower: float, natural_zero: bool = True) -> str:

@@ -19,7 +19,7 @@ from tb_bnlens.capture.passes import Outcome
 from tb_bnlens.capture.reasons import cause_of, why_no_loss
 from tb_bnlens.frameworks.keras3.backend import Backend, Scope
 from tb_bnlens.frameworks.keras3.layers import KerasLayer
-from tb_bnlens.frameworks.keras3.outcomes import packed
+from tb_bnlens.frameworks.keras3.outcomes import NO_LOSS, packed
 from tb_bnlens.moments.layers import gains
 from tb_bnlens.moments.moments import Mask, Moments
 from tb_bnlens.moments.recovery import Snapshot
@@ -227,8 +227,9 @@ class KerasRunner:
         except Exception as error:
             if self._is_of_any_size(y_pred):
                 raise NotEvaluated(f"the loss has to know the size of the batch: {cause_of(error)}") from error
-            has_loss = self._loss is not None or getattr(self._model, "loss", None) is not None
-            loss = self._without_loss(why_no_loss(error, targets=y is not None or not has_loss))
+            compiled = self._loss is not None or getattr(self._model, "loss", None) is not None
+            why = why_no_loss(error, targets=y is not None) if compiled else f"{NO_LOSS} ({cause_of(error)})"
+            loss = self._without_loss(why)
         return self._ops.cast(loss, "float32"), packed(self._library, y_pred)
 
     def _without_loss(self, reason: str) -> Any:
