@@ -224,10 +224,14 @@ def signature(node: ast.ClassDef | ast.FunctionDef, name: str, source: str) -> s
     listed = [one(x, d) for x, d in zip(plain, defaults, strict=True) if x.arg != "self"]
     if a.kwonlyargs:
         listed += ["*", *(one(x, d) for x, d in zip(a.kwonlyargs, a.kw_defaults, strict=True))]
+    if a.kwarg is not None:
+        listed.append(f"**{one(a.kwarg, None)}")
     returns = ast.get_source_segment(source, node.returns) if node.returns is not None else ""
     arrow = f" -> {returns}" if returns and returns != "None" else ""
     line = f"{name}({', '.join(listed)}){arrow}"
-    return line if len(line) <= WIDTH else f"{name}(\n    " + ",\n    ".join(listed) + f",\n){arrow}"
+    # A comma after the last argument, but not after **options.
+    end = "\n" if a.kwarg is not None else ",\n"
+    return line if len(line) <= WIDTH else f"{name}(\n    " + ",\n    ".join(listed) + f"{end}){arrow}"
 
 
 def _command_line() -> str:
