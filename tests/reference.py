@@ -229,9 +229,7 @@ def signature(node: ast.ClassDef | ast.FunctionDef, name: str, source: str) -> s
     returns = ast.get_source_segment(source, node.returns) if node.returns is not None else ""
     arrow = f" -> {returns}" if returns and returns != "None" else ""
     line = f"{name}({', '.join(listed)}){arrow}"
-    # A comma after the last argument, but not after **options.
-    end = "\n" if a.kwarg is not None else ",\n"
-    return line if len(line) <= WIDTH else f"{name}(\n    " + ",\n    ".join(listed) + f"{end}){arrow}"
+    return line if len(line) <= WIDTH else f"{name}(\n    " + ",\n    ".join(listed) + f",\n){arrow}"
 
 
 def _command_line() -> str:
