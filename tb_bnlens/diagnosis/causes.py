@@ -32,7 +32,7 @@ CAUSES: tuple[Cause, ...] = (
         applies=on.has_layers,
         known=of.known_at_inference,
         shows=of.by_batch_at_inference,
-        cost=of.loss_alone,
+        cost=in_torch.loss_alone,
         note=always,
         rivals=("inference-mode-layer",),
     ),
@@ -163,7 +163,7 @@ CAUSES: tuple[Cause, ...] = (
     Cause(
         "unseen-updates",
         applies=on.updates,
-        known=lambda f: f.parts is not None and on.over_time(f),
+        known=lambda f: f.parts is not None and on.over_time(f) and f.parts.updates_known,
         shows=on.fed_unseen,
         cost=on.of_rest("unseen"),
         steps=on.forever,

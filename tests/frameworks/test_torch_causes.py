@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 nn: Any = torch.nn
 
 from tb_bnlens.torch import Recorder  # noqa: E402
-from tests.frameworks.torch_runs import LOSS, batches, record_of, report_of, small, train  # noqa: E402
+from tests.frameworks.torch_runs import LOSS, batches, record_of, report_of, small, train, usual_step  # noqa: E402
 
 torch.set_num_threads(1)
 STEPS = 100
@@ -182,6 +182,25 @@ def test_a_model_with_no_statistics_at_all_is_told(tmp_path: Path) -> None:
     assert "no-tracked-statistics" in named(report) and report["layers"] == []
 
 
+class Wired(nn.BatchNorm1d):  # type: ignore[misc]
+    """Its forward pass has the training mode written into it."""
+
+    def forward(self, x: Any) -> Any:
+        more = (self.weight, self.bias, True, self.momentum, self.eps)
+        return nn.functional.batch_norm(x, self.running_mean, self.running_var, *more)
+
+
+@pytest.mark.parametrize("wired", [True, False])
+def test_a_mode_that_is_written_into_the_forward_pass_is_told(wired: bool, tmp_path: Path) -> None:
+    norm = Wired if wired else nn.BatchNorm1d
+    blob = train(lambda: nn.Sequential(nn.Linear(8, 16), norm(16), nn.Linear(16, 1)), tmp_path, steps=40)
+    found = finding(blob.report, "ignores-statistics")
+    assert (found["status"], found["severity"]) == (("fail", "warning") if wired else ("pass", "none"))
+    if wired:
+        assert "A single row raises an error" in found["summary"] and "self.training" in found["fix"]
+        assert not found["rescue"]  # no mode of the model changes it
+
+
 # --- known causes, in PyTorch's ways -----------------------------------------------------------------------
 
 
@@ -303,3 +322,17 @@ def test_accumulated_batches_are_updates_of_the_step(groups: tuple[int, ...], tm
 def test_a_momentum_that_replaces_everything_is_no_unseen_data(tmp_path: Path) -> None:
     report = train(lambda: small(0.99), tmp_path, steps=STEPS, size=8).report
     assert finding(report, "unseen-updates")["status"] == "pass"
+
+
+@pytest.mark.parametrize("rest", [2, 32])
+def test_a_short_last_batch_is_told_in_a_loop_without_epochs(rest: int, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model, epoch = small(0.3), list(batches(6))
+    epoch[-1] = tuple(part[:rest] for part in epoch[-1])
+    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
+    with Recorder(model, str(tmp_path), LOSS, planned_steps=120) as lens:
+        for x, y in epoch * 20:
+            usual_step(model, optimizer, x, y, 0)
+            lens.record(x, y)
+    told = finding(report_of(tmp_path), "short-last-batch")
+    assert told["status"] == ("fail" if rest == 2 else "not_applicable"), told["summary"]
