@@ -207,7 +207,7 @@ class FlaxRunner:
             return self._outcomes.loss(predictions, batch.y)
         except NotEvaluated as reason:
             # The statistics of the pass are worth having without it.
-            program.loss_reason = f"no loss: {reason}"
+            program.loss_reason = str(reason)
             return jnp.float32(jnp.nan)
 
     def _split(self, values: Any) -> list[Any]:

@@ -11,11 +11,14 @@ import torch
 from numpy.typing import NDArray
 
 from tb_bnlens.capture.errors import NotEvaluated
-from tb_bnlens.capture.reasons import cause_of
+from tb_bnlens.capture.reasons import cause_of, why_no_loss
 from tb_bnlens.frameworks.torch.batches import Batch, leaves, mapped, samples
 from tb_bnlens.frameworks.torch.untouched import random_state
 
-NO_LOSS = "pass loss=..., called as loss(predictions, target), or have the model return an output that holds its loss"
+NO_LOSS = (
+    "The model has no loss: pass loss=..., called as loss(predictions, target), or have the model return an output "
+    "that holds its loss."
+)
 
 
 class Outcomes:
@@ -44,7 +47,7 @@ class Outcomes:
         try:
             return self._loss(predictions, target)
         except Exception as error:
-            raise NotEvaluated(cause_of(error)) from error
+            raise NotEvaluated(why_no_loss(error, targets=target is not None)) from error
 
     def rows(self, batch: Any, predictions: Any, indices: NDArray[np.int64]) -> NDArray[np.float64]:
         """Loss of these rows of a batch, each as a separate batch, [len(indices)].
@@ -95,7 +98,7 @@ class Outcomes:
                 return held
             value = torch.as_tensor(metric(predictions, batch.y), dtype=torch.float64)
         except Exception as error:
-            raise NotEvaluated(f"no metrics: {name}: {cause_of(error)}") from error
+            raise NotEvaluated(f"the metric {name!r} fails on the recorded batches ({cause_of(error)})") from error
         rows = samples(batch) or 1
         return held[0] + float(value.mean()) * rows, held[1] + rows
 

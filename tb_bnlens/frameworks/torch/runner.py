@@ -152,7 +152,7 @@ class TorchRunner:
             return self._outcomes.loss(predictions, batch.y)
         except NotEvaluated as reason:
             # The statistics of the pass are worth having without it.
-            self.loss_reason = f"no loss: {reason}"
+            self.loss_reason = str(reason)
             return float("nan")
 
     # --- statistics ----------------------------------------------------------------------------------
