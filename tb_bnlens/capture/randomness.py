@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures.thread
 import contextlib
 import gc
 import random
@@ -62,9 +63,14 @@ def draws_refused() -> Iterator[None]:
 
 def others_may_draw() -> bool:
     """Whether another thread of Python runs that may draw random numbers."""
-    return any(
-        thread is not threading.current_thread() and not _is_of_a_tool(thread) for thread in threading.enumerate()
-    )
+    others = [thread for thread in threading.enumerate() if thread is not threading.current_thread()]
+    frames = sys._current_frames() if others else {}
+    return any(not (_is_of_a_tool(thread) or _is_idle(frames.get(thread.ident or 0))) for thread in others)
+
+
+def _is_idle(frame: types.FrameType | None) -> bool:
+    """Whether a thread of a ``ThreadPoolExecutor`` waits for work, as one of Keras' does."""
+    return frame is not None and frame.f_code is concurrent.futures.thread._worker.__code__
 
 
 def _is_of_a_tool(thread: threading.Thread) -> bool:
@@ -111,7 +117,7 @@ def _python_draws(only: Sequence[Any] = (), reason: str = REASON) -> Iterator[li
     drawn: list[str] = []
 
     def stop(_frame: Any, event: str, function: Any) -> None:
-        if event != "c_call":
+        if event != "c_call" or getattr(function, "__name__", "") == "getstate":
             return
         drawn_from = getattr(function, "__self__", None)
         if any(drawn_from is one for one in only) if only else isinstance(drawn_from, random.Random):

@@ -171,6 +171,77 @@ def test_random_numbers_of_python_are_not_drawn(keras: Any, tmp_path: Path) -> N
     assert "draws random numbers" in record(tmp_path).manifest.not_evaluated["losses"]
 
 
+def layer_that_counts(keras: Any) -> Any:
+    """In an attribute, in a dictionary and in its class."""
+
+    class Counts(keras.layers.Layer):  # type: ignore[misc]
+        calls = 0
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.count, self.held = 0, {"calls": 0}
+
+        def call(self, x: Any) -> Any:
+            Counts.calls += 1
+            self.count += 1
+            self.held["calls"] += 1
+            return x * (1 + 0.01 * (Counts.calls + self.count + self.held["calls"]))
+
+    return Counts()
+
+
+def loss_that_counts(keras: Any) -> Any:
+    class Counts(keras.losses.Loss):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.means: list[float] = []
+
+        def call(self, y: Any, p: Any) -> Any:
+            self.means.append(0.1)
+            return (p - y) ** 2 * (1 + sum(self.means))
+
+    return Counts()
+
+
+@pytest.mark.parametrize("eagerly", [True, False])
+def test_what_python_objects_hold_is_put_back(keras: Any, eagerly: bool, tmp_path: Path) -> None:
+    """A layer and a loss that count their calls, where the step is traced too: a trace is a call."""
+
+    def run(*callbacks: Any) -> tuple[list[Any], str]:
+        layer, loss = layer_that_counts(keras), loss_that_counts(keras)
+        model = network(keras, layer)
+        model.compile(keras.optimizers.Adam(0.01), loss=loss, run_eagerly=eagerly)
+        kept = fitted(model, *callbacks, validation_data=None, epochs=1)[0]
+        return kept, str((layer.count, dict(layer.held), type(layer).calls, loss.means))
+
+    (plain, counted), (watched, watched_counted) = run(), run(lens(tmp_path))
+    assert_identical(plain, watched)
+    assert counted == watched_counted
+    assert {"inference", "batch"} <= set(record(tmp_path).evidence[-1].passes)
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="tensors that can be written")
+def test_what_a_layer_writes_is_undone(keras: Any, tmp_path: Path) -> None:
+    import torch
+
+    class Centers(keras.layers.Layer):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.centers, self.generator = torch.zeros(6), torch.Generator().manual_seed(1)
+
+        def call(self, x: Any) -> Any:
+            self.centers.lerp_(x.detach().mean(0), 0.1)
+            return x - self.centers + torch.rand((), generator=self.generator)
+
+    def run(*callbacks: Any) -> list[Any]:
+        layer = Centers()
+        kept = fitted(network(keras, layer), *callbacks)[0]
+        return [*kept, layer.centers.numpy(), layer.generator.get_state().numpy()]
+
+    assert_identical(run(), run(lens(tmp_path)))
+    assert {"inference", "batch"} <= set(record(tmp_path).evidence[-1].passes)
+
+
 @pytest.mark.skipif(BACKEND != "torch", reason="modules of PyTorch")
 def test_modules_that_keep_state_are_not_run(keras: Any, tmp_path: Path) -> None:
     import torch

@@ -10,7 +10,7 @@ import torch
 from torch.nn.parameter import UninitializedTensorMixin
 
 from tb_bnlens.capture.errors import NotEvaluated
-from tb_bnlens.capture.objects import Objects, Walk
+from tb_bnlens.capture.objects import Objects, Visit, Walk
 from tb_bnlens.capture.randomness import draws_undone, others_may_draw
 from tb_bnlens.frameworks.torch.draws import DrawsApart
 from tb_bnlens.frameworks.torch.writes import writes_undone
@@ -90,17 +90,19 @@ def own_precision(devices: set[torch.device]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def undone(devices: set[torch.device], *called: Any) -> Iterator[None]:
+def undone(devices: set[torch.device], *called: Any, objects: Objects | None = None) -> Iterator[None]:
     """Undo what code of the user's does in the block: it draws, writes to tensors, changes objects. No gradients.
 
     Args:
         devices: where it runs.
         called: the objects that are called: modules, losses, functions.
+        objects: how they are walked; as objects of PyTorch where it is not given.
 
     Raises:
         NotEvaluated: it cannot be undone; as far as that is known, the block is not run then.
     """
-    with torch.no_grad(), random_state(devices), OBJECTS.put_back(*called, *GLOBAL_HOOKS), writes_undone():
+    walked = (objects or OBJECTS).put_back(*called, *GLOBAL_HOOKS)
+    with torch.no_grad(), random_state(devices), walked, writes_undone():
         yield
 
 
@@ -160,14 +162,9 @@ def _visit_generator(walk: Walk, generator: Any) -> None:
         walk.keep(lambda: generator.set_state(state) and None)
 
 
-OBJECTS = Objects(
-    parts=(torch.nn.Module,),
-    closed=(
-        torch.optim.Optimizer,
-        torch.optim.lr_scheduler.LRScheduler,
-        torch.utils.data.Dataset,
-        torch.utils.data.DataLoader,
-        torch.utils.data.Sampler,
-    ),
-    visits={torch.Tensor: _visit_tensor, torch.Generator: _visit_generator},
+VISITS: dict[type, Visit] = {torch.Tensor: _visit_tensor, torch.Generator: _visit_generator}
+CLOSED = (
+    *(torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler),
+    *(torch.utils.data.Dataset, torch.utils.data.DataLoader, torch.utils.data.Sampler),
 )
+OBJECTS = Objects((torch.nn.Module,), CLOSED, VISITS)
