@@ -74,6 +74,12 @@ class Composition:
         own, mixed = (self._losses_of(name) for name in (self._measured.trained, "recombined"))
         return len(own) == len(mixed) and chance_of_ratio(own, mixed) <= FALSE_ALARMS
 
+    @property
+    def losses_comparable(self) -> bool:
+        """Whether there are batches enough to tell at that chance: so few have fewer regroupings."""
+        own = len(self._losses_of("recombined"))
+        return math.comb(2 * own, own) * FALSE_ALARMS >= 1.0
+
     @cached_property
     def uneven(self) -> Gap:
         """Standard deviation of the batches' losses beyond that of rows drawn at random: some are served far worse."""

@@ -15,6 +15,7 @@ from tb_bnlens.analysis.forecast import updates_to_loss
 from tb_bnlens.analysis.lag import LayerTable
 from tb_bnlens.analysis.loss_gap import WARNING_HARM, Losses
 from tb_bnlens.history import Manifest
+from tb_bnlens.metadata import CHECKPOINTS
 
 Mask = NDArray[np.bool_]
 Interval = tuple[float, float]
@@ -22,6 +23,10 @@ Interval = tuple[float, float]
 USABLE_SHARE = 0.25
 """An advised momentum has to have converged after this share of the run, so that validation during training can be
 trusted for the rest of it."""
+UNPLANNED_STEPS = 1_000
+"""A run of unknown length is expected to go on for as long as it has had, and to have this many steps at least.
+
+Every network lags in its first steps, so an alarm there says nothing."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +34,8 @@ class Outlook:
     """The run's steps to converge. A step is an optimizer step."""
 
     last_step: int
-    remaining: int | None
-    """Steps that are still planned; 0 when the run is over, None where the plan is not known."""
+    remaining: int
+    """Steps that are still planned, or expected where there is no plan; 0 when the run is over."""
     loss_steps: float
     """Steps until the inference loss is within tolerance, from the forecast; inf beyond its last point, NaN unknown."""
     layer_steps: float
@@ -41,6 +46,8 @@ class Outlook:
     """80% interval of ``layer_steps``: that of the slowest layer."""
     suffers: bool = False
     """Inference loss was measured to suffer from the start."""
+    planned: bool = True
+    """Whether the length of the run is known."""
 
     @property
     def by_loss(self) -> bool:
@@ -61,7 +68,7 @@ class Outlook:
     @property
     def will_converge(self) -> bool:
         """Whether the steps that remain are enough."""
-        return self.remaining is not None and self.remaining > 0 and self.steps <= self.remaining
+        return 0 < self.remaining and self.steps <= self.remaining
 
 
 def outlook(
@@ -85,9 +92,13 @@ def outlook(
         suffers: inference loss was measured to suffer from that.
     """
     step = last_step or 0
-    remaining = None if manifest.planned_steps is None else max(0, manifest.planned_steps - step)
-    if over or manifest.ended:
+    over = over or bool(manifest.ended) or manifest.source == CHECKPOINTS
+    planned = over or manifest.planned_steps is not None
+    remaining = max(0, manifest.planned_steps - step) if manifest.planned_steps is not None else step
+    if over:
         remaining = 0  # whatever was planned
+    elif not planned:
+        remaining = max(remaining, UNPLANNED_STEPS - step)
     starting = layers.starting if starting is None else starting
     layer_steps, *ends = (
         _slowest(updates[starting] / layers.updates_per_step[starting])
@@ -104,6 +115,7 @@ def outlook(
         loss_interval=_loss_interval(layers, loss_steps, per_step),
         layer_interval=(ends[0], ends[1]),
         suffers=suffers,
+        planned=planned,
     )
 
 

@@ -161,8 +161,19 @@ class Parts:
 
     @cached_property
     def more_updates(self) -> Mask:
-        """Layers that are updated more often than the lens sees, [L]."""
-        return np.asarray(self.unexplained & (self.updates_a_step >= MORE_UPDATES))
+        """Layers that are updated more often than the lens sees, [L]; other batches of the same kind may do that."""
+        compared = ~np.isnan(self._row("update_explained"))
+        return np.asarray((self.unexplained | ~compared) & (self.updates_a_step >= MORE_UPDATES))
+
+    @cached_property
+    def fed_otherwise(self) -> Mask:
+        """Layers that other data than the batch update, or whose updates it cannot have made alone, [L]."""
+        return np.asarray(self.unexplained | self.more_updates)
+
+    @property
+    def updates_known(self) -> bool:
+        """Whether updates were compared with those that the batch makes, one by one or by their decay."""
+        return not np.isnan(np.fmin(self._row("update_explained"), self.updates_a_step)).all()
 
     @cached_property
     def by_mode(self) -> Mask:
@@ -245,7 +256,10 @@ class Parts:
             return "unlike"
         if self.unexplained.any():
             return "unseen"
-        return "drift" if self.replay_helps and self.drifting.any() else ""
+        if self.replay_helps and self.drifting.any():
+            return "drift"
+        # No single update could be compared. Several batches of one kind leave statistics that only lag.
+        return "unseen" if self.more_updates.any() else ""
 
     def share(self, part: Gap) -> float:
         """A part over the whole, NaN where there is no whole."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from tb_bnlens.capture.adapter import BatchFormat
 from tb_bnlens.capture.guard import LOSSES, Guard
-from tb_bnlens.capture.reservoir import Kept, Reservoir
+from tb_bnlens.capture.reservoir import Kept, Reservoir, fewer
 
 VALIDATION_BATCHES = 8
 """Batches of validation data that the final measurement takes; a probe takes the first of them."""
@@ -99,9 +99,8 @@ class Batches:
 
     def others(self) -> list[Any]:
         """Some training batches of the usual size other than the newest, spread over the last stretch."""
-        kept = [k.batch for k in self.reservoir.batches() if k.size == self.usual_size and k.batch is not self._newest]
-        count = min(len(kept), OTHERS)
-        return [self._cut(kept[i * len(kept) // count]) for i in range(count)]
+        kept = [k for k in self.reservoir.batches() if k.size == self.usual_size and k.batch is not self._newest]
+        return [self._cut(k.batch) for k in fewer(kept, OTHERS)]
 
     def to_judge(self) -> list[Kept]:
         """The batches of the final judgement: those of the reservoir, or what the user passes to be probed."""

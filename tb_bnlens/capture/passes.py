@@ -49,6 +49,11 @@ def moments_of(outcome: Outcome) -> Moments:
     return outcome.moments
 
 
+def has_uncounted_rows(weights: Array | None) -> bool:
+    """Whether some rows of a batch have a weight of 0, as padding has."""
+    return weights is not None and bool(np.any(np.asarray(weights) == 0))
+
+
 class Runner(Protocol):
     """A model in a framework. No method changes the model; each raises ``NotEvaluated`` where it cannot be done.
 
@@ -190,6 +195,8 @@ class Passes:
         self.results: dict[str, PassResult] = {}
         self.not_evaluated: dict[str, str] = {}
         self.rows = RowLosses(most_rows)
+        self.all_essential = False
+        """Whether the coming passes are all made even where no time is left."""
 
     def run(
         self,
@@ -215,7 +222,7 @@ class Passes:
             The outcomes without their predictions; none where the pass could not be made, and then
             ``not_evaluated`` says why.
         """
-        if not essential and self._time_left() <= 0:
+        if not (essential or self.all_essential) and self._time_left() <= 0:
             self.not_evaluated[name] = "no time was left"
             return []
         outcomes: list[Outcome] = []

@@ -17,7 +17,8 @@ from tb_bnlens.capture.evidence import Judgement
 from tb_bnlens.capture.guard import LOSSES, RECORD, Guard
 from tb_bnlens.capture.log import RunLog
 from tb_bnlens.capture.measure import Measurement
-from tb_bnlens.capture.reservoir import Kept
+from tb_bnlens.capture.passes import has_uncounted_rows
+from tb_bnlens.capture.reservoir import Kept, fewer
 from tb_bnlens.capture.schedule import Level, Schedule
 from tb_bnlens.capture.stopwatch import Stopwatch
 from tb_bnlens.metadata import Moment
@@ -31,6 +32,8 @@ JUDGEMENT_SHARE = 0.02
 """The final measurement may take this long, or this share of the training time if that is longer."""
 FEWEST_JUDGED = 4
 """Batches that are judged however long their passes take."""
+FEWEST_EXPLAINED = 8
+"""The same where inference is worse: four batches with every pass left 3 of 18 faults without their cause."""
 ESSENTIAL_PASSES = 5
 """What the essential passes take, in units of one inference pass."""
 TIMED_PASSES = 3
@@ -187,7 +190,7 @@ class Prober:
         """
         kept, last = self._batches.to_judge(), moment == Moment.END
         if not last:
-            kept = _spread(kept, INTERIM_BATCHES)
+            kept = fewer(kept, INTERIM_BATCHES)
             if self._schedule.left_for_probes() < INTERIM_RESERVE * self._schedule.costs["full"].mean:
                 return
         if not kept or not self.works:
@@ -199,30 +202,47 @@ class Prober:
             limit = max(JUDGEMENT_SECONDS, JUDGEMENT_SHARE * self._schedule.elapsed)
             if math.isinf(self._schedule.overhead):
                 limit = math.inf
-            judgement = Judgement(
-                runner,
-                subject,
-                self._affordable(kept, lambda k: runner.inference(k.batch, subject.moving), watch, limit),
-                self._batches.validation_to_judge(),
-                lambda: limit - watch.seconds(),
-                self._guard.strict,
-            )
+
+            def judgement_of(batches: list[Kept]) -> Judgement:
+                validation = self._batches.validation_to_judge()
+                return Judgement(
+                    runner, subject, batches, validation, lambda: limit - watch.seconds(), self._guard.strict
+                )
+
+            count = self._affordable(kept, lambda k: runner.inference(k.batch, subject.moving), watch, limit)
+            judgement = judgement_of(self._representative(kept, count))
+            enough = min(FEWEST_EXPLAINED, len(kept))
+            if last and count < enough and judgement.finds_inference_worse():
+                judgement = judgement_of(self._representative(kept, enough))
             evidence = judgement.evidence(step, moment, measurement.counts(windows), interventions=last)
             if runner.loss_reason:
                 self._log.not_evaluated("losses", runner.loss_reason)
             self._log.write_evidence(replace(evidence, seconds=watch.seconds()), step)
 
-    def _affordable(
-        self, kept: list[Kept], passed: Callable[[Kept], Any], watch: Stopwatch, limit: float
-    ) -> list[Kept]:
-        """The kept batches, or an even part of them where half the time would not do for the essential passes."""
+    def _affordable(self, kept: list[Kept], passed: Callable[[Kept], Any], watch: Stopwatch, limit: float) -> int:
+        """How many of the kept batches are judged: half the time has to do for the essential passes."""
         passed(kept[0])  # what happens once in a first pass says nothing of the others
         # On a busy machine passes take now longer, now not; what others do must not change what is judged.
         taken = max(min(_seconds(watch, lambda: passed(kept[0])) for _ in range(TIMED_PASSES)), 1e-6)
         count = len(kept)
         while count > FEWEST_JUDGED and ESSENTIAL_PASSES * taken * count > limit / 2:
             count = max(count // 2, FEWEST_JUDGED)
-        return _spread(kept, count)
+        return count
+
+    def _representative(self, kept: list[Kept], count: int) -> list[Kept]:
+        """So many of the kept batches, spread over all, with one that holds rows of weight 0 if any does.
+
+        Such batches can be rare, as where the last one of each epoch is padded, and their statistics are unlike the
+        others'.
+        """
+
+        def padded(one: Kept) -> bool:
+            return has_uncounted_rows(self._measurement.runner.weights(one.batch))
+
+        chosen = fewer(kept, count)
+        if any(map(padded, kept)) and not any(map(padded, chosen)):
+            chosen = sorted([*fewer(kept, count - 1), next(filter(padded, kept))], key=lambda k: k.step)
+        return chosen
 
     def write(self) -> None:
         """Write the pending losses. They are of the weights that were probed, not to a step made on them since."""
@@ -253,9 +273,3 @@ def _seconds(watch: Stopwatch, work: Callable[[], Any]) -> float:
     before = watch.seconds()
     work()
     return watch.seconds() - before
-
-
-def _spread(kept: list[Kept], most: int) -> list[Kept]:
-    """At most so many of the kept batches, spread over all of them."""
-    count = min(len(kept), most)
-    return [kept[i * len(kept) // count] for i in range(count)]

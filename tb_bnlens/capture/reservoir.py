@@ -32,6 +32,14 @@ class Kept:
     """Its samples."""
     phase: int = 0
     """The ``fit`` (or part of a record) that it is from."""
+    rank: float = 0.0
+    """Between 0 and 1. Those of the lowest ranks are spread over the steps and over the positions in an epoch."""
+
+
+def fewer(kept: Sequence[Kept], most: int) -> list[Kept]:
+    """At most so many of the kept batches, spread as all of them are, in the same order."""
+    chosen = sorted(range(len(kept)), key=lambda i: kept[i].rank)[:most]
+    return [kept[i] for i in sorted(chosen)]
 
 
 class Reservoir:
@@ -85,7 +93,7 @@ class Reservoir:
             step = self.next_step(made)
             made += steps
             if step <= made:
-                self._keep(Kept(batch, step, self._size_of(batch) or 1, self.phase))
+                self._keep(Kept(batch, step, self._size_of(batch) or 1, self.phase, self._rank(step)))
 
     def batches(self) -> list[Kept]:
         """What is kept of the last stretch, in the order of training."""
@@ -107,8 +115,7 @@ class Reservoir:
         room = min(self._room, max(KEPT_BYTES // max(largest, 1), 1))
         self._share, self._searched = self._share_at(new.step, room), (0, 0)
         recent = [k for k in self._kept if k.step > new.step - self._stretch(new.step)]
-        lowest = sorted((k for k in recent if self._rank(k.step) < self._share), key=lambda k: self._rank(k.step))
-        self._kept = sorted(lowest[:room], key=lambda k: k.step)
+        self._kept = fewer([k for k in recent if k.rank < self._share], room)
 
     def _share_at(self, step: int, room: int) -> float:
         """Share of the steps that fills the room where training ends by its plan, or a part of it where it ends now."""

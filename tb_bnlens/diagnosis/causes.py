@@ -32,7 +32,7 @@ CAUSES: tuple[Cause, ...] = (
         applies=on.has_layers,
         known=of.known_at_inference,
         shows=of.by_batch_at_inference,
-        cost=of.loss_alone,
+        cost=in_torch.loss_alone,
         note=always,
         rivals=("inference-mode-layer",),
     ),
@@ -113,7 +113,7 @@ CAUSES: tuple[Cause, ...] = (
     Cause(
         "warming-up",
         applies=on.updates,
-        known=lambda f: on.lag_known(f) and (f.outlook.remaining is not None or not f.starting.any()),
+        known=on.lag_known,
         shows=lambda f: f.starting,
         cost=on.start_cost,
         least=Severity.INFO,
@@ -163,7 +163,7 @@ CAUSES: tuple[Cause, ...] = (
     Cause(
         "unseen-updates",
         applies=on.updates,
-        known=lambda f: f.parts is not None and on.over_time(f),
+        known=lambda f: f.parts is not None and on.over_time(f) and f.parts.updates_known,
         shows=on.fed_unseen,
         cost=on.of_rest("unseen"),
         steps=on.forever,
@@ -212,7 +212,7 @@ CAUSES: tuple[Cause, ...] = (
     Cause(
         "unlike-batches",
         applies=lambda f: on.updates(f) and f.batches.size != 1,
-        known=lambda f: of.measured(f) or not np.isnan(f.batches.overall).all(),
+        known=of.order_known,
         shows=of.unlike,
         cost=of.cost_of_order,
         note=always,

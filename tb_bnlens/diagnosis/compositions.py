@@ -68,6 +68,13 @@ def unlike(f: Facts) -> Mask:
     return on.whole_run(True) if f.composition.losses_unlike and not layers.any() else layers
 
 
+def order_known(f: Facts) -> bool:
+    """Whether batches that differ would have been told from random ones, by their means or by their losses."""
+    if f.composition is None or f.measured is None:
+        return not np.isnan(f.batches.overall).all()
+    return bool(f.measured.unlike.any()) or f.composition.losses_comparable
+
+
 def cost_of_order(f: Facts, where: Mask) -> Severity:
     """The gap; or, at most a warning, what the order of the data takes from training itself."""
     c = f.composition

@@ -202,7 +202,7 @@ def shifted_by_mode(f: Facts) -> Mask:
 
 def fed_unseen(f: Facts) -> Mask:
     """Layers that are updated by data which the lens does not see."""
-    return no_layers(f) if f.parts is None or f.rest_is != "unseen" else f.parts.unexplained
+    return no_layers(f) if f.parts is None or f.rest_is != "unseen" else f.parts.fed_otherwise
 
 
 def start_part(f: Facts) -> Gap:

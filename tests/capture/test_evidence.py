@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 
 from tb_bnlens import Recorder
-from tb_bnlens.capture import evidence as capture_evidence
+from tb_bnlens.capture import other_batches
 from tb_bnlens.capture.reservoir import MOST
 from tb_bnlens.capture.spread import evenly
 from tb_bnlens.frameworks.keras3.runner import KerasRunner
@@ -118,12 +118,12 @@ def test_passes_against_keras(measured: Measured) -> None:
 
 
 def test_rows_put_together_in_another_way_against_keras(measured: Measured) -> None:
-    order = np.random.default_rng(capture_evidence.SEED).permutation(sum(measured.sizes))
+    order = np.random.default_rng(other_batches.SEED).permutation(sum(measured.sizes))
     x, y = (np.concatenate([np.asarray(b[k]) for b in measured.batches])[order] for k in (0, 1))
     stops = np.cumsum(measured.sizes)[:-1]
     mixed = list(zip(np.split(x, stops), np.split(y, stops), strict=True))
     measured.assert_by_batch("recombined", mixed, measured.trains)
-    few = evenly(len(measured.batches), capture_evidence.ROUGH)
+    few = evenly(len(measured.batches), other_batches.ROUGH)
     targets_of_others = [(measured.batches[i][0], mixed[i][1]) for i in few]
     measured.assert_by_batch("mismatched", targets_of_others, measured.trains)
 
@@ -203,18 +203,32 @@ def test_slowness_changes_no_batch_and_no_number(tmp_path: Path, monkeypatch: py
         np.testing.assert_array_equal(busy.passes[name].losses, quick.passes[name].losses)
 
 
-def test_passes_that_no_time_is_left_for_are_not_evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with a large model in a short run: nothing is left for more than the essential passes."""
     monkeypatch.setattr("tb_bnlens.capture.prober.JUDGEMENT_SECONDS", 1e-9)
     monkeypatch.setattr("tb_bnlens.capture.prober.JUDGEMENT_SHARE", 0.0)
+
+
+@pytest.mark.usefixtures("no_time")
+def test_passes_that_no_time_is_left_for_are_not_evaluated(tmp_path: Path) -> None:
     found, _ = trained(tmp_path, model(), overhead=0.01)
     made = {name for name in found.passes if not name.startswith(("put_right:", "only:", "with_dropout"))}
     replayed = {name for name in made if name.startswith("replay_")}
-    assert made - replayed == {"inference", "batch", "recalibrated", "training"}, (
+    assert made - replayed == {"inference", "batch", "recalibrated", "training", "perturbed", "recombined"}, (
         "passes that equal others cost nothing"
     )
     # Of 42 steps a quarter forgets the start at a momentum of 0.7.
     assert replayed == {"replay_0.5", "replay_0.8", "replay_0.9"}
     assert found.not_evaluated["robust"] == "no time was left" and len(found.batch_sizes) == 4
+
+
+@pytest.mark.usefixtures("no_time")
+def test_what_is_worse_at_inference_is_explained_whatever_time_is_left(tmp_path: Path) -> None:
+    found, _ = trained(tmp_path, model(dropout=0.0, momentum=0.999), epochs=6, overhead=0.01)
+    assert found.mean("inference") > 1.1 * found.mean("batch")
+    assert {"robust", "recombined", "mismatched", "put_right:updating", "replay_0.999"} <= found.passes.keys()
+    assert "no time was left" not in found.not_evaluated.values() and len(found.batch_sizes) == 8
 
 
 class HardWired(keras.Model):  # type: ignore[misc]

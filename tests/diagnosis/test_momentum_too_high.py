@@ -142,11 +142,10 @@ def test_a_loss_that_can_be_negative() -> None:
     assert good == {}
 
 
-def test_no_plan_is_no_promise() -> None:
-    history = band_locator(0.99, steps=100, planned=6000)
+def test_no_plan_is_no_promise_when_the_run_is_over() -> None:
+    history = band_locator(0.99, steps=100, planned=None)
     assert CAUSE not in causes(history)
-    unplanned = replace(history, manifest=replace(history.manifest, planned_steps=None))
-    assert CAUSE in causes(unplanned)
+    assert CAUSE in causes(replace(history, manifest=replace(history.manifest, ended="planned")))
 
 
 def test_steps_in_which_a_layer_was_frozen_are_told_apart() -> None:

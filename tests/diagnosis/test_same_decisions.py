@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,8 @@ REPLAYS_NO_BETTER = (
     "a replay changes the layers of a higher momentum too, and against the replay nearest to this one no higher "
     "momentum does better"
 )
+NOW_KNOWN = {"warming-up"}
+"""Causes that were not evaluated in a run without a plan."""
 INTENDED = {
     ("drawn 36", "batch-noise"): "momentum-too-low explained it and was itself explained by set-after-trace: a cause "
     "that yields explains nothing, so batch-noise is named beside set-after-trace",
@@ -69,9 +72,17 @@ def differences(old: dict[str, Any], new: dict[str, Decision]) -> dict[str, str]
             before, now = before[:3], [d.status.value, d.severity.word, list(d.layers)]
         elif before == "pass" and d.status is Status.ANOTHER_CAUSE and name in NO_LONGER_PASSED:
             continue
+        if before == "not_evaluated" and name in NOW_KNOWN:
+            continue
         if before != now:
             found[name] = f"{before} -> {now}"
     return found
+
+
+def ended(history: History) -> History:
+    """The run, which is over where it has no plan: the rules took every such run for one."""
+    manifest = history.manifest
+    return replace(history, manifest=replace(manifest, ended="planned")) if manifest.planned_steps is None else history
 
 
 def compare(runs: Mapping[str, History]) -> tuple[int, dict[tuple[str, str], str]]:
@@ -79,7 +90,7 @@ def compare(runs: Mapping[str, History]) -> tuple[int, dict[tuple[str, str], str
     count = 0
     found: dict[tuple[str, str], str] = {}
     for name, history in runs.items():
-        decisions = decide(CAUSES, Facts(history))
+        decisions = decide(CAUSES, Facts(ended(history)))
         count += len(decisions)
         found |= {(name, cause): text for cause, text in differences(OLD[name], decisions).items()}
     return count, found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.diagnosis.checks import limits_of, silence_of
-from tests.diagnosis.runs import CALM, causes, finding, level, run
+from tests.diagnosis.runs import CALM, causes, finding, level, measured, run
 from tests.simulation import Sim, SimLayer, simulate
 
 CAUSE = "train-inference-gap"
@@ -55,3 +55,10 @@ def test_healthy_runs_raise_nothing(layer: SimLayer, seed: int) -> None:
 def test_converged_runs_raise_nothing(momentum: float, samples: float, seed: int) -> None:
     history = run(SimLayer(momentum=momentum, samples=samples, true_variance=0.8), seed=seed, gain=0.5, steps=900)
     assert causes(history) == {}
+
+
+def test_statistics_that_are_hardly_off_are_named_where_new_ones_close_the_gap() -> None:
+    # A loss that feels what no cause has a limit for.
+    history = measured(level(), layers={"distance_rms": [0.02] * 3}, inference=1.6, batch=1.0, recalibrated=1.0)
+    assert causes(history) == {CAUSE: "warning"}
+    assert "It comes from the moving statistics, which are at most 0.02 standard" in finding(history, CAUSE)["summary"]

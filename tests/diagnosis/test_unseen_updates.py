@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tb_bnlens.history import History
@@ -41,6 +42,25 @@ def test_a_step_that_transforms_its_input() -> None:
     once = {**TWICE, "decay_observed": [0.9] * 3}
     found = finding(mixed(once), CAUSE)
     assert found["status"] == "fail" and "transforms its input" in found["summary"]
+
+
+def test_more_updates_than_the_lens_sees_where_none_could_be_compared() -> None:
+    blind = {**TWICE, "update_explained": [np.nan] * 3}
+    found = finding(mixed(blind, **{"replay_0.5": 3.0}), CAUSE)
+    assert found["status"] == "fail" and "2 updates a step" in found["summary"]
+    assert "explained" not in found["evidence"]
+    # Several batches of the same kind leave statistics that lag, and less memory cures that.
+    assert causes(mixed(blind)) == {"drift": "error"}
+
+
+def test_updates_of_which_nothing_is_known_are_not_evaluated() -> None:
+    blind = {**TWICE, "update_explained": [np.nan] * 3}
+    assert finding(mixed({**blind, "decay_observed": [np.nan] * 3}), CAUSE)["status"] == "not_evaluated"
+    passed = finding(mixed({**blind, "decay_observed": [0.9] * 3}), CAUSE)
+    assert (passed["status"], passed["summary"]) == (
+        "pass",
+        "The statistics decay as with 1 times the updates that the lens sees.",
+    )
 
 
 def test_a_mixture_that_serves_well_is_silent() -> None:

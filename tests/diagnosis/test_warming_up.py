@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
+from tb_bnlens.analysis import outlook
+from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.report import run_report
 from tests.diagnosis.checks import silence_of
 from tests.diagnosis.runs import CALM, behind, causes, finding, run
@@ -39,9 +43,25 @@ def test_too_few_steps_are_another_cause() -> None:
     assert behind(history, CAUSE) == "momentum-too-high"
 
 
-def test_without_a_plan_it_is_not_evaluated() -> None:
-    found = finding(band_locator(steps=100, planned=None), CAUSE)
-    assert (found["status"], found["summary"]) == ("not_evaluated", "The number of planned steps is not known.")
+@pytest.mark.parametrize("steps", [1, 20, 100, 400])
+def test_a_run_without_a_plan_raises_no_alarm_while_it_lasts(steps: int) -> None:
+    running = band_locator(0.99, steps=steps, planned=None)
+    assert set(causes(running).values()) <= {"info"}
+    if CAUSE in causes(running):
+        assert "How many steps are planned is not known" in finding(running, CAUSE)["summary"]
+
+
+def test_a_run_without_a_plan_is_expected_to_have_some_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    history = band_locator(steps=100, planned=None)
+    needed = 100 + Facts(history).outlook.steps
+    assert needed > outlook.UNPLANNED_STEPS and "momentum-too-high" in causes(history)
+    monkeypatch.setattr(outlook, "UNPLANNED_STEPS", math.ceil(needed))
+    assert set(causes(history).values()) <= {"info"}
+
+
+def test_a_run_without_a_plan_is_expected_to_go_on_for_as_long_as_it_has_had() -> None:
+    early, late = (Facts(band_locator(0.9995, steps=steps, planned=None)).outlook for steps in (100, 3_000))
+    assert early.remaining == outlook.UNPLANNED_STEPS - 100 and late.remaining == 3_000
 
 
 def test_nothing_left_of_the_start_passes_without_a_plan() -> None:

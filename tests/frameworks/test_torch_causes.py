@@ -182,6 +182,25 @@ def test_a_model_with_no_statistics_at_all_is_told(tmp_path: Path) -> None:
     assert "no-tracked-statistics" in named(report) and report["layers"] == []
 
 
+class Wired(nn.BatchNorm1d):  # type: ignore[misc]
+    """Its forward pass has the training mode written into it."""
+
+    def forward(self, x: Any) -> Any:
+        more = (self.weight, self.bias, True, self.momentum, self.eps)
+        return nn.functional.batch_norm(x, self.running_mean, self.running_var, *more)
+
+
+@pytest.mark.parametrize("wired", [True, False])
+def test_a_mode_that_is_written_into_the_forward_pass_is_told(wired: bool, tmp_path: Path) -> None:
+    norm = Wired if wired else nn.BatchNorm1d
+    blob = train(lambda: nn.Sequential(nn.Linear(8, 16), norm(16), nn.Linear(16, 1)), tmp_path, steps=40)
+    found = finding(blob.report, "ignores-statistics")
+    assert (found["status"], found["severity"]) == (("fail", "warning") if wired else ("pass", "none"))
+    if wired:
+        assert "A single row raises an error" in found["summary"] and "self.training" in found["fix"]
+        assert not found["rescue"]  # no mode of the model changes it
+
+
 # --- known causes, in PyTorch's ways -----------------------------------------------------------------------
 
 

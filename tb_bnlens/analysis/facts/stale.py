@@ -29,7 +29,9 @@ class StaleFacts(LossFacts):
         """Steps that the run needs and steps that it has."""
         suffers = self.parts is not None and self.parts.start.at_least(NOTE_HARM)
         made = self.shown_steps if self.checked and not self.last_step else self.history.last_step
-        return outlook.outlook(self.manifest, self.losses, self.layers, made, self.over, self.starting, suffers)
+        return outlook.outlook(
+            self.manifest, self.losses, self.layers, made, self.over or self.checked, self.starting, suffers
+        )
 
     @property
     def shown_steps(self) -> int:
@@ -103,7 +105,7 @@ class StaleFacts(LossFacts):
     @cached_property
     def advised_momentum(self) -> float | None:
         """Momentum to try in a run of this length, None where no replay serves."""
-        run = self.outlook.last_step + (self.outlook.remaining or 0)
+        run = self.outlook.last_step + self.outlook.remaining
         if self.measured is not None and self.measured.replayed:
             usable = outlook.usable_momentum(self.layers, run, self.starting)
             return replays.advised(self.measured, self.longest_memory, usable)

@@ -7,6 +7,7 @@ import math
 from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.diagnosis.compositions import composition
 from tb_bnlens.diagnosis.decide import Decision
+from tb_bnlens.diagnosis.in_torch import refuses_single_rows
 from tb_bnlens.diagnosis.words import code
 from tb_bnlens.diagnosis.words.phrases import number, some_of, verb
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
@@ -21,6 +22,12 @@ FIX_IN_FLAX = """\
 # Call the layer without the argument, and let model.train() and model.eval() set its mode:
 #     x = self.norm(x)  # instead of self.norm(x, use_running_average=False)
 """
+FIX_IN_TORCH = """\
+# Pass the module's mode to the function, or use nn.BatchNorm as it is:
+#     F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias,
+#                  self.training,  # instead of True
+#                  self.momentum, self.eps)
+"""
 
 
 def failed(f: Facts, d: Decision) -> Said:
@@ -32,20 +39,23 @@ def failed(f: Facts, d: Decision) -> Said:
         "moves the statistics."
     )
     evidence = {}
+    if refuses_single_rows(f):
+        summary += " A single row raises an error: it has no variance."
     if math.isfinite(alone):
         size = f"in batches of {f.batches.size}" if f.batches.size else "in batches"
         summary += f" One row at a time, the inference loss is {number(alone)}; {size} it is {_loss(f)}."
         cost = composition(f).alone
         evidence["alone"] = Evidence("inference loss on single rows, over that in batches", cost.value, f.warning_loss)
-    repaired = f.typical("on_moving")
+    # PyTorch's mode is written into such a module, so no pass can have it on its moving statistics.
+    repaired = math.nan if f.in_torch else f.typical("on_moving")
     if math.isfinite(repaired):
         evidence["moving"] = Evidence("inference loss with these layers on their moving statistics", repaired)
     return Said(
         summary,
         evidence=evidence,
-        rescue="" if f.in_flax else _rescue(f, d),
+        rescue=_rescue(f, d) if f.in_keras else "",
         rescued=repaired,
-        fix=FIX_IN_FLAX if f.in_flax else FIX,
+        fix=code.told(f, keras=FIX, torch=FIX_IN_TORCH, flax=FIX_IN_FLAX),
         next="Predictions for a row are then the same alone and in a batch.",
     )
 
@@ -55,7 +65,7 @@ def _loss(f: Facts) -> str:
 
 
 def _mode(f: Facts) -> str:
-    return "use_running_average=False" if f.in_flax else "training=True"
+    return code.told(f, keras="training=True", torch="training=True", flax="use_running_average=False")
 
 
 def _rescue(f: Facts, d: Decision) -> str:
@@ -74,6 +84,11 @@ WORDS = Words(
     description="A layer that is called with training=True in every mode normalizes each batch by itself, in "
     "evaluate() and predict() as well. The loss looks fine on large batches, but a row is predicted by the company it "
     "is in, and every prediction updates the moving statistics.",
+    in_torch={
+        "description": "A module whose forward pass calls batch_norm with training=True normalizes each batch by "
+        "itself, after model.eval() as well. The loss looks fine on large batches, but a row is predicted by the "
+        "company it is in, and every prediction updates the running statistics.",
+    },
     in_flax={
         "description": "A layer that is called with use_running_average=False in every mode normalizes each batch by "
         "itself, after model.eval() as well. The loss looks fine on large batches, but a row is predicted by the "

@@ -40,7 +40,8 @@ def passed(f: Facts, _d: Decision) -> str:
         return f"At most {left} of the initial statistics is left."
     if f.outlook.will_converge:
         needed = about_steps(f.outlook.steps, f.outlook.interval)
-        return f"The statistics still need {needed}, and {f.outlook.remaining:,} are planned."
+        planned = f"{f.outlook.remaining:,} are planned" if f.outlook.planned else "the run goes on"
+        return f"The statistics still need {needed}, and {planned}."
     return f"At most {left} of the initial statistics is left, and the loss does not depend on it."
 
 
@@ -56,7 +57,7 @@ def failed(f: Facts, d: Decision) -> Said:
         had += f", of which {f.start_steps:,.0f} updated {'it' if n == 1 else 'them'}"
     if f.checked and not f.last_step:
         had = f"what is left of them is as after {f.outlook.last_step:,}"
-    if f.outlook.remaining:
+    if f.outlook.remaining and f.outlook.planned:
         had += f" and {f.outlook.remaining:,} {be(f.outlook.remaining)} left"
     summary = (
         f"{some_of(n, len(f.layers.names))} {be(n)} still dominated by {'its' if n == 1 else 'their'} initial "

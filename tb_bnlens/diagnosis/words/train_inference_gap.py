@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
+from tb_bnlens.analysis import robust
 from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.analysis.parts import MOST
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.words import code
-from tb_bnlens.diagnosis.words.phrases import against_batch, loss, modes, no_losses
+from tb_bnlens.diagnosis.words.phrases import against_batch, loss, modes, no_losses, number
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
 ONE_MOMENT = "A check looks at one moment, which does not tell the cause. Record the training to see what changes."
@@ -16,8 +19,7 @@ def failed(f: Facts, d: Decision) -> Said:
     """The gap and its two parts."""
     recalibrated = loss(f, f.typical("recalibrated"))
     noise = f.losses.gap("recalibrated", "batch") if f.parts is None else f.drift_left
-    # A check has not looked for causes that show over time, such as drift.
-    unexplained = ONE_MOMENT if f.checked else "No known cause explains it."
+    unexplained = _unexplained(f)
     return Said(
         f"With the same weights and batch, {against_batch(f)}. {unexplained}",
         reason=f"{unexplained} With recalibrated statistics the loss is {recalibrated}.",
@@ -34,11 +36,28 @@ def failed(f: Facts, d: Decision) -> Said:
     )
 
 
+def _is_stale(f: Facts) -> bool:
+    return f.stale.significant and f.stale.value >= MOST * f.gap.value
+
+
+def _unexplained(f: Facts) -> str:
+    """What is known of the cause."""
+    if f.checked:  # which has not looked for causes that show over time, such as drift
+        return ONE_MOMENT
+    off = robust.largest(f.layers.distance)
+    if not _is_stale(f) or math.isnan(off):
+        return "No known cause explains it."
+    return (
+        f"It comes from the moving statistics, which are at most {number(off)} standard deviations off. No known cause "
+        "explains why."
+    )
+
+
 def _what_is_left(f: Facts) -> str:
     """What the intervention has told, or what it will tell."""
     if not f.stale.known:
         return "If recalibrated statistics close the gap, they were stale. If not, look at the batches."
-    if f.stale.significant and f.stale.value >= MOST * f.gap.value:
+    if _is_stale(f):
         return "Recalibrated statistics close most of the gap, so the moving statistics are stale."
     return "Recalibrated statistics leave most of the gap, so look at the batches."
 

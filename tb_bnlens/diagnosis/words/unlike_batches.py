@@ -129,6 +129,12 @@ def passed(f: Facts, _d: Decision) -> str:
     return f"The batch means vary {number(times)} times as much as {AT_MOST} (limit {number(limit)}){losses}."
 
 
+def _unknown(f: Facts) -> str:
+    if f.measured is None:
+        return "This takes a probe that runs several batches with the same weights."
+    return f"The losses of {f.measured.batches} batches are too few to tell sorted batches from shuffled ones."
+
+
 WORDS = Words(
     name="batches that differ",
     title="Batches are drawn from one distribution",
@@ -137,7 +143,7 @@ WORDS = Words(
     "the batch size. Batches that are sorted by class or alternate between domains vary far more, and their mean fits "
     "none of them.",
     absent="No layer's moving statistics are being updated, or a batch is one sample.",
-    unknown=lambda _: "This takes a probe that runs several batches with the same weights.",
+    unknown=_unknown,
     passed=passed,
     failed=failed,
 )

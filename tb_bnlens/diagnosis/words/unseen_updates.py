@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
+import math
 
 from tb_bnlens.analysis import robust
 from tb_bnlens.analysis.facts import Facts
@@ -31,9 +31,13 @@ CHANGED = """\
 
 def passed(f: Facts, _d: Decision) -> str:
     """How well the batch explains the updates."""
+    assert f.parts is not None, "decided without a measurement"
     explained = robust.median(f.row("update_explained"))
-    if f.parts is not None and f.parts.unexplained.any():
+    if f.parts.fed_otherwise.any():
         return "The training step feeds the layers other data than the batch as well, and the loss does not suffer."
+    if math.isnan(explained):
+        updates = number(robust.median(f.parts.updates_a_step))
+        return f"The statistics decay as with {updates} times the updates that the lens sees."
     return f"The batch explains the updates (squared cosine {number(explained)} in the median layer)."
 
 
@@ -56,7 +60,7 @@ def failed(f: Facts, d: Decision) -> Said:
         evidence={
             "explained": Evidence(
                 "part of the updates that the batch explains (squared cosine, least layer)",
-                float(np.nanmin(f.row("update_explained")[where], initial=1.0)),
+                -robust.largest(-f.row("update_explained")[where]),
                 EXPLAINED,
             ),
             "updates": Evidence("updates in a step, from the observed decay (median layer)", times, 1.0),

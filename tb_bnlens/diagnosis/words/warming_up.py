@@ -18,15 +18,9 @@ def passed(f: Facts, _d: Decision) -> str:
     return f"At most {left} of the initial statistics is left{felt}."
 
 
-def unknown(f: Facts) -> str:
-    """No statistics, or no plan."""
-    planned = f.outlook.remaining is None and f.starting.any()
-    return "The number of planned steps is not known." if planned else no_statistics(f)
-
-
 def failed(f: Facts, d: Decision) -> Said:
     """The step by which the statistics should have converged."""
-    n, total, remaining = len(d.layers), len(f.layers.names), f.outlook.remaining or 0
+    n, total, remaining = len(d.layers), len(f.layers.names), f.outlook.remaining
     at = math.ceil(f.outlook.last_step + f.outlook.steps)
     where = "" if n == total else f" of {n:,} of {total:,} layers"
     left, now = f.layers.memory[f.starting], ""
@@ -34,9 +28,14 @@ def failed(f: Facts, d: Decision) -> Said:
         now = f" Inference loss is {loss(f, f.now('inference'))} now, against {loss(f, f.now('batch'))} with batch "
         now += "statistics."
     needed = about_steps(f.outlook.steps, f.outlook.interval)
+    by = f"about step {at:,}"
+    if f.outlook.planned:
+        by += f" of {f.outlook.last_step + remaining:,}"
+    else:
+        now += " How many steps are planned is not known: if training ends before, recalibrate."
     return Said(
-        f"The moving statistics{where} are still warming up and should converge by about step {at:,} of "
-        f"{f.outlook.last_step + remaining:,}. Do not trust validation metrics before then.{now}",
+        f"The moving statistics{where} are still warming up and should converge by {by}. Do not trust validation "
+        f"metrics before then.{now}",
         evidence={
             "steps": Evidence("steps still needed", f.outlook.steps, remaining, "steps"),
             "memory": Evidence("share of the initial statistics left", robust.median(left)),
@@ -52,8 +51,8 @@ WORDS = Words(
     failure_title="Moving statistics are warming up",
     description="Early in a run inference is worse than training mode because the moving statistics still hold their "
     "initial values. This is expected while enough steps are left. Until then validation metrics mean nothing.",
+    unknown=no_statistics,
     absent="No layer's moving statistics are being updated.",
-    unknown=unknown,
     passed=passed,
     failed=failed,
 )

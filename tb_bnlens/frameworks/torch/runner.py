@@ -136,8 +136,17 @@ class TorchRunner:
                 if by_batch:
                     stack.enter_context(_hooked(layer.module, mine))
             predictions = self._forward(self._model, batch.x)
+            if not by_batch:
+                self._find_wired(own)
             loss = self._loss(predictions, batch)
         return loss, predictions, seen
+
+    def _find_wired(self, own: Sequence[_Own]) -> None:
+        """A module in eval mode writes no statistics, unless its forward pass has the mode written into it."""
+        if not own:
+            return
+        moved = [mine.has_moved(layer.module) for layer, mine in zip(self._layers, own, strict=True)]
+        self.at_inference = dict(enumerate(torch.stack([x.to(moved[0].device) for x in moved]).tolist()))
 
     def _loss(self, predictions: Any, batch: Any) -> float:
         try:
@@ -210,6 +219,11 @@ class _Own:
         """Put the given statistics in the module's buffers, which are clones by now."""
         module.running_mean.copy_(self._mean)
         module.running_var.copy_(self._variance)
+
+    def has_moved(self, module: Any) -> Any:
+        """Whether its buffers hold other statistics than were given, as a tensor []."""
+        given = self._mean.to(module.running_mean.dtype)
+        return ((module.running_mean != given) & ~given.isnan()).any()
 
 
 @contextlib.contextmanager

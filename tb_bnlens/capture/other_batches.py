@@ -1,0 +1,68 @@
+"""The same rows in other batches, or in none: what a batch's company does for its loss."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tb_bnlens.capture.bench import Bench
+from tb_bnlens.capture.passes import Array
+from tb_bnlens.capture.spread import evenly
+
+POOLED = 4
+"""Times the usual batch size that ``pooled`` shows."""
+LARGEST_POOLED = 512
+"""Samples in a pooled batch at most: the noise of larger batches is seldom the fault, and memory may not hold them."""
+SINGLE_ROWS = 64
+"""Rows of the pass over single rows."""
+ROUGH = 6
+"""Batches of a pass whose mean alone counts, and needs to be known to a third."""
+UNMOVED = 1e-6
+"""Relative difference of two losses that may be rounding."""
+SEED = 20_150_211
+
+
+def one_at_a_time(bench: Bench, batch_at_inference: Array) -> None:
+    """Rows that have no batch, where a layer normalizes by the batch at inference; and what calling it right gives.
+
+    A pass that does not react to the statistics is checked too, whatever the layers are called with.
+
+    Args:
+        bench: makes the passes.
+        batch_at_inference: 1 for each layer that is known to, [L].
+    """
+    wired = bool(np.any(batch_at_inference == 1))
+    there, here = (bench.passes.results.get(name) for name in ("perturbed", "inference"))
+    unmoved = (
+        there is not None
+        and here is not None
+        and np.allclose(there.losses, here.losses[: len(there.losses)], rtol=UNMOVED, atol=0.0, equal_nan=True)
+    )
+    if not (wired or unmoved or bench.runner.always_by_batch):
+        return
+    rows = evenly(sum(bench.sizes), SINGLE_ROWS)
+    moving = bench.subject.moving
+    # Nothing else shows what such a layer costs: every other pass has a batch.
+    bench.composed("one_at_a_time", [rows[i : i + 1] for i in range(len(rows))], bench.on(moving), essential=True)
+    if wired:
+        bench.run("on_moving", bench.by_batch(~bench.nothing, moving))
+
+
+def other_batches(bench: Bench) -> None:
+    """Batch mode on rows that training has not put together."""
+    sizes = bench.sizes
+    if len(sizes) < 2:
+        return
+    order = np.random.default_rng(SEED).permutation(sum(sizes))
+    stops = np.cumsum(sizes)[:-1]
+    own, other = np.split(np.arange(len(order)), stops), np.split(order, stops)
+    as_trained = bench.as_trained()
+    # Nothing else tells rows that come in an order, a frequent fault that training and inference may hide alike.
+    bench.composed("recombined", other, as_trained, essential=True)
+    few = evenly(len(own), ROUGH)
+    bench.composed("mismatched", [own[i] for i in few], as_trained, [other[i] for i in few])
+    large = POOLED * max(sizes)
+    whole = len(order) // large
+    if whole and large <= LARGEST_POOLED:
+        bench.composed("pooled", np.split(order[: whole * large], whole), as_trained)
+    else:
+        bench.passes.not_evaluated["pooled"] = "too few rows are kept, or too large batches"
