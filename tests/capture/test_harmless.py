@@ -441,6 +441,7 @@ def test_a_reason_names_the_cause() -> None:
     [
         ({"log_dir": None}, "log_dir is None"),
         ({"log_dir": keras.layers.Dense(1)}, "log_dir is a Dense"),
+        ({"log_dir": "logs\n"}, "control character"),
         ({"overhead": 5}, "overhead is 5; .* e.g. 0.01 for 1%"),
         ({"overhead": math.nan}, "overhead is nan"),
         ({"overhead": True}, "overhead is True"),

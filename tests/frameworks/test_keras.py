@@ -242,6 +242,17 @@ def test_what_a_layer_writes_is_undone(keras: Any, tmp_path: Path) -> None:
     assert {"inference", "batch"} <= set(record(tmp_path).evidence[-1].passes)
 
 
+@pytest.mark.skipif(BACKEND != "torch", reason="loaders of PyTorch")
+def test_a_loader_for_validation_is_not_read_and_not_warned_of(keras: Any, tmp_path: Path) -> None:
+    import torch
+
+    rows = torch.utils.data.TensorDataset(torch.tensor(X[:BATCH]), torch.tensor(Y[:BATCH]))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "BN Lens")
+        fitted(network(keras), lens(tmp_path), validation_data=torch.utils.data.DataLoader(rows, BATCH), epochs=1)
+    assert any("reading a DataLoader" in note for note in record(tmp_path).manifest.notes)
+
+
 @pytest.mark.skipif(BACKEND != "torch", reason="modules of PyTorch")
 def test_modules_that_keep_state_are_not_run(keras: Any, tmp_path: Path) -> None:
     import torch
@@ -276,6 +287,24 @@ def test_a_fault_does_not_end_fit(keras: Any, tmp_path: Path, monkeypatch: pytes
     with pytest.warns(UserWarning, match="OSError: no such thing. Training continues unchanged"):
         watched, _ = fitted(network(keras), lens(tmp_path, on_error="warn"))
     assert_identical(plain, watched)
+
+
+def test_a_fit_after_one_that_another_callback_has_ended(keras: Any, tmp_path: Path) -> None:
+    """Keras calls no hook then: the wrapper meets the steps of the next fit, which no lens watches."""
+
+    class Ends(keras.callbacks.Callback):  # type: ignore[misc]
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            if batch == 3:
+                raise ValueError("mine")
+
+    def run(*callbacks: Any) -> list[Any]:
+        model = network(keras)
+        with pytest.raises(ValueError, match="mine"):
+            fitted(model, *callbacks, Ends())
+        return fitted(model, epochs=1)[0]
+
+    assert_identical(run(), run(lens(tmp_path)))
+    assert record(tmp_path).manifest.ended == "interrupted"
 
 
 def test_data_that_a_look_would_disturb_is_refused(keras: Any, tmp_path: Path) -> None:
