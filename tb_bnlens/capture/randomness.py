@@ -90,17 +90,18 @@ def draws_undone(apart: bool) -> Iterator[None]:
     Raises:
         NotEvaluated: the block drew, or tried to, what cannot be undone.
     """
-    python = random.getstate()
+    if not apart:
+        # No lock: processes of a loader that the block starts would inherit it.
+        before = random.getstate(), np.random.get_state()  # noqa: NPY002
+        try:
+            yield
+        finally:
+            random.setstate(before[0])
+            np.random.set_state(before[1])  # noqa: NPY002
+        return
     with contextlib.ExitStack() as locks:
         # Its lock makes other threads wait. NumPy before 2.3 has no lock that allows this.
         numpy = _State(np.random.mtrand._rand, locks)
-        if not apart:
-            try:
-                yield
-            finally:
-                random.setstate(python)
-                numpy.put_back(alone=True)
-            return
         of_all = (random._inst,) if numpy.locked else (random._inst, numpy.generator)
         with _python_draws(of_all, BESIDE_OTHERS) as drawn:
             try:
@@ -196,19 +197,13 @@ class _State:
             locks.enter_context(lock)
         self._state = self._read()
 
-    def put_back(self, alone: bool = False) -> bool:
-        """Undo what was drawn since, if others cannot have drawn it. Returns whether anything was.
-
-        Args:
-            alone: there are no others.
-        """
+    def put_back(self) -> bool:
+        """Undo what was drawn since, if others cannot have drawn it. Returns whether anything was."""
         if _same(self._state, self._read()):
             return False
-        if not (self.locked or alone):
-            return True
-        if isinstance(self.generator, np.random.RandomState):
+        if self.locked and isinstance(self.generator, np.random.RandomState):
             self.generator.set_state(self._state)
-        else:
+        elif self.locked:
             self.generator.state = self._state
         return True
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -79,17 +80,14 @@ class _Watch(TorchDispatchMode):  # type: ignore[misc]
         Raises:
             RuntimeError: some of it could not be.
         """
+        restores: list[Callable[[], Any]] = [partial(_restore, *saved) for saved in reversed(self._saved.values())]
+        restores += [partial(generator.set_state, state) for generator, state in self._drawn.items()]
         failed: list[Exception] = []
-        for tensor, before, version in reversed(self._saved.values()):
+        for restore in restores:
             try:
-                with torch.inference_mode() if tensor.is_inference() else torch.no_grad():
-                    tensor.copy_(before)
-                if version is not None:
-                    _set_version(tensor, version)
+                restore()
             except Exception as error:
                 failed.append(error)
-        for generator, state in self._drawn.items():
-            generator.set_state(state)
         if failed:
             raise RuntimeError(f"a tensor could not be put back after an extra pass: {failed[0]}")
 
@@ -132,6 +130,13 @@ def _memory(tensor: Any) -> int | None:
         return int(tensor.untyped_storage()._cdata)
     except (NotImplementedError, RuntimeError):  # sparse
         return None
+
+
+def _restore(tensor: Any, before: Any, version: int | None) -> None:
+    with torch.inference_mode() if tensor.is_inference() else torch.no_grad():
+        tensor.copy_(before)
+    if version is not None:
+        _set_version(tensor, version)
 
 
 def _set_version(tensor: Any, version: int) -> None:
