@@ -18,6 +18,7 @@ torch = pytest.importorskip("torch")
 nn: Any = torch.nn
 
 from tb_bnlens.capture.errors import NotEvaluated  # noqa: E402
+from tb_bnlens.frameworks.torch.batches import TorchBatches  # noqa: E402
 from tb_bnlens.frameworks.torch.draws import DrawsApart  # noqa: E402
 from tb_bnlens.frameworks.torch.writes import writes_undone  # noqa: E402
 from tb_bnlens.torch import Recorder  # noqa: E402
@@ -289,6 +290,31 @@ def test_a_position_that_cannot_be_put_back_is_not_moved(tmp_path: Path) -> None
 
     assert_same(trained(build, lambda: LOSS, None), trained(build, lambda: LOSS, tmp_path))
     assert "an iterator whose position" in record_of(tmp_path).manifest.not_evaluated["losses"]
+
+
+class Reads(torch.utils.data.Dataset):  # type: ignore[misc, name-defined]
+    """Rows that depend on how often they were read."""
+
+    def __init__(self) -> None:
+        self.reads, self.generator = 0, np.random.default_rng(0)
+        self.order: list[int] = []
+
+    def __len__(self) -> int:
+        return 4 * ROWS
+
+    def __getitem__(self, index: int) -> Any:
+        self.reads += 1
+        self.order.append(index)
+        x = torch.full((6,), float(index + self.reads + len(self.order) + self.generator.random()))
+        return x, x[:1]
+
+
+def test_a_dataset_that_counts_is_put_back() -> None:
+    rows = Reads()
+    loader = torch.utils.data.DataLoader(rows, ROWS, shuffle=True)
+    state = str(rows.generator.bit_generator.state)
+    assert len(TorchBatches().first(loader, ROWS, 2)) == 2
+    assert (rows.reads, rows.order, str(rows.generator.bit_generator.state)) == (0, [], state)
 
 
 # --- beside other threads --------------------------------------------------------------------------------

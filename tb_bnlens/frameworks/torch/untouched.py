@@ -163,8 +163,7 @@ def _visit_generator(walk: Walk, generator: Any) -> None:
 
 
 VISITS: dict[type, Visit] = {torch.Tensor: _visit_tensor, torch.Generator: _visit_generator}
-CLOSED = (
-    *(torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler),
-    *(torch.utils.data.Dataset, torch.utils.data.DataLoader, torch.utils.data.Sampler),
-)
+TRAINING = (torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler, torch.utils.data.DataLoader)
+CLOSED = (*TRAINING, torch.utils.data.Dataset, torch.utils.data.Sampler)
 OBJECTS = Objects((torch.nn.Module,), CLOSED, VISITS)
+DATASETS = Objects((torch.nn.Module, torch.utils.data.Dataset), TRAINING, VISITS)
