@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import importlib
 import importlib.util
 import os
 import re
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,7 +31,16 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 # Fixtures that start TensorBoard, or ask for the environment that it runs in.
 SERVERS = {"server", "viewer_python"}
 # Fixtures that are worth one worker: what they train or start is used by several files.
-GROUPS = {"browser": "stories", "story": "stories", "server": "server"}
+GROUPS = {"browser": "stories", "story": "stories", "demonstrated": "stories", "server": "server"}
+# Real trainings. At most some twenty lines are run by no other test, and coverage adds a third to their time.
+NOT_MEASURED = {
+    "tests/capture/test_matrix.py",
+    "tests/diagnosis/test_compositions.py",
+    "tests/diagnosis/test_fixes.py",
+    "tests/diagnosis/test_real_runs.py",
+    "tests/diagnosis/test_rescues.py",
+    "tests/test_stories.py",
+}
 SHARED_IN_A_FILE = re.compile(r'scope="module"|lru_cache')
 
 
@@ -54,9 +65,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         used = set(getattr(item, "fixturenames", ()))
         if used & SERVERS:
             item.add_marker("server")
+        path = item.path.relative_to(ROOT).as_posix()
+        if path in NOT_MEASURED:
+            item.add_marker("no_cover")
         if item.path not in files:
             shared = SHARED_IN_A_FILE.search(item.path.read_text(encoding="utf-8"))
-            files[item.path] = item.path.relative_to(ROOT).as_posix() if shared else None
+            files[item.path] = path if shared else None
         group = next((name for fixture, name in GROUPS.items() if fixture in used), files[item.path])
         if group is not None and config.pluginmanager.has_plugin("xdist"):
             item.add_marker(pytest.mark.xdist_group(group))
@@ -69,16 +83,24 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.fixture(scope="session")
-def story(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str, int], Path]:
-    """Train a run of a story of ``demo/`` once, and give the directory of its record, ``LOGDIR/RUN``."""
-    trained: dict[tuple[str, str, int], Path] = {}
+def demonstrated(tmp_path_factory: pytest.TempPathFactory) -> subprocess.CompletedProcess[str]:
+    """``python -m demo frozen-base``: what it printed. The last argument is where it put the records."""
+    logdir = tmp_path_factory.mktemp("demo") / "new"
+    command = [sys.executable, "-m", "demo", "frozen-base", "--no-serve", "--logdir", str(logdir)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=True)
 
+
+@pytest.fixture(scope="session")
+def story(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Callable[[str, str, int], Path]:
+    """Train a run of a story of ``demo/`` once, and give the directory of its record, ``LOGDIR/RUN``."""
+
+    @functools.cache
     def train(story: str, run: str, seed: int = 0) -> Path:
-        key = story, run, seed
-        if key not in trained:
-            trained[key] = tmp_path_factory.mktemp(story) / run
-            importlib.import_module(f"demo.{story}").RUNS[run](str(trained[key]), seed=seed)
-        return trained[key]
+        if (story, seed) == ("frozen_base", 0):
+            return Path(request.getfixturevalue("demonstrated").args[-1]) / "frozen-base" / run
+        record = tmp_path_factory.mktemp(story) / run
+        importlib.import_module(f"demo.{story}").RUNS[run](str(record), seed=seed)
+        return record
 
     return train
 

@@ -33,6 +33,7 @@ from tb_bnlens.moments.segments import Segments
 from tb_bnlens.reader import list_runs, open_logdir, read_run
 from tb_bnlens.report import run_report
 from tests.capture import truth
+from tests.capture.runs import built
 
 # Keras copies a variable when it saves a model.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -72,7 +73,7 @@ def network(momentum: float = 0.9, dropout: float = 0.0, units: int = 24) -> Any
 
 
 def trained(epochs: int = 3, **options: Any) -> Any:
-    model = network(**options)
+    model = built(network(**options), X[:2], Y[:2])
     model.fit(X, Y, batch_size=SIZE, epochs=epochs, verbose=0)
     return model
 
@@ -95,6 +96,12 @@ def slow() -> Any:
     return trained(momentum=0.999)
 
 
+@pytest.fixture(scope="module")
+def found_slow(slow: Any) -> Check:
+    """What a check of it finds."""
+    return checked(slow)
+
+
 def checked(model: Any, data: Any = (X, Y), **options: Any) -> Check:
     return tb_bnlens.check(model, data, **{"batches": 12, "quiet": True, **options})
 
@@ -115,8 +122,9 @@ def statuses(found: Check) -> dict[str, str]:
 # --- what is found -------------------------------------------------------------------------------------
 
 
-def test_a_healthy_model(healthy: Any) -> None:
+def test_a_healthy_model(healthy: Any, capsys: pytest.CaptureFixture[str]) -> None:
     found = checked(healthy)
+    assert capsys.readouterr().out == ""
     assert found.severity == "none" and not found.findings
     assert found.report["checked"] and found.report["last_step"] == 150
     losses = losses_of(found)
@@ -131,16 +139,15 @@ def test_a_healthy_model(healthy: Any) -> None:
     assert not any(f["status"] == "error" for f in found.report["findings"])
 
 
-def test_fewer_batches_do_where_nothing_is_to_explain(healthy: Any, slow: Any) -> None:
+def test_fewer_batches_do_where_nothing_is_to_explain(healthy: Any) -> None:
     few, all_of_them = checked(healthy, batches=24), checked(healthy, batches=FIRST_LOOK)
     assert losses_of(few)["batches"] == FIRST_LOOK == losses_of(all_of_them)["batches"]
     assert few.severity == "none" and statuses(few) == statuses(all_of_them)
-    # A difference is measured on all of them.
-    broken = checked(slow, batches=24)
-    assert losses_of(broken)["batches"] == 24 and named(broken) == {"momentum-too-high": "error"}
 
 
-def test_a_pass_is_made_once(slow: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_difference_is_measured_on_all_batches_and_a_pass_made_once(
+    slow: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made: Counter[tuple[int, str]] = Counter()
     inference = KerasRunner.inference
 
@@ -149,20 +156,20 @@ def test_a_pass_is_made_once(slow: Any, monkeypatch: pytest.MonkeyPatch) -> None
         return inference(self, batch, moving)
 
     monkeypatch.setattr(KerasRunner, "inference", counted)
-    checked(slow, batches=24)
+    found = checked(slow, batches=24)
+    assert losses_of(found)["batches"] == 24 and named(found) == {"momentum-too-high": "error"}
     assert len(made) > 48 and set(made.values()) == {1}
 
 
-def test_momentum_too_high(slow: Any) -> None:
-    found = checked(slow)
-    assert named(found) == {"momentum-too-high": "error"}
-    (finding,) = found.findings
+def test_momentum_too_high(found_slow: Check) -> None:
+    assert named(found_slow) == {"momentum-too-high": "error"}
+    (finding,) = found_slow.findings
     assert finding["layers"] == list(LAYERS)
     assert finding["evidence"]["memory"]["value"] == pytest.approx(0.999**150, abs=0.03)
     assert "tb_bnlens.recalibrate" in finding["rescue"]
     promised = float(finding["rescue"].split("inference loss ")[1].split()[0])
-    assert promised == pytest.approx(found.report["losses"]["recalibrated"], rel=1e-3)
-    layer: Any = found.report["layers"][0]
+    assert promised == pytest.approx(losses_of(found_slow)["recalibrated"], rel=1e-3)
+    layer: Any = found_slow.report["layers"][0]
     assert layer["updates"] is None and layer["steps_to_converge"] > 1000
 
 
@@ -239,15 +246,17 @@ class Hard(keras.Model):  # type: ignore[misc]
         return self.out(keras.ops.relu(self.norm(self.inner(x), training=True)))
 
 
+@pytest.fixture(scope="module")
 def hard_wired() -> Any:
+    """Nothing changes it."""
     model = Hard()
     model.compile("adam", "sparse_categorical_crossentropy")
     model.fit(X[:320], Y[:320], verbose=0)
     return model
 
 
-def test_training_true_hard_wired() -> None:
-    evidence = measured(KerasModel(hard_wired()), "hard", spread_batches(FORM, (X, Y), 4, SIZE)).history.evidence[-1]
+def test_training_true_hard_wired(hard_wired: Any) -> None:
+    evidence = measured(KerasModel(hard_wired), "hard", spread_batches(FORM, (X, Y), 4, SIZE)).history.evidence[-1]
     # Inference does not react to quite other statistics, and depends on the rows around.
     away = evidence.passes["perturbed"].losses
     assert np.array_equal(away, evidence.passes["inference"].losses[: len(away)])
@@ -255,11 +264,11 @@ def test_training_true_hard_wired() -> None:
 
 
 @pytest.mark.skipif("ignores-statistics" not in {cause.id for cause in CAUSES}, reason="the cause is not in the table")
-def test_training_true_hard_wired_is_named() -> None:
-    assert "ignores-statistics" in named(checked(hard_wired()))
+def test_training_true_hard_wired_is_named(hard_wired: Any) -> None:
+    assert "ignores-statistics" in named(checked(hard_wired))
 
 
-def test_without_a_loss_the_statistics_are_judged(slow: Any) -> None:
+def test_without_a_loss_the_statistics_are_judged(slow: Any, found_slow: Check) -> None:
     bare = keras.Model(slow.inputs, slow.outputs)
     found = checked(bare)
     assert named(found) == {"momentum-too-high": "warning"}
@@ -268,7 +277,7 @@ def test_without_a_loss_the_statistics_are_judged(slow: Any) -> None:
     steps = int(found.verdict.split("as after ")[1].split(".")[0].replace(",", ""))
     assert 120 < steps < 190
     given = checked(bare, loss=keras.losses.sparse_categorical_crossentropy)
-    assert given.report["losses"]["inference"] == pytest.approx(checked(slow).report["losses"]["inference"], rel=1e-5)
+    assert losses_of(given)["inference"] == pytest.approx(losses_of(found_slow)["inference"], rel=1e-5)
 
 
 def test_a_model_without_batchnorm() -> None:
@@ -396,9 +405,14 @@ def assert_unchanged(before: dict[str, Any], after: dict[str, Any]) -> None:
     assert before == after
 
 
+@pytest.fixture(scope="module")
+def dropping() -> Any:
+    return trained(dropout=0.3, epochs=1)
+
+
 @pytest.mark.parametrize("made", ["trained", "loaded", "fresh"])
-def test_nothing_in_the_model_changes(made: str, tmp_path: Path) -> None:
-    model = network(dropout=0.3) if made == "fresh" else trained(dropout=0.3, epochs=1)
+def test_nothing_in_the_model_changes(made: str, dropping: Any, tmp_path: Path) -> None:
+    model = network(dropout=0.3) if made == "fresh" else dropping
     if made == "loaded":
         model.save(tmp_path / "model.keras")
         model = keras.models.load_model(tmp_path / "model.keras")
@@ -412,10 +426,10 @@ def test_nothing_in_the_model_changes(made: str, tmp_path: Path) -> None:
 def test_training_goes_on_as_without_a_check() -> None:
     def weights(check: bool) -> list[Any]:
         model = network(dropout=0.3)
-        model.fit(X, Y, batch_size=SIZE, verbose=0)
+        model.fit(X[:320], Y[:320], batch_size=SIZE, verbose=0)
         if check:
             checked(model)
-        model.fit(X, Y, batch_size=SIZE, verbose=0)
+        model.fit(X[:320], Y[:320], batch_size=SIZE, verbose=0)
         return [np.asarray(v) for v in model.variables]
 
     assert all(np.array_equal(a, b) for a, b in zip(weights(False), weights(True), strict=True))
@@ -544,12 +558,11 @@ def test_the_record_gives_the_same_report(slow: Any, tmp_path: Path) -> None:
     assert {r.name for r in list_runs(open_logdir(tmp_path))} == {"run", "run/check", "run/check-2"}
 
 
-def test_text_and_html(slow: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_text_and_html(slow: Any, found_slow: Check, capsys: pytest.CaptureFixture[str]) -> None:
     tb_bnlens.check(slow, (X, Y), batches=4)
     printed = capsys.readouterr().out
     assert printed.startswith("X Inference loss is") and "tb_bnlens.recalibrate(model" in printed
-    found = checked(slow)
-    assert capsys.readouterr().out == ""
+    found = found_slow
     assert "Momentum too high for this run [momentum-too-high]" in str(found)
     assert found.verdict in repr(found)
     with pytest.raises(AttributeError):

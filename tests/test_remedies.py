@@ -82,7 +82,7 @@ def test_pools_are_the_statistics_that_numpy_gives(size: int) -> None:
 def test_averaging_batches_is_what_the_moving_statistics_tend_to() -> None:
     x, _ = images()
     model = network(momentum=0.9, dropout=0.0)
-    for _ in range(80):
+    for _ in range(20):
         for start in range(0, len(x), 32):
             model(x[start : start + 32], training=True)
     chased = [np.asarray(v).copy() for v in model.non_trainable_variables]

@@ -19,8 +19,6 @@ from demo.__main__ import main as demo
 from tb_bnlens.reader import open_logdir, read_run
 from tb_bnlens.report import run_report
 
-ROOT = Path(__file__).parent.parent
-
 Report = dict[str, Any]
 """A report whose numbers are all there: ``schema.Overview`` allows for None."""
 Tell = Callable[[str, str, int], Report]
@@ -130,17 +128,15 @@ def test_frozen_statistics_that_do_no_harm(tell: Tell, seed: int) -> None:
 
 
 def test_the_command_trains_and_reports_without_noise(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    demonstrated: subprocess.CompletedProcess[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = [sys.executable, "-m", "demo", "frozen-base", "--no-serve", "--logdir", str(tmp_path / "new")]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=True)
-
+    done = demonstrated
     assert "[frozen-base, run 1 of 2] harmful-dim-images" in done.stdout
     assert "Frozen moving statistics do not fit the data" in done.stdout
     assert "The loss does not suffer" in " ".join(done.stdout.split())
     assert done.stderr == ""
 
-    monkeypatch.setattr(sys, "argv", command[2:])
+    monkeypatch.setattr(sys, "argv", done.args[2:])
     with pytest.raises(SystemExit, match="2"):
         demo()
     assert "is not empty" in capsys.readouterr().err

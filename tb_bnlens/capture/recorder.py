@@ -15,6 +15,7 @@ from tb_bnlens.capture.phases import Phase
 from tb_bnlens.capture.recording import Recording
 from tb_bnlens.capture.reservoir import Kept
 from tb_bnlens.capture.schedule import Schedule
+from tb_bnlens.capture.short_batches import ShortBatches
 from tb_bnlens.metadata import EventKind
 
 R = TypeVar("R", bound="LoopRecorder")
@@ -42,6 +43,7 @@ class LoopRecorder:
         self._batches = Batches(adapter.batches, options.probe_data, options.validation_data, self._guard)
         self._schedule = Schedule(options.overhead)
         self._schedule.planned_steps = planned_steps
+        self._short_batches = ShortBatches()
         self._waited = 0
         self._earlier = Phase(options.log_dir)
         self._active, self._closed = active and adapter.is_chief(), False
@@ -62,17 +64,20 @@ class LoopRecorder:
         with self._guard(RECORD):
             self._batches.collect(self.step, batch, steps)
             self._log.meet_size(self._batches.usual_size)
+            short = self._batches.is_short(batch)
+            around = self._short_batches.meet(self.step + steps, short) and steps == 1
             recording = self._recording
-            if recording is not None and recording.quiet_for(steps):
+            if recording is not None and recording.quiet_for(steps) and not around:
                 recording.count_quiet(steps)
                 return
             with self._schedule.all_timed():
                 if recording is not None:
-                    recording.after(steps)
+                    recording.after(steps, short=short, around_short=around)
                 else:
                     # What the model was before its first step is past.
                     self.begin(step or 0, after_a_step=True)
-                if self._recording is not None and self.wanted:
+                # The last batch of an epoch has losses unlike the others'.
+                if self._recording is not None and self.wanted and not (short and around):
                     self._recording.probe_if_due()
 
     def close(self, ended: str = "") -> None:

@@ -141,15 +141,33 @@ class Recording:
         if level is not None:
             self._probe_before(level)
 
-    def after(self, steps: int, fit_loss: float | None = None, epoch_end: bool = False) -> None:
-        """Take note that the loop has made so many steps; see ``LoopRecorder.after``."""
+    def after(
+        self,
+        steps: int,
+        fit_loss: float | None = None,
+        epoch_end: bool = False,
+        *,
+        short: bool = False,
+        around_short: bool = False,
+    ) -> None:
+        """Take note that the loop has made so many steps; see ``LoopRecorder.after``.
+
+        Args:
+            steps: as there.
+            fit_loss: as there.
+            epoch_end: as there.
+            short: for a loop that shows its batch after the step: it had fewer samples than usual.
+            around_short: the statistics are wanted now, before or after such a step.
+        """
         self._schedule.charge_quiet(self.step - self._asked_at)
         self.step += steps
         self._asked_at = self.step
         before, self._before = self._before, None
         if len(self._segments):
-            short, windows = self._short_batch, self._windows
-            if before is not None or short or epoch_end or self._schedule.snapshot_due(self.step):
+            windows = self._windows
+            alone = windows.step == self.step - 1  # a longer window holds other batches as well
+            short = self._short_batch or (short and alone)
+            if before is not None or short or around_short or epoch_end or self._schedule.snapshot_due(self.step):
                 self.snapshot(short)
             if epoch_end:
                 self._outside.mark()

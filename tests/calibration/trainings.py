@@ -159,11 +159,12 @@ def record(training: Training, run: str, seed: int, overhead: float = math.inf) 
     xy = t.data(t.samples, seed)
     model = t.network(t.momentum)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    # ``shuffle=False``: Keras warns of data that it cannot shuffle.
     if t.before is not None:
         other = t.data(t.samples, seed + 1000)
         other = (np.flip(other[0], -1) * 0.7 + 0.3 if other[0].ndim == 2 else np.flip(other[0], 1) * 0.7, other[1])
         model.compile(t.before(), loss, jit_compile=False)
-        model.fit(signed(other, t.batch, 600, seed), steps_per_epoch=600, verbose=0)
+        model.fit(signed(other, t.batch, 600, seed), steps_per_epoch=600, shuffle=False, verbose=0)
     model.compile(t.optimizer(), loss, jit_compile=False)
     sizes = [t.batch] if t.later_batch is None else [t.batch, t.later_batch]
     total, (x, y) = t.steps, xy
@@ -175,7 +176,7 @@ def record(training: Training, run: str, seed: int, overhead: float = math.inf) 
         for i, size in enumerate(sizes):
             yield from stream((x, y), size, total // len(sizes), seed + i)
 
-    model.fit(as_dataset(batches, xy), steps_per_epoch=total, epochs=1, verbose=0, callbacks=[curves, lens])
+    model.fit(as_dataset(batches, xy), steps_per_epoch=total, shuffle=False, verbose=0, callbacks=[curves, lens])
     return curves.curve.arrays()
 
 

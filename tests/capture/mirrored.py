@@ -27,6 +27,7 @@ def model(strategy: Any) -> Any:
         x = second(dense(x)) + second(dense(-x))
         made = keras.Model(inputs, keras.layers.Dense(1)(x))
         made.compile(keras.optimizers.SGD(0.01), "mse", jit_compile=False)
+        made.optimizer.build(made.trainable_variables)
     return made
 
 
@@ -38,8 +39,6 @@ def fitted(strategy: Any, *callbacks: Any) -> dict[str, Any]:
 
 def looped(strategy: Any, directory: Path | None = None) -> dict[str, Any]:
     made = model(strategy)
-    with strategy.scope():
-        made.optimizer.build(made.trainable_variables)
 
     @tf.function
     def step(x: Any, y: Any) -> None:

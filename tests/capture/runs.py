@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import random
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ from tb_bnlens.frameworks.keras3.layers import KerasLayer, find_layers
 from tb_bnlens.history import History
 from tb_bnlens.moments.windows import Windows
 from tb_bnlens.reader import open_logdir, read_run
-from tests.capture.setups import Setup
+from tests.capture.setups import DROPOUT, Setup
 
 EPOCHS = 2
 
@@ -41,6 +42,14 @@ def fit(setup: Setup, *callbacks: Any, model: Any = None, epochs: int = EPOCHS) 
     with strange_datasets():
         history = model.fit(**setup.data(), epochs=epochs, verbose=0, callbacks=list(callbacks))
     model.shown = {k: v for k, v in history.history.items()}
+    return model
+
+
+def built(model: Any, x: Any, y: Any) -> Any:
+    """The model with the variables that its first step would make. Keras traces a step twice that makes some."""
+    model.optimizer.build(model.trainable_variables)
+    model.compute_metrics(x, y, model(x))
+    model.reset_metrics()
     return model
 
 
@@ -76,6 +85,19 @@ def state(model: Any) -> dict[str, Any]:
     kept["python"] = random.random()
     kept["numpy"] = np.random.random()  # noqa: NPY002 the global generator is what a user's code may draw from
     return kept
+
+
+@functools.cache
+def alone(epochs: int = EPOCHS) -> dict[str, Any]:
+    """How DROPOUT ends without the lens. It is trained once in a process."""
+    return state(fit(DROPOUT, epochs=epochs))
+
+
+def assert_unharmed(model: Any, epochs: int = EPOCHS) -> None:
+    """A training of DROPOUT ended as without the lens, of which nothing is left in the model."""
+    ended = state(model)  # before another training sets the generators
+    assert_clean(model)
+    assert_same(alone(epochs), ended)
 
 
 def assert_same(without: dict[str, Any], with_lens: dict[str, Any]) -> None:

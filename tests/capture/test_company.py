@@ -16,9 +16,8 @@ import pytest
 
 from tb_bnlens.report import run_report
 from tests.capture import models
-from tests.capture.runs import assert_clean, assert_same, fit, lens, record, state
-from tests.capture.setups import Setup
-from tests.capture.test_faults import DROPOUT
+from tests.capture.runs import alone, assert_clean, assert_unharmed, fit, lens, record, state
+from tests.capture.setups import DROPOUT, Setup
 from tests.capture.test_fits import AtStep
 from tests.conftest import ROOT
 
@@ -29,7 +28,7 @@ def test_two_processes_in_one_directory(tmp_path: Path) -> None:
         """
         import pathlib, sys
         from tests.capture.runs import fit, lens
-        from tests.capture.test_faults import DROPOUT
+        from tests.capture.setups import DROPOUT
         from tests.capture.test_fits import AtStep
 
         def wait(_):
@@ -49,7 +48,6 @@ def test_two_processes_in_one_directory(tmp_path: Path) -> None:
     ) as other:
         assert other.stdin and other.stdout
         assert other.stdout.readline() == "recording\n"
-        without = state(fit(DROPOUT))
 
         def go_on(_: Any) -> None:
             assert other.stdin
@@ -58,8 +56,7 @@ def test_two_processes_in_one_directory(tmp_path: Path) -> None:
             assert other.wait(120) == 0
 
         model = fit(DROPOUT, lens(tmp_path), AtStep(5, go_on))
-    assert_clean(model)
-    assert_same(without, state(model))
+    assert_unharmed(model)
     assert len(list((tmp_path / "run" / "bn_lens").iterdir())) == 2
     read = record(tmp_path)
     assert read.last_step == 8 and np.all(np.diff(read.steps) > 0)
@@ -71,7 +68,6 @@ def test_two_processes_in_one_directory(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning", "ignore:.*fork:RuntimeWarning")
 def test_a_fork_in_mid_run(tmp_path: Path) -> None:
     """As data loaders fork: what the child inherits of the record is not written twice."""
-    without = state(fit(DROPOUT))
 
     def fork(_: Any) -> None:
         child = multiprocessing.get_context("fork").Process(target=int)
@@ -80,15 +76,13 @@ def test_a_fork_in_mid_run(tmp_path: Path) -> None:
         assert child.exitcode == 0
 
     model = fit(DROPOUT, lens(tmp_path), AtStep(3, fork))
-    assert_clean(model)
-    assert_same(without, state(model))
+    assert_unharmed(model)
     read = record(tmp_path)
     assert read.steps.tolist() == list(range(1, 9)) and not read.problems
 
 
 def test_fits_in_threads_at_once(tmp_path: Path) -> None:
     made = [DROPOUT.make() for _ in range(2)]
-    without = state(fit(DROPOUT))
     failures: list[BaseException] = []
     together = threading.Barrier(2)
 
@@ -110,7 +104,7 @@ def test_fits_in_threads_at_once(tmp_path: Path) -> None:
         ended = state(model)
         # The data of both are drawn from the one generator of Python and NumPy.
         assert {k: v.shape for k, v in ended.items() if k.startswith("weights")} == {
-            k: v.shape for k, v in without.items() if k.startswith("weights")
+            k: v.shape for k, v in alone().items() if k.startswith("weights")
         }
         read = record(tmp_path / str(i))
         assert read.last_step == 8 and not read.problems and np.isfinite(read.loss("inference")).all()

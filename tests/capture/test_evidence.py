@@ -20,7 +20,7 @@ from tb_bnlens.capture.spread import evenly
 from tb_bnlens.frameworks.keras3.runner import KerasRunner
 from tb_bnlens.history import Evidence
 from tests.capture import truth
-from tests.capture.runs import assert_same, fit, lens, record, state
+from tests.capture.runs import assert_same, built, fit, lens, record, state
 from tests.capture.setups import Setup
 
 SIZE, FEATURES, CLASSES = 16, 6, 3
@@ -33,7 +33,7 @@ def arrays(samples: int = SIZE * 20 + 5) -> tuple[Any, Any]:
     return x, np.argmax(x[:, :CLASSES] + rng.normal(size=(samples, CLASSES)), 1)
 
 
-def model(frozen: str = "", dropout: float = 0.4, momentum: float = 0.98, **options: Any) -> Any:
+def model(frozen: str = "", dropout: float = 0.4, momentum: float = 0.98, optimizer: Any = None, **options: Any) -> Any:
     keras.backend.clear_session()
     keras.utils.set_random_seed(7)
     inputs = x = keras.Input((FEATURES,))
@@ -45,8 +45,8 @@ def model(frozen: str = "", dropout: float = 0.4, momentum: float = 0.98, **opti
     if frozen:
         made.get_layer(frozen).trainable = False
     options = {"metrics": ["accuracy", keras.metrics.SparseTopKCategoricalAccuracy(2, name="top2")], **options}
-    made.compile(keras.optimizers.Adam(3e-3), "sparse_categorical_crossentropy", **options)
-    return made
+    made.compile(optimizer or keras.optimizers.SGD(0.05, 0.9), "sparse_categorical_crossentropy", **options)
+    return built(made, *arrays(2))
 
 
 def trained(path: Path, made: Any, epochs: int = 2, **options: Any) -> tuple[Evidence, list[Any]]:
@@ -94,10 +94,15 @@ class Measured:
         assert_losses(self.found, name, [truth.loss_by_batch(self.made, b, layers) for b in batches])
 
 
+def validation() -> tuple[Any, Any]:
+    x, y = arrays(3 * SIZE)
+    return x + 3, y
+
+
 @pytest.fixture(scope="module", params=["", "b"], ids=["all", "one frozen"])
 def measured(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Measured:
     made = model(request.param)
-    found, batches = trained(tmp_path_factory.mktemp("measured"), made)
+    found, batches = trained(tmp_path_factory.mktemp("measured"), made, validation_data=validation())
     return Measured(made, [name for name in LAYERS if name != request.param], found, batches)
 
 
@@ -180,8 +185,10 @@ def test_nothing_is_changed_by_it(tmp_path: Path) -> None:
     x, y = arrays()
 
     def run(*callbacks: Any) -> dict[str, Any]:
+        made = model()
+        made.compile(keras.optimizers.Adam(3e-3), "sparse_categorical_crossentropy", metrics=["accuracy"])
         setup = Setup("", model, data=lambda: {"x": x, "y": y, "batch_size": SIZE})
-        return state(fit(setup, *callbacks, model=model(), epochs=2))
+        return state(fit(setup, *callbacks, model=made))
 
     assert_same(run(), run(lens(tmp_path)))
     assert record(tmp_path).evidence
@@ -212,7 +219,7 @@ def no_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("no_time")
 def test_passes_that_no_time_is_left_for_are_not_evaluated(tmp_path: Path) -> None:
-    found, _ = trained(tmp_path, model(), overhead=0.01)
+    found, _ = trained(tmp_path, model(optimizer=keras.optimizers.Adam(3e-3)), overhead=0.01)
     made = {name for name in found.passes if not name.startswith(("put_right:", "only:", "with_dropout"))}
     replayed = {name for name in made if name.startswith("replay_")}
     assert made - replayed == {"inference", "batch", "recalibrated", "training", "perturbed", "recombined"}, (
@@ -250,7 +257,9 @@ class HardWired(keras.Model):  # type: ignore[misc]
 def test_training_true_hard_wired(wired: tuple[bool, bool], tmp_path: Path) -> None:
     """Inference does not react to the statistics of these layers; rows alone tell what it is worth."""
     made = HardWired(wired)
-    made.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    made(arrays(2)[0])
+    made.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    built(made, *arrays(2))
     found, batches = trained(tmp_path, made)
     assert found.layers["batch_at_inference"].tolist() == list(map(float, wired))
     assert ("one_at_a_time" in found.passes) == ("on_moving" in found.passes) == any(wired)
@@ -354,11 +363,9 @@ def test_updates_are_counted_from_the_observed_decay(calls: int, tmp_path: Path)
     assert np.all(explained > 0.999) if calls == 1 else explained[0] < 0.6 and np.all(explained < 0.98)
 
 
-def test_validation_data(tmp_path: Path) -> None:
-    made = model()
-    x, y = arrays(48)
-    found, _ = trained(tmp_path, made, validation_data=(x + 3, y))
-    batches = [(x[i : i + SIZE] + 3, y[i : i + SIZE]) for i in range(0, 48, SIZE)]
+def test_validation_data(measured: Measured) -> None:
+    made, found, (x, y) = measured.made, measured.found, validation()
+    batches = [(x[i : i + SIZE], y[i : i + SIZE]) for i in range(0, len(x), SIZE)]
     results = found.validation
     assert results["inference"].losses == pytest.approx([truth.loss(made, b) for b in batches], rel=1e-5)
     assert results["batch"].losses == pytest.approx([truth.loss_by_batch(made, b, LAYERS) for b in batches], rel=1e-5)

@@ -29,12 +29,10 @@ from tb_bnlens.capture.recording import Recording
 from tb_bnlens.frameworks.keras3.recorder import Recorder
 from tb_bnlens.moments.windows import Windows
 from tests.capture import models
-from tests.capture.runs import assert_clean, assert_same, fit, lens, record, state
-from tests.capture.setups import Setup, arrays, dataset, from_arrays
+from tests.capture.runs import assert_clean, assert_same, assert_unharmed, fit, lens, record, state
+from tests.capture.setups import DROPOUT, Setup, arrays, dataset, from_arrays
 from tests.capture.test_fits import AtStep
 from tests.conftest import ROOT
-
-DROPOUT = Setup("", lambda: models.functional(keras.layers.Dropout(0.5)))
 
 
 @contextlib.contextmanager
@@ -45,11 +43,6 @@ def complaints() -> Iterator[list[str]]:
         warnings.simplefilter("always")
         yield heard
     heard += [str(w.message) for w in caught if "BN Lens" in str(w.message)]
-
-
-@pytest.fixture(scope="module")
-def without() -> dict[str, Any]:
-    return state(fit(DROPOUT))
 
 
 class Injected(Exception):
@@ -113,14 +106,13 @@ def seams(tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
     return dict(watch.calls)
 
 
-def training_survives(at: tuple[str, int], without: dict[str, Any], directory: Path) -> list[str]:
+def training_survives(at: tuple[str, int], directory: Path) -> list[str]:
     """Train with a fault at this call; the warnings of the lens."""
     ours = lens(directory, on_error="warn")
     with complaints() as heard, Injection(at) as injection:
         model = fit(DROPOUT, ours)
     assert injection.raised, at
-    assert_clean(model)
-    assert_same(without, state(model))
+    assert_unharmed(model)
     assert all("Training continues unchanged" in text and "\n" not in text for text in heard), at
     assert len(set(heard)) == len(heard) <= 2, "once for each part"
     return heard
@@ -132,25 +124,23 @@ closing = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWa
 
 
 @closing
-def test_any_call_may_fail(seams: dict[str, int], without: dict[str, Any], tmp_path: Path) -> None:
+def test_any_call_may_fail(seams: dict[str, int], tmp_path: Path) -> None:
     """A draw of the functions, at a random one of their calls."""
     draw = random.Random(len(seams))
     for i, name in enumerate(draw.sample(sorted(seams), QUICK)):
-        training_survives((name, draw.randrange((seams[name] + 1) // 2)), without, tmp_path / str(i))
+        training_survives((name, draw.randrange((seams[name] + 1) // 2)), tmp_path / str(i))
 
 
 @closing
 @pytest.mark.slow
-def test_every_first_call_may_fail(seams: dict[str, int], without: dict[str, Any], tmp_path: Path) -> None:
+def test_every_first_call_may_fail(seams: dict[str, int], tmp_path: Path) -> None:
     for i, name in enumerate(sorted(seams)):
-        training_survives((name, 0), without, tmp_path / str(i))
+        training_survives((name, 0), tmp_path / str(i))
 
 
 @closing
 @pytest.mark.slow
-def test_calls_at_random_moments_may_fail_where_warnings_are_errors(
-    seams: dict[str, int], without: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_calls_at_random_moments_may_fail_where_warnings_are_errors(seams: dict[str, int], tmp_path: Path) -> None:
     draw = random.Random(0)
     names, calls = zip(*sorted(seams.items()), strict=True)
     for i, name in enumerate(draw.choices(names, calls, k=MOMENTS)):
@@ -159,17 +149,15 @@ def test_calls_at_random_moments_may_fail_where_warnings_are_errors(
             warnings.simplefilter("error")
             model = fit(DROPOUT, ours)
         assert injection.raised
-        assert_same(without, state(model))
+        assert_unharmed(model)
 
 
-def test_a_warning_that_is_an_error_is_printed(
-    without: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_warning_that_is_an_error_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "run").write_text("a file in its place")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model = fit(DROPOUT, lens(tmp_path, on_error="warn"))
-    assert_same(without, state(model))
+    assert_unharmed(model)
     said = capsys.readouterr().err
     assert said.count("Warning: BN Lens") == 1 and "cannot write to" in said
 
@@ -221,10 +209,9 @@ def test_a_probe_backs_off_where_memory_ends(room: int, tmp_path: Path, monkeypa
         return pair(self, batches, *rest)
 
     monkeypatch.setattr(Measurement, "pair", with_room)
-    without = state(fit(DROPOUT))
     with complaints() as heard:
         model = fit(DROPOUT, lens(tmp_path, on_error="warn"))
-    assert_same(without, state(model))
+    assert_unharmed(model)
     read = record(tmp_path)
     sizes = read.loss("batch_size")
     assert sum("ran out of memory" in note for note in read.manifest.notes) == {8: 0, 5: 1, 0: 3}[room]
@@ -258,16 +245,15 @@ def test_a_loss_that_refuses_one_more_trace(tmp_path: Path) -> None:
 # --- the disk -------------------------------------------------------------------------------------------
 
 
-def test_a_directory_that_cannot_be_made(tmp_path: Path, without: dict[str, Any]) -> None:
+def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("a file in its place")
     with complaints() as heard:
         model = fit(DROPOUT, lens(tmp_path, on_error="warn"))
-    assert_clean(model)
-    assert_same(without, state(model))
+    assert_unharmed(model)
     assert len(heard) == 1 and "cannot write to" in heard[0]
 
 
-def test_a_full_disk(tmp_path: Path, without: dict[str, Any]) -> None:
+def test_a_full_disk(tmp_path: Path) -> None:
     """Files may not grow beyond 10 kB: what the system says is not what a full disk says, but comes the same way."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
@@ -276,17 +262,15 @@ def test_a_full_disk(tmp_path: Path, without: dict[str, Any]) -> None:
             model = fit(DROPOUT, lens(tmp_path, on_error="warn"))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert_clean(model)
-    assert_same(without, state(model))
+    assert_unharmed(model)
     assert len(heard) == 1 and "does not record this run any further" in heard[0]
     assert record(tmp_path).manifest.layers, "what was written before is there"
 
 
-def test_a_directory_removed_in_mid_run(tmp_path: Path, without: dict[str, Any]) -> None:
+def test_a_directory_removed_in_mid_run(tmp_path: Path) -> None:
     with complaints() as heard:
         model = fit(DROPOUT, lens(tmp_path, on_error="warn"), AtStep(4, lambda _: shutil.rmtree(tmp_path / "run")))
-    assert_clean(model)
-    assert_same(without, state(model))
+    assert_unharmed(model)
     assert len(heard) <= 1
 
 
@@ -296,7 +280,7 @@ def test_a_killed_process(tmp_path: Path) -> None:
         """
         import os, pathlib, signal, sys
         from tests.capture.runs import fit, lens
-        from tests.capture.test_faults import DROPOUT
+        from tests.capture.setups import DROPOUT
         from tests.capture.test_fits import AtStep
 
         die = AtStep(30, lambda _: os.kill(os.getpid(), signal.SIGKILL))
@@ -315,11 +299,11 @@ def test_a_killed_process(tmp_path: Path) -> None:
     assert again.last_step == 8, "a run from the start takes the place of the killed one"
 
 
-def test_remote_paths(without: dict[str, Any]) -> None:
+def test_remote_paths() -> None:
     from tb_bnlens import BNLens
 
     model = fit(DROPOUT, BNLens("ram://bucket/run", on_error="raise"))
-    assert_same(without, state(model))
+    assert_unharmed(model)
     (written,) = tf.io.gfile.listdir("ram://bucket/run/bn_lens")
     assert ".tfevents." in written
     assert tf.io.gfile.stat(f"ram://bucket/run/bn_lens/{written}").length > 1000

@@ -14,13 +14,11 @@ import pytest
 
 from tb_bnlens.frameworks.keras3.feed import PeekingTrainFunction
 from tests.capture import models
-from tests.capture.runs import assert_clean, assert_same, fit, lens, record, state
-from tests.capture.setups import BATCH, SETUPS, Setup, arrays
+from tests.capture.runs import assert_clean, assert_same, assert_unharmed, fit, lens, record, state
+from tests.capture.setups import BATCH, DROPOUT, SETUPS, Setup, arrays
 
 # Keras' own saving, against NumPy 2.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
-
-DROPOUT = Setup("dropout", lambda: models.functional(keras.layers.Dropout(0.5)))
 
 
 class AtStep(keras.callbacks.Callback):  # type: ignore[misc]
@@ -122,20 +120,20 @@ def company_setup(name: str) -> Setup:
     return Setup(name, DROPOUT.model, compile=averaged)
 
 
-@pytest.mark.parametrize(
-    ("name", "first"), [*((name, False) for name in COMPANY), ("recompile", True), ("swap", True), ("stop", True)]
-)
-def test_in_company(name: str, first: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", COMPANY)
+def test_in_company(name: str, tmp_path: Path) -> None:
     setup = company_setup(name)
     without = state(fit(setup, *company(name, tmp_path / "without")))
-    others, ours = company(name, tmp_path / "with"), lens(tmp_path / "with")
-    model = fit(setup, *((ours, *others) if first else (*others, ours)))
-    assert_clean(model)
-    assert_same(without, state(model))
-    read = record(tmp_path / "with")
-    assert not read.problems and len(read.steps) and len(read.loss_steps)
-    if name == "recompile":
-        assert "recompile" in [event.kind for event in read.manifest.events]
+    for first in (False, True) if name in ("recompile", "swap", "stop") else (False,):
+        others, ours = company(name, tmp_path / str(first)), lens(tmp_path / str(first))
+        model = fit(setup, *((ours, *others) if first else (*others, ours)))
+        ended = state(model)
+        assert_clean(model)
+        assert_same(without, ended)
+        read = record(tmp_path / str(first))
+        assert not read.problems and len(read.steps) and len(read.loss_steps)
+        if name == "recompile":
+            assert "recompile" in [event.kind for event in read.manifest.events]
 
 
 def test_two_fits_are_one_record(tmp_path: Path) -> None:
@@ -152,23 +150,20 @@ def test_two_fits_are_one_record(tmp_path: Path) -> None:
 
 
 def test_two_lenses(tmp_path: Path) -> None:
-    without = state(fit(DROPOUT))
     model = fit(DROPOUT, lens(tmp_path / "a"), lens(tmp_path / "b"))
-    assert_clean(model)
-    assert_same(without, state(model))
+    assert_unharmed(model)
     a, b = record(tmp_path / "a"), record(tmp_path / "b")
     assert np.array_equal(a.steps, b.steps) and np.array_equal(a.loss("batch"), b.loss("batch"))
     assert np.all(np.isfinite(a.loss("inference")))
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
-def test_interrupted(error: type[BaseException], tmp_path: Path) -> None:
+def test_interrupted(tmp_path: Path) -> None:
     """The model trains on by steps and by fits, and so does what is saved of it."""
 
-    def interrupt(_: Any) -> None:
-        raise error
+    def run(error: type[BaseException], *callbacks: Any) -> Any:
+        def interrupt(_: Any) -> None:
+            raise error
 
-    def run(*callbacks: Any) -> Any:
         model = DROPOUT.make()
         with pytest.raises(error):
             fit(DROPOUT, *callbacks, AtStep(5, interrupt), model=model)
@@ -179,12 +174,14 @@ def test_interrupted(error: type[BaseException], tmp_path: Path) -> None:
         fit(DROPOUT, model=model)
         return model, loaded
 
-    without = [state(model) for model in run()]
-    for expected, model in zip(without, run(lens(tmp_path)), strict=True):
-        assert_clean(model)
-        assert_same(expected, state(model))
-    read = record(tmp_path)
-    assert not read.problems and read.last_step in (4, 5), "what was written before the interruption can be read"
+    without = [state(model) for model in run(KeyboardInterrupt)]
+    for error in (KeyboardInterrupt, ValueError):
+        for expected, model in zip(without, run(error, lens(tmp_path / error.__name__)), strict=True):
+            assert_clean(model)
+            assert_same(expected, state(model))
+        read = record(tmp_path / error.__name__)
+        assert not read.problems and read.last_step in (4, 5), "what was written before the interruption can be read"
+        assert (read.manifest.ended, read.manifest.ended_step) == ("interrupted", 5)
 
 
 def test_a_backup_is_restored_after_a_crash(tmp_path: Path) -> None:
@@ -237,19 +234,9 @@ def test_the_copy_of_a_model_in_training_has_no_lens(tmp_path: Path) -> None:
         assert_clean(model)
 
 
-def test_a_lens_is_used_again_for_another_model(tmp_path: Path) -> None:
-    ours = lens(tmp_path)
-    fit(DROPOUT, ours)
-    without = state(fit(DROPOUT))
-    model = fit(DROPOUT, ours)
-    assert_clean(model)
-    assert_same(without, state(model))
-
-
 def test_default_density_is_harmless_too(tmp_path: Path) -> None:
-    without = state(fit(DROPOUT, epochs=6))
     model = fit(DROPOUT, lens(tmp_path, overhead=0.01), epochs=6)
-    assert_same(without, state(model))
+    assert_unharmed(model, 6)
     assert math.isfinite(record(tmp_path).loss("inference")[-1])
 
 

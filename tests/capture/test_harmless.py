@@ -24,11 +24,9 @@ from tb_bnlens.capture.reasons import cause_of
 from tb_bnlens.frameworks.keras_tensorflow.backend import BACKEND
 from tests.capture import models
 from tests.capture.runs import assert_clean, assert_same, fit, lens, record, state
-from tests.capture.setups import BATCH, SAMPLES, Setup, arrays
+from tests.capture.setups import BATCH, DROPOUT, SAMPLES, Setup, arrays
 from tests.capture.test_faults import complaints
 from tests.capture.test_fits import AtStep
-
-DROPOUT = Setup("", lambda: models.functional(keras.layers.Dropout(0.5)))
 
 # --- random numbers -------------------------------------------------------------------------------------
 
@@ -96,8 +94,15 @@ DRAWS: list[Any] = [
 ]
 
 
-@pytest.mark.parametrize("draw", [random.random, own_generator.normal])
-@pytest.mark.parametrize("eagerly", [False, True])
+@pytest.mark.parametrize(
+    ("draw", "eagerly"),
+    [
+        (random.random, False),
+        (own_generator.normal, True),
+        pytest.param(random.random, True, marks=pytest.mark.slow),
+        pytest.param(own_generator.normal, False, marks=pytest.mark.slow),
+    ],
+)
 def test_layers_that_draw_in_python(draw: Any, eagerly: bool, tmp_path: Path) -> None:
     def trained(*callbacks: Any) -> dict[str, Any]:
         setup = Setup("", lambda: models.functional(Draws(draw)), compile={"run_eagerly": eagerly})

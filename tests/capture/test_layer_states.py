@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,18 @@ from tests.capture import models
 from tests.capture.runs import fit, lens, record, spying
 from tests.capture.setups import Setup, arrays, in_policy
 from tests.capture.test_fits import AtStep
+
+
+@functools.cache
+def recorded(build: Callable[[], Any], directory: Path) -> tuple[Any, History]:
+    """A model that was trained with the lens, and the record. Nothing changes them."""
+    return fit(Setup("", build), lens(directory / build.__name__)), record(directory / build.__name__)
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the records of ``recorded`` lie."""
+    return tmp_path_factory.mktemp("recorded")
 
 
 def states(read: History) -> dict[str, str]:
@@ -40,9 +54,8 @@ def momentum_one() -> Any:
         (momentum_one, "never_updated"),
     ],
 )
-def test_state(model: Any, first: str, tmp_path: Path) -> None:
-    fit(Setup("", model), lens(tmp_path))
-    read = record(tmp_path)
+def test_state(model: Any, first: str, directory: Path) -> None:
+    _, read = recorded(model, directory)
     assert states(read) == {"a": first, "b": "updating"}
     updates = dict(zip(["a", "b"], read.last("updates"), strict=True))
     # A model that its first step builds is met after that step.
@@ -135,9 +148,8 @@ def test_changes_in_mid_run_are_events(tmp_path: Path) -> None:
     assert read.manifest.layers[1].momentum == 0.8
 
 
-def test_shared_and_nested_layers_have_names_calls_and_an_order(tmp_path: Path) -> None:
-    fit(Setup("", models.shared), lens(tmp_path))
-    read = record(tmp_path)
+def test_shared_and_nested_layers_have_names_calls_and_an_order(directory: Path) -> None:
+    _, read = recorded(models.shared, directory)
     assert {layer.name: (layer.calls, layer.order) for layer in read.manifest.layers} == {
         "shared": (2, 0),
         "once": (1, 1),
@@ -145,33 +157,32 @@ def test_shared_and_nested_layers_have_names_calls_and_an_order(tmp_path: Path) 
     alternation = dict(zip(("shared", "once"), read.last("call_alternation"), strict=True))
     assert alternation["shared"] > 0.5 and np.isnan(alternation["once"])
 
-    fit(Setup("", models.nested), lens(tmp_path / "nested"))
-    names = [layer.name for layer in record(tmp_path / "nested").manifest.layers]
+    names = [layer.name for layer in recorded(models.nested, directory)[1].manifest.layers]
     assert len(set(names)) == 3 and "part/bn" in names and "inner/part/bn" in names
 
 
-def test_access_reaches_the_layer(tmp_path: Path) -> None:
+def test_access_reaches_the_layer(directory: Path) -> None:
     for build in (models.nested, models.Subclassed, models.shared, models.sequential):
-        model = fit(Setup("", build), lens(tmp_path / build.__name__))
-        layers = record(tmp_path / build.__name__).manifest.layers
-        for layer in layers:
+        model, read = recorded(build, directory)
+        for layer in read.manifest.layers:
             reached = eval(layer.access, {"model": model})
             assert isinstance(reached, keras.layers.BatchNormalization) and reached.name == layer.name.split("/")[-1]
     assert arrays(1)[0].shape == (1, models.FEATURES)
 
 
 @pytest.mark.parametrize("model", [models.shared, models.nested, models.sequential, models.Subclassed])
-def test_calls_where_no_pass_can_be_traced(model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_calls_where_no_pass_can_be_traced(
+    model: Any, directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The graph of a functional model counts them as the probe would; of a ``call`` one is taken, with a note."""
-    fit(Setup("", model), lens(tmp_path / "traced"))
-    traced = record(tmp_path / "traced")
+    _, traced = recorded(model, directory)
 
     def refuse(_: Any) -> None:
         raise NotEvaluated("not this one")
 
     monkeypatch.setattr("tb_bnlens.frameworks.keras_tensorflow.common.refuse_traced_calls", refuse)
-    fit(Setup("", model), lens(tmp_path / "untraced"))
-    read = record(tmp_path / "untraced")
+    fit(Setup("", model), lens(tmp_path))
+    read = record(tmp_path)
     assert not len(read.loss_steps) and "not this one" in read.manifest.not_evaluated["losses"]
     np.testing.assert_array_equal(read.last("updates"), traced.last("updates"))
     granted = [note for note in read.manifest.notes if "taken to be called once" in note]

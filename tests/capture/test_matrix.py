@@ -27,8 +27,9 @@ adam momentum_0 momentum_1 functional axis_1 mask_to_loss run_eagerly_dataset ex
 executions_of_3_endless executions_of_3_overshoot executions_of_3_jit bfloat16 ema metrics dropout_jit dropout_eager
 dropout_executions_of_3 tensorflow_noise spectral_norm dataset dataset_shuffled py_dataset_ragged validation
 lens_validation ragged last_batch_of_one momentum_0.999 executions_of_3_ragged tensorflow_noise_eager endless_dataset
+mixed_float16 class_weight python_inside synchronized py_dataset regularizers
 """.split()
-"""Close to others of the matrix: with the slow tests, so that the rest stays at some two minutes."""
+"""Close to others of the matrix: with the slow tests, so that the rest stays at some ninety seconds."""
 
 
 def marked(setup: Setup) -> object:

@@ -16,7 +16,7 @@ from tb_bnlens.history import History
 from tb_bnlens.metadata import FORECAST_POINTS, REPLAY_MOMENTUMS, replay_row
 from tb_bnlens.reader import open_logdir, read_channels
 from tests.capture import models
-from tests.capture.runs import evaluated, lens, record, spying
+from tests.capture.runs import built, evaluated, lens, record, spying
 
 FEATURES = models.FEATURES
 
@@ -29,7 +29,7 @@ def model(momentum: float) -> Any:
     x = models.batch_norm("second", momentum=momentum)(keras.layers.Dense(5, activation="tanh")(x))
     made = keras.Model(inputs, keras.layers.Dense(1)(x))
     made.compile(keras.optimizers.SGD(0.01), "mse", jit_compile=False)
-    return made
+    return built(made, *numbers(2))
 
 
 def numbers(samples: int, size: int = 16, by_class: bool = False, drift: float = 0.0) -> tuple[Any, Any]:
@@ -158,18 +158,17 @@ def test_a_poisoned_batch(tmp_path: Path) -> None:
     assert list(hit) == [7]
 
 
-@pytest.mark.parametrize("as_dataset", [False, True])
-def test_validation(as_dataset: bool, tmp_path: Path) -> None:
+def test_validation(tmp_path: Path) -> None:
     x, y = numbers(64)
-    shifted = (x + 3.0, y)
-    data = tf.data.Dataset.from_tensor_slices(shifted).batch(16) if as_dataset else shifted
-    read = run(tmp_path, 0.9, more={"validation_data": data})
     same = run(tmp_path / "same", 0.9, more={"validation_data": (x, y)})
-    probed = np.isfinite(read.loss("inference", "validation"))
-    assert probed[-1] and np.all(np.isfinite(read.loss("batch", "validation")[probed]))
-    assert read.loss("batch_size", "validation")[-1] == 16
-    assert read.last("validation_distance_rms")[0] > 1.0 > 0.6 > same.last("validation_distance_rms")[0]
-    np.testing.assert_array_equal(read.loss("batch"), same.loss("batch"))
+    shifted = (x + 3.0, y)
+    for i, data in enumerate((shifted, tf.data.Dataset.from_tensor_slices(shifted).batch(16))):
+        read = run(tmp_path / str(i), 0.9, more={"validation_data": data})
+        probed = np.isfinite(read.loss("inference", "validation"))
+        assert probed[-1] and np.all(np.isfinite(read.loss("batch", "validation")[probed]))
+        assert read.loss("batch_size", "validation")[-1] == 16
+        assert read.last("validation_distance_rms")[0] > 1.0 > 0.6 > same.last("validation_distance_rms")[0]
+        np.testing.assert_array_equal(read.loss("batch"), same.loss("batch"))
 
 
 def test_attribution_finds_the_layer(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import subprocess
 import sys
@@ -17,10 +16,8 @@ import pytest
 
 from tb_bnlens.history import History
 from tests.capture import models
-from tests.capture.runs import assert_same, evaluated, fit, lens, record, state
-from tests.capture.setups import BATCH, Setup, arrays, sgd
-from tests.capture.test_faults import DROPOUT
-from tests.capture.test_fits import AtStep
+from tests.capture.runs import assert_same, assert_unharmed, evaluated, fit, lens, record, state
+from tests.capture.setups import BATCH, DROPOUT, Setup, arrays, sgd
 from tests.conftest import ROOT
 
 
@@ -52,21 +49,21 @@ def in_training_mode(model: Any) -> None:
 # --- the state that is judged -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("first", [True, False])
 @pytest.mark.parametrize("kind", [AtTrainEnd, AtEpochEnd])
-def test_the_lens_looks_last(kind: Any, first: bool, tmp_path: Path) -> None:
+def test_the_lens_looks_last(kind: Any, tmp_path: Path) -> None:
     """Wherever it is listed, its last losses are those of the model that the user holds."""
     setup = Setup("", models.functional)
     without = state(fit(setup, kind(in_training_mode)))
-    ours, company = lens(tmp_path, probe_data=arrays(BATCH)), kind(in_training_mode)
-    model = fit(setup, *((ours, company) if first else (company, ours)))
-    assert_same(without, state(model))
-    read = record(tmp_path)
-    x, y = arrays(BATCH)
-    assert read.loss("inference")[-1] == pytest.approx(evaluated(model, (x, y)), rel=1e-6)
-    (last,) = [event for event in read.manifest.events if event.kind == "outside" and event.step == 8]
-    assert last.layers == (0, 1) and max(last.amounts) > 0.1 and "while the weights stayed" in last.text
-    assert not any("List it last" in note for note in read.manifest.notes)
+    for first in (True, False):
+        directory = tmp_path / str(first)
+        ours, company = lens(directory, probe_data=arrays(BATCH)), kind(in_training_mode)
+        model = fit(setup, *((ours, company) if first else (company, ours)))
+        assert_same(without, state(model))
+        read = record(directory)
+        assert read.loss("inference")[-1] == pytest.approx(evaluated(model, arrays(BATCH)), rel=1e-6)
+        (last,) = [event for event in read.manifest.events if event.kind == "outside" and event.step == 8]
+        assert last.layers == (0, 1) and max(last.amounts) > 0.1 and "while the weights stayed" in last.text
+        assert not any("List it last" in note for note in read.manifest.notes)
 
 
 def test_weights_that_are_put_back_are_no_updates(tmp_path: Path) -> None:
@@ -145,10 +142,11 @@ def test_networks_that_share_a_directory_are_told_apart(tmp_path: Path) -> None:
     """Cross-validation, and the trials of a tuner."""
     ours = lens(tmp_path)
     for _ in range(3):
-        fit(DROPOUT, ours)
+        assert_unharmed(fit(DROPOUT, ours))
     for run in ("run", "run/fit-2", "run/fit-3"):
         read = record(tmp_path, run)
         assert kinds(read) == [(0, "start")] and read.last_step == 8 and not read.problems
+        assert (read.manifest.ended, read.manifest.ended_step) == ("planned", 8)
 
 
 def test_batches_of_earlier_fits_are_kept(tmp_path: Path) -> None:
@@ -187,29 +185,12 @@ def test_batches_for_another_loss_are_let_go(tmp_path: Path) -> None:
 # --- the end ------------------------------------------------------------------------------------------------
 
 
-def test_a_planned_end(tmp_path: Path) -> None:
-    fit(DROPOUT, lens(tmp_path))
-    assert (record(tmp_path).manifest.ended, record(tmp_path).manifest.ended_step) == ("planned", 8)
-
-
-@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
-def test_an_interrupted_end(error: type[BaseException], tmp_path: Path) -> None:
-    def interrupt(_: Any) -> None:
-        raise error
-
-    ours, model = lens(tmp_path), DROPOUT.make()
-    with contextlib.suppress(error):
-        fit(DROPOUT, ours, AtStep(5, interrupt), model=model)
-    model.train_on_batch(*arrays(BATCH))
-    assert (record(tmp_path).manifest.ended, record(tmp_path).manifest.ended_step) == ("interrupted", 5)
-
-
 def test_a_process_that_ends_in_an_exception(tmp_path: Path) -> None:
     script = textwrap.dedent(
         """
         import pathlib, sys
         from tests.capture.runs import fit, lens
-        from tests.capture.test_faults import DROPOUT
+        from tests.capture.setups import DROPOUT
         from tests.capture.test_fits import AtStep
 
         fit(DROPOUT, lens(pathlib.Path(sys.argv[1])), AtStep(5, lambda _: 1 / 0))

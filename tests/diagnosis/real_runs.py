@@ -67,7 +67,9 @@ def cross_entropy() -> Any:
 
 
 def compiled(model: Any, rate: Any = 1e-3, optimizer: Any = None) -> Any:
+    """Compile the model. The optimizer has its variables: Keras traces a step twice that makes them."""
     model.compile(optimizer or keras.optimizers.Adam(rate), cross_entropy())
+    model.optimizer.build(model.trainable_variables)
     return model
 
 

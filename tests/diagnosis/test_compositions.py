@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ keras = pytest.importorskip("keras")
 
 import numpy as np  # noqa: E402
 
+from tb_bnlens.report.schema import Overview  # noqa: E402
 from tests.diagnosis import compositions  # noqa: E402
 from tests.diagnosis.compositions import FAULTS, LOOK_ALIKES  # noqa: E402
 from tests.diagnosis.real_runs import Build, Trained  # noqa: E402
@@ -28,10 +30,19 @@ def cases(names: Any) -> list[Any]:
     return [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in names]
 
 
+Recorded = Callable[[str], tuple[Overview, Trained]]
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
+    """Train a fault once and report on it. Its rescue may change the model, so one test applies it."""
+    return functools.cache(lambda name: record(FAULTS[name][0], tmp_path_factory.mktemp("faulty")))
+
+
 @pytest.mark.parametrize("name", cases(FAULTS))
-def test_the_cause_is_named(name: str, tmp_path: Path) -> None:
-    build, cause, severities = FAULTS[name]
-    told = raised(record(build, tmp_path)[0])
+def test_the_cause_is_named(name: str, recorded: Recorded) -> None:
+    _, cause, severities = FAULTS[name]
+    told = raised(recorded(name)[0])
     assert told.get(cause) in severities, told
     assert {rule for rule, severity in told.items() if severity != "info"} <= {cause}, told
 
@@ -46,11 +57,10 @@ def test_what_looks_alike_raises_nothing(name: str, tmp_path: Path) -> None:
 # --- what is printed, executed -------------------------------------------------------------------------
 
 
-def printed(name: str, directory: Path) -> tuple[dict[str, Any], Any, Any]:
+def printed(name: str, recorded: Recorded) -> tuple[dict[str, Any], Any, Any]:
     """The finding of a fault's cause, and the model and data as they are then."""
-    build, cause, _ = FAULTS[name]
-    report, (model, data) = record(build, directory / "faulty")
-    found = next(f for f in report["findings"] if f["rule"] == cause)
+    report, (model, data) = recorded(name)
+    found = next(f for f in report["findings"] if f["rule"] == FAULTS[name][1])
     assert found["status"] == "fail", report["verdict"]
     return dict(found), model, data
 
@@ -72,8 +82,8 @@ def rows_of(data: Any) -> Any:
     return (np.concatenate([np.asarray(part) for part in parts]) for parts in zip(*data, strict=True))
 
 
-def test_rows_alone_and_in_batches_agree_after_the_rescue(tmp_path: Path) -> None:
-    found, model, data = printed("hard-wired in one layer", tmp_path)
+def test_rows_alone_and_in_batches_agree_after_the_rescue(recorded: Recorded) -> None:
+    found, model, data = printed("hard-wired in one layer", recorded)
     x, y = rows_of(data)
 
     def apart() -> float:
@@ -91,14 +101,14 @@ def test_rows_alone_and_in_batches_agree_after_the_rescue(tmp_path: Path) -> Non
 def test_rows_of_weight_0_left_out_of_the_statistics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # As on a slow machine: few batches are judged then, and one in seven is padded.
     monkeypatch.setattr("tb_bnlens.capture.prober.JUDGEMENT_SECONDS", 1e-9)
-    found, model, data = printed("padded with another value", tmp_path)
+    found, model, data = printed("padded with another value", lambda name: record(FAULTS[name][0], tmp_path))
     before = model.evaluate(data, verbose=0)
     run(found["rescue"], model, data.repeat(4))
     assert model.evaluate(data, verbose=0) < 0.7 * before
 
 
-def test_statistics_without_the_dominating_rows(tmp_path: Path) -> None:
-    found, model, data = printed("unscaled rows", tmp_path)
+def test_statistics_without_the_dominating_rows(recorded: Recorded) -> None:
+    found, model, data = printed("unscaled rows", recorded)
     x, y = rows_of(data)
     ordinary = np.abs(x).max(axis=1) < 10
 
@@ -132,21 +142,21 @@ def again(fault: Callable[..., Trained]) -> Callable[[str], Callable[[str], Trai
         ("batches of 2", lambda r, **more: compositions.micro_batches(r, **more)),
     ],
 )
-def test_the_fix_cures(name: str, fault: Callable[..., Trained], tmp_path: Path) -> None:
-    found, _, _ = printed(name, tmp_path)
+def test_the_fix_cures(name: str, fault: Callable[..., Trained], recorded: Recorded, tmp_path: Path) -> None:
+    found, _, _ = printed(name, recorded)
     gone(again(fault)(found["fix"]), FAULTS[name][1], tmp_path)
 
 
 @pytest.mark.slow
-def test_without_time_distributed(tmp_path: Path) -> None:
-    found, _, _ = printed("over time", tmp_path)
+def test_without_time_distributed(recorded: Recorded, tmp_path: Path) -> None:
+    found, _, _ = printed("over time", recorded)
     assert "no TimeDistributed" in found["fix"] and "norm_a" not in found["fix"]
     gone(LOOK_ALIKES["the whole sequence"], FAULTS["over time"][1], tmp_path)
 
 
 @pytest.mark.slow
-def test_with_the_mode_passed_on(tmp_path: Path) -> None:
-    found, _, _ = printed("hard-wired", tmp_path)
+def test_with_the_mode_passed_on(recorded: Recorded, tmp_path: Path) -> None:
+    found, _, _ = printed("hard-wired", recorded)
     assert "training=training" in found["fix"]
     gone(lambda r: compositions.hard_wired(r, (False, False)), FAULTS["hard-wired"][1], tmp_path)
 
@@ -160,7 +170,7 @@ def test_with_the_mode_passed_on(tmp_path: Path) -> None:
         ("sorted, two classes", "two classes, shuffled"),
     ],
 )
-def test_shuffled(name: str, repaired: str, tmp_path: Path) -> None:
-    found, _, _ = printed(name, tmp_path)
+def test_shuffled(name: str, repaired: str, recorded: Recorded, tmp_path: Path) -> None:
+    found, _, _ = printed(name, recorded)
     assert ".shuffle(" in found["fix"]
     gone(LOOK_ALIKES[repaired], FAULTS[name][1], tmp_path)

@@ -155,6 +155,8 @@ def test_an_autocast_block_around_the_whole_loop_keeps_its_gradients(tmp_path: P
         if lens is not None:
             lens.close()
         found.append(state(model))
+        if lens is not None:
+            lens.close()
     assert all(np.array_equal(v, found[1][k]) for k, v in found[0].items())
 
 

@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 nn: Any = torch.nn
 
 from tb_bnlens.torch import Recorder  # noqa: E402
-from tests.frameworks.torch_runs import LOSS, batches, record_of, report_of, small, train  # noqa: E402
+from tests.frameworks.torch_runs import LOSS, batches, record_of, report_of, small, train, usual_step  # noqa: E402
 
 torch.set_num_threads(1)
 STEPS = 100
@@ -322,3 +322,17 @@ def test_accumulated_batches_are_updates_of_the_step(groups: tuple[int, ...], tm
 def test_a_momentum_that_replaces_everything_is_no_unseen_data(tmp_path: Path) -> None:
     report = train(lambda: small(0.99), tmp_path, steps=STEPS, size=8).report
     assert finding(report, "unseen-updates")["status"] == "pass"
+
+
+@pytest.mark.parametrize("rest", [2, 32])
+def test_a_short_last_batch_is_told_in_a_loop_without_epochs(rest: int, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model, epoch = small(0.3), list(batches(6))
+    epoch[-1] = tuple(part[:rest] for part in epoch[-1])
+    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
+    with Recorder(model, str(tmp_path), LOSS, planned_steps=120) as lens:
+        for x, y in epoch * 20:
+            usual_step(model, optimizer, x, y, 0)
+            lens.record(x, y)
+    told = finding(report_of(tmp_path), "short-last-batch")
+    assert told["status"] == ("fail" if rest == 2 else "not_applicable"), told["summary"]
