@@ -100,7 +100,7 @@ ARROWS: Mapping[str, set[str]] = {
     "frameworks.keras2": {"frameworks.keras2", "frameworks.keras3", "frameworks.keras_tensorflow", *RECORDING},
     "frameworks.jax_errors": {"capture"},
     "frameworks.keras_jax": {"frameworks.keras3", "frameworks.jax_errors", *RECORDING},
-    "frameworks.keras_torch": {"frameworks.keras3", *RECORDING},
+    "frameworks.keras_torch": {"frameworks.keras3", "frameworks.torch", *RECORDING},
     "frameworks.torch": {"frameworks.torch", "capture", "moments", "history", "metadata"},
     "frameworks.flax": {"frameworks.flax", "frameworks.jax_errors", *RECORDING},
     "flax": {

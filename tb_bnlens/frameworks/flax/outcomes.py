@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.capture.reasons import cause_of, why_no_loss
 from tb_bnlens.frameworks.flax.batches import Batch, samples
+from tb_bnlens.frameworks.flax.objects import OBJECTS
 
 NO_LOSS = "The model has no loss: pass loss=..., called as loss(predictions, target)."
 
@@ -54,7 +55,8 @@ class Outcomes:
         for leaf in jax.tree.leaves((predictions, batch.y)):
             if not np.ndim(leaf) or leaf.shape[0] != size:
                 raise NotEvaluated("predictions or targets have no row for each sample")
-        return np.asarray(self._rows((predictions, batch.y), np.asarray(indices)), np.float64)
+        with OBJECTS.put_back(self._loss):
+            return np.asarray(self._rows((predictions, batch.y), np.asarray(indices)), np.float64)
 
     def _traced_rows(self, whole: Any, indices: Any) -> Any:
         def row(index: Any) -> Any:
@@ -87,7 +89,8 @@ class Outcomes:
         rows, after = samples(batch) or 1, {}
         for name, (total, count) in state.items():
             try:
-                after[name] = total + float(self._values[name](predictions, batch.y)) * rows, count + rows
+                with OBJECTS.put_back(self._metrics[name]):
+                    after[name] = total + float(self._values[name](predictions, batch.y)) * rows, count + rows
             except Exception as error:
                 raise NotEvaluated(f"the metric {name!r} fails on the recorded batches ({cause_of(error)})") from error
         return after

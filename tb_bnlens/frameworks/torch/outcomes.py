@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.capture.reasons import cause_of, why_no_loss
 from tb_bnlens.frameworks.torch.batches import Batch, leaves, mapped, samples
-from tb_bnlens.frameworks.torch.untouched import random_state
+from tb_bnlens.frameworks.torch.untouched import undone
 
 NO_LOSS = (
     "The model has no loss: pass loss=..., called as loss(predictions, target), or have the model return an output "
@@ -61,14 +61,13 @@ class Outcomes:
         for leaf in leaves((predictions, batch.y)):
             if not len(leaf.shape) or leaf.shape[0] != size:
                 raise NotEvaluated("predictions or targets have no row for each sample")
-        with random_state(_devices(predictions)):
+        with undone(_devices(predictions), self._loss):
             found = [self._row(batch, predictions, int(i)) for i in indices]
         return np.asarray(torch.stack(found).double().cpu().numpy(), np.float64)
 
     def _row(self, batch: Any, predictions: Any, index: int) -> Any:
         row = mapped(lambda leaf: leaf[index : index + 1], (predictions, batch.y))
-        with torch.no_grad():
-            return self._of(*row).float().mean()
+        return self._of(*row).float().mean()
 
     def weights(self, batch: Any) -> None:
         """Losses in PyTorch take no weight for each sample."""
@@ -87,7 +86,8 @@ class Outcomes:
 
     def update(self, state: dict[str, Any], batch: Batch, predictions: Any) -> dict[str, Any]:
         """Metrics after one more batch."""
-        with torch.no_grad(), random_state(_devices(predictions)):
+        functions = [metric for metric in self._metrics.values() if not _keeps_state(metric)]
+        with undone(_devices(predictions), functions):
             return {name: self._updated(name, held, batch, predictions) for name, held in state.items()}
 
     def _updated(self, name: str, held: Any, batch: Batch, predictions: Any) -> Any:
