@@ -22,7 +22,7 @@ REASON = (
 )
 BESIDE_OTHERS = (
     "the model or loss draws random numbers from Python or NumPy while another thread runs, so an extra pass could "
-    "change the numbers that training gets; draw them from a generator of its own to have the losses measured"
+    "change the numbers that training gets; draw them from a generator that the model holds to have the losses measured"
 )
 TOOLS = (
     *("IPython.", "aim.", "asyncio.", "clearml.", "comet_ml.", "debugpy.", "ipykernel.", "lightning_utilities."),
