@@ -152,7 +152,7 @@ def _layers(layers: list[Mapping[str, Any]], framework: str) -> Iterator[str]:
     if not known:
         return
     yield f"<details><summary>Layers: the {len(known)} of {len(layers)} farthest off</summary>\n"
-    yield _line("layer", "momentum", "distance (sd)", "steps to converge (updates)")
+    yield _line("layer", "momentum", "distance (sd)", "updates to converge")
     yield _line("---", "--:", "--:", "--:")
     for x in known:
         steps = x["steps_to_converge"]

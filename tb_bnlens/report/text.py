@@ -184,10 +184,10 @@ def _layers(run: Mapping[str, Any], style: Style) -> list[str]:
     if not known:
         return []
     heading = "farthest layers"
-    room = max(len(heading), style.width - len("    momentum  distance  steps to converge (updates)"))
+    room = max(len(heading), style.width - len("    momentum  distance  updates to converge"))
     names = [shortened(x["name"], room) for x in known]
     width = max(len(heading), *map(columns, names))
-    lines = ["", f"  {heading:<{width}}  momentum  distance  steps to converge (updates)"]
+    lines = ["", f"  {heading:<{width}}  momentum  distance  updates to converge"]
     for x, name in zip(known, names, strict=True):
         steps = x["steps_to_converge"]
         words = x["steps_reason"] if steps is None or steps == "never" else f"{steps:,}"
