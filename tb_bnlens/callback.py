@@ -63,7 +63,7 @@ class BNLens(_Callback):  # type: ignore[misc,valid-type]
     ):
         super().__init__()
         self._fitted: Any = None
-        self._verbose = bool(verbose)
+        self._verbose = verbose
         self._options = Options(log_dir, validation_data, probe_data, overhead, tolerance, ignore, on_error)
         self._watches: list[FitWatch | None] = []
         """The fits that are running, a nested one after the one around it; None for one that cannot be watched."""
@@ -155,7 +155,7 @@ class BNLens(_Callback):  # type: ignore[misc,valid-type]
             given = stack.validation_data_of(model)
             reason = backend(model).batches.side_effect(given)
             options = options if reason else dataclasses.replace(options, validation_data=given)
-        recorder = Recorder(model, **options.arguments())
+        recorder = Recorder(model, **options.arguments(), verbose=self._verbose)
         if reason:
             recorder.give_up_validation(reason)
         callbacks = stack.calling_list()
@@ -182,13 +182,6 @@ class BNLens(_Callback):  # type: ignore[misc,valid-type]
                 self._leave(lambda watch: watch is not None and watch.callbacks is calling)
         return [watch for watch in self._watches[-1:] if watch is not None]
 
-    def _print_verdict(self, directory: str) -> None:
-        with self._guard("the line at the end of fit"):
-            # Recording needs no diagnosis, so it is not loaded before.
-            from tb_bnlens.closing import print_closing_line
-
-            print_closing_line(directory)
-
     def _leave(self, stays: Callable[[FitWatch | None], bool]) -> None:
         """Abandon the innermost fits up to one that stays."""
         while self._watches and not stays(self._watches[-1]):
@@ -198,13 +191,9 @@ class BNLens(_Callback):  # type: ignore[misc,valid-type]
 
     def _end(self) -> None:
         """Leave the innermost fit; ``self.model`` is that of the fit around it again."""
-        ended = self._current()
-        for watch in ended:
+        for watch in self._current():
             watch.end()
         del self._watches[-1:]
-        for watch in ended:
-            if self._verbose and watch.recorder.directory is not None:
-                self._print_verdict(watch.recorder.directory)
         for around in self._watches[-1:]:
             if around is not None:
                 self.set_model(around.model)

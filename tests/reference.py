@@ -27,7 +27,7 @@ PAGE = ROOT / "docs" / "reference.md"
 README = ROOT / "README.md"
 SAMPLE = ROOT / "tests" / "fixtures" / "format1"
 SAMPLE_BEGIN, SAMPLE_END = "<!-- sample report: make docs -->\n```\n", "```\n<!-- end of the sample report -->"
-SAMPLE_EVIDENCE = 3
+SAMPLE_EVIDENCE = 1
 """Lines of evidence that the sample shows."""
 # Parts of a docstring, each to the next line that is not indented.
 LITERAL = re.compile(r"^(.*)::\n((?:(?: .*)?\n)*)", re.MULTILINE)
@@ -224,6 +224,8 @@ def signature(node: ast.ClassDef | ast.FunctionDef, name: str, source: str) -> s
     listed = [one(x, d) for x, d in zip(plain, defaults, strict=True) if x.arg != "self"]
     if a.kwonlyargs:
         listed += ["*", *(one(x, d) for x, d in zip(a.kwonlyargs, a.kw_defaults, strict=True))]
+    if a.kwarg is not None:
+        listed.append(f"**{one(a.kwarg, None)}")
     returns = ast.get_source_segment(source, node.returns) if node.returns is not None else ""
     arrow = f" -> {returns}" if returns and returns != "None" else ""
     line = f"{name}({', '.join(listed)}){arrow}"

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import pytest
 
-from tb_bnlens import BNLens, closing
+from tb_bnlens import BNLens, Recorder, closing
 from tb_bnlens.closing import closing_line
 from tests.fixtures.runs import write_run
 
@@ -52,6 +52,17 @@ def test_fit_ends_with_the_line(tmp_path: Path) -> None:
     assert last == [closing_line(str(tmp_path / "b")), ""], "a separate line, below the progress bar"
 
 
+def test_a_loop_ends_with_the_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = keras.Sequential([keras.Input((4,)), keras.layers.BatchNormalization(), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    for verbose in (1, 0):
+        directory = str(tmp_path / str(verbose))
+        with Recorder(model, directory, verbose=verbose) as lens:
+            lens.record(np.ones((8, 4), np.float32), np.ones((8, 1), np.float32))
+        lens.close()
+        assert capsys.readouterr().out == (closing_line(directory) + "\n") * verbose
+
+
 @pytest.mark.parametrize(("encoding", "shown"), [("ascii", "\\u5c64"), ("cp1252", "\\u5c64"), ("utf-8", "層")])
 def test_any_console(encoding: str, shown: str, tmp_path: Path) -> None:
     write_run(tmp_path / "層", steps=5)
@@ -70,5 +81,5 @@ def test_a_fault_in_it_does_not_end_fit(tmp_path: Path, monkeypatch: pytest.Monk
         raise OSError("the disk is gone")
 
     monkeypatch.setattr(closing, "closing_line", broken)
-    with pytest.warns(UserWarning, match="leaves out the line at the end of fit: OSError: the disk is gone"):
+    with pytest.warns(UserWarning, match="leaves out the line at the end of training: OSError: the disk is gone"):
         assert printed(BNLens(str(tmp_path))) == ""

@@ -49,6 +49,17 @@ def test_the_reference_names_all_that_is_public() -> None:
     assert sorted(functions) == sorted(reference.NAMES["summary"])
 
 
+@pytest.mark.parametrize("callback", ["lightning", "transformers"])
+def test_a_callback_names_the_options_of_its_recorder(callback: str) -> None:
+    def of(module: str) -> ast.ClassDef:
+        tree = ast.parse((ROOT / "tb_bnlens" / "torch" / f"{module}.py").read_text(encoding="utf-8"))
+        return next(node for node in tree.body if isinstance(node, ast.ClassDef))
+
+    made = next(n for n in of("recorder").body if isinstance(n, ast.FunctionDef) and n.name == "__init__")
+    said = ast.get_docstring(of(callback)) or ""
+    assert [a.arg for a in made.args.kwonlyargs if f"``{a.arg}``" not in said] == []
+
+
 def test_markdown_of_a_docstring() -> None:
     docstring = """One ``name``.
 

@@ -135,6 +135,28 @@ def test_comparison() -> None:
     assert "| loss, inference |" in said and "whose distance differs most" in said
 
 
+def _renamed(run: Any, *names: str) -> Any:
+    return {**run, "layers": [{**layer, "name": name} for layer, name in zip(run["layers"], names, strict=True)]}
+
+
+def test_layers_that_keras_numbers_differently_are_compared_in_order() -> None:
+    run = run_report(band_locator(layers=3))
+    a = _renamed(run, "stem", "batch_normalization", "batch_normalization_1")
+    b = _renamed(run, "batch_normalization_1", "stem", "batch_normalization_2")
+    difference = compare(a, b)
+    assert difference["only"] == [[], []]
+    names: Any = [x["names"] for x in difference["distances"]]
+    assert set(map(tuple, names)) == {
+        ("stem", "stem"),
+        ("batch_normalization", "batch_normalization_1"),
+        ("batch_normalization_1", "batch_normalization_2"),
+    }
+    assert "batch_normalization_1 -> batch_normalization_2: " in render_comparison(difference)
+    assert "| batch\\_normalization\\_1 -\\> batch" in markdown.render_comparison(difference)
+    named = compare(_renamed(run, "bn_1", "bn_2", "bn_3"), {**_renamed(run, "bn_2", "bn_3", "x")})
+    assert named["only"] == [["bn_1"], ["x"]]  # names of a user count
+
+
 def test_a_momentum_is_compared_in_the_convention_of_each_run() -> None:
     a, b = run_report(of_torch(band_locator(layers=2))), run_report(band_locator(0.9, layers=2))
     difference = compare(a, b)

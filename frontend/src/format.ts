@@ -36,9 +36,17 @@ export function steps(value: number | 'never' | null | undefined): string {
   return count(value ?? null);
 }
 
-/** An interval of updates in words; empty where none is known. */
-export function intervalText(interval: readonly (number | 'never')[] | null): string {
-  return interval ? `80% interval: ${steps(interval[0])} to ${steps(interval[1])}.` : '';
+/** An interval of updates, "90 to 120"; null where none is known, and where both ends are the same. */
+export function interval(ends: readonly (number | 'never')[] | null): string | null {
+  if (!ends) return null;
+  const [low, high] = ends.map(steps);
+  return low === high ? null : `${low} to ${high}`;
+}
+
+/** An interval of updates in words; empty where there is none. */
+export function intervalText(ends: readonly (number | 'never')[] | null): string {
+  const shown = interval(ends);
+  return shown ? `80% interval: ${shown}.` : '';
 }
 
 export function percent(value: number | null | undefined): string {

@@ -71,7 +71,7 @@ export function paceOf(overview: Overview): [number, number] | null {
   const { steps_interval: interval = null, steps_to_converge: steps = null } = converging(overview) ?? {};
   if (!interval || typeof steps !== 'number' || !(steps > 0)) return null;
   const [fast, slow] = interval.map((end) => (end === 'never' ? Number.POSITIVE_INFINITY : end / steps));
-  return fast > 0 && Number.isFinite(slow) ? [fast, slow] : null;
+  return fast > 0 && fast < slow && Number.isFinite(slow) ? [fast, slow] : null;
 }
 
 /** Where the run is expected to have converged. */

@@ -40,7 +40,8 @@ export interface PairedLosses {
   /** Moving statistics. */
   inference: number | null;
   /** Other statistics in place of the moving ones: the mean of the other batches' at the present weights, or for a
-    probe the mean of the last windows of training. */
+    probe the mean of the last windows of training. Layers that training leaves alone keep theirs, as with
+    `recalibrate(model, data)`; null where all do. */
   recalibrated: number | null;
   /** The same over more windows. */
   recalibrated_long: number | null;
@@ -240,9 +241,11 @@ export interface Comparison {
   metrics: Record<string, Record<string, (number | null)[]>>;
   /** `gone`, `new` and `stayed` -> ids of findings that count. */
   findings: Record<string, string[]>;
-  /** Layers in both runs whose momentum or state differs: `name`, `momentum`, `state` and `distance`. */
+  /** Layers in both runs whose momentum or state differs: `name` in the first run, `names` in both, `momentum`,
+    `state` and `distance`. */
   layers: Record<string, unknown>[];
-  /** All layers in both runs whose distances are known, `name` and `distance`, the largest difference first. */
+  /** All layers in both runs whose distances are known: `name`, `names` and `distance`, the largest difference
+    first. */
   distances: Record<string, unknown>[];
   /** Names of layers that one run alone has. */
   only: string[][];

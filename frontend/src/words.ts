@@ -18,14 +18,14 @@ export const WORDS = {
     text: 'Loss with batch statistics in every BatchNorm layer and dropout off, on the same batches and weights.',
   },
   recalibrated: {
-    label: 'window statistics',
+    label: 'recalibrated',
     unit: 'loss',
-    text: 'Inference loss with the statistics of the last training batches (about 20), at earlier weights, in place of the moving statistics.',
+    text: 'Inference loss with the statistics of the last training batches (about 20), at the weights of their steps, in place of the moving statistics.',
   },
   recalibrated_now: {
     label: 'recalibrated',
     unit: 'loss',
-    text: 'Inference loss with statistics computed on other batches at the current weights: what recalibrate() would give.',
+    text: 'Inference loss with statistics computed on other batches at the current weights: what recalibrate(model, data) would give. Layers that training leaves alone keep theirs.',
   },
   inference: {
     label: 'inference',
@@ -73,12 +73,12 @@ export const WORDS = {
     text: 'Difference between the layer’s normalized output at inference and in training, rms over channels: W = √((a−1)² + b²), a = √((v+ε)/(s+ε)), b = (μ−m)/√(s+ε). 0 means no difference.',
   },
   steps_needed: {
-    label: 'steps still needed',
+    label: 'steps to converge (run)',
     unit: 'updates',
     text: 'Updates from the last step on until the run has converged: until the forecast of the inference loss is within tolerance of its end, else until every layer has converged.',
   },
   steps: {
-    label: 'steps to converge',
+    label: 'steps to converge (layer)',
     unit: 'updates',
     text: 'Updates of this layer, from the last step on, until 95% of the channels are within tolerance: ln(error / tolerance) / −ln(β), where an update keeps the share β of the old value, and more where the batch statistics keep moving.',
   },

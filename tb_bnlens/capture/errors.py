@@ -7,3 +7,7 @@ class NotEvaluated(Exception):
 
 class Refused(NotEvaluated):
     """An argument cannot be honoured without changing training; the message says what to pass instead."""
+
+
+class NoLoss(NotEvaluated):
+    """A pass gives no loss; its statistics are worth having without one. The message is a sentence for the user."""

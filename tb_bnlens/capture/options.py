@@ -61,7 +61,10 @@ def _number(value: Any) -> bool:
 
 def _path(value: Any) -> str:
     if isinstance(value, str | os.PathLike) and os.fspath(value):
-        return str(os.fspath(value))
+        path = str(os.fspath(value))
+        if any(ord(character) < 32 for character in path):
+            raise ValueError(f"log_dir is {path!r}, which holds a control character; call strip() on what a file gives")
+        return path
     hint = "; the model comes with fit" if hasattr(value, "fit") else ""
     raise ValueError(f"log_dir is {_shown(value)}; expected the path of a TensorBoard run, e.g. 'logs/run1'{hint}")
 

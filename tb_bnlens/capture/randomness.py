@@ -1,13 +1,15 @@
-"""Refuse to trace a model that draws random numbers in Python: the extra draws would change its training."""
+"""Undo or refuse draws of random numbers in an extra pass, which would change the numbers that training gets."""
 
 from __future__ import annotations
 
+import concurrent.futures.thread
 import contextlib
 import gc
 import random
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+import types
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,18 @@ REASON = (
     "the model draws random numbers from Python or NumPy when it is traced, so an extra pass would change the numbers "
     "that training gets; draw them with keras.random, or with tf.random in Keras 2, to have the losses measured"
 )
+BESIDE_OTHERS = (
+    "the model or loss draws random numbers from Python or NumPy while another thread runs, so an extra pass could "
+    "change the numbers that training gets; draw them from a generator that the model holds to have the losses measured"
+)
+TOOLS = (
+    *("IPython.", "aim.", "asyncio.", "clearml.", "comet_ml.", "debugpy.", "ipykernel.", "lightning_utilities."),
+    *("mlflow.", "multiprocessing.queues", "neptune.", "pydev", "_pydev", "rich.", "tb_bnlens.", "tensorboard."),
+    *("tensorboardX.", "torch.utils.data._utils.pin_memory", "tornado.", "tqdm.", "traitlets.", "wandb.", "zmq."),
+)
+"""How the modules of threads begin that draw nothing: progress bars, writers of logs, notebooks."""
+_NUMPY_IS_SEEN = isinstance(np.random.rand, types.BuiltinMethodType)
+"""Whether a profiler sees calls of NumPy's generators, as with NumPy 1."""
 _RLOCK = type(threading.RLock())
 _one_trace_at_a_time = threading.RLock()  # two of them could each wait for a generator that the other has locked
 
@@ -47,15 +61,69 @@ def draws_refused() -> Iterator[None]:
                     raise NotEvaluated(REASON) from None
 
 
+def others_may_draw() -> bool:
+    """Whether another thread of Python runs that may draw random numbers."""
+    others = [thread for thread in threading.enumerate() if thread is not threading.current_thread()]
+    frames = sys._current_frames() if others else {}
+    return any(not (_is_of_a_tool(thread) or _is_idle(frames.get(thread.ident or 0))) for thread in others)
+
+
+def _is_idle(frame: types.FrameType | None) -> bool:
+    """Whether a thread of a ``ThreadPoolExecutor`` waits for work, as one of Keras' does."""
+    return frame is not None and frame.f_code is concurrent.futures.thread._worker.__code__
+
+
+def _is_of_a_tool(thread: threading.Thread) -> bool:
+    target = getattr(thread, "_target", None)
+    codes = {str(getattr(code, "__module__", "")) for code in (type(thread), target) if code is not None}
+    return any(code.startswith(TOOLS) for code in codes)
+
+
 @contextlib.contextmanager
-def _python_draws() -> Iterator[list[str]]:
-    """Stop draws of this thread from ``random.Random`` objects; the list names the attempts."""
+def draws_undone(apart: bool) -> Iterator[None]:
+    """Undo draws of the block from the global generators of Python and NumPy.
+
+    Args:
+        apart: another thread may draw from them. A draw from ``random`` is stopped before it is made then, since it
+            could not be undone.
+
+    Raises:
+        NotEvaluated: the block drew, or tried to, what cannot be undone.
+    """
+    if not apart:
+        # No lock: processes of a loader that the block starts would inherit it.
+        before = random.getstate(), np.random.get_state()  # noqa: NPY002
+        try:
+            yield
+        finally:
+            random.setstate(before[0])
+            np.random.set_state(before[1])  # noqa: NPY002
+        return
+    with contextlib.ExitStack() as locks:
+        # Its lock makes other threads wait. NumPy before 2.3 has no lock that allows this.
+        numpy = _State(np.random.mtrand._rand, locks)
+        of_all = (random._inst,) if numpy.locked else (random._inst, numpy.generator)
+        with _python_draws(of_all, BESIDE_OTHERS) as drawn:
+            try:
+                yield
+            finally:
+                moved = numpy.put_back()
+                if drawn or (moved and not numpy.locked and not _NUMPY_IS_SEEN):
+                    raise NotEvaluated(BESIDE_OTHERS) from None
+
+
+@contextlib.contextmanager
+def _python_draws(only: Sequence[Any] = (), reason: str = REASON) -> Iterator[list[str]]:
+    """Stop draws of this thread from ``random.Random`` objects, or from some; the list names the attempts."""
     drawn: list[str] = []
 
     def stop(_frame: Any, event: str, function: Any) -> None:
-        if event == "c_call" and isinstance(getattr(function, "__self__", None), random.Random):
+        if event != "c_call" or getattr(function, "__name__", "") == "getstate":
+            return
+        drawn_from = getattr(function, "__self__", None)
+        if any(drawn_from is one for one in only) if only else isinstance(drawn_from, random.Random):
             drawn.append(function.__name__)
-            raise NotEvaluated(REASON)
+            raise NotEvaluated(reason)
 
     if sys.getprofile() is not None:
         # Somebody else's profiler stays. What is drawn is noticed and not stopped.
@@ -122,10 +190,10 @@ class _State:
     """
 
     def __init__(self, generator: Any, locks: contextlib.ExitStack):
-        self._generator = generator
+        self.generator = generator
         lock: Any = getattr(getattr(generator, "_bit_generator", generator), "lock", None)
-        self._locked = isinstance(lock, _RLOCK)
-        if self._locked:
+        self.locked = isinstance(lock, _RLOCK)
+        if self.locked:
             locks.enter_context(lock)
         self._state = self._read()
 
@@ -133,16 +201,16 @@ class _State:
         """Undo what was drawn since, if others cannot have drawn it. Returns whether anything was."""
         if _same(self._state, self._read()):
             return False
-        if self._locked and isinstance(self._generator, np.random.RandomState):
-            self._generator.set_state(self._state)
-        elif self._locked:
-            self._generator.state = self._state
+        if self.locked and isinstance(self.generator, np.random.RandomState):
+            self.generator.set_state(self._state)
+        elif self.locked:
+            self.generator.state = self._state
         return True
 
     def _read(self) -> Any:
-        if isinstance(self._generator, np.random.RandomState):
-            return self._generator.get_state(legacy=False)
-        return self._generator.state
+        if isinstance(self.generator, np.random.RandomState):
+            return self.generator.get_state(legacy=False)
+        return self.generator.state
 
 
 def _same(a: Any, b: Any) -> bool:

@@ -29,3 +29,18 @@ def cause_of(error: BaseException) -> str:
     line = lines[-1] if graph else lines[0]
     line = re.sub(r"\s+", " ", line)
     return f"{type(error).__name__}: {line if len(line) <= LONGEST else line[: LONGEST - 3] + '...'}"
+
+
+def why_no_loss(error: BaseException, targets: bool) -> str:
+    """Why a loss function fails on batches that the model takes.
+
+    Args:
+        error: what it raised.
+        targets: whether the batches have any.
+    """
+    if targets:
+        return f"The loss fails on the model's predictions and the targets of the batches ({cause_of(error)})."
+    return (
+        "The batches have no targets, and the loss needs them: pass batches (x, y) instead of x alone. Without targets "
+        f"the loss fails ({cause_of(error)})."
+    )

@@ -30,13 +30,20 @@ class LoopRecorder:
         adapter: the model.
         options: what the user wants, checked.
         planned_steps: training steps that the loop will make in all, where known.
+        verbose: print the verdict in one line when the record is closed.
         active: False where the model is not supported: nothing is recorded, and the adapter is not asked.
     """
 
     def __init__(
-        self, adapter: ModelAdapter, options: Options, planned_steps: int | None = None, *, active: bool = True
+        self,
+        adapter: ModelAdapter,
+        options: Options,
+        planned_steps: int | None = None,
+        *,
+        verbose: int = 1,
+        active: bool = True,
     ):
-        self._adapter, self._tolerance = adapter, options.tolerance
+        self._adapter, self._tolerance, self._verbose = adapter, options.tolerance, bool(verbose)
         self._log = RunLog(options.log_dir, options.tolerance, options.ignore, adapter.versions)
         self._log.planned_steps = planned_steps
         self._guard = Guard(options.on_error == "raise", self._note_fault)
@@ -81,7 +88,7 @@ class LoopRecorder:
                     self._recording.probe_if_due()
 
     def close(self, ended: str = "") -> None:
-        """Make the last probe and record, and flush. Safe to call twice.
+        """Make the last probe and record, flush, and print the verdict. Safe to call twice.
 
         Args:
             ended: how the run has ended, see ``Manifest.ended``; by the plan where it is not given.
@@ -98,6 +105,8 @@ class LoopRecorder:
         self._closed = True
         with self._guard(RECORD):
             self._log.close()
+        if self._verbose and self.directory is not None:
+            self._print_verdict(self.directory)
 
     def abandon(self) -> None:
         """Training was interrupted. Flush what is written, without a last probe: the weights may be others by now."""
@@ -278,6 +287,13 @@ class LoopRecorder:
     def kept_batches(self) -> list[Kept]:
         """Training batches for ``Phase.batches``."""
         return self._batches.reservoir.batches()
+
+    def _print_verdict(self, directory: str) -> None:
+        with self._guard("the line at the end of training"):
+            # Recording needs no diagnosis, so it is not loaded before.
+            from tb_bnlens.closing import print_closing_line
+
+            print_closing_line(directory)
 
     def _note_fault(self, part: str, sentence: str) -> None:
         self._log.note(sentence)

@@ -45,8 +45,8 @@ def check(
         log_dir: TensorBoard run directory for a record, which the tab and ``bnlens report`` show as a run. Where it
             holds a record already, the check goes to the next free directory ``check``, ``check-2``, ... inside.
         loss: ``loss(y_true, y_pred)``, for a model that is not compiled. Without either, losses are not evaluated.
-        batches: the largest number of batches to use. Of 16 or more, eight do where inference surely does as well there
-            as it could.
+        batches: the largest number of batches to use. Of 16 or more, eight do where inference is surely well
+            there, or what is wrong surely explained.
         validation_data: measured besides, likewise; at most 8 batches.
         tolerance: relative error of the moving statistics that counts as converged.
         batch_size: of batches that are cut from arrays.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tb_bnlens import record
-from tb_bnlens.analysis.calm import is_calm
+from tb_bnlens.analysis.enough import may_suffice
 from tb_bnlens.capture.adapter import ModelAdapter
 from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.capture.evidence import Judgement
@@ -62,8 +62,8 @@ def looks(
 ) -> Iterator[Checked]:
     """Measure a model at its present weights. Nothing in it changes.
 
-    The first look is at some of the batches, where there are many: it is left out where inference and batch statistics
-    differ there. The last one is at all of them, and the caller need not take it.
+    The first look is at some of the batches, where there are many: it is left out where more will be needed for sure.
+    The last one is at all of them, and the caller need not take it.
 
     Args:
         adapter: a built model.
@@ -130,7 +130,7 @@ class _Measurement:
             runner = Remembering(made, [k.batch for k in self._kept], self._moving, self._adapter.batches.bytes)
             few = self._kept[:: len(self._kept) // FIRST_LOOK or 1][:FIRST_LOOK]
             if len(self._kept) >= 2 * len(few):
-                found = self._at(runner, few, unless_calm=False)
+                found = self._at(runner, few, may_suffice)
                 if found is not None:
                     yield found
             found = self._at(runner, self._kept)
@@ -139,14 +139,15 @@ class _Measurement:
         except NotEvaluated as reason:
             yield self._checked(ProbeState.empty(self._segments), self._nothing(str(reason)))
 
-    def _at(self, runner: Remembering, kept: Sequence[Kept], unless_calm: bool = True) -> Checked | None:
+    def _at(
+        self, runner: Remembering, kept: Sequence[Kept], goes_on: Callable[[History], bool] = lambda _: True
+    ) -> Checked | None:
         """The measurement on these batches.
 
         Args:
             runner: makes the passes.
             kept: the batches.
-            unless_calm: make more than the essential passes where these show a difference, too. Otherwise there is no
-                measurement then.
+            goes_on: whether to make more than the essential passes, from what these show; else there is no measurement.
         """
         seen, sizes = self._batch_statistics(runner, kept), [k.size for k in kept]
         reference = BatchMoments(seen, sizes).mean()
@@ -155,9 +156,7 @@ class _Measurement:
         state.batches = len(kept)
         begun = time.perf_counter() - runner.tracing.seconds
         judgement, rows = self._judgement(runner, kept, reference)
-        if not unless_calm and not is_calm(
-            self._checked(state, judgement.look(self._steps, Moment.CHECK, rows)).history
-        ):
+        if not goes_on(self._checked(state, judgement.look(self._steps, Moment.CHECK, rows)).history):
             return None
         evidence = judgement.evidence(self._steps, Moment.CHECK, rows)
         if runner.loss_reason:

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from tb_bnlens import record
+from tb_bnlens.analysis.enough import is_calm, is_grave, leaves_nothing
 from tb_bnlens.capture.adapter import ModelAdapter
 from tb_bnlens.capture.events import EventFile, exists
 from tb_bnlens.checking.measure import Checked, looks
+from tb_bnlens.history import History
 from tb_bnlens.metadata import RUN_SUFFIX
 from tb_bnlens.report.build import run_report
 from tb_bnlens.report.encoding import encodable
@@ -87,14 +89,22 @@ def judged(
     run = name if directory is None else os.path.basename(directory)
     for found in looks(adapter, run, batches, validation, tolerance, steps):
         report = run_report(found.history)
-        if report["severity"] in ("none", "info"):
-            break  # more batches would find no more
+        if _suffices(found.history, report):
+            break
     if directory is not None:
         _write(found, directory)
     result = Check(report, directory)
     if not quiet:
         print(encodable(render_verdict(result.report), sys.stdout), end="")
     return result
+
+
+def _suffices(history: History, report: Overview) -> bool:
+    """Whether more batches would find no more: nothing is wrong, or what is wrong is explained in full."""
+    if report["severity"] in ("none", "info"):
+        return is_calm(history)
+    worst = next(finding for finding in report["findings"] if counts(finding))
+    return is_grave(history) and leaves_nothing(history, worst["rescue_loss"])
 
 
 def require_arguments(batches: int, batch_size: int, tolerance: float) -> None:

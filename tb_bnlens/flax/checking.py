@@ -47,8 +47,8 @@ def check(
         loss: ``loss(predictions, target)``, see ``Recorder``.
         metrics: see ``Recorder``.
         forward: see ``Recorder``.
-        batches: the largest number of batches to use. Of 16 or more, eight do where inference surely does as well there
-            as it could.
+        batches: the largest number of batches to use. Of 16 or more, eight do where inference is surely well
+            there, or what is wrong surely explained.
         validation_data: measured besides, likewise; at most 8 batches.
         tolerance: relative error of the running statistics that counts as converged.
         batch_size: of batches that are cut from arrays.

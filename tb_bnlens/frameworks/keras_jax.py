@@ -22,10 +22,12 @@ from tb_bnlens.frameworks.keras3.backend import Look
 from tb_bnlens.frameworks.keras3.batches import KerasBatches
 from tb_bnlens.frameworks.keras3.feed import IteratorLook
 from tb_bnlens.frameworks.keras3.generation import LIBRARY, Keras3
+from tb_bnlens.frameworks.keras3.objects import objects_of
 from tb_bnlens.moments.recovery import Snapshot
 
 Array = NDArray[np.floating[Any]]
 
+OBJECTS = objects_of(LIBRARY, closed=(jax.Array,))
 EXPECTED = "pass arrays (x, y) or a list of batches"
 IN_A_LOOP = (
     "a BatchNorm layer is called inside a loop or separate function (an RNN cell), where batch statistics cannot be "
@@ -38,8 +40,8 @@ class JaxEngine:
 
     out_of_memory = (MemoryError,)
 
-    def __init__(self, model: Any):
-        self._model = model
+    def __init__(self, model: Any, loss: Callable[..., Any] | None = None):
+        self._model, self._loss = model, loss
         self.cost = OneTimeCost()
         self.accelerated = jax.default_backend() != "cpu"
         self._compiled: dict[Callable[..., Any], Any] = {}
@@ -68,7 +70,7 @@ class JaxEngine:
         key = function, tuple(_kind(leaf) for leaf in jax.tree_util.tree_leaves(args))
         if key in self._known:
             return
-        with self.cost.timed(), draws_refused():
+        with self.cost.timed(), OBJECTS.put_back(self._model, self._loss), draws_refused():
             jax.block_until_ready(self._call(function, args))
         self._known.add(key)
 
@@ -127,7 +129,7 @@ class JaxBackend(Keras3):
         """
         if jax.process_count() > 1:
             raise NotEvaluated("several processes train the model, and a pass on one of them would wait for the others")
-        return JaxEngine(model)
+        return JaxEngine(model, loss)
 
     def reader(self, layers: Sequence[Any]) -> JaxReader:
         """A reader of these layers."""

@@ -1,9 +1,9 @@
-"""Keras 3 on PyTorch: passes run eagerly, without gradients, and the global generators are put back behind them."""
+"""Keras 3 on PyTorch: passes run eagerly, without gradients, and what they do is undone behind them."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -17,10 +17,13 @@ from tb_bnlens.capture.stopwatch import OneTimeCost
 from tb_bnlens.frameworks.keras3.backend import Look
 from tb_bnlens.frameworks.keras3.batches import KerasBatches
 from tb_bnlens.frameworks.keras3.generation import LIBRARY, Keras3
+from tb_bnlens.frameworks.keras3.objects import objects_of
+from tb_bnlens.frameworks.torch.untouched import CLOSED, VISITS, undone
 from tb_bnlens.moments.recovery import Snapshot
 
 Array = NDArray[np.floating[Any]]
 
+OBJECTS = objects_of(LIBRARY, (torch.nn.Module,), CLOSED, VISITS)
 EXPECTED = "pass arrays (x, y) or a list of batches"
 
 
@@ -29,7 +32,8 @@ class TorchEngine:
 
     out_of_memory = (torch.cuda.OutOfMemoryError,)
 
-    def __init__(self) -> None:
+    def __init__(self, model: Any, loss: Callable[..., Any] | None = None) -> None:
+        self._called = (model, loss)
         self.cost = OneTimeCost()
         self.accelerated = torch.cuda.is_available()
         self._known: set[Any] = set()
@@ -49,7 +53,7 @@ class TorchEngine:
             NotEvaluated: it draws random numbers from Python or NumPy.
         """
         self.trace(function, *args)
-        with _nothing_drawn():
+        with self._undone():
             return function(*args)
 
     def trace(self, function: Callable[..., Any], *args: Any) -> None:
@@ -57,9 +61,12 @@ class TorchEngine:
         key = function, tuple(_kind(leaf) for leaf in keras.tree.flatten(args))
         if key in self._known:
             return
-        with self.cost.timed(), draws_refused(), _nothing_drawn():
+        with self.cost.timed(), self._undone(), draws_refused():
             function(*args)
         self._known.add(key)
+
+    def _undone(self) -> contextlib.AbstractContextManager[None]:
+        return undone({variable.value.device for variable in self._called[0].variables}, *self._called, objects=OBJECTS)
 
     def map(self, function: Callable[[Any], Any], indices: Any) -> Any:
         """One after another."""
@@ -68,14 +75,6 @@ class TorchEngine:
     def row(self, leaf: Any, index: Any) -> Any:
         """One row."""
         return leaf[index : index + 1]
-
-
-@contextlib.contextmanager
-def _nothing_drawn() -> Iterator[None]:
-    """Without gradients, and with PyTorch's generators put back at the end."""
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
-    with torch.no_grad(), torch.random.fork_rng(devices=devices):
-        yield
 
 
 class TorchReader:
@@ -135,7 +134,7 @@ class TorchBackend(Keras3):
                     f"{layer.name!r} holds a {type(module).__name__} of PyTorch with buffers, which an extra pass "
                     "would change"
                 )
-        return TorchEngine()
+        return TorchEngine(model, loss)
 
     def reader(self, layers: Sequence[Any]) -> TorchReader:
         """A reader of these layers."""

@@ -7,8 +7,12 @@ from typing import Any
 
 from tb_bnlens.metadata import LOSS_KINDS
 from tb_bnlens.numbers import as_set, number
+from tb_bnlens.report.matching import matched
 from tb_bnlens.report.schema import Comparison
 from tb_bnlens.report.summary import counts
+
+Pair = tuple[Mapping[str, Any], Mapping[str, Any]]
+"""A layer as the two runs have it."""
 
 
 def compare(a: Mapping[str, Any], b: Mapping[str, Any]) -> Comparison:
@@ -23,10 +27,12 @@ def compare(a: Mapping[str, Any], b: Mapping[str, Any]) -> Comparison:
         ``losses``: kind -> the two values; ``metrics``: name -> kind -> the two values; ``findings``: ``gone``,
         ``new`` and ``stayed`` rule ids; ``layers``: those in both runs whose momentum or state differs, with
         both distances; ``distances``: of all layers in both runs, the largest difference first; ``only``: layer
-        names that one run alone has.
+        names that one run alone has. Layers are matched as ``matching.matched`` says; each has ``name``, that of the
+        first run, and ``names``, that of each.
     """
     by_name = [{layer["name"]: layer for layer in run["layers"]} for run in (a, b)]
-    both = [name for name in by_name[0] if name in by_name[1]]
+    names = matched(*map(list, by_name))
+    pairs = [(by_name[0][x], by_name[1][y]) for x, y in names]
     return {
         "runs": [a["run"], b["run"]],
         "severity": [a["severity"], b["severity"]],
@@ -35,10 +41,15 @@ def compare(a: Mapping[str, Any], b: Mapping[str, Any]) -> Comparison:
         "losses": {kind: [a["losses"][kind], b["losses"][kind]] for kind in LOSS_KINDS},
         "metrics": _metrics(a["losses"]["metrics"], b["losses"]["metrics"]),
         "findings": _findings(a, b),
-        "layers": [_layer(by_name[0][name], by_name[1][name]) for name in both if _differs(by_name, name)],
-        "distances": _distances([[layers[name] for name in both] for layers in by_name]),
-        "only": [[name for name in names if name not in both] for names in by_name],
+        "layers": [_both(pair, "momentum", "state", "distance") for pair in pairs if _differs(*pair)],
+        "distances": _distances(pairs),
+        "only": [[name for name in by_name[i] if name not in {pair[i] for pair in names}] for i in (0, 1)],
     }
+
+
+def layer_name(layer: Mapping[str, Any]) -> str:
+    """The name of a layer in both runs, or its two names."""
+    return " -> ".join(dict.fromkeys(layer["names"]))
 
 
 def rows(difference: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
@@ -94,17 +105,16 @@ def _metrics(
     }
 
 
-def _distances(layers: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[str, object]]:
-    pairs = [(a["name"], a["distance"], b["distance"]) for a, b in zip(*layers, strict=True)]
-    known = sorted(
-        ((name, x, y) for name, x, y in pairs if x is not None and y is not None), key=lambda p: -abs(p[1] - p[2])
-    )
-    return [{"name": name, "distance": [x, y]} for name, x, y in known]
+def _distances(pairs: Sequence[Pair]) -> list[dict[str, object]]:
+    known = [pair for pair in pairs if None not in (pair[0]["distance"], pair[1]["distance"])]
+    known.sort(key=lambda pair: -abs(pair[0]["distance"] - pair[1]["distance"]))
+    return [_both(pair, "distance") for pair in known]
 
 
-def _differs(by_name: Sequence[Mapping[str, Any]], name: str) -> bool:
-    return any(by_name[0][name][key] != by_name[1][name][key] for key in ("momentum", "state"))
+def _differs(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
+    return any(a[key] != b[key] for key in ("momentum", "state"))
 
 
-def _layer(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, object]:
-    return {"name": a["name"], **{key: [a[key], b[key]] for key in ("momentum", "state", "distance")}}
+def _both(pair: Pair, *keys: str) -> dict[str, object]:
+    a, b = pair
+    return {"name": a["name"], "names": [a["name"], b["name"]], **{key: [a[key], b[key]] for key in keys}}

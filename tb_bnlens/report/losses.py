@@ -9,23 +9,28 @@ from typing import Any, cast
 from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.analysis.loss_gap import Losses
 from tb_bnlens.analysis.measured import Measured
-from tb_bnlens.metadata import LAYER_INDEX, LOSS_KINDS
+from tb_bnlens.metadata import LAYER_INDEX, LOSS_KINDS, State
 from tb_bnlens.report import schema
 from tb_bnlens.report.numbers import number
+
+KEPT = (State.FROZEN, State.INFERENCE_MODE)
+"""States of layers that ``recalibrate`` leaves alone by default."""
 
 
 def reported_losses(facts: Facts) -> schema.Losses:
     """The losses on training batches and, where there are any, on validation data."""
-    out = _block(facts.losses, facts.measured)
+    kept = bool(len(facts.layers.names)) and bool(facts.layers.is_state(*KEPT).all())
+    out = _block(facts.losses, facts.measured, kept)
     if facts.measured is not None:
         out["share_undone"] = number(facts.share_undone)
         out["as_at_step"] = facts.as_at_step
     if facts.validation.step is not None:
-        out["validation"] = _block(facts.validation, facts.measured_validation)
+        out["validation"] = _block(facts.validation, facts.measured_validation, kept)
     return cast(schema.Losses, out)
 
 
-def _block(losses: Losses, measured: Measured | None) -> dict[str, Any]:
+def _block(losses: Losses, measured: Measured | None, kept: bool) -> dict[str, Any]:
+    """One set of losses; ``kept``: training leaves the statistics of all layers as they are."""
     now: dict[str, float] = {kind: losses.now.get(kind, math.nan) for kind in LOSS_KINDS}
     fresh = losses.now.get("recalibrated_now", math.nan)
     step, replayed = losses.step, losses.replayed
@@ -38,6 +43,9 @@ def _block(losses: Losses, measured: Measured | None) -> dict[str, Any]:
     out["batches"] = None if measured is None else measured.batches
     out["recalibrated_now"] = number(fresh)
     out |= _parts(now, fresh)
+    if kept:
+        # It would be inference once more, under a name that promises better statistics.
+        out["recalibrated"] = out["recalibrated_now"] = None
     out["metrics"] = {} if measured is None else _metrics(measured)
     out["not_evaluated"] = {what: why for what, why in losses.not_evaluated.items() if what not in LAYER_INDEX}
     # JSON has no infinity, and a loss that overflowed is not one that was not measured.

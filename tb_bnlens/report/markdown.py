@@ -8,7 +8,7 @@ from typing import Any
 
 from tb_bnlens.diagnosis.words.phrases import count
 from tb_bnlens.numbers import as_set, number
-from tb_bnlens.report.compare import rows
+from tb_bnlens.report.compare import layer_name, rows
 from tb_bnlens.report.runs_table import cause_of, ranked, sign_of, tally
 from tb_bnlens.report.schema import Failure, Overview
 from tb_bnlens.report.summary import counts
@@ -79,7 +79,7 @@ def _changed_layers(difference: Mapping[str, Any]) -> Iterator[str]:
     yield _line("layer", *(f"distance (sd), {_cell(run)}" for run in difference["runs"]))
     yield _line("---", "--:", "--:")
     for layer in layers:
-        yield _line(_cell(layer["name"]), *map(number, layer["distance"]))
+        yield _line(_cell(layer_name(layer)), *map(number, layer["distance"]))
     yield "\n</details>\n"
 
 
@@ -104,7 +104,8 @@ def _run(run: Mapping[str, Any]) -> Iterator[str]:
 def _how_far(run: Mapping[str, Any]) -> str:
     step = "no step yet" if run["last_step"] is None else f"step {run['last_step']:,}"
     planned = f" of {run['planned_steps']:,}" if run["planned_steps"] else ""
-    ended = {"planned": "ended as planned", "early": "stopped early", "interrupted": "interrupted"}
+    to_the_end = "ended as planned" if planned else "ended"
+    ended = {"planned": to_the_end, "early": "stopped early", "interrupted": "interrupted"}
     if run["imported"]:
         end = "made from checkpoints"
     elif run["checked"]:

@@ -33,6 +33,9 @@ def as_html(run: Mapping[str, Any]) -> str:
         *(f"<div>{escape(reason)}</div>" for reason in run["reasons"]),
         *_losses(run["losses"]),
     ]
+    validation = run["losses"].get("validation")
+    if validation and validation["step"] is not None:
+        parts += ["<div>Validation data:</div>", *_losses(validation)]
     shown = [f for f in run["findings"] if counts(f)]
     for finding in shown[:FINDINGS]:
         parts += _finding(finding)

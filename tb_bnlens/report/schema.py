@@ -49,7 +49,8 @@ class PairedLosses(TypedDict):
     """Moving statistics."""
     recalibrated: float | None
     """Other statistics in place of the moving ones: the mean of the other batches' at the present weights, or for a
-    probe the mean of the last windows of training."""
+    probe the mean of the last windows of training. Layers that training leaves alone keep theirs, as with
+    ``recalibrate(model, data)``; null where all do."""
     recalibrated_long: float | None
     """The same over more windows."""
     updated: float | None
@@ -257,9 +258,11 @@ class Comparison(TypedDict):
     findings: dict[str, list[str]]
     """``gone``, ``new`` and ``stayed`` -> ids of findings that count."""
     layers: list[dict[str, object]]
-    """Layers in both runs whose momentum or state differs: ``name``, ``momentum``, ``state`` and ``distance``."""
+    """Layers in both runs whose momentum or state differs: ``name`` in the first run, ``names`` in both, ``momentum``,
+    ``state`` and ``distance``."""
     distances: list[dict[str, object]]
-    """All layers in both runs whose distances are known, ``name`` and ``distance``, the largest difference first."""
+    """All layers in both runs whose distances are known: ``name``, ``names`` and ``distance``, the largest difference
+    first."""
     only: list[list[str]]
     """Names of layers that one run alone has."""
 

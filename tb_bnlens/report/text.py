@@ -7,13 +7,13 @@ from typing import Any
 
 from tb_bnlens.diagnosis.words.phrases import count
 from tb_bnlens.numbers import as_set, number
-from tb_bnlens.report.compare import momentum_as_set, rows
+from tb_bnlens.report.compare import layer_name, momentum_as_set, rows
 from tb_bnlens.report.style import Style, all_printable, columns, padded, shortened
 from tb_bnlens.report.summary import counts
 
 PLAIN = Style()
 WORST_LAYERS = 8
-MEASURED_AS = {"recalib. now": "recalibrated_now"}
+MODES = ("training", "batch", "recalibrated", "inference")
 TALLY = {
     "pass": "passed",
     "another_cause": "explained by another cause",
@@ -46,12 +46,11 @@ def render_run(run: Mapping[str, Any], style: Style = PLAIN) -> str:
 
 
 def render_verdict(run: Mapping[str, Any], style: Style = PLAIN) -> str:
-    """Text of the verdict alone, and of the code that repairs the model."""
+    """Text of the verdict alone, and of the code for the most severe cause that has some."""
     run = all_printable(run)
-    rescues = dict.fromkeys(f["rescue"] for f in run["findings"] if counts(f) and f["rescue"])
     lines = [*_verdict(run, style), *_losses(run, style)]
-    for rescue in list(rescues)[:1]:
-        lines += ["  rescue this model", *(f"      {line}".rstrip() for line in rescue.rstrip().split("\n"))]
+    for finding in [f for f in run["findings"] if counts(f) and (f["rescue"] or f["fix"])][:1]:
+        lines += _code(finding, "  ")
     return "\n".join(lines) + "\n"
 
 
@@ -70,20 +69,36 @@ def _verdict(run: Mapping[str, Any], style: Style) -> list[str]:
 
 def _losses(run: Mapping[str, Any], style: Style) -> list[str]:
     losses = run["losses"]
-    names = ("training", "batch", "recalibrated", "inference")
-    if losses["step"] is None or all(losses[name] is None for name in names):
-        return style.wrap("  losses: not evaluated. ", " ".join(dict.fromkeys(losses["not_evaluated"].values())))
-    fresh = {} if losses["recalibrated_now"] is None else {"recalib. now": losses["recalibrated_now"]}
-    values = {**{name: losses[name] for name in names[:3]}, **fresh, "inference": losses["inference"]}
-    shown = {name: "not finite" if name in losses["overflowed"] else number(x) for name, x in values.items()}
-    metrics = {m: [number(by.get(MEASURED_AS.get(n, n))) for n in shown] for m, by in losses["metrics"].items()}
-    lines = _side_by_side(shown, metrics)
-    if max(map(columns, lines)) > style.width:
-        lines = _one_below_another(shown, metrics, style)
+    if losses["step"] is None or all(losses[name] is None for name in MODES):
+        return style.wrap("  losses not evaluated: ", " ".join(dict.fromkeys(losses["not_evaluated"].values())))
+    lines = _table(losses, style)
     if losses["batches"] is not None:
         lines.append(f"  means over {count(losses['batches'], 'batch', 'batches')} at step {losses['step']:,}")
     frozen = any(layer["state"] == "frozen" for layer in run["layers"])
-    return [*lines, *_parts(losses, run["framework"], frozen, style)]
+    if frozen and losses["recalibrated"] is not None:
+        lines.append("  recalibrated: frozen layers keep their statistics")
+    lines += _parts(losses, run["framework"], frozen, style)
+    validation = losses.get("validation")
+    if validation and validation["step"] is not None:
+        over = validation["batches"]
+        means = "one batch" if over is None else f"means over {count(over, 'batch', 'batches')}"
+        lines += [f"  validation data, {means} at step {validation['step']:,}", *_table(validation, style)]
+    return lines
+
+
+def _table(losses: Mapping[str, Any], style: Style) -> list[str]:
+    """The losses and metrics of one set of batches in each mode that was measured."""
+    values = {name: losses[name] for name in MODES}
+    if losses["recalibrated_now"] is not None:
+        values["recalibrated"] = losses["recalibrated_now"]
+    shown = {
+        name: "not finite" if name in losses["overflowed"] else number(value)
+        for name, value in values.items()
+        if value is not None or name in losses["overflowed"]
+    }
+    metrics = {m: [number(by.get(name)) for name in shown] for m, by in losses["metrics"].items()}
+    lines = _side_by_side(shown, metrics)
+    return lines if max(map(columns, lines)) <= style.width else _one_below_another(shown, metrics, style)
 
 
 def _side_by_side(shown: Mapping[str, str], metrics: Mapping[str, Sequence[str]]) -> list[str]:
@@ -127,12 +142,19 @@ def _finding(finding: Mapping[str, Any], style: Style) -> list[str]:
         lines += style.wrap("    evidence   ", f"{e['label']}: {_value(e['value'])} {e['unit']}".rstrip() + limit)
     for rival in finding["ruled_out"]:
         lines += style.wrap("    ruled out  ", f"{rival['cause']}: {rival['reason']}")
-    for name, label in (("rescue", "rescue this model"), ("fix", "fix")):
-        if finding[name]:
-            code = finding[name].rstrip().split("\n")
-            lines += [f"    {label}", *(f"        {line}".rstrip() for line in code)]
+    lines += _code(finding, "    ")
     if finding["next"]:
         lines += style.wrap("    expect     ", finding["next"])
+    return lines
+
+
+def _code(finding: Mapping[str, Any], indent: str) -> list[str]:
+    """What repairs this model, and what to change in the next training."""
+    lines = []
+    for name, label in (("rescue", "rescue this model"), ("fix", "next training" if finding["rescue"] else "fix")):
+        if finding[name]:
+            code = finding[name].rstrip().split("\n")
+            lines += [f"{indent}{label}", *(f"{indent}    {line}".rstrip() for line in code)]
     return lines
 
 
@@ -200,11 +222,11 @@ def _changed_layers(difference: Mapping[str, Any], style: Style) -> list[str]:
         d = " -> ".join(map(number, x["distance"]))
         momentum = _change(momentum_as_set(x["momentum"], difference))
         change = f"momentum {momentum}, {_change(x['state'])}, distance {d}"
-        lines += style.wrap(f"    {x['name']}: ", change)
+        lines += style.wrap(f"    {layer_name(x)}: ", change)
     if difference["distances"]:
         lines.append("  layers whose distance differs most:")
     for x in difference["distances"][:WORST_LAYERS]:
-        lines += style.wrap(f"    {x['name']}: ", " -> ".join(map(number, x["distance"])))
+        lines += style.wrap(f"    {layer_name(x)}: ", " -> ".join(map(number, x["distance"])))
     return lines
 
 

@@ -124,8 +124,7 @@ def _headline(f: Facts, healthy: bool) -> str:
         return f"No BatchNorm problem found: {said}."
     if f.measured is not None and of_gap(f.stale) > Severity.INFO:
         # Statistics of a batch's few rows cost as much as the lag does.
-        renewed = loss(f, f.measured.mean("recalibrated"))
-        return f"{sentence(said)}; with the statistics of many batches at these weights it would be {renewed}."
+        return f"{sentence(said)}; recalibrated it would be {loss(f, f.measured.mean('recalibrated'))}."
     return f"{sentence(said)}."
 
 
@@ -187,7 +186,9 @@ def _compared(f: Facts) -> tuple[float, float, str]:
 
 
 def _without_losses(f: Facts, healthy: bool) -> str:
-    measured = "The paired losses were not evaluated in this run" if f.losses.not_evaluated else "No loss is probed yet"
+    measured = "No loss is probed yet"
+    if f.losses.not_evaluated:
+        measured = f"The paired losses were not evaluated in this {'check' if f.checked else 'run'}"
     known = f.layers.distance[~np.isnan(f.layers.distance)]
     if not healthy:
         return f"{measured}."

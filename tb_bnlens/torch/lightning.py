@@ -31,7 +31,9 @@ class BNLens(_callback()):  # type: ignore[misc]
         log_dir: TensorBoard run directory.
         loss: ``loss(predictions, target)``.
         unpack: ``unpack(batch)`` gives ``(x, y)``.
-        options: what ``Recorder`` takes besides.
+        options: arguments of ``Recorder``: ``metrics``, ``optimizer`` (the first of the trainer where it is not given),
+            ``forward``, ``validation_data``, ``probe_data``, ``overhead``, ``tolerance``, ``ignore``, ``on_error``,
+            ``planned_steps`` (those of the trainer where it is not given) and ``verbose``.
     """
 
     def __init__(

@@ -57,6 +57,8 @@ class Recorder(LoopRecorder):
         ignore: id of a cause -> layer name patterns that are shown as silenced.
         on_error: ``"warn"`` once and go on, or ``"raise"``.
         planned_steps: training steps that the loop will make in all, where known.
+        verbose: 0 to print nothing when the record is closed; else one line with the verdict, the cause, a rescue and
+            how to open the tab.
 
     Raises:
         ValueError: an argument out of range, or a model that is no module. Faults while recording are warnings.
@@ -78,10 +80,11 @@ class Recorder(LoopRecorder):
         ignore: Mapping[str, str | Sequence[str]] | None = None,
         on_error: str = "warn",
         planned_steps: int | None = None,
+        verbose: int = 1,
     ):
         options = Options(log_dir, validation_data, probe_data, overhead, tolerance, ignore, on_error)
         self._model = TorchModel(model, loss, metrics, forward, optimizer)
-        super().__init__(self._model, options, planned_steps)
+        super().__init__(self._model, options, planned_steps, verbose=verbose)
         self._met = 0
         # Module -> whether it was in training mode after a step: most loops validate in eval mode before they end.
         self._modes: dict[Any, bool] = {}
@@ -109,7 +112,7 @@ class Recorder(LoopRecorder):
             self.step_made(Batch(x, y), step)
 
     def close(self, ended: str = "") -> None:
-        """Make the last probe and record, and flush. Safe to call twice.
+        """Make the last probe and record, flush, and print the verdict. Safe to call twice.
 
         Args:
             ended: how the run has ended, ``"planned"``, ``"early"`` or ``"interrupted"``; by the plan where it is not

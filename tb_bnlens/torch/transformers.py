@@ -28,7 +28,10 @@ class BNLens(_callback()):  # type: ignore[misc]
     Args:
         log_dir: TensorBoard run directory; ``TrainingArguments.logging_dir`` or ``output_dir`` where it is not given.
         loss: ``loss(output, inputs)``, where the model's output holds none.
-        options: what ``Recorder`` takes besides.
+        options: arguments of ``Recorder``: ``metrics``, ``optimizer`` (that of the ``Trainer`` where it is not given),
+            ``forward`` (called with the model and the ``(args, kwargs)`` of its last call), ``validation_data``,
+            ``probe_data``, ``overhead``, ``tolerance``, ``ignore``, ``on_error``, ``planned_steps`` (``max_steps``
+            where it is not given) and ``verbose``.
     """
 
     def __init__(self, log_dir: str | None = None, loss: Callable[..., Any] | None = None, **options: Any):

@@ -120,6 +120,7 @@ def test_every_record_is_judged_by_what_was_known_then() -> None:
 def test_steps_in_words() -> None:
     assert about_steps(4498, (4141, 5230)) == "about 4,500 steps (4,100 to 5,200)"
     assert about_steps(4498) == "about 4,500 steps"
+    assert about_steps(2.6, (2.2, 3.0)) == "about 3 steps", "no interval of no width"
     assert "may never converge at this learning rate" in about_steps(4498, (4141, math.inf))
     assert about_steps(math.inf, (4141, math.inf)) == "at least 4,100 steps, and more steps than any run has"
 

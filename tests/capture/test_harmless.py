@@ -117,6 +117,34 @@ def test_layers_that_draw_in_python(draw: Any, eagerly: bool, tmp_path: Path) ->
     assert np.all(np.isfinite(read.last("distance_rms")))
 
 
+class Counts(keras.layers.Layer):  # type: ignore[misc]
+    """Counts in an attribute and a dictionary each time it is traced, or called eagerly."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls, self.held = 0, {"calls": 0}
+
+    def call(self, x: Any) -> Any:
+        self.calls += 1
+        self.held["calls"] += 1
+        return x * (1.0 + 0.1 * (self.calls + self.held["calls"]))
+
+
+def test_layers_and_losses_that_count_in_python(tmp_path: Path) -> None:
+    def trained(*callbacks: Any) -> dict[str, Any]:
+        layer, held = Counts(), [0]
+
+        def loss(y: Any, p: Any) -> Any:
+            held[0] += 1
+            return keras.losses.mean_squared_error(y, p) * (1 + 0.1 * held[0])
+
+        setup = Setup("", lambda: models.functional(layer), compile={"run_eagerly": True, "loss": loss})
+        return state(fit(setup, *callbacks)) | {"own": (layer.calls, layer.held["calls"], *held)}
+
+    assert_same(trained(), trained(lens(tmp_path)))
+    assert np.all(np.isfinite(record(tmp_path).loss("inference")))
+
+
 def test_draws_refused() -> None:
     before = random.getstate(), np.random.get_state(legacy=False)  # noqa: NPY002
     own = copy.deepcopy((own_generator.bit_generator.state, own_python.getstate()))
@@ -418,6 +446,7 @@ def test_a_reason_names_the_cause() -> None:
     [
         ({"log_dir": None}, "log_dir is None"),
         ({"log_dir": keras.layers.Dense(1)}, "log_dir is a Dense"),
+        ({"log_dir": "logs\n"}, "control character"),
         ({"overhead": 5}, "overhead is 5; .* e.g. 0.01 for 1%"),
         ({"overhead": math.nan}, "overhead is nan"),
         ({"overhead": True}, "overhead is True"),

@@ -212,6 +212,8 @@ def test_every_variant_of_a_fix_runs() -> None:
         for finding in report["findings"] if report["framework"] == KERAS else ():
             for code in {finding["fix"], finding["rescue"]} - tried - {""}:
                 tried.add(code)
+                # In a narrow column the rest of a comment behind code looks like code.
+                assert not re.search(r"^ *[^#\s].*  # ", code, re.MULTILINE), code
                 model, data = small_model()
                 exec(compile(code, finding["rule"], "exec"), {"model": model, "data": data})
     assert len(tried) >= 12, tried

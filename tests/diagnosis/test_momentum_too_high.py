@@ -29,7 +29,10 @@ def test_the_band_locator_is_told_the_cause_and_the_fix() -> None:
     assert "recalibrate(model, data" in found["rescue"]
     assert "with batch statistics" in report["headline"]
     assert "All 52 BatchNorm layers are still dominated by their initial statistics" in report["reasons"][0]
-    assert "Momentum 0.999 needs about 8,000 steps (6,200 to 8,700); this run had 400" in report["reasons"][0]
+    assert (
+        "Momentum 0.999 needs about 8,000 steps (6,200 to 8,700) until the inference loss converges; this run had 400"
+        in report["reasons"][0]
+    )
 
 
 def test_the_headline_names_what_newer_statistics_give_where_the_batches_own_do_not() -> None:
@@ -38,7 +41,7 @@ def test_the_headline_names_what_newer_statistics_give_where_the_batches_own_do_
     headline = run_report(history)["headline"]
     assert causes(history).keys() == {CAUSE}
     assert headline.startswith("Inference loss 0.2 matches the loss with batch statistics (0.19, ")
-    assert headline.endswith("; with the statistics of many batches at these weights it would be 0.03.")
+    assert headline.endswith("; recalibrated it would be 0.03.")
 
 
 def test_no_steps_are_needed_where_the_loss_has_arrived_first() -> None:

@@ -201,6 +201,31 @@ def test_batch_statistics_against_numpy() -> None:
     assert layer.momentum == 0.9
 
 
+class Counting:
+    """A loss that keeps a count; an eager loop calls it in each step."""
+
+    def __init__(self) -> None:
+        self.calls, self.held = 0, [0]
+
+    def __call__(self, predictions: Any, target: Any) -> Any:
+        self.calls += 1
+        self.held[0] += 1
+        return loss(predictions, target) * (1 + 0.01 * (self.calls + self.held[0]))
+
+
+def test_a_loss_that_counts_is_put_back() -> None:
+    model, counting = Net(0.9), Counting()
+    adapter = FlaxModel(model, counting, {"error": counting})
+    layers = adapter.layers()
+    runner, read = adapter.runner(layers, Segments([layer.channels for layer in layers])), adapter.reader(layers).read()
+    x, y = next(batches(1))
+    batch, held = Batch(x, y), counting.held
+    outcome = runner.inference(batch, Moments(read.mean, read.spread).double())
+    runner.rows(batch, outcome.predictions, np.arange(4))
+    runner.update(runner.metric_state(), batch, outcome.predictions)
+    assert (counting.calls, counting.held) == (0, [0]) and counting.held is held
+
+
 class Moody(nnx.Module):  # type: ignore[misc]
     """Takes its mode as an argument, and has one layer that never uses its statistics."""
 

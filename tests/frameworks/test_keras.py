@@ -171,6 +171,88 @@ def test_random_numbers_of_python_are_not_drawn(keras: Any, tmp_path: Path) -> N
     assert "draws random numbers" in record(tmp_path).manifest.not_evaluated["losses"]
 
 
+def layer_that_counts(keras: Any) -> Any:
+    """In an attribute, in a dictionary and in its class."""
+
+    class Counts(keras.layers.Layer):  # type: ignore[misc]
+        calls = 0
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.count, self.held = 0, {"calls": 0}
+
+        def call(self, x: Any) -> Any:
+            Counts.calls += 1
+            self.count += 1
+            self.held["calls"] += 1
+            return x * (1 + 0.01 * (Counts.calls + self.count + self.held["calls"]))
+
+    return Counts()
+
+
+def loss_that_counts(keras: Any) -> Any:
+    class Counts(keras.losses.Loss):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.means: list[float] = []
+
+        def call(self, y: Any, p: Any) -> Any:
+            self.means.append(0.1)
+            return (p - y) ** 2 * (1 + sum(self.means))
+
+    return Counts()
+
+
+@pytest.mark.parametrize("eagerly", [True, False])
+def test_what_python_objects_hold_is_put_back(keras: Any, eagerly: bool, tmp_path: Path) -> None:
+    """A layer and a loss that count their calls, where the step is traced too: a trace is a call."""
+
+    def run(*callbacks: Any) -> tuple[list[Any], str]:
+        layer, loss = layer_that_counts(keras), loss_that_counts(keras)
+        model = network(keras, layer)
+        model.compile(keras.optimizers.Adam(0.01), loss=loss, run_eagerly=eagerly)
+        kept = fitted(model, *callbacks, validation_data=None, epochs=1)[0]
+        return kept, str((layer.count, dict(layer.held), type(layer).calls, loss.means))
+
+    (plain, counted), (watched, watched_counted) = run(), run(lens(tmp_path))
+    assert_identical(plain, watched)
+    assert counted == watched_counted
+    assert {"inference", "batch"} <= set(record(tmp_path).evidence[-1].passes)
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="tensors that can be written")
+def test_what_a_layer_writes_is_undone(keras: Any, tmp_path: Path) -> None:
+    import torch
+
+    class Centers(keras.layers.Layer):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.centers, self.generator = torch.zeros(6), torch.Generator().manual_seed(1)
+
+        def call(self, x: Any) -> Any:
+            self.centers.lerp_(x.detach().mean(0), 0.1)
+            return x - self.centers + torch.rand((), generator=self.generator)
+
+    def run(*callbacks: Any) -> list[Any]:
+        layer = Centers()
+        kept = fitted(network(keras, layer), *callbacks)[0]
+        return [*kept, layer.centers.numpy(), layer.generator.get_state().numpy()]
+
+    assert_identical(run(), run(lens(tmp_path)))
+    assert {"inference", "batch"} <= set(record(tmp_path).evidence[-1].passes)
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="loaders of PyTorch")
+def test_a_loader_for_validation_is_not_read_and_not_warned_of(keras: Any, tmp_path: Path) -> None:
+    import torch
+
+    rows = torch.utils.data.TensorDataset(torch.tensor(X[:BATCH]), torch.tensor(Y[:BATCH]))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "BN Lens")
+        fitted(network(keras), lens(tmp_path), validation_data=torch.utils.data.DataLoader(rows, BATCH), epochs=1)
+    assert any("reading a DataLoader" in note for note in record(tmp_path).manifest.notes)
+
+
 @pytest.mark.skipif(BACKEND != "torch", reason="modules of PyTorch")
 def test_modules_that_keep_state_are_not_run(keras: Any, tmp_path: Path) -> None:
     import torch
@@ -205,6 +287,24 @@ def test_a_fault_does_not_end_fit(keras: Any, tmp_path: Path, monkeypatch: pytes
     with pytest.warns(UserWarning, match="OSError: no such thing. Training continues unchanged"):
         watched, _ = fitted(network(keras), lens(tmp_path, on_error="warn"))
     assert_identical(plain, watched)
+
+
+def test_a_fit_after_one_that_another_callback_has_ended(keras: Any, tmp_path: Path) -> None:
+    """Keras calls no hook then: the wrapper meets the steps of the next fit, which no lens watches."""
+
+    class Ends(keras.callbacks.Callback):  # type: ignore[misc]
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            if batch == 3:
+                raise ValueError("mine")
+
+    def run(*callbacks: Any) -> list[Any]:
+        model = network(keras)
+        with pytest.raises(ValueError, match="mine"):
+            fitted(model, *callbacks, Ends())
+        return fitted(model, epochs=1)[0]
+
+    assert_identical(run(), run(lens(tmp_path)))
+    assert record(tmp_path).manifest.ended == "interrupted"
 
 
 def test_data_that_a_look_would_disturb_is_refused(keras: Any, tmp_path: Path) -> None:

@@ -152,6 +152,8 @@ def test_an_autocast_block_around_the_whole_loop_keeps_its_gradients(tmp_path: P
                 optimizer.step()
                 if lens is not None:
                     lens.record(x, y)
+        if lens is not None:
+            lens.close()
         found.append(state(model))
         if lens is not None:
             lens.close()

@@ -56,7 +56,8 @@ export function lineOptions(spec: LineSpec, host: ChartHost): uPlot.Options {
   return {
     width: host.width,
     height: host.height,
-    padding: [12, 14, 0, 0],
+    // On the right half of the last label, such as 1,000,000 or a time of day.
+    padding: [12, 28, 0, 0],
     legend: { show: false },
     focus: { alpha: 1 },
     scales: {

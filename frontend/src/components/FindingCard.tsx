@@ -121,7 +121,7 @@ function Reasons({ name, reasons }: { name: string; reasons: readonly (readonly 
       <ul>
         {reasons.map(([what, why]) => (
           <li key={what}>
-            <b>{what}</b> {why}
+            <b>{what}:</b> {why}
           </li>
         ))}
       </ul>

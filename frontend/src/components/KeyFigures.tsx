@@ -1,4 +1,4 @@
-import { intervalText, percent, steps } from '../format';
+import { interval, intervalText, percent, steps } from '../format';
 import { keyFigures } from '../models/findings';
 import type { Finding } from '../wire';
 import { written } from './EvidenceTable';
@@ -45,10 +45,10 @@ function StepsFigure({ finding }: { finding: Finding }) {
       <dd>
         {steps(steps_to_converge)}
         {typeof steps_to_converge === 'number' && <span class="unit"> updates</span>}
-        {steps_interval && steps_interval[0] !== 'never' && (
+        {interval(steps_interval) && (
           <span class="unit" data-tip={intervalText(steps_interval)}>
             {' '}
-            ({steps(steps_interval[0])} to {steps(steps_interval[1])})
+            ({interval(steps_interval)})
           </span>
         )}
         {steps_reliable === false && <span class="unit"> (not reliable yet)</span>}

@@ -1,5 +1,5 @@
 import { useMemo } from 'preact/hooks';
-import { count, intervalText, momentum, number, steps } from '../format';
+import { count, interval, intervalText, momentum, number, steps } from '../format';
 import { useView } from '../hooks';
 import { isMoment } from '../models/end';
 import { counts } from '../models/findings';
@@ -84,7 +84,12 @@ export function LayerDetail({ overview, layer }: { overview: Overview; layer: La
             <>
               <MomentumSlider value={current} usual={usual} framework={overview.framework} />
               <WhatIf {...layerAt(layer, overview.tolerance, current)} />
-              <ReplayedDistance layer={layer} current={current} framework={overview.framework} />
+              <ReplayedDistance
+                layer={layer}
+                current={current}
+                usual={usual}
+                framework={overview.framework}
+              />
             </>
           ) : (
             <p class="hint">
@@ -134,13 +139,10 @@ function Facts({ layer, batches, framework }: FactsProps) {
           <Num k="steps" note={`${intervalText(layer.steps_interval)} ${layer.steps_reason}`}>
             {steps(layer.steps_to_converge)}
           </Num>
-          {layer.steps_interval && layer.steps_to_converge !== 'never' ? (
+          {typeof layer.steps_to_converge === 'number' && (
             <span class="unit">
-              {' '}
-              ({steps(layer.steps_interval[0])} to {steps(layer.steps_interval[1])}) updates
+              {interval(layer.steps_interval) && ` (${interval(layer.steps_interval)})`} updates
             </span>
-          ) : (
-            typeof layer.steps_to_converge === 'number' && <span class="unit"> updates</span>
           )}
         </dd>
       </div>

@@ -13,26 +13,30 @@ interface Props {
   pin?: number | null;
   off?: (line: Line) => boolean;
   onToggle?: (id: string) => void;
+  /** The values are those of smooth lines. */
+  smoothed?: boolean;
 }
 
 /** Names of the lines, with each one's value at the crosshair, else at the pin, else its last. */
-export function Legend({ x, lines, format, where, pin = null, off: isOff, onToggle }: Props) {
+export function Legend({ x, lines, format, where, pin = null, off: isOff, onToggle, smoothed }: Props) {
   const at = useCrosshair() ?? pin;
   const index = at === null ? x.length - 1 : nearest(x, at);
+  const position = at === null || index < 0 ? 'last values' : where?.(x[index]);
   return (
     <ul class="legend">
-      {where && <li class="where-at">{at === null || index < 0 ? 'last values' : where(x[index])}</li>}
+      {where && (
+        <li class="where-at">
+          {position}
+          {smoothed && ', smoothed'}
+        </li>
+      )}
       {lines.map((line, i) => {
         if (line.legend === false) return null;
         const off = isOff?.(line) ?? false;
         const value = valueNear(line.values, index);
         const other = line.bandToNext ? valueNear(lines[i + 1].values, index) : null;
         const text =
-          value === null || off
-            ? ''
-            : other === null
-              ? format(value)
-              : `${format(other)} to ${format(value)}`;
+          value === null || off ? '' : other === null ? format(value) : span(format(other), format(value));
         const content = (
           <>
             <Swatch line={line} />
@@ -62,6 +66,11 @@ export function Legend({ x, lines, format, where, pin = null, off: isOff, onTogg
       })}
     </ul>
   );
+}
+
+/** What a band covers; nothing where it has no width. */
+function span(low: string, high: string): string {
+  return low === high ? '' : `${low} to ${high}`;
 }
 
 function Swatch({ line }: { line: Line }) {

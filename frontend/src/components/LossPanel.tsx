@@ -155,6 +155,7 @@ export function LossPanel({ overview }: { overview: Overview }) {
             pin={time.pin}
             off={(line) => isOff(line, toggled)}
             onToggle={toggle}
+            smoothed={smoothing > 0}
           />
           <LineChartBox
             spec={spec}

@@ -49,6 +49,7 @@ export function LossTable({ losses, frozen, title, calm }: Props) {
                 <th scope="col" key={mode} class={mode}>
                   <i aria-hidden="true" />
                   <Term k={word(mode)} />
+                  {mode === 'recalibrated' && frozen && <span class="unit"> · frozen layers kept</span>}
                 </th>
               ))}
             </tr>
@@ -66,7 +67,8 @@ export function LossTable({ losses, frozen, title, calm }: Props) {
               <tr class="parts">
                 <th scope="row">parts of the gap</th>
                 {modes.map((mode) => {
-                  const part = PART[mode];
+                  // Where no other statistics were tried, one part leads from batch statistics to inference.
+                  const part = mode === 'inference' && !modes.includes('recalibrated') ? 'noise' : PART[mode];
                   const value = part ? losses[part] : null;
                   return (
                     <td key={mode}>

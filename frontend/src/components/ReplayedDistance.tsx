@@ -4,15 +4,18 @@ import { tooltip } from '../words';
 
 interface Props {
   layer: LayerReport;
+  /** The momentum that is looked at: the layer's own, or another one. */
   current: number;
+  /** The layer's own. */
+  usual: number;
   framework: string;
 }
 
 /** The layer's distance with other momentum values, measured on moving averages that the recorder keeps. */
-export function ReplayedDistance({ layer, current, framework }: Props) {
-  const { replayed } = layer;
+export function ReplayedDistance({ layer, current, usual, framework }: Props) {
+  const replayed = withOwn(layer, usual);
   const high = Math.max(...replayed.map(({ distance }) => distance).filter(Number.isFinite), 1e-9);
-  if (!replayed.length) return null;
+  if (!layer.replayed.length) return null;
   const closest = replayed.reduce((best, r) =>
     Math.abs(r.momentum - current) < Math.abs(best.momentum - current) ? r : best,
   );
@@ -22,7 +25,10 @@ export function ReplayedDistance({ layer, current, framework }: Props) {
       <tbody>
         {replayed.map((r) => (
           <tr key={r.momentum} class={r === closest ? 'near' : ''}>
-            <th scope="row">{momentum(r.momentum, framework)}</th>
+            <th scope="row">
+              {momentum(r.momentum, framework)}
+              {r.momentum === usual && <span class="unit"> (this run)</span>}
+            </th>
             <td class="track">
               <i style={{ width: `${(100 * (r.distance || 0)) / high}%` }} />
             </td>
@@ -35,4 +41,10 @@ export function ReplayedDistance({ layer, current, framework }: Props) {
       </tbody>
     </table>
   );
+}
+
+/** With what the layer has itself, in order: its momentum is seldom one of those that are replayed. */
+function withOwn({ replayed, distance }: LayerReport, usual: number): LayerReport['replayed'] {
+  if (distance === null || replayed.some((r) => r.momentum === usual)) return replayed;
+  return [...replayed, { momentum: usual, distance }].sort((a, b) => a.momentum - b.momentum);
 }

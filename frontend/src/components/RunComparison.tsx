@@ -11,6 +11,7 @@ import { showRun, view } from '../view';
 import type { LayerReport, Overview } from '../wire';
 import { Icon } from './Icon';
 import { LayerName } from './LayerName';
+import { Middle } from './Middle';
 import { Panel } from './Panel';
 import { Num, Term } from './Tip';
 
@@ -119,7 +120,9 @@ function RunRows({
           >
             <i style={{ background: color }} aria-hidden="true" />
             {overview && <Icon sign={runSign(overview)} size={14} />}
-            <span>{name}</span>
+            <span>
+              <Middle text={name} />
+            </span>
           </button>
         </th>
         <td class="right" title={source}>
@@ -172,7 +175,9 @@ function Layers({ runs }: { runs: readonly Compared[] }) {
               {runs.map(({ name, color }) => (
                 <th scope="col" key={name} title={name}>
                   <i class="run-color" style={{ background: color }} aria-hidden="true" />
-                  <span class="run-short">{name}</span>
+                  <span class="run-short">
+                    <Middle text={name} />
+                  </span>
                 </th>
               ))}
             </tr>
@@ -181,7 +186,7 @@ function Layers({ runs }: { runs: readonly Compared[] }) {
             {compared.slice(0, all ? undefined : FEW).map((layer) => {
               const other = otherSettings(layer);
               return (
-                <tr key={layer.name}>
+                <tr key={layer.layers.map((one) => one?.name).join()}>
                   <th scope="row">
                     <button
                       type="button"
@@ -196,6 +201,7 @@ function Layers({ runs }: { runs: readonly Compared[] }) {
                     <LayerCell
                       key={name}
                       framework={overview?.framework ?? 'keras'}
+                      name={layer.name}
                       layer={layer.layers[i]}
                       share={(layer.layers[i]?.distance ?? 0) / widest}
                       color={color}
@@ -218,6 +224,8 @@ function Layers({ runs }: { runs: readonly Compared[] }) {
 }
 
 interface CellProps {
+  /** Of the row. */
+  name: string;
   layer: LayerReport | null;
   share: number;
   color: string;
@@ -226,7 +234,7 @@ interface CellProps {
   framework: string;
 }
 
-function LayerCell({ layer, share, color, momentum, state, framework }: CellProps) {
+function LayerCell({ name, layer, share, color, momentum, state, framework }: CellProps) {
   if (!layer) return <td class="muted">not in this run</td>;
   return (
     <td>
@@ -237,6 +245,7 @@ function LayerCell({ layer, share, color, momentum, state, framework }: CellProp
       <span class="unit"> sd</span>
       {momentum && <span class="unit"> · momentum {beta(layer.momentum, framework)}</span>}
       {state && <span class="unit"> · {stateName(layer.state)}</span>}
+      {layer.name !== name && <span class="unit"> · {layer.name}</span>}
     </td>
   );
 }

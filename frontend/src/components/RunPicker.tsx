@@ -8,6 +8,7 @@ import { nameFilter } from '../models/table';
 import { summaries } from '../summaries';
 import type { RunEntry } from '../wire';
 import { Icon } from './Icon';
+import { Middle } from './Middle';
 
 interface Props {
   label: string;
@@ -92,8 +93,8 @@ export function RunPicker({ label, runs, chosen, many, onChoose }: Props) {
       >
         {!many && single && <OwnIcon run={single.run} />}
         <span class="picker-label">{label}</span>
-        <span class="picker-value">
-          {many ? (chosen.length ? count(chosen.length) : '+') : (chosen[0] ?? 'none')}
+        <span class="picker-value" title={many ? undefined : chosen[0]}>
+          {many ? chosen.length ? count(chosen.length) : '+' : <Middle text={chosen[0] ?? 'none'} />}
         </span>
         <span aria-hidden="true" class="caret" />
       </button>
@@ -142,7 +143,9 @@ export function RunPicker({ label, runs, chosen, many, onChoose }: Props) {
                 </span>
                 <RunIcon entry={entry} />
                 <span class="option-text">
-                  <span class="option-name">{entry.run}</span>
+                  <span class="option-name" title={entry.run}>
+                    <Middle text={entry.run} />
+                  </span>
                   <span class="option-verdict">
                     {summaries.of(entry).summary?.headline ?? 'not analysed yet'}
                   </span>

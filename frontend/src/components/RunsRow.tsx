@@ -49,7 +49,10 @@ export function RunsRow({ row, metric, now, chosen, onChoose }: Props) {
           <LayerName name={entry.run} />
         </button>
       </th>
-      <td class={`cause ${summary ? '' : 'muted'}`} title={error ?? summary?.headline}>
+      <td
+        class={`cause ${summary ? '' : 'muted'}`}
+        title={error ?? (summary ? `${cause(row)}. ${summary.headline}` : undefined)}
+      >
         <span>{error ?? (summary ? cause(row) : 'analysing…')}</span>
       </td>
       <td class="right minor" title={source}>

@@ -53,12 +53,15 @@ export function TipLayer() {
     };
     const onKey = (event: KeyboardEvent) => event.key === 'Escape' && hide();
     document.addEventListener('pointerover', show);
+    // Beyond the edge of the frame nothing is pointed at.
+    document.documentElement.addEventListener('pointerleave', hide);
     document.addEventListener('focusin', show);
     document.addEventListener('focusout', hide);
     document.addEventListener('keydown', onKey);
     window.addEventListener('scroll', hide, true);
     return () => {
       document.removeEventListener('pointerover', show);
+      document.documentElement.removeEventListener('pointerleave', hide);
       document.removeEventListener('focusin', show);
       document.removeEventListener('focusout', hide);
       document.removeEventListener('keydown', onKey);

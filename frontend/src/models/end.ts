@@ -34,7 +34,7 @@ export function endText(run: Told, now: number): string {
     case 'check':
       return 'A check of the model as it is, without training.';
     case 'planned':
-      return `Ended as planned, at step ${step}.`;
+      return `Ended${run.planned_steps === null ? '' : ' as planned,'} at step ${step}.`;
     case 'early':
       return `Stopped early, at step ${step}${planned}.`;
     case 'interrupted':

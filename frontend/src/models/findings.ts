@@ -43,7 +43,7 @@ export function fixFile(findings: readonly Finding[]): string {
 
 const KEY_FIGURES = 3;
 
-/** The figures that decide a finding: steps still needed, its share of the gap, then numbers that have a threshold. */
+/** The figures that decide a finding: steps to converge, its share of the gap, then numbers that have a threshold. */
 export function keyFigures(finding: Finding): ('steps' | 'share' | Evidence)[] {
   const measured = Object.values(finding.evidence).filter(({ value }) => value !== null);
   const deciding = measured.filter(({ limit }) => limit !== null);
@@ -52,7 +52,7 @@ export function keyFigures(finding: Finding): ('steps' | 'share' | Evidence)[] {
     ...(finding.steps_to_converge === null ? [] : (['steps'] as const)),
     ...(finding.share === null ? [] : (['share'] as const)),
     // The same number as the steps.
-    ...deciding.filter(({ label }) => !/^steps (still )?needed/i.test(label)),
+    ...deciding.filter(({ label }) => !/^steps to converge/.test(label)),
     ...others,
   ].slice(0, KEY_FIGURES);
 }

@@ -14,7 +14,6 @@ export type Kind = (typeof KINDS)[number] | (typeof MORE_KINDS)[number];
 
 const LABEL: Partial<Record<Kind, string>> = {
   batch: 'batch statistics',
-  recalibrated: 'window statistics',
   updated: 'after the update',
   fit_loss: 'shown by fit',
 };

@@ -60,7 +60,9 @@ def _over_time(f: Facts, d: Decision) -> Said:
         rescued=f.typical("recalibrated"),
         fix="# BatchNormalization takes the whole [batch, time, feature] tensor: no TimeDistributed around it, nor\n"
         "# around a model that holds it. Training and inference then normalize all time steps the same way:\n"
-        "#     x = keras.layers.BatchNormalization()(x)  # instead of TimeDistributed(BatchNormalization())(x)\n",
+        "#     x = keras.layers.BatchNormalization()(x)\n"
+        "# instead of\n"
+        "#     x = keras.layers.TimeDistributed(keras.layers.BatchNormalization())(x)\n",
         next="The layer is called once a step, and inference agrees with batch statistics.",
     )
 

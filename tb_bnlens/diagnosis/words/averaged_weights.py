@@ -73,8 +73,8 @@ def passed(f: Facts, _d: Decision) -> str:
     if x is None:
         return f"Statistics of the present weights take {number(f.stale.value)} off the inference loss."
     return (
-        f"After the last step, inference minus batch statistics is {number(x.over_batch.value)}; during training it "
-        f"was {number(x.usual[0])}."
+        f"The last losses are in line with training: inference minus batch statistics is {number(x.over_batch.value)} "
+        f"now, and was {number(x.usual[0])}."
     )
 
 

@@ -34,7 +34,7 @@ def failed(f: Facts, _d: Decision) -> Said:
             "batchnorm": Evidence("inference - batch", f.before_update.value),
             "dropout": Evidence("training - batch", f.dropout_before_update.value),
         },
-        fix="model.evaluate(data)  # compare this with itself, not with the loss that fit() prints\n",
+        fix="# Compare this with itself, not with the loss that fit() prints:\nmodel.evaluate(data)\n",
         next="A lower learning rate makes the update's part smaller."
         if abs(f.update.value) >= abs(f.averaging.value)
         else "The part of the averaging shrinks as the loss levels off.",

@@ -10,10 +10,11 @@ from tb_bnlens.diagnosis.severity import Severity
 from tb_bnlens.diagnosis.words.phrases import as_set
 from tb_bnlens.metadata import FLAX, KERAS, KERAS_2, TORCH
 
-RECALIBRATE = """\
+UNDO = "# Its undo() puts the old statistics back.\n"
+RECALIBRATE = f"""\
 import tb_bnlens
 
-tb_bnlens.recalibrate(model, data, batches=200)  # what it returns has an undo()
+{UNDO}tb_bnlens.recalibrate(model, data, batches=200)
 """
 
 
@@ -29,11 +30,11 @@ def rescue(f: Facts, severity: Severity) -> str:
 
 def set_momentum(f: Facts, momentum: float) -> str:
     """Set the momentum of every BatchNorm layer, the share that is kept."""
-    when = "  # before model.compile; the traced step keeps the old one" if f.in_keras else ""
+    when = "# Before model.compile: a traced step keeps the old momentum.\n" if f.in_keras else ""
     return f"""\
 import tb_bnlens
 
-tb_bnlens.set_momentum(model, {as_set(f, momentum):g}){when}
+{when}tb_bnlens.set_momentum(model, {as_set(f, momentum):g})
 """
 
 
@@ -107,16 +108,18 @@ def set_learning_rate(f: Facts, rate: float | None, scheduled: bool = False) -> 
         )
     if f.in_torch:
         value = f"{rate:.1g}" if rate else "group['lr'] * 0.1"
-        also = "  # a scheduler sets it again: give it a smaller one" if scheduled else ""
-        return f"for group in optimizer.param_groups:\n    group['lr'] = {value}{also}\n"
+        also = "# A scheduler sets the rate again: give it a smaller one.\n" if scheduled else ""
+        return f"{also}for group in optimizer.param_groups:\n    group['lr'] = {value}\n"
     value = f"{rate:.1g}" if rate else "float(model.optimizer.learning_rate) * 0.1"
     if not scheduled:
         return f"model.optimizer.learning_rate = {value}\n"
     return f"""\
 import keras
 
-model.optimizer.learning_rate = keras.optimizers.schedules.ExponentialDecay({value}, 10_000, 0.9)
-model.compile(optimizer=model.optimizer, loss=model.loss)  # and your metrics; the traced step keeps the old schedule
+schedule = keras.optimizers.schedules.ExponentialDecay({value}, 10_000, 0.9)
+model.optimizer.learning_rate = schedule
+# Add your metrics. Without this the traced step keeps the old schedule.
+model.compile(optimizer=model.optimizer, loss=model.loss)
 """
 
 

@@ -28,7 +28,7 @@ seen = np.concatenate([np.asarray(batch[0]) for _, batch in zip(range(200), data
 low, middle, high = (torch.tensor(q) for q in np.quantile(seen, [0.25, 0.5, 0.75], axis=0).astype("float32"))
 reach = 5 * torch.maximum(high - low, (high - low).mean())
 """
-RECALIBRATE_IN_TORCH = """
+RECALIBRATE_IN_TORCH = f"""
 
 def ordinary_rows(x, *rest):
     kept = ((x - middle).abs() <= reach).flatten(1).all(1)
@@ -37,7 +37,8 @@ def ordinary_rows(x, *rest):
 
 import tb_bnlens
 
-tb_bnlens.recalibrate(model, [ordinary_rows(*batch) for batch in data], batches=200)  # what it returns has an undo()
+ordinary = [ordinary_rows(*batch) for batch in data]
+{code.UNDO}tb_bnlens.recalibrate(model, ordinary, batches=200)
 """
 ORDINARY_IN_FLAX = """\
 import numpy as np
@@ -108,7 +109,7 @@ def _rescue(f: Facts, ordinary: float) -> str:
         "    kept = tf.reduce_all(tf.abs(x - middle) <= reach, axis=list(range(1, len(x.shape))))\n"
         "    return tuple(tf.boolean_mask(part, kept) for part in (x, *rest))\n\n\n"
         "import tb_bnlens\n\n"
-        "tb_bnlens.recalibrate(model, data.map(ordinary_rows), batches=200)  # what it returns has an undo()\n"
+        f"{code.UNDO}tb_bnlens.recalibrate(model, data.map(ordinary_rows), batches=200)\n"
         f"# median inference loss of a row about {ordinary:.4g} (with the statistics of ordinary rows)\n",
         torch=ORDINARY_IN_TORCH + RECALIBRATE_IN_TORCH,
         flax=ORDINARY_IN_FLAX + RECALIBRATE_IN_FLAX,

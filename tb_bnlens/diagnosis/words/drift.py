@@ -20,7 +20,18 @@ def passed(f: Facts, d: Decision) -> str:
         return f"The batch statistics drift, and inference loss does not suffer (lag {number(lag)})."
     if math.isnan(lag):
         return "No layer lags by more than batch noise and its initial statistics explain."
-    return f"Drift leaves a lag of {number(lag)} batch standard deviations in the median layer."
+    if lag <= f.layers.tolerance:
+        return f"Drift leaves a lag of {number(lag)} batch standard deviations in the median layer."
+    if f.starting.any():
+        return "The layers that lag still hold their initial statistics, and those explain the lag."
+    if f.parts is not None and f.parts.unexplained.any():
+        return "The recorded batches do not explain the updates of the layers that lag, as they would under drift."
+    if f.parts is not None and f.parts.by_mode.any():
+        return "The layers that lag have the statistics that training-only layers give."
+    if f.layers.lagging.any():
+        return "In no layer that lags do the batch statistics move away steadily by more than their noise."
+    off = number(robust.largest(f.layers.error[f.layers.updating]))
+    return f"No layer lags: the relative error of the statistics is at most {off}."
 
 
 def failed(f: Facts, d: Decision) -> Said:

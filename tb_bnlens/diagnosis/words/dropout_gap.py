@@ -9,6 +9,12 @@ from tb_bnlens.diagnosis.words.phrases import loss, number
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
 
+def _rival(f: Facts) -> str:
+    """The loss that training is held against, in words."""
+    named = {"batch_as_trained": "batch, frozen layers on their own statistics"}
+    return named.get(f.dropout_rival, f.dropout_rival)
+
+
 def _numbers(f: Facts) -> str:
     loss_of = f.lasting if f.measured is None else f.typical
     return f"{loss(f, loss_of('training'))} with them, {loss(f, loss_of(f.dropout_rival))} without"
@@ -32,7 +38,11 @@ def failed(f: Facts, _d: Decision) -> Said:
         f"Dropout and other training-only layers raise the training loss by {number(f.dropout.value)} on the same "
         f"batch and weights ({_basis(f)}). BatchNorm accounts for {number(f.gap.value)}.",
         evidence={
-            "dropout": Evidence(f"training - {f.dropout_rival}", f.dropout.value, TRAINING_ONLY_HARM * f.losses.scale),
+            "dropout": Evidence(
+                f"training - {_rival(f)}",
+                f.dropout.value,
+                TRAINING_ONLY_HARM * f.losses.scale,
+            ),
             "batchnorm": Evidence("inference - batch", f.gap.value),
         },
         next="Nothing to fix. Compare evaluate() with evaluate(), not with the loss that fit() prints."

@@ -73,7 +73,7 @@ def _rescue(f: Facts, d: Decision) -> str:
     return (
         "# A layer that is not trainable uses its moving statistics, whatever it is called with:\n"
         f"{code.at_layers(f, access, 'layer.trainable = False')}"
-        "model.predict_function = model.test_function = None  # both were traced with the old flag\n"
+        "# Both were traced with the old flag:\nmodel.predict_function = model.test_function = None\n"
     )
 
 

@@ -13,7 +13,7 @@ from tb_bnlens.diagnosis.words.phrases import against_batch, count, modes, numbe
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
 PASS_ON = "# In the call of your model pass its own argument on:  x = self.base(x, training=training)\n"
-TRAIN = "model.train()  # before the training step, and again after each evaluation\n"
+TRAIN = "# Before the training step, and again after each evaluation:\nmodel.train()\n"
 UNTIL_THEN = """\
 # Until then, to use statistics that fit:
 import tb_bnlens

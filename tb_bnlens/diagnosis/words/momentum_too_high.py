@@ -20,8 +20,10 @@ from tb_bnlens.diagnosis.words.phrases import (
     loss,
     momentum_range,
     no_statistics,
+    of_what,
     percent,
     some_of,
+    until,
 )
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
@@ -37,11 +39,11 @@ def passed(f: Facts, _d: Decision) -> str:
     """What is left of the start."""
     left = percent(robust.largest(f.layers.memory[f.layers.updating]))
     if not f.starting.any():
-        return f"At most {left} of the initial statistics is left."
+        return f"At most {left} of the initial statistics is left, and no layer lags because of it."
     if f.outlook.will_converge:
         needed = about_steps(f.outlook.steps, f.outlook.interval)
         planned = f"{f.outlook.remaining:,} are planned" if f.outlook.planned else "the run goes on"
-        return f"The statistics still need {needed}, and {planned}."
+        return f"It takes {needed} more until {until(f)}, and {planned}."
     return f"At most {left} of the initial statistics is left, and the loss does not depend on it."
 
 
@@ -51,7 +53,8 @@ def failed(f: Facts, d: Decision) -> Said:
     n, advice = len(d.layers), f.advised_momentum
     set_to = "" if advice is None else f"{as_set(f, advice):g}"
     needs = _needs(f, beta)
-    made = f"{f.outlook.last_step:,}" if needs else count(f.outlook.last_step, "step")
+    steps = max(f.outlook.last_step, f.manifest.ended_step or 0)  # an interrupted run ends after its last record
+    made = f"{steps:,}" if needs else count(steps, "step")
     had = f"this run {'had' if f.outlook.remaining == 0 else 'has had'} {made}"
     if f.start_was_frozen:
         had += f", of which {f.start_steps:,.0f} updated {'it' if n == 1 else 'them'}"
@@ -84,7 +87,8 @@ def _needs(f: Facts, beta: NDArray[np.float64]) -> str:
     """Empty where the loss has arrived before the statistics."""
     if f.needed_steps <= f.start_steps:
         return ""
-    return f"Momentum {momentum_range(f, beta)} needs {about_steps(f.needed_steps, f.needed_interval)}"
+    needed = about_steps(f.needed_steps, f.needed_interval)
+    return f"Momentum {momentum_range(f, beta)} needs {needed} until {until(f)}"
 
 
 def _left(f: Facts, beta: NDArray[np.float64]) -> str:
@@ -98,7 +102,9 @@ def _evidence(f: Facts) -> dict[str, Evidence]:
     price = f.advised_price
     evidence = {"memory": Evidence("share of the initial statistics left", robust.median(f.layers.memory[starting]))}
     if _needs(f, beta):
-        evidence["steps_needed"] = Evidence("steps needed from the start", f.needed_steps, f.outlook.last_step, "steps")
+        evidence["steps_needed"] = Evidence(
+            f"steps to converge, from the start ({of_what(f)})", f.needed_steps, f.outlook.last_step, "steps"
+        )
     evidence["momentum"] = Evidence("momentum", momentum_range(f, beta))
     evidence["error"] = Evidence(
         "relative error of the statistics (p95, median layer)",
@@ -107,7 +113,7 @@ def _evidence(f: Facts) -> dict[str, Evidence]:
     )
     if price is not None:
         evidence["advised"] = Evidence(
-            f"steps needed with momentum {advice:g} (median layer)",
+            f"steps to converge with momentum {advice:g}, from the start (median layer)",
             price.updates / float(np.median(f.layers.updates_per_step[starting])),
             f.needed_steps,
             "steps",

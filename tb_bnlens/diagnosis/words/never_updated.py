@@ -19,7 +19,8 @@ COPY_IN_TORCH = """\
 #   for a, b in zip(target.buffers(), online.buffers()): a.copy_(b)
 """
 MODE_IN_FLAX = """\
-model.train()  # before the training loop; and a step under jax.jit has to return the new nnx.BatchStat, as nnx.jit does
+# Before the training loop. A step under jax.jit has to return the new nnx.BatchStat, as nnx.jit does.
+model.train()
 """
 COPY_IN_FLAX = """\
 # If the weights are copied from another network (a target network, a moving average of weights), copy the statistics
@@ -71,7 +72,7 @@ def failed(f: Facts, d: Decision) -> Said:
 
 def _fix(f: Facts, *, copied: bool, recalibrate: bool) -> str:
     """The calls that update the statistics."""
-    fix = code.told(f, keras=MODE, torch="model.train()  # before the training loop\n", flax=MODE_IN_FLAX)
+    fix = code.told(f, keras=MODE, torch="# Before the training loop:\nmodel.train()\n", flax=MODE_IN_FLAX)
     if copied:
         fix += code.told(f, keras=COPY, torch=COPY_IN_TORCH, flax=COPY_IN_FLAX)
     return fix + code.RECALIBRATE * recalibrate

@@ -26,7 +26,8 @@ for layer in model.modules():
 RECALIBRATE = """
 import tb_bnlens.torch
 
-tb_bnlens.torch.recalibrate(model, data, batches=200)  # statistics for the weights as they are
+# Statistics for the weights as they are:
+tb_bnlens.torch.recalibrate(model, data, batches=200)
 """
 
 

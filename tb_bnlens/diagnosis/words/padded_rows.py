@@ -6,6 +6,7 @@ from tb_bnlens.analysis import robust
 from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.diagnosis.compositions import composition
 from tb_bnlens.diagnosis.decide import Decision
+from tb_bnlens.diagnosis.words import code
 from tb_bnlens.diagnosis.words.phrases import number
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
@@ -24,7 +25,7 @@ def failed(f: Facts, _d: Decision) -> Said:
                 robust.largest(f.evidence.layers.get("counted_distance_rms", [])) if f.evidence else None,
             ),
         },
-        rescue=COUNTED + "tb_bnlens.recalibrate(model, counted, batches=200)  # what it returns has an undo()\n",
+        rescue=f"{COUNTED}{code.UNDO}tb_bnlens.recalibrate(model, counted, batches=200)\n",
         rescued=f.typical("counted"),
         fix="# Fill the last batch with rows of the data instead of padding, or leave it out (drop_remainder=True).\n"
         "# `data` is the tf.data pipeline of (x, y, sample_weight):\n"

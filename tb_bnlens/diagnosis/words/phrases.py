@@ -99,11 +99,23 @@ def about_steps(value: float, interval: tuple[float, float] = (math.nan, math.na
     least = number(_two_digits(low))
     if math.isinf(high):
         return f"{said} (at least {least}, and it may never converge at this learning rate)"
-    return f"{said} ({least} to {number(_two_digits(high))})"
+    most = number(_two_digits(high))
+    return said if least == most else f"{said} ({least} to {most})"
+
+
+def of_what(f: Facts) -> str:
+    """What the run's steps to converge are those of: they are told by the loss where its forecast gets there."""
+    return "inference loss" if f.outlook.by_loss else "slowest layer"
+
+
+def until(f: Facts) -> str:
+    """When they are over: "the inference loss converges"."""
+    return f"the {of_what(f)} converges"
 
 
 def _two_digits(value: float) -> float:
-    return round(value, 1 - math.floor(math.log10(value))) if value >= 1 else math.ceil(value)
+    whole = math.ceil(value)
+    return round(whole, 1 - math.floor(math.log10(whole))) if whole >= 1 else whole
 
 
 def times(upper: float, lower: float, natural_zero: bool = True) -> str:

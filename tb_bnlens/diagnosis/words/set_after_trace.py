@@ -47,7 +47,8 @@ def failed(f: Facts, d: Decision) -> Said:
         rescue=code.rescue(f, d.severity),
         rescued=f.rescued,
         fix="optimizer = model.optimizer.from_config(model.optimizer.get_config())\n"
-        "model.compile(optimizer=optimizer, loss=model.loss)  # the next fit traces the step again\n",
+        "# The next fit traces the step again. Add your metrics.\n"
+        "model.compile(optimizer=optimizer, loss=model.loss)\n",
         next="The statistics move as the attributes say.",
     )
 

@@ -33,8 +33,8 @@ def failed(f: Facts, d: Decision) -> Said:
         rescue=code.rescue(f, d.severity),
         rescued=f.rescued,
         # Batching again would leave Keras without the number of batches, which it warns of at each epoch.
-        fix="data = data.take(data.cardinality() - 1)  # or, where it is made: "
-        f".batch({f.manifest.batch_size or 32}, drop_remainder=True)\n"
+        fix=f"# Or, where it is made: .batch({f.manifest.batch_size or 32}, drop_remainder=True)\n"
+        "data = data.take(data.cardinality() - 1)\n"
         if f.in_keras
         else code.shuffle(f, f.manifest.batch_size),
         next="No epoch ends in a short batch, and inference loss does not jump at the end of an epoch.",

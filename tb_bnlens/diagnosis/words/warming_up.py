@@ -7,15 +7,15 @@ import math
 from tb_bnlens.analysis import robust
 from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.diagnosis.decide import Decision
-from tb_bnlens.diagnosis.words.phrases import about_steps, loss, no_statistics, percent
+from tb_bnlens.diagnosis.words.phrases import about_steps, loss, no_statistics, of_what, percent
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
 
 def passed(f: Facts, _d: Decision) -> str:
     """What is left of the start."""
     left = percent(robust.largest(f.layers.memory[f.layers.updating]))
-    felt = ", and the loss does not depend on it" if f.starting.any() else ""
-    return f"At most {left} of the initial statistics is left{felt}."
+    felt = "the loss does not depend on it" if f.starting.any() else "no layer lags because of it"
+    return f"At most {left} of the initial statistics is left, and {felt}."
 
 
 def failed(f: Facts, d: Decision) -> Said:
@@ -37,7 +37,7 @@ def failed(f: Facts, d: Decision) -> Said:
         f"The moving statistics{where} are still warming up and should converge by {by}. Do not trust validation "
         f"metrics before then.{now}",
         evidence={
-            "steps": Evidence("steps still needed", f.outlook.steps, remaining, "steps"),
+            "steps": Evidence(f"steps to converge, from now ({of_what(f)})", f.outlook.steps, remaining, "steps"),
             "memory": Evidence("share of the initial statistics left", robust.median(left)),
         },
         next=f"Inference loss within {percent(f.layers.tolerance)} of the loss with batch statistics by step {at:,}, "

@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tb_bnlens.capture.errors import NotEvaluated
-from tb_bnlens.capture.reasons import cause_of
+from tb_bnlens.capture.reasons import cause_of, why_no_loss
 from tb_bnlens.frameworks.flax.batches import Batch, samples
+from tb_bnlens.frameworks.flax.objects import OBJECTS
 
-NO_LOSS = "pass loss=..., called as loss(predictions, target)"
+NO_LOSS = "The model has no loss: pass loss=..., called as loss(predictions, target)."
 
 
 class Outcomes:
@@ -42,7 +43,7 @@ class Outcomes:
         try:
             return _mean(self._loss, predictions, target)
         except Exception as error:
-            raise NotEvaluated(cause_of(error)) from error
+            raise NotEvaluated(why_no_loss(error, targets=target is not None)) from error
 
     def rows(self, batch: Batch, predictions: Any, indices: NDArray[np.int64]) -> NDArray[np.float64]:
         """Loss of these rows of a batch, each as a separate batch, [len(indices)].
@@ -54,7 +55,8 @@ class Outcomes:
         for leaf in jax.tree.leaves((predictions, batch.y)):
             if not np.ndim(leaf) or leaf.shape[0] != size:
                 raise NotEvaluated("predictions or targets have no row for each sample")
-        return np.asarray(self._rows((predictions, batch.y), np.asarray(indices)), np.float64)
+        with OBJECTS.put_back(self._loss):
+            return np.asarray(self._rows((predictions, batch.y), np.asarray(indices)), np.float64)
 
     def _traced_rows(self, whole: Any, indices: Any) -> Any:
         def row(index: Any) -> Any:
@@ -87,9 +89,10 @@ class Outcomes:
         rows, after = samples(batch) or 1, {}
         for name, (total, count) in state.items():
             try:
-                after[name] = total + float(self._values[name](predictions, batch.y)) * rows, count + rows
+                with OBJECTS.put_back(self._metrics[name]):
+                    after[name] = total + float(self._values[name](predictions, batch.y)) * rows, count + rows
             except Exception as error:
-                raise NotEvaluated(f"no metrics: {name}: {cause_of(error)}") from error
+                raise NotEvaluated(f"the metric {name!r} fails on the recorded batches ({cause_of(error)})") from error
         return after
 
     def metrics(self, state: Mapping[str, tuple[float, int]]) -> dict[str, float]:

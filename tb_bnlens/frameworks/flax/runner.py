@@ -22,6 +22,7 @@ from tb_bnlens.capture.stopwatch import OneTimeCost
 from tb_bnlens.frameworks.flax import batches as of
 from tb_bnlens.frameworks.flax.layers import FlaxLayer, find_layers
 from tb_bnlens.frameworks.flax.measured import CURRENT, Calls, watch
+from tb_bnlens.frameworks.flax.objects import OBJECTS
 from tb_bnlens.frameworks.flax.outcomes import Outcomes
 from tb_bnlens.frameworks.jax_errors import translated
 from tb_bnlens.moments.layers import gains
@@ -84,6 +85,7 @@ class FlaxRunner:
             )
         self._model, self._layers, self._segments = model, tuple(layers), segments
         self._forward = forward or call
+        self._called = (model, self._forward, loss)
         self._outcomes = Outcomes(loss, metrics)
         self._programs: dict[Any, Program] = {}
         self.tracing = OneTimeCost()
@@ -177,7 +179,7 @@ class FlaxRunner:
         return program.calls, result
 
     def _compiled(self, program: Program, *args: Any) -> Program:
-        with self.tracing.timed(), draws_refused():
+        with self.tracing.timed(), OBJECTS.put_back(*self._called), draws_refused():
             jax.block_until_ready(program.function(*args))
         return program
 
@@ -207,7 +209,7 @@ class FlaxRunner:
             return self._outcomes.loss(predictions, batch.y)
         except NotEvaluated as reason:
             # The statistics of the pass are worth having without it.
-            program.loss_reason = f"no loss: {reason}"
+            program.loss_reason = str(reason)
             return jnp.float32(jnp.nan)
 
     def _split(self, values: Any) -> list[Any]:

@@ -55,7 +55,7 @@ class Keras2Backend(OnTensorFlow):
     def engine(self, model: Any, loss: Callable[..., Any] | None = None) -> Keras2Engine:
         """An engine for functions that call this model."""
         refuse_traced_calls(model)
-        return Keras2Engine(self.library, is_all_keras(self.library, model, loss), may_draw=True)
+        return Keras2Engine(self.library, is_all_keras(self.library, model, loss), self.put_back(model, loss))
 
     def scope(
         self, model: Any, variables: Sequence[tuple[Any, Any]], statistics: Statistics

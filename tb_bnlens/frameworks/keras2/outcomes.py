@@ -83,7 +83,7 @@ class ContainerOutcomes(Outcomes):
 
     def _trace_update(self, container: Any, batch: Any, predictions: Any) -> Any:
         _, y, weight = self._library.unpacked(batch)
-        with of_the_user("no metrics"):
+        with of_the_user("the metrics"):
             container.update_state(y, unpacked(self._library, predictions), weight)
         return tf.zeros(())
 
@@ -113,7 +113,7 @@ class _Metrics:
 
     def build(self, y_pred: Any, y: Any) -> State:
         """Make the variables."""
-        with of_the_user("no metrics"), draws_refused(), _names_kept():
+        with of_the_user("the metrics"), draws_refused(), _names_kept():
             self.container.build(y_pred, y)
         return self.values()
 

@@ -74,6 +74,8 @@ class KerasBatches:
                 f"indexing a {type(data).__name__} runs user code, which may draw random numbers or keep state; take a "
                 "batch yourself before training, e.g. data[0]"
             )
+        if _is_a(data, "DataLoader", "torch."):
+            return "reading a DataLoader of PyTorch draws random numbers, and its dataset may keep state"
         if is_dataset(data):
             return "it cannot be told on this backend what a second iterator of a tf.data.Dataset does"
         if isinstance(data, Iterator):
@@ -150,5 +152,9 @@ class KerasBatches:
 
 def is_dataset(data: Any) -> bool:
     """Whether this is a ``tf.data.Dataset``; TensorFlow is not loaded to tell."""
-    bases = type(data).__mro__
-    return any(base.__name__ == "DatasetV2" and base.__module__.startswith("tensorflow.") for base in bases)
+    return _is_a(data, "DatasetV2", "tensorflow.")
+
+
+def _is_a(data: Any, name: str, package: str) -> bool:
+    """Whether a class of this package, which is not loaded to tell, is among those of the data."""
+    return any(base.__name__ == name and base.__module__.startswith(package) for base in type(data).__mro__)

@@ -22,7 +22,7 @@ class Observer(Protocol):
     def backend(self) -> Backend:
         """What it runs on."""
 
-    def expects_step(self) -> bool:
+    def expects_step(self, state: Sequence[Any]) -> bool:
         """Whether this call is a step of the observed ``fit``."""
 
     def is_quiet(self) -> bool:
@@ -67,7 +67,7 @@ class PeekingTrainFunction:
         expected = quiet = False
         look: Look | None = None
         try:
-            expected = observer.expects_step()
+            expected = observer.expects_step(state)
             quiet = expected and observer.is_quiet()
             if expected and not quiet:
                 look = self._look(data)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tb_bnlens.capture.guard import RECORD
@@ -136,12 +136,14 @@ class FitWatch:
 
     # --- Observer ------------------------------------------------------------------------------------
 
-    def expects_step(self) -> bool:
-        """Whether this call is a step of the watched ``fit``."""
+    def expects_step(self, state: Sequence[Any]) -> bool:
+        """Whether this call, which gets this state, is a step of the watched ``fit``."""
         expected, self._expecting = self._expecting, False
         if not expected and not stack.is_running(self.callbacks):
             # The fit has ended in an exception. While it runs, the call is e.g. a train_on_batch in a callback.
-            self.abandon()
+            # On JAX the variables hold nothing in a fit.
+            with self.backend.attached(self.model, state):
+                self.abandon()
         return expected
 
     def is_quiet(self) -> bool:

@@ -111,7 +111,7 @@ class StatelessOutcomes(Outcomes):
     def _trace_update(self, state: list[Any], batch: Any, predictions: Any) -> Any:
         x, y, weight = self._library.unpacked(batch)
         with self._scope(state) as scope:
-            with of_the_user("no metrics"):
+            with of_the_user("the metrics"):
                 self._model.compute_metrics(x, y, unpacked(self._library, predictions), sample_weight=weight)
             return [scope.get_current_value(v) for v in self._model.metrics_variables]
 

@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tb_bnlens.capture.errors import NotEvaluated
+from tb_bnlens.capture.errors import NoLoss, NotEvaluated
 from tb_bnlens.capture.reasons import cause_of
 from tb_bnlens.frameworks.keras3.backend import Backend, Engine
 from tb_bnlens.frameworks.keras3.library import Library
+
+NO_LOSS = "The model has no loss: compile it with one, or pass loss=... to Recorder or check."
 
 
 def packed(library: Library, y_pred: Any) -> Any:
@@ -41,7 +43,7 @@ def of_the_user(what: str) -> Iterator[None]:
     except NotEvaluated:
         raise
     except Exception as error:
-        raise NotEvaluated(f"{what}: {cause_of(error)}") from error
+        raise NotEvaluated(f"{what} cannot be computed on the recorded batches ({cause_of(error)})") from error
 
 
 class Outcomes(ABC):
@@ -62,13 +64,13 @@ class Outcomes(ABC):
         """In a function that runs: the loss as the model, or the function that replaces its own, computes it.
 
         Raises:
-            ValueError: the model is not compiled and no function was given.
+            NoLoss: the model is not compiled with a loss and no function was given.
         """
         if self._loss is not None:
             ops = self._library.ops
             return ops.mean(ops.cast(self._loss(y, y_pred), "float32"))
         if not self._is_compiled():
-            raise ValueError("the model is not compiled and no loss was given")
+            raise NoLoss(NO_LOSS)
         return self._compiled_loss({"x": x, "y": y, "y_pred": y_pred, "sample_weight": weight}, training)
 
     @abstractmethod
@@ -122,7 +124,7 @@ class Outcomes(ABC):
 
             x_row, y_row, weight_row = (tree.map_structure(row, part) for part in (x, y, weight))
             y_pred = unpacked(self._library, tree.map_structure(row, predictions))
-            with of_the_user("no loss of single rows"):
+            with of_the_user("the loss of single rows"):
                 loss = self.loss(x_row, y_row, y_pred, weight_row, training=False)
             return ops.reshape(ops.cast(loss, "float32"), ())
 

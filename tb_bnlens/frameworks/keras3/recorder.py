@@ -35,6 +35,8 @@ class Recorder(LoopRecorder):
         ignore: rule id -> layer name patterns that are shown as silenced.
         on_error: ``"warn"`` once and go on, or ``"raise"``.
         planned_steps: training steps that the loop will make in all, where known.
+        verbose: 0 to print nothing when the record is closed; else one line with the verdict, the cause, a rescue and
+            how to open the tab.
 
     Raises:
         ValueError: an argument out of range. Faults while recording are warnings, see ``on_error``.
@@ -54,13 +56,14 @@ class Recorder(LoopRecorder):
         ignore: Mapping[str, str | Sequence[str]] | None = None,
         on_error: str = "warn",
         planned_steps: int | None = None,
+        verbose: int = 1,
     ):
         options = Options(log_dir, validation_data, probe_data, overhead, tolerance, ignore, on_error)
         supported = not refused(unsupported(model), options.on_error)
         self._backend = backend(model)
         if supported and not isinstance(model, self._backend.library.keras.layers.Layer):
             raise ValueError(f"model is a {type(model).__name__}; expected a keras.Model")
-        super().__init__(KerasModel(model, loss), options, planned_steps, active=supported)
+        super().__init__(KerasModel(model, loss), options, planned_steps, verbose=verbose, active=supported)
 
     def record(self, x: Any, y: Any = None, sample_weight: Any = None, *, step: int | None = None) -> None:
         """Take note of one training step that has just been made on this batch.

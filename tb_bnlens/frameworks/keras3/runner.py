@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from tb_bnlens.capture.errors import NotEvaluated
+from tb_bnlens.capture.errors import NoLoss, NotEvaluated
 from tb_bnlens.capture.passes import Outcome
-from tb_bnlens.capture.reasons import cause_of
+from tb_bnlens.capture.reasons import cause_of, why_no_loss
 from tb_bnlens.frameworks.keras3.backend import Backend, Scope
 from tb_bnlens.frameworks.keras3.layers import KerasLayer
-from tb_bnlens.frameworks.keras3.outcomes import packed
+from tb_bnlens.frameworks.keras3.outcomes import NO_LOSS, packed
 from tb_bnlens.moments.layers import gains
 from tb_bnlens.moments.moments import Mask, Moments
 from tb_bnlens.moments.recovery import Snapshot
@@ -220,15 +220,22 @@ class KerasRunner:
         y_pred = self._backend.predictions(self._model, x, training)
         try:
             loss = self._outcomes.loss(x, y, y_pred, weight, training)
+        except NoLoss as reason:
+            return self._without_loss(str(reason)), packed(self._library, y_pred)
         except NotEvaluated:
             raise
         except Exception as error:
             if self._is_of_any_size(y_pred):
                 raise NotEvaluated(f"the loss has to know the size of the batch: {cause_of(error)}") from error
-            # The statistics of the pass are worth having without it.
-            self.loss_reason = f"no loss: {cause_of(error)}"
-            loss = self._ops.convert_to_tensor(np.float32(np.nan))
+            compiled = self._loss is not None or getattr(self._model, "loss", None) is not None
+            why = why_no_loss(error, targets=y is not None) if compiled else f"{NO_LOSS} ({cause_of(error)})"
+            loss = self._without_loss(why)
         return self._ops.cast(loss, "float32"), packed(self._library, y_pred)
+
+    def _without_loss(self, reason: str) -> Any:
+        """What stands for the loss: the statistics of the pass are worth having without it."""
+        self.loss_reason = reason
+        return self._ops.convert_to_tensor(np.float32(np.nan))
 
     # --- machinery -----------------------------------------------------------------------------------
 

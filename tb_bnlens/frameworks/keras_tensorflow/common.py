@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,12 +13,14 @@ from numpy.typing import NDArray
 
 from tb_bnlens.frameworks.keras3.backend import Look
 from tb_bnlens.frameworks.keras3.library import Library
+from tb_bnlens.frameworks.keras3.objects import objects_of
 from tb_bnlens.frameworks.keras3.own_code import has_keras_metrics, is_all_keras
 from tb_bnlens.frameworks.keras_tensorflow.batches import EXPECTED, TensorBatches
 from tb_bnlens.frameworks.keras_tensorflow.look import END_OF_DATA, DatasetLooks
 from tb_bnlens.frameworks.keras_tensorflow.reader import SnapshotReader
 from tb_bnlens.frameworks.keras_tensorflow.side_effects import refuse_traced_calls
-from tb_bnlens.frameworks.keras_tensorflow.tracing import Tracer
+from tb_bnlens.frameworks.keras_tensorflow.tracing import PutBack, Tracer
+from tb_bnlens.frameworks.keras_tensorflow.tracked import TRACKED
 
 Array = NDArray[np.floating[Any]]
 
@@ -27,8 +30,8 @@ class TensorFlowEngine(Tracer):
 
     out_of_memory = (tf.errors.ResourceExhaustedError,)
 
-    def __init__(self, library: Library, any_size: bool, may_draw: bool) -> None:
-        super().__init__(library, any_size, may_draw)
+    def __init__(self, library: Library, any_size: bool, put_back: PutBack | None) -> None:
+        super().__init__(library, any_size, put_back)
         self.accelerated = bool(tf.config.list_logical_devices("GPU"))
 
     def variables(self) -> Sequence[tuple[Any, Any]]:
@@ -60,12 +63,18 @@ class OnTensorFlow:
     def __init__(self, library: Library) -> None:
         self.library = library
         self.batches = TensorBatches(library, EXPECTED)
+        self._objects = objects_of(library, closed=(tf.Variable,), visits=TRACKED)
+
+    def put_back(self, model: Any, loss: Callable[..., Any] | None) -> PutBack:
+        """Undoes what a trace does to Python objects; see ``Tracer``."""
+        return functools.partial(self._objects.put_back, model, loss)
 
     def engine(self, model: Any, loss: Callable[..., Any] | None = None) -> TensorFlowEngine:
         """An engine for functions that call this model."""
         refuse_traced_calls(model)
         own = is_all_keras(self.library, model, loss)
-        return TensorFlowEngine(self.library, own, may_draw=not (own and has_keras_metrics(self.library, model)))
+        alone = own and has_keras_metrics(self.library, model)
+        return TensorFlowEngine(self.library, own, None if alone else self.put_back(model, loss))
 
     def reader(self, layers: Sequence[Any]) -> SnapshotReader:
         """A reader of these layers."""

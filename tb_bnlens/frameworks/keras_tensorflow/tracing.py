@@ -14,6 +14,7 @@ from tb_bnlens.capture.stopwatch import OneTimeCost
 from tb_bnlens.frameworks.keras3.library import Library
 from tb_bnlens.frameworks.keras_tensorflow.side_effects import refuse_mutation
 
+PutBack = Callable[[], contextlib.AbstractContextManager[None]]
 OPTIONS: dict[str, Any] = {"reduce_retracing": True, "autograph": False, "jit_compile": False}
 """How passes are traced: as plain graphs, so that neither AutoGraph nor XLA reads the user's code a second time."""
 
@@ -27,12 +28,12 @@ class Tracer:
             single rows. Only where no code but Keras' own runs. A layer's ``tf.function`` has been traced by ``fit``
             for its batches, and a trace for others, made inside of a pass, would be wrong outside of it. A loss may
             have to know the size.
-        may_draw: code other than Keras' own runs, and might draw random numbers when it is traced. Refusing that takes
-            longer than the trace itself.
+        put_back: undoes what code other than Keras' own does to Python objects in a block, where such code runs. It
+            might draw random numbers when it is traced too. Refusing that takes longer than the trace itself.
     """
 
-    def __init__(self, library: Library, any_size: bool, may_draw: bool) -> None:
-        self._tree, self._any_size, self._may_draw = library.tree, any_size, may_draw
+    def __init__(self, library: Library, any_size: bool, put_back: PutBack | None) -> None:
+        self._tree, self._any_size, self._put_back = library.tree, any_size, put_back
         self.cost = OneTimeCost()
         self._checked: set[int] = set()
         self._known: set[Any] = set()
@@ -68,7 +69,10 @@ class Tracer:
         traced = self._traced[function]
         wall, cpu = time.perf_counter(), time.process_time()
         traces = traced.experimental_get_tracing_count()
-        with draws_refused() if self._may_draw else contextlib.nullcontext():
+        with contextlib.ExitStack() as stack:
+            if self._put_back is not None:
+                stack.enter_context(self._put_back())
+                stack.enter_context(draws_refused())
             concrete = self._concrete(traced, batch, others)
         if id(concrete) not in self._checked:
             self._refuse(concrete)

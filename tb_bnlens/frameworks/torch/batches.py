@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from tb_bnlens.capture.errors import NotEvaluated, Refused
 from tb_bnlens.capture.spread import drawn_rows, require_iterable
 from tb_bnlens.capture.spread import spread as spread_over
-from tb_bnlens.frameworks.torch.untouched import random_state
+from tb_bnlens.frameworks.torch.untouched import DATASETS, random_state
 from tb_bnlens.moments.moments import Array
 
 WHILE_TRAINING = "a list of batches, or tensors (x, y)"
@@ -112,7 +113,11 @@ def first_batches(data: Any, size: int, most: int) -> list[Any]:
     shared = _shared(data)
     if shared:
         raise Refused(f"{shared}, so reading it could change what training gets; pass {WHILE_TRAINING}")
-    with random_state({torch.device("cpu")}):
+    with random_state({torch.device("cpu")}), contextlib.ExitStack() as stack:
+        if isinstance(data, torch.utils.data.DataLoader):
+            # Rows should not depend on how often they were read. Where they do, it is put back if it can be.
+            with contextlib.suppress(NotEvaluated):
+                stack.enter_context(DATASETS.put_back(data.dataset, data.collate_fn))
         return list(islice(batches_of(data, size), most))
 
 

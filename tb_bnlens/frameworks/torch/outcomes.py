@@ -11,11 +11,14 @@ import torch
 from numpy.typing import NDArray
 
 from tb_bnlens.capture.errors import NotEvaluated
-from tb_bnlens.capture.reasons import cause_of
+from tb_bnlens.capture.reasons import cause_of, why_no_loss
 from tb_bnlens.frameworks.torch.batches import Batch, leaves, mapped, samples
-from tb_bnlens.frameworks.torch.untouched import random_state
+from tb_bnlens.frameworks.torch.untouched import undone
 
-NO_LOSS = "pass loss=..., called as loss(predictions, target), or have the model return an output that holds its loss"
+NO_LOSS = (
+    "The model has no loss: pass loss=..., called as loss(predictions, target), or have the model return an output "
+    "that holds its loss."
+)
 
 
 class Outcomes:
@@ -44,7 +47,7 @@ class Outcomes:
         try:
             return self._loss(predictions, target)
         except Exception as error:
-            raise NotEvaluated(cause_of(error)) from error
+            raise NotEvaluated(why_no_loss(error, targets=target is not None)) from error
 
     def rows(self, batch: Any, predictions: Any, indices: NDArray[np.int64]) -> NDArray[np.float64]:
         """Loss of these rows of a batch, each as a separate batch, [len(indices)].
@@ -58,14 +61,13 @@ class Outcomes:
         for leaf in leaves((predictions, batch.y)):
             if not len(leaf.shape) or leaf.shape[0] != size:
                 raise NotEvaluated("predictions or targets have no row for each sample")
-        with random_state(_devices(predictions)):
+        with undone(_devices(predictions), self._loss):
             found = [self._row(batch, predictions, int(i)) for i in indices]
         return np.asarray(torch.stack(found).double().cpu().numpy(), np.float64)
 
     def _row(self, batch: Any, predictions: Any, index: int) -> Any:
         row = mapped(lambda leaf: leaf[index : index + 1], (predictions, batch.y))
-        with torch.no_grad():
-            return self._of(*row).float().mean()
+        return self._of(*row).float().mean()
 
     def weights(self, batch: Any) -> None:
         """Losses in PyTorch take no weight for each sample."""
@@ -84,7 +86,8 @@ class Outcomes:
 
     def update(self, state: dict[str, Any], batch: Batch, predictions: Any) -> dict[str, Any]:
         """Metrics after one more batch."""
-        with torch.no_grad(), random_state(_devices(predictions)):
+        functions = [metric for metric in self._metrics.values() if not _keeps_state(metric)]
+        with undone(_devices(predictions), functions):
             return {name: self._updated(name, held, batch, predictions) for name, held in state.items()}
 
     def _updated(self, name: str, held: Any, batch: Batch, predictions: Any) -> Any:
@@ -95,7 +98,7 @@ class Outcomes:
                 return held
             value = torch.as_tensor(metric(predictions, batch.y), dtype=torch.float64)
         except Exception as error:
-            raise NotEvaluated(f"no metrics: {name}: {cause_of(error)}") from error
+            raise NotEvaluated(f"the metric {name!r} fails on the recorded batches ({cause_of(error)})") from error
         rows = samples(batch) or 1
         return held[0] + float(value.mean()) * rows, held[1] + rows
 

@@ -1,8 +1,8 @@
 """``passes.Runner`` for a PyTorch model: the same batch and weights, several normalizations, nothing written.
 
-Each pass runs the model on clones of its buffers. A hook in front of each BatchNorm module takes the statistics of its
-input and puts them in the clones, and the module then runs in eval mode: that works for every subclass, needs no
-collective call for ``SyncBatchNorm`` and tells channels apart.
+Each pass runs the model on clones of the running statistics. A hook in front of each BatchNorm module takes the
+statistics of its input and puts them in the clones, and the module then runs in eval mode: that works for every
+subclass, needs no collective call for ``SyncBatchNorm`` and tells channels apart.
 """
 
 from __future__ import annotations
@@ -66,6 +66,7 @@ class TorchRunner:
         self._model, _ = unwrapped(model)
         self._layers, self._segments = tuple(layers), segments
         self._forward = forward or call
+        self._called = (self._model, self._forward, loss)
         self._outcomes = Outcomes(loss, metrics)
         devices = {p.device for p in self._model.parameters()}
         self._device = devices.pop() if len(devices) == 1 else None
@@ -128,7 +129,7 @@ class TorchRunner:
             # Half-precision buffers would round the statistics of the batch, which training does not do.
             wanted[layer.module] = layer.coarse and mine.wholly
         with contextlib.ExitStack() as stack:
-            stack.enter_context(untouched(wanted))
+            stack.enter_context(untouched(wanted, [layer.module for layer in self._layers], *self._called))
             by_batch = any(mine.by_batch for mine in own)
             for layer, mine in zip(self._layers, own, strict=True):
                 mine.write(layer.module)
@@ -152,7 +153,7 @@ class TorchRunner:
             return self._outcomes.loss(predictions, batch.y)
         except NotEvaluated as reason:
             # The statistics of the pass are worth having without it.
-            self.loss_reason = f"no loss: {reason}"
+            self.loss_reason = str(reason)
             return float("nan")
 
     # --- statistics ----------------------------------------------------------------------------------

@@ -1,14 +1,21 @@
-"""Run a model an extra time so that nothing of it is left: modes, buffers, attributes, random state, caches."""
+"""Run a model an extra time so that nothing of it is left: modes, tensors, Python objects, random state, caches."""
 
 from __future__ import annotations
 
 import contextlib
-import random
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
+from torch.nn.parameter import UninitializedTensorMixin
+
+from tb_bnlens.capture.errors import NotEvaluated
+from tb_bnlens.capture.objects import Objects, Visit, Walk
+from tb_bnlens.capture.randomness import draws_undone, others_may_draw
+from tb_bnlens.frameworks.torch.draws import DrawsApart
+from tb_bnlens.frameworks.torch.writes import writes_undone
+
+GLOBAL_HOOKS = [hooks for name, hooks in vars(torch.nn.modules.module).items() if name.startswith("_global_")]
 
 
 @contextlib.contextmanager
@@ -25,20 +32,6 @@ def modes(given: Mapping[Any, bool]) -> Iterator[None]:
     finally:
         for module, mode in before.items():
             vars(module)["training"] = mode
-
-
-@contextlib.contextmanager
-def attributes(modules: Sequence[Any]) -> Iterator[None]:
-    """Put back what a forward pass sets on modules, such as a counter or a tensor that is kept for later."""
-    # Values are compared by identity: tensors have no truth value, and comparing them would take long.
-    before = [(vars(m), vars(m).copy(), list(map(id, vars(m).values()))) for m in modules]
-    try:
-        yield
-    finally:
-        for now, kept, ids in before:
-            if list(map(id, now.values())) != ids:
-                now.clear()
-                now.update(kept)
 
 
 @contextlib.contextmanager
@@ -63,18 +56,19 @@ def cloned_buffers(modules: Sequence[Any]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def random_state(devices: set[torch.device]) -> Iterator[None]:
-    """Put back every global random state: of PyTorch on the CPU and on these devices, of NumPy and of Python."""
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
-    try:
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(torch.random.fork_rng(devices=[]))
-            for device in devices:
-                if device.type != "cpu" and getattr(torch, device.type, None) is not None:
-                    stack.enter_context(torch.random.fork_rng(devices=[device], device_type=device.type))
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)  # noqa: NPY002
+    """Undo draws from every global generator: of PyTorch on the CPU and on these devices, of NumPy and of Python.
+
+    Raises:
+        NotEvaluated: the block draws from a generator that another thread may draw from, and that cannot be undone.
+    """
+    apart = others_may_draw()
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(draws_undone(apart))
+        stack.enter_context(DrawsApart() if apart else torch.random.fork_rng(devices=[]))
+        for device in devices:
+            if device.type != "cpu" and getattr(torch, device.type, None) is not None:
+                stack.enter_context(torch.random.fork_rng(devices=[device], device_type=device.type))
+        yield
 
 
 @contextlib.contextmanager
@@ -96,21 +90,80 @@ def own_precision(devices: set[torch.device]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def untouched(given: Mapping[Any, bool]) -> Iterator[None]:
-    """All of these, without gradients, and with compiled parts run eagerly: they would be compiled again.
+def undone(devices: set[torch.device], *called: Any, objects: Objects | None = None) -> Iterator[None]:
+    """Undo what code of the user's does in the block: it draws, writes to tensors, changes objects. No gradients.
+
+    Args:
+        devices: where it runs.
+        called: the objects that are called: modules, losses, functions.
+        objects: how they are walked; as objects of PyTorch where it is not given.
+
+    Raises:
+        NotEvaluated: it cannot be undone; as far as that is known, the block is not run then.
+    """
+    walked = (objects or OBJECTS).put_back(*called, *GLOBAL_HOOKS)
+    with torch.no_grad(), random_state(devices), walked, writes_undone():
+        yield
+
+
+@contextlib.contextmanager
+def untouched(given: Mapping[Any, bool], exchanged: Sequence[Any], *called: Any) -> Iterator[None]:
+    """Run a model and leave nothing, with compiled parts run eagerly: they would be compiled again.
 
     Args:
         given: every module in it, and whether it is in training mode within the block.
+        exchanged: modules whose buffers are clones within the block.
+        called: the model, and what is called beside it.
     """
-    modules = list(given)
-    devices = {p.device for m in modules for p in (*m._parameters.values(), *m._buffers.values()) if p is not None}
+    devices = {p.device for m in given for p in (*m._parameters.values(), *m._buffers.values()) if p is not None}
     with contextlib.ExitStack() as stack:
-        stack.enter_context(torch.no_grad())
-        stack.enter_context(random_state(devices))
+        stack.enter_context(undone(devices, *called))
         stack.enter_context(own_precision(devices))
-        stack.enter_context(attributes(modules))
-        stack.enter_context(cloned_buffers(modules))
+        stack.enter_context(cloned_buffers(exchanged))
         stack.enter_context(modes(given))
         if hasattr(torch.compiler, "set_stance"):
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         yield
+
+
+# --- objects of PyTorch -----------------------------------------------------------------------------------
+
+
+def _visit_tensor(walk: Walk, tensor: Any) -> None:
+    """What its memory holds is put back by ``writes_undone``; this is about the tensor as an object."""
+    if isinstance(tensor, UninitializedTensorMixin):
+        raise NotEvaluated("the model has lazy modules that no batch has reached, which an extra pass would build")
+    walk.dictionary(vars(tensor))
+    data, needs = tensor.data, tensor.requires_grad
+    grad = tensor.grad if tensor.is_leaf else None
+
+    def restore() -> None:
+        if not _same_memory(tensor, data):
+            tensor.data = data
+        if tensor.is_leaf:
+            if tensor.requires_grad != needs:
+                tensor.requires_grad_(needs)
+            if tensor.grad is not grad:
+                tensor.grad = grad
+
+    walk.keep(restore)
+
+
+def _same_memory(a: Any, b: Any) -> bool:
+    try:
+        return bool(a.data_ptr() == b.data_ptr() and a.shape == b.shape and a.stride() == b.stride())
+    except (NotImplementedError, RuntimeError):  # sparse, and others without a memory of their own
+        return True
+
+
+def _visit_generator(walk: Walk, generator: Any) -> None:
+    if generator is not torch.default_generator and generator not in torch.cuda.default_generators:
+        state = generator.get_state()
+        walk.keep(lambda: generator.set_state(state) and None)
+
+
+VISITS: dict[type, Visit] = {torch.Tensor: _visit_tensor, torch.Generator: _visit_generator}
+TRAINING = (torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler, torch.utils.data.DataLoader)
+CLOSED = (*TRAINING, torch.utils.data.Dataset, torch.utils.data.Sampler)
+OBJECTS = Objects((torch.nn.Module,), CLOSED, VISITS)
+DATASETS = Objects((torch.nn.Module, torch.utils.data.Dataset), TRAINING, VISITS)

@@ -1,0 +1,165 @@
+"""Undo what a pass writes to tensors that were there before it, wherever the code of a user's got hold of them.
+
+A mode of PyTorch's dispatcher sees each operation of this thread. In front of one that writes in place, what is there
+is copied: only what a pass writes costs anything. Code that writes past the dispatcher (a kernel bound with pybind,
+NumPy in the memory of a tensor) is not seen.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+HIDDEN_VIEWS = ("_unsafe_view", "unsafe_chunk", "unsafe_split")
+"""Operations that give a part of their input and do not say so."""
+STATISTICS = ("running_mean", "running_var")
+"""What operations for batch normalization write in training, and not all of them say so."""
+
+
+@dataclass(frozen=True)
+class _Operation:
+    """What an operation writes."""
+
+    written: tuple[tuple[int, str], ...]
+    """Position and name of the arguments that it writes."""
+    if_training: bool
+    """Whether it writes them in training only."""
+    fresh: bool
+    """Whether its results are in memory of their own."""
+
+
+@functools.cache
+def _known(function: Any) -> _Operation | None:
+    schema = getattr(function, "_schema", None)
+    if schema is None:
+        return None
+    named = list(enumerate(schema.arguments))
+    written = tuple((i, a.name) for i, a in named if a.alias_info is not None and a.alias_info.is_write)
+    quietly = not written and "batch_norm" in schema.name
+    if quietly:
+        written = tuple((i, a.name) for i, a in named if a.name in STATISTICS)
+    fresh = not any(r.alias_info for r in schema.returns) and not schema.name.rpartition("::")[2].startswith(
+        HIDDEN_VIEWS
+    )
+    return _Operation(written, quietly, fresh)
+
+
+class _Watch(TorchDispatchMode):  # type: ignore[misc]
+    """Copies what an operation is about to write."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._fresh: set[int] = set()
+        self._saved: dict[Any, tuple[Any, Any, int | None]] = {}
+        self._drawn: dict[Any, Any] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        known = _known(func)
+        if known is None:
+            return func(*args, **kwargs)
+        if known.written:
+            for tensor in _written(func, known, args, kwargs):
+                self._save(tensor)
+        generator = kwargs.get("generator")
+        if generator is not None and generator not in self._drawn:
+            self._drawn[generator] = generator.get_state()
+        result = func(*args, **kwargs)
+        return self._met(result) if known.fresh else result
+
+    def undo(self) -> None:
+        """Put back what was there.
+
+        Raises:
+            RuntimeError: some of it could not be.
+        """
+        restores: list[Callable[[], Any]] = [partial(_restore, *saved) for saved in reversed(self._saved.values())]
+        restores += [partial(generator.set_state, state) for generator, state in self._drawn.items()]
+        failed: list[Exception] = []
+        for restore in restores:
+            try:
+                restore()
+            except Exception as error:
+                failed.append(error)
+        if failed:
+            raise RuntimeError(f"a tensor could not be put back after an extra pass: {failed[0]}")
+
+    def _save(self, tensor: Any) -> None:
+        memory = _memory(tensor)
+        if memory in self._fresh:
+            return
+        # A part of a tensor is a key of its own; of parts that overlap, the first copy is put back last.
+        key = id(tensor) if memory is None else (memory, tensor.storage_offset(), tensor.shape, tensor.stride())
+        if key not in self._saved:
+            self._saved[key] = tensor, tensor.detach().clone(), None if tensor.is_inference() else tensor._version
+
+    def _met(self, result: Any) -> Any:
+        for tensor in result if isinstance(result, tuple | list) else (result,):
+            if isinstance(tensor, torch.Tensor):
+                self._fresh.add(_memory(tensor) or 0)
+        return result
+
+
+def _written(func: Any, known: _Operation, args: Any, kwargs: Mapping[str, Any]) -> Iterator[Any]:
+    if known.if_training and not _trains(func, args, kwargs):
+        return
+    for position, name in known.written:
+        given = args[position] if position < len(args) else kwargs.get(name)
+        for tensor in given if isinstance(given, tuple | list) else (given,):
+            if isinstance(tensor, torch.Tensor):
+                yield tensor
+
+
+def _trains(func: Any, args: Any, kwargs: Mapping[str, Any]) -> bool:
+    for position, argument in enumerate(func._schema.arguments):
+        if argument.name in ("training", "train"):
+            return bool(args[position] if position < len(args) else kwargs.get(argument.name))
+    return True
+
+
+def _memory(tensor: Any) -> int | None:
+    """What tells whether two tensors share their memory; None where that is not known."""
+    try:
+        return int(tensor.untyped_storage()._cdata)
+    except (NotImplementedError, RuntimeError):  # sparse
+        return None
+
+
+def _restore(tensor: Any, before: Any, version: int | None) -> None:
+    with torch.inference_mode() if tensor.is_inference() else torch.no_grad():
+        tensor.copy_(before)
+    if version is not None:
+        _set_version(tensor, version)
+
+
+def _set_version(tensor: Any, version: int) -> None:
+    """Make a tensor look as if nothing had been written to it, as autograd asks before it uses it again."""
+    change = getattr(torch._C._autograd, "_unsafe_set_version_counter", None)
+    if change is None:
+        return
+    try:
+        change((tensor,), (version,))
+    except TypeError:  # PyTorch before 2.6
+        change(tensor, version)
+
+
+@contextlib.contextmanager
+def writes_undone() -> Iterator[None]:
+    """Undo what this thread writes to tensors in the block, and draws from generators that it passes to PyTorch.
+
+    Raises:
+        RuntimeError: some of it could not be undone. All else has been.
+    """
+    watch = _Watch()
+    try:
+        with watch:
+            yield
+    finally:
+        watch.undo()

@@ -1,0 +1,421 @@
+"""PyTorch: models and losses that keep state of their own train the same to the bit with the recorder."""
+
+from __future__ import annotations
+
+import functools
+import math
+import random
+import threading
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+nn: Any = torch.nn
+
+from tb_bnlens.capture.errors import NotEvaluated  # noqa: E402
+from tb_bnlens.frameworks.torch.batches import TorchBatches  # noqa: E402
+from tb_bnlens.frameworks.torch.draws import DrawsApart  # noqa: E402
+from tb_bnlens.frameworks.torch.writes import writes_undone  # noqa: E402
+from tb_bnlens.torch import Recorder  # noqa: E402
+from tests.frameworks.torch_runs import LOSS, record_of  # noqa: E402
+
+torch.set_num_threads(1)
+STEPS, ROWS = 5, 8
+COUNTED = [0]
+GENERATOR = np.random.default_rng(0)
+
+
+class Net(nn.Module):  # type: ignore[misc, name-defined]
+    """A network around a part; what is in ``seen`` is compared too."""
+
+    def __init__(self, middle: Any = None) -> None:
+        super().__init__()
+        self.first, self.norm, self.last = nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Linear(8, 1)
+        self.middle = nn.Identity() if middle is None else middle
+
+    def forward(self, x: Any) -> Any:
+        return self.last(self.middle(torch.relu(self.norm(self.first(x)))))
+
+
+class Part(nn.Module):  # type: ignore[misc, name-defined]
+    """A module with a function for its forward pass, and whatever else it is given."""
+
+    def __init__(self, function: Callable[[Any, Any], Any], **given: Any) -> None:
+        super().__init__()
+        self.function = function
+        for name, value in given.items():
+            setattr(self, name, value)
+
+    def forward(self, x: Any) -> Any:
+        return self.function(self, x)
+
+
+def counts(self: Any, x: Any) -> Any:
+    self.held["calls"] += 1
+    self.rows.append(float(x.mean().detach()))
+    self.latest.append(len(self.rows))
+    self.shapes.add(len(self.rows))
+    self.array[0] += 1
+    return x * (1 + 0.01 * (self.held["calls"] + len(self.rows) + sum(self.latest) + len(self.shapes) + self.array[0]))
+
+
+def draws(self: Any, x: Any) -> Any:
+    noise = torch.rand((), generator=self.torch) + self.numpy.random() + self.legacy.rand() + self.python.random()
+    return x * (1 + 0.1 * noise)
+
+
+def counts_in_module(self: Any, x: Any) -> Any:
+    COUNTED[0] += 1
+    return x * (1 + 0.01 * COUNTED[0] + 0.1 * GENERATOR.random())
+
+
+def averages(self: Any, x: Any) -> Any:
+    with torch.no_grad():
+        self.code.add_(0.1 * (x.mean(0) - self.code))
+        self.center.data.lerp_(x.mean(0), 0.1)
+        self.held[0][:4] += 0.1
+        self.alias.mul_(0.9).add_(x.mean(0), alpha=0.1)
+    return x - self.code - self.center - self.held[0] - self.met
+
+
+def replaces_data(self: Any, x: Any) -> Any:
+    if not hasattr(self.weight, "original"):
+        self.weight.original = self.weight.data.clone()
+    self.weight.data = self.weight.data * (0.9 if self.training else 0.5)
+    return x * self.weight
+
+
+def builds_at_inference(self: Any, x: Any) -> Any:
+    if not self.training and not hasattr(self, "scale"):
+        self.scale, self.dense = nn.Parameter(torch.ones(8)), nn.Linear(8, 8)
+        self.register_buffer("offset", torch.zeros(8))
+        self.register_forward_hook(lambda *_: None)
+    return x
+
+
+def deletes(self: Any, x: Any) -> Any:
+    if not self.training:
+        del self.spare
+        self.spare = nn.Linear(2, 2)  # to the end
+    return x
+
+
+class DropsWeights(nn.Module):  # type: ignore[misc, name-defined]
+    """As in AWD-LSTM: the weight of a layer is set in each forward pass and is no parameter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.raw, self.dense = nn.Parameter(torch.randn(8, 8)), nn.Linear(8, 8)
+        del self.dense._parameters["weight"]
+
+    def forward(self, x: Any) -> Any:
+        self.dense.weight = torch.dropout(self.raw, 0.3, self.training)
+        return self.dense(x)
+
+
+class Annealed:
+    """A loss that is an object: it counts, and keeps a bank of earlier predictions."""
+
+    __slots__ = ("bank", "calls")
+
+    def __init__(self) -> None:
+        self.calls, self.bank = 0, deque([0.0], maxlen=4)
+
+    def __call__(self, predictions: Any, target: Any) -> Any:
+        self.calls += 1
+        self.bank.append(float(predictions.mean().detach()))
+        return LOSS(predictions, target) * min(1.0, self.calls / 10) + 0.1 * predictions.mean() * sum(self.bank)
+
+
+class Scaled(nn.Module):  # type: ignore[misc, name-defined]
+    """A loss that is a module, whose buffer its forward pass writes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.ones(()))
+
+    def forward(self, predictions: Any, target: Any) -> Any:
+        loss = LOSS(predictions, target)
+        with torch.no_grad():
+            self.mean.mul_(0.9).add_(loss, alpha=0.1)
+        return loss / self.mean
+
+
+class Hook:
+    """Counts in an attribute, as a hook that is a bound method."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def scale(self, module: Any, args: Any, output: Any) -> Any:
+        self.calls += 1
+        return output * (1 + 0.01 * self.calls)
+
+
+def hooked() -> Any:
+    net, held, hook = Net(), [0], Hook()
+
+    def count(module: Any, args: Any, output: Any) -> Any:
+        held[0] += 1
+        return output * (1 + 0.01 * held[0])
+
+    net.middle.register_forward_hook(count)
+    net.norm.register_forward_hook(hook.scale)
+    net.first.register_forward_hook(functools.partial(lambda h, *_: h.append(0), held))
+    return net
+
+
+def aliased() -> Part:
+    part = Part(averages, code=nn.Parameter(torch.zeros(8), requires_grad=False), center=nn.Parameter(torch.zeros(8)))
+    part.register_buffer("met", torch.zeros(8))
+    part.alias, part.held = part.met, [torch.zeros(8)]
+    return part
+
+
+def hidden() -> Any:
+    """A module in a list, which no mode reaches."""
+    inner = nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8), nn.Dropout(0.2))
+    return Part(lambda self, x: x + self.inner[0](x), inner=[inner])
+
+
+def own_state() -> Part:
+    given = {"held": {"calls": 0}, "rows": [], "latest": deque([0], maxlen=3), "shapes": {0}}
+    return Part(counts, **given, array=np.zeros(2, np.float32))
+
+
+def own_generators() -> Part:
+    generators = {"numpy": np.random.default_rng(1), "legacy": np.random.RandomState(1), "python": random.Random(1)}
+    return Part(draws, torch=torch.Generator().manual_seed(1), **generators)
+
+
+MODELS: dict[str, Callable[[], Any]] = {
+    "dropped weights": lambda: Net(DropsWeights()),
+    "built at inference": lambda: Net(Part(builds_at_inference)),
+    "replaced submodule": lambda: Net(Part(deletes, spare=nn.Linear(2, 2), other=nn.Linear(2, 2))),
+    "containers": lambda: Net(own_state()),
+    "generators": lambda: Net(own_generators()),
+    "globals": lambda: Net(Part(counts_in_module)),
+    "written parameters": lambda: Net(aliased()),
+    "replaced data": lambda: Net(Part(replaces_data, weight=nn.Parameter(torch.ones(8)))),
+    "bounded embedding": lambda: Net(
+        Part(lambda self, x: x + self.table(torch.arange(len(x))), table=nn.Embedding(ROWS, 8, max_norm=0.5))
+    ),
+    "spectral norm": lambda: Net(nn.utils.parametrizations.spectral_norm(nn.Linear(8, 8))),
+    "hooks": hooked,
+    "hidden module": lambda: Net(hidden()),
+    "input in place": lambda: nn.Sequential(Part(lambda self, x: x.mul_(0.99)), Net()),
+}
+LOSSES: dict[str, Callable[[], Any]] = {"object": Annealed, "module": Scaled, "closure": lambda: counting_loss()}
+
+
+def counting_loss() -> Callable[..., Any]:
+    calls = 0
+
+    def loss(predictions: Any, target: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        return LOSS(predictions, target) * (1 + 0.01 * calls + 0.01 * np.random.rand())  # noqa: NPY002
+
+    return loss
+
+
+def data() -> list[tuple[Any, Any]]:
+    rng = np.random.default_rng(0)
+    x = torch.tensor(rng.normal(3, 2, (STEPS, ROWS, 6)), dtype=torch.float32)
+    return [(rows, rows[:, :1] * 1.0) for rows in x]
+
+
+def trained(
+    build: Callable[[], Any], make_loss: Callable[[], Any], where: Path | None, batches: Any = None
+) -> dict[str, Any]:
+    """All that a training leaves."""
+    torch.manual_seed(0)
+    np.random.seed(0)  # noqa: NPY002
+    random.seed(0)
+    COUNTED[0] = 0
+    GENERATOR.bit_generator.state = np.random.default_rng(0).bit_generator.state
+    model, loss, given = build(), make_loss(), data()
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    validation = [(x.clone(), y) for x, y in given]
+    lens = None
+    if where is not None:
+        lens = Recorder(model, str(where), loss, overhead=math.inf, on_error="raise", validation_data=validation)
+    losses = []
+    for x, y in given if batches is None else batches():
+        optimizer.zero_grad()
+        value = loss(model(x), y)
+        value.backward()
+        optimizer.step()
+        losses.append(value.item())
+        if lens is not None:
+            lens.record(x, y)
+    if lens is not None:
+        lens.close()
+    left = dict(model.state_dict()) | (dict(loss.state_dict()) if isinstance(loss, nn.Module) else {})
+    held = {f"{name}.{key}": str(v) for name, m in model.named_modules() for key, v in vars(m).items() if key != "norm"}
+    left |= {name: value for name, value in held.items() if "0x" not in value}
+    inner = getattr(getattr(model, "middle", None), "inner", ())
+    left |= {f"inner.{name}": value for module in inner for name, value in module.state_dict().items()}
+    states: tuple[Any, ...] = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
+    return left | {"losses": losses, "states": str(states), "validation": str(validation), "counted": COUNTED[0]}
+
+
+def assert_same(plain: dict[str, Any], watched: dict[str, Any]) -> None:
+    assert list(plain) == list(watched)
+    for name, value in plain.items():
+        same = torch.equal(value, watched[name]) if isinstance(value, torch.Tensor) else value == watched[name]
+        assert same, name
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_with_state_of_its_own(name: str, tmp_path: Path) -> None:
+    assert_same(trained(MODELS[name], lambda: LOSS, None), trained(MODELS[name], lambda: LOSS, tmp_path))
+    assert record_of(tmp_path).evidence[-1].passes.keys() >= {"inference", "batch", "training"}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_loss_with_state_of_its_own(name: str, tmp_path: Path) -> None:
+    assert_same(trained(Net, LOSSES[name], None), trained(Net, LOSSES[name], tmp_path))
+    assert record_of(tmp_path).evidence[-1].passes.keys() >= {"inference", "batch", "training"}
+
+
+def test_a_position_that_cannot_be_put_back_is_not_moved(tmp_path: Path) -> None:
+    def build() -> Any:
+        return Net(Part(lambda self, x: x * (1 + 0.1 * next(self.steps)), steps=(i for i in range(1000))))
+
+    assert_same(trained(build, lambda: LOSS, None), trained(build, lambda: LOSS, tmp_path))
+    assert "an iterator whose position" in record_of(tmp_path).manifest.not_evaluated["losses"]
+
+
+class Reads(torch.utils.data.Dataset):  # type: ignore[misc, name-defined]
+    """Rows that depend on how often they were read."""
+
+    def __init__(self) -> None:
+        self.reads, self.generator = 0, np.random.default_rng(0)
+        self.order: list[int] = []
+
+    def __len__(self) -> int:
+        return 4 * ROWS
+
+    def __getitem__(self, index: int) -> Any:
+        self.reads += 1
+        self.order.append(index)
+        x = torch.full((6,), float(index + self.reads + len(self.order) + self.generator.random()))
+        return x, x[:1]
+
+
+def test_a_dataset_that_counts_is_put_back() -> None:
+    rows = Reads()
+    loader = torch.utils.data.DataLoader(rows, ROWS, shuffle=True)
+    state = str(rows.generator.bit_generator.state)
+    assert len(TorchBatches().first(loader, ROWS, 2)) == 2
+    assert (rows.reads, rows.order, str(rows.generator.bit_generator.state)) == (0, [], state)
+
+
+# --- beside other threads --------------------------------------------------------------------------------
+
+
+class Drawing:
+    """A thread that draws all the time, and what it has drawn."""
+
+    def __init__(self, draw: Callable[[], float]) -> None:
+        self._draw, self._stop = draw, threading.Event()
+        self.drawn: list[float] = []
+        self._thread = threading.Thread(target=self._run)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            self.drawn.append(self._draw())
+
+    def __enter__(self) -> Drawing:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+SOURCES: dict[str, Callable[[], float]] = {
+    "numpy": lambda: float(np.random.random()),  # noqa: NPY002
+    "python": random.random,
+    "torch": lambda: torch.rand(()).item(),
+}
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_draws_of_another_thread_are_not_undone(source: str, tmp_path: Path) -> None:
+    """A training pass draws for its dropout meanwhile."""
+    model = Net(nn.Dropout(0.5))
+    given = data()
+    torch.manual_seed(0)
+    np.random.seed(0)  # noqa: NPY002
+    random.seed(0)
+    with Recorder(model, str(tmp_path), LOSS, overhead=math.inf, on_error="raise") as lens:
+        with Drawing(SOURCES[source]) as other:
+            for x, y in given:
+                model.eval()(x)  # no draw of its own
+                model.train()
+                lens.record(x, y)
+    torch.manual_seed(0)
+    np.random.seed(0)  # noqa: NPY002
+    random.seed(0)
+    assert len(other.drawn) > 10 and other.drawn == [SOURCES[source]() for _ in other.drawn]
+    assert "losses" not in record_of(tmp_path).manifest.not_evaluated
+
+
+def test_a_model_that_draws_from_python_beside_another_thread_is_not_run(tmp_path: Path) -> None:
+    model = Net(Part(lambda self, x: x * (1 + 0.1 * random.uniform(0, 1))))
+    random.seed(0)
+    expected = [random.random() for _ in range(STEPS)]
+    random.seed(0)
+    found = []
+    with Recorder(model, str(tmp_path), LOSS, overhead=math.inf, on_error="raise") as lens, Drawing(lambda: 0.0):
+        for x, y in data():
+            model.middle.function = lambda self, x: x
+            model(x)
+            model.middle.function = lambda self, x: x * (1 + 0.1 * random.uniform(0, 1))
+            lens.record(x, y)
+            found.append(random.random())
+    assert found == expected
+    assert "while another thread runs" in record_of(tmp_path).manifest.not_evaluated["losses"]
+
+
+def draw_everything() -> list[Any]:
+    x = torch.ones(3, 4)
+    made = [torch.rand(3), torch.randn(3), torch.randint(0, 9, (3,)), torch.randperm(5), torch.bernoulli(x / 2)]
+    made += [torch.dropout(x, 0.5, True), torch.nn.functional.rrelu(-x, training=True), torch.multinomial(x, 2)]
+    return [*made, torch.rand_like(x), torch.randn_like(x), torch.normal(x, x), x.clone().exponential_()]
+
+
+def test_draws_apart_are_those_of_the_global_generator() -> None:
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    with DrawsApart():
+        apart = draw_everything()
+    assert torch.equal(before, torch.get_rng_state())
+    assert all(torch.equal(a, b) for a, b in zip(apart, draw_everything(), strict=True))
+    with pytest.raises(NotEvaluated, match="while another thread runs"), DrawsApart():
+        torch.ops.aten.native_dropout(torch.ones(3), 0.5, True)
+
+
+def test_what_was_written_looks_as_never_written() -> None:
+    """Autograd asks for the version of what it has saved."""
+    weight, x = torch.ones(4, requires_grad=True), torch.arange(4.0)
+    y = (weight * x).sum()
+    queue = torch.zeros(6)
+    with torch.no_grad(), writes_undone():
+        x.mul_(2)
+        x[1:3].add_(1)
+        queue[2:4] = 5.0
+        fresh = torch.zeros(3).add_(1)
+        view = fresh[:2].mul_(3)
+        torch._foreach_add_([queue, x], [queue, x])
+    assert x.tolist() == [0, 1, 2, 3] and queue.tolist() == [0] * 6 and view.tolist() == [3, 3] and fresh[2] == 1
+    y.backward()
+    assert weight.grad.tolist() == [0, 1, 2, 3]
