@@ -34,6 +34,7 @@ def test_it_works_offline(browser: Any, file: Path, theme: str, width: int, scre
     page.goto(file.as_uri())
     page.get_by_role("button", name="slow", exact=True).click()
     page.locator("section.verdict").wait_for()
+    page.locator(".loss-panel").scroll_into_view_if_needed()  # a chart is drawn when it comes into view
     page.locator(".loss-panel .u-over").wait_for()
     page.locator(".layer-charts .chart").first.wait_for()
     page.locator(".toolbar .saved").wait_for()
