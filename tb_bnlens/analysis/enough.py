@@ -37,7 +37,7 @@ def is_grave(history: History) -> bool:
 
 
 def may_suffice(history: History) -> bool:
-    """Whether a look of which only the essential passes were made may show all there is."""
+    """Whether the essential passes alone may show all there is."""
     return is_calm(history) or is_grave(history)
 
 

@@ -56,7 +56,7 @@ def other_batches(bench: Bench) -> None:
     stops = np.cumsum(sizes)[:-1]
     own, other = np.split(np.arange(len(order)), stops), np.split(order, stops)
     as_trained = bench.as_trained()
-    # Nothing else tells rows that come in an order, a frequent fault that training and inference may hide alike.
+    # Nothing else tells that rows come in an order. That is a frequent fault, and no loss may show it.
     bench.composed("recombined", other, as_trained, essential=True)
     few = evenly(len(own), ROUGH)
     bench.composed("mismatched", [own[i] for i in few], as_trained, [other[i] for i in few])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class ShortBatches:
-    """Foretells the next short batch from the last two.
+    """Predicts the next short batch from the last two.
 
     What it does to the moving statistics shows where they are read before and after its step. That is wanted for
     the third one, the sixth, the twelfth and so on: an epoch may be of few steps.

@@ -94,7 +94,7 @@ def alone(epochs: int = EPOCHS) -> dict[str, Any]:
 
 
 def assert_unharmed(model: Any, epochs: int = EPOCHS) -> None:
-    """A training of DROPOUT ended as without the lens, of which nothing is left in the model."""
+    """A training of DROPOUT ended as without the lens, and nothing of the lens is left in the model."""
     ended = state(model)  # before another training sets the generators
     assert_clean(model)
     assert_same(alone(epochs), ended)

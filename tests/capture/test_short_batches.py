@@ -1,4 +1,4 @@
-"""When the next short batch is foretold."""
+"""When the next short batch is predicted."""
 
 from __future__ import annotations
 
