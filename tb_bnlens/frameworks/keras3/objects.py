@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tb_bnlens.capture.objects import Objects, Visit
+from tb_bnlens.capture.objects import Objects
+from tb_bnlens.capture.walk import Visit
 from tb_bnlens.frameworks.keras3.library import Library
 
 

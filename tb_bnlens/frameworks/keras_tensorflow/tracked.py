@@ -6,7 +6,7 @@ from typing import Any
 
 from tensorflow.python.trackable import data_structures
 
-from tb_bnlens.capture.objects import Visit, Walk
+from tb_bnlens.capture.walk import Visit, Walk
 
 
 def _visit_list(walk: Walk, wrapper: Any) -> None:

@@ -10,8 +10,9 @@ import torch
 from torch.nn.parameter import UninitializedTensorMixin
 
 from tb_bnlens.capture.errors import NotEvaluated
-from tb_bnlens.capture.objects import Objects, Visit, Walk
+from tb_bnlens.capture.objects import Objects
 from tb_bnlens.capture.randomness import draws_undone, others_may_draw
+from tb_bnlens.capture.walk import Visit, Walk
 from tb_bnlens.frameworks.torch.draws import DrawsApart
 from tb_bnlens.frameworks.torch.writes import writes_undone
 

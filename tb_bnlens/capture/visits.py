@@ -1,0 +1,256 @@
+"""How objects of Python and NumPy are walked: containers, functions, classes, arrays, generators."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import random
+import sys
+import types
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tb_bnlens.capture.code import functions_called, reads
+from tb_bnlens.capture.errors import NotEvaluated
+from tb_bnlens.capture.walk import LONG, Visit, Walk, are_same
+
+CLOSED_PACKAGES = frozenset(
+    """IPython PIL accelerate aim clearml comet_ml datasets deepspeed flax grain h5py hydra ipykernel jax jaxlib joblib
+    keras lightning lightning_fabric matplotlib mlflow neptune numba numpy omegaconf optax orbax pandas polars pyarrow
+    pydantic pytorch_lightning ray rich scipy sklearn tb_bnlens tensorboard tensorboardX tensorflow tensorflow_datasets
+    tf_keras torch torchvision tqdm transformers wandb xarray""".split()
+) | frozenset(sys.stdlib_module_names)
+"""Packages whose objects are not walked, modules and losses apart: a forward pass does not write what they hold."""
+_OF_ALL = (random._inst, np.random.mtrand._rand, np.random.mtrand._rand._bit_generator)
+"""Global generators, which ``randomness`` takes care of."""
+
+
+def is_closed(kind: type) -> bool:
+    """Whether a type is of a closed package."""
+    module = getattr(kind, "__module__", None)
+    # What runs as a script or in a notebook is a user's.
+    return module != "__main__" and str(module).partition(".")[0] in CLOSED_PACKAGES
+
+
+def refuse_iterator(walk: Walk, thing: Any) -> None:
+    """An iterator has a position that cannot be put back."""
+    raise NotEvaluated(
+        f"the model or loss holds a {type(thing).__name__}, an iterator whose position an extra pass would move; keep "
+        "it outside of them to have the losses measured"
+    )
+
+
+def visit_both(visit: Visit, walk: Walk, thing: Any) -> None:
+    """A user's subclass of a container has attributes too."""
+    visit(walk, thing)
+    visit_object(walk, thing)
+
+
+def visit_part(walk: Walk, thing: Any) -> None:
+    """A framework's own module or layer: its class holds nothing that changes."""
+    walk.dictionary(vars(thing))
+
+
+def visit_object(walk: Walk, thing: Any) -> None:
+    """Attributes and slots of a user's object, and what its class and methods reach."""
+    own = getattr(thing, "__dict__", None)
+    if type(own) is dict:
+        walk.dictionary(own)
+    for cls in type(thing).__mro__:
+        if is_closed(cls):
+            continue
+        walk.then(cls, *functions_called(cls))
+        for name in _slots(cls):
+            _keep_slot(walk, thing, vars(cls).get(name))
+
+
+def _slots(cls: type) -> Sequence[str]:
+    slots = vars(cls).get("__slots__", ())
+    return [slots] if isinstance(slots, str) else list(slots)
+
+
+def _keep_slot(walk: Walk, thing: Any, slot: Any) -> None:
+    if not isinstance(slot, types.MemberDescriptorType):
+        return
+    try:
+        value = slot.__get__(thing)
+    except AttributeError:
+        walk.keep(lambda: _empty_slot(thing, slot))
+        return
+    walk.then(value)
+    walk.keep(lambda: slot.__set__(thing, value))
+
+
+def _empty_slot(thing: Any, slot: Any) -> None:
+    with contextlib.suppress(AttributeError):
+        slot.__delete__(thing)
+
+
+def _visit_class(walk: Walk, cls: Any) -> None:
+    """Attributes of a user's class, where counters and tables may be kept."""
+    if is_closed(cls):
+        return
+    before = {name: value for name, value in vars(cls).items() if not name.startswith("__")}
+    walk.then(*(value for value in before.values() if not callable(value)))
+
+    missing = object()
+
+    def restore() -> None:
+        now = dict(vars(cls))
+        for name in now.keys() - before.keys():
+            if not name.startswith("__"):
+                type.__delattr__(cls, name)
+        for name, value in before.items():
+            if now.get(name, missing) is not value:
+                type.__setattr__(cls, name, value)
+
+    walk.keep(restore)
+
+
+def _visit_function(walk: Walk, function: Any) -> None:
+    if is_closed(function):
+        return
+    walk.then(*(function.__closure__ or ()), *(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values())
+    walk.dictionary(function.__dict__)
+    space, names = function.__globals__, reads(function.__code__)
+    walk.then(*(space[name] for name in names.globals if name in space))
+    for name in names.stored:
+        walk.keep(functools.partial(_set_global, space, name, name in space, space.get(name)))
+
+
+def _set_global(space: dict[str, Any], name: str, there: bool, value: Any) -> None:
+    if there:
+        space[name] = value
+    else:
+        space.pop(name, None)
+
+
+def _visit_cell(walk: Walk, cell: Any) -> None:
+    try:
+        value = cell.cell_contents
+    except ValueError:  # empty
+        return
+    walk.then(value)
+
+    def restore() -> None:
+        cell.cell_contents = value
+
+    walk.keep(restore)
+
+
+def _visit_bound(walk: Walk, method: Any) -> None:
+    walk.then(method.__self__, getattr(method, "__func__", None))
+
+
+def _visit_partial(walk: Walk, partial: Any) -> None:
+    walk.then(partial.func, *partial.args, partial.keywords)
+
+
+def _visit_sequence(walk: Walk, thing: Any) -> None:
+    walk.sequence(thing)
+
+
+def _visit_dictionary(walk: Walk, thing: Any) -> None:
+    walk.dictionary(thing)
+
+
+def _visit_fixed(walk: Walk, thing: Any) -> None:
+    if len(thing) <= LONG:
+        walk.then(*thing)
+
+
+def _visit_deque(walk: Walk, thing: Any) -> None:
+    kept = list(thing)
+    _visit_fixed(walk, kept)
+
+    def restore() -> None:
+        if not are_same(thing, kept):
+            deque.clear(thing)
+            deque.extend(thing, kept)
+
+    walk.keep(restore)
+
+
+def _visit_set(walk: Walk, thing: Any) -> None:
+    kept = set(thing)
+    _visit_fixed(walk, kept)
+
+    def restore() -> None:
+        if set(map(id, thing)) != set(map(id, kept)):
+            set.clear(thing)
+            set.update(thing, kept)
+
+    walk.keep(restore)
+
+
+def _visit_bytes(walk: Walk, thing: Any) -> None:
+    kept = bytes(thing)
+    walk.copied(len(kept))
+
+    def restore() -> None:
+        thing[:] = kept
+
+    walk.keep(restore)
+
+
+def _visit_array(walk: Walk, array: Any) -> None:
+    if not array.flags.writeable:
+        return
+    if array.dtype.hasobject:
+        values = array.copy()
+        _visit_fixed(walk, array.ravel().tolist())
+        walk.keep(lambda: np.copyto(array, values))
+        return
+    walk.copied(array.nbytes)
+    kept = array.tobytes()
+
+    def restore() -> None:
+        if array.tobytes() != kept:
+            np.copyto(array, np.frombuffer(kept, array.dtype).reshape(array.shape))
+
+    walk.keep(restore)
+
+
+def _visit_numpy_generator(walk: Walk, generator: Any) -> None:
+    walk.then(generator.bit_generator)
+
+
+def _visit_legacy_generator(walk: Walk, generator: Any) -> None:
+    if generator not in _OF_ALL:
+        walk.keep(functools.partial(generator.set_state, generator.get_state(legacy=False)))
+
+
+def _visit_bit_generator(walk: Walk, generator: Any) -> None:
+    if generator not in _OF_ALL:
+        walk.keep(functools.partial(setattr, generator, "state", generator.state))
+
+
+def _visit_python_generator(walk: Walk, generator: Any) -> None:
+    if generator not in _OF_ALL:
+        walk.keep(functools.partial(generator.setstate, generator.getstate()))
+
+
+VISITS: dict[type, Visit] = {
+    dict: _visit_dictionary,
+    list: _visit_sequence,
+    tuple: _visit_fixed,
+    frozenset: _visit_fixed,
+    set: _visit_set,
+    deque: _visit_deque,
+    bytearray: _visit_bytes,
+    types.FunctionType: _visit_function,
+    types.MethodType: _visit_bound,
+    types.BuiltinMethodType: _visit_bound,
+    types.CellType: _visit_cell,
+    functools.partial: _visit_partial,
+    type: _visit_class,
+    np.ndarray: _visit_array,
+    np.random.Generator: _visit_numpy_generator,
+    np.random.RandomState: _visit_legacy_generator,
+    np.random.BitGenerator: _visit_bit_generator,
+    random.Random: _visit_python_generator,
+}
+"""The first that a type is a subclass of says how its objects are walked."""
