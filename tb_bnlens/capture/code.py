@@ -1,4 +1,4 @@
-"""What Python code reads: the globals of a function, and the functions of a class that a call of its objects runs."""
+"""What Python code reads: the globals of a function, and the functions of a class."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-CALLED = ("forward", "call", "__call__", "compute_loss")
-"""Methods with which a pass enters an object."""
+MAKE_OBJECTS = ("__init__", "__new__", "__post_init__", "__init_subclass__")
+"""A pass makes few objects of a user's, while many classes number theirs with a global counter."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,8 @@ class Reads:
     stored: frozenset[str]
     """Those of the globals that the code assigns."""
     attributes: frozenset[str]
+    imports: frozenset[str]
+    """Modules that the code imports when it runs; what it takes from them is among the attributes."""
 
 
 @functools.lru_cache(maxsize=4096)
@@ -29,12 +31,15 @@ def reads(code: types.CodeType) -> Reads:
     names: dict[str, None] = {}
     stored: set[str] = set()
     attributes: set[str] = set()
+    imports: set[str] = set()
     for instruction in dis.get_instructions(code):
         if instruction.opname in ("LOAD_GLOBAL", "STORE_GLOBAL", "DELETE_GLOBAL"):
             names[instruction.argval] = None
             if instruction.opname != "LOAD_GLOBAL":
                 stored.add(instruction.argval)
-        elif "ATTR" in instruction.opname or instruction.opname == "LOAD_METHOD":
+        elif instruction.opname == "IMPORT_NAME":
+            imports.add(str(instruction.argval))
+        elif instruction.opname == "IMPORT_FROM" or "ATTR" in instruction.opname or instruction.opname == "LOAD_METHOD":
             attributes.add(str(instruction.argval))
     for inner in code.co_consts:
         if isinstance(inner, types.CodeType):
@@ -42,25 +47,27 @@ def reads(code: types.CodeType) -> Reads:
             names.update(dict.fromkeys(of_inner.globals))
             stored |= of_inner.stored
             attributes |= of_inner.attributes
-    return Reads(tuple(names), frozenset(stored), frozenset(attributes))
+            imports |= of_inner.imports
+    return Reads(tuple(names), frozenset(stored), frozenset(attributes), frozenset(imports))
 
 
-def functions_called(cls: type) -> list[Any]:
-    """The functions of a class that may run when one of its objects is called; all, where it cannot be called."""
-    own = {name: function for name, function in _functions(cls)}
-    waiting = [name for name in CALLED if name in own] or list(own)
-    found: dict[str, Any] = {}
-    while waiting:
-        name = waiting.pop()
-        if name not in found:
-            found[name] = own[name]
-            waiting += own.keys() & reads(own[name].__code__).attributes
-    return list(found.values())
+@functools.lru_cache(maxsize=4096)
+def functions_of(cls: type) -> tuple[Any, ...]:
+    """The functions of a class, of its static and class methods and its properties, but not those that make objects."""
+    return tuple(_functions(cls))
 
 
-def _functions(cls: type) -> Iterator[tuple[str, Any]]:
+@functools.lru_cache(maxsize=4096)
+def attributes_read(cls: type) -> frozenset[str]:
+    """Names of attributes that these functions read or assign, of whatever object."""
+    return frozenset[str]().union(*(reads(function.__code__).attributes for function in functions_of(cls)))
+
+
+def _functions(cls: type) -> Iterator[Any]:
     for name, value in vars(cls).items():
+        if name in MAKE_OBJECTS:
+            continue
         for attribute in ("__func__", "fget", "func"):  # staticmethod and classmethod, property, cached_property
             value = getattr(value, attribute, value)
         if isinstance(value, types.FunctionType):
-            yield name, value
+            yield value

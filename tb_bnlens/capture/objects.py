@@ -8,21 +8,29 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import itertools
 import types
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from tb_bnlens.capture.visits import VISITS, is_closed, refuse_iterator, visit_both, visit_object, visit_part
-from tb_bnlens.capture.walk import Visit, Walk
-
-ITERATORS: tuple[type, ...] = (
-    *(types.GeneratorType, itertools.count, itertools.cycle, itertools.chain, itertools.islice, map, filter, zip),
-    *(enumerate, type(iter([])), type(iter(())), type(iter({})), type(iter(range(0)))),
+from tb_bnlens.capture.randomness import others_may_draw
+from tb_bnlens.capture.visits import (
+    GENERATORS,
+    ITERATORS,
+    VISITS,
+    is_closed,
+    refuse_iterator,
+    visit_alone,
+    visit_both,
+    visit_object,
+    visit_part,
 )
-"""They have a position that cannot be put back."""
+from tb_bnlens.capture.walk import MOST_SECONDS, Visit, Walk
+
+FIRST_TAKES = 20.0
+"""Times as long as the others: code of a user's is read in the first walk."""
+
 PLAIN: tuple[type, ...] = (
     *(type(None), bool, int, float, complex, str, bytes, range, slice, type(Ellipsis)),
     *(types.ModuleType, types.CodeType, np.generic, np.dtype),
@@ -46,11 +54,17 @@ class Objects:
         visits: Mapping[type, Visit] | None = None,
     ):
         self._parts, self._closed, self._visits = parts, closed, {**(visits or {}), **VISITS}
+        self._unshared: dict[type, Visit] = dict(visits or {}) | {kind: VISITS[kind] for kind in GENERATORS}
         self._known: dict[type, Visit | None] = {}
+        self._known_beside_others: dict[type, Visit | None] = {}
+        self._longest = FIRST_TAKES * MOST_SECONDS
 
     @contextlib.contextmanager
     def put_back(self, *roots: Any) -> Iterator[None]:
         """Put back what the objects that can be reached hold, when the block ends.
+
+        Beside other threads only parts, objects of the framework and generators are put back, for the others may be
+        in use there: a queue that a loader fills, or a counter.
 
         Args:
             roots: what is called in the block.
@@ -59,8 +73,12 @@ class Objects:
             NotEvaluated: an object cannot be put back, or there are too many; the block is not run then.
             RuntimeError: putting something back has failed. All else has been put back.
         """
-        walk = Walk(self._known, self._visit_of)
+        if others_may_draw():
+            walk = Walk(self._known_beside_others, self._visit_beside_others, self._longest)
+        else:
+            walk = Walk(self._known, self._visit_of, self._longest)
         walk.over(roots)
+        self._longest = MOST_SECONDS
         try:
             yield
         finally:
@@ -69,6 +87,13 @@ class Objects:
     def _visit_of(self, kind: type) -> Visit | None:
         """How objects of a type are walked; None where they are not."""
         self._known[kind] = found = self._found(kind)
+        return found
+
+    def _visit_beside_others(self, kind: type) -> Visit | None:
+        found = next((visit for known, visit in self._unshared.items() if issubclass(kind, known)), None)
+        if found is None and issubclass(kind, self._parts):
+            found = visit_alone
+        self._known_beside_others[kind] = found
         return found
 
     def _found(self, kind: type) -> Visit | None:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import argparse
+import array
 import contextlib
 import functools
+import itertools
+import queue
 import random
 import sys
 import types
-from collections import deque
-from collections.abc import Sequence
+from collections import UserDict, UserList, deque
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
 
-from tb_bnlens.capture.code import functions_called, reads
+from tb_bnlens.capture.code import attributes_read, functions_of, reads
 from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.capture.walk import LONG, Visit, Walk, are_same
 
@@ -24,6 +28,11 @@ CLOSED_PACKAGES = frozenset(
     tf_keras torch torchvision tqdm transformers wandb xarray""".split()
 ) | frozenset(sys.stdlib_module_names)
 """Packages whose objects are not walked, modules and losses apart: a forward pass does not write what they hold."""
+ITERATORS: tuple[type, ...] = (
+    *(types.GeneratorType, itertools.count, itertools.cycle, itertools.chain, itertools.islice, map, filter, zip),
+    *(enumerate, type(iter([])), type(iter(())), type(iter({})), type(iter(range(0)))),
+)
+"""They have a position that cannot be put back."""
 _OF_ALL = (random._inst, np.random.mtrand._rand, np.random.mtrand._rand._bit_generator)
 """Global generators, which ``randomness`` takes care of."""
 
@@ -49,6 +58,16 @@ def visit_both(visit: Visit, walk: Walk, thing: Any) -> None:
     visit_object(walk, thing)
 
 
+def visit_alone(walk: Walk, thing: Any) -> None:
+    """A module or layer beside other threads: its attributes, and the dictionaries in which it keeps its parts."""
+    own = object.__getattribute__(thing, "__dict__")
+    walk.dictionary(own)
+    for name, value in own.items():
+        if name.startswith("_") and isinstance(value, dict):
+            walk.dictionary(value)
+            walk.then(*value.values())
+
+
 def visit_part(walk: Walk, thing: Any) -> None:
     """A framework's own module or layer: its class holds nothing that changes."""
     walk.dictionary(vars(thing))
@@ -56,32 +75,36 @@ def visit_part(walk: Walk, thing: Any) -> None:
 
 def visit_object(walk: Walk, thing: Any) -> None:
     """Attributes and slots of a user's object, and what its class and methods reach."""
-    own = getattr(thing, "__dict__", None)
-    if type(own) is dict:
-        walk.dictionary(own)
+    with contextlib.suppress(AttributeError):
+        own = object.__getattribute__(thing, "__dict__")  # which an object's own way to find attributes may count
+        if type(own) is dict:
+            walk.dictionary(own)
     for cls in type(thing).__mro__:
-        if is_closed(cls):
-            continue
-        walk.then(cls, *functions_called(cls))
-        for name in _slots(cls):
-            _keep_slot(walk, thing, vars(cls).get(name))
-
-
-def _slots(cls: type) -> Sequence[str]:
-    slots = vars(cls).get("__slots__", ())
-    return [slots] if isinstance(slots, str) else list(slots)
+        if not is_closed(cls):
+            walk.then(cls)
+            slots = vars(cls).values() if "__slots__" in vars(cls) else ()  # and no members of a class in C
+            for slot in slots:
+                if isinstance(slot, types.MemberDescriptorType):
+                    _keep_slot(walk, thing, slot)
 
 
 def _keep_slot(walk: Walk, thing: Any, slot: Any) -> None:
-    if not isinstance(slot, types.MemberDescriptorType):
-        return
     try:
         value = slot.__get__(thing)
     except AttributeError:
         walk.keep(lambda: _empty_slot(thing, slot))
         return
     walk.then(value)
-    walk.keep(lambda: slot.__set__(thing, value))
+    walk.keep(functools.partial(_set_slot, thing, slot, value))
+
+
+def _set_slot(thing: Any, slot: Any, value: Any) -> None:
+    try:
+        if slot.__get__(thing) is value:
+            return
+    except AttributeError:  # it is empty by now
+        pass
+    slot.__set__(thing, value)
 
 
 def _empty_slot(thing: Any, slot: Any) -> None:
@@ -94,9 +117,12 @@ def _visit_class(walk: Walk, cls: Any) -> None:
     if is_closed(cls):
         return
     before = {name: value for name, value in vars(cls).items() if not name.startswith("__")}
-    walk.then(*(value for value in before.values() if not callable(value)))
-
-    missing = object()
+    read = attributes_read(cls)
+    for name, value in before.items():
+        # An iterator that only makes names for new objects is left alone.
+        if not callable(value) and (name in read or not isinstance(value, ITERATORS)):
+            walk.then(value)
+    walk.then(*functions_of(cls))
 
     def restore() -> None:
         now = dict(vars(cls))
@@ -104,7 +130,7 @@ def _visit_class(walk: Walk, cls: Any) -> None:
             if not name.startswith("__"):
                 type.__delattr__(cls, name)
         for name, value in before.items():
-            if now.get(name, missing) is not value:
+            if now.get(name, _MISSING) is not value:
                 type.__setattr__(cls, name, value)
 
     walk.keep(restore)
@@ -116,14 +142,34 @@ def _visit_function(walk: Walk, function: Any) -> None:
     walk.then(*(function.__closure__ or ()), *(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values())
     walk.dictionary(function.__dict__)
     space, names = function.__globals__, reads(function.__code__)
-    walk.then(*(space[name] for name in names.globals if name in space))
+    for name in names.globals:
+        if name in space:
+            walk.then(space[name])
+            _keep_in_module(walk, space[name], names.attributes)
+    for name in names.imports:
+        _keep_in_module(walk, sys.modules.get(name), names.attributes)
     for name in names.stored:
         walk.keep(functools.partial(_set_global, space, name, name in space, space.get(name)))
 
 
+def _keep_in_module(walk: Walk, module: Any, names: Collection[str]) -> None:
+    """What code may reach, or assign, as ``module.name``, where the module is a user's."""
+    if type(module) is not types.ModuleType or module.__name__.partition(".")[0] in CLOSED_PACKAGES:
+        return
+    space = vars(module)
+    for name in names:
+        if name in space:
+            walk.then(space[name])
+            walk.keep(functools.partial(_set_global, space, name, True, space[name]))
+
+
+_MISSING = object()
+
+
 def _set_global(space: dict[str, Any], name: str, there: bool, value: Any) -> None:
     if there:
-        space[name] = value
+        if space.get(name, _MISSING) is not value:
+            space[name] = value
     else:
         space.pop(name, None)
 
@@ -136,6 +182,9 @@ def _visit_cell(walk: Walk, cell: Any) -> None:
     walk.then(value)
 
     def restore() -> None:
+        with contextlib.suppress(ValueError):  # it is empty by now
+            if cell.cell_contents is value:
+                return
         cell.cell_contents = value
 
     walk.keep(restore)
@@ -186,9 +235,16 @@ def _visit_set(walk: Walk, thing: Any) -> None:
     walk.keep(restore)
 
 
+def _refuse_queue(walk: Walk, thing: Any) -> None:
+    raise NotEvaluated(
+        "the model or loss holds a queue, which an extra pass would fill; keep it outside of them to have the losses "
+        "measured"
+    )
+
+
 def _visit_bytes(walk: Walk, thing: Any) -> None:
-    kept = bytes(thing)
-    walk.copied(len(kept))
+    kept = thing[:]
+    walk.copied(memoryview(thing).nbytes)
 
     def restore() -> None:
         thing[:] = kept
@@ -241,6 +297,13 @@ VISITS: dict[type, Visit] = {
     set: _visit_set,
     deque: _visit_deque,
     bytearray: _visit_bytes,
+    array.array: _visit_bytes,
+    queue.Queue: _refuse_queue,
+    queue.SimpleQueue: _refuse_queue,
+    types.SimpleNamespace: visit_part,
+    argparse.Namespace: visit_part,
+    UserDict: visit_part,
+    UserList: visit_part,
     types.FunctionType: _visit_function,
     types.MethodType: _visit_bound,
     types.BuiltinMethodType: _visit_bound,
@@ -254,3 +317,5 @@ VISITS: dict[type, Visit] = {
     random.Random: _visit_python_generator,
 }
 """The first that a type is a subclass of says how its objects are walked."""
+GENERATORS = (np.random.Generator, np.random.RandomState, np.random.BitGenerator, random.Random)
+"""Those of them that draw random numbers."""

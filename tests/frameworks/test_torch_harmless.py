@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import functools
+import itertools
 import math
+import queue
 import random
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +26,7 @@ from tb_bnlens.frameworks.torch.batches import TorchBatches  # noqa: E402
 from tb_bnlens.frameworks.torch.draws import DrawsApart  # noqa: E402
 from tb_bnlens.frameworks.torch.writes import writes_undone  # noqa: E402
 from tb_bnlens.torch import Recorder  # noqa: E402
+from tests.frameworks import counters  # noqa: E402
 from tests.frameworks.torch_runs import LOSS, record_of  # noqa: E402
 
 torch.set_num_threads(1)
@@ -72,6 +77,40 @@ def draws(self: Any, x: Any) -> Any:
 def counts_in_module(self: Any, x: Any) -> Any:
     COUNTED[0] += 1
     return x * (1 + 0.01 * COUNTED[0] + 0.1 * GENERATOR.random())
+
+
+def imports(self: Any, x: Any) -> Any:
+    from tests.frameworks.counters import bump
+
+    return counters.scaled(x, bump())
+
+
+def counts_in_arguments(self: Any, x: Any) -> Any:
+    self.arguments.step += 1
+    return counters.scaled(x, self.arguments.step)
+
+
+class Slot:
+    """Counts in a slot whose name Python mangles."""
+
+    __slots__ = ("__count",)
+
+    def __init__(self) -> None:
+        self.__count = 0
+
+    def bump(self) -> int:
+        self.__count += 1
+        return self.__count
+
+
+class Numbered(nn.Identity):  # type: ignore[misc, name-defined]
+    """Takes its number from an iterator, which no pass reads."""
+
+    numbers = itertools.count()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.of_kind = next(self.numbers) * 0
 
 
 def averages(self: Any, x: Any) -> Any:
@@ -206,6 +245,15 @@ MODELS: dict[str, Callable[[], Any]] = {
         Part(lambda self, x: x + self.table(torch.arange(len(x))), table=nn.Embedding(ROWS, 8, max_norm=0.5))
     ),
     "spectral norm": lambda: Net(nn.utils.parametrizations.spectral_norm(nn.Linear(8, 8))),
+    "function of a module": lambda: Net(Part(lambda self, x: counters.scaled(x, counters.bump()))),
+    "static method": lambda: Net(Part(lambda self, x: counters.scaled(x, counters.Shared.static()))),
+    "class method": lambda: Net(Part(lambda self, x: counters.scaled(x, counters.Shared.counted()))),
+    "template method": lambda: Net(Part(lambda self, x: counters.scaled(x, self.made.run()), made=counters.Made())),
+    "import in forward": lambda: Net(Part(imports)),
+    "namespace": lambda: Net(Part(counts_in_arguments, arguments=argparse.Namespace(step=0))),
+    "private slot": lambda: Net(Part(lambda self, x: counters.scaled(x, self.slot.bump()), slot=Slot())),
+    "numbered": lambda: Net(Numbered()),
+    "scripted": lambda: Net(torch.jit.script(nn.Sequential(nn.Dropout(0.2)))),
     "hooks": hooked,
     "hidden module": lambda: Net(hidden()),
     "input in place": lambda: nn.Sequential(Part(lambda self, x: x.mul_(0.99)), Net()),
@@ -237,7 +285,7 @@ def trained(
     torch.manual_seed(0)
     np.random.seed(0)  # noqa: NPY002
     random.seed(0)
-    COUNTED[0] = 0
+    COUNTED[0] = counters.COUNT = counters.Shared.calls = 0
     GENERATOR.bit_generator.state = np.random.default_rng(0).bit_generator.state
     model, loss, given = build(), make_loss(), data()
     optimizer = torch.optim.Adam(model.parameters(), 1e-2)
@@ -272,6 +320,7 @@ def assert_same(plain: dict[str, Any], watched: dict[str, Any]) -> None:
         assert same, name
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
 @pytest.mark.parametrize("name", MODELS)
 def test_a_model_with_state_of_its_own(name: str, tmp_path: Path) -> None:
     assert_same(trained(MODELS[name], lambda: LOSS, None), trained(MODELS[name], lambda: LOSS, tmp_path))
@@ -290,6 +339,40 @@ def test_a_position_that_cannot_be_put_back_is_not_moved(tmp_path: Path) -> None
 
     assert_same(trained(build, lambda: LOSS, None), trained(build, lambda: LOSS, tmp_path))
     assert "an iterator whose position" in record_of(tmp_path).manifest.not_evaluated["losses"]
+
+
+def test_a_queue_is_not_filled(tmp_path: Path) -> None:
+    """The loop would wait for ever: it takes out one item for each step."""
+    full: Any = queue.Queue(2)
+
+    def build() -> Any:
+        full.queue.clear()
+        return Net(Part(lambda self, x: full.put(0, timeout=1) or x))
+
+    assert_same(trained(build, Emptying(full), None), trained(build, Emptying(full), tmp_path))
+    assert "holds a queue" in record_of(tmp_path).manifest.not_evaluated["losses"]
+
+
+class Emptying:
+    """Makes a loss that takes an item out of a queue, as a loop would."""
+
+    def __init__(self, full: Any) -> None:
+        self._full = full
+
+    def __call__(self) -> Any:
+        return lambda p, t: (self._full.get(timeout=1), LOSS(p, t))[1]
+
+
+def test_more_objects_than_a_pass_is_worth_are_not_walked(tmp_path: Path) -> None:
+    class Node:
+        def __init__(self, children: list[Any]) -> None:
+            self.children = children
+
+    def build() -> Any:
+        return Net(Part(lambda self, x: x, tree=Node([Node([Node([]) for _ in range(300)]) for _ in range(300)])))
+
+    assert_same(trained(build, lambda: LOSS, None), trained(build, lambda: LOSS, tmp_path))
+    assert "reaches many Python objects" in record_of(tmp_path).manifest.not_evaluated["losses"]
 
 
 class Reads(torch.utils.data.Dataset):  # type: ignore[misc, name-defined]
@@ -346,6 +429,21 @@ SOURCES: dict[str, Callable[[], float]] = {
     "python": random.random,
     "torch": lambda: torch.rand(()).item(),
 }
+
+
+def test_what_another_thread_puts_into_a_list_stays(tmp_path: Path) -> None:
+    """A queue of batches that a model reaches, filled by a loader of the user's, and counted."""
+    filled: list[float] = []
+
+    def fill() -> float:
+        filled.append(0.0)
+        time.sleep(1e-4)
+        return 0.0
+
+    with Drawing(fill) as thread:
+        trained(lambda: Net(Part(lambda self, x: x * (1.0 if filled is not None else 0.0))), lambda: LOSS, tmp_path)
+    assert len(filled) == len(thread.drawn)
+    assert record_of(tmp_path).evidence[-1].passes.keys() >= {"inference", "batch", "training"}
 
 
 @pytest.mark.parametrize("source", SOURCES)

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.utils import parametrize
 
 from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.capture.objects import Objects
@@ -25,14 +26,23 @@ def modes(given: Mapping[Any, bool]) -> Iterator[None]:
 
     The flags are set as such. ``train()`` and ``eval()`` may be overridden and do more: merge weights, or freeze some.
     """
-    before = {module: module.training for module in given}
+    before = {module: (module.training, "training" in vars(module)) for module in given}
     try:
         for module, mode in given.items():
-            vars(module)["training"] = mode
+            _set_mode(module, mode)
         yield
     finally:
-        for module, mode in before.items():
-            vars(module)["training"] = mode
+        for module, (mode, own) in before.items():
+            _set_mode(module, mode)
+            if not own:  # a property of the class, or a flag in C++
+                vars(module).pop("training", None)
+
+
+def _set_mode(module: Any, mode: bool) -> None:
+    if not isinstance(module, torch.jit.ScriptModule):
+        vars(module)["training"] = mode
+    elif module._c.hasattr("training"):
+        module._c.setattr("training", mode)
 
 
 @contextlib.contextmanager
@@ -84,10 +94,21 @@ def own_precision(devices: set[torch.device]) -> Iterator[None]:
             if torch.is_autocast_enabled(kind):
                 dtype = torch.get_autocast_dtype(kind)
                 stack.enter_context(torch.autocast(kind, dtype=dtype, cache_enabled=False))
+        stack.enter_context(_own_parametrizations())
         if any(device.type == "cuda" for device in devices):
             # A shape that is new to the benchmark would be timed, and the choice kept for training.
             stack.enter_context(torch.backends.cudnn.flags(benchmark=False))
         yield
+
+
+@contextlib.contextmanager
+def _own_parametrizations() -> Iterator[None]:
+    """Weights as ``torch.nn.utils.parametrize`` makes them: what is cached here has no gradient either."""
+    cached, parametrize._cache = parametrize._cache, {}
+    try:
+        yield
+    finally:
+        parametrize._cache = cached
 
 
 @contextlib.contextmanager
@@ -103,8 +124,12 @@ def undone(devices: set[torch.device], *called: Any, objects: Objects | None = N
         NotEvaluated: it cannot be undone; as far as that is known, the block is not run then.
     """
     walked = (objects or OBJECTS).put_back(*called, *GLOBAL_HOOKS)
-    with torch.no_grad(), random_state(devices), walked, writes_undone():
-        yield
+    # The walk first: a draw that is stopped is looked for in every call that follows.
+    with torch.no_grad(), walked, random_state(devices), writes_undone():
+        try:
+            yield
+        except SystemExit as error:
+            raise NotEvaluated(f"the model or loss ends the process in an extra pass ({error})") from None
 
 
 @contextlib.contextmanager

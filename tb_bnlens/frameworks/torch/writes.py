@@ -17,8 +17,12 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from tb_bnlens.capture.errors import NotEvaluated
+
 HIDDEN_VIEWS = ("_unsafe_view", "unsafe_chunk", "unsafe_split")
 """Operations that give a part of their input and do not say so."""
+MOST_BYTES = 256 * 2**20
+"""Of copies in one pass."""
 STATISTICS = ("running_mean", "running_var")
 """What operations for batch normalization write in training, and not all of them say so."""
 
@@ -59,6 +63,7 @@ class _Watch(TorchDispatchMode):  # type: ignore[misc]
         self._fresh: set[int] = set()
         self._saved: dict[Any, tuple[Any, Any, int | None]] = {}
         self._drawn: dict[Any, Any] = {}
+        self._bytes = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -98,6 +103,12 @@ class _Watch(TorchDispatchMode):  # type: ignore[misc]
         # A part of a tensor is a key of its own; of parts that overlap, the first copy is put back last.
         key = id(tensor) if memory is None else (memory, tensor.storage_offset(), tensor.shape, tensor.stride())
         if key not in self._saved:
+            self._bytes += tensor.numel() * tensor.element_size()
+            if self._bytes > MOST_BYTES:
+                raise NotEvaluated(
+                    f"the model writes in place to tensors of more than {MOST_BYTES // 2**20} MiB, which an extra pass "
+                    "would have to copy"
+                )
             self._saved[key] = tensor, tensor.detach().clone(), None if tensor.is_inference() else tensor._version
 
     def _met(self, result: Any) -> Any:

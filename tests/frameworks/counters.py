@@ -1,0 +1,52 @@
+"""A module of a user's that counts, beside the one that holds the network."""
+
+from __future__ import annotations
+
+from typing import Any
+
+COUNT = 0
+
+
+def bump() -> int:
+    """The number of this call."""
+    global COUNT
+    COUNT += 1
+    return COUNT
+
+
+class Shared:
+    """Counts in the class."""
+
+    calls = 0
+
+    @staticmethod
+    def static() -> int:
+        """The number of this call, in the module."""
+        return bump()
+
+    @classmethod
+    def counted(cls) -> int:
+        """The number of this call."""
+        cls.calls += 1
+        return cls.calls
+
+
+class Template:
+    """Calls what its subclass defines."""
+
+    def run(self) -> int:
+        """What the subclass returns."""
+        result: int = self._made()  # type: ignore[attr-defined]
+        return result
+
+
+class Made(Template):
+    """Counts in a method that only its base class calls."""
+
+    def _made(self) -> int:
+        return bump()
+
+
+def scaled(x: Any, count: int) -> Any:
+    """x, a little larger with each call."""
+    return x * (1 + 0.01 * count)
