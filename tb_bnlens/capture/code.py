@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+CALLED = ("forward", "call", "__call__", "compute_loss")
+"""Methods with which a pass enters an object."""
 MAKE_OBJECTS = ("__init__", "__new__", "__post_init__", "__init_subclass__")
 """A pass makes few objects of a user's, while many classes number theirs with a global counter."""
 
@@ -55,6 +57,38 @@ def reads(code: types.CodeType) -> Reads:
 def functions_of(cls: type) -> tuple[Any, ...]:
     """The functions of a class, of its static and class methods and its properties, but not those that make objects."""
     return tuple(_functions(cls))
+
+
+@functools.lru_cache(maxsize=4096)
+def functions_called(classes: tuple[type, ...]) -> tuple[Any, ...]:
+    """The functions of an object's classes that may run when it is called.
+
+    Args:
+        classes: of one object, those of a user's; a base class may call what another class defines.
+
+    Returns:
+        What ``CALLED`` reaches by name; all, where the object cannot be called or looks for methods at run time.
+    """
+    own: dict[str, list[Any]] = {}
+    for cls in classes:
+        for function in functions_of(cls):
+            own.setdefault(function.__name__, []).append(function)
+    waiting, met = [name for name in CALLED if name in own], set[str]()
+    found: list[Any] = []
+    while waiting:
+        name = waiting.pop()
+        if name in met:
+            continue
+        met.add(name)
+        found += own[name]
+        named = [reads(function.__code__) for function in own[name]]
+        if any("getattr" in names.globals for names in named):
+            break
+        waiting += {attribute for names in named for attribute in names.attributes} & own.keys()
+    else:
+        if found:
+            return tuple(found)
+    return tuple(function for functions in own.values() for function in functions)
 
 
 @functools.lru_cache(maxsize=4096)

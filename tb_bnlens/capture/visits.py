@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from tb_bnlens.capture.code import attributes_read, functions_of, reads
+from tb_bnlens.capture.code import attributes_read, functions_called, functions_of, reads
 from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.capture.walk import LONG, Visit, Walk, are_same
 
@@ -79,13 +79,15 @@ def visit_object(walk: Walk, thing: Any) -> None:
         own = object.__getattribute__(thing, "__dict__")  # which an object's own way to find attributes may count
         if type(own) is dict:
             walk.dictionary(own)
-    for cls in type(thing).__mro__:
-        if not is_closed(cls):
-            walk.then(cls)
-            slots = vars(cls).values() if "__slots__" in vars(cls) else ()  # and no members of a class in C
-            for slot in slots:
-                if isinstance(slot, types.MemberDescriptorType):
-                    _keep_slot(walk, thing, slot)
+    own_classes = tuple(cls for cls in type(thing).__mro__ if not is_closed(cls))
+    walk.then(*functions_called(own_classes))
+    for cls in own_classes:
+        if walk.is_new(cls):
+            _keep_class(walk, cls)
+        slots = vars(cls).values() if "__slots__" in vars(cls) else ()  # and no members of a class in C
+        for slot in slots:
+            if isinstance(slot, types.MemberDescriptorType):
+                _keep_slot(walk, thing, slot)
 
 
 def _keep_slot(walk: Walk, thing: Any, slot: Any) -> None:
@@ -113,16 +115,21 @@ def _empty_slot(thing: Any, slot: Any) -> None:
 
 
 def _visit_class(walk: Walk, cls: Any) -> None:
+    """A user's class that code names: it may call any function of it."""
+    if not is_closed(cls):
+        walk.then(*functions_of(cls))
+        if walk.is_new(cls):
+            _keep_class(walk, cls)
+
+
+def _keep_class(walk: Walk, cls: Any) -> None:
     """Attributes of a user's class, where counters and tables may be kept."""
-    if is_closed(cls):
-        return
     before = {name: value for name, value in vars(cls).items() if not name.startswith("__")}
     read = attributes_read(cls)
     for name, value in before.items():
         # An iterator that only makes names for new objects is left alone.
         if not callable(value) and (name in read or not isinstance(value, ITERATORS)):
             walk.then(value)
-    walk.then(*functions_of(cls))
 
     def restore() -> None:
         now = dict(vars(cls))

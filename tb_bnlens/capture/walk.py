@@ -26,6 +26,7 @@ class Walk:
     def __init__(self, known: Mapping[type, Visit | None], visit_of: Callable[[type], Visit | None], longest: float):
         self._known, self._visit_of, self._longest = known, visit_of, longest
         self._met: dict[int, Any] = {}
+        self._classes: set[int] = set()
         self._waiting: list[Any] = []
         self._restores: list[Callable[[], None]] = []
         self._empty: list[Any] = []
@@ -73,6 +74,12 @@ class Walk:
             return self._visit_of(kind)
         except TypeError:  # a metaclass without a hash
             return None
+
+    def is_new(self, cls: type) -> bool:
+        """Whether the attributes of a class are not noted yet; they are from now on."""
+        new = id(cls) not in self._classes
+        self._classes.add(id(cls))
+        return new
 
     def then(self, *things: Any) -> None:
         """Walk these too."""

@@ -113,6 +113,17 @@ class Numbered(nn.Identity):  # type: ignore[misc, name-defined]
         self.of_kind = next(self.numbers) * 0
 
 
+MANY = [[i] for i in range(9_000)]
+MANY_MORE = [MANY, [[row] for row in MANY], [[row] for row in MANY]]
+
+
+class WithData(nn.Identity):  # type: ignore[misc, name-defined]
+    """Its methods name data that no pass reads, as in a module that makes its own loaders."""
+
+    def train_dataloader(self) -> Any:
+        return [MANY_MORE, *([i] for i in MANY)]
+
+
 def averages(self: Any, x: Any) -> Any:
     with torch.no_grad():
         self.code.add_(0.1 * (x.mean(0) - self.code))
@@ -253,6 +264,7 @@ MODELS: dict[str, Callable[[], Any]] = {
     "namespace": lambda: Net(Part(counts_in_arguments, arguments=argparse.Namespace(step=0))),
     "private slot": lambda: Net(Part(lambda self, x: counters.scaled(x, self.slot.bump()), slot=Slot())),
     "numbered": lambda: Net(Numbered()),
+    "names data": lambda: Net(WithData()),
     "scripted": lambda: Net(torch.jit.script(nn.Sequential(nn.Dropout(0.2)))),
     "hooks": hooked,
     "hidden module": lambda: Net(hidden()),
