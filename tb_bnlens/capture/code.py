@@ -60,20 +60,28 @@ def functions_of(cls: type) -> tuple[Any, ...]:
 
 
 @functools.lru_cache(maxsize=4096)
-def functions_called(classes: tuple[type, ...]) -> tuple[Any, ...]:
+def functions_called(kind: type, classes: tuple[type, ...]) -> tuple[Any, ...]:
     """The functions of an object's classes that may run when it is called.
 
     Args:
-        classes: of one object, those of a user's; a base class may call what another class defines.
+        kind: the object's class.
+        classes: it and its base classes, those of a user's alone; a base class may call what another class defines.
 
     Returns:
-        What ``CALLED`` reaches by name; all, where the object cannot be called or looks for methods at run time.
+        What ``CALLED`` reaches by name. Where a framework's class is called, what it may call in turn: the functions
+        that it defines too. All, where the object cannot be called or looks for methods at run time.
     """
     own: dict[str, list[Any]] = {}
     for cls in classes:
         for function in functions_of(cls):
             own.setdefault(function.__name__, []).append(function)
     waiting, met = [name for name in CALLED if name in own], set[str]()
+    if not waiting:
+        framework = {name for cls in kind.__mro__[:-1] if cls not in classes for name in vars(cls)}
+        if framework.intersection(CALLED):
+            waiting = [name for name in own if name in framework and not name.endswith("_dataloader")]
+            if not waiting:
+                return ()
     found: list[Any] = []
     while waiting:
         name = waiting.pop()

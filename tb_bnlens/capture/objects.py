@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import sys
+import threading
 import types
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from tb_bnlens.capture.randomness import others_may_draw
 from tb_bnlens.capture.visits import (
+    CLOSED_PACKAGES,
     GENERATORS,
     ITERATORS,
     VISITS,
@@ -36,6 +38,24 @@ PLAIN: tuple[type, ...] = (
     *(types.ModuleType, types.CodeType, np.generic, np.dtype),
 )
 """They hold nothing that changes."""
+
+
+INSTALLED = ("site-packages", "dist-packages")
+
+
+def _others_run_users_code() -> bool:
+    """Whether another thread is in a function of a user's, which may change what the model or loss holds."""
+    own = threading.get_ident()
+    return any(_is_users(frame) for ident, frame in sys._current_frames().items() if ident != own)
+
+
+def _is_users(frame: types.FrameType | None) -> bool:
+    while frame is not None:
+        package = str(frame.f_globals.get("__name__")).partition(".")[0]
+        if package not in CLOSED_PACKAGES and not any(part in frame.f_code.co_filename for part in INSTALLED):
+            return True
+        frame = frame.f_back
+    return False
 
 
 class Objects:
@@ -63,8 +83,8 @@ class Objects:
     def put_back(self, *roots: Any) -> Iterator[None]:
         """Put back what the objects that can be reached hold, when the block ends.
 
-        Beside other threads only parts, objects of the framework and generators are put back, for the others may be
-        in use there: a queue that a loader fills, or a counter.
+        Beside a thread that runs a user's code only parts, objects of the framework and generators are put back: that
+        thread may use all else, such as a queue that it fills, or a counter.
 
         Args:
             roots: what is called in the block.
@@ -73,7 +93,7 @@ class Objects:
             NotEvaluated: an object cannot be put back, or there are too many; the block is not run then.
             RuntimeError: putting something back has failed. All else has been put back.
         """
-        if others_may_draw():
+        if _others_run_users_code():
             walk = Walk(self._known_beside_others, self._visit_beside_others, self._longest)
         else:
             walk = Walk(self._known, self._visit_of, self._longest)

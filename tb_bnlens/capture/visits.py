@@ -79,8 +79,9 @@ def visit_object(walk: Walk, thing: Any) -> None:
         own = object.__getattribute__(thing, "__dict__")  # which an object's own way to find attributes may count
         if type(own) is dict:
             walk.dictionary(own)
-    own_classes = tuple(cls for cls in type(thing).__mro__ if not is_closed(cls))
-    walk.then(*functions_called(own_classes))
+    kind: Any = type(thing)
+    own_classes = tuple(cls for cls in kind.__mro__ if not is_closed(cls))
+    walk.then(*functions_called(kind, own_classes))
     for cls in own_classes:
         if walk.is_new(cls):
             _keep_class(walk, cls)
