@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
+from tb_bnlens.capture.containers import GENERATORS
 from tb_bnlens.capture.visits import (
-    CLOSED_PACKAGES,
-    GENERATORS,
     ITERATORS,
     VISITS,
     is_closed,
+    is_of_closed,
     refuse_iterator,
     visit_alone,
     visit_both,
@@ -32,15 +32,13 @@ from tb_bnlens.capture.walk import MOST_SECONDS, Visit, Walk
 
 FIRST_TAKES = 20.0
 """Times as long as the others: code of a user's is read in the first walk."""
-
+INSTALLED = ("site-packages", "dist-packages")
+"""Directories whose code is no user's."""
 PLAIN: tuple[type, ...] = (
     *(type(None), bool, int, float, complex, str, bytes, range, slice, type(Ellipsis)),
     *(types.ModuleType, types.CodeType, np.generic, np.dtype),
 )
 """They hold nothing that changes."""
-
-
-INSTALLED = ("site-packages", "dist-packages")
 
 
 def _others_run_users_code() -> bool:
@@ -51,8 +49,8 @@ def _others_run_users_code() -> bool:
 
 def _is_users(frame: types.FrameType | None) -> bool:
     while frame is not None:
-        package = str(frame.f_globals.get("__name__")).partition(".")[0]
-        if package not in CLOSED_PACKAGES and not any(part in frame.f_code.co_filename for part in INSTALLED):
+        installed = any(part in frame.f_code.co_filename for part in INSTALLED)
+        if not installed and not is_of_closed(frame.f_globals.get("__name__")):
             return True
         frame = frame.f_back
     return False
@@ -74,7 +72,7 @@ class Objects:
         visits: Mapping[type, Visit] | None = None,
     ):
         self._parts, self._closed, self._visits = parts, closed, {**(visits or {}), **VISITS}
-        self._unshared: dict[type, Visit] = dict(visits or {}) | {kind: VISITS[kind] for kind in GENERATORS}
+        self._unshared: dict[type, Visit] = {**(visits or {}), **GENERATORS}
         self._known: dict[type, Visit | None] = {}
         self._known_beside_others: dict[type, Visit | None] = {}
         self._longest = FIRST_TAKES * MOST_SECONDS

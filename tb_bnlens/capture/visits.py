@@ -1,25 +1,21 @@
-"""How objects of Python and NumPy are walked: containers, functions, classes, arrays, generators."""
+"""How objects are walked: a user's objects and classes, functions and the modules that they name."""
 
 from __future__ import annotations
 
 import argparse
-import array
 import contextlib
 import functools
 import itertools
-import queue
-import random
 import sys
 import types
-from collections import UserDict, UserList, deque
+from collections import UserDict, UserList
 from collections.abc import Collection
 from typing import Any
 
-import numpy as np
-
 from tb_bnlens.capture.code import attributes_read, functions_called, functions_of, reads
+from tb_bnlens.capture.containers import CONTAINERS, GENERATORS
 from tb_bnlens.capture.errors import NotEvaluated
-from tb_bnlens.capture.walk import LONG, Visit, Walk, are_same
+from tb_bnlens.capture.walk import Visit, Walk
 
 CLOSED_PACKAGES = frozenset(
     """IPython PIL accelerate aim clearml comet_ml datasets deepspeed flax grain h5py hydra ipykernel jax jaxlib joblib
@@ -33,15 +29,16 @@ ITERATORS: tuple[type, ...] = (
     *(enumerate, type(iter([])), type(iter(())), type(iter({})), type(iter(range(0)))),
 )
 """They have a position that cannot be put back."""
-_OF_ALL = (random._inst, np.random.mtrand._rand, np.random.mtrand._rand._bit_generator)
-"""Global generators, which ``randomness`` takes care of."""
+
+
+def is_of_closed(module: object) -> bool:
+    """Whether a module of this name is of a closed package; what runs as a script or in a notebook is a user's."""
+    return str(module).partition(".")[0] in CLOSED_PACKAGES
 
 
 def is_closed(kind: type) -> bool:
-    """Whether a type is of a closed package."""
-    module = getattr(kind, "__module__", None)
-    # What runs as a script or in a notebook is a user's.
-    return module != "__main__" and str(module).partition(".")[0] in CLOSED_PACKAGES
+    """Whether a type, or a function, is of a closed package."""
+    return is_of_closed(getattr(kind, "__module__", None))
 
 
 def refuse_iterator(walk: Walk, thing: Any) -> None:
@@ -65,7 +62,6 @@ def visit_alone(walk: Walk, thing: Any) -> None:
     for name, value in own.items():
         if name.startswith("_") and isinstance(value, dict):
             walk.dictionary(value)
-            walk.then(*value.values())
 
 
 def visit_part(walk: Walk, thing: Any) -> None:
@@ -162,7 +158,7 @@ def _visit_function(walk: Walk, function: Any) -> None:
 
 def _keep_in_module(walk: Walk, module: Any, names: Collection[str]) -> None:
     """What code may reach, or assign, as ``module.name``, where the module is a user's."""
-    if type(module) is not types.ModuleType or module.__name__.partition(".")[0] in CLOSED_PACKAGES:
+    if type(module) is not types.ModuleType or is_of_closed(module.__name__):
         return
     space = vars(module)
     for name in names:
@@ -206,108 +202,9 @@ def _visit_partial(walk: Walk, partial: Any) -> None:
     walk.then(partial.func, *partial.args, partial.keywords)
 
 
-def _visit_sequence(walk: Walk, thing: Any) -> None:
-    walk.sequence(thing)
-
-
-def _visit_dictionary(walk: Walk, thing: Any) -> None:
-    walk.dictionary(thing)
-
-
-def _visit_fixed(walk: Walk, thing: Any) -> None:
-    if len(thing) <= LONG:
-        walk.then(*thing)
-
-
-def _visit_deque(walk: Walk, thing: Any) -> None:
-    kept = list(thing)
-    _visit_fixed(walk, kept)
-
-    def restore() -> None:
-        if not are_same(thing, kept):
-            deque.clear(thing)
-            deque.extend(thing, kept)
-
-    walk.keep(restore)
-
-
-def _visit_set(walk: Walk, thing: Any) -> None:
-    kept = set(thing)
-    _visit_fixed(walk, kept)
-
-    def restore() -> None:
-        if set(map(id, thing)) != set(map(id, kept)):
-            set.clear(thing)
-            set.update(thing, kept)
-
-    walk.keep(restore)
-
-
-def _refuse_queue(walk: Walk, thing: Any) -> None:
-    raise NotEvaluated(
-        "the model or loss holds a queue, which an extra pass would fill; keep it outside of them to have the losses "
-        "measured"
-    )
-
-
-def _visit_bytes(walk: Walk, thing: Any) -> None:
-    kept = thing[:]
-    walk.copied(memoryview(thing).nbytes)
-
-    def restore() -> None:
-        thing[:] = kept
-
-    walk.keep(restore)
-
-
-def _visit_array(walk: Walk, array: Any) -> None:
-    if not array.flags.writeable:
-        return
-    if array.dtype.hasobject:
-        values = array.copy()
-        _visit_fixed(walk, array.ravel().tolist())
-        walk.keep(lambda: np.copyto(array, values))
-        return
-    walk.copied(array.nbytes)
-    kept = array.tobytes()
-
-    def restore() -> None:
-        if array.tobytes() != kept:
-            np.copyto(array, np.frombuffer(kept, array.dtype).reshape(array.shape))
-
-    walk.keep(restore)
-
-
-def _visit_numpy_generator(walk: Walk, generator: Any) -> None:
-    walk.then(generator.bit_generator)
-
-
-def _visit_legacy_generator(walk: Walk, generator: Any) -> None:
-    if generator not in _OF_ALL:
-        walk.keep(functools.partial(generator.set_state, generator.get_state(legacy=False)))
-
-
-def _visit_bit_generator(walk: Walk, generator: Any) -> None:
-    if generator not in _OF_ALL:
-        walk.keep(functools.partial(setattr, generator, "state", generator.state))
-
-
-def _visit_python_generator(walk: Walk, generator: Any) -> None:
-    if generator not in _OF_ALL:
-        walk.keep(functools.partial(generator.setstate, generator.getstate()))
-
-
 VISITS: dict[type, Visit] = {
-    dict: _visit_dictionary,
-    list: _visit_sequence,
-    tuple: _visit_fixed,
-    frozenset: _visit_fixed,
-    set: _visit_set,
-    deque: _visit_deque,
-    bytearray: _visit_bytes,
-    array.array: _visit_bytes,
-    queue.Queue: _refuse_queue,
-    queue.SimpleQueue: _refuse_queue,
+    **CONTAINERS,
+    **GENERATORS,
     types.SimpleNamespace: visit_part,
     argparse.Namespace: visit_part,
     UserDict: visit_part,
@@ -318,12 +215,5 @@ VISITS: dict[type, Visit] = {
     types.CellType: _visit_cell,
     functools.partial: _visit_partial,
     type: _visit_class,
-    np.ndarray: _visit_array,
-    np.random.Generator: _visit_numpy_generator,
-    np.random.RandomState: _visit_legacy_generator,
-    np.random.BitGenerator: _visit_bit_generator,
-    random.Random: _visit_python_generator,
 }
 """The first that a type is a subclass of says how its objects are walked."""
-GENERATORS = (np.random.Generator, np.random.RandomState, np.random.BitGenerator, random.Random)
-"""Those of them that draw random numbers."""

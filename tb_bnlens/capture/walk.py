@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from tb_bnlens.capture.errors import NotEvaluated
@@ -59,7 +59,7 @@ class Walk:
                 visit(self, thing)
             except NotEvaluated:
                 raise
-            except Exception:  # proxies and lazy objects raise whatever they like when they are looked at
+            except Exception:  # proxies and lazy objects may raise anything when an attribute is read
                 continue
             if not len(met) % 128 and time.thread_time() > ends:
                 raise NotEvaluated(
@@ -121,14 +121,7 @@ class Walk:
         Raises:
             RuntimeError: some of it could not be.
         """
-        failed: list[Exception] = []
-        for restore in (self._put_back_dicts, self._put_back_lists, *reversed(self._restores)):
-            try:
-                restore()
-            except Exception as error:
-                failed.append(error)
-        if failed:
-            raise RuntimeError(f"what the model holds could not be put back after an extra pass: {failed[0]!r}")
+        restore_all("what the model holds", (self._put_back_dicts, self._put_back_lists, *reversed(self._restores)))
 
     def _put_back_dicts(self) -> None:
         for now in self._empty:
@@ -148,6 +141,22 @@ class Walk:
         for now, kept in self._lists:
             if not are_same(now, kept):
                 list.__setitem__(now, slice(None), kept)
+
+
+def restore_all(what: str, restores: Iterable[Callable[[], Any]]) -> None:
+    """Call all of them, whatever one of them raises.
+
+    Raises:
+        RuntimeError: one raised.
+    """
+    failed: list[Exception] = []
+    for restore in restores:
+        try:
+            restore()
+        except Exception as error:
+            failed.append(error)
+    if failed:
+        raise RuntimeError(f"{what} could not be put back after an extra pass: {failed[0]!r}")
 
 
 def are_same(a: Collection[Any], b: Collection[Any]) -> bool:

@@ -18,6 +18,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tb_bnlens.capture.errors import NotEvaluated
+from tb_bnlens.capture.walk import restore_all
 
 HIDDEN_VIEWS = ("_unsafe_view", "unsafe_chunk", "unsafe_split")
 """Operations that give a part of their input and do not say so."""
@@ -87,20 +88,13 @@ class _Watch(TorchDispatchMode):  # type: ignore[misc]
         """
         restores: list[Callable[[], Any]] = [partial(_restore, *saved) for saved in reversed(self._saved.values())]
         restores += [partial(generator.set_state, state) for generator, state in self._drawn.items()]
-        failed: list[Exception] = []
-        for restore in restores:
-            try:
-                restore()
-            except Exception as error:
-                failed.append(error)
-        if failed:
-            raise RuntimeError(f"a tensor could not be put back after an extra pass: {failed[0]}")
+        restore_all("a tensor", restores)
 
     def _save(self, tensor: Any) -> None:
         memory = _memory(tensor)
         if memory in self._fresh:
             return
-        # A part of a tensor is a key of its own; of parts that overlap, the first copy is put back last.
+        # Each part of a tensor has its own key. Where parts overlap, the first copy is put back last.
         key = id(tensor) if memory is None else (memory, tensor.storage_offset(), tensor.shape, tensor.stride())
         if key not in self._saved:
             self._bytes += tensor.numel() * tensor.element_size()
