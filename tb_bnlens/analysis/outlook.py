@@ -93,12 +93,12 @@ def outlook(
     """
     step = last_step or 0
     over = over or bool(manifest.ended) or manifest.source == CHECKPOINTS
-    planned = over or manifest.planned_steps is not None
-    remaining = max(0, manifest.planned_steps - step) if manifest.planned_steps is not None else step
     if over:
         remaining = 0  # whatever was planned
-    elif not planned:
-        remaining = max(remaining, UNPLANNED_STEPS - step)
+    elif manifest.planned_steps is not None:
+        remaining = max(0, manifest.planned_steps - step)
+    else:
+        remaining = max(step, UNPLANNED_STEPS - step)
     starting = layers.starting if starting is None else starting
     layer_steps, *ends = (
         _slowest(updates[starting] / layers.updates_per_step[starting])
@@ -115,7 +115,7 @@ def outlook(
         loss_interval=_loss_interval(layers, loss_steps, per_step),
         layer_interval=(ends[0], ends[1]),
         suffers=suffers,
-        planned=planned,
+        planned=over or manifest.planned_steps is not None,
     )
 
 
