@@ -91,7 +91,7 @@ class _Course:
 
     Args:
         sim: the run.
-        at: which steps are looked at, ascending.
+        at: the steps that are recorded, ascending.
         probed: which steps draw a loss.
     """
 

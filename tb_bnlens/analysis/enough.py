@@ -21,7 +21,7 @@ def is_calm(history: History) -> bool:
         gap = m.gap("inference", other)
         return max(gap.harm, facts.losses.harm(gap.value + STANDARD_ERRORS * gap.uncertainty))
 
-    # New batches are only in place of those that the network knows by heart, and are compared with more noise.
+    # New batches replace the ones that the network knows by heart, and their losses are noisier.
     rivals = ("recombined", "batch") if m.rival == "recombined" else (m.rival,)
     return min(map(at_most, rivals)) < WARNING_HARM and at_most("recalibrated") < WARNING_HARM
 

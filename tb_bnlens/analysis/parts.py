@@ -172,7 +172,7 @@ class Parts:
 
     @property
     def updates_known(self) -> bool:
-        """Whether updates were compared with those that the batch makes, one by one or by their decay."""
+        """Whether updates were compared with the batch's, one by one or by their decay."""
         return not np.isnan(np.fmin(self._row("update_explained"), self.updates_a_step)).all()
 
     @cached_property

@@ -56,7 +56,7 @@ class Bench:
         return lambda _, batch: self.runner.inference(batch, moving)
 
     def on_each(self, moving: Callable[[int], Moments]) -> Forward:
-        """Inference, each batch on statistics of its own."""
+        """Inference, each batch on the statistics that ``moving`` gives for it."""
         return lambda index, batch: self.runner.inference(batch, moving(index))
 
     def by_batch(self, on_moving: Mask, moving: Moments | None = None) -> Forward:

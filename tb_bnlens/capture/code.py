@@ -55,7 +55,7 @@ def reads(code: types.CodeType) -> Reads:
 
 @functools.lru_cache(maxsize=4096)
 def functions_of(cls: type) -> tuple[Any, ...]:
-    """The functions of a class, of its static and class methods and its properties, but not those that make objects."""
+    """The functions of a class, static and class methods and properties included, constructors left out."""
     return tuple(_functions(cls))
 
 

@@ -1,4 +1,4 @@
-"""What each group of layers costs: it alone is put right, and it alone is left as it is."""
+"""What each group of layers costs: it alone is put right, then all others are."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 _NUMBER = re.compile(r"_\d+(?=[/#]|$)")
 AUTOMATIC = ("batch_normalization", "sync_batch_normalization")
-"""What Keras calls a layer that has no name of its own, without the number."""
+"""Names that Keras gives to layers without a name, before the number."""
 
 
 def matched(names: Sequence[str], others: Sequence[str]) -> list[tuple[str, str]]:

@@ -48,8 +48,8 @@ class Recorder(LoopRecorder):
         optimizer: for the learning rate, which advice on drift uses.
         forward: ``forward(model, x)`` where the model is not called as ``model(x)``, ``model(*x)`` for a tuple, or
             ``model(**x)`` for a mapping whose keys are arguments.
-        validation_data: a list of batches, tensors ``(x, y)``, or a ``DataLoader`` without persistent workers and
-            without a generator or sampler of its own, which training may share; its first batches are probed too. The
+        validation_data: a list of batches, tensors ``(x, y)``, or a ``DataLoader`` without persistent workers,
+            its own generator or its own sampler, which training may share; its first batches are probed too. The
             rows of its dataset must not depend on how often they were read.
         probe_data: likewise; its first batch is probed instead of the training batch.
         overhead: share of training time that recording may take, e.g. 0.01; ``math.inf`` for full density.

@@ -469,7 +469,7 @@ def test_draws_of_another_thread_are_not_undone(source: str, tmp_path: Path) -> 
     with Recorder(model, str(tmp_path), LOSS, overhead=math.inf, on_error="raise") as lens:
         with Drawing(SOURCES[source]) as other:
             for x, y in given:
-                model.eval()(x)  # no draw of its own
+                model.eval()(x)  # draws nothing itself
                 model.train()
                 lens.record(x, y)
     torch.manual_seed(0)

@@ -4,7 +4,7 @@ import { tooltip } from '../words';
 
 interface Props {
   layer: LayerReport;
-  /** The momentum that is looked at: the layer's own, or another one. */
+  /** The selected momentum: the layer's own, or another one. */
   current: number;
   /** The layer's own. */
   usual: number;
@@ -43,7 +43,7 @@ export function ReplayedDistance({ layer, current, usual, framework }: Props) {
   );
 }
 
-/** With what the layer has itself, in order: its momentum is seldom one of those that are replayed. */
+/** With the layer's own momentum, in order: it is seldom one of the replayed ones. */
 function withOwn({ replayed, distance }: LayerReport, usual: number): LayerReport['replayed'] {
   if (distance === null || replayed.some((r) => r.momentum === usual)) return replayed;
   return [...replayed, { momentum: usual, distance }].sort((a, b) => a.momentum - b.momentum);

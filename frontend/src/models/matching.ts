@@ -1,8 +1,8 @@
-/** What Keras calls a layer that has no name of its own, without the number. */
+/** Names that Keras gives to layers without a name, before the number. */
 const AUTOMATIC = /(^|\/)(sync_)?batch_normalization(#\d+)?$/;
 
 /**
- * Layer of another run -> the same layer of the first one, for those that both have, as `report/matching.py` says:
+ * Layer of another run -> the same layer of the first one, where both have it, as `report/matching.py` says:
  * Keras numbers layers without a name over a whole process, so names that differ only by such numbers are matched in
  * the order of the model.
  */

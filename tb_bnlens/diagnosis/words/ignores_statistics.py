@@ -23,7 +23,7 @@ FIX_IN_FLAX = """\
 #     x = self.norm(x)  # instead of self.norm(x, use_running_average=False)
 """
 FIX_IN_TORCH = """\
-# Pass the module's mode to the function, or use nn.BatchNorm as it is:
+# Pass the module's mode to the function, or use nn.BatchNorm without changes:
 #     F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias,
 #                  self.training,  # instead of True
 #                  self.momentum, self.eps)

@@ -42,7 +42,7 @@ def passed(f: Facts, _d: Decision) -> str:
         return f"At most {left} of the initial statistics is left, and no layer lags because of it."
     if f.outlook.will_converge:
         needed = about_steps(f.outlook.steps, f.outlook.interval)
-        planned = f"{f.outlook.remaining:,} are planned" if f.outlook.planned else "the run goes on"
+        planned = f"{f.outlook.remaining:,} are planned" if f.outlook.planned else "training continues"
         return f"It takes {needed} more until {until(f)}, and {planned}."
     return f"At most {left} of the initial statistics is left, and the loss does not depend on it."
 

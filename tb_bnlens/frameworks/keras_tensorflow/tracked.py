@@ -1,4 +1,4 @@
-"""Lists and dictionaries as TensorFlow wraps those that are set as attributes."""
+"""TensorFlow's wrappers of lists and dictionaries that are set as attributes."""
 
 from __future__ import annotations
 

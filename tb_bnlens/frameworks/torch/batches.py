@@ -132,7 +132,7 @@ def _shared(data: Any) -> str:
         return f"this {name} has persistent workers, which serve one iteration at a time"
     sampler, batch_sampler = getattr(data, "sampler", None), getattr(data, "batch_sampler", None)
     if data.generator is not None or getattr(sampler, "generator", None) is not None:
-        return f"this {name} draws from a generator of its own"
+        return f"this {name} has its own generator"
     known = (torch.utils.data.SequentialSampler, torch.utils.data.RandomSampler)
     plain = type(batch_sampler) in (torch.utils.data.BatchSampler, type(None)) and type(sampler) in known
     return "" if plain else f"the sampler of this {name} may keep a position"
