@@ -16,6 +16,7 @@ torch = pytest.importorskip("torch")
 nn: Any = torch.nn
 
 from tb_bnlens.capture.errors import Refused  # noqa: E402
+from tb_bnlens.capture.reservoir import Reservoir  # noqa: E402
 from tb_bnlens.frameworks.torch.adapter import TorchModel  # noqa: E402
 from tb_bnlens.frameworks.torch.batches import Batch, TorchBatches  # noqa: E402
 from tb_bnlens.frameworks.torch.layers import StatisticsReader, find_layers  # noqa: E402
@@ -312,9 +313,14 @@ def test_far_from_the_planned_end_few_batches_are_looked_at(tmp_path: Path) -> N
     met = []
     for planned in (None, 100_000):
         recorder = Recorder(small(0.1), str(tmp_path / str(planned)), LOSS, planned_steps=planned, verbose=0)
-        offer = recorder._batches.reservoir.offer
         looked: list[int] = []
-        recorder._batches.reservoir.offer = lambda made, *rest, n=looked, f=offer: (n.append(made), f(made, *rest))  # type: ignore[method-assign]
+
+        class Counting(Reservoir):
+            def offer(self, made: int, batches: list[Any], steps: int = 1, looked: list[int] = looked) -> None:
+                looked.append(made)
+                super().offer(made, batches, steps)
+
+        recorder._batches.reservoir.__class__ = Counting
         for x, y in batches(150):
             recorder.record(x, y)
         met.append(len(looked))
