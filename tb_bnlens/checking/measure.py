@@ -121,6 +121,8 @@ class _Measurement:
         self._watch = LayerWatch(self._layers, self._segments, lambda *_: None)
         self._snapshot = adapter.reader(self._layers).read()
         self._moving = self._recovery.moving(self._snapshot).double()
+        self._trained = np.array([t.trainable for t in self._layers], bool)
+        """Layers that normalize by the batch in training, [L]; as their weights are trained until a pass tells."""
         self._not_evaluated: dict[str, str] = {}
 
     def looks(self) -> Iterator[Checked]:
@@ -198,12 +200,12 @@ class _Measurement:
     ) -> tuple[Judgement, dict[str, Array]]:
         """What makes the passes, and the rows of ``metadata.EVIDENCE_ROWS`` that are known before."""
         calls = np.bincount(np.asarray(runner.order, np.int64), minlength=len(self._layers)).astype(np.float64)
-        left = self._start_left(seen, calls)
+        left, self._trained = self._start_left(seen, calls), runner.trained()
         subject = Subject(
             segments=self._segments,
             epsilon=self._recovery.epsilon,
             moving=self._moving,
-            trained=runner.trained(),
+            trained=self._trained,
             states=self._states(),
             start_left=left,
             tolerance=self._tolerance,
@@ -229,14 +231,12 @@ class _Measurement:
 
     def _states(self) -> NDArray[np.int64]:
         """Position in ``metadata.State`` of what each layer does, as far as one moment tells, [L]."""
-        runner = self._watch.runner
         initial = self._segments.count((self._moving.mean == 0) & (self._moving.variance == 1)) == self._segments.sizes
         states = []
         for i, tracked in enumerate(self._layers):
-            if not tracked.trainable:
-                states.append(State.FROZEN)
-            elif not runner.trains.get(i, True):
-                states.append(State.INFERENCE_MODE)
+            # In PyTorch weights that are not trained freeze no statistics: the mode of the module does.
+            if not self._trained[i]:
+                states.append(State.INFERENCE_MODE if tracked.trainable else State.FROZEN)
             else:
                 states.append(State.NEVER_UPDATED if initial[i] or tracked.momentum == 1.0 else State.UPDATING)
         return np.array([state.position for state in states], np.int64)

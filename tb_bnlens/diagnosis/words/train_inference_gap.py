@@ -13,6 +13,11 @@ from tb_bnlens.diagnosis.words.phrases import against_batch, loss, modes, no_los
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
 ONE_MOMENT = "A check looks at one moment, which does not tell the cause. Record the training to see what changes."
+NOT_OF_THESE = (
+    "The moving statistics are not those of this data at these weights. Calls in training mode on other data do that, "
+    "weights that were changed or averaged later, or a lag when training ended. A check does not tell which; a record "
+    "of the training does."
+)
 
 
 def failed(f: Facts, d: Decision) -> Said:
@@ -43,7 +48,7 @@ def _is_stale(f: Facts) -> bool:
 def _unexplained(f: Facts) -> str:
     """What is known of the cause."""
     if f.checked:  # which has not looked for causes that show over time, such as drift
-        return ONE_MOMENT
+        return NOT_OF_THESE if _is_stale(f) else ONE_MOMENT
     off = robust.largest(f.layers.distance)
     if not _is_stale(f) or math.isnan(off):
         return "No known cause explains it."
