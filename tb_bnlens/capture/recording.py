@@ -67,7 +67,7 @@ class Recording:
         self._segments = Segments([t.channels for t in layers])
         self._recovery = WindowRecovery(layers, self._segments)
         self._reader = adapter.reader(layers) if layers else _NoLayers()
-        self._watch = LayerWatch(layers, self._segments, self._event)
+        self._watch = LayerWatch(layers, self._segments, self._event, adapter.framework)
         self._state = ProbeState.empty(self._segments)
         log.framework, log.untracked = adapter.framework, adapter.untracked()
         self._say_how_it_begins(log.open(), earlier.fits)
@@ -206,7 +206,12 @@ class Recording:
                 text = self._outside.counted(besides)
                 if self._outside.to_report:
                     self._log.event(self.step, EventKind.OUTSIDE, text, besides)
-            windows.add(now, self.step, updates, short_batch)
+            if now.counts is not None and self._watch.momentum_changed():
+                # PyTorch reads it at each call: some of the updates were made with the old one, some with the new.
+                self._watch.look_for_changes()
+                windows.set_momentums(*self._watch.beta_and_gain, now, self.step, updates)
+            else:
+                windows.add(now, self.step, updates, short_batch)
 
     def look_outside(self, at_epoch: bool) -> None:
         """See whether something other than a training step has changed the model since the last one."""
