@@ -76,23 +76,49 @@ def looks(
     if adapter.layers():
         yield from _Measurement(adapter, run, batches, validation, tolerance, steps).looks()
         return
-    nothing = np.empty(0)
-    yield Checked(
+    yield _without_layers(adapter, run, batches, tolerance)
+
+
+def _without_layers(adapter: ModelAdapter, run: str, batches: Sequence[Any], tolerance: float) -> Checked:
+    """A model without layers to record: its losses in both modes, and what rows lose that have no batch."""
+    kept = [Kept(batch, 0, adapter.batches.size(batch) or 1) for batch in batches]
+    nothing, segments = np.empty(0), Segments([])
+    subject = Subject(
+        segments, nothing, Moments(nothing, nothing), nothing.astype(bool), nothing.astype(np.int64), nothing
+    )
+    not_evaluated: dict[str, str] = {}
+    evidence: Evidence | None = None
+    unreached: tuple[str, ...] = ()
+    try:
+        runner = adapter.runner((), segments)
+        evidence = Judgement(runner, subject, kept).evidence(0, Moment.CHECK, {})
+        unreached = tuple(runner.unreached)
+        if runner.loss_reason:
+            not_evaluated["losses"] = runner.loss_reason
+    except NotEvaluated as reason:
+        not_evaluated["losses"] = str(reason)
+    losses, now = _losses(evidence, adapter.learning_rate() or math.nan), np.array([time.time()])
+    return Checked(
         History(
             run=run,
             manifest=Manifest(
                 layers=(),
+                batch_size=max(k.size for k in kept),
                 tolerance=tolerance,
                 versions=_versions(adapter),
+                notes=tuple(adapter.not_read()),
+                not_evaluated=not_evaluated,
                 framework=adapter.framework,
                 untracked=tuple(adapter.untracked()),
+                unreached=unreached,
             ),
-            steps=nothing.astype(np.int64),
+            steps=np.empty(0, np.int64),
             wall_times=nothing,
             layers=np.empty((0, 0, len(LAYER_ROWS)), np.float32),
-            loss_steps=nothing.astype(np.int64),
-            loss_wall_times=nothing,
-            losses=_losses(None, math.nan),
+            loss_steps=np.zeros(len(losses), np.int64),
+            loss_wall_times=np.repeat(now, len(losses)),
+            losses=losses,
+            evidence=() if evidence is None else (evidence,),
         )
     )
 
@@ -270,7 +296,9 @@ class _Measurement:
             versions=_versions(self._adapter),
             not_evaluated=self._not_evaluated,
             framework=self._adapter.framework,
+            notes=tuple(self._adapter.not_read()),
             untracked=tuple(self._adapter.untracked()),
+            unreached=tuple(self._watch.runner.unreached),
         )
 
 

@@ -22,6 +22,8 @@ NOT_OF_THESE = (
 
 def failed(f: Facts, d: Decision) -> Said:
     """The gap and its two parts."""
+    if not f.has_layers:
+        return _without_layers(f)
     recalibrated = loss(f, f.typical("recalibrated"))
     noise = f.losses.gap("recalibrated", "batch") if f.parts is None else f.drift_left
     unexplained = _unexplained(f)
@@ -38,6 +40,21 @@ def failed(f: Facts, d: Decision) -> Said:
         rescued=f.rescued,
         fix=code.RECALIBRATE if f.parts is None else "",
         next=_what_is_left(f),
+    )
+
+
+def _without_layers(f: Facts) -> Said:
+    """No layer is recorded, and yet the mode matters."""
+    why = (
+        "Dropout and its like make training worse, not inference: something in the model normalizes by the batch in "
+        "training, and not as well at inference."
+    )
+    return Said(
+        f"With the same weights and batch, the loss is {loss(f, f.typical('inference'))} at inference and "
+        f"{loss(f, f.typical('training'))} in training mode. {why}",
+        reason=why,
+        evidence={"gap": Evidence("inference - training", f.gap.value, f.warning_loss)},
+        next="The two losses agree where the same statistics serve both modes.",
     )
 
 
@@ -75,6 +92,8 @@ WORDS = Words(
     "differs. The gap splits into stale statistics (inference - recalibrated) and batch noise (recalibrated - batch).",
     absent="The model has no BatchNorm layers.",
     unknown=no_losses,
-    passed=lambda f, _: f"With the same weights and batch: {modes(f)}.",
+    passed=lambda f, _: (
+        f"With the same weights and batch: {modes(f)}." if f.has_layers else "Inference is no worse than training mode."
+    ),
     failed=failed,
 )
