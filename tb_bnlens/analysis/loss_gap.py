@@ -55,6 +55,8 @@ class Gap:
     """``value`` against the scale of the loss: 1 doubles the loss or undoes the training."""
     corroborated: bool = True
     """False where it rests on a probe or two that those before contradict."""
+    by_metric: bool = False
+    """A metric stands out where the loss does not, and ``harm`` is that of the metric."""
 
     @property
     def known(self) -> bool:
@@ -63,9 +65,10 @@ class Gap:
 
     @property
     def significant(self) -> bool:
-        """Whether it stands out from the spread between probes."""
+        """Whether it stands out from the spread between probes, or a metric does."""
         noise = self.uncertainty if self.uncertainty >= 0 else 0.0
-        return self.known and self.corroborated and self.value > STANDARD_ERRORS * noise
+        stands_out = self.by_metric or self.value > STANDARD_ERRORS * noise
+        return self.known and self.corroborated and stands_out
 
     def at_least(self, harm: float) -> bool:
         """Whether it is significant and does at least this much harm."""

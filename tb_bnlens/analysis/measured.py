@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -99,7 +100,12 @@ class Measured:
         if not (gap.known and self.has(upper, lower)):
             return gap
         harm = metrics.harm(self.passes[upper], self.passes[lower])
-        return Gap(gap.value, gap.uncertainty, max(gap.harm, harm) if gap.value > 0 else gap.harm)
+        if not (harm and gap.value > 0):
+            return gap
+        # Beyond chance by itself: many rows turn wrong whose losses hardly change.
+        if not gap.significant:
+            return replace(gap, harm=harm, by_metric=True)
+        return replace(gap, harm=max(gap.harm, harm))
 
     def part(self, *pairs: tuple[str, str]) -> Gap:
         """Sum of paired differences, such as ``(a - b) - (c - d)`` for ``("a", "b"), ("d", "c")``.

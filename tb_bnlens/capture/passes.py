@@ -89,6 +89,10 @@ class Runner(Protocol):
         """Whether a layer that is not among these normalizes by the batch in every mode, for it has no statistics."""
 
     @property
+    def unreached(self) -> Sequence[str]:
+        """Names of what else normalizes by the batch in inference mode: code and modules that no mode reaches."""
+
+    @property
     def trains_by_batch(self) -> bool:
         """Whether ``training`` gives what ``batch`` gives in every layer: nothing else minds the mode."""
 
@@ -152,6 +156,7 @@ class NoPasses:
     order: Sequence[int] = ()
     trains: Mapping[int, bool] = MappingProxyType({})
     always_by_batch = trains_by_batch = False
+    unreached: Sequence[str] = ()
     at_inference: Mapping[int, bool] = MappingProxyType({})
     gain: Array = np.zeros(0)
 
@@ -245,6 +250,8 @@ class Passes:
         """A pass that is another one under a second name."""
         if other in self.results:
             self.results[name] = self.results[other]
+            if other in self.rows.losses:
+                self.rows.losses[name] = self.rows.losses[other]
         elif other in self.not_evaluated:
             self.not_evaluated[name] = self.not_evaluated[other]
 

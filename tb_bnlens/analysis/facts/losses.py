@@ -31,7 +31,15 @@ class LossFacts(RecordFacts):
 
     @cached_property
     def gap(self) -> Gap:
-        """Inference minus batch statistics (``Measured.rival``): all that BatchNorm costs at inference."""
+        """Inference minus batch statistics (``Measured.rival``): all that BatchNorm costs at inference.
+
+        Without layers to put in batch mode it is inference minus training mode. Dropout and its like make training
+        worse, so where inference is worse something in the model normalizes by the batch.
+        """
+        if not self.has_layers:
+            if self.measured is not None and self.measured.has("training"):
+                return self.measured.gap("inference", "training")
+            return self.losses.lasting_gap("inference", "training")
         return self.losses.gap("inference", "batch") if self.measured is None else self.measured.over_rival
 
     @property
@@ -53,7 +61,7 @@ class LossFacts(RecordFacts):
         less than ``LEAST_UNDONE`` is undone, where inference is worse than any probe before, and without a measurement
         on many batches.
         """
-        if self.measured is None or not self.gap.significant:
+        if self.measured is None or not self.gap.significant or self.gap.by_metric:
             return None
         batch = self.history.loss("batch").astype(np.float64)
         known = np.isfinite(batch)

@@ -55,6 +55,21 @@ def told(f: Facts, *, keras: str, torch: str, flax: str) -> str:
     return {KERAS: keras, KERAS_2: keras, TORCH: torch, FLAX: flax}[f.manifest.framework]
 
 
+def load_statistics(f: Facts) -> str:
+    """Load them with the weights, as a comment."""
+    return told(
+        f,
+        keras="# Load the moving statistics with the weights: they are weights of a layer that are not trainable.\n"
+        "#   base.load_weights(path)                  # all weights, or\n"
+        "#   model.set_weights(other.get_weights())   # not only trainable_variables\n",
+        torch="# Load the running statistics with the weights: they are buffers, in the state_dict and not among the "
+        "parameters.\n"
+        "#   model.load_state_dict(torch.load(path))   # strict=False would hide that they are missing\n",
+        flax="# Load the running statistics with the weights: they are nnx.BatchStat, and not nnx.Param.\n"
+        "#   nnx.update(base, *nnx.state(other, nnx.Param, nnx.BatchStat))\n",
+    )
+
+
 def _loader(size: int) -> str:
     return (
         "import torch\n\n"

@@ -55,6 +55,7 @@ class KerasRunner:
         self.trains: dict[int, bool] = {}
         self.at_inference: dict[int, bool] = {}
         self.always_by_batch = False
+        self.unreached: Sequence[str] = ()
         self._training_order: list[int] = []
         # Subclasses may do something else at inference, and renorm something else in training.
         self._plain = bool(self._layers) and all(
