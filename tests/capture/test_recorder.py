@@ -16,6 +16,7 @@ import pytest
 import tensorflow as tf
 
 import tb_bnlens
+from tb_bnlens.frameworks.keras3.adapter import KerasModel
 from tests.capture import models
 from tests.capture.runs import assert_same, record, spying, state
 from tests.capture.setups import BATCH, arrays
@@ -154,6 +155,15 @@ def test_a_model_built_by_its_first_step(tmp_path: Path) -> None:
             lens.record(x, y)
     read = record(tmp_path)
     assert len(read.manifest.layers) == 2 and read.last_step == 10
+
+
+def test_a_model_that_is_marked_as_built_before_its_layers_are() -> None:
+    """``build(shape)`` of a subclass without a ``build`` of its own does that, and the record had no layers."""
+    made = models.Subclassed()
+    made.built = True
+    assert not KerasModel(made).is_built(after_a_step=False)
+    made(arrays(8)[0])
+    assert KerasModel(made).is_built(after_a_step=False)
 
 
 def test_arguments() -> None:
