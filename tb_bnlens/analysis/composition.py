@@ -42,7 +42,7 @@ class Composition:
     """
 
     def __init__(self, measured: Measured, losses: Losses, start: float = math.nan):
-        self._measured, self._losses, self._start = measured, losses, start
+        self._measured, self._losses, self.start = measured, losses, start
         self._evidence = measured.evidence
 
     # --- layers that do not use their moving statistics ---
@@ -129,7 +129,7 @@ class Composition:
         Both are taken above the easiest rows' loss.
         """
         # Random outputs do worse than knowing nothing, and how much worse is luck.
-        start = np.fmin(self._start, self._measured.mean("mismatched"))
+        start = np.fmin(self.start, self._measured.mean("mismatched"))
         fallen = float(start - self._easiest(name))
         return self._level(name) / fallen if fallen > 0.0 else math.nan
 
