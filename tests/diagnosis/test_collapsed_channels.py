@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +26,13 @@ def test_they_are_a_note() -> None:
 
 def test_batches_of_one_row_leave_a_channel_no_variance() -> None:
     """Not a momentum too low, though an average of more such batches happens to do better."""
-    passes = {"inference": 9.0, "batch": 1.4, "recalibrated": 30.0, "replay_0.997": 2.0, "mismatched": 1.4}
+    passes: dict[str, Any] = {
+        "inference": 9.0,
+        "batch": 1.4,
+        "recalibrated": 30.0,
+        "replay_0.997": 2.0,
+        "mismatched": 1.4,
+    }
     history = one_row(rows(run(SimLayer(momentum=0.9, samples=8)), channels_collapsed=16.0))
     history = measured(history, layers={"between_within": [np.nan]}, **passes)
     assert causes(history) == {CAUSE: "error"}
