@@ -239,7 +239,7 @@ class Composition:
     @cached_property
     def best_fixed(self) -> str:
         """The pass with fixed statistics that does best."""
-        known = {name: self._measured.mean(name) for name in FIXED if self._measured.has(name)}
+        known = {name: self._measured.cost(name) for name in FIXED if self._measured.has(name)}
         return min(known, key=lambda name: known[name])
 
     @cached_property

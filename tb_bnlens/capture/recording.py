@@ -226,6 +226,7 @@ class Recording:
 
     def finish(self) -> None:
         """Make the last probe and record."""
+        self.look_outside(at_epoch=True)
         self.snapshot()
         if len(self._segments):
             # What the user will hold: other code may have changed it since the last step.

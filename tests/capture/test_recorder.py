@@ -166,6 +166,18 @@ def test_a_model_that_is_marked_as_built_before_its_layers_are() -> None:
     assert KerasModel(made).is_built(after_a_step=False)
 
 
+def test_an_evaluation_in_training_mode_after_the_last_step(tmp_path: Path) -> None:
+    """A loop has no hook before the next step, but what is closed is compared with the last look."""
+    made = model(compiled=True)
+    with recorder(made, tmp_path) as lens:
+        for x, y in batches():
+            made.train_on_batch(x, y)
+            lens.record(x, y)
+        made(5.0 + 0.0 * arrays(8)[0], training=True)
+    (event,) = [event for event in record(tmp_path).manifest.events if event.kind == "outside"]
+    assert (event.step, event.layers) == (10, (0, 1))
+
+
 def test_arguments() -> None:
     for options, sentence in (
         ({"overhead": 0}, "overhead is 0"),

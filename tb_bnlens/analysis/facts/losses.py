@@ -50,7 +50,7 @@ class LossFacts(RecordFacts):
         loss moves it. Single probes scatter, so it is the step with the fewest probes on the wrong side. None where
         nothing is undone, where inference is worse than any probe before, and without a measurement on many batches.
         """
-        if self.measured is None or not self.gap.significant:
+        if self.measured is None or not self.gap.significant or self.measured.lost:
             return None
         batch = self.history.loss("batch").astype(np.float64)
         known = np.isfinite(batch)

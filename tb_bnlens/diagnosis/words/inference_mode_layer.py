@@ -46,14 +46,17 @@ def failed(f: Facts, d: Decision) -> Said:
         summary += f" The loss does not suffer ({modes(f)}), so this is fine if it is intended."
     elif f.evaluated:
         summary += f" {sentence(against_batch(f))}."
+    spoilt = f.measured is not None and f.measured.spoils("recalibrated_all")
+    if spoilt and d.severity > Severity.INFO:
+        summary += code.spoilt(f, "recalibrated_all")
     return Said(
         summary,
         evidence={
             "distance": Evidence("largest distance", _distance(f), LARGE_DISTANCE),
             "part": Evidence("loss that constant statistics cost", f.constant_part.value, f.warning_loss),
         },
-        rescue=code.RECALIBRATE_FROZEN if d.severity > Severity.INFO and f.parts else "",
-        rescued=f.rescued_with_frozen,
+        rescue=code.RECALIBRATE_FROZEN if d.severity > Severity.INFO and f.parts and not spoilt else "",
+        rescued="recalibrated_all",
         fix=(PASS_ON if f.in_keras else TRAIN) + (UNTIL_THEN if d.severity > Severity.INFO or not f.evaluated else ""),
         next="The layers' moving statistics change at the next record.",
     )

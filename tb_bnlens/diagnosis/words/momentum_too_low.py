@@ -8,7 +8,7 @@ from tb_bnlens.diagnosis.conditions import PASTED, SCATTER, longer_memory
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.severity import Severity
 from tb_bnlens.diagnosis.words import code
-from tb_bnlens.diagnosis.words.phrases import as_set, count, loss, momentum_range, number
+from tb_bnlens.diagnosis.words.phrases import as_set, count, momentum_range, number, replayed
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
 
@@ -38,8 +38,7 @@ def failed(f: Facts, d: Decision) -> Said:
                 "gives."
             )
         if best is not None and longer_memory(f).significant:
-            would_be = loss(f, f.replayed[best])
-            summary += f" Replayed with momentum {as_set(f, best):g}, inference loss would be {would_be} now."
+            summary += f" Replayed with momentum {as_set(f, best):g}, {replayed(f, best)} now."
     else:
         summary += " The loss does not jump with them in this run."
     if mirrored is not None and not f.in_torch:
@@ -56,7 +55,7 @@ def failed(f: Facts, d: Decision) -> Said:
             ),
         },
         rescue=code.rescue(f, d.severity),
-        rescued=f.rescued,
+        rescued="recalibrated",
         fix=code.set_momentum(f, round(advice, 6)),
         next="Inference loss follows the loss with batch statistics smoothly.",
     )

@@ -30,14 +30,14 @@ def failed(f: Facts, d: Decision) -> Said:
             "uncertainty": Evidence("standard error of the gap", f.gap.uncertainty),
         },
         rescue=code.rescue(f, d.severity),
-        rescued=f.rescued,
+        rescued="recalibrated",
         fix=code.RECALIBRATE if f.parts is None else "",
         next=_what_is_left(f),
     )
 
 
 def _is_stale(f: Facts) -> bool:
-    return f.stale.significant and f.stale.value >= MOST * f.gap.value
+    return f.stale.significant and f.stale.size >= MOST * f.gap.size
 
 
 def _unexplained(f: Facts) -> str:
@@ -47,10 +47,15 @@ def _unexplained(f: Facts) -> str:
     off = robust.largest(f.layers.distance)
     if not _is_stale(f) or math.isnan(off):
         return "No known cause explains it."
-    return (
-        f"It comes from the moving statistics, which are at most {number(off)} standard deviations off. No known cause "
-        "explains why."
-    )
+    said = f"It comes from the moving statistics, which are at most {number(off)} standard deviations off."
+    if f.parts is not None and f.parts.drifting.any():
+        # The records are too far apart to tell which.
+        return (
+            f"{said} Nothing of the start is left in them, so either the batches' move faster than the "
+            "average follows, or something besides the training step calls the model in training mode, such as an "
+            "evaluation."
+        )
+    return f"{said} No known cause explains why."
 
 
 def _what_is_left(f: Facts) -> str:

@@ -77,7 +77,7 @@ def _by_evidence(f: Facts, d: Decision) -> Said:
         " ".join(said),
         evidence=evidence,
         rescue="# `data` has all kinds of rows in it:\n" + code.RECALIBRATE if serves else "",
-        rescued=f.typical("recalibrated"),
+        rescued="recalibrated",
         fix=_fix(f),
         next=NEXT,
     )
