@@ -12,7 +12,10 @@ from tb_bnlens.diagnosis.words import code
 from tb_bnlens.diagnosis.words.phrases import against_batch, count, modes, number, sentence, some_of, verb
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
-PASS_ON = "# In the call of your model pass its own argument on:  x = self.base(x, training=training)\n"
+PASS_ON = """\
+# In the call of your model pass its own argument on:  x = self.base(x, training=training)
+# In a functional model leave training=False out:      x = base(inputs)
+"""
 TRAIN = "# Before the training step, and again after each evaluation:\nmodel.train()\n"
 UNTIL_THEN = """\
 # Until then, to use statistics that fit:

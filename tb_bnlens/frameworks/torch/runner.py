@@ -76,6 +76,7 @@ class TorchRunner:
         self.order: Sequence[int] = ()
         self.trains: dict[int, bool] = {}
         self.always_by_batch, self.trains_by_batch = bool(untracked(self._model)), False
+        self.carries_state = False
         self.at_inference = {i: False for i in range(len(layers))}
         self.gain = self._gain()
         self.rows, self.weights = self._outcomes.rows, self._outcomes.weights
