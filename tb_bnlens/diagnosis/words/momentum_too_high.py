@@ -25,6 +25,7 @@ from tb_bnlens.diagnosis.words.phrases import (
     replayed,
     some_of,
     until,
+    verb,
 )
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
@@ -64,7 +65,7 @@ def failed(f: Facts, d: Decision) -> Said:
     if f.outlook.remaining and f.outlook.planned:
         had += f" and {f.outlook.remaining:,} {be(f.outlook.remaining)} left"
     summary = (
-        f"{some_of(n, len(f.layers.names))} {be(n)} still {_held(f)} {'its' if n == 1 else 'their'} initial "
+        f"{some_of(n, len(f.layers.names))} still {verb(n, 'hold')} too much of {'its' if n == 1 else 'their'} initial "
         f"statistics. {needs or _left(f, beta)}; {had}."
     )
     if advice is not None and math.isfinite(f.advised_loss):
@@ -90,12 +91,6 @@ def _needs(f: Facts, beta: NDArray[np.float64]) -> str:
         return ""
     needed = about_steps(f.needed_steps, f.needed_interval)
     return f"Momentum {momentum_range(f, beta)} needs {needed} until {until(f)}"
-
-
-def _held(f: Facts) -> str:
-    """How much of the statistics is the start's: a small rest of a start that was far off may still count."""
-    error = robust.median(f.layers.error[f.starting])
-    return f"{percent(error)} off because of" if error < 0.5 else "dominated by"
 
 
 def _left(f: Facts, beta: NDArray[np.float64]) -> str:
