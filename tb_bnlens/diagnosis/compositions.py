@@ -11,7 +11,6 @@ from tb_bnlens.analysis.composition import Composition
 from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.analysis.lag import LARGE_DISTANCE
 from tb_bnlens.analysis.loss_gap import ERROR_HARM, NOTE_HARM, WARNING_HARM
-from tb_bnlens.analysis.parts import LEAST
 from tb_bnlens.diagnosis import conditions as on
 from tb_bnlens.diagnosis import in_batches
 from tb_bnlens.diagnosis.cause import Mask
@@ -193,10 +192,8 @@ def fixed_statistics_fail(f: Facts) -> Mask:
 
 
 def noise_is_less(f: Facts, where: Mask) -> bool:
-    """A longer memory gives back more; where the best fixed statistics were measured, they leave little beside it."""
-    if f.composition is None:
-        return on.jumps(f, f.layers.updating) >= in_batches.noise_cost(f, where)
-    return f.share(f.composition.noise) < LEAST
+    """A longer memory gives back more. Where many batches were measured, noise is what the best memory leaves."""
+    return f.composition is None and on.jumps(f, f.layers.updating) >= in_batches.noise_cost(f, where)
 
 
 def noise_cost(f: Facts, where: Mask) -> Severity:

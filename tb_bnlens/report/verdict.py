@@ -137,7 +137,9 @@ def _headline(f: Facts, healthy: bool) -> str:
 def _relation(f: Facts, inference: float, batch: float) -> str:
     if inference > batch and f.losses.harm(inference - batch) >= NOTE_HARM:
         return "is above"
-    return "is below" if _below(f, batch - inference) else "matches"
+    if _below(f, batch - inference):
+        return "is below"
+    return "is not above" if f.losses.harm(batch - inference) >= NOTE_HARM else "matches"
 
 
 def _at(f: Facts, where: str) -> str:

@@ -132,7 +132,7 @@ def test_a_rare_kind_may_be_missing() -> None:
 def test_a_longer_memory_is_not_advised_for_data_in_order() -> None:
     def told(between: float, momentum: float) -> dict[str, str]:
         passes: dict[str, Any] = {"inference": 4.0, "batch": 1.0, "recalibrated": 3.5, "replay_0.997": 1.4}
-        history = run(SimLayer(momentum=momentum, samples=8), gain=1.0)
+        history = run(SimLayer(momentum=momentum, samples=8), gain=1.0, steps=1200, planned=1200)
         return causes(measured(history, layers={"between_within": [between]}, **passes))
 
     assert told(0.5, 0.6) == {"momentum-too-low": "error"}
