@@ -13,8 +13,8 @@ from tb_bnlens.metadata import RUN_SUFFIX
 from tb_bnlens.reader import list_runs, open_logdir, read_run
 from tb_bnlens.report.build import run_report
 from tb_bnlens.report.encoding import encodable
+from tb_bnlens.report.shown import counts
 from tb_bnlens.report.style import MARKS, printable
-from tb_bnlens.report.summary import counts
 
 MOST_BYTES = 32 * 2**20
 """A larger record is not read back: reading and judging it takes more than a second or two."""

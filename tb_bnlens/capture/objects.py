@@ -28,10 +28,8 @@ from tb_bnlens.capture.visits import (
     visit_object,
     visit_part,
 )
-from tb_bnlens.capture.walk import MOST_SECONDS, Visit, Walk
+from tb_bnlens.capture.walk import Visit, Walk
 
-FIRST_TAKES = 20.0
-"""Times as long as the others: code of a user's is read in the first walk."""
 INSTALLED = ("site-packages", "dist-packages")
 """Directories whose code is no user's."""
 PLAIN: tuple[type, ...] = (
@@ -75,7 +73,6 @@ class Objects:
         self._unshared: dict[type, Visit] = {**(visits or {}), **GENERATORS}
         self._known: dict[type, Visit | None] = {}
         self._known_beside_others: dict[type, Visit | None] = {}
-        self._longest = FIRST_TAKES * MOST_SECONDS
 
     @contextlib.contextmanager
     def put_back(self, *roots: Any) -> Iterator[None]:
@@ -92,11 +89,10 @@ class Objects:
             RuntimeError: putting something back has failed. All else has been put back.
         """
         if _others_run_users_code():
-            walk = Walk(self._known_beside_others, self._visit_beside_others, self._longest)
+            walk = Walk(self._known_beside_others, self._visit_beside_others)
         else:
-            walk = Walk(self._known, self._visit_of, self._longest)
+            walk = Walk(self._known, self._visit_of)
         walk.over(roots)
-        self._longest = MOST_SECONDS
         try:
             yield
         finally:

@@ -241,6 +241,8 @@ class Passes:
             losses = np.array([o.loss for o in outcomes], np.float64)
             self.results[name] = PassResult(losses, np.array(sizes, np.int64), counted.values())
             return outcomes
+        # Rows of some batches do not pair with those of all.
+        self.rows.losses.pop(name, None)
         return []
 
     def same_as(self, name: str, other: str) -> None:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import operator
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from tb_bnlens.capture.errors import NotEvaluated
 
-MOST_SECONDS = 0.1
-"""CPU time of one walk. Each pass makes one; MobileNetV2 takes 3 ms, and 60,000 small objects a second."""
+MOST_OBJECTS = 20_000
+"""Objects of one walk; each pass makes one. Four of torch's modules with parameters are 25 objects, and 12,500 objects
+take 30 ms. Time would not do as a limit: a garbage collection within a walk takes 140 ms."""
 LONG = 10_000
 """A container of more elements is data: it is put back, and its elements are not walked."""
 MOST_BYTES = 64 * 2**20
@@ -23,8 +23,8 @@ Visit = Callable[["Walk", Any], None]
 class Walk:
     """What some objects hold, in the order in which they were met."""
 
-    def __init__(self, known: Mapping[type, Visit | None], visit_of: Callable[[type], Visit | None], longest: float):
-        self._known, self._visit_of, self._longest = known, visit_of, longest
+    def __init__(self, known: Mapping[type, Visit | None], visit_of: Callable[[type], Visit | None]):
+        self._known, self._visit_of = known, visit_of
         self._met: dict[int, Any] = {}
         self._classes: set[int] = set()
         self._waiting: list[Any] = []
@@ -38,11 +38,10 @@ class Walk:
         """Note what these hold, and what can be reached from it.
 
         Raises:
-            NotEvaluated: something cannot be put back, or the walk takes too long.
+            NotEvaluated: something cannot be put back, or there are too many objects.
         """
         met, waiting = self._met, self._waiting
         waiting += roots
-        ends = time.thread_time() + self._longest
         while waiting:
             thing = waiting.pop()
             kind = type(thing)
@@ -61,9 +60,9 @@ class Walk:
                 raise
             except Exception:  # proxies and lazy objects may raise anything when an attribute is read
                 continue
-            if not len(met) % 128 and time.thread_time() > ends:
+            if len(met) > MOST_OBJECTS:
                 raise NotEvaluated(
-                    f"the model or loss reaches many Python objects, more than {len(met):,}, and an extra pass would "
+                    f"the model or loss reaches more than {MOST_OBJECTS:,} Python objects, and an extra pass would "
                     "have to put back each of them; keep data outside of them to have the losses measured"
                 )
 

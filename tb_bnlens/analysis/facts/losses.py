@@ -22,6 +22,8 @@ PASS_OF_KIND = {"recalibrated_now": "recalibrated"}
 """Loss kind of a probe -> the pass on many batches that measures the same, where their names differ."""
 PROBES_ONLY = ("recalibrated_long", "updated")
 """Loss kinds that no pass on many batches measures."""
+LEAST_UNDONE = 0.05
+"""Share of the steps from which on it is told which step inference is as good as: the last probes lie side by side."""
 
 
 class LossFacts(RecordFacts):
@@ -48,7 +50,8 @@ class LossFacts(RecordFacts):
 
         Training in batch mode was as good then as inference is now; no offset, scale or other monotone change of the
         loss moves it. Single probes scatter, so it is the step with the fewest probes on the wrong side. None where
-        nothing is undone, where inference is worse than any probe before, and without a measurement on many batches.
+        less than ``LEAST_UNDONE`` is undone, where inference is worse than any probe before, and without a measurement
+        on many batches.
         """
         if self.measured is None or not self.gap.significant or self.measured.lost:
             return None
@@ -57,7 +60,8 @@ class LossFacts(RecordFacts):
         above, steps = batch[known] > self.typical("inference"), self.history.loss_steps[known]
         wrong = np.concatenate([[0], np.cumsum(~above)]) + np.concatenate([np.cumsum(above[::-1])[::-1], [0]])
         parted = int(np.argmin(wrong))
-        return int(steps[parted]) if 0 < parted < len(steps) else None
+        late = parted == len(steps) or steps[parted] > (1 - LEAST_UNDONE) * self.last_step
+        return int(steps[parted]) if parted and not late else None
 
     @property
     def share_undone(self) -> float:

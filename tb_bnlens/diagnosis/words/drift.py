@@ -57,8 +57,8 @@ def failed(f: Facts, d: Decision) -> Said:
     fix = code.set_learning_rate(f, f.advised_learning_rate, f.scheduled)
     if momentum is not None:
         fix += (
-            f"\n# A momentum of {as_set(f, momentum):g} would follow closely enough for now (replayed)"
-            f"{', before compile' if f.in_keras else ''}:\n"
+            f"\n# Or{', before compile' if f.in_keras else ''}: momentum {as_set(f, momentum):g} follows closely "
+            "enough for now (replayed).\n"
             f"# import tb_bnlens; tb_bnlens.set_momentum(model, {as_set(f, momentum):g})\n"
         )
     fix += (
