@@ -34,7 +34,7 @@ class LossFacts(RecordFacts):
         """Inference minus batch statistics (``Measured.rival``): all that BatchNorm costs at inference.
 
         Without layers to put in batch mode it is inference minus training mode. Dropout and its like make training
-        worse, so where inference is worse something in the model normalizes by the batch.
+        worse, so where inference is worse something else in the model depends on the mode.
         """
         if not self.has_layers:
             if self.measured is not None and self.measured.has("training"):
@@ -61,7 +61,7 @@ class LossFacts(RecordFacts):
         less than ``LEAST_UNDONE`` is undone, where inference is worse than any probe before, and without a measurement
         on many batches.
         """
-        if self.measured is None or not self.gap.significant or self.gap.by_metric:
+        if self.measured is None or not self.gap.significant or self.measured.lost:
             return None
         batch = self.history.loss("batch").astype(np.float64)
         known = np.isfinite(batch)

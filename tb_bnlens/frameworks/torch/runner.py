@@ -80,6 +80,7 @@ class TorchRunner:
         self.trains_by_batch = False
         self._untracked = bool(untracked(self._model))
         self._unreached: tuple[str, ...] | None = None
+        self.carries_state = False
         self.at_inference = {i: False for i in range(len(layers))}
         self.gain = self._gain()
         self.rows, self.weights = self._outcomes.rows, self._outcomes.weights
