@@ -18,7 +18,7 @@ from tb_bnlens.report.style import MARKS, printable
 
 MOST_BYTES = 32 * 2**20
 """A larger record is not read back: reading and judging it takes more than a second or two."""
-PROMISE = re.compile(r"^# (.*\(measured\))$", re.MULTILINE)
+PROMISE = re.compile(r"^# (.*\(measured.*\))$", re.MULTILINE)
 CALL = re.compile(r"^tb_bnlens\.\w+\(.*?\)", re.MULTILINE)
 
 
