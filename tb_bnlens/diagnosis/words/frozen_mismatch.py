@@ -13,19 +13,6 @@ from tb_bnlens.diagnosis.words import code
 from tb_bnlens.diagnosis.words.phrases import count, loss, modes, number, some_of, verb
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
-LOAD_IN_TORCH = """\
-# Load the running statistics with the weights: they are buffers, in the state_dict and not among the parameters.
-#   base.load_state_dict(torch.load(path))   # not only named_parameters()
-"""
-LOAD_IN_FLAX = """\
-# Load the running statistics with the weights: they are nnx.BatchStat, and not nnx.Param.
-#   nnx.update(base, *nnx.state(other, nnx.Param, nnx.BatchStat))
-"""
-LOAD = """\
-# Load the moving statistics with the weights: they are weights of a layer that are not trainable.
-#   base.load_weights(path)                  # all weights, or
-#   model.set_weights(other.get_weights())   # not only trainable_variables
-"""
 IN_EVAL_MODE = (
     "A layer in eval mode whose weights are not trained normalizes with the statistics of the data it was trained on. "
     "Where those differ from this run's batches the network may still have learned with them; the losses tell."
@@ -61,16 +48,12 @@ def failed(f: Facts, d: Decision) -> Said:
         },
         rescue=code.RECALIBRATE_FROZEN if harmful and f.parts is not None and not spoilt else "",
         rescued="recalibrated_all",
-        fix=(_load(f) if len(new) == n else "") + (_fix(f, d) if harmful else ""),
+        fix=(code.load(f) if len(new) == n else "") + (_fix(f, d) if harmful else ""),
         next="Inference loss near the loss with batch statistics. If it is not, check that inputs are preprocessed as "
         "for the original training."
         if harmful
         else "",
     )
-
-
-def _load(f: Facts) -> str:
-    return code.told(f, keras=LOAD, torch=LOAD_IN_TORCH, flax=LOAD_IN_FLAX)
 
 
 def _felt(f: Facts, harmful: bool) -> str:

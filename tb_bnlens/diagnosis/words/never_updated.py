@@ -9,7 +9,7 @@ from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.severity import Severity
 from tb_bnlens.diagnosis.words import code
-from tb_bnlens.diagnosis.words.phrases import be, count, momentum_range, some_of
+from tb_bnlens.diagnosis.words.phrases import be, count, lowered, momentum_range, some_of
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
 MODE = "# In your training step:  y_pred = model(x, training=True)\n"
@@ -56,7 +56,8 @@ def failed(f: Facts, d: Decision) -> Said:
     if f.checked:
         same, evidence = "those of a new layer, a mean of 0 and a variance of 1" if new else "constant", {}
         if not kept:
-            why = f"Either the model was loaded without its statistics, or none were ever gathered. {why}"
+            why = "Either the model was loaded without its statistics, or none were ever gathered: " + lowered(why)
+            fix = (code.load(f) if new else "") + fix
     return Said(
         f"{some_of(n, len(f.layers.names))} {be(n)} never updated: the moving statistics are {same}. {why}",
         evidence={
