@@ -65,6 +65,7 @@ ARROWS: Mapping[str, set[str]] = {
         "record",
         "history",
         "metadata",
+        "numbers",
         "analysis.distance",
         "analysis.convergence",
         "warning",

@@ -121,7 +121,7 @@ class Measured:
         if not (gap.known and self.has(upper, lower) and math.isnan(gap.drop)):
             return gap
         harm = metrics.harm(self.passes[upper], self.passes[lower])
-        return Gap(gap.value, gap.uncertainty, max(gap.harm, harm) if gap.value > 0 else gap.harm)
+        return replace(gap, harm=max(gap.harm, harm)) if gap.value > 0 else gap
 
     def part(self, *pairs: tuple[str, str]) -> Gap:
         """Sum of paired differences, such as ``(a - b) - (c - d)`` for ``("a", "b"), ("d", "c")``.

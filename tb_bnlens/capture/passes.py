@@ -89,6 +89,10 @@ class Runner(Protocol):
         """Whether a layer that is not among these normalizes by the batch in every mode, for it has no statistics."""
 
     @property
+    def unreached(self) -> Sequence[str]:
+        """Names of what else normalizes by the batch in inference mode: code and modules that no mode reaches."""
+
+    @property
     def carries_state(self) -> bool:
         """Whether a batch goes on where the one before it ended, row by row, as in a stateful RNN."""
 
@@ -156,6 +160,7 @@ class NoPasses:
     order: Sequence[int] = ()
     trains: Mapping[int, bool] = MappingProxyType({})
     always_by_batch = carries_state = trains_by_batch = False
+    unreached: Sequence[str] = ()
     at_inference: Mapping[int, bool] = MappingProxyType({})
     gain: Array = np.zeros(0)
 
@@ -249,6 +254,8 @@ class Passes:
         """A pass that is another one under a second name."""
         if other in self.results:
             self.results[name] = self.results[other]
+            if other in self.rows.losses:
+                self.rows.losses[name] = self.rows.losses[other]
         elif other in self.not_evaluated:
             self.not_evaluated[name] = self.not_evaluated[other]
 

@@ -67,10 +67,10 @@ class Recording:
         self._segments = Segments([t.channels for t in layers])
         self._recovery = WindowRecovery(layers, self._segments)
         self._reader = adapter.reader(layers) if layers else _NoLayers()
-        self._watch = LayerWatch(layers, self._segments, self._event)
+        self._watch = LayerWatch(layers, self._segments, self._event, adapter.framework)
         self._state = ProbeState.empty(self._segments)
         log.framework, log.untracked = adapter.framework, adapter.untracked()
-        self._say_how_it_begins(log.open(), earlier.fits)
+        self._say_how_it_begins(adapter, log.open(), earlier.fits)
         self._watch.compare_with(earlier.attributes)
         self._windows = Windows(self._reader.read(), step, self._recovery, self._segments)
         if earlier.updates is not None and len(earlier.updates) == len(layers):
@@ -211,7 +211,12 @@ class Recording:
                 text = self._outside.counted(besides)
                 if self._outside.to_report:
                     self._log.event(self.step, EventKind.OUTSIDE, text, besides)
-            windows.add(now, self.step, updates, short_batch)
+            if now.counts is not None and self._watch.momentum_changed():
+                # PyTorch reads it at each call: some of the updates were made with the old one, some with the new.
+                self._watch.look_for_changes()
+                windows.set_momentums(*self._watch.beta_and_gain, now, self.step, updates)
+            else:
+                windows.add(now, self.step, updates, short_batch)
 
     def look_outside(self, at_epoch: bool) -> None:
         """See whether something other than a training step has changed the model since the last one."""
@@ -241,14 +246,15 @@ class Recording:
             if len(self._segments):
                 self._prober.attribute(self._windows.last, self._tolerance)
             self._prober.write()
+        self._judge(Moment.END)
         if len(self._segments):
-            self._judge(Moment.END)
             self._log.want_channels()
             self._write_record()
         self.write_manifest()
 
     def write_manifest(self) -> None:
         """Write what is known of the run as a whole."""
+        self._log.unreached = self._watch.runner.unreached
         self._log.write_manifest(self._watch.describe(), replicas(self._windows), self.step)
 
     # --- inside --------------------------------------------------------------------------------------
@@ -256,7 +262,7 @@ class Recording:
     def _event(self, kind: EventKind, text: str, layers: Any = ()) -> None:
         self._log.event(self.step, kind, text, layers)
 
-    def _say_how_it_begins(self, held: bool, fits: int) -> None:
+    def _say_how_it_begins(self, adapter: ModelAdapter, held: bool, fits: int) -> None:
         if fits:
             self._event(EventKind.FIT, f"fit {fits + 1} of this network begins")
         elif held:
@@ -266,6 +272,8 @@ class Recording:
         if not len(self._segments):
             statistics = " with its own statistics" if self._log.untracked else ""
             self._log.note(f"The model has no BatchNorm layer{statistics}: only the paired losses are recorded.")
+        for sentence in adapter.not_read():
+            self._log.note(sentence)
 
     def _wants_batches(self) -> bool:
         return self._batches.from_training and self._prober.works
@@ -296,7 +304,9 @@ class Recording:
             self._judge(Moment.INTERIM)
 
     def _judge(self, moment: Moment) -> None:
-        if len(self._segments) and not self._watch.runner.carries_state:
+        runner = self._watch.runner
+        told = len(self._segments) or (moment == Moment.END and runner.always_by_batch)
+        if told and not runner.carries_state:
             states = self._watch.states(self._windows)
             self._prober.judge(self.step, self._reader.read(), self._windows, states, moment)
 

@@ -48,7 +48,7 @@ CAUSES: tuple[Cause, ...] = (
     ),
     Cause(
         "no-tracked-statistics",
-        applies=lambda f: bool(f.manifest.untracked),
+        applies=lambda f: bool(f.manifest.untracked or f.manifest.unreached),
         shows=lambda _: on.whole_run(True),
         cost=in_torch.loss_alone,
         note=always,
@@ -384,7 +384,7 @@ CAUSES: tuple[Cause, ...] = (
     ),
     Cause(
         "train-inference-gap",
-        applies=on.has_layers,
+        applies=on.any_run,
         known=lambda f: f.gap.known,
         shows=lambda f: on.whole_run(of_gap(f.gap) > Severity.INFO),
         cost=on.whole_gap,

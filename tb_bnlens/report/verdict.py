@@ -38,12 +38,27 @@ def verdict(facts: Facts, diagnoses: Sequence[Diagnosis]) -> tuple[str, list[str
     reasons, healthy = _reasons(diagnoses)
     reasons += _unmeasured(facts)
     if not facts.has_layers:
-        return f"The model has no BatchNorm layers{'' if reasons else ', so there is nothing to look at'}.", reasons
+        return _without_layers(facts, bool(reasons)), reasons
     headline = _headline(facts, healthy)
     if not healthy and reasons and not facts.losses.diverged and not facts.gap.known:
         # Without losses the statistics have the word, and what is missing comes last.
         return reasons[0], [*reasons[1:], headline]
     return headline, reasons
+
+
+def _without_layers(f: Facts, found: bool) -> str:
+    """What the two modes say where no layer is recorded: code of the user's may normalize as well."""
+    training, inference = (loss(f, f.typical(kind)) for kind in ("training", "inference"))
+    if of_gap(f.gap) > Severity.INFO:
+        return (
+            f"The loss is {inference} at inference and {training} in training mode, and the model has no BatchNorm "
+            "layers that BN Lens can read."
+        )
+    if found:
+        return "The model has no BatchNorm layers with statistics for inference."
+    if not f.gap.known:
+        return "The model has no BatchNorm layers, so there is nothing to look at."
+    return f"The model has no BatchNorm layers. The loss is {training} in training mode and {inference} at inference."
 
 
 def _reasons(diagnoses: Sequence[Diagnosis]) -> tuple[list[str], bool]:

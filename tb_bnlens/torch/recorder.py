@@ -44,7 +44,8 @@ class Recorder(LoopRecorder):
         loss: ``loss(predictions, target)``. Without it, the model's output has to be a loss or to hold one, as
             ``output.loss`` or ``output["loss"]``; else losses are not evaluated, and statistics are recorded.
         metrics: name -> ``metric(predictions, target)``, which returns a number or one for each row; or a metric with
-            ``update`` and ``compute``, as in torchmetrics. Measured in both modes at the end.
+            ``update`` and ``compute``, as in torchmetrics. Measured in both modes at the end. Without it, the accuracy
+            where the target holds class numbers and the predictions a score for each class.
         optimizer: for the learning rate, which advice on drift uses.
         forward: ``forward(model, x)`` where the model is not called as ``model(x)``, ``model(*x)`` for a tuple, or
             ``model(**x)`` for a mapping whose keys are arguments.

@@ -384,6 +384,9 @@ CASES: dict[tuple[Any, str, str], Build] = {
     ),
     (facts_record, "FIRST_PROBES", "unlike-batches"): late_start,
     (composition, "MINORITY", "dominated-statistics"): minority,
+    (composition, "FEWEST_ROWS", "dominated-statistics"): lambda x: runs.dominated(
+        size=math.floor(x * composition.FEWEST_ROWS)
+    ),
     (compositions, "LITTLE_LEARNED", "unlike-batches"): lambda x: unlike(1.0 / (x * compositions.LITTLE_LEARNED)),
     (compositions, "WELL_LEARNED", "noisy-training"): lambda x: noisy_training(0.7 / (x * compositions.WELL_LEARNED)),
     (compositions, "SMALLER_PART", "dominated-statistics"): ordinary,

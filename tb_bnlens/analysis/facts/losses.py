@@ -31,7 +31,15 @@ class LossFacts(RecordFacts):
 
     @cached_property
     def gap(self) -> Gap:
-        """Inference minus batch statistics (``Measured.rival``): all that BatchNorm costs at inference."""
+        """Inference minus batch statistics (``Measured.rival``): all that BatchNorm costs at inference.
+
+        Without layers to put in batch mode it is inference minus training mode. Dropout and its like make training
+        worse, so where inference is worse something else in the model depends on the mode.
+        """
+        if not self.has_layers:
+            if self.measured is not None and self.measured.has("training"):
+                return self.measured.gap("inference", "training")
+            return self.losses.lasting_gap("inference", "training")
         return self.losses.gap("inference", "batch") if self.measured is None else self.measured.over_rival
 
     @property

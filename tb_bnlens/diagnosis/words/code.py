@@ -22,21 +22,6 @@ RECALIBRATE_FROZEN = RECALIBRATE.replace("batches=200", "batches=200, frozen=Tru
 """Frozen layers too."""
 
 
-LOAD_IN_TORCH = """\
-# Load the running statistics with the weights: they are buffers, in the state_dict and not among the parameters.
-#   base.load_state_dict(torch.load(path))   # not only named_parameters()
-"""
-LOAD_IN_FLAX = """\
-# Load the running statistics with the weights: they are nnx.BatchStat, and not nnx.Param.
-#   nnx.update(base, *nnx.state(other, nnx.Param, nnx.BatchStat))
-"""
-LOAD = """\
-# Load the moving statistics with the weights: they are weights of a layer that are not trainable.
-#   base.load_weights(path)                  # all weights, or
-#   model.set_weights(other.get_weights())   # not only trainable_variables
-"""
-
-
 def rescue(f: Facts, severity: Severity) -> str:
     """Recalibrate, where there is harm and that was measured to undo some of it; else nothing."""
     helps = f.parts is not None and f.stale.significant
@@ -79,9 +64,19 @@ def told(f: Facts, *, keras: str, torch: str, flax: str) -> str:
     return {KERAS: keras, KERAS_2: keras, TORCH: torch, FLAX: flax}[f.manifest.framework]
 
 
-def load(f: Facts) -> str:
-    """Load the statistics together with the weights."""
-    return told(f, keras=LOAD, torch=LOAD_IN_TORCH, flax=LOAD_IN_FLAX)
+def load_statistics(f: Facts) -> str:
+    """Load them with the weights, as a comment."""
+    return told(
+        f,
+        keras="# Load the moving statistics with the weights: they are weights of a layer that are not trainable.\n"
+        "#   base.load_weights(path)                  # all weights, or\n"
+        "#   model.set_weights(other.get_weights())   # not only trainable_variables\n",
+        torch="# Load the running statistics with the weights: they are buffers, in the state_dict and not among the "
+        "parameters.\n"
+        "#   model.load_state_dict(torch.load(path))   # strict=False would hide that they are missing\n",
+        flax="# Load the running statistics with the weights: they are nnx.BatchStat, and not nnx.Param.\n"
+        "#   nnx.update(base, *nnx.state(other, nnx.Param, nnx.BatchStat))\n",
+    )
 
 
 def _loader(size: int) -> str:

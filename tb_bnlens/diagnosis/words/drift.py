@@ -54,7 +54,9 @@ def failed(f: Facts, d: Decision) -> Said:
     if d.severity is Severity.INFO and f.evaluated:
         summary += " The loss hardly depends on it."
     momentum = f.followed
-    fix = code.set_learning_rate(f, f.advised_learning_rate, f.scheduled)
+    # From the start on, such a rate leaves a short training unfinished.
+    fix = "# For the last part of the training, e.g. a tenth of it, so that the statistics catch up with the weights:\n"
+    fix += code.set_learning_rate(f, f.advised_learning_rate, f.scheduled)
     if momentum is not None:
         fix += (
             f"\n# Or{', before compile' if f.in_keras else ''}: momentum {as_set(f, momentum):g} follows closely "

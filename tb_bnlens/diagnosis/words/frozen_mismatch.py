@@ -48,7 +48,7 @@ def failed(f: Facts, d: Decision) -> Said:
         },
         rescue=code.RECALIBRATE_FROZEN if harmful and f.parts is not None and not spoilt else "",
         rescued="recalibrated_all",
-        fix=(code.load(f) if len(new) == n else "") + (_fix(f, d) if harmful else ""),
+        fix=(code.load_statistics(f) if len(new) == n else "") + (_fix(f, d) if harmful else ""),
         next="Inference loss near the loss with batch statistics. If it is not, check that inputs are preprocessed as "
         "for the original training."
         if harmful

@@ -57,17 +57,13 @@ def verb(n: int, plural: str) -> str:
 
 def part_of(n: int, total: int) -> str:
     """Part of the layers within a sentence: "all 52 BatchNorm layers", "3 of 52 BatchNorm layers"."""
-    return lowered(some_of(n, total))
+    text = some_of(n, total)
+    return text[0].lower() + text[1:]
 
 
 def sentence(text: str) -> str:
     """With a capital first letter."""
     return text[:1].upper() + text[1:]
-
-
-def lowered(text: str) -> str:
-    """A sentence behind a colon."""
-    return text[:1].lower() + text[1:]
 
 
 def as_set(f: Facts, momentum: float) -> float:

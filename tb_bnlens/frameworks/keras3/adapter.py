@@ -48,6 +48,10 @@ class KerasModel:
         """None: every layer has statistics."""
         return ()
 
+    def not_read(self) -> tuple[str, ...]:
+        """None that is known of."""
+        return ()
+
     def is_chief(self) -> bool:
         """Whether this process is the one that writes, in training on several."""
         return self._backend.is_chief()

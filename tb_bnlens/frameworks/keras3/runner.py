@@ -56,6 +56,7 @@ class KerasRunner:
         self.trains: dict[int, bool] = {}
         self.at_inference: dict[int, bool] = {}
         self.always_by_batch = False
+        self.unreached: Sequence[str] = ()
         self.carries_state = any(
             isinstance(part, self._library.keras.layers.RNN) and part.stateful for part in model._flatten_layers()
         )

@@ -23,6 +23,7 @@ from tb_bnlens.frameworks.torch import batches as of
 from tb_bnlens.frameworks.torch.forward import call
 from tb_bnlens.frameworks.torch.layers import TorchLayer, untracked, unwrapped
 from tb_bnlens.frameworks.torch.outcomes import Outcomes
+from tb_bnlens.frameworks.torch.unreached import UnreachedCalls
 from tb_bnlens.frameworks.torch.untouched import untouched
 from tb_bnlens.frameworks.torch.writes import unseen
 from tb_bnlens.moments.moments import Mask, Moments
@@ -76,7 +77,9 @@ class TorchRunner:
         self.loss_reason = ""
         self.order: Sequence[int] = ()
         self.trains: dict[int, bool] = {}
-        self.always_by_batch, self.trains_by_batch = bool(untracked(self._model)), False
+        self.trains_by_batch = False
+        self._untracked = bool(untracked(self._model))
+        self._unreached: tuple[str, ...] | None = None
         self.carries_state = False
         self.at_inference = {i: False for i in range(len(layers))}
         self.gain = self._gain()
@@ -86,6 +89,16 @@ class TorchRunner:
         self.compose, self.inputs = of.compose, of.inputs
         if any(type(p).__name__ == "DTensor" for p in self._model.parameters()):
             raise NotEvaluated("the parameters are sharded over processes (DTensor), so one cannot run the model alone")
+
+    @property
+    def unreached(self) -> tuple[str, ...]:
+        """See ``passes.Runner``; known after an inference pass."""
+        return self._unreached or ()
+
+    @property
+    def always_by_batch(self) -> bool:
+        """See ``passes.Runner``."""
+        return self._untracked or bool(self.unreached)
 
     def trained(self) -> Mask:
         """Layers that normalize by the batch in training, for they are not in eval mode, [L]."""
@@ -99,7 +112,10 @@ class TorchRunner:
     def inference(self, batch: Any, moving: Moments) -> Outcome:
         """Every layer on these running statistics, everything else in eval mode."""
         everything = np.ones(int(self._segments.sizes.sum()), bool)
-        loss, predictions, _ = self._run(batch, moving, everything, dict.fromkeys(self._model.modules(), False))
+        look = UnreachedCalls(self._model) if self._unreached is None else None
+        loss, predictions, _ = self._run(batch, moving, everything, dict.fromkeys(self._model.modules(), False), look)
+        if look is not None:
+            self._unreached = tuple(look.names)
         return Outcome(loss, predictions)
 
     def batch(self, batch: Any, moving: Moments, on_moving: Mask | None = None) -> Outcome:
@@ -123,7 +139,14 @@ class TorchRunner:
         calls = {i: c for i, c in _arrays(seen.moments).items() if self.trains[i]}
         return Outcome(loss, predictions, mean_of_calls(calls, self._segments), after=self._after(moving, calls))
 
-    def _run(self, batch: Any, moving: Moments, on_moving: Mask, given: Mapping[Any, bool]) -> tuple[float, Any, Seen]:
+    def _run(
+        self,
+        batch: Any,
+        moving: Moments,
+        on_moving: Mask,
+        given: Mapping[Any, bool],
+        look: UnreachedCalls | None = None,
+    ) -> tuple[float, Any, Seen]:
         seen, wanted = Seen(), dict(given)
         batch = of.on_device(batch, self._device)
         own = list(self._own(moving, on_moving, seen))
@@ -137,7 +160,8 @@ class TorchRunner:
                 mine.write(layer.module)
                 if by_batch:
                     stack.enter_context(_hooked(layer.module, mine))
-            predictions = self._forward(self._model, batch.x)
+            with look or contextlib.nullcontext():
+                predictions = self._forward(self._model, batch.x)
             if not by_batch:
                 self._find_wired(own)
             loss = self._loss(predictions, batch)
