@@ -206,6 +206,7 @@ def test_statistics_that_were_never_loaded(healthy: Any, trainable: bool) -> Non
             layer.trainable = True
     assert found.severity in ("error", "warning")
     assert next(iter(named(found))) == ("never-updated" if trainable else "frozen-mismatch")
+    assert "Load the moving statistics" in found.findings[0]["fix"]
     if trainable:
         assert "a mean of 0 and a variance of 1" in found.verdict and "after 150 steps" not in found.verdict
 
