@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from tb_bnlens.analysis import robust
 from tb_bnlens.analysis.facts import Facts
+from tb_bnlens.analysis.facts.stale import UPDATED
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.severity import Severity
 from tb_bnlens.diagnosis.words import code
@@ -92,8 +93,10 @@ def _needs(f: Facts, beta: NDArray[np.float64]) -> str:
 
 
 def _left(f: Facts, beta: NDArray[np.float64]) -> str:
-    left = percent(robust.median(f.layers.memory[f.starting]))
-    return f"With momentum {momentum_range(f, beta)}, {left} of them is left"
+    left, updates = (robust.median(x[f.starting]) for x in (f.layers.memory, f.layers.updates))
+    # A branch that few batches take is updated in few steps.
+    after = f" after {count(round(updates), 'update')}" if updates < UPDATED * f.outlook.last_step else ""
+    return f"With momentum {momentum_range(f, beta)}, {percent(left)} of them is left{after}"
 
 
 def _evidence(f: Facts) -> dict[str, Evidence]:
