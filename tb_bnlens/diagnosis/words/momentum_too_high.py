@@ -61,6 +61,9 @@ def failed(f: Facts, d: Decision) -> Said:
         had += f", of which {f.start_steps:,.0f} updated {'it' if n == 1 else 'them'}"
     if f.checked and not f.last_step:
         had = f"what is left of them is as after {f.outlook.last_step:,}"
+        if not f.outlook.last_step:
+            left = percent(robust.median(f.layers.memory[f.starting]))
+            had = f"{left} of them is left, as in a model of hardly any steps, or in a slow average of weights"
     if f.outlook.remaining and f.outlook.planned:
         had += f" and {f.outlook.remaining:,} {be(f.outlook.remaining)} left"
     summary = (
@@ -76,12 +79,18 @@ def failed(f: Facts, d: Decision) -> Said:
         evidence=_evidence(f),
         rescue=code.RECALIBRATE if d.severity > Severity.INFO else "",
         rescued=f.rescued,
-        fix=code.set_momentum(f, advice) if advice is not None else RECALIBRATE_AT_END,
+        fix=_fix(f),
         next=f"Inference loss near {loss(f, f.advised_loss)} on the same batches, and nothing left of the initial "
         "statistics."
         if math.isfinite(f.advised_loss)
         else f"Inference loss within {percent(f.layers.tolerance)} of the loss with batch statistics.",
     )
+
+
+def _fix(f: Facts) -> str:
+    if f.checked and not f.outlook.last_step:
+        return ""  # of a training that was hardly begun, no momentum is to blame
+    return RECALIBRATE_AT_END if f.advised_momentum is None else code.set_momentum(f, f.advised_momentum)
 
 
 def _needs(f: Facts, beta: NDArray[np.float64]) -> str:
