@@ -50,13 +50,13 @@ def failed(f: Facts, d: Decision) -> Said:
     several = bool(f.parts.more_updates[where].any())
     told = (
         f"{_updates(f)} {round(times)} updates a step, and the lens sees one: training also calls the model on other "
-        "data, apart from the recorded batch."
+        "data, or on parts of the recorded batch."
         if several
         else "The training step transforms its input, or calls the layer on other data as well."
     )
     return Said(
         f"{some_of(n, len(f.layers.names))} {verb(n, 'average')} data that differ from the recorded batches. {told} "
-        f"The moving statistics are a mixture that fits neither. {_gives(f, d)}",
+        f"The moving statistics are not those of the recorded batches. {_gives(f, d)}",
         evidence={
             "explained": Evidence(
                 "part of the updates that the batch explains (squared cosine, least layer)",
