@@ -45,7 +45,7 @@ class Composition:
     """
 
     def __init__(self, measured: Measured, losses: Losses, start: float = math.nan):
-        self._measured, self._losses, self._start = measured, losses, start
+        self._measured, self._losses, self.start = measured, losses, start
         self._evidence = measured.evidence
 
     # --- layers that do not use their moving statistics ---
@@ -132,7 +132,7 @@ class Composition:
         Both are taken above the easiest rows' loss.
         """
         # Random outputs do worse than knowing nothing, and how much worse is luck.
-        start = np.fmin(self._start, self._measured.mean("mismatched"))
+        start = np.fmin(self.start, self._measured.mean("mismatched"))
         fallen = float(start - self._easiest(name))
         return self._level(name) / fallen if fallen > 0.0 else math.nan
 
@@ -246,7 +246,7 @@ class Composition:
     @cached_property
     def best_fixed(self) -> str:
         """The pass with fixed statistics that does best."""
-        known = {name: self._measured.mean(name) for name in FIXED if self._measured.has(name)}
+        known = {name: self._measured.cost(name) for name in FIXED if self._measured.has(name)}
         return min(known, key=lambda name: known[name])
 
     @cached_property

@@ -77,7 +77,6 @@ class LayerTable:
     nonfinite: Array
     collapsed: Array
     between_within: Array
-    noise_updates: Array
     attribution: Array
     validation_distance: Array
     replica_spread: Array
@@ -187,7 +186,7 @@ READ = {
     "alternation": "call_alternation",
 }
 """Field of the table -> row of the record that it is read from."""
-COUNTED = {"nonfinite": "channels_nonfinite", "collapsed": "channels_collapsed", "noise_updates": "noise_updates"}
+COUNTED = {"nonfinite": "channels_nonfinite", "collapsed": "channels_collapsed"}
 """The same, where what was not counted is 0."""
 USED = ("state", "batch_mean_rms", "batch_variance_gm", "shift_span")
 """Rows that other figures are computed from."""

@@ -93,6 +93,10 @@ class Runner(Protocol):
         """Names of what else normalizes by the batch in inference mode: code and modules that no mode reaches."""
 
     @property
+    def carries_state(self) -> bool:
+        """Whether a batch goes on where the one before it ended, row by row, as in a stateful RNN."""
+
+    @property
     def trains_by_batch(self) -> bool:
         """Whether ``training`` gives what ``batch`` gives in every layer: nothing else minds the mode."""
 
@@ -155,7 +159,7 @@ class NoPasses:
     loss_reason = ""
     order: Sequence[int] = ()
     trains: Mapping[int, bool] = MappingProxyType({})
-    always_by_batch = trains_by_batch = False
+    always_by_batch = carries_state = trains_by_batch = False
     unreached: Sequence[str] = ()
     at_inference: Mapping[int, bool] = MappingProxyType({})
     gain: Array = np.zeros(0)

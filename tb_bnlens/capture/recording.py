@@ -80,6 +80,11 @@ class Recording:
         with guard(LOSSES):
             runner = adapter.runner(layers, self._segments)
         self._watch.runner = runner
+        if runner.carries_state:
+            log.note(
+                "The model has a stateful RNN. The batches that are kept are measured from its present state, in both "
+                "modes, so their losses are not those that training has shown."
+            )
         measurement = Measurement(runner, adapter.batches, self._state, self._recovery, self._segments, tolerance)
         self._prober = Prober(adapter, measurement, batches, schedule, guard, log)
         schedule.fit_records(4 * len(layers) * len(LAYER_ROWS))
@@ -231,6 +236,7 @@ class Recording:
 
     def finish(self) -> None:
         """Make the last probe and record."""
+        self.look_outside(at_epoch=True)
         self.snapshot()
         if len(self._segments):
             # What the user will hold: other code may have changed it since the last step.

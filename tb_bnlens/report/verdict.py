@@ -9,12 +9,11 @@ import numpy as np
 
 from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.analysis.loss_gap import NOTE_HARM
-from tb_bnlens.analysis.metrics import is_share
 from tb_bnlens.diagnosis.decide import Status
 from tb_bnlens.diagnosis.diagnose import Diagnosis
 from tb_bnlens.diagnosis.severity import Severity, of_gap
 from tb_bnlens.diagnosis.words import code
-from tb_bnlens.diagnosis.words.phrases import be, count, loss, sentence, times
+from tb_bnlens.diagnosis.words.phrases import be, count, loss, metric, sentence, times
 from tb_bnlens.numbers import number
 
 MOST_METRICS = 2
@@ -120,6 +119,13 @@ def _headline(f: Facts, healthy: bool) -> str:
     if math.isinf(inference):
         return f"Inference loss is not finite; {rival.removeprefix('the loss ')} it is {loss(f, batch)} ({where})."
     both = f"{loss(f, inference)} against {loss(f, batch)}, " if f.measured is not None else ""
+    if f.measured is not None and f.measured.lost and of_gap(f.gap) > Severity.INFO:
+        name, there = f.measured.lost, f.measured.passes[f.measured.rival].metrics
+        here = metric(name, f.measured.passes["inference"].metrics[name])
+        return (
+            f"Inference gives {name} {here}, {rival.removeprefix('the loss ')} it is {metric(name, there[name])}; the "
+            f"loss does not show it ({both}{where})."
+        )
     if of_gap(f.gap) > Severity.INFO:
         much = times(inference, batch, f.losses.natural_zero)
         return f"Inference loss is {much} {rival} ({both}{where}){_means(f)}."
@@ -146,7 +152,9 @@ def _headline(f: Facts, healthy: bool) -> str:
 def _relation(f: Facts, inference: float, batch: float) -> str:
     if inference > batch and f.losses.harm(inference - batch) >= NOTE_HARM:
         return "is above"
-    return "is below" if _below(f, batch - inference) else "matches"
+    if _below(f, batch - inference):
+        return "is below"
+    return "is not above" if f.losses.harm(batch - inference) >= NOTE_HARM else "matches"
 
 
 def _at(f: Facts, where: str) -> str:
@@ -167,17 +175,13 @@ def _means(f: Facts) -> str:
     parts = []
     if f.measured is not None:
         shown = list(f.measured.metrics("inference", f.measured.rival).items())[:MOST_METRICS]
-        parts += [f"{name} {_metric(name, here)} instead of {_metric(name, there)}" for name, (here, there) in shown]
+        parts += [f"{name} {metric(name, here)} instead of {metric(name, there)}" for name, (here, there) in shown]
         few = f.measured.few_rows("inference", f.measured.rival)
         if few == few:
             parts.append(f"{100 * few:.0f}% of the difference in 5% of the rows")
     if f.as_at_step is not None:
         parts.append(f"as good as at step {f.as_at_step:,} of {f.last_step:,}")
     return f": {', '.join(parts)}" if parts else ""
-
-
-def _metric(name: str, value: float) -> str:
-    return f"{100 * value:.1f}%" if is_share(name) and 0 <= value <= 1 else number(value)
 
 
 def _below(f: Facts, difference: float) -> bool:

@@ -270,11 +270,6 @@ def shifting(x: float) -> History:
     return rows(history, shift=x * float(drift.significance_limit(16)) * noise)
 
 
-def taking_turns(x: float) -> History:
-    history = run(SimLayer(samples=32, between=1.0), gain=2.0)
-    return rows(history, noise_updates=batches.LEAST_UPDATES - (x < 1))
-
-
 def scattering(layer: SimLayer, distance: float, **kwargs: Any) -> History:
     """Single batches that scatter so far about their mean."""
     return rows(run(layer, **kwargs), noise_mean=distance, noise_variance=0.0)
@@ -413,7 +408,6 @@ CASES: dict[tuple[Any, str, str], Build] = {
     (batches, "ALIKE_LIMIT", "unlike-batches"): (
         lambda x: rows(run(SimLayer(), gain=2.0), between_within=x * batches.ALIKE_LIMIT * 32 / 31)
     ),
-    (batches, "LEAST_UPDATES", "unlike-batches"): taking_turns,
     (outlook, "USABLE_SHARE", "momentum-too-high"): usable,
     (lag, "LARGE_DISTANCE", "frozen-weights-moving-statistics"): (
         lambda x: runs.rows(runs.of_torch(run(CALM), trainable=False), start_distance=x * lag.LARGE_DISTANCE)

@@ -53,7 +53,7 @@ def failed(f: Facts, _d: Decision) -> Said:
         f"by {number(_scatter(f))} standard deviations in the noisiest layer.",
         evidence=evidence,
         rescue=_each_by_itself(f),
-        rescued=f.rival_loss if _each_by_itself(f) else math.nan,
+        rescued="batch",
         fix=code.larger_batches(f, larger_batches(f.batches.size, noise.harm)),
         next="Recalibrated statistics then give the loss with batch statistics.",
     )

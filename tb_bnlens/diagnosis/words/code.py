@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.diagnosis.severity import Severity
-from tb_bnlens.diagnosis.words.phrases import as_set
+from tb_bnlens.diagnosis.words.phrases import as_set, metrics
 from tb_bnlens.metadata import FLAX, KERAS, KERAS_2, TORCH
 
 UNDO = "# Its undo() puts the old statistics back.\n"
@@ -26,6 +26,15 @@ def rescue(f: Facts, severity: Severity) -> str:
     """Recalibrate, where there is harm and that was measured to undo some of it; else nothing."""
     helps = f.parts is not None and f.stale.significant
     return RECALIBRATE if helps and severity > Severity.INFO else ""
+
+
+def spoilt(f: Facts, name: str) -> str:
+    """Why other statistics are no rescue although they lower the loss."""
+    return (
+        f" New statistics alone are no rescue: they give {', '.join(metrics(f, name))} instead of "
+        f"{', '.join(metrics(f, 'inference'))}, since the layers behind have learned with the old ones. Train those "
+        "again afterwards."
+    )
 
 
 def set_momentum(f: Facts, momentum: float) -> str:

@@ -72,7 +72,7 @@ def failed(f: Facts, d: Decision) -> Said:
         summary,
         evidence=_evidence(f),
         rescue=code.rescue(f, d.severity),
-        rescued=f.rescued,
+        rescued="recalibrated",
         fix=fix,
         next="The lag shrinks with the learning rate. Inference loss falls to the loss with batch statistics after a "
         f"few windows of the momentum ({number(window)} updates each).",

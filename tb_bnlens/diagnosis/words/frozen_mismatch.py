@@ -33,19 +33,21 @@ def passed(f: Facts, _d: Decision) -> str:
 def failed(f: Facts, d: Decision) -> Said:
     """How far they are off, and which losses show it."""
     frozen, n, harmful = int(f.frozen.sum()), len(d.layers), d.severity > Severity.INFO
+    spoilt = f.measured is not None and f.measured.spoils("recalibrated_all")
     new = [i for i in d.layers if f.initial[i]]
     what = "statistics of other data"
     if len(new) == n:
         what = "a mean of exactly 0 and a variance of exactly 1: they were never loaded or trained"
     return Said(
         f"{some_of(n, frozen, 'frozen layer')} {verb(n, 'use')} {what} (distance up to "
-        f"{number(_largest(f))} batch standard deviations).{_felt(f, harmful)}",
+        f"{number(_largest(f))} batch standard deviations).{_felt(f, harmful)}"
+        + (code.spoilt(f, "recalibrated_all") if harmful and spoilt else ""),
         evidence={
             "distance": Evidence("largest distance of a frozen layer", _largest(f), LARGE_DISTANCE),
             "part": Evidence("loss that frozen statistics cost", f.constant_part.value, f.warning_loss),
         },
-        rescue=code.RECALIBRATE_FROZEN if harmful and f.parts is not None else "",
-        rescued=f.rescued_with_frozen,
+        rescue=code.RECALIBRATE_FROZEN if harmful and f.parts is not None and not spoilt else "",
+        rescued="recalibrated_all",
         fix=(code.load_statistics(f) if len(new) == n else "") + (_fix(f, d) if harmful else ""),
         next="Inference loss near the loss with batch statistics. If it is not, check that inputs are preprocessed as "
         "for the original training."

@@ -74,7 +74,7 @@ def failed(f: Facts, d: Decision) -> Said:
             "distance": Evidence("largest distance", float(np.nanmax(f.layers.distance[still], initial=0.0))),
         },
         rescue=code.RECALIBRATE if harmful and f.parts is not None else "",
-        rescued=f.typical("put_right:never_updated"),
+        rescued="put_right:never_updated",
         fix=fix,
         next="Inference loss near the loss with batch statistics."
         if f.checked

@@ -37,7 +37,7 @@ def failed(f: Facts, d: Decision) -> Said:
             "uncertainty": Evidence("standard error of the gap", f.gap.uncertainty),
         },
         rescue=code.rescue(f, d.severity),
-        rescued=f.rescued,
+        rescued="recalibrated",
         fix=code.RECALIBRATE if f.parts is None else "",
         next=_what_is_left(f),
     )
@@ -46,8 +46,8 @@ def failed(f: Facts, d: Decision) -> Said:
 def _without_layers(f: Facts) -> Said:
     """No layer is recorded, and yet the mode matters."""
     why = (
-        "Dropout and its like make training worse, not inference: something in the model normalizes by the batch in "
-        "training, and not as well at inference."
+        "Dropout and its like make training worse, not inference. Code that normalizes by the batch in training does "
+        "this, and so does code that sees the targets there (teacher forcing)."
     )
     return Said(
         f"With the same weights and batch, the loss is {loss(f, f.typical('inference'))} at inference and "
@@ -59,7 +59,7 @@ def _without_layers(f: Facts) -> Said:
 
 
 def _is_stale(f: Facts) -> bool:
-    return f.stale.significant and f.stale.value >= MOST * f.gap.value
+    return f.stale.significant and f.stale.size >= MOST * f.gap.size
 
 
 def _unexplained(f: Facts) -> str:
@@ -69,10 +69,15 @@ def _unexplained(f: Facts) -> str:
     off = robust.largest(f.layers.distance)
     if not _is_stale(f) or math.isnan(off):
         return "No known cause explains it."
-    return (
-        f"It comes from the moving statistics, which are at most {number(off)} standard deviations off. No known cause "
-        "explains why."
-    )
+    said = f"It comes from the moving statistics, which are at most {number(off)} standard deviations off."
+    if f.parts is not None and f.parts.drifting.any():
+        # The records are too far apart to tell which.
+        return (
+            f"{said} Nothing of the start is left in them, so either the batches' move faster than the "
+            "average follows, or something besides the training step calls the model in training mode, such as an "
+            "evaluation."
+        )
+    return f"{said} No known cause explains why."
 
 
 def _what_is_left(f: Facts) -> str:
