@@ -47,6 +47,6 @@ def require_iterable(data: Any, expected: str) -> None:
         return
     if len({tuple(part.shape)[1:] for part in data}) > 1:
         raise TypeError(
-            f"the data is a list of {len(data)} arrays that are no batches of one kind; expected {expected}, and (x, y) "
-            "as a tuple"
+            f"the data is a list of {len(data)} arrays that are no batches of one kind; expected {expected}, and "
+            "(x, y) as a tuple"
         )
