@@ -40,6 +40,8 @@ def verdict(facts: Facts, diagnoses: Sequence[Diagnosis]) -> tuple[str, list[str
     if not facts.has_layers:
         return _without_layers(facts, bool(reasons)), reasons
     headline = _headline(facts, healthy)
+    if of_gap(facts.gap) > Severity.INFO:
+        reasons += _asides(facts)
     if not healthy and reasons and not facts.losses.diverged and not facts.gap.known:
         # Without losses the statistics have the word, and what is missing comes last.
         return reasons[0], [*reasons[1:], headline]
@@ -171,17 +173,24 @@ def _rival(f: Facts) -> str:
 
 
 def _means(f: Facts) -> str:
-    """What a gap means to a user: metrics in both modes, and the training that it undoes."""
-    parts = []
-    if f.measured is not None:
-        shown = list(f.measured.metrics("inference", f.measured.rival).items())[:MOST_METRICS]
-        parts += [f"{name} {metric(name, here)} instead of {metric(name, there)}" for name, (here, there) in shown]
-        few = f.measured.few_rows("inference", f.measured.rival)
-        if few == few:
-            parts.append(f"{100 * few:.0f}% of the difference in 5% of the rows")
-    if f.as_at_step is not None:
-        parts.append(f"as good as at step {f.as_at_step:,} of {f.last_step:,}")
+    """What a gap means to a user: the metrics in both modes."""
+    if f.measured is None:
+        return ""
+    shown = list(f.measured.metrics("inference", f.measured.rival).items())[:MOST_METRICS]
+    parts = [f"{name} {metric(name, here)} instead of {metric(name, there)}" for name, (here, there) in shown]
     return f": {', '.join(parts)}" if parts else ""
+
+
+def _asides(f: Facts) -> list[str]:
+    """How a gap spreads over the rows, and the training that it undoes."""
+    said = []
+    few = math.nan if f.measured is None else f.measured.few_rows("inference", f.measured.rival)
+    if not math.isnan(few):
+        said.append(f"5% of the rows make up {100 * few:.0f}% of the difference.")
+    if f.as_at_step is not None:
+        step = float(f"{f.as_at_step:.2g}")
+        said.append(f"With batch statistics the model was this good near step {step:,.0f} of {f.last_step:,}.")
+    return said
 
 
 def _below(f: Facts, difference: float) -> bool:
