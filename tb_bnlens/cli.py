@@ -157,7 +157,12 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument(
         "--fail-on", choices=["error", "warning"], help="exit with 1 if this severity or worse is found"
     )
-    report.add_argument("--compare", nargs=2, metavar=("A", "B"), help="also print what changed from run A to run B")
+    report.add_argument(
+        "--compare",
+        nargs=2,
+        metavar=("A", "B"),
+        help="print what changed from run A to run B; with --all, both runs in full before it",
+    )
     _add_check(commands)
     _add_import(commands)
     return parser

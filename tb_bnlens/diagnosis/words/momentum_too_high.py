@@ -25,6 +25,7 @@ from tb_bnlens.diagnosis.words.phrases import (
     percent,
     replayed,
     some_of,
+    start_left,
     until,
     verb,
 )
@@ -40,14 +41,13 @@ tb_bnlens.recalibrate(model, data, batches=200)
 
 def passed(f: Facts, _d: Decision) -> str:
     """What is left of the start."""
-    left = percent(robust.largest(f.layers.memory[f.layers.updating]))
     if not f.starting.any():
-        return f"At most {left} of the initial statistics is left, and no layer lags because of it."
+        return f"{start_left(f)}, and no layer lags because of it."
     if f.outlook.will_converge:
         needed = about_steps(f.outlook.steps, f.outlook.interval)
         planned = f"{f.outlook.remaining:,} are planned" if f.outlook.planned else "training continues"
         return f"It takes {needed} more until {until(f)}, and {planned}."
-    return f"At most {left} of the initial statistics is left, and the loss does not depend on it."
+    return f"{start_left(f)}, and the loss does not depend on it."
 
 
 def failed(f: Facts, d: Decision) -> Said:
