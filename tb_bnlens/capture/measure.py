@@ -269,7 +269,8 @@ class Measurement:
         result = np.full(len(self._segments), np.nan)
         epsilon = self._recovery.epsilon[self._segments.starts] if len(self._segments) else []
         for index, calls in passed.calls.items():
-            a, b = calls[0], calls[1]
-            w = a.distance(b, epsilon[index])
-            result[index] = float(np.sqrt(np.nanmean(np.square(w)))) if np.any(np.isfinite(w)) else np.nan
+            # Neighbouring time steps are more alike than the first and the last one.
+            apart = [np.square(calls[0].distance(other, epsilon[index])) for other in calls[1:]]
+            known = [float(np.sqrt(np.nanmean(w))) for w in apart if np.any(np.isfinite(w))]
+            result[index] = max(known, default=np.nan)
         return result

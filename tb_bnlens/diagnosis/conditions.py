@@ -205,6 +205,11 @@ def fed_unseen(f: Facts) -> Mask:
     return no_layers(f) if f.parts is None or f.rest_is != "unseen" else f.parts.fed_otherwise
 
 
+def mixture_is_far(f: Facts, where: Mask) -> bool:
+    """Layers that a step surely updates more often than the lens sees lag by much, whatever the loss says."""
+    return f.parts is not None and far(f, where & f.parts.more_updates & f.layers.lagging)
+
+
 def start_part(f: Facts) -> Gap:
     """What the initial statistics take."""
     return f.stale if f.parts is None else f.parts.start

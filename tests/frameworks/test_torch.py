@@ -16,7 +16,9 @@ torch = pytest.importorskip("torch")
 nn: Any = torch.nn
 
 from tb_bnlens.capture.errors import Refused  # noqa: E402
+from tb_bnlens.capture.measure import Measurement  # noqa: E402
 from tb_bnlens.capture.reservoir import Reservoir  # noqa: E402
+from tb_bnlens.capture.rows import ProbeState  # noqa: E402
 from tb_bnlens.frameworks.torch.adapter import TorchModel  # noqa: E402
 from tb_bnlens.frameworks.torch.batches import Batch, TorchBatches  # noqa: E402
 from tb_bnlens.frameworks.torch.layers import StatisticsReader, find_layers  # noqa: E402
@@ -255,7 +257,9 @@ def test_channels_on_their_moving_statistics_stay_there(trained: Any) -> None:
     batch = Batch(images(x), y)
     runner, moving = runner_of(trained)
     every = np.ones(6, bool)
+    runner.batch(batch, moving)
     assert runner.batch(batch, moving, every).loss == runner.inference(batch, moving).loss
+    assert tuple(runner.order) == (0,), "what a pass cannot see is not forgotten"
     one = np.arange(6) == 2
     assert runner.batch(batch, moving, one).loss not in (
         runner.inference(batch, moving).loss,
@@ -579,3 +583,23 @@ def test_momentum_is_pytorch_s() -> None:
         set_momentum(model, 0.0)
     with pytest.raises(ValueError, match="'x' is not a BatchNorm module"):
         set_momentum(model, {"x": 0.1})
+
+
+def test_the_calls_of_a_layer_that_differ_most_are_compared() -> None:
+    """As the first and the last of many time steps."""
+
+    class Steps(nn.Module):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = nn.BatchNorm1d(8)
+
+        def forward(self, x: Any) -> Any:
+            return sum(self.norm(x + 0.5 * t) for t in range(6)).mean(1, keepdim=True)
+
+    model, ((x, y),) = Steps(), batches(1, seed=5)
+    runner, moving = runner_of(model)
+    segments = Segments([8])
+    recovery = WindowRecovery(find_layers(model), segments)
+    measurement = Measurement(runner, TorchBatches(), ProbeState.empty(segments), recovery, segments, 0.1)
+    (apart,) = measurement._alternation(runner.batch(Batch(x, y), moving))
+    assert apart == pytest.approx(2.5 / 2, rel=0.2), "at a standard deviation of 2"

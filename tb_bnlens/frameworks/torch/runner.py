@@ -122,7 +122,8 @@ class TorchRunner:
         """Every channel on the batch's statistics, but for those of the mask [C_total]; else in eval mode."""
         mask = np.zeros(int(self._segments.sizes.sum()), bool) if on_moving is None else on_moving
         loss, predictions, seen = self._run(batch, moving, mask, dict.fromkeys(self._model.modules(), False))
-        self.order = tuple(seen.order)
+        # With every layer on its moving statistics nothing is hooked, and no call is seen.
+        self.order = tuple(seen.order) or self.order
         calls = _arrays(seen.moments)
         return Outcome(
             loss, predictions, mean_of_calls(calls, self._segments), {i: c for i, c in calls.items() if len(c) > 1}
