@@ -42,6 +42,7 @@ REPLAYS_NO_BETTER = (
     "a replay changes the layers of a higher momentum too, and against the replay nearest to this one no higher "
     "momentum does better"
 )
+ORDER_IS_BEHIND = "batches that differ in order make the last one unlike the others, whatever its size"
 NOW_KNOWN = {"warming-up"}
 """Causes that were not evaluated in a run without a plan."""
 INTENDED = {
@@ -49,6 +50,11 @@ INTENDED = {
     "that yields explains nothing, so batch-noise is named beside set-after-trace",
     ("drawn 34", "warming-up"): "the layer lags because the step was traced with another momentum: set-after-trace",
     **{(f"drawn {seed}", "momentum-too-low"): REPLAYS_NO_BETTER for seed in (30, 36, 53, 54, 59)},
+    **{(f"drawn {seed}", "short-last-batch"): ORDER_IS_BEHIND for seed in (22, 41, 62, 80)},
+    **{
+        (f"drawn {seed}", "momentum-too-low"): "short-last-batch explained it, and yields to unlike-batches now"
+        for seed in (22, 41)
+    },
 }
 """Other decisions that differ on purpose."""
 
