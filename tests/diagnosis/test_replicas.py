@@ -23,4 +23,4 @@ def test_replicas_that_see_other_data_are_named_and_the_fix_cures(tmp_path: Path
     assert faulty["replicas"] == 2
     assert raised(faulty)["replica-spread"] in ("warning", "error")
     assert {rule for rule, severity in raised(faulty).items() if severity != "info"} == {"replica-spread"}
-    assert raised(repaired) == {}
+    assert set(raised(repaired).values()) <= {"info"}
