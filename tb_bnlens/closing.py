@@ -10,15 +10,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from tb_bnlens.metadata import RUN_SUFFIX
-from tb_bnlens.numbers import number
 from tb_bnlens.reader import list_runs, open_logdir, read_run
 from tb_bnlens.report.build import run_report
 from tb_bnlens.report.encoding import encodable
+from tb_bnlens.report.shown import counts
 from tb_bnlens.report.style import MARKS, printable
-from tb_bnlens.report.summary import counts
 
 MOST_BYTES = 32 * 2**20
 """A larger record is not read back: reading and judging it takes more than a second or two."""
+PROMISE = re.compile(r"^# (.*\(measured\))$", re.MULTILINE)
 CALL = re.compile(r"^tb_bnlens\.\w+\(.*?\)", re.MULTILINE)
 
 
@@ -49,10 +49,9 @@ def _cause(report: Mapping[str, Any]) -> list[str]:
     if not found:
         return []
     parts = [f"{found[0]['title']}."]
-    call, gives = CALL.search(found[0]["rescue"]), found[0]["rescue_loss"]
+    call, gives = CALL.search(found[0]["rescue"]), PROMISE.search(found[0]["rescue"])
     if call:
-        promise = "" if gives is None else f", inference loss {number(gives)} (measured)"
-        parts.append(f"Rescue: {call[0]}{promise}.")
+        parts.append(f"Rescue: {call[0]}{f', {gives[1]}' if gives else ''}.")
     return parts
 
 

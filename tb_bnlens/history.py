@@ -84,6 +84,8 @@ class Manifest:
     """One of ``metadata.FRAMEWORKS``."""
     untracked: tuple[str, ...] = ()
     """PyTorch modules with ``track_running_stats=False``; they have no statistics, and are not among ``layers``."""
+    unreached: tuple[str, ...] = ()
+    """What else normalizes by the batch in eval mode in PyTorch: modules in plain lists, or made in forward."""
     ranks: tuple[tuple[float, float], ...] = ()
     """Of each rank of a distributed PyTorch training: loss of its batches with the statistics of rank 0, which are
     saved, and with batch statistics."""

@@ -65,6 +65,7 @@ ARROWS: Mapping[str, set[str]] = {
         "record",
         "history",
         "metadata",
+        "numbers",
         "analysis.distance",
         "analysis.convergence",
         "warning",
@@ -133,7 +134,7 @@ ARROWS: Mapping[str, set[str]] = {
         "frameworks",
         "frameworks.keras3",
     },
-    "remedies": {"remedies", "capture", "moments", "frameworks", "frameworks.keras3"},
+    "remedies": {"remedies", "capture", "moments", "frameworks", "frameworks.keras3", "warning"},
 }
 
 # Package from outside -> the rooms that may import it.

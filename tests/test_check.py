@@ -217,7 +217,7 @@ def test_statistics_of_other_data(healthy: Any) -> None:
     truth.assign(healthy, own)
     found = checked(healthy)
     assert named(found) == {"train-inference-gap": "error"}
-    assert "one moment, which does not tell the cause" in found.verdict and "No known cause" not in found.verdict
+    assert "A check does not tell which" in found.verdict and "No known cause" not in found.verdict
     assert losses_of(found)["recalibrated"] < 1.1 * losses_of(found)["batch"]
     assert "tb_bnlens.recalibrate" in found.findings[0]["rescue"]
 

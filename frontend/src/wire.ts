@@ -107,9 +107,9 @@ export interface Finding {
   layer_indices: number[];
   first_step: number | null;
   last_step: number | null;
-  /** Updates from now; "never" where waiting does not help; null where it does not apply. */
+  /** Training steps from now; "never" where waiting does not help; null where it does not apply. */
   steps_to_converge: number | Never | null;
-  /** [low, high] in updates, 80%; null where no interval is known. */
+  /** [low, high] in training steps, 80%; null where no interval is known. */
   steps_interval: (number | Never)[] | null;
   /** False while there is too little data for an estimate; null where it does not apply. */
   steps_reliable: boolean | null;

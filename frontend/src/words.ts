@@ -73,19 +73,19 @@ export const WORDS = {
     text: 'Difference between the layer’s normalized output at inference and in training, rms over channels: W = √((a−1)² + b²), a = √((v+ε)/(s+ε)), b = (μ−m)/√(s+ε). 0 means no difference.',
   },
   steps_needed: {
-    label: 'steps to converge (run)',
-    unit: 'updates',
-    text: 'Updates from the last step on until the run has converged: until the forecast of the inference loss is within tolerance of its end, else until every layer has converged.',
+    label: 'further steps to converge (run)',
+    unit: 'steps',
+    text: 'Training steps after the last one until the run has converged: until the forecast of the inference loss is within tolerance of its end, else until every layer has converged.',
   },
   steps: {
-    label: 'steps to converge (layer)',
+    label: 'further updates to converge (layer)',
     unit: 'updates',
-    text: 'Updates of this layer, from the last step on, until 95% of the channels are within tolerance: ln(error / tolerance) / −ln(β), where an update keeps the share β of the old value, and more where the batch statistics keep moving.',
+    text: 'Updates of this layer, after the last step, until 95% of the channels are within tolerance: ln(error / tolerance) / −ln(β), where an update keeps the share β of the old value, and more where the batch statistics keep moving.',
   },
   steps_worst: {
     label: 'worst channel',
     unit: 'updates',
-    text: 'Steps to converge of the layer’s slowest channel.',
+    text: 'Further updates to converge of the layer’s slowest channel.',
   },
   mean_error: {
     label: 'mean error',

@@ -12,8 +12,6 @@ from tb_bnlens.history import History
 
 Array = NDArray[np.float64]
 
-LEAST_UPDATES = 8
-"""Pairs of neighbouring batches behind their spread before it is judged."""
 ALIKE_LIMIT = 4.0
 """``n * var(batch means) / v`` is at most n/(n-1) for samples drawn at random, whatever is correlated within a sample:
 a batch's own variance holds ``1 - 1/n`` of that between samples. This is how many times that; over 8 batches the
@@ -27,8 +25,6 @@ class BatchScatter:
 
     overall: Array
     """Of batches from all over the run at the same weights: above 1 when they are sorted or take turns."""
-    neighbours: Array
-    """Of batches that follow each other in training: above 1 when they take turns. NaN where not measured."""
     size: int | None
     unequal: float = 1.0
     """Largest over smallest batch: the spread is that of the smallest, and the factor n that of any."""
@@ -45,21 +41,14 @@ class BatchScatter:
         """Layers whose batches differ."""
         return np.asarray(self.overall > self.limit)
 
-    @property
-    def alternating(self) -> bool:
-        """Whether it is batches that follow each other that differ, rather than stretches of them."""
-        return bool(np.nanmax(self.neighbours[self.unlike], initial=0.0) > self.limit)
-
 
 def batches(history: History, layers: LayerTable) -> BatchScatter:
     """Read the spreads of a run's batches."""
     size = history.manifest.batch_size
     probed = history.loss("batch_size")
     probed = probed[probed > 0]
-    enough = layers.noise_updates >= LEAST_UPDATES
     return BatchScatter(
         overall=layers.between_within,
-        neighbours=np.where(enough, (size or np.nan) * layers.noise_mean**2, np.nan),
         size=size,
         unequal=float(probed.max() / probed.min()) if len(probed) else 1.0,
     )

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tb_bnlens.analysis import drift
 from tb_bnlens.analysis.arrival import NOISE_SIGMAS, arrival, measured
-from tb_bnlens.analysis.memory import start_error, start_memory
+from tb_bnlens.analysis.memory import course_of_memory, start_error, start_memory
 from tb_bnlens.analysis.noise import noise_floor
 from tb_bnlens.history import Evidence, History
 from tb_bnlens.metadata import STATES, Moment, State
@@ -77,7 +77,6 @@ class LayerTable:
     nonfinite: Array
     collapsed: Array
     between_within: Array
-    noise_updates: Array
     attribution: Array
     validation_distance: Array
     replica_spread: Array
@@ -187,7 +186,7 @@ READ = {
     "alternation": "call_alternation",
 }
 """Field of the table -> row of the record that it is read from."""
-COUNTED = {"nonfinite": "channels_nonfinite", "collapsed": "channels_collapsed", "noise_updates": "noise_updates"}
+COUNTED = {"nonfinite": "channels_nonfinite", "collapsed": "channels_collapsed"}
 """The same, where what was not counted is 0."""
 USED = ("state", "batch_mean_rms", "batch_variance_gm", "shift_span")
 """Rows that other figures are computed from."""
@@ -211,7 +210,9 @@ def table(history: History, evidence: Evidence | None = None) -> LayerTable:
         return values[-1] if len(values) else unrecorded
 
     beta, updates = of(found.beta, attribute), np.nan_to_num(of(found.updates))
-    memory, start = start_memory(beta, updates), _start(history, row, beta, updates)
+    course = _course_of_memory(history, attribute, beta)
+    memory = of(course, start_memory(beta, updates))
+    start = _start(history, row, course)
     for check in (e for e in history.evidence if e.moment == Moment.CHECK):
         # Nobody has counted the updates; the statistics themselves tell what is left of mean 0 and variance 1.
         updates = np.where(codes == State.UPDATING.position, np.nan, 0.0)
@@ -271,17 +272,38 @@ def _updates_per_step(history: History) -> Array:
     return np.where(counted > 0, counted, calls)
 
 
-def _start(history: History, row: Mapping[str, Array], beta: Array, updates: Array) -> Array:
-    """Error that the start alone still causes: by the statistics then and now, and by the error first measured."""
+def _course_of_memory(history: History, attribute: Array, beta: Array) -> Array:
+    """What is left of the start at each record, [R, L]: by the momentum that the layers had when it was recorded.
+
+    Args:
+        history: the run.
+        attribute: the momentum in the manifest, [L].
+        beta: what the statistics show at the end, [L], which stands in for a momentum that was never set otherwise.
+    """
+    set_to = history.row("momentum").astype(np.float64)
+    set_to = np.where(np.isnan(set_to), attribute, set_to)
+    constant = (set_to == set_to[-1:]).all(0)
+    updates = np.nan_to_num(history.row("updates").astype(np.float64))
+    return course_of_memory(np.where(constant, beta, set_to), np.maximum.accumulate(updates, axis=0))
+
+
+def _start(history: History, row: Mapping[str, Array], memory: Array) -> Array:
+    """Error that the start alone still causes: by the statistics then and now, and by the error first measured.
+
+    Args:
+        history: the run.
+        row: last known values of the rows, [L] each.
+        memory: what is left of the start at each record, [R, L].
+    """
     if not len(history.steps):
-        return np.full(len(beta), np.nan)
+        return np.full(memory.shape[1], np.nan)
     m0 = history.row("moving_mean_rms")[0].astype(np.float64)
     s0 = history.row("moving_variance_gm")[0].astype(np.float64)
-    by_statistics = start_error(row["batch_mean_rms"], row["batch_variance_gm"], m0, s0, beta, updates)
+    by_statistics = start_error(row["batch_mean_rms"], row["batch_variance_gm"], m0, s0, memory[-1], 1.0)
     # Channels on both sides of their start cancel in a layer's mean; the first error measured does not have that.
-    errors, counts = history.row("error_p50"), history.row("updates")
+    errors = history.row("error_p50")
     known = ~np.isnan(errors)
-    first, every = known.argmax(0), np.arange(len(beta))
+    first, every = known.argmax(0), np.arange(memory.shape[1])
     with np.errstate(all="ignore"):
-        by_first = errors[first, every] * beta ** np.clip(updates - counts[first, every], 0.0, None)
+        by_first = errors[first, every] * np.clip(memory[-1] / memory[first, every], 0.0, 1.0)
     return np.asarray(np.fmax(by_statistics, np.where(known.any(0), by_first, np.nan)))

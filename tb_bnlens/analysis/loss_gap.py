@@ -55,6 +55,14 @@ class Gap:
     """``value`` against the scale of the loss: 1 doubles the loss or undoes the training."""
     corroborated: bool = True
     """False where it rests on a probe or two that those before contradict."""
+    drop: float = math.nan
+    """What a metric loses beyond chance, 0 for nothing, where the metric shows a fault that the loss does not; else
+    NaN. ``harm`` is that of the drop then."""
+
+    @property
+    def size(self) -> float:
+        """What shares are taken of: the drop where the metric tells, else the difference of losses."""
+        return self.value if math.isnan(self.drop) else self.drop
 
     @property
     def known(self) -> bool:
@@ -64,6 +72,8 @@ class Gap:
     @property
     def significant(self) -> bool:
         """Whether it stands out from the spread between probes."""
+        if not math.isnan(self.drop):
+            return self.known and self.drop > 0.0
         noise = self.uncertainty if self.uncertainty >= 0 else 0.0
         return self.known and self.corroborated and self.value > STANDARD_ERRORS * noise
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -93,19 +94,51 @@ class Measured:
 
     # --- differences ---
 
+    @cached_property
+    def lost(self) -> str:
+        """The compiled metric that inference loses although the loss shows nothing; empty where the loss tells.
+
+        A network that has become less sure and wrong more often may have a lower loss.
+        """
+        rival = self.rival
+        if self.passes is not self.evidence.passes or not self.has("inference", rival):
+            return ""
+        shows = self._difference(("inference", rival)).significant
+        return "" if shows else metrics.lost(self.passes["inference"], self.passes[rival])
+
+    def spoils(self, name: str) -> bool:
+        """Whether a metric drops from inference to this pass, whatever the loss does."""
+        return self.has(name, "inference") and metrics.harm(self.passes[name], self.passes["inference"]) > 0.0
+
+    def cost(self, name: str) -> float:
+        """What passes are compared by: the share that ``lost`` leaves wrong, else the mean loss."""
+        told = self.lost and name in self.passes and self.lost in self.passes[name].metrics
+        return 1.0 - self.passes[name].metrics[self.lost] if told else self.mean(name)
+
     def gap(self, upper: str, lower: str) -> Gap:
         """Mean of the paired difference of two passes; a clear loss in a metric counts as harm as well."""
         gap = self.part((upper, lower))
-        if not (gap.known and self.has(upper, lower)):
+        if not (gap.known and self.has(upper, lower) and math.isnan(gap.drop)):
             return gap
         harm = metrics.harm(self.passes[upper], self.passes[lower])
-        return Gap(gap.value, gap.uncertainty, max(gap.harm, harm) if gap.value > 0 else gap.harm)
+        return replace(gap, harm=max(gap.harm, harm)) if gap.value > 0 else gap
 
     def part(self, *pairs: tuple[str, str]) -> Gap:
         """Sum of paired differences, such as ``(a - b) - (c - d)`` for ``("a", "b"), ("d", "c")``.
 
-        Passes on other batches (new compositions of the rows) are compared by their means.
+        Passes on other batches (new compositions of the rows) are compared by their means. Where it is a metric that
+        shows a fault, each difference is told by that metric.
         """
+        gap = self._difference(*pairs)
+        if not (gap.known and self.lost):
+            return gap
+        passes = [(self.passes[upper], self.passes[lower]) for upper, lower in pairs]
+        if not all(self.lost in each.metrics for pair in passes for each in pair):
+            return gap
+        drop, harm = metrics.drop(self.lost, self.cost(self.rival), passes)
+        return replace(gap, harm=harm, drop=drop)
+
+    def _difference(self, *pairs: tuple[str, str]) -> Gap:
         if not all(self.has(*pair) for pair in pairs):
             return UNKNOWN
         means = [self.mean(upper) - self.mean(lower) for upper, lower in pairs]
@@ -191,14 +224,14 @@ class Measured:
 
     def share(self, part: Gap) -> float:
         """A part of the loss over what BatchNorm costs in all, 0 to 1; NaN where either is not known."""
-        whole = self.over_rival.value
+        whole = self.over_rival.size
         if not whole > 0.0 or not part.known:
             return math.nan
         if math.isinf(whole):
             if math.isinf(part.value):
                 return 1.0
-            whole = self.gap(self.judged, self.rival).value
-        return min(max(part.value / whole, 0.0), 1.0) if whole > 0 else math.nan
+            whole = self.gap(self.judged, self.rival).size
+        return min(max(part.size / whole, 0.0), 1.0) if whole > 0 else math.nan
 
     def metrics(self, here: str, there: str) -> dict[str, tuple[float, float]]:
         """The compiled metrics of two passes, where both have them."""

@@ -19,6 +19,30 @@ def start_memory(momentum: ArrayLike, updates: ArrayLike) -> Array:
     return np.asarray(momentum ** np.asarray(updates, np.float64))
 
 
+def course_of_memory(momentum: ArrayLike, updates: ArrayLike) -> Array:
+    """Weight of the initial value at each record of a run whose momentum may have been set on the way, [R, L].
+
+    Between two records whose momentum differs half of the updates are taken to be of either.
+
+    Args:
+        momentum: beta at each record, [R, L].
+        updates: so far, at each record, [R, L].
+
+    Example:
+        Ten updates at 0.9 and a hundred at 0.999, against all of them at 0.999:
+
+        >>> course_of_memory([[0.9], [0.999]], [[10], [110]])[-1].round(3), start_memory(0.999, 110).round(3)
+        (array([0.002]), np.float64(0.896))
+    """
+    momentum, updates = np.clip(np.asarray(momentum, np.float64), 0.0, 1.0), np.asarray(updates, np.float64)
+    made = np.diff(updates, axis=0, prepend=0.0)
+    with np.errstate(all="ignore"):
+        log = np.log(momentum)
+        between = 0.5 * (log + np.concatenate([log[:1], log[:-1]]))
+        left = np.cumsum(np.where(made > 0, made * between, 0.0), axis=0)
+    return np.asarray(np.exp(left))
+
+
 def start_error(
     mu_rms: ArrayLike, v: ArrayLike, m0_rms: ArrayLike, s0: ArrayLike, momentum: ArrayLike, updates: ArrayLike
 ) -> Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from tb_bnlens.analysis.loss_gap import ERROR_HARM, WARNING_HARM
 from tb_bnlens.history import PassResult
@@ -43,6 +43,31 @@ def harm(upper: PassResult, lower: PassResult) -> float:
     return max((_harm(a, b, rows) for a, b in _pairs(upper.metrics, lower.metrics)), default=0.0)
 
 
+def lost(upper: PassResult, lower: PassResult) -> str:
+    """The metric that does the most harm from one pass to another; empty where none has dropped."""
+    rows = float(min(upper.sizes.sum(), lower.sizes.sum()))
+    names = [name for name in upper.metrics if name in lower.metrics and is_share(name)]
+    harms = {name: _harm(1.0 - upper.metrics[name], 1.0 - lower.metrics[name], rows) for name in names}
+    worst = max(harms, key=lambda name: harms[name], default="")
+    return worst if worst and harms[worst] > 0.0 else ""
+
+
+def drop(name: str, here: float, pairs: Sequence[tuple[PassResult, PassResult]]) -> tuple[float, float]:
+    """What a metric loses over a sum of differences between passes, 0 within chance, and the harm of that.
+
+    Args:
+        name: the metric, which all passes have.
+        here: 1 minus the metric where nothing is lost.
+        pairs: the passes, in each pair the one that may have lost first.
+    """
+    wrong = [1.0 - each.metrics[name] for pair in pairs for each in pair]
+    rows = float(min(each.sizes.sum() for pair in pairs for each in pair))
+    lost = sum(wrong[0::2]) - sum(wrong[1::2])
+    if not lost > BEYOND_CHANCE * math.sqrt(sum(wrong) / max(rows, 1.0)):
+        return 0.0, 0.0
+    return lost, _harm_of(lost, here)
+
+
 def _pairs(upper: Mapping[str, float], lower: Mapping[str, float]) -> list[tuple[float, float]]:
     """1 minus a metric in both passes."""
     both = [(1.0 - upper[name], 1.0 - lower[name]) for name in upper if name in lower and is_share(name)]
@@ -50,9 +75,13 @@ def _pairs(upper: Mapping[str, float], lower: Mapping[str, float]) -> list[tuple
 
 
 def _harm(there: float, here: float, rows: float) -> float:
-    drop = there - here
-    if not drop > BEYOND_CHANCE * math.sqrt((there + here) / max(rows, 1.0)):
+    if not there - here > BEYOND_CHANCE * math.sqrt((there + here) / max(rows, 1.0)):
         return 0.0
+    return _harm_of(there - here, here)
+
+
+def _harm_of(drop: float, here: float) -> float:
+    there = here + drop
     if drop >= WHOLE_DROP or (drop >= LARGE_DROP and there >= LARGE_GROWTH * here):
         return ERROR_HARM
     return WARNING_HARM if drop >= DROP and there >= GROWTH * here else 0.0

@@ -229,8 +229,8 @@ class Parts:
     def replay_helps(self) -> bool:
         """Whether a shorter memory, replayed, would take away half of the rest at least.
 
-        Where those are not measured, it is whether the batch statistics were seen to move, and a longer memory does not
-        help instead.
+        Where those are not measured, it is whether the batch statistics were seen to move beyond their noise, and a
+        longer memory does not help instead. That a layer lags is not enough: another call may have moved it.
         """
         where = self._layers.updating & ~self.from_start
         used = float(np.min(self._layers.beta[where])) if where.any() else 0.0
@@ -239,8 +239,9 @@ class Parts:
         if names and not helped:
             longer = [self._measured.undone(replay_row(m)) for m in replays.longer(REPLAY_MOMENTUMS, used)]
             averaged = any(gap.significant for gap in longer)
-            return bool((self._layers.drifting & self.drifting).any()) and not averaged
-        return any(h.significant and h.value >= MOST * self.rest.value for h in helped)
+            moves = self._layers.drifting & (self._layers.rate > 0.0)
+            return bool((moves & self.drifting).any()) and not averaged
+        return any(h.significant and h.size >= MOST * self.rest.size for h in helped)
 
     def why(self, unlike: bool) -> str:
         """The explanation of the rest: ``outside``, ``exchanged``, ``unlike``, ``unseen``, ``drift`` or none.
@@ -263,7 +264,7 @@ class Parts:
 
     def share(self, part: Gap) -> float:
         """A part over the whole, NaN where there is no whole."""
-        return part.value / self.whole.value if self.whole.value > 0 and part.known else math.nan
+        return part.size / self.whole.size if self.whole.size > 0 and part.known else math.nan
 
     # --- short hands ---
 

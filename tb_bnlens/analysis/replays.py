@@ -37,7 +37,7 @@ def advised(measured: Measured, used: float, usable: float | None = None) -> flo
     Returns:
         None where no lower momentum was replayed, or the best of them would be a warning too.
     """
-    lower = {m: measured.replayed[m] for m in shorter(measured.replayed, used)}
+    lower = {m: measured.cost(replay_row(m)) for m in shorter(measured.replayed, used)}
     if not lower:
         return None
     best = min(lower, key=lambda m: lower[m])

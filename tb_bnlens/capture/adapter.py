@@ -69,6 +69,9 @@ class ModelAdapter(Protocol):
     def untracked(self) -> Sequence[str]:
         """BatchNorm layers that have no statistics at all, as PyTorch's may; not among ``layers``."""
 
+    def not_read(self) -> Sequence[str]:
+        """Sentences on parts of the model that keep statistics which are not recorded."""
+
     def is_chief(self) -> bool:
         """Whether this process is the one that writes, in training on several."""
 

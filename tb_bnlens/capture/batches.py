@@ -66,6 +66,13 @@ class Batches:
             kind = self._form.kind(batch)
             self.reservoir.keep_only(lambda kept: self._form.kind(kept) == kind)
 
+    def meet_usual(self, batch: Any) -> bool:
+        """Take the newest training batch if it has as many samples as a usual one. Returns whether it has."""
+        if self._form.size(batch) != self.usual_size:
+            return False
+        self._newest = batch
+        return True
+
     def collect(self, made: int, batch: Any, steps: int) -> None:
         """Take the newest training batch, on which ``steps`` steps follow the ``made`` ones, and keep it if wanted."""
         if self.from_training and self.reservoir.wants(made, steps):

@@ -90,7 +90,11 @@ class Judgement:
             more_rows: rows of ``metadata.EVIDENCE_ROWS`` that the caller knows, [L] each.
             interventions: make more than the essential passes.
         """
-        bench, present = self._bench, self._present
+        bench = self._bench
+        if not len(self._subject.segments):
+            self._without_layers()
+            return self._packed(step, moment, {})
+        present = self._present
         if present is not None and interventions:
             bench.passes.all_essential = self._validation.passes.all_essential = self.finds_inference_worse()
             put_right(bench, present, self._groups)
@@ -103,6 +107,14 @@ class Judgement:
         if self._validation.batches:
             self._validate(present)
         return self._packed(step, moment, more_rows)
+
+    def _without_layers(self) -> None:
+        """What tells that something else normalizes by the batch: both modes, and rows without a batch."""
+        bench, moving = self._bench, self._subject.moving
+        bench.run("inference", bench.on(moving), essential=True, with_rows=True)
+        bench.passes.same_as("batch", "inference")
+        bench.run("training", lambda _, batch: bench.runner.training(batch), essential=True)
+        one_at_a_time(bench, np.zeros(1))
 
     def finds_inference_worse(self) -> bool:
         """Whether inference is worse than batch statistics by more than healthy networks show."""

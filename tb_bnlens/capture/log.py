@@ -59,6 +59,7 @@ class RunLog:
         self.source = ""
         self.framework = KERAS
         self.untracked: Sequence[str] = ()
+        self.unreached: Sequence[str] = ()
         self.ranks: Sequence[tuple[float, float]] = ()
 
     def move(self, log_dir: str) -> None:
@@ -124,6 +125,7 @@ class RunLog:
             source=self.source,
             framework=self.framework,
             untracked=tuple(self.untracked),
+            unreached=tuple(self.unreached),
             ranks=tuple(self.ranks),
         )
         self._write(step, record.manifest(value))

@@ -226,7 +226,7 @@ class Measurement:
             moving=moving,
             trained=self.runner.trained(),
             states=states.astype(np.int64),
-            start_left=self._recovery.weights(windows.updates, windows.last.counts)[0],
+            start_left=windows.start_left(),
             tolerance=self._tolerance,
             replays={
                 REPLAY_ROWS[i]: windows.replay(i).where(moved, moving)
@@ -240,7 +240,7 @@ class Measurement:
         return {
             "calls": calls,
             "updates": windows.updates,
-            "start_left": self._recovery.weights(windows.updates, windows.last.counts)[0],
+            "start_left": windows.start_left(),
             "decay_expected": (1 - self.runner.gain) ** calls,
             "decay_observed": windows.decay.observed(self._scale()),
             "update_explained": self._updates.explained,

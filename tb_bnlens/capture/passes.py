@@ -89,6 +89,14 @@ class Runner(Protocol):
         """Whether a layer that is not among these normalizes by the batch in every mode, for it has no statistics."""
 
     @property
+    def unreached(self) -> Sequence[str]:
+        """Names of what else normalizes by the batch in inference mode: code and modules that no mode reaches."""
+
+    @property
+    def carries_state(self) -> bool:
+        """Whether a batch goes on where the one before it ended, row by row, as in a stateful RNN."""
+
+    @property
     def trains_by_batch(self) -> bool:
         """Whether ``training`` gives what ``batch`` gives in every layer: nothing else minds the mode."""
 
@@ -151,7 +159,8 @@ class NoPasses:
     loss_reason = ""
     order: Sequence[int] = ()
     trains: Mapping[int, bool] = MappingProxyType({})
-    always_by_batch = trains_by_batch = False
+    always_by_batch = carries_state = trains_by_batch = False
+    unreached: Sequence[str] = ()
     at_inference: Mapping[int, bool] = MappingProxyType({})
     gain: Array = np.zeros(0)
 
@@ -237,12 +246,16 @@ class Passes:
             losses = np.array([o.loss for o in outcomes], np.float64)
             self.results[name] = PassResult(losses, np.array(sizes, np.int64), counted.values())
             return outcomes
+        # Rows of some batches do not pair with those of all.
+        self.rows.losses.pop(name, None)
         return []
 
     def same_as(self, name: str, other: str) -> None:
         """A pass that is another one under a second name."""
         if other in self.results:
             self.results[name] = self.results[other]
+            if other in self.rows.losses:
+                self.rows.losses[name] = self.rows.losses[other]
         elif other in self.not_evaluated:
             self.not_evaluated[name] = self.not_evaluated[other]
 

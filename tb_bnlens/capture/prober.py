@@ -154,7 +154,7 @@ class Prober:
             return
         if fit_loss is not None:
             self._losses["train"]["fit_loss"] = fit_loss
-        if self.works:
+        if self.works and not self._measurement.runner.carries_state:
             with self._guard("the loss after the update"), self._schedule.timed("probe"):
                 self._losses["train"]["updated"] = self._measurement.inference(self._probed, now())
         self.write()

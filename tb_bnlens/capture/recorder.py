@@ -45,11 +45,10 @@ class LoopRecorder:
     ):
         self._adapter, self._tolerance, self._verbose = adapter, options.tolerance, bool(verbose)
         self._log = RunLog(options.log_dir, options.tolerance, options.ignore, adapter.versions)
-        self._log.planned_steps = planned_steps
         self._guard = Guard(options.on_error == "raise", self._note_fault)
         self._batches = Batches(adapter.batches, options.probe_data, options.validation_data, self._guard)
         self._schedule = Schedule(options.overhead)
-        self._schedule.planned_steps = planned_steps
+        self._plan(planned_steps)
         self._short_batches = ShortBatches()
         self._waited = 0
         self._earlier = Phase(options.log_dir)
@@ -57,6 +56,22 @@ class LoopRecorder:
         self._recording: Recording | None = None
 
     # --- a loop of the user's own --------------------------------------------------------------------
+
+    def passes_by(self, batch: Any) -> bool:
+        """Count one step on a usual batch while nothing is due; every other one is for ``step_made``.
+
+        Most steps end here. They call few functions, since the code of each has left the processor's caches by then:
+        with ``step_made`` they took 87 us after a step of 15 ms, and 6 us one after another.
+        """
+        recording = self._recording
+        if recording is None or not recording.quiet_for(1) or recording.step + 2 == self._short_batches.expected:
+            return False
+        try:
+            usual = self._batches.meet_usual(batch)
+        except Exception:
+            return False  # and it is raised again where it is kept inside
+        recording.step += usual
+        return usual
 
     def step_made(self, batch: Any, step: int | None = None) -> None:
         """Take note of one training step that has just been made on this batch.
@@ -207,7 +222,7 @@ class LoopRecorder:
     def plan(self, steps: int, epoch_steps: int | None = None) -> None:
         """Say how many steps the loop will make in all, and in an epoch."""
         self._batches.reservoir.epoch_steps = epoch_steps
-        self._log.planned_steps = self._schedule.planned_steps = self._batches.reservoir.planned_steps = steps
+        self._plan(steps)
         self._log.manifest_due = True
 
     def goes_on(self, phase: Phase) -> None:
@@ -287,6 +302,9 @@ class LoopRecorder:
     def kept_batches(self) -> list[Kept]:
         """Training batches for ``Phase.batches``."""
         return self._batches.reservoir.batches()
+
+    def _plan(self, steps: int | None) -> None:
+        self._log.planned_steps = self._schedule.planned_steps = self._batches.reservoir.planned_steps = steps
 
     def _print_verdict(self, directory: str) -> None:
         with self._guard("the line at the end of training"):

@@ -67,10 +67,10 @@ class Recording:
         self._segments = Segments([t.channels for t in layers])
         self._recovery = WindowRecovery(layers, self._segments)
         self._reader = adapter.reader(layers) if layers else _NoLayers()
-        self._watch = LayerWatch(layers, self._segments, self._event)
+        self._watch = LayerWatch(layers, self._segments, self._event, adapter.framework)
         self._state = ProbeState.empty(self._segments)
         log.framework, log.untracked = adapter.framework, adapter.untracked()
-        self._say_how_it_begins(log.open(), earlier.fits)
+        self._say_how_it_begins(adapter, log.open(), earlier.fits)
         self._watch.compare_with(earlier.attributes)
         self._windows = Windows(self._reader.read(), step, self._recovery, self._segments)
         if earlier.updates is not None and len(earlier.updates) == len(layers):
@@ -80,6 +80,11 @@ class Recording:
         with guard(LOSSES):
             runner = adapter.runner(layers, self._segments)
         self._watch.runner = runner
+        if runner.carries_state:
+            log.note(
+                "The model has a stateful RNN. The batches that are kept are measured from its present state, in both "
+                "modes, so their losses are not those that training has shown."
+            )
         measurement = Measurement(runner, adapter.batches, self._state, self._recovery, self._segments, tolerance)
         self._prober = Prober(adapter, measurement, batches, schedule, guard, log)
         schedule.fit_records(4 * len(layers) * len(LAYER_ROWS))
@@ -206,7 +211,12 @@ class Recording:
                 text = self._outside.counted(besides)
                 if self._outside.to_report:
                     self._log.event(self.step, EventKind.OUTSIDE, text, besides)
-            windows.add(now, self.step, updates, short_batch)
+            if now.counts is not None and self._watch.momentum_changed():
+                # PyTorch reads it at each call: some of the updates were made with the old one, some with the new.
+                self._watch.look_for_changes()
+                windows.set_momentums(*self._watch.beta_and_gain, now, self.step, updates)
+            else:
+                windows.add(now, self.step, updates, short_batch)
 
     def look_outside(self, at_epoch: bool) -> None:
         """See whether something other than a training step has changed the model since the last one."""
@@ -226,6 +236,7 @@ class Recording:
 
     def finish(self) -> None:
         """Make the last probe and record."""
+        self.look_outside(at_epoch=True)
         self.snapshot()
         if len(self._segments):
             # What the user will hold: other code may have changed it since the last step.
@@ -235,14 +246,15 @@ class Recording:
             if len(self._segments):
                 self._prober.attribute(self._windows.last, self._tolerance)
             self._prober.write()
+        self._judge(Moment.END)
         if len(self._segments):
-            self._judge(Moment.END)
             self._log.want_channels()
             self._write_record()
         self.write_manifest()
 
     def write_manifest(self) -> None:
         """Write what is known of the run as a whole."""
+        self._log.unreached = self._watch.runner.unreached
         self._log.write_manifest(self._watch.describe(), replicas(self._windows), self.step)
 
     # --- inside --------------------------------------------------------------------------------------
@@ -250,7 +262,7 @@ class Recording:
     def _event(self, kind: EventKind, text: str, layers: Any = ()) -> None:
         self._log.event(self.step, kind, text, layers)
 
-    def _say_how_it_begins(self, held: bool, fits: int) -> None:
+    def _say_how_it_begins(self, adapter: ModelAdapter, held: bool, fits: int) -> None:
         if fits:
             self._event(EventKind.FIT, f"fit {fits + 1} of this network begins")
         elif held:
@@ -260,6 +272,8 @@ class Recording:
         if not len(self._segments):
             statistics = " with its own statistics" if self._log.untracked else ""
             self._log.note(f"The model has no BatchNorm layer{statistics}: only the paired losses are recorded.")
+        for sentence in adapter.not_read():
+            self._log.note(sentence)
 
     def _wants_batches(self) -> bool:
         return self._batches.from_training and self._prober.works
@@ -290,7 +304,7 @@ class Recording:
             self._judge(Moment.INTERIM)
 
     def _judge(self, moment: Moment) -> None:
-        if len(self._segments):
+        if len(self._segments) or (moment == Moment.END and self._watch.runner.always_by_batch):
             states = self._watch.states(self._windows)
             self._prober.judge(self.step, self._reader.read(), self._windows, states, moment)
 

@@ -34,6 +34,8 @@ class Kept:
     """The ``fit`` (or part of a record) that it is from."""
     rank: float = 0.0
     """Between 0 and 1. Those of the lowest ranks are spread over the steps and over the positions in an epoch."""
+    bytes: int = 0
+    """Memory that it takes, counted once: to count it takes as long as to look at the batch."""
 
 
 def fewer(kept: Sequence[Kept], most: int) -> list[Kept]:
@@ -93,7 +95,8 @@ class Reservoir:
             step = self.next_step(made)
             made += steps
             if step <= made:
-                self._keep(Kept(batch, step, self._size_of(batch) or 1, self.phase, self._rank(step)))
+                size, held = self._size_of(batch) or 1, self._bytes_of(batch)
+                self._keep(Kept(batch, step, size, self.phase, self._rank(step), held))
 
     def batches(self) -> list[Kept]:
         """What is kept of the last stretch, in the order of training."""
@@ -111,7 +114,7 @@ class Reservoir:
     def _keep(self, new: Kept) -> None:
         # A record can start again at an earlier step.
         self._kept = [k for k in self._kept if k.step < new.step] + [new]
-        largest = max(self._bytes_of(k.batch) for k in self._kept)
+        largest = max(k.bytes for k in self._kept)
         room = min(self._room, max(KEPT_BYTES // max(largest, 1), 1))
         self._share, self._searched = self._share_at(new.step, room), (0, 0)
         recent = [k for k in self._kept if k.step > new.step - self._stretch(new.step)]

@@ -13,6 +13,8 @@ class ShortBatches:
     def __init__(self) -> None:
         self._last = self._every = self._count = 0
         self._wanted = 3
+        self.expected: int | None = None
+        """Step of the next short batch, where the statistics are wanted before and after it."""
 
     def meet(self, step: int, short: bool) -> bool:
         """Take note of the batch that this step was made on.
@@ -25,11 +27,12 @@ class ShortBatches:
             Whether the statistics are wanted now, before or after the step on a short batch.
         """
         if not short:
-            return self._count + 1 >= self._wanted and step + 1 == self._last + self._every
-        expected = step == self._last + self._every
+            return step + 1 == self.expected
+        was_expected = step == self._last + self._every
         self._every, self._last = step - self._last, step
         self._count += 1
-        if not expected or self._count < self._wanted:
-            return False
-        self._wanted = 2 * self._count
-        return True
+        wanted = was_expected and self._count >= self._wanted
+        if wanted:
+            self._wanted = 2 * self._count
+        self.expected = self._last + self._every if self._count + 1 >= self._wanted else None
+        return wanted

@@ -12,7 +12,8 @@ from tb_bnlens.capture.noted import EMPTY, Noted, Place, methods_of, restore_all
 from tb_bnlens.capture.stand_in import stand_in
 
 MOST_OBJECTS = 30_000
-"""Walked by a measurement: in 0.03 to 0.5 s. MobileNetV2 has 1,000, in 3 ms."""
+"""Objects of one walk, which takes 0.03 to 0.5 s; a measurement makes one or two. MobileNetV2 has 1,000, in 3 ms. Time
+would not do as a limit: a garbage collection within a walk takes 140 ms."""
 LONG = 10_000
 """A container of more elements is data: it is put back when the measurement ends, and its elements are not walked."""
 MOST_BYTES = 64 * 2**20
@@ -70,8 +71,8 @@ class Walk:
                 self.cannot_put_back(thing, f"whose attributes cannot be read ({error!r})")
             if len(met) > MOST_OBJECTS:
                 raise NotEvaluated(
-                    f"the model or loss reaches many Python objects, more than {MOST_OBJECTS:,}, and an extra pass "
-                    "would have to put back each of them; keep data outside of them to have the losses measured"
+                    f"the model or loss reaches more than {MOST_OBJECTS:,} Python objects, and an extra pass would "
+                    "have to put back each of them; keep data outside of them to have the losses measured"
                 )
         if self._reasons:
             self._replace(roots)

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from tb_bnlens.capture.passes import NoPasses, Runner
 from tb_bnlens.history import Layer
-from tb_bnlens.metadata import EventKind, State
+from tb_bnlens.metadata import KERAS, EventKind, State
 from tb_bnlens.moments.layers import TrackedLayer, gains, kept
 from tb_bnlens.moments.recovery import Snapshot, WindowRecovery
 from tb_bnlens.moments.segments import Segments
 from tb_bnlens.moments.windows import Windows
+from tb_bnlens.numbers import as_set
 
 Array = NDArray[np.floating[Any]]
 
@@ -33,6 +34,7 @@ class LayerWatch:
         layers: the BatchNorm layers.
         segments: their channels.
         on_event: called with (kind, text, layer indices) when an attribute changes.
+        framework: as ``Manifest.framework``; the text says a momentum as its users set it.
     """
 
     def __init__(
@@ -40,8 +42,10 @@ class LayerWatch:
         layers: Sequence[TrackedLayer],
         segments: Segments,
         on_event: Callable[[EventKind, str, Sequence[int]], None],
+        framework: str = KERAS,
     ):
         self._layers, self._segments, self._on_event = layers, segments, on_event
+        self._framework = framework
         self._still = np.ones(len(layers), bool)
         self._coarse = np.asarray([t.coarse for t in layers], bool)
         self._told = np.asarray([t.looped or t.calls is not None for t in layers], bool)
@@ -74,11 +78,22 @@ class LayerWatch:
                 kind = EventKind.UNFREEZE if new[0] else EventKind.FREEZE
                 changes.setdefault((kind, f"trainable set to {new[0]}"), []).append(i)
             if old[1] != new[1] and not (np.isnan(old[1]) or np.isnan(new[1])):
-                changes.setdefault((EventKind.MOMENTUM, f"momentum set from {old[1]:g} to {new[1]:g}"), []).append(i)
+                was, is_now = (as_set(x, self._framework) for x in (old[1], new[1]))
+                changes.setdefault((EventKind.MOMENTUM, f"momentum set from {was:g} to {is_now:g}"), []).append(i)
         for (kind, text), indices in changes.items():
             self._on_event(kind, text, indices)
         self.attributes = now
         return True
+
+    @property
+    def beta_and_gain(self) -> tuple[Array, Array]:
+        """The momentum of each layer and ``1 - momentum`` as the next update uses them, [L] each."""
+        return np.asarray([kept(t) for t in self._layers]), gains(self._layers)
+
+    def momentum_changed(self) -> bool:
+        """Whether a momentum was set since the last look."""
+        now = np.asarray([momentum for _, momentum in self._read_attributes()])
+        return not np.array_equal(now, [momentum for _, momentum in self.attributes], equal_nan=True)
 
     def compare_with(self, earlier: Sequence[tuple[bool, float]] | None) -> None:
         """Report what was set since an earlier fit, whose ``attributes`` these are; None where there was none."""
@@ -200,8 +215,7 @@ class LayerWatch:
         Returns:
             effective momentum values for the record: the attribute itself where the estimate agrees with it.
         """
-        beta = np.asarray([kept(t) for t in self._layers])
-        gain = gains(self._layers)
+        beta, gain = self.beta_and_gain
         differs = np.isfinite(effective) & (np.abs((1 - effective) - gain) > MOMENTUM_ERROR * np.maximum(gain, 1e-6))
         recovery.set_momentums(np.where(differs, effective, beta), np.where(differs, 1 - effective, gain))
         agreed = np.where(np.isnan(effective), np.nan, self.momentums)

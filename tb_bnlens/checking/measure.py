@@ -77,23 +77,49 @@ def looks(
     if adapter.layers():
         yield from _Measurement(adapter, run, batches, validation, tolerance, steps).looks()
         return
-    nothing = np.empty(0)
-    yield Checked(
+    yield _without_layers(adapter, run, batches, tolerance)
+
+
+def _without_layers(adapter: ModelAdapter, run: str, batches: Sequence[Any], tolerance: float) -> Checked:
+    """A model without layers to record: its losses in both modes, and what rows lose that have no batch."""
+    kept = [Kept(batch, 0, adapter.batches.size(batch) or 1) for batch in batches]
+    nothing, segments = np.empty(0), Segments([])
+    subject = Subject(
+        segments, nothing, Moments(nothing, nothing), nothing.astype(bool), nothing.astype(np.int64), nothing
+    )
+    not_evaluated: dict[str, str] = {}
+    evidence: Evidence | None = None
+    unreached: tuple[str, ...] = ()
+    try:
+        runner = adapter.runner((), segments)
+        evidence = Judgement(runner, subject, kept).evidence(0, Moment.CHECK, {})
+        unreached = tuple(runner.unreached)
+        if runner.loss_reason:
+            not_evaluated["losses"] = runner.loss_reason
+    except NotEvaluated as reason:
+        not_evaluated["losses"] = str(reason)
+    losses, now = _losses(evidence, adapter.learning_rate() or math.nan), np.array([time.time()])
+    return Checked(
         History(
             run=run,
             manifest=Manifest(
                 layers=(),
+                batch_size=max(k.size for k in kept),
                 tolerance=tolerance,
                 versions=_versions(adapter),
+                notes=tuple(adapter.not_read()),
+                not_evaluated=not_evaluated,
                 framework=adapter.framework,
                 untracked=tuple(adapter.untracked()),
+                unreached=unreached,
             ),
-            steps=nothing.astype(np.int64),
+            steps=np.empty(0, np.int64),
             wall_times=nothing,
             layers=np.empty((0, 0, len(LAYER_ROWS)), np.float32),
-            loss_steps=nothing.astype(np.int64),
-            loss_wall_times=nothing,
-            losses=_losses(None, math.nan),
+            loss_steps=np.zeros(len(losses), np.int64),
+            loss_wall_times=np.repeat(now, len(losses)),
+            losses=losses,
+            evidence=() if evidence is None else (evidence,),
         )
     )
 
@@ -122,6 +148,8 @@ class _Measurement:
         self._watch = LayerWatch(self._layers, self._segments, lambda *_: None)
         self._snapshot = adapter.reader(self._layers).read()
         self._moving = self._recovery.moving(self._snapshot).double()
+        self._trained = np.array([t.trainable for t in self._layers], bool)
+        """Layers that normalize by the batch in training, [L]; as their weights are trained until a pass tells."""
         self._not_evaluated: dict[str, str] = {}
 
     def looks(self) -> Iterator[Checked]:
@@ -200,12 +228,12 @@ class _Measurement:
     ) -> tuple[Judgement, dict[str, Array]]:
         """What makes the passes, and the rows of ``metadata.EVIDENCE_ROWS`` that are known before."""
         calls = np.bincount(np.asarray(runner.order, np.int64), minlength=len(self._layers)).astype(np.float64)
-        left = self._start_left(seen, calls)
+        left, self._trained = self._start_left(seen, calls), runner.trained()
         subject = Subject(
             segments=self._segments,
             epsilon=self._recovery.epsilon,
             moving=self._moving,
-            trained=runner.trained(),
+            trained=self._trained,
             states=self._states(),
             start_left=left,
             tolerance=self._tolerance,
@@ -231,14 +259,12 @@ class _Measurement:
 
     def _states(self) -> NDArray[np.int64]:
         """Position in ``metadata.State`` of what each layer does, as far as one moment tells, [L]."""
-        runner = self._watch.runner
         initial = self._segments.count((self._moving.mean == 0) & (self._moving.variance == 1)) == self._segments.sizes
         states = []
         for i, tracked in enumerate(self._layers):
-            if not tracked.trainable:
-                states.append(State.FROZEN)
-            elif not runner.trains.get(i, True):
-                states.append(State.INFERENCE_MODE)
+            # In PyTorch weights that are not trained freeze no statistics: the mode of the module does.
+            if not self._trained[i]:
+                states.append(State.INFERENCE_MODE if tracked.trainable else State.FROZEN)
             else:
                 states.append(State.NEVER_UPDATED if initial[i] or tracked.momentum == 1.0 else State.UPDATING)
         return np.array([state.position for state in states], np.int64)
@@ -272,7 +298,9 @@ class _Measurement:
             versions=_versions(self._adapter),
             not_evaluated=self._not_evaluated,
             framework=self._adapter.framework,
+            notes=tuple(self._adapter.not_read()),
             untracked=tuple(self._adapter.untracked()),
+            unreached=tuple(self._watch.runner.unreached),
         )
 
 

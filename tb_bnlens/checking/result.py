@@ -20,7 +20,7 @@ from tb_bnlens.report.build import run_report
 from tb_bnlens.report.encoding import encodable
 from tb_bnlens.report.notebook import as_html
 from tb_bnlens.report.schema import Finding, Overview, Report
-from tb_bnlens.report.summary import counts
+from tb_bnlens.report.shown import counts
 from tb_bnlens.report.text import render_run, render_verdict
 
 

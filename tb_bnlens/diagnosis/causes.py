@@ -15,6 +15,9 @@ from tb_bnlens.diagnosis import conditions as on
 from tb_bnlens.diagnosis.cause import Cause, Yields, always, to
 from tb_bnlens.diagnosis.severity import Severity, of_gap
 
+ONE_VALUE = Yields("collapsed-channels", in_batches.one_value_each)
+"""Where no channel has a variance, moving statistics say nothing of the momentum."""
+
 CAUSES: tuple[Cause, ...] = (
     Cause(
         "non-finite-statistics",
@@ -28,6 +31,13 @@ CAUSES: tuple[Cause, ...] = (
         part=lambda f: f.undone("put_right:nonfinite"),
     ),
     Cause(
+        "collapsed-channels",
+        applies=on.has_layers,
+        shows=in_batches.collapsed,
+        cost=of.cost_of_one_value,
+        note=always,
+    ),
+    Cause(
         "ignores-statistics",
         applies=on.has_layers,
         known=of.known_at_inference,
@@ -38,7 +48,7 @@ CAUSES: tuple[Cause, ...] = (
     ),
     Cause(
         "no-tracked-statistics",
-        applies=lambda f: bool(f.manifest.untracked),
+        applies=lambda f: bool(f.manifest.untracked or f.manifest.unreached),
         shows=lambda _: on.whole_run(True),
         cost=in_torch.loss_alone,
         note=always,
@@ -99,6 +109,7 @@ CAUSES: tuple[Cause, ...] = (
         note=on.far,
         estimate="distance",
         yields=(
+            ONE_VALUE,
             Yields("cumulative-average", in_torch.mostly_cumulative),
             Yields("drift", on.drift_is_behind),
             Yields("unlike-batches", of.order_explains),
@@ -120,6 +131,7 @@ CAUSES: tuple[Cause, ...] = (
         most=Severity.INFO,
         estimate="distance",
         yields=(
+            ONE_VALUE,
             Yields("cumulative-average", in_torch.mostly_cumulative),
             Yields("momentum-too-high", lambda f, _: not f.outlook.will_converge),
             Yields("drift", on.drift_is_behind),
@@ -176,7 +188,11 @@ CAUSES: tuple[Cause, ...] = (
         shows=at_the_end.short_batches,
         cost=at_the_end.moved_by_last_batch,
         note=always,
-        yields=(Yields("padded-rows", always), *to("averaged-weights")),
+        yields=(
+            Yields("padded-rows", always),
+            Yields("unlike-batches", of.order_sets_last_batch),
+            *to("averaged-weights"),
+        ),
         part=lambda f: UNKNOWN if f.parts is None else f.parts.rest,
         rivals=("momentum-too-low", "unlike-batches"),
     ),
@@ -234,6 +250,7 @@ CAUSES: tuple[Cause, ...] = (
         note=on.drift_noted,
         estimate="distance",
         yields=(
+            ONE_VALUE,
             Yields("cumulative-average", in_torch.mostly_cumulative),
             Yields("momentum-too-high", on.start_is_behind),
             Yields("warming-up", on.start_is_behind),
@@ -296,6 +313,7 @@ CAUSES: tuple[Cause, ...] = (
         cost=on.jumps,
         note=on.pasted,
         yields=(
+            ONE_VALUE,
             Yields("mixed-conventions", always),
             Yields("unlike-batches", of.order_limits_memory),
             *to(
@@ -329,15 +347,16 @@ CAUSES: tuple[Cause, ...] = (
         shows=of.fixed_statistics_fail,
         cost=of.noise_cost,
         yields=(
+            ONE_VALUE,
             Yields("unlike-batches", always),
             Yields("dominated-statistics", always),
             Yields("padded-rows", always),
+            Yields("momentum-too-low", of.noise_is_less),
             *to(
                 "non-finite-statistics",
                 "averaged-weights",
                 "alternating-domains",
                 "drift",
-                "momentum-too-low",
                 "replica-spread",
             ),
         ),
@@ -360,18 +379,19 @@ CAUSES: tuple[Cause, ...] = (
         shows=of.noisy_in_training,
         cost=of.cost_in_training,
         least=Severity.INFO,
-        yields=(Yields("unlike-batches", always), *to("batch-noise")),
+        yields=(ONE_VALUE, Yields("unlike-batches", always), *to("batch-noise")),
         rivals=("batch-noise",),
     ),
     Cause(
         "train-inference-gap",
-        applies=on.has_layers,
+        applies=on.any_run,
         known=lambda f: f.gap.known,
         shows=lambda f: on.whole_run(of_gap(f.gap) > Severity.INFO),
         cost=on.whole_gap,
         yields=(
             *to(
                 "non-finite-statistics",
+                "collapsed-channels",
                 "ignores-statistics",
                 "no-tracked-statistics",
                 "set-after-trace",
@@ -442,12 +462,5 @@ CAUSES: tuple[Cause, ...] = (
             Yields("train-inference-gap", in_batches.mostly_batchnorm),
         ),
         rivals=("train-inference-gap", "dropout-gap"),
-    ),
-    Cause(
-        "collapsed-channels",
-        applies=on.has_layers,
-        shows=in_batches.collapsed,
-        cost=on.free,
-        note=always,
     ),
 )

@@ -107,6 +107,11 @@ def order_explains(f: Facts, _where: Mask) -> bool:
     return measured(f) and not mostly_stale(f)
 
 
+def order_sets_last_batch(f: Facts, where: Mask) -> bool:
+    """The batches of these layers differ anyway, so the last one of an epoch is far off for no want of rows."""
+    return bool((where & unlike(f)).any())
+
+
 def order_limits_memory(f: Facts, where: Mask) -> bool:
     """A longer memory helps only because neighbouring batches are similar: the momentum itself is not low."""
     return f.lowest_momentum > on.PASTED and cost_of_order(f, where) >= on.jumps(f, where)
@@ -159,6 +164,14 @@ def by_heart(f: Facts) -> Mask:
     return on.whole_run(m is not None and m.memorized and looks_worse)
 
 
+def cost_of_one_value(f: Facts, _where: Mask) -> Severity:
+    """The gap, and what such layers take from training: nothing of their input passes them."""
+    if not in_batches.one_value(f).any():
+        return NONE
+    learned = measured(f) and composition(f).left(trained(f)) <= LITTLE_LEARNED
+    return max(of_gap(f.gap), WARNING if learned else ERROR)
+
+
 # --- noise of small batches ----------------------------------------------------------------------------
 
 
@@ -176,6 +189,11 @@ def fixed_statistics_fail(f: Facts) -> Mask:
         return in_batches.fixed_statistics_fail(f)
     scatters = bool(np.nanmax(c.batch_scatter, initial=0.0) >= on.SCATTER)
     return on.whole_run(of_gap(c.noise) > INFO and scatters)
+
+
+def noise_is_less(f: Facts, where: Mask) -> bool:
+    """A longer memory gives back more. Where many batches were measured, noise is what the best memory leaves."""
+    return f.composition is None and on.jumps(f, f.layers.updating) >= in_batches.noise_cost(f, where)
 
 
 def noise_cost(f: Facts, where: Mask) -> Severity:

@@ -167,7 +167,7 @@ def drift_noted(f: Facts, where: Mask) -> bool:
     """Without harm it is worth a note where the batch statistics were seen to move, and dropout does not explain it."""
     if f.parts is None:
         return far(f, where) or not f.evaluated
-    moving = f.layers.drifting | f.layers.wandering
+    moving = (f.layers.drifting & (f.layers.rate > 0.0)) | f.layers.wandering
     return far(f, where & moving & ~(f.row("mode_distance_rms") > f.layers.tolerance))
 
 

@@ -125,6 +125,20 @@ def mostly_batchnorm(f: Facts, where: Mask) -> bool:
     return not timing_is_greatest(f, where)
 
 
+def one_value(f: Facts) -> Mask:
+    """Updating layers to which a batch of one row gives a single value a channel, so that no channel has a variance.
+
+    Images have many values a channel in a row.
+    """
+    return np.asarray(f.layers.updating & (f.layers.collapsed >= f.layers.channels) & np.bool_(f.batches.size == 1))
+
+
+def one_value_each(f: Facts, where: Mask) -> bool:
+    """All of these layers are such, or all that update where it is about the run."""
+    there = where & f.layers.updating if where.ndim else f.layers.updating
+    return bool(there.any() and one_value(f)[there].all())
+
+
 def collapsed(f: Facts) -> Mask:
     """Layers with enough channels of next to no variance."""
     return np.asarray(f.layers.collapsed >= np.maximum(1.0, COLLAPSED_SHARE * f.layers.channels))

@@ -60,9 +60,12 @@ def recalibrate(
         A ``Recalibration`` with ``undo()`` and ``keep()``.
 
     Raises:
-        ValueError: the model is no nnx module, it has no BatchNorm layer to recalibrate, the data have fewer than 100
-            samples or give statistics that are not finite, ``pool`` is unknown, or ``batches`` is below 1.
+        ValueError: the model is no nnx module, it has no BatchNorm layer to recalibrate, the data have no samples
+            or give statistics that are not finite, ``pool`` is unknown, or ``batches`` is below 1.
         RuntimeError: batch statistics cannot be measured in this model. The message gives the reason.
+
+    Warns:
+        UserWarning: the data have fewer than 100 samples.
     """
     require_arguments(batches, pool)
     adapter = FlaxModel(as_in_training(model), forward=forward)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from tb_bnlens.metadata import REPLAY_MOMENTUMS
 from tb_bnlens.moments.decay import Decay
@@ -114,6 +114,9 @@ class Windows:
         self.last, self.step = start, step
         """The newest snapshot, and the step that it was taken at."""
         self.updates = np.zeros(len(segments))
+        # What was left of the start, and the updates so far, when a momentum was set last.
+        self._left: Array = np.ones(len(segments))
+        self._updates_then: Array = np.zeros(len(segments))
         self.short, self.long = Pool(SHORT_UPDATES), Pool(LONG_UPDATES)
         self._shadows = [recovery.moving(start).single() for _ in REPLAY_MOMENTUMS]
         self._smeared = np.zeros(len(REPLAY_MOMENTUMS))
@@ -174,6 +177,30 @@ class Windows:
             self.long.add(known)
         self._advance_shadows(window, updates, k)
         self.last, self.step = snapshot, step
+
+    def start_left(self) -> Array:
+        """Share of the start that is left in the moving statistics, [L]."""
+        return np.asarray(self._left * self._recovery.weights(self.updates - self._updates_then, self.last.counts)[0])
+
+    def set_momentums(self, beta: ArrayLike, gain: ArrayLike, snapshot: Snapshot, step: int, updates: Array) -> None:
+        """Go on with other momentum values, which were set at some time during the last updates.
+
+        What batches led to these statistics cannot be recovered then. Half of the updates are taken to be of either.
+
+        Args:
+            beta: from now on, see ``WindowRecovery.set_momentums``.
+            gain: likewise.
+            snapshot: the moving statistics now.
+            step: the step of the training loop now.
+            updates: of each layer since the last snapshot, [L].
+        """
+        with np.errstate(invalid="ignore"):
+            self.updates += 0.5 * updates
+            self._left, self._updates_then = self.start_left(), np.array(self.updates)
+            self._recovery.set_momentums(beta, gain)
+            self.updates += 0.5 * updates
+        self.restart(snapshot)
+        self.step = step
 
     def restart(self, snapshot: Snapshot) -> None:
         """Go on from these statistics, which the updates of training steps have not led to."""

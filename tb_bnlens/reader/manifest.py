@@ -62,6 +62,7 @@ def parse_manifest(raw: object) -> tuple[Manifest, tuple[str, ...]]:
         source=of.text("source", "", LONGEST_NAME),
         framework=of.one_of("framework", FRAMEWORKS),
         untracked=of.texts("untracked"),
+        unreached=of.texts("unreached"),
         ranks=tuple(pair for item in of.list("ranks") if (pair := _pair(item))),
     )
     if len(layers) > MOST_LAYERS:

@@ -13,12 +13,13 @@ from tb_bnlens.capture.passes import Outcome, Runner, moments_of
 from tb_bnlens.moments.layers import TrackedLayer
 from tb_bnlens.moments.moments import Mask, Moments
 from tb_bnlens.moments.segments import Segments
+from tb_bnlens.warning import warn_user
 
 Array = NDArray[np.floating[Any]]
 
 POOLS = ("batches", "samples")
 NOT_CALLED = "the model does not call it"
-MIN_SAMPLES = 100
+FEW_SAMPLES = 100
 """With fewer samples, the mean of a channel is uncertain by more than a tenth of its standard deviation."""
 
 
@@ -112,7 +113,7 @@ def measure(
         pool: one of ``POOLS``.
 
     Raises:
-        ValueError: no layer is updated in training, there are fewer than 100 samples, or statistics are not finite.
+        ValueError: no layer is updated in training, there is no sample, or statistics are not finite.
         NotEvaluated: the model cannot be run.
     """
     segments = Segments([t.channels for t in layers])
@@ -137,10 +138,13 @@ def measure(
         mean = mean + rate * (seen.mean - mean)
         within = within + rate * (seen.variance - within)
         second = second + rate * (_second_moment(passed, seen, segments) - second)
-    if total < MIN_SAMPLES:
-        raise ValueError(
-            f"data gave {total} samples in {count} batches; the statistics need {MIN_SAMPLES} at the least, and 1,000 "
-            "to 10,000 to be good"
+    if not total:
+        raise ValueError("data gave no samples to recalibrate on; expected batches of training data")
+    if total < FEW_SAMPLES:
+        # All that there is of a small data set still serves better than statistics of other weights.
+        warn_user(
+            f"data gave {total} samples in {count} batches to recalibrate on; {FEW_SAMPLES} are few, and 1,000 to "
+            "10,000 give good statistics"
         )
     variance = within if pool == "batches" else np.maximum(second - np.square(mean), 0.0)
     called = set(runner.order)

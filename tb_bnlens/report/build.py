@@ -12,6 +12,7 @@ from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.diagnosis.decide import Status
 from tb_bnlens.diagnosis.diagnose import Diagnosis, diagnose
 from tb_bnlens.diagnosis.severity import Severity
+from tb_bnlens.diagnosis.words.phrases import metrics
 from tb_bnlens.diagnosis.words.words import Evidence, Said
 from tb_bnlens.history import History
 from tb_bnlens.metadata import CHECKPOINTS, FORMAT, REPLAY_MOMENTUMS, replay_row
@@ -105,8 +106,8 @@ def _finding(d: Diagnosis, facts: Facts) -> schema.Finding:
         "share": number(decision.share),
         "evidence": {name: _evidence(e) for name, e in said.evidence.items() if e.known},
         "ruled_out": [{"cause": rival, "reason": reason} for rival, reason in d.ruled_out],
-        "rescue": _rescue(said),
-        "rescue_loss": number(said.rescued) if said.rescue else None,
+        "rescue": _rescue(said, facts),
+        "rescue_loss": number(facts.typical(said.rescued)) if said.rescue else None,
         "fix": said.fix,
         "next": said.next,
         "silenced": d.silenced,
@@ -123,10 +124,13 @@ def _time_left(d: Diagnosis, facts: Facts) -> tuple[float | None, list[int | sch
     return steps, _interval(*((steps, steps) if math.isinf(steps) else facts.start_interval))
 
 
-def _rescue(said: Said) -> str:
-    """The code, with the loss that it was measured to give as a comment."""
-    promise = f"# inference loss {said.rescued:.5g} (measured)\n" if math.isfinite(said.rescued) else ""
-    return said.rescue + promise if said.rescue else ""
+def _rescue(said: Said, facts: Facts) -> str:
+    """The code, with the loss and the metrics that it was measured to give as a comment."""
+    gives = facts.typical(said.rescued)
+    if not said.rescue or not math.isfinite(gives):
+        return said.rescue
+    told = ", ".join([f"inference loss {gives:.5g}", *metrics(facts, said.rescued)])
+    return f"{said.rescue}# {told} (measured)\n"
 
 
 def _evidence(e: Evidence) -> schema.Evidence:

@@ -9,7 +9,7 @@ from tb_bnlens.metadata import LOSS_KINDS
 from tb_bnlens.numbers import as_set, number
 from tb_bnlens.report.matching import matched
 from tb_bnlens.report.schema import Comparison
-from tb_bnlens.report.summary import counts
+from tb_bnlens.report.shown import counts
 
 Pair = tuple[Mapping[str, Any], Mapping[str, Any]]
 """A layer as the two runs have it."""

@@ -11,17 +11,11 @@ from tb_bnlens.numbers import as_set, number
 from tb_bnlens.report.compare import layer_name, rows
 from tb_bnlens.report.runs_table import cause_of, ranked, sign_of, tally
 from tb_bnlens.report.schema import Failure, Overview
-from tb_bnlens.report.summary import counts
+from tb_bnlens.report.shown import MODES, counts, farthest
 
 # GitHub's names of its emoji: a console may not be able to print the characters.
 SIGNS = {"error": ":x:", "warning": ":warning:", "info": ":information_source:", "none": ":white_check_mark:"}
 UNKNOWN = ":grey_question:"
-MODES = {
-    "training": "training",
-    "batch": "batch statistics",
-    "recalibrated": "recalibrated",
-    "inference": "inference",
-}
 WORST_LAYERS = 10
 
 
@@ -148,7 +142,7 @@ def _finding(finding: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _layers(layers: list[Mapping[str, Any]], framework: str) -> Iterator[str]:
-    known = sorted((x for x in layers if x["distance"] is not None), key=lambda x: -x["distance"])[:WORST_LAYERS]
+    known = farthest(layers, WORST_LAYERS)
     if not known:
         return
     yield f"<details><summary>Layers: the {len(known)} of {len(layers)} farthest off</summary>\n"

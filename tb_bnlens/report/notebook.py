@@ -7,12 +7,11 @@ from html import escape
 from typing import Any
 
 from tb_bnlens.numbers import number
+from tb_bnlens.report.shown import MODES, counts
 from tb_bnlens.report.style import MARKS
-from tb_bnlens.report.summary import counts
 
 COLOURS = {"error": "#d93025", "warning": "#e37400", "info": "#1a73e8", "none": "#188038"}
 """Of the mark and the bar; all of them have a contrast of 3 or more on white and on #202124."""
-KINDS = {"training": "training", "batch": "batch statistics", "recalibrated": "recalibrated", "inference": "inference"}
 FINDINGS = 3
 """Findings that are shown at most; the text has all of them."""
 
@@ -34,7 +33,7 @@ def as_html(run: Mapping[str, Any]) -> str:
         *_losses(run["losses"]),
     ]
     validation = run["losses"].get("validation")
-    if validation and validation["step"] is not None:
+    if validation:
         parts += ["<div>Validation data:</div>", *_losses(validation)]
     shown = [f for f in run["findings"] if counts(f)]
     for finding in shown[:FINDINGS]:
@@ -45,14 +44,14 @@ def as_html(run: Mapping[str, Any]) -> str:
 
 
 def _losses(losses: Mapping[str, Any]) -> Iterable[str]:
-    shown = [kind for kind in KINDS if losses[kind] is not None or kind in losses["overflowed"]]
+    shown = [kind for kind in MODES if losses[kind] is not None or kind in losses["overflowed"]]
     if not shown:
         return
     rows = {"loss": [_value(losses[k]) if k not in losses["overflowed"] else "not finite" for k in shown]}
     for name, values in losses.get("metrics", {}).items():
         rows[name] = [_value(values.get(k)) for k in shown]
     style = ' style="text-align:right;padding:2px 8px"'
-    yield "<table><tr><th></th>" + "".join(f"<th{style}>{KINDS[k]}</th>" for k in shown) + "</tr>"
+    yield "<table><tr><th></th>" + "".join(f"<th{style}>{MODES[k]}</th>" for k in shown) + "</tr>"
     for name, cells in rows.items():
         yield f"<tr><th{style}>{escape(name)}</th>" + "".join(f"<td{style}>{escape(c)}</td>" for c in cells) + "</tr>"
     yield "</table>"

@@ -120,9 +120,9 @@ class Finding(TypedDict):
     first_step: int | None
     last_step: int | None
     steps_to_converge: int | Never | None
-    """Updates from now; "never" where waiting does not help; null where it does not apply."""
+    """Training steps from now; "never" where waiting does not help; null where it does not apply."""
     steps_interval: list[int | Never] | None
-    """[low, high] in updates, 80%; null where no interval is known."""
+    """[low, high] in training steps, 80%; null where no interval is known."""
     steps_reliable: bool | None
     """False while there is too little data for an estimate; null where it does not apply."""
     share: float | None

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from tb_bnlens.report.schema import MetricPair, Overview, RunSummary
+from tb_bnlens.report.shown import counts
 
 
 def summarize(report: Overview) -> RunSummary:
@@ -44,8 +44,3 @@ def _first(metrics: Mapping[str, Mapping[str, float | None]]) -> MetricPair | No
         if {"batch", "inference"} <= values.keys():
             return {"name": name, "batch": values["batch"], "inference": values["inference"]}
     return None
-
-
-def counts(finding: Mapping[str, Any]) -> bool:
-    """Whether a finding of a report decides its severity: it failed, is not silenced, and has no other cause."""
-    return finding["status"] == "fail" and not finding["silenced"] and not finding["explained_by"]

@@ -8,12 +8,11 @@ from typing import Any
 from tb_bnlens.diagnosis.words.phrases import count
 from tb_bnlens.numbers import as_set, number
 from tb_bnlens.report.compare import layer_name, momentum_as_set, rows
+from tb_bnlens.report.shown import MODES, counts, farthest
 from tb_bnlens.report.style import Style, all_printable, columns, padded, shortened
-from tb_bnlens.report.summary import counts
 
 PLAIN = Style()
 WORST_LAYERS = 8
-MODES = ("training", "batch", "recalibrated", "inference")
 TALLY = {
     "pass": "passed",
     "another_cause": "explained by another cause",
@@ -79,7 +78,7 @@ def _losses(run: Mapping[str, Any], style: Style) -> list[str]:
         lines.append("  recalibrated: frozen layers keep their statistics")
     lines += _parts(losses, run["framework"], frozen, style)
     validation = losses.get("validation")
-    if validation and validation["step"] is not None:
+    if validation:
         over = validation["batches"]
         means = "one batch" if over is None else f"means over {count(over, 'batch', 'batches')}"
         lines += [f"  validation data, {means} at step {validation['step']:,}", *_table(validation, style)]
@@ -179,8 +178,7 @@ def _tally(findings: Iterable[Mapping[str, Any]], style: Style) -> list[str]:
 
 
 def _layers(run: Mapping[str, Any], style: Style) -> list[str]:
-    layers: Sequence[Mapping[str, Any]] = run["layers"]
-    known = sorted((x for x in layers if x["distance"] is not None), key=lambda x: -x["distance"])[:WORST_LAYERS]
+    known = farthest(run["layers"], WORST_LAYERS)
     if not known:
         return []
     heading = "farthest layers"

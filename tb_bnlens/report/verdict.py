@@ -9,12 +9,11 @@ import numpy as np
 
 from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.analysis.loss_gap import NOTE_HARM
-from tb_bnlens.analysis.metrics import is_share
 from tb_bnlens.diagnosis.decide import Status
 from tb_bnlens.diagnosis.diagnose import Diagnosis
 from tb_bnlens.diagnosis.severity import Severity, of_gap
 from tb_bnlens.diagnosis.words import code
-from tb_bnlens.diagnosis.words.phrases import be, count, loss, sentence, times
+from tb_bnlens.diagnosis.words.phrases import be, count, loss, metric, sentence, times
 from tb_bnlens.numbers import number
 
 MOST_METRICS = 2
@@ -39,12 +38,27 @@ def verdict(facts: Facts, diagnoses: Sequence[Diagnosis]) -> tuple[str, list[str
     reasons, healthy = _reasons(diagnoses)
     reasons += _unmeasured(facts)
     if not facts.has_layers:
-        return f"The model has no BatchNorm layers{'' if reasons else ', so there is nothing to look at'}.", reasons
+        return _without_layers(facts, bool(reasons)), reasons
     headline = _headline(facts, healthy)
     if not healthy and reasons and not facts.losses.diverged and not facts.gap.known:
         # Without losses the statistics have the word, and what is missing comes last.
         return reasons[0], [*reasons[1:], headline]
     return headline, reasons
+
+
+def _without_layers(f: Facts, found: bool) -> str:
+    """What the two modes say where no layer is recorded: code of the user's may normalize as well."""
+    training, inference = (loss(f, f.typical(kind)) for kind in ("training", "inference"))
+    if of_gap(f.gap) > Severity.INFO:
+        return (
+            f"The loss is {inference} at inference and {training} in training mode, and the model has no BatchNorm "
+            "layers that BN Lens can read."
+        )
+    if found:
+        return "The model has no BatchNorm layers with statistics for inference."
+    if not f.gap.known:
+        return "The model has no BatchNorm layers, so there is nothing to look at."
+    return f"The model has no BatchNorm layers. The loss is {training} in training mode and {inference} at inference."
 
 
 def _reasons(diagnoses: Sequence[Diagnosis]) -> tuple[list[str], bool]:
@@ -105,6 +119,13 @@ def _headline(f: Facts, healthy: bool) -> str:
     if math.isinf(inference):
         return f"Inference loss is not finite; {rival.removeprefix('the loss ')} it is {loss(f, batch)} ({where})."
     both = f"{loss(f, inference)} against {loss(f, batch)}, " if f.measured is not None else ""
+    if f.measured is not None and f.measured.lost and of_gap(f.gap) > Severity.INFO:
+        name, there = f.measured.lost, f.measured.passes[f.measured.rival].metrics
+        here = metric(name, f.measured.passes["inference"].metrics[name])
+        return (
+            f"Inference gives {name} {here}, {rival.removeprefix('the loss ')} it is {metric(name, there[name])}; the "
+            f"loss does not show it ({both}{where})."
+        )
     if of_gap(f.gap) > Severity.INFO:
         much = times(inference, batch, f.losses.natural_zero)
         return f"Inference loss is {much} {rival} ({both}{where}){_means(f)}."
@@ -131,7 +152,9 @@ def _headline(f: Facts, healthy: bool) -> str:
 def _relation(f: Facts, inference: float, batch: float) -> str:
     if inference > batch and f.losses.harm(inference - batch) >= NOTE_HARM:
         return "is above"
-    return "is below" if _below(f, batch - inference) else "matches"
+    if _below(f, batch - inference):
+        return "is below"
+    return "is not above" if f.losses.harm(batch - inference) >= NOTE_HARM else "matches"
 
 
 def _at(f: Facts, where: str) -> str:
@@ -152,17 +175,13 @@ def _means(f: Facts) -> str:
     parts = []
     if f.measured is not None:
         shown = list(f.measured.metrics("inference", f.measured.rival).items())[:MOST_METRICS]
-        parts += [f"{name} {_metric(name, here)} instead of {_metric(name, there)}" for name, (here, there) in shown]
+        parts += [f"{name} {metric(name, here)} instead of {metric(name, there)}" for name, (here, there) in shown]
         few = f.measured.few_rows("inference", f.measured.rival)
         if few == few:
             parts.append(f"{100 * few:.0f}% of the difference in 5% of the rows")
     if f.as_at_step is not None:
         parts.append(f"as good as at step {f.as_at_step:,} of {f.last_step:,}")
     return f": {', '.join(parts)}" if parts else ""
-
-
-def _metric(name: str, value: float) -> str:
-    return f"{100 * value:.1f}%" if is_share(name) and 0 <= value <= 1 else number(value)
 
 
 def _below(f: Facts, difference: float) -> bool:

@@ -44,7 +44,8 @@ class Recorder(LoopRecorder):
         loss: ``loss(predictions, target)``. Without it, the model's output has to be a loss or to hold one, as
             ``output.loss`` or ``output["loss"]``; else losses are not evaluated, and statistics are recorded.
         metrics: name -> ``metric(predictions, target)``, which returns a number or one for each row; or a metric with
-            ``update`` and ``compute``, as in torchmetrics. Measured in both modes at the end.
+            ``update`` and ``compute``, as in torchmetrics. Measured in both modes at the end. Without it, the accuracy
+            where the target holds class numbers and the predictions a score for each class.
         optimizer: for the learning rate, which advice on drift uses.
         forward: ``forward(model, x)`` where the model is not called as ``model(x)``, ``model(*x)`` for a tuple, or
             ``model(**x)`` for a mapping whose keys are arguments.
@@ -100,16 +101,19 @@ class Recorder(LoopRecorder):
             y: the loss' target; None where the model computes its own loss.
             step: number of steps made so far; counted where it is not given.
         """
+        batch = Batch(x, y)
+        if step is None and self.passes_by(batch):
+            return
         if self.wanted and not self.quiet_for(1):
             with self._guard(MODES):
                 self._modes = {module: module.training for module in unwrapped(self._model.model)[0].modules()}
         if self._follows:
             # Rank 0 counts steps and writes; this one is asked about its batches at the end.
             with self._guard(GAP):
-                self._batches.collect(self._met, Batch(x, y), 1)
+                self._batches.collect(self._met, batch, 1)
             self._met += 1
         else:
-            self.step_made(Batch(x, y), step)
+            self.step_made(batch, step)
 
     def close(self, ended: str = "") -> None:
         """Make the last probe and record, flush, and print the verdict. Safe to call twice.

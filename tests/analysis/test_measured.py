@@ -178,6 +178,15 @@ def test_the_step_as_good_as_inference() -> None:
     assert losses["batches"] == 24 and losses["inference"] == pytest.approx(0.58, rel=0.1)
 
 
+def test_no_step_is_as_good_as_inference_where_hardly_anything_is_undone() -> None:
+    history = changed(0.0, 1.0, 0.5)
+    batch = history.losses[:, 0, LOSS_INDEX["batch"]]
+    batch[:] = np.where(history.loss_steps < 590, 0.9, 0.1)
+    assert Facts(history).as_at_step is None
+    batch[:] = np.where(history.loss_steps < 500, 0.9, 0.1)
+    assert Facts(history).as_at_step == history.loss_steps[history.loss_steps >= 500][0]
+
+
 def test_compositions_known_by_heart_show_in_ranks_where_a_few_losses_are_very_large() -> None:
     old = np.linspace(0.001, 0.002, 12)
     new = np.array([0.01] * 9 + [0.2, 0.5, 2.0])
@@ -187,3 +196,15 @@ def test_compositions_known_by_heart_show_in_ranks_where_a_few_losses_are_very_l
     assert found is not None and found.memorized and found.rival == "recombined"
     by_chance = Facts(measured(level(), batch=old, recombined=old[::-1] + 1e-4, inference=0.03, recalibrated=0.004))
     assert by_chance.measured is not None and not by_chance.measured.memorized
+
+
+def test_a_drop_of_accuracy_counts_where_the_loss_does_not_stand_out() -> None:
+    """Many rows turn wrong while their losses hardly change, as in a network that is sure of nothing."""
+
+    def gap(accuracy: float) -> Any:
+        shown = {"inference": {"accuracy": accuracy}, "batch": {"accuracy": 0.77}}
+        facts = Facts(measured(level(), scatter=0.5, inference=1.02, batch=1.0, metrics=shown))
+        assert facts.as_at_step is None
+        return facts.gap
+
+    assert gap(0.57).at_least(1.0) and not gap(0.75).significant

@@ -110,7 +110,7 @@ def ahead(frame: Any) -> None:
 
 def steps_heatmap(frame: Any) -> None:
     """Colour the heatmap by steps to converge."""
-    panel(frame, HEATMAP).get_by_role("button", name="steps to converge").click()
+    panel(frame, HEATMAP).get_by_role("button", name="updates to converge").click()
 
 
 def smooth(frame: Any) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tb_bnlens.report.summary import counts
+from tb_bnlens.report.shown import counts
 from tests.browser.page import HEATMAP, download, open_run, panel, settle
 from tests.host.browser import tab
 from tests.host.server import Server

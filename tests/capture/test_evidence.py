@@ -164,6 +164,20 @@ def test_metrics_and_rows_are_those_of_keras(measured: Measured) -> None:
     assert difference == pytest.approx(found.mean("inference") - found.mean("batch"), rel=1e-4)
 
 
+def test_rows_of_a_stateful_network_have_a_place(tmp_path: Path) -> None:
+    """In another batch, or after the step that has moved the state on, a loss says nothing."""
+    made = keras.Sequential(
+        [keras.Input(batch_shape=(SIZE, 3, 1)), keras.layers.LSTM(4, stateful=True), truth.BN(), keras.layers.Dense(1)]
+    )
+    made.compile("sgd", "mse")
+    x = np.random.default_rng(1).normal(size=(8 * SIZE, 3, 1)).astype(np.float32)
+    made.fit(x, x[:, 0], batch_size=SIZE, shuffle=False, verbose=0, callbacks=[lens(tmp_path)])
+    read = record(tmp_path)
+    assert {"recombined", "mismatched"} <= read.evidence[-1].not_evaluated.keys()
+    assert np.isnan(read.loss("updated")).all() and np.isfinite(read.loss("inference")).any()
+    assert any("stateful RNN" in note for note in read.manifest.notes)
+
+
 def test_the_spread_of_paired_differences() -> None:
     losses = {"inference": np.array([2.0, 4.0, 3.0]), "batch": np.array([1.0, 1.0, 1.0])}
     found = evidence_of(losses, sizes=[10, 10, 10])

@@ -16,6 +16,7 @@ import pytest
 import tensorflow as tf
 
 import tb_bnlens
+from tb_bnlens.frameworks.keras3.adapter import KerasModel
 from tests.capture import models
 from tests.capture.runs import assert_same, record, spying, state
 from tests.capture.setups import BATCH, arrays
@@ -154,6 +155,27 @@ def test_a_model_built_by_its_first_step(tmp_path: Path) -> None:
             lens.record(x, y)
     read = record(tmp_path)
     assert len(read.manifest.layers) == 2 and read.last_step == 10
+
+
+def test_a_model_that_is_marked_as_built_before_its_layers_are() -> None:
+    """``build(shape)`` of a subclass without a ``build`` of its own does that, and the record had no layers."""
+    made = models.Subclassed()
+    made.built = True
+    assert not KerasModel(made).is_built(after_a_step=False)
+    made(arrays(8)[0])
+    assert KerasModel(made).is_built(after_a_step=False)
+
+
+def test_an_evaluation_in_training_mode_after_the_last_step(tmp_path: Path) -> None:
+    """A loop has no hook before the next step, but what is closed is compared with the last look."""
+    made = model(compiled=True)
+    with recorder(made, tmp_path) as lens:
+        for x, y in batches():
+            made.train_on_batch(x, y)
+            lens.record(x, y)
+        made(5.0 + 0.0 * arrays(8)[0], training=True)
+    (event,) = [event for event in record(tmp_path).manifest.events if event.kind == "outside"]
+    assert (event.step, event.layers) == (10, (0, 1))
 
 
 def test_arguments() -> None:

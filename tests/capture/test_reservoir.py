@@ -68,3 +68,12 @@ def test_batches_of_one_execution_and_of_skipped_steps() -> None:
     for made in range(0, 300, 10):
         sparse.offer(made, [made], steps=10)
     assert len(sparse.batches()) >= MOST / 2 - 2 and all(k.batch < k.step <= k.batch + 10 for k in sparse.batches())
+
+
+def test_the_memory_of_a_batch_is_counted_once() -> None:
+    counted: list[int] = []
+    reservoir = Reservoir(lambda _: 32, lambda batch: counted.append(batch) or 1024)  # type: ignore[func-returns-value]
+    for step in range(200):
+        if reservoir.wants(step):
+            reservoir.offer(step, [step])
+    assert len(reservoir.batches()) > 1 and len(set(counted)) == len(counted)

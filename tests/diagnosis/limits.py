@@ -270,11 +270,6 @@ def shifting(x: float) -> History:
     return rows(history, shift=x * float(drift.significance_limit(16)) * noise)
 
 
-def taking_turns(x: float) -> History:
-    history = run(SimLayer(samples=32, between=1.0), gain=2.0)
-    return rows(history, noise_updates=batches.LEAST_UPDATES - (x < 1))
-
-
 def scattering(layer: SimLayer, distance: float, **kwargs: Any) -> History:
     """Single batches that scatter so far about their mean."""
     return rows(run(layer, **kwargs), noise_mean=distance, noise_variance=0.0)
@@ -389,6 +384,9 @@ CASES: dict[tuple[Any, str, str], Build] = {
     ),
     (facts_record, "FIRST_PROBES", "unlike-batches"): late_start,
     (composition, "MINORITY", "dominated-statistics"): minority,
+    (composition, "FEWEST_ROWS", "dominated-statistics"): lambda x: runs.dominated(
+        size=math.floor(x * composition.FEWEST_ROWS)
+    ),
     (compositions, "LITTLE_LEARNED", "unlike-batches"): lambda x: unlike(1.0 / (x * compositions.LITTLE_LEARNED)),
     (compositions, "WELL_LEARNED", "noisy-training"): lambda x: noisy_training(0.7 / (x * compositions.WELL_LEARNED)),
     (compositions, "SMALLER_PART", "dominated-statistics"): ordinary,
@@ -410,7 +408,6 @@ CASES: dict[tuple[Any, str, str], Build] = {
     (batches, "ALIKE_LIMIT", "unlike-batches"): (
         lambda x: rows(run(SimLayer(), gain=2.0), between_within=x * batches.ALIKE_LIMIT * 32 / 31)
     ),
-    (batches, "LEAST_UPDATES", "unlike-batches"): taking_turns,
     (outlook, "USABLE_SHARE", "momentum-too-high"): usable,
     (lag, "LARGE_DISTANCE", "frozen-weights-moving-statistics"): (
         lambda x: runs.rows(runs.of_torch(run(CALM), trainable=False), start_distance=x * lag.LARGE_DISTANCE)

@@ -161,7 +161,7 @@ def measured(
     return replace(history, evidence=(evidence,))
 
 
-def dominated(times: float = 20.0, rows: Mapping[str, Mapping[str, float]] | None = None) -> History:
+def dominated(times: float = 20.0, rows: Mapping[str, Mapping[str, float]] | None = None, **options: Any) -> History:
     """A minority of the batches sets the statistics, and the median row loses 1.2 by it."""
     samples: dict[str, Mapping[str, float]] = {
         "batch": {"mean": 1.0, "q01": 0.0},
@@ -174,4 +174,4 @@ def dominated(times: float = 20.0, rows: Mapping[str, Mapping[str, float]] | Non
     layers = {"dominance_max": [times, 1.0, 1.0], "between_within": [9.0] * 3, "noise_mean": [0.2] * 3}
     counted = {name: {"count": 400.0, **figures} for name, figures in samples.items()}
     passes: dict[str, Any] = {"inference": 2.4, "batch": 1.0, "recalibrated": 2.4, "robust": 30.0}
-    return measured(level(), layers=layers, samples=counted, **passes)
+    return measured(level(), layers=layers, samples=counted, **options, **passes)

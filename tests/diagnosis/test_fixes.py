@@ -48,6 +48,10 @@ class Faulty:
         exec(compile(self.fix, self.rule, "exec"), scope)
         return scope
 
+    def rescued(self) -> None:
+        """Run the rescue as printed."""
+        exec(compile(self.rescue, self.rule, "exec"), {"model": self.model, "data": self.data})
+
     def gone(self, build: Build, **options: Any) -> None:
         """Train so, and the finding is gone, with no other in its place."""
         report = record(build, self.directory, **options)[0]
@@ -81,13 +85,18 @@ def trained_on(epochs: int) -> Callable[[Faulty], None]:
     return cure
 
 
-def without_training(faulty: Faulty) -> None:
+def without_training(faulty: Faulty, repair: Callable[[Faulty], object] = Faulty.apply) -> None:
     """A fix for the trained model itself: inference comes down to batch mode, at the same weights."""
     before, batch = mean_loss(faulty, False), mean_loss(faulty, True)
-    faulty.apply()
+    repair(faulty)
     after = mean_loss(faulty, False)
     assert before > 1.5 * batch, (before, batch)
     assert after < 1.2 * batch, (before, batch, after)
+
+
+def rescued(faulty: Faulty) -> None:
+    """A rescue does the same."""
+    without_training(faulty, Faulty.rescued)
 
 
 def mean_loss(faulty: Faulty, training: bool) -> float:
@@ -117,7 +126,7 @@ def with_training_true(faulty: Faulty) -> None:
 
 def rescued_and_trained_on(faulty: Faulty) -> None:
     """A rescue for the trained model, which is trained on."""
-    exec(compile(faulty.rescue, faulty.rule, "exec"), {"model": faulty.model, "data": faulty.data})
+    faulty.rescued()
     faulty.gone(lambda run: real.fit(run, faulty.model, faulty.data, 1))
 
 
@@ -139,7 +148,7 @@ CURES: dict[str, tuple[tuple[str, Callable[[Faulty], None]], ...]] = {
     "never-updated": (
         ("momentum 1", trained_again),
         ("loop without training=True", with_training_true),
-        ("pretrained, loop without training=True", without_training),
+        ("pretrained, loop without training=True", rescued),
     ),
     "set-after-trace": (("momentum set after the trace", trained_on(2)), ("unfrozen after the trace", trained_on(4))),
     "momentum-too-high": (("momentum 0.9997", trained_again), ("negative loss", trained_again)),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from tests.diagnosis.checks import limits_of, silence_of
-from tests.diagnosis.runs import CALM, FROZEN_FIT, FROZEN_OFF, causes, finding, run, summary
+from tests.diagnosis.runs import CALM, FROZEN_FIT, FROZEN_OFF, causes, finding, measured, run, summary
 from tests.simulation import Sim, SimLayer, simulate
 
 CAUSE = "frozen-mismatch"
@@ -18,6 +19,24 @@ def test_on_other_data_harmful() -> None:
     history = run(FROZEN_OFF)
     assert causes(history) == {CAUSE: "error"}
     assert "frozen=True" in finding(history, CAUSE)["fix"]
+
+
+def test_new_statistics_that_cost_accuracy_are_no_rescue() -> None:
+    """The head has learned with the old ones: with others the loss is lower, and so is the accuracy."""
+    right = {"inference": 0.43, "batch": 0.25, "recalibrated_all": 0.26}
+    passes: dict[str, Any] = {
+        "size": 100,
+        "inference": 50.0,
+        "batch_as_trained": 50.0,
+        "batch": 1.7,
+        "recalibrated": 50.0,
+        "recalibrated_all": 1.7,
+    }
+    history = measured(run(FROZEN_OFF), metrics={k: {"accuracy": v} for k, v in right.items()}, **passes)
+    found = finding(history, CAUSE)
+    assert found["severity"] == "warning" and found["rescue"] == ""
+    assert "they give accuracy 26.0% instead of accuracy 43.0%" in found["summary"]
+    assert "recalibrate" in finding(measured(run(FROZEN_OFF), **passes), CAUSE)["rescue"]
 
 
 def test_on_other_data_harmless() -> None:

@@ -28,7 +28,7 @@ def test_the_band_locator_is_told_the_cause_and_the_fix() -> None:
     assert "set_momentum(model, 0.9)" in found["fix"]
     assert "recalibrate(model, data" in found["rescue"]
     assert "with batch statistics" in report["headline"]
-    assert "All 52 BatchNorm layers are still dominated by their initial statistics" in report["reasons"][0]
+    assert "All 52 BatchNorm layers still hold too much of their initial statistics" in report["reasons"][0]
     assert (
         "Momentum 0.999 needs about 8,000 steps (6,200 to 8,700) until the inference loss converges; this run had 400"
         in report["reasons"][0]

@@ -41,4 +41,27 @@ def test_what_a_higher_momentum_takes_away_at_the_end_is_its_share() -> None:
     history = measured(history, **passes)
     assert causes(history) == {CAUSE: "error"}
     assert finding(history, CAUSE)["share"] > 0.9
-    assert "With momentum 0.9, replayed, it would be 1.1" in summary(history, CAUSE)
+    assert "Replayed with momentum 0.9, inference loss would be 1.1 now" in summary(history, CAUSE)
+
+
+def test_a_memory_that_holds_the_start_is_no_longer_average() -> None:
+    """Of 300 updates, 0.999 keeps 74% of the start, which may happen to serve."""
+    layer = SimLayer(momentum=0.9, samples=2)
+    passes: dict[str, Any] = {"batch": 1.0, "inference": 9.0, "recalibrated": 9.0, "replay_0.999": 2.5}
+    history = run(layer, gain=10.0, steps=300, planned=300)
+    assert CAUSE not in causes(measured(history, layers={"noise_mean": [0.9]}, **passes))
+    history = run(layer, gain=10.0, steps=3000, planned=3000)
+    assert causes(measured(history, layers={"noise_mean": [0.9]}, **passes))[CAUSE] == "error"
+
+
+def test_noise_that_no_memory_averages_is_a_cause_of_its_own() -> None:
+    """Batches of two rows: an average of more of them gives back some of the gap, and no statistics the rest."""
+    layer = SimLayer(momentum=0.99, samples=2)
+    passes: dict[str, Any] = {"batch": 1.0, "inference": 9.0, "recalibrated": 7.0, "replay_0.997": 5.0}
+    scattering = {"noise_mean": [0.9]}
+    trained = run(layer, gain=10.0, steps=1200, planned=1200)
+    history = measured(trained, layers=scattering, **passes)
+    assert causes(history) == {CAUSE: "error", "batch-noise": "error"}
+    assert "averages over some 100 batches, too few" in summary(history, CAUSE)
+    history = measured(trained, layers=scattering, **{**passes, "replay_0.997": 1.2})
+    assert causes(history) == {CAUSE: "error"}

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import pytest
 
+from tb_bnlens.report import run_report
 from tests.diagnosis.checks import limits_of, silence_of
-from tests.diagnosis.runs import CALM, causes, finding, level, measured, run
+from tests.diagnosis.runs import CALM, causes, finding, level, measured, rows, run
 from tests.simulation import Sim, SimLayer, simulate
 
 CAUSE = "train-inference-gap"
@@ -55,6 +59,42 @@ def test_healthy_runs_raise_nothing(layer: SimLayer, seed: int) -> None:
 def test_converged_runs_raise_nothing(momentum: float, samples: float, seed: int) -> None:
     history = run(SimLayer(momentum=momentum, samples=samples, true_variance=0.8), seed=seed, gain=0.5, steps=900)
     assert causes(history) == {}
+
+
+def test_an_accuracy_that_is_lost_while_the_loss_is_lower() -> None:
+    """A network that is less sure and wrong more often. Shares and advice go by the metric as well."""
+    right = {"inference": 0.72, "batch": 0.88, "recalibrated": 0.88, "replay_0.95": 0.87, "replay_0.5": 0.8}
+    losses: dict[str, Any] = {
+        "inference": 0.7,
+        "batch": 0.8,
+        "recalibrated": 0.79,
+        "replay_0.95": 0.78,
+        "replay_0.5": 0.75,
+    }
+    accuracy = {name: {"accuracy": value} for name, value in right.items()}
+    starting = run(SimLayer(momentum=0.999), steps=60, planned=60)
+    history = measured(starting, metrics=accuracy, size=1000, scatter=0.1, **losses)
+    assert causes(history) == {"momentum-too-high": "error"}
+    report = run_report(history)
+    assert report["headline"].startswith("Inference gives accuracy 72.0%, with batch statistics it is 88.0%; the loss")
+    found = finding(history, "momentum-too-high")
+    assert found["share"] == 1.0 and "set_momentum(model, 0.95)" in found["fix"]
+    assert "# inference loss 0.79, accuracy 88.0% (measured)" in found["rescue"]
+    accuracy["inference"] = {"accuracy": 0.87}
+    assert causes(measured(starting, metrics=accuracy, size=1000, scatter=0.1, **losses)).keys() <= {
+        "momentum-too-high"
+    }
+    assert run_report(measured(starting, metrics=accuracy, size=1000, **losses))["severity"] == "info"
+
+
+def test_a_lag_that_nothing_explains_is_no_drift() -> None:
+    """Neither a shorter memory nor bursts were measured: a call outside the training step does the same."""
+    stale: dict[str, Any] = {"inference": 9.0, "batch": 1.0, "recalibrated": 1.0}
+    history = rows(run(SimLayer(momentum=0.9), steps=600), shift=np.nan, shift_noise=np.nan)
+    history = measured(history, layers={"error_p50": [0.9], "error_p95": [0.9], "distance_rms": [0.9]}, **stale)
+    assert causes(history) == {CAUSE: "error"}
+    assert "calls the model in training mode" in finding(history, CAUSE)["summary"]
+    assert "recalibrate" in finding(history, CAUSE)["rescue"]
 
 
 def test_statistics_that_are_hardly_off_are_named_where_new_ones_close_the_gap() -> None:

@@ -16,6 +16,7 @@ torch = pytest.importorskip("torch")
 nn: Any = torch.nn
 
 from tb_bnlens.capture.errors import Refused  # noqa: E402
+from tb_bnlens.capture.reservoir import Reservoir  # noqa: E402
 from tb_bnlens.frameworks.torch.adapter import TorchModel  # noqa: E402
 from tb_bnlens.frameworks.torch.batches import Batch, TorchBatches  # noqa: E402
 from tb_bnlens.frameworks.torch.layers import StatisticsReader, find_layers  # noqa: E402
@@ -306,6 +307,38 @@ def test_kept_batches_are_copies(tmp_path: Path) -> None:
             lens.record(x, y)
         x.fill_(1e6)
     assert report_of(tmp_path)["losses"]["inference"] < 1e3
+
+
+def test_far_from_the_planned_end_few_batches_are_looked_at(tmp_path: Path) -> None:
+    met = []
+    for planned in (None, 100_000):
+        recorder = Recorder(small(0.1), str(tmp_path / str(planned)), LOSS, planned_steps=planned, verbose=0)
+        looked: list[int] = []
+
+        class Counting(Reservoir):
+            def offer(self, made: int, batches: list[Any], steps: int = 1, looked: list[int] = looked) -> None:
+                looked.append(made)
+                super().offer(made, batches, steps)
+
+        recorder._batches.reservoir.__class__ = Counting
+        for x, y in batches(150):
+            recorder.record(x, y)
+        met.append(len(looked))
+    assert met[1] < 0.7 * met[0]
+
+
+def test_steps_in_which_nothing_is_due_are_counted_and_their_batches_met(tmp_path: Path) -> None:
+    recorder = Recorder(small(0.1), str(tmp_path), LOSS, planned_steps=100_000, verbose=0)
+    passed = []
+    for i, (x, y) in enumerate(batches(120), 1):
+        short = i % 40 == 0
+        x, y = (x[:8], y[:8]) if short else (x, y)
+        passed.append(recorder.passes_by(Batch(x, y)))
+        if not passed[-1]:
+            recorder.record(x, y)
+        assert recorder.step == i and recorder._batches._newest.x is not None
+        assert recorder._batches._newest.x.shape == x.shape and not (short and passed[-1])
+    assert sum(passed) > 20
 
 
 def test_every_call_of_a_shared_layer_counts(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 torch = pytest.importorskip("torch")
 nn: Any = torch.nn
 
+from tb_bnlens.analysis.lag import table  # noqa: E402
 from tb_bnlens.torch import Recorder  # noqa: E402
 from tests.frameworks.torch_runs import LOSS, batches, record_of, report_of, small, train, usual_step  # noqa: E402
 
@@ -107,6 +108,22 @@ def test_a_momentum_of_keras_is_told(tmp_path: Path) -> None:
         return model
 
     assert "mixed-conventions" not in named(train(repaired, tmp_path / "again", steps=40).report)
+
+
+def test_a_momentum_that_falls_has_forgotten_the_start(tmp_path: Path) -> None:
+    """As in networks for point clouds and poses, where the momentum falls with the learning rate."""
+
+    def schedule(model: Any, i: int) -> None:
+        model[1].momentum = 0.1 if i < STEPS // 2 else 0.001
+
+    report = train(lambda: small(0.1), tmp_path, steps=STEPS, mode=schedule).report
+    assert not {"momentum-too-high", "warming-up"} & named(report).keys()
+    history = record_of(tmp_path)
+    left = 0.9 ** (STEPS // 2)
+    # Neither says in which of the updates between two looks it was set.
+    assert left / 2 < history.evidence[-1].layers["start_left"][0] < 2 * left
+    assert left / 2 < table(history, history.evidence[-1]).memory[0] < 2 * left
+    assert [e.text for e in history.manifest.events if e.kind == "momentum"] == ["momentum set from 0.1 to 0.001"]
 
 
 def test_momentum_0_never_updates(tmp_path: Path) -> None:

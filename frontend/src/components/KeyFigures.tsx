@@ -44,7 +44,7 @@ function StepsFigure({ finding }: { finding: Finding }) {
       </dt>
       <dd>
         {steps(steps_to_converge)}
-        {typeof steps_to_converge === 'number' && <span class="unit"> updates</span>}
+        {typeof steps_to_converge === 'number' && <span class="unit"> steps</span>}
         {interval(steps_interval) && (
           <span class="unit" data-tip={intervalText(steps_interval)}>
             {' '}

@@ -22,6 +22,8 @@ PASS_OF_KIND = {"recalibrated_now": "recalibrated"}
 """Loss kind of a probe -> the pass on many batches that measures the same, where their names differ."""
 PROBES_ONLY = ("recalibrated_long", "updated")
 """Loss kinds that no pass on many batches measures."""
+LEAST_UNDONE = 0.05
+"""Share of the steps from which on it is told which step inference is as good as: the last probes lie side by side."""
 
 
 class LossFacts(RecordFacts):
@@ -29,7 +31,15 @@ class LossFacts(RecordFacts):
 
     @cached_property
     def gap(self) -> Gap:
-        """Inference minus batch statistics (``Measured.rival``): all that BatchNorm costs at inference."""
+        """Inference minus batch statistics (``Measured.rival``): all that BatchNorm costs at inference.
+
+        Without layers to put in batch mode it is inference minus training mode. Dropout and its like make training
+        worse, so where inference is worse something else in the model depends on the mode.
+        """
+        if not self.has_layers:
+            if self.measured is not None and self.measured.has("training"):
+                return self.measured.gap("inference", "training")
+            return self.losses.lasting_gap("inference", "training")
         return self.losses.gap("inference", "batch") if self.measured is None else self.measured.over_rival
 
     @property
@@ -48,16 +58,18 @@ class LossFacts(RecordFacts):
 
         Training in batch mode was as good then as inference is now; no offset, scale or other monotone change of the
         loss moves it. Single probes scatter, so it is the step with the fewest probes on the wrong side. None where
-        nothing is undone, where inference is worse than any probe before, and without a measurement on many batches.
+        less than ``LEAST_UNDONE`` is undone, where inference is worse than any probe before, and without a measurement
+        on many batches.
         """
-        if self.measured is None or not self.gap.significant:
+        if self.measured is None or not self.gap.significant or self.measured.lost:
             return None
         batch = self.history.loss("batch").astype(np.float64)
         known = np.isfinite(batch)
         above, steps = batch[known] > self.typical("inference"), self.history.loss_steps[known]
         wrong = np.concatenate([[0], np.cumsum(~above)]) + np.concatenate([np.cumsum(above[::-1])[::-1], [0]])
         parted = int(np.argmin(wrong))
-        return int(steps[parted]) if 0 < parted < len(steps) else None
+        late = parted == len(steps) or steps[parted] > (1 - LEAST_UNDONE) * self.last_step
+        return int(steps[parted]) if parted and not late else None
 
     @property
     def share_undone(self) -> float:

@@ -81,9 +81,14 @@ class ScatterFacts(StillFacts):
         return np.asarray(self.layers.updating & (self.layers.beta <= max(limit, self.lowest_momentum + 1e-6)))
 
     def best_higher(self, limit: float) -> float | None:
-        """The replayed momentum above those layers' that has the least loss, None where none beats inference."""
-        top = float(np.max(self.layers.beta[self.low(limit)]))
-        higher = {m: self.replayed[m] for m in replays.longer(self.replayed, top)}
+        """The replayed momentum above those layers' that has the least loss, None where none beats inference.
+
+        One that still holds the start is no average of more batches.
+        """
+        low = self.low(limit)
+        top, updates = float(np.max(self.layers.beta[low])), robust.median(self.layers.updates[low])
+        forgets = [m for m in self.replayed if not m**updates > self.layers.tolerance]
+        higher = {m: self.replayed[m] for m in replays.longer(forgets, top)}
         if not higher:
             return None
         best = min(higher, key=lambda m: higher[m])

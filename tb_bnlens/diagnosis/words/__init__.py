@@ -2,81 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import importlib
+import pkgutil
+from collections.abc import Iterator, Mapping
 
-from tb_bnlens.diagnosis.words import (
-    alternating_domains,
-    averaged_weights,
-    batch_noise,
-    before_after_update,
-    collapsed_channels,
-    cumulative_average,
-    dominated_statistics,
-    drift,
-    dropout_gap,
-    frozen_mismatch,
-    frozen_weights_moving_statistics,
-    ignores_statistics,
-    inference_mode_layer,
-    memorized_batches,
-    mixed_conventions,
-    momentum_too_high,
-    momentum_too_low,
-    moved_outside_training,
-    never_updated,
-    no_tracked_statistics,
-    noisy_training,
-    non_finite_statistics,
-    overfitting,
-    padded_rows,
-    replica_spread,
-    set_after_trace,
-    short_last_batch,
-    train_inference_gap,
-    unlike_batches,
-    unseen_updates,
-    validation_shift,
-    variance_shift,
-    warming_up,
-)
 from tb_bnlens.diagnosis.words.words import Words
 
-WORDS: Mapping[str, Words] = {
-    module.__name__.rsplit(".", 1)[1].replace("_", "-"): module.WORDS
-    for module in (
-        alternating_domains,
-        averaged_weights,
-        batch_noise,
-        before_after_update,
-        collapsed_channels,
-        cumulative_average,
-        dominated_statistics,
-        drift,
-        dropout_gap,
-        frozen_mismatch,
-        frozen_weights_moving_statistics,
-        ignores_statistics,
-        inference_mode_layer,
-        memorized_batches,
-        mixed_conventions,
-        momentum_too_high,
-        momentum_too_low,
-        moved_outside_training,
-        never_updated,
-        no_tracked_statistics,
-        noisy_training,
-        non_finite_statistics,
-        overfitting,
-        padded_rows,
-        replica_spread,
-        set_after_trace,
-        short_last_batch,
-        train_inference_gap,
-        unlike_batches,
-        unseen_updates,
-        validation_shift,
-        variance_shift,
-        warming_up,
-    )
-}
-"""Id of a cause -> its words."""
+
+def _of_modules() -> Iterator[tuple[str, Words]]:
+    for module in pkgutil.iter_modules(__path__):
+        words = getattr(importlib.import_module(f"{__name__}.{module.name}"), "WORDS", None)
+        if words is not None:
+            yield module.name.replace("_", "-"), words
+
+
+WORDS: Mapping[str, Words] = dict(_of_modules())
+"""Id of a cause -> its words, which stand in the module of that name."""

@@ -57,7 +57,7 @@ def _over_time(f: Facts, d: Decision) -> Said:
         f"inference all of them by one mean.{_averaged(f)}",
         evidence=_evidence(f),
         rescue=code.RECALIBRATE if f.stale.significant else "",
-        rescued=f.typical("recalibrated"),
+        rescued="recalibrated",
         fix="# BatchNormalization takes the whole [batch, time, feature] tensor: no TimeDistributed around it, nor\n"
         "# around a model that holds it. Training and inference then normalize all time steps the same way:\n"
         "#     x = keras.layers.BatchNormalization()(x)\n"

@@ -58,7 +58,7 @@ def failed(f: Facts, d: Decision) -> Said:
         f"The {what}. {now}",
         evidence=evidence,
         rescue=code.rescue(f, d.severity),
-        rescued=f.rescued,
+        rescued="recalibrated",
         fix="# On the weights that are put in, at the end of every training"
         + (" (or torch.optim.swa_utils.update_bn)" if f.in_torch else "")
         + ":\n"

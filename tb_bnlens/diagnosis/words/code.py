@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.diagnosis.severity import Severity
-from tb_bnlens.diagnosis.words.phrases import as_set
+from tb_bnlens.diagnosis.words.phrases import as_set, metrics
 from tb_bnlens.metadata import FLAX, KERAS, KERAS_2, TORCH
 
 UNDO = "# Its undo() puts the old statistics back.\n"
@@ -26,6 +26,15 @@ def rescue(f: Facts, severity: Severity) -> str:
     """Recalibrate, where there is harm and that was measured to undo some of it; else nothing."""
     helps = f.parts is not None and f.stale.significant
     return RECALIBRATE if helps and severity > Severity.INFO else ""
+
+
+def spoilt(f: Facts, name: str) -> str:
+    """Why other statistics are no rescue although they lower the loss."""
+    return (
+        f" New statistics alone are no rescue: they give {', '.join(metrics(f, name))} instead of "
+        f"{', '.join(metrics(f, 'inference'))}, since the layers behind have learned with the old ones. Train those "
+        "again afterwards."
+    )
 
 
 def set_momentum(f: Facts, momentum: float) -> str:
@@ -53,6 +62,21 @@ def of_framework(text: str, framework: str) -> str:
 def told(f: Facts, *, keras: str, torch: str, flax: str) -> str:
     """The text for users of the framework that was recorded."""
     return {KERAS: keras, KERAS_2: keras, TORCH: torch, FLAX: flax}[f.manifest.framework]
+
+
+def load_statistics(f: Facts) -> str:
+    """Load them with the weights, as a comment."""
+    return told(
+        f,
+        keras="# Load the moving statistics with the weights: they are weights of a layer that are not trainable.\n"
+        "#   base.load_weights(path)                  # all weights, or\n"
+        "#   model.set_weights(other.get_weights())   # not only trainable_variables\n",
+        torch="# Load the running statistics with the weights: they are buffers, in the state_dict and not among the "
+        "parameters.\n"
+        "#   model.load_state_dict(torch.load(path))   # strict=False would hide that they are missing\n",
+        flax="# Load the running statistics with the weights: they are nnx.BatchStat, and not nnx.Param.\n"
+        "#   nnx.update(base, *nnx.state(other, nnx.Param, nnx.BatchStat))\n",
+    )
 
 
 def _loader(size: int) -> str:

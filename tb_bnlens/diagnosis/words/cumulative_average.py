@@ -44,7 +44,7 @@ def failed(f: Facts, d: Decision) -> Said:
             "stale": Evidence("loss from stale statistics (inference - recalibrated)", f.stale.value, f.warning_loss),
         },
         rescue=code.rescue(f, d.severity),
-        rescued=f.rescued,
+        rescued="recalibrated",
         fix=code.set_momentum(f, 0.9 if advice is None else advice)
         + "# momentum=None serves where weights stay, as in torch.optim.swa_utils.update_bn.\n",
         next=f"The statistics forget old weights within some {number(10 if advice is None else 1 / (1 - advice))} "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from tb_bnlens.analysis import robust
 from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.diagnosis.compositions import composition
@@ -121,8 +123,10 @@ def passed(f: Facts, d: Decision) -> str:
     times = number(robust.largest(f.evidence.layers.get("dominance_max", []))) if f.evidence else "?"
     if d.where is not None:
         return f"The mean of the batches' variances is {times} times their median, and ordinary rows do not suffer."
-    limit = number(composition(f).dominance_limit)
-    return f"The mean of the batches' variances is at most {times} times their median (limit {limit})."
+    limit = composition(f).dominance_limit
+    if math.isinf(limit):
+        return "No row's inputs lie far outside of the others', and variances of so few rows tell no more."
+    return f"The mean of the batches' variances is at most {times} times their median (limit {number(limit)})."
 
 
 WORDS = Words(

@@ -54,11 +54,13 @@ def failed(f: Facts, d: Decision) -> Said:
     if d.severity is Severity.INFO and f.evaluated:
         summary += " The loss hardly depends on it."
     momentum = f.followed
-    fix = code.set_learning_rate(f, f.advised_learning_rate, f.scheduled)
+    # From the start on, such a rate leaves a short training unfinished.
+    fix = "# For the last part of the training, e.g. a tenth of it, so that the statistics catch up with the weights:\n"
+    fix += code.set_learning_rate(f, f.advised_learning_rate, f.scheduled)
     if momentum is not None:
         fix += (
-            f"\n# A momentum of {as_set(f, momentum):g} would follow closely enough for now (replayed)"
-            f"{', before compile' if f.in_keras else ''}:\n"
+            f"\n# Or{', before compile' if f.in_keras else ''}: momentum {as_set(f, momentum):g} follows closely "
+            "enough for now (replayed).\n"
             f"# import tb_bnlens; tb_bnlens.set_momentum(model, {as_set(f, momentum):g})\n"
         )
     fix += (
@@ -70,7 +72,7 @@ def failed(f: Facts, d: Decision) -> Said:
         summary,
         evidence=_evidence(f),
         rescue=code.rescue(f, d.severity),
-        rescued=f.rescued,
+        rescued="recalibrated",
         fix=fix,
         next="The lag shrinks with the learning rate. Inference loss falls to the loss with batch statistics after a "
         f"few windows of the momentum ({number(window)} updates each).",

@@ -13,19 +13,6 @@ from tb_bnlens.diagnosis.words import code
 from tb_bnlens.diagnosis.words.phrases import count, loss, modes, number, some_of, verb
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
-LOAD_IN_TORCH = """\
-# Load the running statistics with the weights: they are buffers, in the state_dict and not among the parameters.
-#   base.load_state_dict(torch.load(path))   # not only named_parameters()
-"""
-LOAD_IN_FLAX = """\
-# Load the running statistics with the weights: they are nnx.BatchStat, and not nnx.Param.
-#   nnx.update(base, *nnx.state(other, nnx.Param, nnx.BatchStat))
-"""
-LOAD = """\
-# Load the moving statistics with the weights: they are weights of a layer that are not trainable.
-#   base.load_weights(path)                  # all weights, or
-#   model.set_weights(other.get_weights())   # not only trainable_variables
-"""
 IN_EVAL_MODE = (
     "A layer in eval mode whose weights are not trained normalizes with the statistics of the data it was trained on. "
     "Where those differ from this run's batches the network may still have learned with them; the losses tell."
@@ -46,29 +33,27 @@ def passed(f: Facts, _d: Decision) -> str:
 def failed(f: Facts, d: Decision) -> Said:
     """How far they are off, and which losses show it."""
     frozen, n, harmful = int(f.frozen.sum()), len(d.layers), d.severity > Severity.INFO
+    spoilt = f.measured is not None and f.measured.spoils("recalibrated_all")
     new = [i for i in d.layers if f.initial[i]]
     what = "statistics of other data"
     if len(new) == n:
         what = "a mean of exactly 0 and a variance of exactly 1: they were never loaded or trained"
     return Said(
         f"{some_of(n, frozen, 'frozen layer')} {verb(n, 'use')} {what} (distance up to "
-        f"{number(_largest(f))} batch standard deviations).{_felt(f, harmful)}",
+        f"{number(_largest(f))} batch standard deviations).{_felt(f, harmful)}"
+        + (code.spoilt(f, "recalibrated_all") if harmful and spoilt else ""),
         evidence={
             "distance": Evidence("largest distance of a frozen layer", _largest(f), LARGE_DISTANCE),
             "part": Evidence("loss that frozen statistics cost", f.constant_part.value, f.warning_loss),
         },
-        rescue=code.RECALIBRATE_FROZEN if harmful and f.parts is not None else "",
-        rescued=f.rescued_with_frozen,
-        fix=(_load(f) if len(new) == n else "") + (_fix(f, d) if harmful else ""),
+        rescue=code.RECALIBRATE_FROZEN if harmful and f.parts is not None and not spoilt else "",
+        rescued="recalibrated_all",
+        fix=(code.load_statistics(f) if len(new) == n else "") + (_fix(f, d) if harmful else ""),
         next="Inference loss near the loss with batch statistics. If it is not, check that inputs are preprocessed as "
         "for the original training."
         if harmful
         else "",
     )
-
-
-def _load(f: Facts) -> str:
-    return code.told(f, keras=LOAD, torch=LOAD_IN_TORCH, flax=LOAD_IN_FLAX)
 
 
 def _felt(f: Facts, harmful: bool) -> str:

@@ -54,7 +54,7 @@ def failed(f: Facts, d: Decision) -> Said:
         summary,
         evidence=evidence,
         rescue=_rescue(f, d) if f.in_keras else "",
-        rescued=repaired,
+        rescued="" if f.in_torch else "on_moving",
         fix=code.told(f, keras=FIX, torch=FIX_IN_TORCH, flax=FIX_IN_FLAX),
         next="Predictions for a row are then the same alone and in a batch.",
     )

@@ -12,7 +12,10 @@ from tb_bnlens.diagnosis.words import code
 from tb_bnlens.diagnosis.words.phrases import against_batch, count, modes, number, sentence, some_of, verb
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
-PASS_ON = "# In the call of your model pass its own argument on:  x = self.base(x, training=training)\n"
+PASS_ON = """\
+# In the call of your model pass its own argument on:  x = self.base(x, training=training)
+# In a functional model leave training=False out:      x = base(inputs)
+"""
 TRAIN = "# Before the training step, and again after each evaluation:\nmodel.train()\n"
 UNTIL_THEN = """\
 # Until then, to use statistics that fit:
@@ -46,14 +49,17 @@ def failed(f: Facts, d: Decision) -> Said:
         summary += f" The loss does not suffer ({modes(f)}), so this is fine if it is intended."
     elif f.evaluated:
         summary += f" {sentence(against_batch(f))}."
+    spoilt = f.measured is not None and f.measured.spoils("recalibrated_all")
+    if spoilt and d.severity > Severity.INFO:
+        summary += code.spoilt(f, "recalibrated_all")
     return Said(
         summary,
         evidence={
             "distance": Evidence("largest distance", _distance(f), LARGE_DISTANCE),
             "part": Evidence("loss that constant statistics cost", f.constant_part.value, f.warning_loss),
         },
-        rescue=code.RECALIBRATE_FROZEN if d.severity > Severity.INFO and f.parts else "",
-        rescued=f.rescued_with_frozen,
+        rescue=code.RECALIBRATE_FROZEN if d.severity > Severity.INFO and f.parts and not spoilt else "",
+        rescued="recalibrated_all",
         fix=(PASS_ON if f.in_keras else TRAIN) + (UNTIL_THEN if d.severity > Severity.INFO or not f.evaluated else ""),
         next="The layers' moving statistics change at the next record.",
     )

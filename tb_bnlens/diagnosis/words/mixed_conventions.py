@@ -41,7 +41,7 @@ def failed(f: Facts, d: Decision) -> Said:
             ),
         },
         rescue=code.rescue(f, d.severity),
-        rescued=f.rescued,
+        rescued="recalibrated",
         fix=code.set_momentum(f, round(1.0 - meant, 6)),
         next="Inference loss follows the loss with batch statistics smoothly.",
     )

@@ -22,8 +22,10 @@ from tb_bnlens.diagnosis.words.phrases import (
     no_statistics,
     of_what,
     percent,
+    replayed,
     some_of,
     until,
+    verb,
 )
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
@@ -63,18 +65,18 @@ def failed(f: Facts, d: Decision) -> Said:
     if f.outlook.remaining and f.outlook.planned:
         had += f" and {f.outlook.remaining:,} {be(f.outlook.remaining)} left"
     summary = (
-        f"{some_of(n, len(f.layers.names))} {be(n)} still dominated by {'its' if n == 1 else 'their'} initial "
+        f"{some_of(n, len(f.layers.names))} still {verb(n, 'hold')} too much of {'its' if n == 1 else 'their'} initial "
         f"statistics. {needs or _left(f, beta)}; {had}."
     )
-    if math.isfinite(f.advised_loss):
-        summary += f" Replayed with momentum {set_to}, inference loss would be {loss(f, f.advised_loss)}."
+    if advice is not None and math.isfinite(f.advised_loss):
+        summary += f" Replayed with momentum {set_to}, {replayed(f, advice)}."
     if d.severity is Severity.INFO and f.evaluated:
         summary += " The loss hardly depends on it."
     return Said(
         summary,
         evidence=_evidence(f),
         rescue=code.RECALIBRATE if d.severity > Severity.INFO else "",
-        rescued=f.rescued,
+        rescued="recalibrated",
         fix=code.set_momentum(f, advice) if advice is not None else RECALIBRATE_AT_END,
         next=f"Inference loss near {loss(f, f.advised_loss)} on the same batches, and nothing left of the initial "
         "statistics."
@@ -128,7 +130,11 @@ def _evidence(f: Facts) -> dict[str, Evidence]:
         evidence["shrink"] = Evidence(
             "error remaining after each update, as a factor", f.shrink, float(np.median(beta))
         )
-    if f.stale.known:
+    if not math.isnan(f.stale.drop):
+        evidence["stale"] = Evidence(
+            "what stale statistics take of the metric (recalibrated - inference)", f.stale.drop
+        )
+    elif f.stale.known:
         evidence["stale"] = Evidence(
             "loss from stale statistics (inference - recalibrated)", f.stale.value, f.warning_loss
         )

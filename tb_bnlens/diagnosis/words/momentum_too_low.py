@@ -8,7 +8,7 @@ from tb_bnlens.diagnosis.conditions import PASTED, SCATTER, longer_memory
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.severity import Severity
 from tb_bnlens.diagnosis.words import code
-from tb_bnlens.diagnosis.words.phrases import as_set, count, loss, momentum_range, number
+from tb_bnlens.diagnosis.words.phrases import as_set, count, momentum_range, number, replayed
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
 
@@ -24,7 +24,12 @@ def failed(f: Facts, d: Decision) -> Said:
     """How far the loss jumps, and the momentum that was probably meant."""
     beta = f.layers.beta[list(d.layers)]
     value, mirrored = float(beta.min()), f.mirrored_momentum(float(beta.min()))
-    summary = f"Momentum {momentum_range(f, beta)} keeps little but the last batches in {count(len(d.layers))}."
+    momentum, layers = f"Momentum {momentum_range(f, beta)}", count(len(d.layers))
+    if value > PASTED:
+        batches = number(float(f"{1.0 / (1.0 - value):.2g}"))
+        summary = f"{momentum} averages over some {batches} batches, too few for how much they differ in {layers}."
+    else:
+        summary = f"{momentum} keeps little but the last batches in {layers}."
     best = f.best_higher(PASTED)
     if d.severity > Severity.INFO:
         if f.jump.value > 0:
@@ -33,7 +38,7 @@ def failed(f: Facts, d: Decision) -> Said:
                 "gives."
             )
         if best is not None and longer_memory(f).significant:
-            summary += f" With momentum {as_set(f, best):g}, replayed, it would be {loss(f, f.replayed[best])} now."
+            summary += f" Replayed with momentum {as_set(f, best):g}, {replayed(f, best)} now."
     else:
         summary += " The loss does not jump with them in this run."
     if mirrored is not None and not f.in_torch:
@@ -50,7 +55,7 @@ def failed(f: Facts, d: Decision) -> Said:
             ),
         },
         rescue=code.rescue(f, d.severity),
-        rescued=f.rescued,
+        rescued="recalibrated",
         fix=code.set_momentum(f, round(advice, 6)),
         next="Inference loss follows the loss with batch statistics smoothly.",
     )

@@ -80,7 +80,7 @@ def failed(f: Facts, d: Decision) -> Said:
             "recalibrated": Evidence("inference with statistics of training batches", rescued),
         },
         rescue=code.RECALIBRATE,
-        rescued=rescued,
+        rescued="recalibrated",
         fix=code.told(f, keras=FIX, torch=FIX_IN_TORCH, flax=FIX_IN_FLAX),
         next="No change between training steps in the list of events.",
     )

@@ -9,7 +9,7 @@ from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.severity import Severity
 from tb_bnlens.diagnosis.words import code
-from tb_bnlens.diagnosis.words.phrases import be, count, momentum_range, some_of
+from tb_bnlens.diagnosis.words.phrases import be, count, momentum_range, part_of, some_of
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
 MODE = "# In your training step:  y_pred = model(x, training=True)\n"
@@ -44,35 +44,47 @@ def failed(f: Facts, d: Decision) -> Said:
     # Weights that were trained with the initial statistics do best with them.
     harmful = d.severity > Severity.INFO
     fix = _fix(f, copied=new, recalibrate=harmful and f.parts is None)
-    why = f"{'The training step' if f.in_keras else 'Nothing'} calls the model {_mode(f)}, its updates are dropped, "
-    why += "or the weights are copied from another network without its statistics."
-    if kept:
-        fix = code.set_momentum(f, 0.9 if f.in_torch else 0.99)
-        why = f"Momentum {momentum_range(f, f.layers.momentum[still])} keeps the initial statistics."
-    same = (
-        f"bit-identical to their start after {f.last_step:,} steps{', a mean of 0 and a variance of 1' if new else ''}"
+    values = ", a mean of 0 and a variance of 1" if new else ""
+    what = (
+        f"{some_of(n, len(f.layers.names))} {be(n)} never updated: the moving statistics are bit-identical to their "
+        f"start after {f.last_step:,} steps{values}"
     )
     evidence = {"updates": Evidence("updates of these layers", float(f.layers.updates[still].max()), f.last_step)}
     if f.checked:
-        same, evidence = "those of a new layer, a mean of 0 and a variance of 1" if new else "constant", {}
-        if not kept:
-            why = f"Either the model was loaded without its statistics, or none were ever gathered. {why}"
+        same = f"those of a new layer{values}" if new else "constant"
+        what, evidence = f"The moving statistics of {part_of(n, len(f.layers.names))} are {same}", {}
+    if kept:
+        fix = code.set_momentum(f, 0.9 if f.in_torch else 0.99)
+        why = f"Momentum {momentum_range(f, f.layers.momentum[still])} keeps the initial statistics."
+    elif f.checked:
+        why = (
+            "They were not loaded with the weights, or not copied with them from another network, or no step has "
+            "called the model in training mode."
+        )
+    else:
+        why = (
+            f"{'The training step' if f.in_keras else 'Nothing'} calls the model {_mode(f)}, its updates are dropped, "
+            "or the weights are copied from another network without its statistics."
+        )
     return Said(
-        f"{some_of(n, len(f.layers.names))} {be(n)} never updated: the moving statistics are {same}. {why}",
+        f"{what}. {why}",
         evidence={
             **evidence,
             "distance": Evidence("largest distance", float(np.nanmax(f.layers.distance[still], initial=0.0))),
         },
         rescue=code.RECALIBRATE if harmful and f.parts is not None else "",
-        rescued=f.typical("put_right:never_updated"),
+        rescued="put_right:never_updated",
         fix=fix,
-        next="The moving statistics change at the next record.",
+        next="Inference loss near the loss with batch statistics."
+        if f.checked
+        else "The moving statistics change at the next record.",
     )
 
 
 def _fix(f: Facts, *, copied: bool, recalibrate: bool) -> str:
     """The calls that update the statistics."""
-    fix = code.told(f, keras=MODE, torch="# Before the training loop:\nmodel.train()\n", flax=MODE_IN_FLAX)
+    fix = code.load_statistics(f) if f.checked and copied else ""
+    fix += code.told(f, keras=MODE, torch="# Before the training loop:\nmodel.train()\n", flax=MODE_IN_FLAX)
     if copied:
         fix += code.told(f, keras=COPY, torch=COPY_IN_TORCH, flax=COPY_IN_FLAX)
     return fix + code.RECALIBRATE * recalibrate

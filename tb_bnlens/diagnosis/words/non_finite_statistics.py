@@ -55,7 +55,7 @@ def failed(f: Facts, d: Decision) -> Said:
         summary,
         evidence=evidence,
         rescue=_reset(f, d) + "\n" + code.RECALIBRATE,
-        rescued=math.nan if f.losses.diverged else f.rescued,
+        rescued="" if f.losses.diverged else "recalibrated",
         fix=code.told(f, keras=FIX, torch=FIX_IN_TORCH, flax=FIX_IN_FLAX),
         next="The statistics stay finite. If they do not, look at the data and at the code that writes to the layers"
         f"{'' if since is None else f' by step {since:,}'}.",

@@ -26,7 +26,7 @@ def failed(f: Facts, _d: Decision) -> Said:
             ),
         },
         rescue=f"{COUNTED}{code.UNDO}tb_bnlens.recalibrate(model, counted, batches=200)\n",
-        rescued=f.typical("counted"),
+        rescued="counted",
         fix="# Fill the last batch with rows of the data instead of padding, or leave it out (drop_remainder=True).\n"
         "# `data` is the tf.data pipeline of (x, y, sample_weight):\n"
         f"data = data.unbatch().filter(lambda x, y, weight: weight > 0).batch({_size(f)}, drop_remainder=True)\n",

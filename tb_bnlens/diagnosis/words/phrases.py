@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tb_bnlens.analysis.facts import Facts
+from tb_bnlens.analysis.metrics import is_share
+from tb_bnlens.metadata import replay_row
 from tb_bnlens.numbers import as_set as in_convention
 from tb_bnlens.numbers import number as number
 from tb_bnlens.numbers import times as as_times
@@ -130,6 +132,23 @@ def names(all_of: Sequence[str], shown: int = 3) -> str:
     """Layer names, the first few and how many more."""
     head = ", ".join(all_of[:shown])
     return head if len(all_of) <= shown else f"{head} and {len(all_of) - shown} more"
+
+
+def metric(name: str, value: float) -> str:
+    """A compiled metric: "72.7%" where it is a share of 1."""
+    return f"{100 * value:.1f}%" if is_share(name) and 0 <= value <= 1 else number(value)
+
+
+def metrics(f: Facts, name: str, most: int = 2) -> list[str]:
+    """The first compiled metrics of a pass: ["accuracy 72.7%"]; none where it has none."""
+    found = {} if f.measured is None or not f.measured.has(name) else f.measured.passes[name].metrics
+    return [f"{key} {metric(key, value)}" for key, value in found.items() if key != "loss"][:most]
+
+
+def replayed(f: Facts, momentum: float) -> str:
+    """What a momentum would have given: "inference loss would be 0.55", and the metrics where they tell the fault."""
+    told = metrics(f, replay_row(momentum)) if f.measured is not None and f.measured.lost else []
+    return ", ".join([f"inference loss would be {loss(f, f.replayed[momentum])}", *told])
 
 
 def no_statistics(f: Facts) -> str:

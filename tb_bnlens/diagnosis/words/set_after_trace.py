@@ -45,7 +45,7 @@ def failed(f: Facts, d: Decision) -> Said:
         evidence=evidence or {"layers": Evidence("layers that do not do what their flag says", len(d.layers), 0)},
         # An optimizer keeps to the variables that it was built with, and unfreezing adds some.
         rescue=code.rescue(f, d.severity),
-        rescued=f.rescued,
+        rescued="recalibrated",
         fix="optimizer = model.optimizer.from_config(model.optimizer.get_config())\n"
         "# The next fit traces the step again. Add your metrics.\n"
         "model.compile(optimizer=optimizer, loss=model.loss)\n",

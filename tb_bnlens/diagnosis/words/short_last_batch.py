@@ -31,7 +31,7 @@ def failed(f: Facts, d: Decision) -> Said:
             "moved": Evidence("inference right after it, over usual", moved, f.warning_loss),
         },
         rescue=code.rescue(f, d.severity),
-        rescued=f.rescued,
+        rescued="recalibrated",
         # Batching again would leave Keras without the number of batches, which it warns of at each epoch.
         fix=f"# Or, where it is made: .batch({f.manifest.batch_size or 32}, drop_remainder=True)\n"
         "data = data.take(data.cardinality() - 1)\n"

@@ -13,10 +13,17 @@ from tb_bnlens.diagnosis.words.phrases import against_batch, loss, modes, no_los
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
 ONE_MOMENT = "A check looks at one moment, which does not tell the cause. Record the training to see what changes."
+NOT_OF_THESE = (
+    "The moving statistics are not those of this data at these weights. Calls in training mode on other data do that, "
+    "weights that were changed or averaged later, or a lag when training ended. A check does not tell which; a record "
+    "of the training does."
+)
 
 
 def failed(f: Facts, d: Decision) -> Said:
     """The gap and its two parts."""
+    if not f.has_layers:
+        return _without_layers(f)
     recalibrated = loss(f, f.typical("recalibrated"))
     noise = f.losses.gap("recalibrated", "batch") if f.parts is None else f.drift_left
     unexplained = _unexplained(f)
@@ -30,27 +37,47 @@ def failed(f: Facts, d: Decision) -> Said:
             "uncertainty": Evidence("standard error of the gap", f.gap.uncertainty),
         },
         rescue=code.rescue(f, d.severity),
-        rescued=f.rescued,
+        rescued="recalibrated",
         fix=code.RECALIBRATE if f.parts is None else "",
         next=_what_is_left(f),
     )
 
 
+def _without_layers(f: Facts) -> Said:
+    """No layer is recorded, and yet the mode matters."""
+    why = (
+        "Dropout and its like make training worse, not inference. Code that normalizes by the batch in training does "
+        "this, and so does code that sees the targets there (teacher forcing)."
+    )
+    return Said(
+        f"With the same weights and batch, the loss is {loss(f, f.typical('inference'))} at inference and "
+        f"{loss(f, f.typical('training'))} in training mode. {why}",
+        reason=why,
+        evidence={"gap": Evidence("inference - training", f.gap.value, f.warning_loss)},
+        next="The two losses agree where the same statistics serve both modes.",
+    )
+
+
 def _is_stale(f: Facts) -> bool:
-    return f.stale.significant and f.stale.value >= MOST * f.gap.value
+    return f.stale.significant and f.stale.size >= MOST * f.gap.size
 
 
 def _unexplained(f: Facts) -> str:
     """What is known of the cause."""
     if f.checked:  # which has not looked for causes that show over time, such as drift
-        return ONE_MOMENT
+        return NOT_OF_THESE if _is_stale(f) else ONE_MOMENT
     off = robust.largest(f.layers.distance)
     if not _is_stale(f) or math.isnan(off):
         return "No known cause explains it."
-    return (
-        f"It comes from the moving statistics, which are at most {number(off)} standard deviations off. No known cause "
-        "explains why."
-    )
+    said = f"It comes from the moving statistics, which are at most {number(off)} standard deviations off."
+    if f.parts is not None and f.parts.drifting.any():
+        # The records are too far apart to tell which.
+        return (
+            f"{said} Nothing of the start is left in them, so either the batches' move faster than the "
+            "average follows, or something besides the training step calls the model in training mode, such as an "
+            "evaluation."
+        )
+    return f"{said} No known cause explains why."
 
 
 def _what_is_left(f: Facts) -> str:
@@ -70,6 +97,8 @@ WORDS = Words(
     "differs. The gap splits into stale statistics (inference - recalibrated) and batch noise (recalibrated - batch).",
     absent="The model has no BatchNorm layers.",
     unknown=no_losses,
-    passed=lambda f, _: f"With the same weights and batch: {modes(f)}.",
+    passed=lambda f, _: (
+        f"With the same weights and batch: {modes(f)}." if f.has_layers else "Inference is no worse than training mode."
+    ),
     failed=failed,
 )

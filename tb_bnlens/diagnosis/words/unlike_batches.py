@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
 from tb_bnlens.analysis import robust
 from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.analysis.loss_gap import WARNING_HARM
@@ -17,6 +15,7 @@ from tb_bnlens.diagnosis.words.phrases import number, percent
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
 AT_MOST = "random samples would at most"
+ORDER = "The data are sorted, change over time, or come from domains in turn."
 OVERALL = "variance of batch means over that of random samples, at most"
 NEXT = "The ratio falls to 1 or below, and inference loss to the loss with batch statistics."
 
@@ -43,7 +42,7 @@ def _by_evidence(f: Facts, d: Decision) -> Said:
         evidence["losses"] = Evidence(
             "variance of the batches' losses over that of shuffled rows", c.losses_over_random
         )
-    said.append(_order(f))
+    said.append(ORDER)
     in_turn = c.last_is_served_best
     if in_turn:
         last, earlier = c.on_last.value, c.on_earlier.value
@@ -59,7 +58,7 @@ def _by_evidence(f: Facts, d: Decision) -> Said:
         said.append(f"Training suffers: on the same rows mixed, batch statistics give {mixed} instead of {_own(f)}.")
     left = c.left(m.trained)
     if left > LITTLE_LEARNED:
-        said.append(f"Training has learned little from them: {percent(left)} of the loss at the start is left.")
+        said.append(_little_learned(f, left))
     if c.uneven.at_least(WARNING_HARM):
         said.append("The network serves some batches far worse than others.")
     if not f.gap.at_least(WARNING_HARM) and c.in_some.at_least(WARNING_HARM):
@@ -78,16 +77,21 @@ def _by_evidence(f: Facts, d: Decision) -> Said:
         " ".join(said),
         evidence=evidence,
         rescue="# `data` has all kinds of rows in it:\n" + code.RECALIBRATE if serves else "",
-        rescued=f.typical("recalibrated"),
+        rescued="recalibrated",
         fix=_fix(f),
         next=NEXT,
     )
 
 
-def _order(f: Facts) -> str:
-    if f.batches.alternating:
-        return "Consecutive batches differ, so domains or classes alternate."
-    return "Distant batches differ, so the data look sorted."
+def _little_learned(f: Facts, left: float) -> str:
+    """What the loss is held against: the loss at the start, or the one with the targets of other rows of a batch."""
+    mixed_up = f.typical("mismatched")
+    if f.composition is None or not mixed_up < f.composition.start:
+        return f"Training has learned little from them: {percent(left)} of the loss at the start is left."
+    return (
+        f"Training has learned little that tells the rows of a batch apart: with the targets of other rows the loss is "
+        f"{number(mixed_up)}, with their own {_own(f)}."
+    )
 
 
 def _own(f: Facts) -> str:
@@ -100,9 +104,9 @@ def _fix(f: Facts) -> str:
 
 def _by_probes(f: Facts, d: Decision) -> Said:
     """Without such a measurement."""
-    times, neighbours = f.spread_over_random, f.batches.neighbours[list(d.layers)]
+    times = f.spread_over_random
     summary = (
-        f"The batch means vary {number(times)} times as much as {AT_MOST}. {_order(f)} The moving statistics are a "
+        f"The batch means vary {number(times)} times as much as {AT_MOST}. {ORDER} The moving statistics are a "
         "mean that fits none of the batches."
     )
     if d.severity is Severity.INFO and f.evaluated:
@@ -111,7 +115,6 @@ def _by_probes(f: Facts, d: Decision) -> Said:
         summary,
         evidence={
             "overall": Evidence(OVERALL, times, f.batches.limit),
-            "neighbours": Evidence("the same between consecutive batches", float(np.nanmax(neighbours, initial=0.0))),
         },
         fix=_fix(f),
         next=NEXT,

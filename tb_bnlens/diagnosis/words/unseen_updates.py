@@ -67,7 +67,7 @@ def failed(f: Facts, d: Decision) -> Said:
             "recalibrated": Evidence("inference with statistics of the recorded batches", rescued),
         },
         rescue="# Right for data like the recorded batches, and only for those:\n" + code.RECALIBRATE,
-        rescued=rescued,
+        rescued="recalibrated",
         fix=_apart(f) if several else CHANGED + "# import tb_bnlens; tb_bnlens.recalibrate(model, data, batches=200)\n",
         next="The batch explains the updates, and inference loss is near the loss with batch statistics.",
     )

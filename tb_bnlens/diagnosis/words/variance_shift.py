@@ -55,7 +55,7 @@ def failed(f: Facts, d: Decision) -> Said:
             "ratio": Evidence("variance with them on over variance with them off (median layer)", ratio, 1.0),
         },
         rescue=code.RECALIBRATE,
-        rescued=rescued,
+        rescued="recalibrated",
         fix=code.told(f, keras=FIX, torch=FIX_IN_TORCH, flax=FIX_IN_FLAX)
         + "# import tb_bnlens; tb_bnlens.recalibrate(model, data, batches=200)\n",
         next="The moving statistics agree with batch statistics taken without dropout, and inference loss agrees with "

@@ -43,8 +43,8 @@ class Said:
     evidence: Mapping[str, Evidence] = field(default_factory=dict)
     rescue: str = ""
     """Code of the record's framework that repairs this model; runs as printed, given ``model`` and ``data``."""
-    rescued: float = math.nan
-    """Inference loss that was measured with the rescue in effect; NaN where it was not."""
+    rescued: str = ""
+    """The pass that shows what inference is with the rescue in effect; empty where none does."""
     fix: str = ""
     """Code for the next training; runs as printed."""
     next: str = ""

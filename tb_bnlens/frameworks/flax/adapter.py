@@ -44,6 +44,10 @@ class FlaxModel:
         """None: every ``nnx.BatchNorm`` has statistics."""
         return ()
 
+    def not_read(self) -> tuple[str, ...]:
+        """None that is known of."""
+        return ()
+
     def is_chief(self) -> bool:
         """Whether this is the first process."""
         return bool(jax.process_index() == 0)

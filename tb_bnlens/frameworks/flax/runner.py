@@ -65,7 +65,8 @@ class FlaxRunner:
     """
 
     out_of_memory: tuple[type[Exception], ...] = (MemoryError,)
-    always_by_batch = trains_by_batch = False
+    always_by_batch = carries_state = trains_by_batch = False
+    unreached: Sequence[str] = ()
 
     def __init__(
         self,

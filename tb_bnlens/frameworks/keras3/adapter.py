@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tb_bnlens.capture.adapter import BatchFormat, StatisticsReader
 from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.frameworks.keras3.backend import backend
-from tb_bnlens.frameworks.keras3.layers import KerasLayer, find_layers, has_call, parts_built
+from tb_bnlens.frameworks.keras3.layers import KerasLayer, find_layers, has_call, norms_built, parts_built
 from tb_bnlens.frameworks.keras3.runner import KerasRunner
 from tb_bnlens.moments.segments import Segments
 
@@ -48,6 +48,10 @@ class KerasModel:
         """None: every layer has statistics."""
         return ()
 
+    def not_read(self) -> tuple[str, ...]:
+        """None that is known of."""
+        return ()
+
     def is_chief(self) -> bool:
         """Whether this process is the one that writes, in training on several."""
         return self._backend.is_chief()
@@ -56,7 +60,9 @@ class KerasModel:
         """Whether the layers exist."""
         if after_a_step:
             return bool(self._model.built or find_layers(self._model))
-        return bool(self._model.built if has_call(self._model) else parts_built(self._model))
+        if has_call(self._model):
+            return bool(self._model.built and norms_built(self._model))
+        return parts_built(self._model)
 
     def layers(self) -> tuple[KerasLayer, ...]:
         """The built BatchNorm layers."""

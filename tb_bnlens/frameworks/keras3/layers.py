@@ -111,6 +111,15 @@ def parts_built(model: Any) -> bool:
     return all(part.built for part in parts if not isinstance(part, keras.metrics.Metric))
 
 
+def norms_built(model: Any) -> bool:
+    """Whether all BatchNorm layers in the model are built. ``build`` marks a model of the user's own as built without
+    building its parts.
+    """
+    library = backend(model).library
+    found = _walk(_Place(model, "", "", False, False, None), set(), library)
+    return all(place.layer.built for place in found)
+
+
 @dataclass(frozen=True)
 class _Place:
     """A layer in the model, with what ``KerasLayer`` says of it."""

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tb_bnlens.capture.errors import NoLoss, NotEvaluated
 from tb_bnlens.capture.passes import Outcome
@@ -55,6 +56,10 @@ class KerasRunner:
         self.trains: dict[int, bool] = {}
         self.at_inference: dict[int, bool] = {}
         self.always_by_batch = False
+        self.unreached: Sequence[str] = ()
+        self.carries_state = any(
+            isinstance(part, self._library.keras.layers.RNN) and part.stateful for part in model._flatten_layers()
+        )
         self._training_order: list[int] = []
         # Subclasses may do something else at inference, and renorm something else in training.
         self._plain = bool(self._layers) and all(
@@ -67,7 +72,20 @@ class KerasRunner:
         self.rows, self.metric_state = outcomes.rows, outcomes.metric_state
         self.update, self.metrics = outcomes.update, outcomes.metrics
         form = backend.batches
-        self.weights, self.inputs, self.compose = form.weights, form.inputs, form.compose
+        self.weights, self.inputs, self._compose = form.weights, form.inputs, form.compose
+
+    def compose(
+        self,
+        batches: Sequence[Any],
+        rows: Sequence[NDArray[np.int64]],
+        targets: Sequence[NDArray[np.int64]] | None = None,
+    ) -> list[Any]:
+        """New batches; see ``capture.passes.Runner``."""
+        if self.carries_state:
+            raise NotEvaluated(
+                "a stateful RNN goes on with each row where the batch before ended, so rows have a place"
+            )
+        return self._compose(batches, rows, targets)
 
     # --- the passes ----------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from tb_bnlens.capture.passes import Array
+from tb_bnlens.frameworks.torch import unreached
 from tb_bnlens.frameworks.torch.batches import TorchBatches
 from tb_bnlens.frameworks.torch.layers import (
     StatisticsReader,
@@ -57,6 +58,10 @@ class TorchModel:
     def untracked(self) -> tuple[str, ...]:
         """Modules with ``track_running_stats=False``."""
         return untracked_in(self.model)
+
+    def not_read(self) -> tuple[str, ...]:
+        """Modules of other classes with statistics, and models compiled by ``torch.jit``."""
+        return unreached.not_read(unwrapped(self.model)[0])
 
     def is_chief(self) -> bool:
         """Whether this process has rank 0, or is alone."""

@@ -62,6 +62,9 @@ def leaves(batch: Any) -> Iterator[Any]:
 
 def samples(batch: Any) -> int | None:
     """The first dimension of the first tensor that has one; None where none has."""
+    first = batch.x if isinstance(batch, Batch) else batch
+    if isinstance(first, torch.Tensor) and first.dim():
+        return int(first.shape[0])
     return next((int(leaf.shape[0]) for leaf in leaves(batch) if len(leaf.shape)), None)
 
 

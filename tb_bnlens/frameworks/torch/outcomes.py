@@ -21,17 +21,40 @@ NO_LOSS = (
 )
 
 
+NO_METRICS = "no metrics were given: pass metrics={'accuracy': function_of(predictions, target)}"
+
+
+def accuracy(predictions: Any, target: Any) -> Any:
+    """Share of the rows whose largest score is that of the target's class, [B, C, ...] against [B, ...].
+
+    Targets that are no class, as ``ignore_index`` is none, do not count.
+
+    Raises:
+        NotEvaluated: they are of another kind.
+    """
+    if not (isinstance(predictions, torch.Tensor) and isinstance(target, torch.Tensor)):
+        raise NotEvaluated(NO_METRICS)
+    scores = predictions.is_floating_point() and predictions.dim() > 1 and predictions.shape[1] > 1
+    of_classes = not target.is_floating_point() and not target.is_complex() and target.dtype != torch.bool
+    if not (scores and of_classes and target.shape == (len(predictions), *predictions.shape[2:])):
+        raise NotEvaluated(NO_METRICS)
+    counted = (target >= 0) & (target < predictions.shape[1])
+    return (predictions.argmax(1) == target)[counted].double().mean()
+
+
 class Outcomes:
     """Loss and metrics of one model's predictions.
 
     Args:
         loss: ``loss(predictions, target)``; without it the predictions have to hold one, as ``.loss`` or ``["loss"]``.
         metrics: name -> ``metric(predictions, target)``, which gives one number or one for each row; or an object
-            with ``update``, ``compute`` and ``reset``, as in torchmetrics.
+            with ``update``, ``compute`` and ``reset``, as in torchmetrics. None is the accuracy, where the target is
+            the number of a class.
     """
 
     def __init__(self, loss: Callable[..., Any] | None, metrics: Mapping[str, Any] | None = None):
-        self._loss, self._metrics = loss, dict(metrics or {})
+        self._loss = loss
+        self._metrics: dict[str, Any] = {"accuracy": accuracy} if metrics is None else dict(metrics)
 
     def loss(self, predictions: Any, target: Any) -> float:
         """The loss of a batch.
@@ -81,7 +104,7 @@ class Outcomes:
             NotEvaluated: there are none.
         """
         if not self._metrics:
-            raise NotEvaluated("no metrics were given: pass metrics={'accuracy': function_of(predictions, target)}")
+            raise NotEvaluated(NO_METRICS)
         return {name: _fresh(metric) if _keeps_state(metric) else (0.0, 0) for name, metric in self._metrics.items()}
 
     def update(self, state: dict[str, Any], batch: Batch, predictions: Any) -> dict[str, Any]:
@@ -97,6 +120,8 @@ class Outcomes:
                 held.update(predictions, batch.y)
                 return held
             value = torch.as_tensor(metric(predictions, batch.y), dtype=torch.float64)
+        except NotEvaluated:
+            raise
         except Exception as error:
             raise NotEvaluated(f"the metric {name!r} fails on the recorded batches ({cause_of(error)})") from error
         rows = samples(batch) or 1

@@ -23,7 +23,9 @@ from tb_bnlens.frameworks.torch import batches as of
 from tb_bnlens.frameworks.torch.forward import call
 from tb_bnlens.frameworks.torch.layers import TorchLayer, untracked, unwrapped
 from tb_bnlens.frameworks.torch.outcomes import Outcomes
+from tb_bnlens.frameworks.torch.unreached import UnreachedCalls
 from tb_bnlens.frameworks.torch.untouched import untouched
+from tb_bnlens.frameworks.torch.writes import unseen
 from tb_bnlens.moments.moments import Mask, Moments
 from tb_bnlens.moments.recovery import Snapshot
 from tb_bnlens.moments.segments import Segments
@@ -75,7 +77,10 @@ class TorchRunner:
         self.loss_reason = ""
         self.order: Sequence[int] = ()
         self.trains: dict[int, bool] = {}
-        self.always_by_batch, self.trains_by_batch = bool(untracked(self._model)), False
+        self.trains_by_batch = False
+        self._untracked = bool(untracked(self._model))
+        self._unreached: tuple[str, ...] | None = None
+        self.carries_state = False
         self.at_inference = {i: False for i in range(len(layers))}
         self.gain = self._gain()
         self.rows, self.weights = self._outcomes.rows, self._outcomes.weights
@@ -84,6 +89,16 @@ class TorchRunner:
         self.compose, self.inputs = of.compose, of.inputs
         if any(type(p).__name__ == "DTensor" for p in self._model.parameters()):
             raise NotEvaluated("the parameters are sharded over processes (DTensor), so one cannot run the model alone")
+
+    @property
+    def unreached(self) -> tuple[str, ...]:
+        """See ``passes.Runner``; known after an inference pass."""
+        return self._unreached or ()
+
+    @property
+    def always_by_batch(self) -> bool:
+        """See ``passes.Runner``."""
+        return self._untracked or bool(self.unreached)
 
     def trained(self) -> Mask:
         """Layers that normalize by the batch in training, for they are not in eval mode, [L]."""
@@ -97,7 +112,10 @@ class TorchRunner:
     def inference(self, batch: Any, moving: Moments) -> Outcome:
         """Every layer on these running statistics, everything else in eval mode."""
         everything = np.ones(int(self._segments.sizes.sum()), bool)
-        loss, predictions, _ = self._run(batch, moving, everything, dict.fromkeys(self._model.modules(), False))
+        look = UnreachedCalls(self._model) if self._unreached is None else None
+        loss, predictions, _ = self._run(batch, moving, everything, dict.fromkeys(self._model.modules(), False), look)
+        if look is not None:
+            self._unreached = tuple(look.names)
         return Outcome(loss, predictions)
 
     def batch(self, batch: Any, moving: Moments, on_moving: Mask | None = None) -> Outcome:
@@ -121,7 +139,14 @@ class TorchRunner:
         calls = {i: c for i, c in _arrays(seen.moments).items() if self.trains[i]}
         return Outcome(loss, predictions, mean_of_calls(calls, self._segments), after=self._after(moving, calls))
 
-    def _run(self, batch: Any, moving: Moments, on_moving: Mask, given: Mapping[Any, bool]) -> tuple[float, Any, Seen]:
+    def _run(
+        self,
+        batch: Any,
+        moving: Moments,
+        on_moving: Mask,
+        given: Mapping[Any, bool],
+        look: UnreachedCalls | None = None,
+    ) -> tuple[float, Any, Seen]:
         seen, wanted = Seen(), dict(given)
         batch = of.on_device(batch, self._device)
         own = list(self._own(moving, on_moving, seen))
@@ -135,7 +160,8 @@ class TorchRunner:
                 mine.write(layer.module)
                 if by_batch:
                     stack.enter_context(_hooked(layer.module, mine))
-            predictions = self._forward(self._model, batch.x)
+            with look or contextlib.nullcontext():
+                predictions = self._forward(self._model, batch.x)
             if not by_batch:
                 self._find_wired(own)
             loss = self._loss(predictions, batch)
@@ -198,14 +224,24 @@ class _Own:
         """Whether some channel uses the batch's."""
         self.wholly = not mask.any()
         """Whether all do."""
+        self._buffers: tuple[Any, Any] = (None, None)
 
     def __call__(self, module: Any, args: Any, kwargs: Any) -> None:
         self._seen.order.append(self._index)
         if not self.by_batch:
             return
-        x = (args[0] if args else kwargs["input"]).detach()
+        x = args[0] if args else kwargs["input"]
+        # The forward pass may have put buffers of a user's in their place.
+        is_own = module.running_mean is self._buffers[0] and module.running_var is self._buffers[1]
+        with unseen(x, *self._buffers) if is_own else contextlib.nullcontext():
+            self._see(module, x.detach())
+
+    def _see(self, module: Any, x: Any) -> None:
         x = x if x.dtype == torch.float64 else x.float()
-        variance, mean = torch.var_mean(x, dim=[d for d in range(x.dim()) if d != 1], correction=0)
+        # In two passes: on a CPU as exact as torch.var_mean, and up to 17 times as fast.
+        axes = [d for d in range(x.dim()) if d != 1]
+        mean = x.mean(axes, keepdim=True)
+        variance, mean = (x - mean).square_().mean(axes), mean.flatten()
         values = x.numel() // x.shape[1]
         unbiased = variance * (values / (values - 1)) if values > 1 else variance
         self._seen.moments.setdefault(self._index, []).append((mean, unbiased))
@@ -217,13 +253,16 @@ class _Own:
 
     def write(self, module: Any) -> None:
         """Put the given statistics in the module's buffers, which are clones by now."""
-        module.running_mean.copy_(self._mean)
-        module.running_var.copy_(self._variance)
+        self._buffers = module.running_mean, module.running_var
+        with unseen(*self._buffers):
+            module.running_mean.copy_(self._mean)
+            module.running_var.copy_(self._variance)
 
     def has_moved(self, module: Any) -> Any:
         """Whether its buffers hold other statistics than were given, as a tensor []."""
-        given = self._mean.to(module.running_mean.dtype)
-        return ((module.running_mean != given) & ~given.isnan()).any()
+        with unseen(module.running_mean):
+            given = self._mean.to(module.running_mean.dtype)
+            return ((module.running_mean != given) & ~given.isnan()).any()
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from tb_bnlens.capture.objects import Objects
 from tb_bnlens.capture.randomness import draws_undone, others_may_draw
 from tb_bnlens.capture.walk import Visit, Walk
 from tb_bnlens.frameworks.torch.draws import DrawsApart
-from tb_bnlens.frameworks.torch.writes import writes_undone
+from tb_bnlens.frameworks.torch.writes import unseen, writes_undone
 
 GLOBAL_HOOKS = [hooks for name, hooks in vars(torch.nn.modules.module).items() if name.startswith("_global_")]
 
@@ -55,9 +55,11 @@ def cloned_buffers(modules: Sequence[Any]) -> Iterator[None]:
     before = [(module, module._buffers) for module in modules if module._buffers]
     try:
         for module, buffers in before:
-            own = {
-                name: b if b is None else clones.setdefault(id(b), b.detach().clone()) for name, b in buffers.items()
-            }
+            with unseen(*(b for b in buffers.values() if b is not None)):
+                own = {
+                    name: b if b is None else clones.setdefault(id(b), b.detach().clone())
+                    for name, b in buffers.items()
+                }
             vars(module)["_buffers"] = own
         yield
     finally:

@@ -168,3 +168,13 @@ def writes_undone() -> Iterator[None]:
             yield
     finally:
         watch.undo()
+
+
+def unseen(*tensors: Any) -> contextlib.AbstractContextManager[None]:
+    """A block that works on these tensors alone, in memory of the lens' own: no mode looks at its operations.
+
+    A mode takes 17 us for each, and the lens makes more operations in a pass than a small network does.
+    """
+    guard = getattr(torch._C, "_DisableTorchDispatch", None)
+    plain = all(type(tensor) in (torch.Tensor, torch.nn.Parameter) for tensor in tensors)
+    return guard() if guard is not None and plain else contextlib.nullcontext()

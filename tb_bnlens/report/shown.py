@@ -1,0 +1,24 @@
+"""What every form of the report shows: the modes of the losses, the findings that count, the layers farthest off."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+MODES = {
+    "training": "training",
+    "batch": "batch statistics",
+    "recalibrated": "recalibrated",
+    "inference": "inference",
+}
+"""Keys of the report's losses, in the order of the tab, with their names."""
+
+
+def counts(finding: Mapping[str, Any]) -> bool:
+    """Whether a finding of a report decides its severity: it failed, is not silenced, and has no other cause."""
+    return finding["status"] == "fail" and not finding["silenced"] and not finding["explained_by"]
+
+
+def farthest(layers: Sequence[Mapping[str, Any]], most: int) -> list[Mapping[str, Any]]:
+    """The layers whose statistics are farthest off, the worst first."""
+    return sorted((x for x in layers if x["distance"] is not None), key=lambda x: -x["distance"])[:most]
