@@ -1,7 +1,7 @@
 """Put back what Python objects hold: an extra pass runs code of the user's, which may count, append or draw.
 
 The walk starts at what a pass calls (a model, a loss) and follows attributes, containers, closures and the globals that
-functions read. It notes what each object holds, and afterwards puts that back into the very same objects.
+functions read. It notes what each object holds, and that is put back into the very same objects behind each pass.
 """
 
 from __future__ import annotations
@@ -88,7 +88,6 @@ class Objects:
         """
         with still():
             walk = walk_of((self, *map(id, roots)), lambda: self._walked(roots))
-            others = _in_users_code()
             try:
                 walk.begin()
                 yield
@@ -100,12 +99,12 @@ class Objects:
             except BaseException as error:
                 raise NotEvaluated(f"the model or loss ends an extra pass by raising {error!r}") from None
             finally:
-                walk.put_back(alone=_did_nothing(others))
+                walk.put_back()
             if walk.stopped:  # the model may have caught what was raised then
                 raise NotEvaluated(walk.stopped)
 
     def _walked(self, roots: Sequence[Any]) -> Walk:
-        walk = Walk(self._known, self._visit_of)
+        walk = Walk(self._known, self._visit_of, functools.partial(_did_nothing, _in_users_code()))
         walk.over(roots)
         return walk
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.capture.noted import EMPTY, Noted, Place, methods_of, restore_all
+from tb_bnlens.capture.reasons import cause_of
 from tb_bnlens.capture.stand_in import stand_in
 
 MOST_OBJECTS = 30_000
@@ -26,10 +27,20 @@ class Walk:
     """What some objects hold, in the order in which they were met.
 
     What a visit cannot put back has a stand-in in every pass, which ends the pass where it is used.
+
+    Args:
+        known: how objects of a type are walked; None where they are not.
+        visit_of: finds that for a type that is not known yet.
+        alone: whether no other thread can have changed anything since. Else only what threads do not share is put back.
     """
 
-    def __init__(self, known: Mapping[type, Visit | None], visit_of: Callable[[type], Visit | None]):
-        self._known, self._visit_of = known, visit_of
+    def __init__(
+        self,
+        known: Mapping[type, Visit | None],
+        visit_of: Callable[[type], Visit | None],
+        alone: Callable[[], bool],
+    ):
+        self._known, self._visit_of, self._alone = known, visit_of, alone
         self._met: dict[int, Any] = {}
         self._classes: set[int] = set()
         self._waiting: list[Any] = []
@@ -38,7 +49,7 @@ class Walk:
         self._places: list[Place] = []
         self._reasons: dict[int, str] = {}
         self._stand_ins: list[tuple[Place, Any]] = []
-        self._passing, self._alone = False, True
+        self._passing = False
         self._bytes = 0
         self.stopped = ""
         """Why the pass was ended; empty where it was not."""
@@ -68,7 +79,7 @@ class Walk:
             except NotEvaluated:
                 raise
             except Exception as error:  # proxies and lazy objects may raise anything when an attribute is read
-                self.cannot_put_back(thing, f"whose attributes cannot be read ({error!r})")
+                self.cannot_put_back(thing, f"whose attributes cannot be read ({cause_of(error)})")
             if len(met) > MOST_OBJECTS:
                 raise NotEvaluated(
                     f"the model or loss reaches more than {MOST_OBJECTS:,} Python objects, and an extra pass would "
@@ -174,18 +185,15 @@ class Walk:
         for place, other in self._stand_ins:
             place.put(other)
 
-    def put_back(self, alone: bool) -> None:
+    def put_back(self) -> None:
         """Behind a pass: put back all that differs, but for what is long.
-
-        Args:
-            alone: no other thread may have changed it meanwhile. Else only what no thread shares is put back.
 
         Raises:
             RuntimeError: some of it could not be.
         """
-        self._passing, self._alone = False, self._alone and alone
+        self._passing = False
         restores = [self._take_stand_ins_out, self._own.put_back]
-        restore_all("what the model holds", [*restores, self._shared.put_back] if alone else restores)
+        restore_all("what the model holds", [*restores, self._shared.put_back] if self._alone() else restores)
 
     def _take_stand_ins_out(self) -> None:
         for place, other in self._stand_ins:
@@ -194,7 +202,7 @@ class Walk:
 
     def end(self) -> None:
         """Behind the last pass: put back what is long too. Raises as ``put_back`` does."""
-        if self._alone:
+        if self._alone():
             self._long.put_back()
 
     def _replace(self, roots: Sequence[Any]) -> None:
