@@ -5,8 +5,8 @@
 - ``import CHECKPOINT_DIR --out LOGDIR`` makes a record from saved weights. It needs TensorFlow.
 
 Exit codes: 0 if nothing was found at or above ``--fail-on`` (always, without that option), 1 if something was, 2 for
-wrong usage and for a log directory, run, model or data that cannot be read, 3 if BN Lens itself failed on a run. Where
-several apply, 1 comes before 3, and 3 before 2.
+wrong usage, for a log directory, run, model or data that cannot be read, and with ``--fail-on`` for a model that
+``check`` cannot judge, 3 if BN Lens itself failed on a run. Where several apply, 1 comes before 3, and 3 before 2.
 """
 
 from __future__ import annotations
@@ -71,7 +71,14 @@ def _check(arguments: argparse.Namespace) -> int:
     console.write(
         json.dumps(report, indent=2, allow_nan=False) + "\n" if arguments.json else render(report, console.style())
     )
-    return FOUND if _found(arguments, report) else OK
+    if _found(arguments, report):
+        return FOUND
+    losses = report["runs"][0]["losses"]
+    if arguments.fail_on and losses["inference"] is None:
+        reason = losses["not_evaluated"].get("losses", "the losses were not evaluated")
+        console.complain("check", f"the model is not judged: {reason}")
+        return UNREADABLE
+    return OK
 
 
 def _import(arguments: argparse.Namespace) -> int:
@@ -150,7 +157,12 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument(
         "--fail-on", choices=["error", "warning"], help="exit with 1 if this severity or worse is found"
     )
-    report.add_argument("--compare", nargs=2, metavar=("A", "B"), help="also print what changed from run A to run B")
+    report.add_argument(
+        "--compare",
+        nargs=2,
+        metavar=("A", "B"),
+        help="print what changed from run A to run B; with --all, both runs in full before it",
+    )
     _add_check(commands)
     _add_import(commands)
     return parser
@@ -175,7 +187,9 @@ def _add_check(commands: Any) -> None:
     parser.add_argument("--batches", type=int, default=24, metavar="N", help="the largest number of batches to use")
     parser.add_argument("--json", action="store_true", help="print JSON, as report does")
     parser.add_argument(
-        "--fail-on", choices=["error", "warning"], help="exit with 1 if this severity or worse is found"
+        "--fail-on",
+        choices=["error", "warning"],
+        help="exit with 1 if this severity or worse is found, and with 2 if the model cannot be judged",
     )
 
 

@@ -18,7 +18,7 @@ from tb_bnlens.report.style import MARKS, printable
 
 MOST_BYTES = 32 * 2**20
 """A larger record is not read back: reading and judging it takes more than a second or two."""
-PROMISE = re.compile(r"^# (.*\(measured\))$", re.MULTILINE)
+PROMISE = re.compile(r"^# (.*\(measured.*\))$", re.MULTILINE)
 CALL = re.compile(r"^tb_bnlens\.\w+\(.*?\)", re.MULTILINE)
 
 
@@ -44,10 +44,11 @@ def print_closing_line(log_dir: str) -> None:
 
 
 def _cause(report: Mapping[str, Any]) -> list[str]:
-    """The most severe cause, and the rescue with the loss that it gives."""
+    """The most severe cause, and the rescue with the loss that it gives; the first note where nothing is severe."""
     found = [f for f in report["findings"] if counts(f) and f["severity"] in ("error", "warning")]
     if not found:
-        return []
+        notes = [f["title"] for f in report["findings"] if counts(f)]
+        return [f"Note: {notes[0]}."] if notes else []
     parts = [f"{found[0]['title']}."]
     call, gives = CALL.search(found[0]["rescue"]), PROMISE.search(found[0]["rescue"])
     if call:

@@ -128,6 +128,7 @@ def fault(error: Exception) -> str:
 
 def _print(arguments: Namespace, reported: Reported, *, every: bool) -> None:
     report = reported.report
+    in_full = arguments.all or "comparison" not in report
     many = not (every or arguments.all) and len(report["runs"]) + len(reported.failures) != 1
     if arguments.json:
         console.write(json.dumps(report, indent=2, allow_nan=False) + "\n")
@@ -136,9 +137,10 @@ def _print(arguments: Namespace, reported: Reported, *, every: bool) -> None:
         if report["runs"]:
             console.complain("report", "a row for each run; --run NAME prints one in full, --all every one")
     elif arguments.markdown:
-        console.write(printable(markdown.render(report)))
+        parts = [markdown.render(report)] if in_full else []
         if "comparison" in report:
-            console.write("\n" + printable(markdown.render_comparison(report["comparison"])))
+            parts.append(markdown.render_comparison(report["comparison"]))
+        console.write(printable("\n".join(parts)))
     elif arguments.html:
         return
     elif many:
@@ -150,10 +152,10 @@ def _print(arguments: Namespace, reported: Reported, *, every: bool) -> None:
             console.write(f"\nA run in full: {command}\nEvery run in full: --all\n")
     else:
         style = console.style()
-        if report["runs"]:
-            console.write(render(report, style))
+        parts = [render(report, style)] if report["runs"] and in_full else []
         if "comparison" in report:
-            console.write("\n" + render_comparison(report["comparison"], style))
+            parts.append(render_comparison(report["comparison"], style))
+        console.write("\n".join(parts))
 
 
 def _write_page(path: str, provider: Any, reported: Reported) -> None:

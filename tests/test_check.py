@@ -174,7 +174,8 @@ def test_momentum_too_high(found_slow: Check) -> None:
     assert finding["layers"] == list(LAYERS)
     assert finding["evidence"]["memory"]["value"] == pytest.approx(0.999**150, abs=0.03)
     assert "tb_bnlens.recalibrate" in finding["rescue"]
-    promised = float(finding["rescue"].split("inference loss ")[1].split()[0])
+    promised = finding["rescue_loss"]
+    assert promised is not None
     assert promised == pytest.approx(losses_of(found_slow)["recalibrated"], rel=1e-3)
     layer: Any = found_slow.report["layers"][0]
     assert layer["updates"] is None and layer["steps_to_converge"] > 1000
@@ -205,6 +206,7 @@ def test_statistics_that_were_never_loaded(healthy: Any, trainable: bool) -> Non
             layer.trainable = True
     assert found.severity in ("error", "warning")
     assert next(iter(named(found))) == ("never-updated" if trainable else "frozen-mismatch")
+    assert "Load the moving statistics" in found.findings[0]["fix"]
     if trainable:
         assert "a mean of 0 and a variance of 1" in found.verdict and "after 150 steps" not in found.verdict
 
@@ -528,6 +530,8 @@ def test_no_more_is_read_than_needed() -> None:
 
 
 def test_data_that_is_none() -> None:
+    with pytest.raises(TypeError, match=r"list of 2 arrays that are no batches of one kind.*as a tuple"):
+        spread_batches(FORM, [np.zeros((8, 4)), np.zeros((8, 1))], 8, SIZE)
     with pytest.raises(TypeError, match="data is a int; pass"):
         spread_batches(FORM, 3, 8, SIZE)
     with pytest.raises(ValueError, match="holds no batch"):

@@ -25,6 +25,12 @@ def test_a_run_that_is_broken(tmp_path: Path) -> None:
     assert line.endswith(f"tensorboard --logdir '{tmp_path / 'my run'}'")
 
 
+def test_a_note_is_named_where_nothing_is_severe() -> None:
+    note = {"status": "fail", "silenced": False, "explained_by": None, "severity": "info", "title": "Never updated"}
+    assert closing._cause({"findings": [note]}) == ["Note: Never updated."]
+    assert closing._cause({"findings": [{**note, "silenced": True}]}) == []
+
+
 def test_a_record_that_is_not_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert closing_line("gs://b/run") == "BN Lens: recorded. To see the verdict: tensorboard --logdir gs://b/run"
     write_run(tmp_path / "run", steps=3)

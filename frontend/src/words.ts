@@ -18,7 +18,7 @@ export const WORDS = {
     text: 'Loss with batch statistics in every BatchNorm layer and dropout off, on the same batches and weights.',
   },
   recalibrated: {
-    label: 'recalibrated',
+    label: 'statistics of recent steps',
     unit: 'loss',
     text: 'Inference loss with the statistics of the last training batches (about 20), at the weights of their steps, in place of the moving statistics.',
   },

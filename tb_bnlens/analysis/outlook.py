@@ -13,7 +13,8 @@ from tb_bnlens.analysis.advice import WhatIf, converging_momentum, round_down, t
 from tb_bnlens.analysis.convergence import steps_to_converge
 from tb_bnlens.analysis.forecast import updates_to_loss
 from tb_bnlens.analysis.lag import LayerTable
-from tb_bnlens.analysis.loss_gap import WARNING_HARM, Losses
+from tb_bnlens.analysis.loss_gap import NOTE_HARM, WARNING_HARM, Losses
+from tb_bnlens.analysis.replays import shorter
 from tb_bnlens.history import Manifest
 from tb_bnlens.metadata import CHECKPOINTS
 
@@ -23,6 +24,8 @@ Interval = tuple[float, float]
 USABLE_SHARE = 0.25
 """An advised momentum has to have converged after this share of the run, so that validation during training can be
 trusted for the rest of it."""
+COMMON = 0.9
+"""PyTorch's default: smaller ones average few batches, which a replay has to show to be better."""
 UNPLANNED_STEPS = 1_000
 """A run of unknown length is expected to go on for as long as it has had, and to have this many steps at least.
 
@@ -186,29 +189,33 @@ def price(momentum: float, layers: LayerTable, starting: Mask) -> WhatIf:
     return what_if(momentum, error, rate, noise, layers.tolerance)
 
 
-def usable_momentum(layers: LayerTable, steps: int, starting: Mask) -> float:
-    """Largest momentum in common use that forgets the start in the first ``USABLE_SHARE`` of so many steps."""
+def usable_momentum(layers: LayerTable, steps: int, starting: Mask, share: float = USABLE_SHARE) -> float:
+    """Largest momentum in common use that forgets the start in the first ``share`` of so many steps."""
     beta = 1.0
     if starting.any():
         error = _first_error(layers, starting)
-        updates = USABLE_SHARE * max(steps, 1) * layers.updates_per_step[starting]
+        updates = share * max(steps, 1) * layers.updates_per_step[starting]
         beta = 1.0 - robust.largest(1.0 - converging_momentum(error, updates, layers.tolerance))
     used = float(layers.beta[layers.updating].max(initial=0.0))
     return round_down(min(beta, used - 1e-6 if used else 1.0))
 
 
 def advised_momentum(layers: LayerTable, losses: Losses, steps: int) -> float | None:
-    """Momentum to try in a run of this many steps: one in common use, confirmed by its replay where there is one.
+    """Momentum to try in a run of this many steps, told by single probes: one in common use.
 
-    ``usable_momentum``, then down through the replayed momentum values to the first whose inference loss is no warning;
-    a replay has the lag and the noise of that momentum in it. Where none was measured, ``following_momentum`` is the
-    cap.
-    None when every replay that was measured is a warning.
+    A replay has the lag and the noise of that momentum in it. Of those whose inference loss is no warning it is the
+    largest that forgets the start within the run and does as well as the best, or that forgets it early
+    (``usable_momentum``). Where none was measured, ``following_momentum`` is the cap, and ``COMMON`` is enough if it
+    forgets the start within the run. None when every replay that was measured is a warning.
     """
     candidate = usable_momentum(layers, steps, layers.starting)
+    in_the_end = usable_momentum(layers, steps, layers.starting, 1.0)
     batch = losses.typical.get("batch", math.nan)
-    replayed = {m: loss for m, loss in losses.replayed.items() if m <= candidate}
-    if not replayed or not math.isfinite(batch):
-        return round_down(min(candidate, following_momentum(layers)))
-    good = [m for m, loss in replayed.items() if losses.harm(loss - batch) < WARNING_HARM]
-    return max(good) if good else None
+    used = float(layers.beta[layers.updating].max(initial=0.0))
+    lower = {m: losses.replayed[m] for m in shorter(losses.replayed, used)}
+    if not lower or not math.isfinite(batch):
+        return round_down(min(max(candidate, min(in_the_end, COMMON)), following_momentum(layers)))
+    good = {m: loss for m, loss in lower.items() if m <= in_the_end and losses.harm(loss - batch) < WARNING_HARM}
+    best = min(good.values(), default=math.nan)
+    as_good = [m for m, loss in good.items() if m <= candidate or losses.harm(loss - best) < NOTE_HARM]
+    return max(as_good, default=None)

@@ -22,7 +22,7 @@ from tb_bnlens.analysis.lag import LayerTable
 from tb_bnlens.analysis.loss_gap import Gap
 from tb_bnlens.analysis.measured import Measured
 from tb_bnlens.history import Event, Manifest
-from tb_bnlens.metadata import REPLAY_MOMENTUMS, EventKind, replay_row
+from tb_bnlens.metadata import REPLAY_MOMENTUMS, TORCH, EventKind, replay_row
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -155,8 +155,11 @@ class Parts:
 
     @cached_property
     def updates_a_step(self) -> Array:
-        """Updates in a step over the updates that the lens sees, from the observed decay, [L]."""
+        """Updates in a step over the updates that the lens sees, [L]: as PyTorch counts them, else from the decay."""
         with np.errstate(all="ignore"):
+            if self._manifest.framework == TORCH:
+                calls = self._row("calls")
+                return np.asarray(np.where(calls > 0, self._layers.updates_per_step / calls, np.nan))
             return np.asarray(np.log(self._row("decay_observed")) / np.log(self._row("decay_expected")))
 
     @cached_property
@@ -237,6 +240,9 @@ class Parts:
         names = [replay_row(m) for m in replays.shorter(REPLAY_MOMENTUMS, used)]
         helped = [self._measured.undone(name) for name in names if self._measured.has(name)]
         if names and not helped:
+            if self.more_updates.any():
+                # With several updates in a step the average forgets in fewer steps, and is less apt to lag.
+                return False
             longer = [self._measured.undone(replay_row(m)) for m in replays.longer(REPLAY_MOMENTUMS, used)]
             averaged = any(gap.significant for gap in longer)
             moves = self._layers.drifting & (self._layers.rate > 0.0)

@@ -106,7 +106,8 @@ class Prober:
         if self._batches.to_probe() is None or not self.works:
             return
         with self._guard(LOSSES), self._schedule.timed(level), self._tracing_told_apart():
-            others = self._batches.others()
+            # Kept batches would start from the state that the newest one has left.
+            others = [] if self._measurement.runner.carries_state else self._batches.others()
             batches, validation = self._batches.to_probe_together(others), self._batches.validation()
             try:
                 losses = self._measure(batches, others, validation, level, windows)

@@ -82,8 +82,8 @@ class Recording:
         self._watch.runner = runner
         if runner.carries_state:
             log.note(
-                "The model has a stateful RNN. The batches that are kept are measured from its present state, in both "
-                "modes, so their losses are not those that training has shown."
+                "The model has a stateful RNN, whose states a batch needs that is measured later. So the losses are "
+                "those of probes before a step."
             )
         measurement = Measurement(runner, adapter.batches, self._state, self._recovery, self._segments, tolerance)
         self._prober = Prober(adapter, measurement, batches, schedule, guard, log)
@@ -241,7 +241,7 @@ class Recording:
         if len(self._segments):
             # What the user will hold: other code may have changed it since the last step.
             self._windows.restart(self._reader.read())
-        if self._prober.probed_step < self.step:
+        if self._prober.probed_step < self.step and not self._watch.runner.carries_state:
             self._probe(Level.FULL, last=True)
             if len(self._segments):
                 self._prober.attribute(self._windows.last, self._tolerance)
@@ -304,7 +304,9 @@ class Recording:
             self._judge(Moment.INTERIM)
 
     def _judge(self, moment: Moment) -> None:
-        if len(self._segments) or (moment == Moment.END and self._watch.runner.always_by_batch):
+        runner = self._watch.runner
+        told = len(self._segments) or (moment == Moment.END and runner.always_by_batch)
+        if told and not runner.carries_state:
             states = self._watch.states(self._windows)
             self._prober.judge(self.step, self._reader.read(), self._windows, states, moment)
 

@@ -43,3 +43,10 @@ def require_iterable(data: Any, expected: str) -> None:
     """
     if not isinstance(data, Iterable) or isinstance(data, str | Mapping):
         raise TypeError(f"the data is a {type(data).__name__}; expected {expected}")
+    if not isinstance(data, list) or not all(hasattr(part, "shape") for part in data):
+        return
+    if len({tuple(part.shape)[1:] for part in data}) > 1:
+        raise TypeError(
+            f"the data is a list of {len(data)} arrays that are no batches of one kind; expected {expected}, and "
+            "(x, y) as a tuple"
+        )

@@ -118,7 +118,7 @@ class LayerWatch:
     def caveats(self) -> list[str]:
         """What a reader has to know of how the updates of these layers are counted and read."""
         calls = self.calls()
-        uncounted = np.isnan(calls) & ~self._still & ~self._coarse
+        uncounted = np.isnan(calls) & ~self._still & ~self._coarse & (not self._counted)
         sentences = [
             f"How often {name!r} is updated in a step cannot be counted (it is called in a loop or in a "
             "separate function), so its batches are not judged."

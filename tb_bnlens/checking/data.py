@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tb_bnlens.capture.spread import READ, drawn_rows
+from tb_bnlens.capture.spread import READ, drawn_rows, require_iterable
 from tb_bnlens.frameworks.keras3.batches import KerasBatches, is_dataset
 
 EXPECTED = "a tf.data.Dataset, a PyDataset, arrays (x, y), or an iterable of batches"
@@ -51,6 +51,7 @@ def _source(form: KerasBatches, data: Any, most: int, batch_size: int) -> Iterab
     if is_dataset(data):
         return _of_dataset(data, most)
     if isinstance(data, list):
+        require_iterable(data, EXPECTED)
         return [data[i] for i in _even(len(data), most)]
     leaves = [leaf for leaf in form.tree.flatten(data) if leaf is not None]
     if isinstance(data, Iterator) or (not leaves or not all(hasattr(leaf, "shape") for leaf in leaves)):

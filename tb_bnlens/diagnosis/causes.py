@@ -178,6 +178,7 @@ CAUSES: tuple[Cause, ...] = (
         known=lambda f: f.parts is not None and on.over_time(f) and f.parts.updates_known,
         shows=on.fed_unseen,
         cost=on.of_rest("unseen"),
+        note=lambda f, where: on.far(f, where & f.layers.lagging),
         steps=on.forever,
         part=on.rest_part,
         rivals=("drift", "momentum-too-high"),

@@ -9,10 +9,12 @@ from typing import cast
 import numpy as np
 
 from tb_bnlens.analysis.facts import Facts
+from tb_bnlens.analysis.loss_gap import NOTE_HARM
 from tb_bnlens.diagnosis.decide import Status
 from tb_bnlens.diagnosis.diagnose import Diagnosis, diagnose
 from tb_bnlens.diagnosis.severity import Severity
-from tb_bnlens.diagnosis.words.phrases import metrics
+from tb_bnlens.diagnosis.words.phrases import count, metrics
+from tb_bnlens.diagnosis.words.phrases import number as phrased
 from tb_bnlens.diagnosis.words.words import Evidence, Said
 from tb_bnlens.history import History
 from tb_bnlens.metadata import CHECKPOINTS, FORMAT, REPLAY_MOMENTUMS, replay_row
@@ -89,6 +91,7 @@ def _finding(d: Diagnosis, facts: Facts) -> schema.Finding:
     decision, said, cause = d.decision, d.said, d.decision.cause
     shown = d.status in (Status.FAIL, Status.ANOTHER_CAUSE)
     steps, interval = _time_left(d, facts)
+    rescue = _rescue(said, facts)
     return {
         "rule": d.id,
         "status": d.status.value,
@@ -106,8 +109,8 @@ def _finding(d: Diagnosis, facts: Facts) -> schema.Finding:
         "share": number(decision.share),
         "evidence": {name: _evidence(e) for name, e in said.evidence.items() if e.known},
         "ruled_out": [{"cause": rival, "reason": reason} for rival, reason in d.ruled_out],
-        "rescue": _rescue(said, facts),
-        "rescue_loss": number(facts.typical(said.rescued)) if said.rescue else None,
+        "rescue": rescue,
+        "rescue_loss": number(facts.typical(said.rescued)) if rescue else None,
         "fix": said.fix,
         "next": said.next,
         "silenced": d.silenced,
@@ -125,12 +128,19 @@ def _time_left(d: Diagnosis, facts: Facts) -> tuple[float | None, list[int | sch
 
 
 def _rescue(said: Said, facts: Facts) -> str:
-    """The code, with the loss and the metrics that it was measured to give as a comment."""
-    gives = facts.typical(said.rescued)
+    """The code, with the loss and the metrics that it was measured to give as a comment; empty where it gives nothing.
+
+    Statistics cannot rescue a network that has learned nothing of use.
+    """
+    gives, measured = facts.typical(said.rescued), facts.measured
     if not said.rescue or not math.isfinite(gives):
         return said.rescue
-    told = ", ".join([f"inference loss {gives:.5g}", *metrics(facts, said.rescued)])
-    return f"{said.rescue}# {told} (measured)\n"
+    if measured is None or not measured.has("inference", said.rescued):
+        return f"{said.rescue}# inference loss {phrased(gives)} (measured)\n"
+    if not measured.gap("inference", said.rescued).at_least(NOTE_HARM):
+        return ""
+    told = ", ".join([f"inference loss {phrased(gives)}", *metrics(facts, said.rescued)])
+    return f"{said.rescue}# {told} (measured on {count(measured.batches, 'batch', 'batches')})\n"
 
 
 def _evidence(e: Evidence) -> schema.Evidence:

@@ -214,7 +214,10 @@ def _without_losses(f: Facts, healthy: bool) -> str:
     if not len(known):
         reason = f.losses.not_evaluated.get("distance_rms", "The statistics of the layers are not measured yet.")
         return f"{measured}. {reason}"
+    reason = f.losses.not_evaluated.get("losses", "")
+    because = f"{measured}{': ' + reason.rstrip('.') if reason else ''}."
     return (
-        f"{measured}; the statistics show no problem in {count(len(f.layers.names), 'BatchNorm layer')} (distance "
-        f"{number(float(np.median(known)))} batch standard deviations in the median layer)."
+        f"Inference is not judged. {because} The statistics alone show no problem in "
+        f"{count(len(f.layers.names), 'BatchNorm layer')} (distance {number(float(np.median(known)))} batch standard "
+        "deviations in the median layer)."
     )

@@ -173,6 +173,7 @@ ELSEWHERE = {"ignores-statistics", "padded-rows", "dominated-statistics", "memor
 IN_TORCH = {"no-tracked-statistics", "frozen-weights-moving-statistics", "cumulative-average", "mixed-conventions"}
 """Causes of PyTorch models, whose fixes tests/frameworks/test_torch_causes.py runs."""
 NOT_RUN = {
+    "collapsed-channels": "Its fix for batches of one row is that of batch-noise: larger batches.",
     "before-after-update": "Nothing is at fault; the line only says what to compare with what.",
     "train-inference-gap": "No cause is known; its rescue is that of the others, which test_rescues.py runs.",
     "moved-outside-training": "It is code of the user's own that has to change; test_rescues.py runs the rescue.",

@@ -24,7 +24,7 @@ def test_layers_are_named_and_what_single_rows_lose() -> None:
     found = finding(wired(on_moving=0.8), CAUSE)
     assert (found["status"], found["severity"], found["layers"]) == ("fail", "error", ["a"])
     assert "1 of 3 BatchNorm layers normalizes" in found["summary"] and "loss is 5" in found["summary"]
-    assert "0.8 (measured)" in found["rescue"] and "trainable = False" in found["rescue"]
+    assert "0.8 (measured on 12 batches)" in found["rescue"] and "trainable = False" in found["rescue"]
 
 
 @pytest.mark.parametrize(("alone", "severity"), [(1.0, "info"), (1.6, "warning"), (2.1, "error")])

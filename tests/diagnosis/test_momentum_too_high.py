@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tb_bnlens.analysis import outlook
+from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.report import run_report
 from tests.diagnosis.checks import limits_of, silence_of
 from tests.diagnosis.runs import behind, causes, finding, measured, ruled_out, run, silenced, summary
@@ -25,7 +27,8 @@ def test_the_band_locator_is_told_the_cause_and_the_fix() -> None:
     assert report["severity"] == "error"
     assert causes(history) == {CAUSE: "error"}
     assert len(found["layers"]) == 52
-    assert "set_momentum(model, 0.9)" in found["fix"]
+    # The largest replay that is as good as the best, and forgets the start within 400 steps.
+    assert "set_momentum(model, 0.97)" in found["fix"]
     assert "recalibrate(model, data" in found["rescue"]
     assert "with batch statistics" in report["headline"]
     assert "All 52 BatchNorm layers still hold too much of their initial statistics" in report["reasons"][0]
@@ -33,6 +36,17 @@ def test_the_band_locator_is_told_the_cause_and_the_fix() -> None:
         "Momentum 0.999 needs about 8,000 steps (6,200 to 8,700) until the inference loss converges; this run had 400"
         in report["reasons"][0]
     )
+
+
+def test_without_a_replay_no_small_momentum_is_advised_where_a_common_one_forgets_the_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def advised(steps: int) -> float | None:
+        return Facts(band_locator(layers=3, steps=steps, probe=False)).advised_momentum
+
+    assert [advised(steps) for steps in (20, 100, 2_000)] == [0.5, 0.9, 0.97]
+    monkeypatch.setattr(outlook, "COMMON", 0.0)
+    assert advised(100) == 0.5
 
 
 def test_the_headline_names_what_newer_statistics_give_where_the_batches_own_do_not() -> None:

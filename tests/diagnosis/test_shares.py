@@ -66,7 +66,7 @@ def test_a_replay_within_its_standard_error_is_as_good() -> None:
 
 
 def test_the_loss_that_a_rescue_promises_is_the_measured_one() -> None:
-    assert "# inference loss 0.9 (measured)" in finding(lagging(), "momentum-too-high")["rescue"]
+    assert "# inference loss 0.9 (measured on 12 batches)" in finding(lagging(), "momentum-too-high")["rescue"]
 
 
 # --- beside statistics that are not finite ---
@@ -126,7 +126,7 @@ def test_a_frozen_layer_that_training_suffers_from_too() -> None:
     history = frozen(inference=5.0, batch=1.0, batch_as_trained=5.0, recalibrated=5.0, recalibrated_all=1.1)
     found = finding(history, "frozen-mismatch")
     assert found["severity"] in ("warning", "error")
-    assert "frozen=True" in found["rescue"] and "# inference loss 1.1 (measured)" in found["rescue"]
+    assert "frozen=True" in found["rescue"] and "# inference loss 1.1 (measured on 12 batches)" in found["rescue"]
 
 
 def test_statistics_of_0_and_1_were_never_loaded() -> None:

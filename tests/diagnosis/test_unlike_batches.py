@@ -147,7 +147,13 @@ def test_sites_in_turn() -> None:
     assert causes(history) == {CAUSE: "error"}
     found = finding(history, CAUSE)
     assert "know the last fit's data" in found["summary"]
-    assert "0.9 (measured)" in found["rescue"] and ".shuffle(" in found["fix"]
+    assert "0.9 (measured on 12 batches)" in found["rescue"] and ".shuffle(" in found["fix"]
+
+
+def test_a_rescue_that_gives_nothing_is_not_printed() -> None:
+    inference = np.repeat([5.0, 3.0, 1.0], 4) + 0.1 * np.resize([1.0, -1.0], 12)
+    found = finding(sorted_batches(9.0, phases=(0, 1, 2), inference=inference, recalibrated=inference - 0.01), CAUSE)
+    assert (found["rescue"], found["rescue_loss"]) == ("", None) and ".shuffle(" in found["fix"]
 
 
 def test_several_fits_of_the_same_data() -> None:

@@ -53,6 +53,22 @@ def test_more_updates_than_the_lens_sees_where_none_could_be_compared() -> None:
     assert causes(mixed(blind)) == {"drift": "error"}
 
 
+def test_several_updates_a_step_are_no_drift_where_no_replay_tells() -> None:
+    blind = {**TWICE, "update_explained": [np.nan] * 3}
+    history = measured(
+        run(CALM), groups=ALL, layers=blind, inference=3.0, batch=1.0, recalibrated=1.0, put_right__settled=1.0
+    )
+    assert CAUSE in causes(history) and "drift" not in causes(history)
+
+
+def test_a_mixture_far_off_is_a_note_where_the_recorded_batches_do_not_suffer() -> None:
+    """As in a critic that is recorded on real samples alone."""
+    far = {**TWICE, "distance_rms": [0.5] * 3}
+    found = finding(mixed(far, inference=0.9), CAUSE)
+    assert (found["status"], found["severity"], found["rescue"]) == ("fail", "info", "")
+    assert "recorded batches does not suffer" in found["summary"]
+
+
 def test_updates_of_which_nothing_is_known_are_not_evaluated() -> None:
     blind = {**TWICE, "update_explained": [np.nan] * 3}
     assert finding(mixed({**blind, "decay_observed": [np.nan] * 3}), CAUSE)["status"] == "not_evaluated"

@@ -353,3 +353,36 @@ def test_a_short_last_batch_is_told_in_a_loop_without_epochs(rest: int, tmp_path
             lens.record(x, y)
     told = finding(report_of(tmp_path), "short-last-batch")
     assert told["status"] == ("fail" if rest == 2 else "not_applicable"), told["summary"]
+
+
+# --- branches and calls that the recorded batch does not show ------------------------------------------------
+
+
+class Heads(nn.Module):  # type: ignore[misc]
+    """A head for each task, which the batch names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads = nn.ModuleDict({task: small(0.1) for task in "ab"})
+
+    def forward(self, x: Any, task: str) -> Any:
+        return self.heads[task](x)
+
+
+def test_a_head_that_few_batches_take_is_told_by_its_updates(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = Heads()
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    with Recorder(model, str(tmp_path), LOSS, verbose=0) as lens:
+        for i, (x, y) in enumerate(batches(90)):
+            task = "b" if i % 30 == 29 else "a"
+            optimizer.zero_grad()
+            LOSS(model(x, task), y).backward()
+            optimizer.step()
+            lens.record((x, task), y)
+    report = report_of(tmp_path)
+    assert "after 3 updates" in finding(report, "momentum-too-high")["summary"]
+    assert finding(report, "momentum-too-high")["layers"] == ["heads.b.1"]
+    assert not any("cannot be counted" in note for note in report["notes"])
+    # Rows of one task are no rows of the other.
+    assert "recombined" not in record_of(tmp_path).evidence[-1].passes

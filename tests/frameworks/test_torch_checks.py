@@ -174,3 +174,37 @@ class Own(nn.Module):  # type: ignore[misc]
 def test_statistics_of_other_classes_are_named() -> None:
     found = checked(nn.Sequential(Own(), nn.Linear(8, 1)))
     assert any("0 (Own)" in note for note in found.report["notes"])
+
+
+# --- what was advised in vain --------------------------------------------------------------------------------
+
+
+def test_batches_of_one_are_rescued_as_they_were_trained() -> None:
+    """Images of any size and brightness, one a batch: no fixed statistics serve, and no larger batch can be had."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 1, 1))
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    data = []
+    for _ in range(12):
+        plain = torch.randn(1, 1, 9, 9)
+        data.append((plain * (torch.randn(()) * 1.5).exp() + 5 * torch.randn(()), plain[..., 1:-1, 1:-1].abs()))
+    for x, y in 16 * data:
+        optimizer.zero_grad()
+        LOSS(model(x), y).backward()
+        optimizer.step()
+    (told,) = (f for f in checked(model, data).findings if f["rule"] == "batch-noise")
+    exec(told["rescue"], {"model": model})
+    assert inference(model, data) == pytest.approx(told["rescue_loss"], rel=1e-3)
+
+
+def test_a_slow_average_is_not_told_to_change_its_momentum(trained: Any) -> None:
+    """A decay of 0.9998 after 200 steps: weights and statistics are those of the start."""
+    torch.manual_seed(0)
+    average = small(0.1)
+    with torch.no_grad():
+        for mine, other in zip(average.state_dict().values(), trained.state_dict().values(), strict=True):
+            if mine.is_floating_point():
+                mine.lerp_(other, 0.03)
+    found = checked(average)
+    told = [f for f in found.findings if f["rule"] == "momentum-too-high"]
+    assert told and "a slow average of weights" in told[0]["summary"] and told[0]["fix"] == ""

@@ -21,7 +21,7 @@ export function MomentumSlider({ value, usual, framework }: SliderProps) {
           type="range"
           min={SLIDER_MIN}
           max={SLIDER_MAX}
-          step={0.02}
+          step={0.05}
           value={toSlider(value)}
           aria-valuetext={`momentum ${beta(value, framework)}`}
           onInput={(e) => view.set({ momentum: rounded(fromSlider(Number(e.currentTarget.value))) })}

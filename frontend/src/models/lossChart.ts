@@ -14,6 +14,7 @@ export type Kind = (typeof KINDS)[number] | (typeof MORE_KINDS)[number];
 
 const LABEL: Partial<Record<Kind, string>> = {
   batch: 'batch statistics',
+  recalibrated: 'statistics of recent steps',
   updated: 'after the update',
   fit_loss: 'shown by fit',
 };

@@ -52,8 +52,21 @@ def failed(f: Facts, _d: Decision) -> Said:
         f"No fixed statistics serve this network: {_losses(f)}. With {size}, the statistics of a single batch scatter "
         f"by {number(_scatter(f))} standard deviations in the noisiest layer.",
         evidence=evidence,
+        rescue=_each_by_itself(f),
+        rescued="batch",
         fix=code.larger_batches(f, larger_batches(f.batches.size, noise.harm)),
         next="Recalibrated statistics then give the loss with batch statistics.",
+    )
+
+
+def _each_by_itself(f: Facts) -> str:
+    """In batches of one the statistics of a batch are those of its row, which inference has as well."""
+    if not f.in_torch or f.batches.size != 1:
+        return ""
+    statement = "layer.track_running_stats = False\n    layer.running_mean = layer.running_var = None"
+    return (
+        "# Normalize each row by itself, as training does. From then on rows have to come one at a time:\n"
+        + code.at_layers(f, [layer.access for layer in f.manifest.layers], statement)
     )
 
 

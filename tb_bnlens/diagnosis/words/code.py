@@ -95,17 +95,17 @@ def _batches(size: int) -> str:
     )
 
 
-def larger_batches(f: Facts, size: int) -> str:
-    """Batches of another size."""
+def larger_batches(f: Facts, size: int, groups: int = 8) -> str:
+    """Batches of another size, or a normalization over so many groups of channels in their place."""
     larger = "# Larger batches where memory allows (gradient accumulation does not count)"
     other = "# Or normalize without batches: {} in place of each {}.\n".format
     return told(
         f,
         keras=f"{larger}; `data` is the tf.data pipeline:\n"
         f"data = data.unbatch().batch({size}, drop_remainder=True)\n"
-        + other("keras.layers.GroupNormalization(groups=8)", "BatchNormalization"),
-        torch=f"{larger}:\n{_loader(size)}" + other("torch.nn.GroupNorm(8, channels)", "BatchNorm module"),
-        flax=f"{larger}:\n{_batches(size)}" + other("nnx.GroupNorm(channels, 8, rngs=rngs)", "nnx.BatchNorm"),
+        + other(f"keras.layers.GroupNormalization(groups={groups})", "BatchNormalization"),
+        torch=f"{larger}:\n{_loader(size)}" + other(f"torch.nn.GroupNorm({groups}, channels)", "BatchNorm module"),
+        flax=f"{larger}:\n{_batches(size)}" + other(f"nnx.GroupNorm(channels, {groups}, rngs=rngs)", "nnx.BatchNorm"),
     )
 
 

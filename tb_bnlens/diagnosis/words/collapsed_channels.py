@@ -23,11 +23,12 @@ def failed(f: Facts, d: Decision) -> Said:
         summary = (
             f"A batch of one row gives each of {count(channels, 'channel')} in {count(layers)} one value. Its variance "
             f"is 0, so in training {'this layer puts' if layers == 1 else 'these layers put'} out the same whatever "
-            "comes in: nothing that lies before can be learned. At inference other statistics are in their place."
+            f"comes in, and nothing is learned through {'it' if layers == 1 else 'them'}. At inference other "
+            "statistics are in their place."
         )
         if n > channels:
             summary += f" In all, {_constant(n, total, len(where))}"
-        fix = code.larger_batches(f, 16)
+        fix = code.larger_batches(f, 16, groups=1)
         next_ = "The loss with batch statistics falls, and inference follows it."
     return Said(
         summary,

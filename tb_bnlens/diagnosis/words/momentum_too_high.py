@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from tb_bnlens.analysis import robust
 from tb_bnlens.analysis.facts import Facts
+from tb_bnlens.analysis.facts.stale import UPDATED
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.severity import Severity
 from tb_bnlens.diagnosis.words import code
@@ -24,6 +25,7 @@ from tb_bnlens.diagnosis.words.phrases import (
     percent,
     replayed,
     some_of,
+    start_left,
     until,
     verb,
 )
@@ -39,14 +41,13 @@ tb_bnlens.recalibrate(model, data, batches=200)
 
 def passed(f: Facts, _d: Decision) -> str:
     """What is left of the start."""
-    left = percent(robust.largest(f.layers.memory[f.layers.updating]))
     if not f.starting.any():
-        return f"At most {left} of the initial statistics is left, and no layer lags because of it."
+        return f"{start_left(f)}, and no layer lags because of it."
     if f.outlook.will_converge:
         needed = about_steps(f.outlook.steps, f.outlook.interval)
         planned = f"{f.outlook.remaining:,} are planned" if f.outlook.planned else "training continues"
         return f"It takes {needed} more until {until(f)}, and {planned}."
-    return f"At most {left} of the initial statistics is left, and the loss does not depend on it."
+    return f"{start_left(f)}, and the loss does not depend on it."
 
 
 def failed(f: Facts, d: Decision) -> Said:
@@ -62,6 +63,9 @@ def failed(f: Facts, d: Decision) -> Said:
         had += f", of which {f.start_steps:,.0f} updated {'it' if n == 1 else 'them'}"
     if f.checked and not f.last_step:
         had = f"what is left of them is as after {f.outlook.last_step:,}"
+        if not f.outlook.last_step:
+            left = percent(robust.median(f.layers.memory[f.starting]))
+            had = f"{left} of them is left, as in a model of hardly any steps, or in a slow average of weights"
     if f.outlook.remaining and f.outlook.planned:
         had += f" and {f.outlook.remaining:,} {be(f.outlook.remaining)} left"
     summary = (
@@ -77,12 +81,18 @@ def failed(f: Facts, d: Decision) -> Said:
         evidence=_evidence(f),
         rescue=code.RECALIBRATE if d.severity > Severity.INFO else "",
         rescued="recalibrated",
-        fix=code.set_momentum(f, advice) if advice is not None else RECALIBRATE_AT_END,
+        fix=_fix(f),
         next=f"Inference loss near {loss(f, f.advised_loss)} on the same batches, and nothing left of the initial "
         "statistics."
         if math.isfinite(f.advised_loss)
         else f"Inference loss within {percent(f.layers.tolerance)} of the loss with batch statistics.",
     )
+
+
+def _fix(f: Facts) -> str:
+    if f.checked and not f.outlook.last_step:
+        return ""  # of a training that was hardly begun, no momentum is to blame
+    return RECALIBRATE_AT_END if f.advised_momentum is None else code.set_momentum(f, f.advised_momentum)
 
 
 def _needs(f: Facts, beta: NDArray[np.float64]) -> str:
@@ -94,8 +104,10 @@ def _needs(f: Facts, beta: NDArray[np.float64]) -> str:
 
 
 def _left(f: Facts, beta: NDArray[np.float64]) -> str:
-    left = percent(robust.median(f.layers.memory[f.starting]))
-    return f"With momentum {momentum_range(f, beta)}, {left} of them is left"
+    left, updates = (robust.median(x[f.starting]) for x in (f.layers.memory, f.layers.updates))
+    # A branch that few batches take is updated in few steps.
+    after = f" after {count(round(updates), 'update')}" if updates < UPDATED * f.outlook.last_step else ""
+    return f"With momentum {momentum_range(f, beta)}, {percent(left)} of them is left{after}"
 
 
 def _evidence(f: Facts) -> dict[str, Evidence]:

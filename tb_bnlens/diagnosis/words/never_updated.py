@@ -62,8 +62,9 @@ def failed(f: Facts, d: Decision) -> Said:
             "called the model in training mode."
         )
     else:
+        copies = "its updates go to copies (functional_call), " if f.in_torch else "its updates are dropped, "
         why = (
-            f"{'The training step' if f.in_keras else 'Nothing'} calls the model {_mode(f)}, its updates are dropped, "
+            f"{'The training step' if f.in_keras else 'Nothing'} calls the model {_mode(f)}, {copies}"
             "or the weights are copied from another network without its statistics."
         )
     return Said(

@@ -17,6 +17,11 @@ FIX = """\
 FIX_IN_TORCH = """\
 # Keep values that are not finite, or far too large, out of the data, for instance in the Dataset:
 #   x = torch.nan_to_num(x, nan=0.0).clamp(-1e4, 1e4)
+# Under autocast and in half precision a value above 65,504 is infinite. GradScaler then skips the step, and not the
+# statistics. Run the layer before BatchNorm without autocast, and keep BatchNorm itself in float32:
+#   for layer in model.modules():
+#       if isinstance(layer, torch.nn.modules.batchnorm._BatchNorm):
+#           layer.float()
 """
 FIX_IN_FLAX = """\
 # Keep values that are not finite, or far too large, out of the data:

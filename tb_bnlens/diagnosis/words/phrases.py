@@ -33,6 +33,13 @@ def percent(share: float) -> str:
     return f"{100 * share:.2g}%" if abs(share) < 0.995 else "100%"
 
 
+def start_left(f: Facts) -> str:
+    """How much of the initial statistics is left: "At most 3% of the initial statistics is left"."""
+    share = float(np.nanmax(f.layers.memory[f.layers.updating], initial=0.0))
+    much = "Nothing" if share < 1e-4 else f"At most {percent(share)}"
+    return f"{much} of the initial statistics is left"
+
+
 def count(n: int, noun: str = "layer", plural: str = "") -> str:
     """A number of things: "1 layer", "52 layers"."""
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {plural or noun + 's'}"

@@ -17,6 +17,10 @@ from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 AT_MOST = "random samples would at most"
 ORDER = "The data are sorted, change over time, or come from domains in turn."
 OVERALL = "variance of batch means over that of random samples, at most"
+APART = """\
+# Domains that have to stay apart need a BatchNorm layer each. Where data change over time, as in a replay buffer,
+# recalibrate on recent ones before the model is used.
+"""
 NEXT = "The ratio falls to 1 or below, and inference loss to the loss with batch statistics."
 
 
@@ -99,7 +103,7 @@ def _own(f: Facts) -> str:
 
 
 def _fix(f: Facts) -> str:
-    return code.shuffle(f, f.batches.size) + "# Domains that have to stay apart need a BatchNorm layer each.\n"
+    return code.shuffle(f, f.batches.size) + APART
 
 
 def _by_probes(f: Facts, d: Decision) -> Said:

@@ -8,6 +8,7 @@ from tb_bnlens.analysis import robust
 from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.analysis.parts import EXPLAINED
 from tb_bnlens.diagnosis.decide import Decision
+from tb_bnlens.diagnosis.severity import Severity
 from tb_bnlens.diagnosis.words import code
 from tb_bnlens.diagnosis.words.phrases import loss, number, some_of, verb
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
@@ -48,29 +49,44 @@ def failed(f: Facts, d: Decision) -> Said:
     times = robust.median(f.parts.updates_a_step[where])
     several = bool(f.parts.more_updates[where].any())
     told = (
-        f"The statistics decay as with {round(times)} updates a step, and the lens sees one: training also calls the "
-        "model on other data, apart from the recorded batch."
+        f"{_updates(f)} {round(times)} updates a step, and the lens sees one: training also calls the model on other "
+        "data, or on parts of the recorded batch."
         if several
         else "The training step transforms its input, or calls the layer on other data as well."
     )
     return Said(
         f"{some_of(n, len(f.layers.names))} {verb(n, 'average')} data that differ from the recorded batches. {told} "
-        f"The moving statistics are a mixture that fits neither. With statistics of the recorded batches inference "
-        f"loss on them is {loss(f, rescued)} instead of {loss(f, f.typical('inference'))}.",
+        f"The moving statistics are not those of the recorded batches. {_gives(f, d)}",
         evidence={
             "explained": Evidence(
                 "part of the updates that the batch explains (squared cosine, least layer)",
                 -robust.largest(-f.row("update_explained")[where]),
                 EXPLAINED,
             ),
-            "updates": Evidence("updates in a step, from the observed decay (median layer)", times, 1.0),
+            "updates": Evidence(
+                f"updates in a step{'' if f.in_torch else ', from the observed decay'} (median layer)", times, 1.0
+            ),
             "recalibrated": Evidence("inference with statistics of the recorded batches", rescued),
         },
-        rescue="# Right for data like the recorded batches, and only for those:\n" + code.RECALIBRATE,
+        rescue="# Right for data like the recorded batches, and only for those:\n" + code.RECALIBRATE
+        if d.severity > Severity.INFO
+        else "",
         rescued="recalibrated",
         fix=_apart(f) if several else CHANGED + "# import tb_bnlens; tb_bnlens.recalibrate(model, data, batches=200)\n",
         next="The batch explains the updates, and inference loss is near the loss with batch statistics.",
     )
+
+
+def _updates(f: Facts) -> str:
+    return "The modules count" if f.in_torch else "The statistics decay as with"
+
+
+def _gives(f: Facts, d: Decision) -> str:
+    """What statistics of the recorded batches alone change."""
+    if d.severity is Severity.INFO:
+        return "The loss of the recorded batches does not suffer."
+    rescued, inference = (loss(f, f.typical(kind)) for kind in ("recalibrated", "inference"))
+    return f"With statistics of the recorded batches inference loss on them is {rescued} instead of {inference}."
 
 
 def _apart(f: Facts) -> str:

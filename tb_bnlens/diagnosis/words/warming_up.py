@@ -7,15 +7,14 @@ import math
 from tb_bnlens.analysis import robust
 from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.diagnosis.decide import Decision
-from tb_bnlens.diagnosis.words.phrases import about_steps, loss, no_statistics, of_what, percent
+from tb_bnlens.diagnosis.words.phrases import about_steps, loss, no_statistics, of_what, percent, start_left
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
 
 def passed(f: Facts, _d: Decision) -> str:
     """What is left of the start."""
-    left = percent(robust.largest(f.layers.memory[f.layers.updating]))
     felt = "the loss does not depend on it" if f.starting.any() else "no layer lags because of it"
-    return f"At most {left} of the initial statistics is left, and {felt}."
+    return f"{start_left(f)}, and {felt}."
 
 
 def failed(f: Facts, d: Decision) -> Said:

@@ -219,6 +219,18 @@ def inputs(batch: Batch) -> Array | None:
     return np.concatenate(columns, axis=1)
 
 
+def _besides(batch: Any) -> Any:
+    """A batch with None for each tensor."""
+    return mapped(lambda _: None, batch)
+
+
+def _same(a: Any, b: Any) -> bool:
+    try:
+        return bool(a == b)
+    except Exception:  # values of the user's classes
+        return False
+
+
 def compose(
     batches: Sequence[Any],
     rows: Sequence[NDArray[np.int64]],
@@ -227,9 +239,11 @@ def compose(
     """New batches of these rows of all batches laid end to end, with the targets of other rows where given.
 
     Raises:
-        NotEvaluated: rows of different batches have different shapes, a tensor has no row for each sample, or there are
-            no targets to exchange.
+        NotEvaluated: rows of different batches have different shapes, a tensor has no row for each sample, batches
+            differ in what is no tensor, or there are no targets to exchange.
     """
+    if any(not _same(_besides(batch), _besides(batches[0])) for batch in batches[1:]):
+        raise NotEvaluated("the batches differ in values beside their tensors, as the name of a task")
     flat = [list(leaves(batch)) for batch in batches]
     columns = list(zip(*flat, strict=True))
     for column in columns:

@@ -160,7 +160,7 @@ class TorchRunner:
                 mine.write(layer.module)
                 if by_batch:
                     stack.enter_context(_hooked(layer.module, mine))
-            with look or contextlib.nullcontext():
+            with look or contextlib.nullcontext(), _no_variance():
                 predictions = self._forward(self._model, batch.x)
             if not by_batch:
                 self._find_wired(own)
@@ -263,6 +263,17 @@ class _Own:
         with unseen(module.running_mean):
             given = self._mean.to(module.running_mean.dtype)
             return ((module.running_mean != given) & ~given.isnan()).any()
+
+
+@contextlib.contextmanager
+def _no_variance() -> Iterator[None]:
+    """A layer that normalizes by the batch refuses a single row; that is what a pass over one finds out."""
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" in str(error):
+            raise NotEvaluated(str(error)) from error
+        raise
 
 
 @contextlib.contextmanager
