@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import array
 import functools
-import queue
+import io
 import random
 from collections import deque
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
 
-from tb_bnlens.capture.errors import NotEvaluated
-from tb_bnlens.capture.walk import LONG, Visit, Walk, are_same
+from tb_bnlens.capture.noted import Place, are_same
+from tb_bnlens.capture.walk import LONG, Visit, Walk
 
 _OF_ALL = (random._inst, np.random.mtrand._rand, np.random.mtrand._rand._bit_generator)
 """Global generators, which ``randomness`` takes care of."""
+
+
+LARGE = 2**20
+"""Bytes that are compared when the measurement ends, and not behind each pass."""
+TOO_LARGE = "which is too large to be copied"
 
 
 def _visit_sequence(walk: Walk, thing: Any) -> None:
@@ -28,85 +34,96 @@ def _visit_dictionary(walk: Walk, thing: Any) -> None:
 
 def _visit_fixed(walk: Walk, thing: Any) -> None:
     if len(thing) <= LONG:
-        walk.then(*thing)
+        walk.then(thing, *thing)
 
 
 def _visit_deque(walk: Walk, thing: Any) -> None:
+    _visit_fixed(walk, thing)
     kept = list(thing)
-    _visit_fixed(walk, kept)
 
     def restore() -> None:
         if not are_same(thing, kept):
             deque.clear(thing)
             deque.extend(thing, kept)
 
-    walk.keep(restore)
+    walk.keep(restore, long=len(kept) > LONG)
 
 
 def _visit_set(walk: Walk, thing: Any) -> None:
-    kept = set(thing)
-    _visit_fixed(walk, kept)
+    _visit_fixed(walk, thing)
+    kept = list(thing)
 
     def restore() -> None:
         if set(map(id, thing)) != set(map(id, kept)):
             set.clear(thing)
             set.update(thing, kept)
+            if not are_same(list(thing), kept):
+                raise RuntimeError("a set has another order")
 
-    walk.keep(restore)
+    walk.keep(restore, long=len(kept) > LONG)
 
 
-def _refuse_queue(walk: Walk, thing: Any) -> None:
-    raise NotEvaluated(
-        "the model or loss holds a queue, which an extra pass would fill; keep it outside of them to have the losses "
-        "measured"
-    )
+def _visit_variable(walk: Walk, variable: Any) -> None:
+    walk.place(Place(variable.name, variable.get, variable.set))
 
 
 def _visit_bytes(walk: Walk, thing: Any) -> None:
+    count = memoryview(thing).nbytes
+    if not walk.affords(count):
+        walk.cannot_put_back(thing, TOO_LARGE)
+        return
     kept = thing[:]
-    walk.copied(memoryview(thing).nbytes)
 
     def restore() -> None:
         thing[:] = kept
 
-    walk.keep(restore)
+    walk.keep(restore, long=count > LARGE)
 
 
-def _visit_array(walk: Walk, array: Any) -> None:
+def _visit_stream(walk: Walk, thing: Any) -> None:
+    if not thing.closed:
+        walk.keep(functools.partial(thing.__setstate__, thing.__getstate__()))
+
+
+def _visit_array(walk: Walk, given: Any) -> None:
+    if type(given) is not np.ndarray:
+        walk.dictionary(getattr(given, "__dict__", {}))  # the mask of a masked array
+    array = given.view(np.ndarray)
     if not array.flags.writeable:
         return
-    if array.dtype.hasobject:
+    if not walk.affords(array.nbytes):
+        walk.cannot_put_back(given, f"{TOO_LARGE} unless it is read-only (array.flags.writeable = False)")
+    elif array.dtype.hasobject:
         values = array.copy()
-        _visit_fixed(walk, array.ravel().tolist())
-        walk.keep(lambda: np.copyto(array, values))
-        return
-    walk.copied(array.nbytes)
-    kept = array.tobytes()
+        walk.then(given, *array.ravel().tolist()[:LONG])
+        walk.keep(lambda: np.copyto(array, values), long=array.size > LONG)
+    else:
+        kept = array.tobytes()
 
-    def restore() -> None:
-        if array.tobytes() != kept:
-            np.copyto(array, np.frombuffer(kept, array.dtype).reshape(array.shape))
+        def restore() -> None:
+            if array.tobytes() != kept:
+                np.copyto(array, np.frombuffer(kept, array.dtype).reshape(array.shape))
 
-    walk.keep(restore)
+        walk.keep(restore, long=array.nbytes > LARGE)
 
 
 def _visit_numpy_generator(walk: Walk, generator: Any) -> None:
-    walk.then(generator.bit_generator)
+    walk.then(generator, generator.bit_generator)
 
 
 def _visit_legacy_generator(walk: Walk, generator: Any) -> None:
     if generator not in _OF_ALL:
-        walk.keep(functools.partial(generator.set_state, generator.get_state(legacy=False)))
+        walk.keep(functools.partial(generator.set_state, generator.get_state(legacy=False)), own=True)
 
 
 def _visit_bit_generator(walk: Walk, generator: Any) -> None:
     if generator not in _OF_ALL:
-        walk.keep(functools.partial(setattr, generator, "state", generator.state))
+        walk.keep(functools.partial(setattr, generator, "state", generator.state), own=True)
 
 
 def _visit_python_generator(walk: Walk, generator: Any) -> None:
     if generator not in _OF_ALL:
-        walk.keep(functools.partial(generator.setstate, generator.getstate()))
+        walk.keep(functools.partial(generator.setstate, generator.getstate()), own=True)
 
 
 CONTAINERS: dict[type, Visit] = {
@@ -118,14 +135,12 @@ CONTAINERS: dict[type, Visit] = {
     deque: _visit_deque,
     bytearray: _visit_bytes,
     array.array: _visit_bytes,
-    queue.Queue: _refuse_queue,
-    queue.SimpleQueue: _refuse_queue,
+    io.StringIO: _visit_stream,
+    io.BytesIO: _visit_stream,
+    ContextVar: _visit_variable,
     np.ndarray: _visit_array,
-}
-GENERATORS: dict[type, Visit] = {
     np.random.Generator: _visit_numpy_generator,
     np.random.RandomState: _visit_legacy_generator,
     np.random.BitGenerator: _visit_bit_generator,
     random.Random: _visit_python_generator,
 }
-"""Those that draw random numbers."""

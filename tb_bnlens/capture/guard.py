@@ -9,6 +9,7 @@ import numpy as np
 
 from tb_bnlens.capture.errors import NotEvaluated, Refused
 from tb_bnlens.capture.reasons import cause_of
+from tb_bnlens.capture.signals import raised_by_handler
 from tb_bnlens.warning import warn_user
 
 RECORD, LOSSES = "this run", "the paired losses"
@@ -82,4 +83,6 @@ class Guard:
             with np.errstate(all="ignore"):
                 yield
         except Exception as error:
+            if raised_by_handler(error):
+                raise
             self.fault(part, error)

@@ -1,7 +1,7 @@
 """Put back what Python objects hold: an extra pass runs code of the user's, which may count, append or draw.
 
 The walk starts at what a pass calls (a model, a loss) and follows attributes, containers, closures and the globals that
-functions read. It notes what each object holds, and afterwards puts that back into the very same objects.
+functions read. It notes what each object holds, and that is put back into the very same objects behind each pass.
 """
 
 from __future__ import annotations
@@ -11,25 +11,19 @@ import functools
 import sys
 import threading
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from tb_bnlens.capture.containers import GENERATORS
-from tb_bnlens.capture.visits import (
-    ITERATORS,
-    VISITS,
-    is_closed,
-    is_of_closed,
-    refuse_iterator,
-    visit_alone,
-    visit_both,
-    visit_object,
-    visit_part,
-)
+from tb_bnlens.capture.errors import NotEvaluated
+from tb_bnlens.capture.packages import is_closed, is_of_closed
+from tb_bnlens.capture.stateful import stateful
+from tb_bnlens.capture.still import still, walk_of
+from tb_bnlens.capture.visits import VISITS, visit_both, visit_object, visit_own_part, visit_part
 from tb_bnlens.capture.walk import Visit, Walk
 
+_WAITS = threading.Condition.wait.__code__
 INSTALLED = ("site-packages", "dist-packages")
 """Directories whose code is no user's."""
 PLAIN: tuple[type, ...] = (
@@ -39,10 +33,15 @@ PLAIN: tuple[type, ...] = (
 """They hold nothing that changes."""
 
 
-def _others_run_users_code() -> bool:
-    """Whether another thread is in a function of a user's, which may change what the model or loss holds."""
+def _in_users_code() -> dict[int, types.FrameType]:
+    """Other threads that are in a function of a user's, which may change what the model or loss holds, and where."""
     own = threading.get_ident()
-    return any(_is_users(frame) for ident, frame in sys._current_frames().items() if ident != own)
+    return {ident: frame for ident, frame in sys._current_frames().items() if ident != own and _is_users(frame)}
+
+
+def _did_nothing(before: Mapping[int, types.FrameType]) -> bool:
+    """Whether these threads and all others have run no code of a user's since: they still wait, as for a queue."""
+    return all(frame.f_code is _WAITS for frame in before.values()) and _in_users_code() == before
 
 
 def _is_users(frame: types.FrameType | None) -> bool:
@@ -70,54 +69,59 @@ class Objects:
         visits: Mapping[type, Visit] | None = None,
     ):
         self._parts, self._closed, self._visits = parts, closed, {**(visits or {}), **VISITS}
-        self._unshared: dict[type, Visit] = {**(visits or {}), **GENERATORS}
         self._known: dict[type, Visit | None] = {}
-        self._known_beside_others: dict[type, Visit | None] = {}
 
     @contextlib.contextmanager
     def put_back(self, *roots: Any) -> Iterator[None]:
         """Put back what the objects that can be reached hold, when the block ends.
 
-        Beside a thread that runs a user's code only parts, objects of the framework and generators are put back: that
-        thread may use all else, such as a queue that it fills, or a counter.
+        Where another thread has run a user's code meanwhile, only parts, objects of the framework and generators are
+        put back: that thread may have changed all else, such as a list that it fills, or a counter.
 
         Args:
             roots: what is called in the block.
 
         Raises:
-            NotEvaluated: an object cannot be put back, or there are too many; the block is not run then.
+            NotEvaluated: there are too many objects, and the block is not run then; or it uses one that cannot be put
+                back, and is ended before that one changes.
             RuntimeError: putting something back has failed. All else has been put back.
         """
-        if _others_run_users_code():
-            walk = Walk(self._known_beside_others, self._visit_beside_others)
-        else:
-            walk = Walk(self._known, self._visit_of)
+        with still():
+            walk = walk_of((self, *map(id, roots)), lambda: self._walked(roots))
+            try:
+                walk.begin()
+                yield
+            except (KeyboardInterrupt, GeneratorExit):
+                raise
+            except Exception:
+                if not walk.stopped:
+                    raise
+            except BaseException as error:
+                raise NotEvaluated(f"the model or loss ends an extra pass by raising {error!r}") from None
+            finally:
+                walk.put_back()
+            if walk.stopped:  # the model may have caught what was raised then
+                raise NotEvaluated(walk.stopped)
+
+    def _walked(self, roots: Sequence[Any]) -> Walk:
+        walk = Walk(self._known, self._visit_of, functools.partial(_did_nothing, _in_users_code()))
         walk.over(roots)
-        try:
-            yield
-        finally:
-            walk.put_back()
+        return walk
 
     def _visit_of(self, kind: type) -> Visit | None:
         """How objects of a type are walked; None where they are not."""
         self._known[kind] = found = self._found(kind)
         return found
 
-    def _visit_beside_others(self, kind: type) -> Visit | None:
-        found = next((visit for known, visit in self._unshared.items() if issubclass(kind, known)), None)
-        if found is None and issubclass(kind, self._parts):
-            found = visit_alone
-        self._known_beside_others[kind] = found
-        return found
-
     def _found(self, kind: type) -> Visit | None:
         if issubclass(kind, PLAIN) or issubclass(kind, self._closed):
             return None
-        if issubclass(kind, ITERATORS):
-            return refuse_iterator
+        found = stateful(kind)
+        if found is not None:
+            return found
         for known, visit in self._visits.items():
             if issubclass(kind, known):
                 return visit if is_closed(kind) else functools.partial(visit_both, visit)
         if issubclass(kind, self._parts):
-            return visit_part if is_closed(kind) else visit_object
+            return visit_part if is_closed(kind) else visit_own_part
         return None if is_closed(kind) else visit_object

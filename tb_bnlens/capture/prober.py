@@ -20,6 +20,7 @@ from tb_bnlens.capture.measure import Measurement
 from tb_bnlens.capture.passes import has_uncounted_rows
 from tb_bnlens.capture.reservoir import Kept, fewer
 from tb_bnlens.capture.schedule import Level, Schedule
+from tb_bnlens.capture.still import still
 from tb_bnlens.capture.stopwatch import Stopwatch
 from tb_bnlens.metadata import Moment
 from tb_bnlens.moments.recovery import Snapshot
@@ -107,9 +108,9 @@ class Prober:
         with self._guard(LOSSES), self._schedule.timed(level), self._tracing_told_apart():
             # Kept batches would start from the state that the newest one has left.
             others = [] if self._measurement.runner.carries_state else self._batches.others()
-            batches = self._batches.to_probe_together(others)
+            batches, validation = self._batches.to_probe_together(others), self._batches.validation()
             try:
-                losses = self._measure(batches, others, level, windows)
+                losses = self._measure(batches, others, validation, level, windows)
             except self._measurement.runner.out_of_memory:
                 if not self._batches.back_off():
                     raise
@@ -119,15 +120,15 @@ class Prober:
                 self._log.not_evaluated("losses", self._measurement.runner.loss_reason)
             self._probed, self._losses, self.probed_step = batches, losses, step
 
+    @still()
     def _measure(
-        self, batches: list[Any], others: list[Any], level: Level, windows: Windows
+        self, batches: list[Any], others: list[Any], validation: Any, level: Level, windows: Windows
     ) -> dict[str, dict[str, float]]:
         measurement = self._measurement
         losses = {"train": measurement.pair(batches, windows)}
         if level == Level.FULL and len(windows.updates):
             losses["train"] |= measurement.extras(batches, windows)
             losses["train"] |= measurement.recalibrated_now(batches, others, windows.last)
-        validation = self._batches.validation()
         if validation is not None:
             losses["validation"] = measurement.validation(validation, windows)
         return losses
@@ -167,7 +168,7 @@ class Prober:
         if not losses["inference"] - losses["batch"] > tolerance * abs(losses["batch"]):
             return
         ends = self._schedule.now() + max(ATTRIBUTION_SECONDS, self._schedule.left_for_probes())
-        with self._guard("the attribution"), self._schedule.timed("full"):
+        with self._guard("the attribution"), self._schedule.timed("full"), still():
             self._measurement.attribution(self._probed, snapshot, lambda: ends - self._schedule.now())
 
     def judge(
@@ -196,7 +197,8 @@ class Prober:
                 return
         if not kept or not self.works:
             return
-        with self._guard(EVIDENCE), self._schedule.timed("full"), self._tracing_told_apart():
+        with self._guard(EVIDENCE), self._schedule.timed("full"), self._tracing_told_apart(), still():
+            validation = self._batches.validation_to_judge()
             measurement, runner = self._measurement, self._measurement.runner
             subject = measurement.subject(snapshot, windows, states)
             watch = Stopwatch(runner.tracing, runner.accelerated)
@@ -205,7 +207,6 @@ class Prober:
                 limit = math.inf
 
             def judgement_of(batches: list[Kept]) -> Judgement:
-                validation = self._batches.validation_to_judge()
                 return Judgement(
                     runner, subject, batches, validation, lambda: limit - watch.seconds(), self._guard.strict
                 )

@@ -1,38 +1,58 @@
-"""What Python objects hold, noted and put back into the very same objects."""
+"""A walk over Python objects that notes what they hold, to put it back into the very same objects."""
 
 from __future__ import annotations
 
-import operator
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from tb_bnlens.capture.errors import NotEvaluated
+from tb_bnlens.capture.noted import EMPTY, Noted, Place, methods_of, restore_all
+from tb_bnlens.capture.reasons import cause_of
+from tb_bnlens.capture.stand_in import stand_in
 
-MOST_OBJECTS = 20_000
-"""Objects of one walk; each pass makes one. Four of torch's modules with parameters are 25 objects, and 12,500 objects
-take 30 ms. Time would not do as a limit: a garbage collection within a walk takes 140 ms."""
+MOST_OBJECTS = 30_000
+"""Objects of one walk, which takes 0.03 to 0.5 s; a measurement makes one or two. MobileNetV2 has 1,000, in 3 ms. Time
+would not do as a limit: a garbage collection within a walk takes 140 ms."""
 LONG = 10_000
-"""A container of more elements is data: it is put back, and its elements are not walked."""
+"""A container of more elements is data: it is put back when the measurement ends, and its elements are not walked."""
 MOST_BYTES = 64 * 2**20
-"""Of NumPy arrays that a pass could write to, copied for each pass."""
+"""Of NumPy arrays and other memory that is copied; those beyond must not be used in a pass."""
 Visit = Callable[["Walk", Any], None]
 """How an object of some type is walked."""
 
 
 class Walk:
-    """What some objects hold, in the order in which they were met."""
+    """What some objects hold, in the order in which they were met.
 
-    def __init__(self, known: Mapping[type, Visit | None], visit_of: Callable[[type], Visit | None]):
-        self._known, self._visit_of = known, visit_of
+    What a visit cannot put back has a stand-in in every pass, which ends the pass where it is used.
+
+    Args:
+        known: how objects of a type are walked; None where they are not.
+        visit_of: finds that for a type that is not known yet.
+        alone: whether no other thread can have changed anything since. Else only what threads do not share is put back.
+    """
+
+    def __init__(
+        self,
+        known: Mapping[type, Visit | None],
+        visit_of: Callable[[type], Visit | None],
+        alone: Callable[[], bool],
+    ):
+        self._known, self._visit_of, self._alone = known, visit_of, alone
         self._met: dict[int, Any] = {}
         self._classes: set[int] = set()
         self._waiting: list[Any] = []
-        self._restores: list[Callable[[], None]] = []
-        self._empty: list[Any] = []
-        self._dicts: list[tuple[Any, Any]] = []
-        self._lists: list[tuple[Any, list[Any]]] = []
+        self._fixed: list[tuple[Any, tuple[Any, ...]]] = []
+        self._own, self._shared, self._long = Noted(), Noted(), Noted()
+        self._places: list[Place] = []
+        self._reasons: dict[int, str] = {}
+        self._stand_ins: list[tuple[Place, Any]] = []
+        self._passing = False
         self._bytes = 0
+        self.stopped = ""
+        """Why the pass was ended; empty where it was not."""
 
     def over(self, roots: Sequence[Any]) -> None:
         """Note what these hold, and what can be reached from it.
@@ -49,7 +69,7 @@ class Walk:
             if visit is None:
                 continue
             if (kind is OrderedDict or kind is dict) and not thing:
-                self._empty.append(thing)  # most that a module holds
+                self._shared.empty.append(thing)
                 continue
             if id(thing) in met:
                 continue
@@ -58,13 +78,15 @@ class Walk:
                 visit(self, thing)
             except NotEvaluated:
                 raise
-            except Exception:  # proxies and lazy objects may raise anything when an attribute is read
-                continue
+            except Exception as error:  # proxies and lazy objects may raise anything when an attribute is read
+                self.cannot_put_back(thing, f"whose attributes cannot be read ({cause_of(error)})")
             if len(met) > MOST_OBJECTS:
                 raise NotEvaluated(
                     f"the model or loss reaches more than {MOST_OBJECTS:,} Python objects, and an extra pass would "
                     "have to put back each of them; keep data outside of them to have the losses measured"
                 )
+        if self._reasons:
+            self._replace(roots)
 
     def _visit(self, kind: type) -> Visit | None:
         try:
@@ -74,95 +96,158 @@ class Walk:
         except TypeError:  # a metaclass without a hash
             return None
 
+    # --- what visits ask for -------------------------------------------------------------------------
+
     def is_new(self, cls: type) -> bool:
         """Whether the attributes of a class are not noted yet; they are from now on."""
         new = id(cls) not in self._classes
         self._classes.add(id(cls))
         return new
 
-    def then(self, *things: Any) -> None:
-        """Walk these too."""
+    def then(self, holder: Any, *things: Any) -> None:
+        """Walk these too, which the holder cannot exchange: it is a tuple, or a bound method."""
         self._waiting += things
+        self._fixed.append((holder, things))
 
-    def keep(self, restore: Callable[[], None]) -> None:
-        """Have this called when the block ends."""
-        self._restores.append(restore)
+    def keep(self, restore: Callable[[], None], own: bool = False, long: bool = False) -> None:
+        """Have this called behind each pass.
 
-    def dictionary(self, thing: Any) -> None:
+        Args:
+            restore: puts something back.
+            own: also where another thread runs code of the user's, which does not use that thing.
+            long: it takes long, so only when the measurement ends.
+        """
+        self._notes(own, long).restores.append(restore)
+
+    def dictionary(self, thing: Any, follow: bool = True, own: bool = False) -> None:
         """Note what a dictionary holds, its order included: parameters reach an optimizer in it."""
         if not dict.__len__(thing):
-            self._empty.append(thing)
+            self._notes(own, False).empty.append(thing)
             return
-        kept = OrderedDict.copy(thing) if type(thing) is OrderedDict else dict(_methods(thing).items(thing))
-        self._dicts.append((thing, kept))
-        if len(kept) <= LONG:
+        kept = dict(OrderedDict.items(thing)) if isinstance(thing, OrderedDict) else dict.copy(thing)
+        long = len(kept) > LONG
+        self._notes(own, long).dicts.append((thing, kept))
+        if follow and not long:
             self._waiting += kept.values()
 
-    def sequence(self, thing: Any) -> None:
+    def part(self, attributes: dict[str, Any]) -> None:
+        """Note the attributes of a module or layer, and the dictionaries in which it keeps its parts."""
+        self.dictionary(attributes, follow=False, own=True)
+        for name, value in attributes.items():
+            if name.startswith("_") and issubclass(type(value), dict):  # and no proxy of one
+                self.dictionary(value, own=True)
+            else:
+                self._waiting.append(value)
+
+    def sequence(self, thing: Any, own: bool = False) -> None:
         """Note what a list holds."""
         kept = list.copy(thing)
-        self._lists.append((thing, kept))
-        if len(kept) <= LONG:
+        long = len(kept) > LONG
+        self._notes(own, long).lists.append((thing, kept))
+        if not long:
             self._waiting += kept
 
-    def copied(self, count: int) -> None:
-        """Take note of bytes that are copied."""
+    def _notes(self, own: bool, long: bool) -> Noted:
+        return self._long if long else self._own if own else self._shared
+
+    def reach(self, place: Place) -> None:
+        """Walk what is held there, which no pass changes."""
+        if place.value is not EMPTY:
+            self._waiting.append(place.value)
+            self._places.append(place)
+
+    def place(self, place: Place) -> None:
+        """Note what is held there."""
+        self.reach(place)
+        self._shared.restores.append(place.put_back)
+
+    def affords(self, count: int) -> bool:
+        """Whether so many bytes may be copied, beside those before."""
+        if self._bytes + count > MOST_BYTES:
+            return False
         self._bytes += count
-        if self._bytes > MOST_BYTES:
-            raise NotEvaluated(
-                f"the model or loss holds more than {MOST_BYTES // 2**20} MiB of NumPy arrays, which an extra pass "
-                "could write to; make them read-only (array.flags.writeable = False) to have the losses measured"
-            )
+        return True
+
+    def cannot_put_back(self, thing: Any, why: str) -> None:
+        """Have a stand-in for this object in every pass.
+
+        Args:
+            thing: the object.
+            why: a relative clause.
+        """
+        self._reasons.setdefault(id(thing), why)
+
+    # --- each pass -----------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Before a pass: have stand-ins for what cannot be put back."""
+        self.stopped, self._passing = "", True
+        for place, other in self._stand_ins:
+            place.put(other)
 
     def put_back(self) -> None:
-        """Put back all that differs.
+        """Behind a pass: put back all that differs, but for what is long.
 
         Raises:
             RuntimeError: some of it could not be.
         """
-        restore_all("what the model holds", (self._put_back_dicts, self._put_back_lists, *reversed(self._restores)))
+        self._passing = False
+        restores = [self._take_stand_ins_out, self._own.put_back]
+        restore_all("what the model holds", [*restores, self._shared.put_back] if self._alone() else restores)
 
-    def _put_back_dicts(self) -> None:
-        for now in self._empty:
-            if dict.__len__(now):
-                _methods(now).clear(now)
-        for now, kept in self._dicts:
-            methods = _methods(now)
-            same_keys = are_same(methods.keys(now), kept)
-            if same_keys and are_same(methods.values(now), kept.values()):
-                continue
-            if not same_keys:
-                methods.clear(now)
-            for key, value in kept.items():
-                methods.__setitem__(now, key, value)
+    def _take_stand_ins_out(self) -> None:
+        for place, other in self._stand_ins:
+            if place.now() is other:
+                place.put(place.value)
 
-    def _put_back_lists(self) -> None:
-        for now, kept in self._lists:
-            if not are_same(now, kept):
-                list.__setitem__(now, slice(None), kept)
+    def end(self) -> None:
+        """Behind the last pass: put back what is long too. Raises as ``put_back`` does."""
+        if self._alone():
+            self._long.put_back()
 
+    def _replace(self, roots: Sequence[Any]) -> None:
+        """Find what can hold stand-ins for the objects that cannot be put back.
 
-def restore_all(what: str, restores: Iterable[Callable[[], Any]]) -> None:
-    """Call all of them, whatever one of them raises.
+        Raises:
+            NotEvaluated: nothing can.
+        """
+        known = 0
+        while known < len(self._reasons):
+            known = len(self._reasons)
+            for holder, things in self._fixed:
+                for thing in things:
+                    if id(thing) in self._reasons:
+                        self.cannot_put_back(holder, f"which holds {self._described(thing)}")
+        for root in roots:
+            if id(root) in self._reasons:
+                raise NotEvaluated(self._reason(root, ""))
+        for place in self._holders():
+            stop = partial(self._stop, self._reason(place.value, place.name))
+            self._stand_ins.append((place, stand_in(place.value, stop)))
 
-    Raises:
-        RuntimeError: one raised.
-    """
-    failed: list[Exception] = []
-    for restore in restores:
-        try:
-            restore()
-        except Exception as error:
-            failed.append(error)
-    if failed:
-        raise RuntimeError(f"{what} could not be put back after an extra pass: {failed[0]!r}")
+    def _holders(self) -> Iterator[Place]:
+        """Where the objects are held that cannot be put back."""
+        reasons = self._reasons
+        for table, held in (*self._own.dicts, *self._shared.dicts):
+            methods = methods_of(table)
+            for key in [key for key, value in held.items() if id(value) in reasons]:
+                yield Place(key, partial(methods.__getitem__, table, key), partial(methods.__setitem__, table, key))
+        for row, kept in (*self._own.lists, *self._shared.lists):
+            for i in [i for i, value in enumerate(kept) if id(value) in reasons]:
+                yield Place("", partial(list.__getitem__, row, i), partial(list.__setitem__, row, i))
+        yield from (place for place in self._places if id(place.value) in reasons)
 
+    def _reason(self, thing: Any, name: Any) -> str:
+        return (
+            f"the model or loss uses {self._described(thing, name)}; keep it out of the forward pass and the loss to "
+            "have the losses measured"
+        )
 
-def are_same(a: Collection[Any], b: Collection[Any]) -> bool:
-    """Whether two collections hold the same objects. They are not asked whether they are equal: tensors are not."""
-    return len(a) == len(b) and all(map(operator.is_, a, b))
+    def _described(self, thing: Any, name: Any = "") -> str:
+        named = repr(name) if isinstance(name, str) and name else "an object"
+        return f"{named} of type {type(thing).__name__}, {self._reasons[id(thing)]}"
 
-
-def _methods(dictionary: Any) -> Any:
-    """Those of the built-in class, whatever a subclass makes of them."""
-    return OrderedDict if isinstance(dictionary, OrderedDict) else dict
+    def _stop(self, reason: str) -> None:
+        if self._passing:  # what a pass has kept of a stand-in is used later
+            self.stopped = reason
+            raise NotEvaluated(reason)

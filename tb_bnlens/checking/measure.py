@@ -20,6 +20,7 @@ from tb_bnlens.capture.log import own_version
 from tb_bnlens.capture.passes import moments_of
 from tb_bnlens.capture.reservoir import Kept
 from tb_bnlens.capture.rows import ProbeState, layer_table
+from tb_bnlens.capture.still import still
 from tb_bnlens.capture.subject import Subject
 from tb_bnlens.capture.watch import LayerWatch
 from tb_bnlens.checking.runner import Remembering
@@ -167,6 +168,7 @@ class _Measurement:
         except NotEvaluated as reason:
             yield self._checked(ProbeState.empty(self._segments), self._nothing(str(reason)))
 
+    @still()
     def _at(
         self, runner: Remembering, kept: Sequence[Kept], goes_on: Callable[[History], bool] = lambda _: True
     ) -> Checked | None:

@@ -18,12 +18,12 @@ from tb_bnlens.frameworks.keras3.backend import Look
 from tb_bnlens.frameworks.keras3.batches import KerasBatches
 from tb_bnlens.frameworks.keras3.generation import LIBRARY, Keras3
 from tb_bnlens.frameworks.keras3.objects import objects_of
-from tb_bnlens.frameworks.torch.untouched import CLOSED, VISITS, undone
+from tb_bnlens.frameworks.torch.untouched import CLOSED, PARTS, VISITS, undone
 from tb_bnlens.moments.recovery import Snapshot
 
 Array = NDArray[np.floating[Any]]
 
-OBJECTS = objects_of(LIBRARY, (torch.nn.Module,), CLOSED, VISITS)
+OBJECTS = objects_of(LIBRARY, PARTS, CLOSED, VISITS)
 EXPECTED = "pass arrays (x, y) or a list of batches"
 
 

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import argparse
 import functools
+import io
 import itertools
 import math
+import multiprocessing
 import queue
 import random
+import signal
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +28,11 @@ torch = pytest.importorskip("torch")
 nn: Any = torch.nn
 
 from tb_bnlens.capture.errors import NotEvaluated  # noqa: E402
+from tb_bnlens.capture.still import still  # noqa: E402
+from tb_bnlens.capture.walk import LONG  # noqa: E402
 from tb_bnlens.frameworks.torch.batches import TorchBatches  # noqa: E402
 from tb_bnlens.frameworks.torch.draws import DrawsApart  # noqa: E402
+from tb_bnlens.frameworks.torch.untouched import OBJECTS  # noqa: E402
 from tb_bnlens.frameworks.torch.writes import writes_undone  # noqa: E402
 from tb_bnlens.torch import Recorder  # noqa: E402
 from tests.frameworks import counters  # noqa: E402
@@ -67,6 +76,69 @@ def counts(self: Any, x: Any) -> Any:
     self.shapes.add(len(self.rows))
     self.array[0] += 1
     return x * (1 + 0.01 * (self.held["calls"] + len(self.rows) + sum(self.latest) + len(self.shapes) + self.array[0]))
+
+
+LEVEL = ContextVar("level", default=0)
+
+
+def counts_in_rare_places(self: Any, x: Any) -> Any:
+    self.local.calls = getattr(self.local, "calls", 0) + 1
+    LEVEL.set(LEVEL.get() + 1)
+    self.weak[self] = self.weak.get(self, 0) + 1
+    self.text.write("a")
+    self.bytes.write(b"a")
+    self.masked[0] = np.ma.masked if not self.masked.mask[0] else 1.0
+    counted = self.local.calls + self.weak[self] + self.text.tell() + self.bytes.tell() + int(self.masked.mask[0])
+    return x * (1 + 0.01 * (counted + LEVEL.get()))
+
+
+def in_rare_places() -> Part:
+    LEVEL.set(0)
+    given = {"local": threading.local(), "weak": weakref.WeakKeyDictionary(), "text": io.StringIO()}
+    masked = np.ma.masked_array([1.0, 2.0, 3.0], [False, False, True])
+    return Part(counts_in_rare_places, **given, bytes=io.BytesIO(), masked=masked)
+
+
+def adapts(self: Any, x: Any) -> Any:
+    """As in adaptation at test time, which takes a step of its own."""
+    if not self.training:
+        with torch.enable_grad():
+            self.optimizer.zero_grad()
+            self.fast(x.detach()).pow(2).mean().backward()
+            self.optimizer.step()
+    self.schedule.step()
+    self.noise.loc = 0.9 * self.noise.loc + 0.1 * x.detach().mean(0)
+    return x + self.fast(x).detach() - self.noise.loc * self.optimizer.param_groups[0]["lr"]
+
+
+def adapted() -> Part:
+    part = Part(adapts, fast=nn.Linear(8, 8), noise=torch.distributions.Normal(torch.zeros(8), torch.ones(8)))
+    part.optimizer = torch.optim.Adam(part.fast.parameters(), 1e-2)
+    part.schedule = torch.optim.lr_scheduler.StepLR(part.optimizer, 2)
+    return part
+
+
+class Unreadable:
+    """As a proxy of a client that is not set up yet."""
+
+    @property
+    def __dict__(self) -> Any:  # type: ignore[override]
+        raise RuntimeError("call setup() first")
+
+    def __call__(self) -> int:
+        return 1
+
+
+HELD: dict[str, tuple[Callable[[], Any], Callable[[Any], Any], str]] = {
+    "generator": (lambda: (i for i in range(1000)), next, "generator, an iterator whose position"),
+    "cycle": (lambda: itertools.cycle(range(7)), next, "cycle, an iterator whose position"),
+    "queue": (queue.Queue, lambda held: held.put(1) or held.qsize(), "Queue, which an extra pass would fill"),
+    "shared value": (lambda: multiprocessing.Value("i", 1), lambda held: held.value, "Synchronized, whose memory"),
+    "pool": (lambda: ThreadPoolExecutor(1), lambda held: held.submit(int, 1).result(), "ThreadPoolExecutor, whose"),
+    "unreadable": (Unreadable, lambda held: held(), "Unreadable, whose attributes cannot be read"),
+    "large array": (lambda: np.zeros(2**23 + 1), lambda held: held[1], "ndarray, which is too large"),
+}
+"""What cannot be put back: how it is made, how a pass uses it, and what is said then."""
 
 
 def draws(self: Any, x: Any) -> Any:
@@ -248,6 +320,9 @@ MODELS: dict[str, Callable[[], Any]] = {
     "built at inference": lambda: Net(Part(builds_at_inference)),
     "replaced submodule": lambda: Net(Part(deletes, spare=nn.Linear(2, 2), other=nn.Linear(2, 2))),
     "containers": lambda: Net(own_state()),
+    "rare places": lambda: Net(in_rare_places()),
+    "optimizer inside": lambda: Net(adapted()),
+    "held and not used": lambda: Net(Part(lambda self, x: x, held=[make() for make, _, _ in HELD.values()])),
     "generators": lambda: Net(own_generators()),
     "globals": lambda: Net(Part(counts_in_module)),
     "written parameters": lambda: Net(aliased()),
@@ -345,12 +420,27 @@ def test_a_loss_with_state_of_its_own(name: str, tmp_path: Path) -> None:
     assert record_of(tmp_path).evidence[-1].passes.keys() >= {"inference", "batch", "training"}
 
 
-def test_a_position_that_cannot_be_put_back_is_not_moved(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", HELD)
+def test_what_cannot_be_put_back_is_not_used(name: str, tmp_path: Path) -> None:
+    make, use, said = HELD[name]
+
     def build() -> Any:
-        return Net(Part(lambda self, x: x * (1 + 0.1 * next(self.steps)), steps=(i for i in range(1000))))
+        return Net(Part(lambda self, x: x * (1 + 0.01 * use(self.held)), held=make()))
 
     assert_same(trained(build, lambda: LOSS, None), trained(build, lambda: LOSS, tmp_path))
-    assert "an iterator whose position" in record_of(tmp_path).manifest.not_evaluated["losses"]
+    assert f"uses 'held' of type {said}" in record_of(tmp_path).manifest.not_evaluated["losses"]
+
+
+def test_a_model_that_catches_all_is_not_measured_without_its_queue(tmp_path: Path) -> None:
+    def puts(self: Any, x: Any) -> Any:
+        try:
+            self.held.put(0)
+        except Exception:
+            return x * 2
+        return x
+
+    trained(lambda: Net(Part(puts, held=queue.Queue())), lambda: LOSS, tmp_path)
+    assert "uses 'held' of type Queue" in record_of(tmp_path).manifest.not_evaluated["losses"]
 
 
 def test_a_queue_is_not_filled(tmp_path: Path) -> None:
@@ -362,7 +452,7 @@ def test_a_queue_is_not_filled(tmp_path: Path) -> None:
         return Net(Part(lambda self, x: full.put(0, timeout=1) or x))
 
     assert_same(trained(build, Emptying(full), None), trained(build, Emptying(full), tmp_path))
-    assert "holds a queue" in record_of(tmp_path).manifest.not_evaluated["losses"]
+    assert "uses an object of type Queue" in record_of(tmp_path).manifest.not_evaluated["losses"]
 
 
 class Emptying:
@@ -385,6 +475,85 @@ def test_more_objects_than_a_pass_is_worth_are_not_walked(tmp_path: Path) -> Non
 
     assert_same(trained(build, lambda: LOSS, None), trained(build, lambda: LOSS, tmp_path))
     assert "Python objects" in record_of(tmp_path).manifest.not_evaluated["losses"]
+
+
+def test_what_is_long_is_put_back_when_the_measurement_ends() -> None:
+    short, long, table = [0], [0] * (LONG + 1), {i: 0 for i in range(LONG + 1)}
+    with still():
+        for _ in range(2):
+            with OBJECTS.put_back([short, long, table]):
+                short.append(0)
+                long.append(0)
+                table[-1] = 0
+            assert short == [0]
+        assert len(long) == LONG + 3
+    assert len(long) == LONG + 1 == len(table) and -1 not in table
+
+
+def test_a_stand_in_that_outlives_a_pass_is_the_object() -> None:
+    given: queue.Queue[int] = queue.Queue()
+    holder, kept = argparse.Namespace(given=given), []
+    with OBJECTS.put_back(holder):
+        kept.append(holder.given)
+    kept[0].put(1)
+    assert holder.given is given and given.qsize() == 1 and isinstance(kept[0], queue.Queue)
+
+
+# --- what ends a pass ------------------------------------------------------------------------------------
+
+
+class Stop(BaseException):
+    """What a hook raises that allows no pass without gradients."""
+
+
+def raising(error: BaseException) -> Any:
+    def forward(self: Any, x: Any) -> Any:
+        if not torch.is_grad_enabled():
+            raise error
+        return x
+
+    return Net(Part(forward))
+
+
+@pytest.mark.parametrize("error", [Stop("no"), SystemExit("no")], ids=repr)
+def test_what_a_pass_raises_does_not_end_training(error: BaseException, tmp_path: Path) -> None:
+    trained(lambda: raising(error), lambda: LOSS, tmp_path)
+    assert f"by raising {error!r}" in record_of(tmp_path).manifest.not_evaluated["losses"]
+
+
+def test_an_interrupt_reaches_the_user(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        trained(lambda: raising(KeyboardInterrupt()), lambda: LOSS, tmp_path)
+
+
+def test_a_signal_waits_for_the_pass(tmp_path: Path) -> None:
+    """A handler may save the model, and what it raises ends training: a time limit, or the end of a job."""
+    seen: list[Any] = []
+    once = threading.Lock()  # the only thing here that is not put back
+
+    def forward(self: Any, x: Any) -> Any:
+        if not torch.is_grad_enabled() and once.acquire(blocking=False):
+            signal.raise_signal(signal.SIGTERM)
+            assert not seen
+        return x
+
+    model = Net(Part(forward))
+
+    def handler(*_: Any) -> None:
+        seen.append((model.training, model.norm.running_mean))
+        raise TimeoutError("time is up")
+
+    before = signal.signal(signal.SIGTERM, handler)
+    running, (x, y) = model.norm.running_mean, data()[0]
+    lens = Recorder(model, str(tmp_path), LOSS, overhead=math.inf, on_error="raise")
+    try:
+        LOSS(model(x), y).backward()
+        with pytest.raises(TimeoutError, match="time is up"):
+            lens.record(x, y)
+        assert signal.getsignal(signal.SIGTERM) is handler
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert len(seen) == 1 and seen[0][0] and seen[0][1] is running
 
 
 class Reads(torch.utils.data.Dataset):  # type: ignore[misc, name-defined]
@@ -456,6 +625,21 @@ def test_what_another_thread_puts_into_a_list_stays(tmp_path: Path) -> None:
         trained(lambda: Net(Part(lambda self, x: x * (1.0 if filled is not None else 0.0))), lambda: LOSS, tmp_path)
     assert len(filled) == len(thread.drawn)
     assert record_of(tmp_path).evidence[-1].passes.keys() >= {"inference", "batch", "training"}
+
+
+def test_beside_a_thread_that_waits_all_is_put_back(tmp_path: Path) -> None:
+    """As one that writes what a queue brings, or prefetches and has no more room."""
+    given: queue.Queue[None] = queue.Queue()
+
+    def plain() -> dict[str, Any]:
+        return trained(lambda: Net(Part(counts_in_module)), lambda: LOSS, None)
+
+    thread = threading.Thread(target=lambda: given.get())
+    thread.start()
+    watched = trained(lambda: Net(Part(counts_in_module)), lambda: LOSS, tmp_path)
+    given.put(None)
+    thread.join()
+    assert_same(plain(), watched)
 
 
 @pytest.mark.parametrize("source", SOURCES)

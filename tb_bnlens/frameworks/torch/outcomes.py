@@ -110,7 +110,7 @@ class Outcomes:
     def update(self, state: dict[str, Any], batch: Batch, predictions: Any) -> dict[str, Any]:
         """Metrics after one more batch."""
         functions = [metric for metric in self._metrics.values() if not _keeps_state(metric)]
-        with undone(_devices(predictions), functions):
+        with undone(_devices(predictions), *functions):
             return {name: self._updated(name, held, batch, predictions) for name, held in state.items()}
 
     def _updated(self, name: str, held: Any, batch: Batch, predictions: Any) -> Any:

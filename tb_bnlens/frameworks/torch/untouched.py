@@ -128,10 +128,7 @@ def undone(devices: set[torch.device], *called: Any, objects: Objects | None = N
     walked = (objects or OBJECTS).put_back(*called, *GLOBAL_HOOKS)
     # The walk first: a draw that is stopped is looked for in every call that follows.
     with torch.no_grad(), walked, random_state(devices), writes_undone():
-        try:
-            yield
-        except SystemExit as error:
-            raise NotEvaluated(f"the model or loss ends the process in an extra pass ({error})") from None
+        yield
 
 
 @contextlib.contextmanager
@@ -161,7 +158,7 @@ def _visit_tensor(walk: Walk, tensor: Any) -> None:
     """What its memory holds is put back by ``writes_undone``; this is about the tensor as an object."""
     if isinstance(tensor, UninitializedTensorMixin):
         raise NotEvaluated("the model has lazy modules that no batch has reached, which an extra pass would build")
-    walk.dictionary(vars(tensor))
+    walk.dictionary(vars(tensor), own=True)
     data, needs = tensor.data, tensor.requires_grad
     grad = tensor.grad if tensor.is_leaf else None
 
@@ -174,7 +171,7 @@ def _visit_tensor(walk: Walk, tensor: Any) -> None:
             if tensor.grad is not grad:
                 tensor.grad = grad
 
-    walk.keep(restore)
+    walk.keep(restore, own=True)
 
 
 def _same_memory(a: Any, b: Any) -> bool:
@@ -187,11 +184,24 @@ def _same_memory(a: Any, b: Any) -> bool:
 def _visit_generator(walk: Walk, generator: Any) -> None:
     if generator is not torch.default_generator and generator not in torch.cuda.default_generators:
         state = generator.get_state()
-        walk.keep(lambda: generator.set_state(state) and None)
+        walk.keep(lambda: generator.set_state(state) and None, own=True)
 
 
-VISITS: dict[type, Visit] = {torch.Tensor: _visit_tensor, torch.Generator: _visit_generator}
-TRAINING = (torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler, torch.utils.data.DataLoader)
-CLOSED = (*TRAINING, torch.utils.data.Dataset, torch.utils.data.Sampler)
-OBJECTS = Objects((torch.nn.Module,), CLOSED, VISITS)
-DATASETS = Objects((torch.nn.Module, torch.utils.data.Dataset), TRAINING, VISITS)
+def _visit_optimizer(walk: Walk, optimizer: Any) -> None:
+    """Its dictionaries; tensors in them are put back by ``writes_undone`` alone."""
+    groups, state = optimizer.param_groups, optimizer.state
+    walk.sequence(groups)
+    for held in (vars(optimizer), state, *state.values(), *groups):
+        walk.dictionary(held, follow=False)
+
+
+VISITS: dict[type, Visit] = {
+    torch.Tensor: _visit_tensor,
+    torch.Generator: _visit_generator,
+    torch.optim.Optimizer: _visit_optimizer,
+}
+PARTS = (torch.nn.Module, torch.optim.lr_scheduler.LRScheduler, torch.distributions.Distribution)
+LOADER = torch.utils.data.DataLoader
+CLOSED = (LOADER, torch.utils.data.Dataset, torch.utils.data.Sampler)
+OBJECTS = Objects(PARTS, CLOSED, VISITS)
+DATASETS = Objects((*PARTS, torch.utils.data.Dataset), (LOADER,), VISITS)

@@ -18,7 +18,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tb_bnlens.capture.errors import NotEvaluated
-from tb_bnlens.capture.walk import restore_all
+from tb_bnlens.capture.noted import restore_all
 
 HIDDEN_VIEWS = ("_unsafe_view", "unsafe_chunk", "unsafe_split")
 """Operations that give a part of their input and do not say so."""

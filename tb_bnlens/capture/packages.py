@@ -1,0 +1,23 @@
+"""Packages whose code changes nothing in a pass, modules and losses apart."""
+
+from __future__ import annotations
+
+import sys
+
+CLOSED_PACKAGES = frozenset(
+    """IPython PIL _pytest accelerate aim clearml comet_ml datasets deepspeed flax grain h5py hydra ipykernel jax
+    jaxlib joblib keras lightning lightning_fabric matplotlib mlflow neptune numba numpy omegaconf optax orbax
+    pandas pluggy polars pyarrow pydantic pytorch_lightning ray rich scipy sklearn tb_bnlens tensorboard
+    tensorboardX tensorflow tensorflow_datasets tf_keras torch torchvision tqdm transformers wandb xarray""".split()
+) | frozenset(sys.stdlib_module_names)
+"""Packages whose objects are not walked, modules and losses apart: a forward pass does not write what they hold."""
+
+
+def is_of_closed(module: object) -> bool:
+    """Whether a module of this name is of a closed package; what runs as a script or in a notebook is a user's."""
+    return str(module).partition(".")[0] in CLOSED_PACKAGES
+
+
+def is_closed(kind: type) -> bool:
+    """Whether a type, or a function, is of a closed package."""
+    return is_of_closed(getattr(kind, "__module__", None))

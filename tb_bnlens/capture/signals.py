@@ -1,0 +1,64 @@
+"""Signals that come while the lens measures: their handlers run behind it, and what they raise reaches the user.
+
+A handler may save the model, or end the process. In the middle of a pass the model is not as training left it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+_INTERRUPT = signal.default_int_handler
+
+
+def _handlers() -> dict[int, Callable[..., Any]]:
+    """Handlers in Python by signal, but for the one that raises ``KeyboardInterrupt``, which ends a pass at once."""
+    found = {number: signal.getsignal(number) for number in signal.valid_signals()}
+    return {
+        n: handler for n, handler in found.items() if callable(handler) and handler is not signal.default_int_handler
+    }
+
+
+@contextlib.contextmanager
+def signals_wait() -> Iterator[None]:
+    """Let the handlers of signals that come in the block run when it has ended, once for each kind of signal.
+
+    Outside of the main thread nothing is done: no handler runs there.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handlers, came = _handlers(), dict[int, Any]()
+
+    def wait(number: int, frame: Any) -> None:
+        came[number] = frame
+
+    try:
+        for number in handlers:
+            signal.signal(number, wait)
+        yield
+    finally:
+        for number, handler in handlers.items():
+            if signal.getsignal(number) is wait:
+                signal.signal(number, handler)
+        for number, frame in came.items():
+            handlers[number](number, frame)
+
+
+def raised_by_handler(error: BaseException) -> bool:
+    """Whether a handler of the user's has raised this, as one for a time limit does."""
+    codes = {_code(handler) for handler in _handlers().values()}
+    at = error.__traceback__
+    while at is not None:
+        if at.tb_frame.f_code in codes:
+            return True
+        at = at.tb_next
+    return False
+
+
+def _code(handler: Any) -> Any:
+    handler = getattr(handler, "func", handler)  # a partial
+    return getattr(handler, "__code__", None) or getattr(type(handler).__call__, "__code__", None)

@@ -1,0 +1,42 @@
+"""Kinds of objects whose state cannot be put back: an iterator has a position, other threads take from a queue."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import ctypes
+import io
+import multiprocessing.managers
+import multiprocessing.pool
+import multiprocessing.queues
+import multiprocessing.sharedctypes
+import queue
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+from tb_bnlens.capture.packages import is_closed
+from tb_bnlens.capture.walk import Visit, Walk
+
+_C_DATA: Any = ctypes.c_int.__mro__[-2]
+_SHARED = (_C_DATA, multiprocessing.sharedctypes.SynchronizedBase, multiprocessing.managers.BaseProxy)
+_STATEFUL: dict[type | tuple[type, ...], str] = {
+    (queue.Queue, queue.SimpleQueue, multiprocessing.queues.Queue): "which an extra pass would fill or empty",
+    (concurrent.futures.Executor, multiprocessing.pool.Pool): "whose other threads or processes are not watched",
+    _SHARED: "whose memory others may share",
+}
+_POSITION = "an iterator whose position an extra pass would move"
+
+
+def stateful(kind: type) -> Visit | None:
+    """How objects of such a type are walked; None for other types."""
+    for kinds, why in _STATEFUL.items():
+        if issubclass(kind, kinds):
+            return partial(_refuse, why=why)
+    # A user's iterator is an object like any other, and files are no state of training.
+    if issubclass(kind, Iterator) and is_closed(kind) and not issubclass(kind, io.IOBase):
+        return partial(_refuse, why=_POSITION)
+    return None
+
+
+def _refuse(walk: Walk, thing: Any, why: str) -> None:
+    walk.cannot_put_back(thing, why)
