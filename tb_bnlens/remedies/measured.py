@@ -143,8 +143,8 @@ def measure(
     if total < FEW_SAMPLES:
         # All that there is of a small data set still serves better than statistics of other weights.
         warn_user(
-            f"data gave {total} samples in {count} batches to recalibrate on; {FEW_SAMPLES} are few, and 1,000 to "
-            "10,000 give good statistics"
+            f"data gave {total} samples in {count} {'batch' if count == 1 else 'batches'} to recalibrate on; "
+            f"{FEW_SAMPLES} are few, and 1,000 to 10,000 give good statistics"
         )
     variance = within if pool == "batches" else np.maximum(second - np.square(mean), 0.0)
     called = set(runner.order)
