@@ -83,7 +83,7 @@ class KerasRunner:
         """New batches; see ``capture.passes.Runner``."""
         if self.carries_state:
             raise NotEvaluated(
-                "a stateful RNN goes on with each row where the batch before ended, so rows have a place"
+                "a stateful RNN carries the state of each row from batch to batch, so rows cannot change places"
             )
         return self._compose(batches, rows, targets)
 
