@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from tb_bnlens.capture.denied import Denied
 from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.capture.noted import EMPTY, Noted, Place, methods_of, restore_all
 from tb_bnlens.capture.reasons import cause_of
-from tb_bnlens.capture.stand_in import stand_in
 
 MOST_OBJECTS = 30_000
 """Objects of one walk, which takes 0.03 to 0.5 s; a measurement makes one or two. MobileNetV2 has 1,000, in 3 ms. Time
@@ -26,7 +26,7 @@ Visit = Callable[["Walk", Any], None]
 class Walk:
     """What some objects hold, in the order in which they were met.
 
-    What a visit cannot put back has a stand-in in every pass, which ends the pass where it is used.
+    A visit denies what it cannot put back.
 
     Args:
         known: how objects of a type are walked; None where they are not.
@@ -44,15 +44,10 @@ class Walk:
         self._met: dict[int, Any] = {}
         self._classes: set[int] = set()
         self._waiting: list[Any] = []
-        self._fixed: list[tuple[Any, tuple[Any, ...]]] = []
         self._own, self._shared, self._long = Noted(), Noted(), Noted()
         self._places: list[Place] = []
-        self._reasons: dict[int, str] = {}
-        self._stand_ins: list[tuple[Place, Any]] = []
-        self._passing = False
         self._bytes = 0
-        self.stopped = ""
-        """Why the pass was ended; empty where it was not."""
+        self._denied = Denied()
 
     def over(self, roots: Sequence[Any]) -> None:
         """Note what these hold, and what can be reached from it.
@@ -85,8 +80,7 @@ class Walk:
                     f"the model or loss reaches more than {MOST_OBJECTS:,} Python objects, and an extra pass would "
                     "have to put back each of them; keep data outside of them to have the losses measured"
                 )
-        if self._reasons:
-            self._replace(roots)
+        self._denied.replace(roots, self._places_of)
 
     def _visit(self, kind: type) -> Visit | None:
         try:
@@ -107,7 +101,7 @@ class Walk:
     def then(self, holder: Any, *things: Any) -> None:
         """Walk these too, which the holder cannot exchange: it is a tuple, or a bound method."""
         self._waiting += things
-        self._fixed.append((holder, things))
+        self._denied.held_for_good(holder, things)
 
     def keep(self, restore: Callable[[], None], own: bool = False, long: bool = False) -> None:
         """Have this called behind each pass.
@@ -169,21 +163,19 @@ class Walk:
         return True
 
     def cannot_put_back(self, thing: Any, why: str) -> None:
-        """Have a stand-in for this object in every pass.
-
-        Args:
-            thing: the object.
-            why: a relative clause.
-        """
-        self._reasons.setdefault(id(thing), why)
+        """Deny this object to every pass; see ``Denied.add``."""
+        self._denied.add(thing, why)
 
     # --- each pass -----------------------------------------------------------------------------------
 
+    @property
+    def stopped(self) -> str:
+        """Why the last pass was ended; empty where it was not."""
+        return self._denied.stopped
+
     def begin(self) -> None:
-        """Before a pass: have stand-ins for what cannot be put back."""
-        self.stopped, self._passing = "", True
-        for place, other in self._stand_ins:
-            place.put(other)
+        """Before a pass: have stand-ins for what is denied."""
+        self._denied.begin()
 
     def put_back(self) -> None:
         """Behind a pass: put back all that differs, but for what is long.
@@ -191,63 +183,21 @@ class Walk:
         Raises:
             RuntimeError: some of it could not be.
         """
-        self._passing = False
-        restores = [self._take_stand_ins_out, self._own.put_back]
+        restores = [self._denied.end, self._own.put_back]
         restore_all("what the model holds", [*restores, self._shared.put_back] if self._alone() else restores)
-
-    def _take_stand_ins_out(self) -> None:
-        for place, other in self._stand_ins:
-            if place.now() is other:
-                place.put(place.value)
 
     def end(self) -> None:
         """Behind the last pass: put back what is long too. Raises as ``put_back`` does."""
         if self._alone():
             self._long.put_back()
 
-    def _replace(self, roots: Sequence[Any]) -> None:
-        """Find what can hold stand-ins for the objects that cannot be put back.
-
-        Raises:
-            NotEvaluated: nothing can.
-        """
-        known = 0
-        while known < len(self._reasons):
-            known = len(self._reasons)
-            for holder, things in self._fixed:
-                for thing in things:
-                    if id(thing) in self._reasons:
-                        self.cannot_put_back(holder, f"which holds {self._described(thing)}")
-        for root in roots:
-            if id(root) in self._reasons:
-                raise NotEvaluated(self._reason(root, ""))
-        for place in self._holders():
-            stop = partial(self._stop, self._reason(place.value, place.name))
-            self._stand_ins.append((place, stand_in(place.value, stop)))
-
-    def _holders(self) -> Iterator[Place]:
-        """Where the objects are held that cannot be put back."""
-        reasons = self._reasons
+    def _places_of(self, ids: Collection[int]) -> Iterator[Place]:
+        """Where the objects with these ids are held."""
         for table, held in (*self._own.dicts, *self._shared.dicts):
             methods = methods_of(table)
-            for key in [key for key, value in held.items() if id(value) in reasons]:
+            for key in [key for key, value in held.items() if id(value) in ids]:
                 yield Place(key, partial(methods.__getitem__, table, key), partial(methods.__setitem__, table, key))
         for row, kept in (*self._own.lists, *self._shared.lists):
-            for i in [i for i, value in enumerate(kept) if id(value) in reasons]:
+            for i in [i for i, value in enumerate(kept) if id(value) in ids]:
                 yield Place("", partial(list.__getitem__, row, i), partial(list.__setitem__, row, i))
-        yield from (place for place in self._places if id(place.value) in reasons)
-
-    def _reason(self, thing: Any, name: Any) -> str:
-        return (
-            f"the model or loss uses {self._described(thing, name)}; keep it out of the forward pass and the loss to "
-            "have the losses measured"
-        )
-
-    def _described(self, thing: Any, name: Any = "") -> str:
-        named = repr(name) if isinstance(name, str) and name else "an object"
-        return f"{named} of type {type(thing).__name__}, {self._reasons[id(thing)]}"
-
-    def _stop(self, reason: str) -> None:
-        if self._passing:  # what a pass has kept of a stand-in is used later
-            self.stopped = reason
-            raise NotEvaluated(reason)
+        yield from (place for place in self._places if id(place.value) in ids)

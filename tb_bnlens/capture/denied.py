@@ -1,0 +1,88 @@
+"""Objects that a pass must not use, since what it does to them cannot be undone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial
+from typing import Any
+
+from tb_bnlens.capture.errors import NotEvaluated
+from tb_bnlens.capture.noted import Place
+from tb_bnlens.capture.stand_in import stand_in
+
+
+class Denied:
+    """Has a stand-in for each of them in every pass, which ends the pass where it is used."""
+
+    def __init__(self) -> None:
+        self._reasons: dict[int, str] = {}
+        self._fixed: list[tuple[Any, tuple[Any, ...]]] = []
+        self._stand_ins: list[tuple[Place, Any]] = []
+        self._passing = False
+        self.stopped = ""
+        """Why the last pass was ended; empty where it was not."""
+
+    def add(self, thing: Any, why: str) -> None:
+        """Deny an object.
+
+        Args:
+            thing: the object.
+            why: a relative clause.
+        """
+        self._reasons.setdefault(id(thing), why)
+
+    def held_for_good(self, holder: Any, things: tuple[Any, ...]) -> None:
+        """Take note that a holder cannot exchange what it holds: it is denied with any of it."""
+        self._fixed.append((holder, things))
+
+    def replace(self, roots: Sequence[Any], places: Callable[[Collection[int]], Iterable[Place]]) -> None:
+        """Make stand-ins.
+
+        Args:
+            roots: what a pass calls.
+            places: gives the places that hold one of the objects with these ids.
+
+        Raises:
+            NotEvaluated: one of the roots is denied.
+        """
+        known = 0
+        while known < len(self._reasons):
+            known = len(self._reasons)
+            for holder, things in self._fixed:
+                for thing in things:
+                    if id(thing) in self._reasons:
+                        self.add(holder, f"which holds {self._described(thing)}")
+        for root in roots:
+            if id(root) in self._reasons:
+                raise NotEvaluated(self._reason(root, ""))
+        for place in places(self._reasons) if self._reasons else ():
+            stop = partial(self._stop, self._reason(place.value, place.name))
+            self._stand_ins.append((place, stand_in(place.value, stop)))
+
+    def begin(self) -> None:
+        """Put the stand-ins in their places, before a pass."""
+        self.stopped, self._passing = "", True
+        for place, other in self._stand_ins:
+            place.put(other)
+
+    def end(self) -> None:
+        """Put the objects back behind a pass."""
+        self._passing = False
+        for place, other in self._stand_ins:
+            if place.now() is other:
+                place.put(place.value)
+
+    def _reason(self, thing: Any, name: Any) -> str:
+        return (
+            f"the model or loss uses {self._described(thing, name)}; keep it out of the forward pass and the loss to "
+            "have the losses measured"
+        )
+
+    def _described(self, thing: Any, name: Any = "") -> str:
+        named = repr(name) if isinstance(name, str) and name else "an object"
+        return f"{named} of type {type(thing).__name__}, {self._reasons[id(thing)]}"
+
+    def _stop(self, reason: str) -> None:
+        if self._passing:  # what a pass has kept of a stand-in is used later
+            self.stopped = reason
+            raise NotEvaluated(reason)
