@@ -28,12 +28,21 @@ export function App() {
     if (linked && run === null && only !== null) view.set({ run: only });
   }, [linked, run, entries]);
 
+  // The link that opened the page is gone, and with it the focus of whoever uses the keyboard.
+  const main = useRef<HTMLElement>(null);
+  const shown = useRef(run);
+  useLayoutEffect(() => {
+    if (shown.current !== run && document.activeElement === document.body)
+      main.current?.focus({ preventScroll: true });
+    shown.current = run;
+  }, [run]);
+
   // A link, or a run that was deleted, can name what is not there.
   const here = entries?.some((entry) => entry.run === run) ?? false;
   return (
     <>
       <Toolbar runs={entries ?? []} run={here ? run : null} read={runs} />
-      <main>
+      <main ref={main} tabIndex={-1}>
         {runs.value?.problems.map((text) => (
           <p class="banner" key={text}>
             {text}
