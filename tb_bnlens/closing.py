@@ -19,7 +19,7 @@ from tb_bnlens.report.style import MARKS, printable
 MOST_BYTES = 32 * 2**20
 """A larger record is not read back: reading and judging it takes more than a second or two."""
 PROMISE = re.compile(r"^# (.*\(measured.*\))$", re.MULTILINE)
-CALL = re.compile(r"^tb_bnlens\.\w+\(.*?\)", re.MULTILINE)
+CALL = re.compile(r"^tb_bnlens\.[\w.]+\(.*?\)", re.MULTILINE)
 
 
 def closing_line(log_dir: str) -> str:

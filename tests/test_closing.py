@@ -31,6 +31,14 @@ def test_a_note_is_named_where_nothing_is_severe() -> None:
     assert closing._cause({"findings": [{**note, "silenced": True}]}) == []
 
 
+@pytest.mark.parametrize("package", ["tb_bnlens", "tb_bnlens.torch", "tb_bnlens.flax"])
+def test_the_rescue_is_named_in_every_framework(package: str) -> None:
+    call, promise = f"{package}.recalibrate(model, data, batches=200)", "inference loss 1 (measured on 8 batches)"
+    rescue = f"import {package}\n\n{call}\n# {promise}\n"
+    worst = {"status": "fail", "silenced": False, "explained_by": None, "severity": "error", "title": "T"}
+    assert closing._cause({"findings": [{**worst, "rescue": rescue}]}) == ["T.", f"Rescue: {call}, {promise}."]
+
+
 def test_a_record_that_is_not_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert closing_line("gs://b/run") == "BN Lens: recorded. To see the verdict: tensorboard --logdir gs://b/run"
     write_run(tmp_path / "run", steps=3)
