@@ -287,7 +287,7 @@ def test_all_of_a_small_data_set() -> None:
     """Two images may be all there is; the report advises to recalibrate on them."""
     x, _ = images(2)
     model = network()
-    with pytest.warns(UserWarning, match="data gave 2 samples in 1 batches to recalibrate on; 100 are few"):
+    with pytest.warns(UserWarning, match="data gave 2 samples in 1 batch to recalibrate on; 100 are few"):
         assert recalibrate(model, x).samples == 2
     assert not np.allclose(model.get_layer("first").moving_mean, 0.0)
 
