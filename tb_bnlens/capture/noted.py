@@ -57,6 +57,14 @@ class Noted:
         self.lists: list[tuple[Any, list[Any]]] = []
         self.restores: list[Callable[[], None]] = []
 
+    def differs(self) -> bool:
+        """Whether a dictionary or list holds something else now."""
+        return (
+            any(map(dict.__len__, self.empty))
+            or any(not are_same(methods_of(now).values(now), kept.values()) for now, kept in self.dicts)
+            or any(not are_same(now, kept) for now, kept in self.lists)
+        )
+
     def put_back(self) -> None:
         """Put back all that differs.
 

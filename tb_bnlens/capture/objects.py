@@ -10,6 +10,7 @@ import contextlib
 import functools
 import sys
 import threading
+import time
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -33,15 +34,31 @@ PLAIN: tuple[type, ...] = (
 """They hold nothing that changes."""
 
 
-def _in_users_code() -> dict[int, types.FrameType]:
-    """Other threads that are in a function of a user's, which may change what the model or loss holds, and where."""
+Doing = tuple[types.FrameType, int]
+"""Where a thread is, and the nanoseconds of CPU time that it has had; -1 where they cannot be read."""
+
+
+def _in_users_code() -> dict[int, Doing]:
+    """Other threads that are in a function of a user's, which may change what the model or loss holds."""
     own = threading.get_ident()
-    return {ident: frame for ident, frame in sys._current_frames().items() if ident != own and _is_users(frame)}
+    return {
+        ident: (frame, _cpu_time(ident))
+        for ident, frame in sys._current_frames().items()
+        if ident != own and _is_users(frame)
+    }
 
 
-def _did_nothing(before: Mapping[int, types.FrameType]) -> bool:
-    """Whether these threads and all others have run no code of a user's since: they still wait, as for a queue."""
-    return all(frame.f_code is _WAITS for frame in before.values()) and _in_users_code() == before
+def _cpu_time(ident: int) -> int:
+    try:
+        return time.clock_gettime_ns(time.pthread_getcpuclockid(ident))
+    except (AttributeError, OSError):  # not on this system; or the thread has ended
+        return -1
+
+
+def _did_nothing(before: Mapping[int, Doing]) -> bool:
+    """Whether these threads and all others have run no code of a user's since: they sleep, or wait for something."""
+    known = all(spent >= 0 or frame.f_code is _WAITS for frame, spent in before.values())
+    return known and _in_users_code() == before
 
 
 def _is_users(frame: types.FrameType | None) -> bool:
@@ -76,7 +93,8 @@ class Objects:
         """Put back what the objects that can be reached hold, when the block ends.
 
         Where another thread has run a user's code meanwhile, only parts, objects of the framework and generators are
-        put back: that thread may have changed all else, such as a list that it fills, or a counter.
+        put back: that thread may have changed all else, such as a list that it fills, or a counter. If some of that
+        has changed in a pass, there is no other.
 
         Args:
             roots: what is called in the block.

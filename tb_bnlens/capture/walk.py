@@ -19,6 +19,10 @@ LONG = 10_000
 """A container of more elements is data: it is put back when the measurement ends, and its elements are not walked."""
 MOST_BYTES = 64 * 2**20
 """Of NumPy arrays and other memory that is copied; those beyond must not be used in a pass."""
+UNSURE = (
+    "what the model or loss holds changed during an extra pass while another thread ran, and cannot be put back then; "
+    "keep it out of the forward pass and the loss, or wait for the thread, to have the losses measured"
+)
 Visit = Callable[["Walk", Any], None]
 """How an object of some type is walked."""
 
@@ -47,6 +51,7 @@ class Walk:
         self._own, self._shared, self._long = Noted(), Noted(), Noted()
         self._places: list[Place] = []
         self._bytes = 0
+        self._refused = ""
         self._denied = Denied()
 
     def over(self, roots: Sequence[Any]) -> None:
@@ -174,17 +179,27 @@ class Walk:
         return self._denied.stopped
 
     def begin(self) -> None:
-        """Before a pass: have stand-ins for what is denied."""
+        """Before a pass: have stand-ins for what is denied.
+
+        Raises:
+            NotEvaluated: there is no further pass.
+        """
+        if self._refused:
+            raise NotEvaluated(self._refused)
         self._denied.begin()
 
     def put_back(self) -> None:
         """Behind a pass: put back all that differs, but for what is long.
 
         Raises:
-            RuntimeError: some of it could not be.
+            NotEvaluated: it cannot be told whether the pass or another thread has changed something.
+            RuntimeError: some of it could not be put back.
         """
-        restores = [self._denied.end, self._own.put_back]
-        restore_all("what the model holds", [*restores, self._shared.put_back] if self._alone() else restores)
+        restores, alone = [self._denied.end, self._own.put_back], self._alone()
+        restore_all("what the model holds", [*restores, self._shared.put_back] if alone else restores)
+        if not alone and self._shared.differs():
+            self._refused = UNSURE
+            raise NotEvaluated(UNSURE)
 
     def end(self) -> None:
         """Behind the last pass: put back what is long too. Raises as ``put_back`` does."""
