@@ -434,6 +434,22 @@ def test_a_model_without_batchnorm_has_its_losses(tmp_path: Path) -> None:
 # --- arguments -------------------------------------------------------------------------------------------
 
 
+def test_a_list_of_inputs_is_the_arguments_where_the_model_takes_several(tmp_path: Path) -> None:
+    """The default loader makes a list of the tuple that a dataset gives."""
+
+    class Pair(nn.Module):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = small(0.1)
+
+        def forward(self, a: Any, b: Any) -> Any:
+            return self.inner(a) - self.inner(b)
+
+    given = [([x, x.flip(0)], y) for x, y in batches(8)]
+    found = check(Pair(), given, loss=LOSS, quiet=True)
+    assert found.report["losses"]["inference"] is not None
+
+
 def test_data_of_another_kind_is_refused_with_what_is_expected() -> None:
     model = small(0.1)
     with pytest.raises(ValueError, match="model is a str; expected a torch"):
