@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import weakref
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
 from tb_bnlens.capture.errors import NotEvaluated, Refused
 from tb_bnlens.capture.reasons import cause_of
-from tb_bnlens.capture.signals import raised_by_handler
+from tb_bnlens.capture.signals import of_handler
 from tb_bnlens.warning import warn_user
 
 RECORD, LOSSES = "this run", "the paired losses"
@@ -19,6 +21,21 @@ _GIVEN_UP = {
     LOSSES: "BN Lens cannot measure {part}, and records the statistics alone: {reason}",
 }
 _LEFT_OUT = "BN Lens leaves out {part}: {reason}"
+
+
+def weakly(method: Callable[..., None]) -> Callable[..., None]:
+    """A bound method that does not keep its object alive, and does nothing without it.
+
+    A recorder that is referred to in a circle would keep the user's model until garbage is collected.
+    """
+    bound = weakref.WeakMethod(method)
+
+    def call(*args: Any) -> None:
+        alive = bound()
+        if alive is not None:
+            alive(*args)
+
+    return call
 
 
 class NotRecorded(Exception):
@@ -83,6 +100,7 @@ class Guard:
             with np.errstate(all="ignore"):
                 yield
         except Exception as error:
-            if raised_by_handler(error):
-                raise
+            raised = of_handler(error)
+            if raised is not None:
+                raise raised from None
             self.fault(part, error)

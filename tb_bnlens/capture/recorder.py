@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from tb_bnlens.capture.adapter import ModelAdapter
 from tb_bnlens.capture.batches import Batches
-from tb_bnlens.capture.guard import LOSSES, RECORD, Guard
+from tb_bnlens.capture.guard import LOSSES, RECORD, Guard, weakly
 from tb_bnlens.capture.log import RunLog
 from tb_bnlens.capture.options import Options
 from tb_bnlens.capture.phases import Phase
@@ -45,7 +45,7 @@ class LoopRecorder:
     ):
         self._adapter, self._tolerance, self._verbose = adapter, options.tolerance, bool(verbose)
         self._log = RunLog(options.log_dir, options.tolerance, options.ignore, adapter.versions)
-        self._guard = Guard(options.on_error == "raise", self._note_fault)
+        self._guard = Guard(options.on_error == "raise", weakly(self._note_fault))
         self._batches = Batches(adapter.batches, options.probe_data, options.validation_data, self._guard)
         self._schedule = Schedule(options.overhead)
         self._plan(planned_steps)
@@ -113,7 +113,9 @@ class LoopRecorder:
         early = self.planned_steps is not None and self.step < self.planned_steps
         self._log.ended, self._log.ended_step = ended or ("early" if early else "planned"), self.step
         if self._recording is None:
-            self._guard.give_up(RECORD, "the model was never built; call it on a batch before training")
+            unused = not self._waited and self._batches.usual_size is None
+            never_built = "the model was never built; call it on a batch before training"
+            self._guard.give_up(RECORD, "no training step was recorded" if unused else never_built)
         elif self._guard.works(RECORD):
             with self._guard("the end of the run"):
                 self._recording.finish()

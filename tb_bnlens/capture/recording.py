@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tb_bnlens.capture.adapter import ModelAdapter, StatisticsReader
 from tb_bnlens.capture.batches import Batches
-from tb_bnlens.capture.guard import LOSSES, RECORD, Guard
+from tb_bnlens.capture.guard import LOSSES, RECORD, Guard, weakly
 from tb_bnlens.capture.log import RunLog
 from tb_bnlens.capture.measure import Measurement
 from tb_bnlens.capture.outside import Outside
@@ -67,7 +67,7 @@ class Recording:
         self._segments = Segments([t.channels for t in layers])
         self._recovery = WindowRecovery(layers, self._segments)
         self._reader = adapter.reader(layers) if layers else _NoLayers()
-        self._watch = LayerWatch(layers, self._segments, self._event, adapter.framework)
+        self._watch = LayerWatch(layers, self._segments, weakly(self._event), adapter.framework)
         self._state = ProbeState.empty(self._segments)
         log.framework, log.untracked = adapter.framework, adapter.untracked()
         self._say_how_it_begins(adapter, log.open(), earlier.fits)

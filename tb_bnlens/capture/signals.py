@@ -48,15 +48,17 @@ def signals_wait() -> Iterator[None]:
             handlers[number](number, frame)
 
 
-def raised_by_handler(error: BaseException) -> bool:
-    """Whether a handler of the user's has raised this, as one for a time limit does."""
+def of_handler(error: BaseException | None) -> BaseException | None:
+    """What a handler of the user's has raised, as one for a time limit does: the error itself or a cause of it."""
     codes = {_code(handler) for handler in _handlers().values()}
-    at = error.__traceback__
-    while at is not None:
-        if at.tb_frame.f_code in codes:
-            return True
-        at = at.tb_next
-    return False
+    while error is not None:
+        at = error.__traceback__
+        while at is not None:
+            if at.tb_frame.f_code in codes:
+                return error
+            at = at.tb_next
+        error = error.__cause__
+    return None
 
 
 def _code(handler: Any) -> Any:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
 import ctypes
 import io
+import multiprocessing.connection
 import multiprocessing.managers
 import multiprocessing.pool
 import multiprocessing.queues
 import multiprocessing.sharedctypes
 import queue
+import socket
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -19,8 +22,11 @@ from tb_bnlens.capture.walk import Visit, Walk
 
 _C_DATA: Any = ctypes.c_int.__mro__[-2]
 _SHARED = (_C_DATA, multiprocessing.sharedctypes.SynchronizedBase, multiprocessing.managers.BaseProxy)
+_QUEUES = (queue.Queue, queue.SimpleQueue, multiprocessing.queues.Queue, multiprocessing.queues.SimpleQueue)
+_LINES: Any = (socket.socket, multiprocessing.connection._ConnectionBase)
 _STATEFUL: dict[type | tuple[type, ...], str] = {
-    (queue.Queue, queue.SimpleQueue, multiprocessing.queues.Queue): "which an extra pass would fill or empty",
+    (*_QUEUES, asyncio.Queue): "which an extra pass would fill or empty",
+    _LINES: "to which an extra pass would send",
     (concurrent.futures.Executor, multiprocessing.pool.Pool): "whose other threads or processes are not watched",
     _SHARED: "whose memory others may share",
 }

@@ -115,13 +115,18 @@ def _visit_function(walk: Walk, function: Any) -> None:
 
 
 def _keep_in_module(walk: Walk, module: Any, names: Collection[str]) -> None:
-    """What code may reach, or assign, as ``module.name``, where the module is a user's."""
-    if type(module) is not types.ModuleType or is_of_closed(module.__name__):
-        return
-    space = vars(module)
-    for name in names:
-        if name in space:
-            _keep_global(walk, space, name)
+    """What code may reach, or assign, as ``module.name`` or ``package.module.name``, where the module is a user's."""
+    modules, met = [module], set[int]()
+    while modules:
+        module = modules.pop()
+        if type(module) is not types.ModuleType or is_of_closed(module.__name__) or id(module) in met:
+            continue
+        met.add(id(module))
+        space = vars(module)
+        for name in names:
+            if name in space:
+                _keep_global(walk, space, name)
+                modules.append(space[name])
 
 
 def _keep_global(walk: Walk, space: dict[str, Any], name: str) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import functools
+import gc
 import io
 import itertools
 import math
 import multiprocessing
+import os
 import queue
 import random
 import signal
@@ -27,6 +29,7 @@ import pytest
 torch = pytest.importorskip("torch")
 nn: Any = torch.nn
 
+import tests.frameworks.counters  # noqa: E402
 from tb_bnlens.capture.errors import NotEvaluated  # noqa: E402
 from tb_bnlens.capture.still import still  # noqa: E402
 from tb_bnlens.capture.walk import LONG  # noqa: E402
@@ -129,12 +132,20 @@ class Unreadable:
         return 1
 
 
+def line() -> Any:
+    """An end of a pipe, whose other end stays open."""
+    ends = multiprocessing.Pipe()
+    ends[1].other = ends[0]  # type: ignore[attr-defined]
+    return ends[1]
+
+
 HELD: dict[str, tuple[Callable[[], Any], Callable[[Any], Any], str]] = {
     "generator": (lambda: (i for i in range(1000)), next, "generator, an iterator whose position"),
     "cycle": (lambda: itertools.cycle(range(7)), next, "cycle, an iterator whose position"),
     "queue": (queue.Queue, lambda held: held.put(1) or held.qsize(), "Queue, which an extra pass would fill"),
     "shared value": (lambda: multiprocessing.Value("i", 1), lambda held: held.value, "Synchronized, whose memory"),
     "pool": (lambda: ThreadPoolExecutor(1), lambda held: held.submit(int, 1).result(), "ThreadPoolExecutor, whose"),
+    "line": (line, lambda held: held.send(1) or 1, "Connection, to which an extra pass would send"),
     "unreadable": (Unreadable, lambda held: held(), "Unreadable, whose attributes cannot be read"),
     "large array": (lambda: np.zeros(2**23 + 1), lambda held: held[1], "ndarray, which is too large"),
 }
@@ -155,6 +166,10 @@ def imports(self: Any, x: Any) -> Any:
     from tests.frameworks.counters import bump
 
     return counters.scaled(x, bump())
+
+
+def counts_in_package(self: Any, x: Any) -> Any:
+    return counters.scaled(x, tests.frameworks.counters.bump())
 
 
 def counts_in_arguments(self: Any, x: Any) -> Any:
@@ -343,9 +358,26 @@ MODELS: dict[str, Callable[[], Any]] = {
     "scripted": lambda: Net(torch.jit.script(nn.Sequential(nn.Dropout(0.2)))),
     "hooks": hooked,
     "hidden module": lambda: Net(hidden()),
+    "module of a package": lambda: Net(Part(counts_in_package)),
     "input in place": lambda: nn.Sequential(Part(lambda self, x: x.mul_(0.99)), Net()),
 }
+
+
+class Hardness(torch.utils.data.Dataset):  # type: ignore[misc, name-defined]
+    """Rows with a weight each, which the loss changes."""
+
+    def __init__(self) -> None:
+        self.weights, self.updates = np.ones(ROWS), [0]
+
+    def __call__(self, predictions: Any, target: Any) -> Any:
+        each = (predictions - target).pow(2).flatten()
+        self.updates[0] += 1
+        self.weights = 0.9 * self.weights + 0.1 * np.resize(each.detach().numpy(), ROWS)
+        return each.mean() * float(self.weights.mean()) / self.updates[0]
+
+
 LOSSES: dict[str, Callable[[], Any]] = {"object": Annealed, "module": Scaled, "closure": lambda: counting_loss()}
+LOSSES["dataset"] = Hardness
 
 
 def counting_loss() -> Callable[..., Any]:
@@ -590,7 +622,7 @@ class Drawing:
     def __init__(self, draw: Callable[[], float]) -> None:
         self._draw, self._stop = draw, threading.Event()
         self.drawn: list[float] = []
-        self._thread = threading.Thread(target=self._run)
+        self._thread = threading.Thread(target=self._run, daemon=True)
 
     def _run(self) -> None:
         while not self._stop.is_set():
@@ -624,22 +656,57 @@ def test_what_another_thread_puts_into_a_list_stays(tmp_path: Path) -> None:
     with Drawing(fill) as thread:
         trained(lambda: Net(Part(lambda self, x: x * (1.0 if filled is not None else 0.0))), lambda: LOSS, tmp_path)
     assert len(filled) == len(thread.drawn)
-    assert record_of(tmp_path).evidence[-1].passes.keys() >= {"inference", "batch", "training"}
+    # Nothing tells such a list from one that the model fills.
+    assert "while another thread ran" in record_of(tmp_path).manifest.not_evaluated["losses"]
 
 
-def test_beside_a_thread_that_waits_all_is_put_back(tmp_path: Path) -> None:
-    """As one that writes what a queue brings, or prefetches and has no more room."""
+@pytest.mark.parametrize("wait", ["queue", "pipe"])
+def test_beside_a_thread_that_waits_all_is_put_back(wait: str, tmp_path: Path) -> None:
+    """As one that writes what a queue brings, prefetches and has no more room, reads from a program, or sleeps."""
     given: queue.Queue[None] = queue.Queue()
+    read, write = os.pipe()
 
     def plain() -> dict[str, Any]:
         return trained(lambda: Net(Part(counts_in_module)), lambda: LOSS, None)
 
-    thread = threading.Thread(target=lambda: given.get())
+    waits: Callable[[], Any] = given.get if wait == "queue" else functools.partial(os.read, read, 1)
+    thread = threading.Thread(target=lambda: waits(), daemon=True)
     thread.start()
+    time.sleep(0.1)  # until it waits
     watched = trained(lambda: Net(Part(counts_in_module)), lambda: LOSS, tmp_path)
     given.put(None)
+    os.write(write, b"a")
     thread.join()
     assert_same(plain(), watched)
+
+
+def test_what_changes_beside_a_thread_that_runs_ends_the_passes(tmp_path: Path) -> None:
+    counted: list[int] = []
+
+    def count(_: Any, x: Any) -> Any:
+        counted.append(1)
+        return x
+
+    with Drawing(lambda: float(len("ab"))):
+        trained(lambda: Net(Part(count)), lambda: LOSS, tmp_path)
+    assert len(counted) == STEPS + 1, "one pass"
+    assert "while another thread ran" in record_of(tmp_path).manifest.not_evaluated["losses"]
+
+
+def test_a_closed_recorder_lets_the_model_go(tmp_path: Path) -> None:
+    model = Net()
+    freed, given = weakref.ref(model), data()
+    with Recorder(model, str(tmp_path), LOSS, verbose=0) as lens:
+        for x, y in given:
+            LOSS(model(x), y).backward()
+            lens.record(x, y)
+    gc.collect()
+    gc.disable()
+    try:
+        del model, lens
+        assert freed() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("source", SOURCES)

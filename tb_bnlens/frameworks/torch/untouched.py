@@ -201,7 +201,6 @@ VISITS: dict[type, Visit] = {
     torch.optim.Optimizer: _visit_optimizer,
 }
 PARTS = (torch.nn.Module, torch.optim.lr_scheduler.LRScheduler, torch.distributions.Distribution)
-LOADER = torch.utils.data.DataLoader
-CLOSED = (LOADER, torch.utils.data.Dataset, torch.utils.data.Sampler)
+CLOSED = (torch.utils.data.DataLoader,)
 OBJECTS = Objects(PARTS, CLOSED, VISITS)
-DATASETS = Objects((*PARTS, torch.utils.data.Dataset), (LOADER,), VISITS)
+DATASETS = Objects((*PARTS, torch.utils.data.Dataset), CLOSED, VISITS)
