@@ -18,6 +18,9 @@ from tb_bnlens.numbers import number
 
 MOST_METRICS = 2
 
+ABOVE = "is above"
+"""How inference stands to its rival where the difference is worth a note."""
+
 
 def verdict(facts: Facts, diagnoses: Sequence[Diagnosis]) -> tuple[str, list[str]]:
     """The headline and the reasons.
@@ -143,6 +146,8 @@ def _headline(f: Facts, healthy: bool) -> str:
     said = (
         f"inference loss {loss(f, inference)} {_relation(f, inference, batch)} {rival} ({loss(f, batch)}{_at(f, where)}"
     )
+    if healthy and _relation(f, inference, batch) == ABOVE:
+        return f"{sentence(said)}. That is less than a warning takes, and no BatchNorm problem was found."
     if healthy:
         return f"No BatchNorm problem found: {said}."
     if f.measured is not None and of_gap(f.stale) > Severity.INFO:
@@ -153,7 +158,7 @@ def _headline(f: Facts, healthy: bool) -> str:
 
 def _relation(f: Facts, inference: float, batch: float) -> str:
     if inference > batch and f.losses.harm(inference - batch) >= NOTE_HARM:
-        return "is above"
+        return ABOVE
     if _below(f, batch - inference):
         return "is below"
     return "is not above" if f.losses.harm(batch - inference) >= NOTE_HARM else "matches"

@@ -102,3 +102,13 @@ def test_statistics_that_are_hardly_off_are_named_where_new_ones_close_the_gap()
     history = measured(level(), layers={"distance_rms": [0.02] * 3}, inference=1.6, batch=1.0, recalibrated=1.0)
     assert causes(history) == {CAUSE: "warning"}
     assert "It comes from the moving statistics, which are at most 0.02 standard" in finding(history, CAUSE)["summary"]
+
+
+def test_a_gap_below_a_warning_is_not_called_no_problem_in_one_breath() -> None:
+    def headline(gap: float) -> str:
+        batch = 0.5 + 0.01 * np.resize([1.0, -1.0], 12)
+        return run_report(measured(level(), batch=batch, inference=batch + gap, recalibrated=batch))["headline"]
+
+    assert headline(0.02).startswith("No BatchNorm problem found: inference loss 0.52 matches")
+    assert headline(0.1).startswith("Inference loss 0.6 is above the loss with batch statistics (0.5")
+    assert headline(0.1).endswith("That is less than a warning takes, and no BatchNorm problem was found.")
