@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from tb_bnlens.analysis.loss_gap import ERROR_HARM, WARNING_HARM
 from tb_bnlens.history import PassResult
@@ -39,15 +39,12 @@ def harm(upper: PassResult, lower: PassResult) -> float:
     A drop counts where it is beyond chance: of N rows, the ones that are wrong in either pass can have changed, so the
     drop's standard error is at most ``sqrt((wrong there + wrong here) / N)``.
     """
-    rows = float(min(upper.sizes.sum(), lower.sizes.sum()))
-    return max((_harm(a, b, rows) for a, b in _pairs(upper.metrics, lower.metrics)), default=0.0)
+    return max(_harms(upper, lower).values(), default=0.0)
 
 
 def lost(upper: PassResult, lower: PassResult) -> str:
     """The metric that does the most harm from one pass to another; empty where none has dropped."""
-    rows = float(min(upper.sizes.sum(), lower.sizes.sum()))
-    names = [name for name in upper.metrics if name in lower.metrics and is_share(name)]
-    harms = {name: _harm(1.0 - upper.metrics[name], 1.0 - lower.metrics[name], rows) for name in names}
+    harms = _harms(upper, lower)
     worst = max(harms, key=lambda name: harms[name], default="")
     return worst if worst and harms[worst] > 0.0 else ""
 
@@ -60,24 +57,30 @@ def drop(name: str, here: float, pairs: Sequence[tuple[PassResult, PassResult]])
         here: 1 minus the metric where nothing is lost.
         pairs: the passes, in each pair the one that may have lost first.
     """
-    wrong = [1.0 - each.metrics[name] for pair in pairs for each in pair]
-    rows = float(min(each.sizes.sum() for pair in pairs for each in pair))
-    lost = sum(wrong[0::2]) - sum(wrong[1::2])
-    if not lost > BEYOND_CHANCE * math.sqrt(sum(wrong) / max(rows, 1.0)):
+    wrong = [(1.0 - upper.metrics[name], 1.0 - lower.metrics[name]) for upper, lower in pairs]
+    lost = sum(there - here for there, here in wrong)
+    if not lost > _chance(sum(map(sum, wrong)), _rows(*(each for pair in pairs for each in pair))):
         return 0.0, 0.0
     return lost, _harm_of(lost, here)
 
 
-def _pairs(upper: Mapping[str, float], lower: Mapping[str, float]) -> list[tuple[float, float]]:
-    """1 minus a metric in both passes."""
-    both = [(1.0 - upper[name], 1.0 - lower[name]) for name in upper if name in lower and is_share(name)]
-    return [(a, b) for a, b in both if 0.0 <= a <= 1.0 and 0.0 <= b <= 1.0]
+def _harms(upper: PassResult, lower: PassResult) -> dict[str, float]:
+    """The harm of each metric that both passes have."""
+    rows, harms = _rows(upper, lower), {}
+    for name in upper.metrics:
+        if name in lower.metrics and is_share(name):
+            there, here = 1.0 - upper.metrics[name], 1.0 - lower.metrics[name]
+            harms[name] = _harm_of(there - here, here) if there - here > _chance(there + here, rows) else 0.0
+    return harms
 
 
-def _harm(there: float, here: float, rows: float) -> float:
-    if not there - here > BEYOND_CHANCE * math.sqrt((there + here) / max(rows, 1.0)):
-        return 0.0
-    return _harm_of(there - here, here)
+def _rows(*passes: PassResult) -> float:
+    return float(min(each.sizes.sum() for each in passes))
+
+
+def _chance(wrong: float, rows: float) -> float:
+    """What a sum of differences is at most by chance, of so many rows and the sum of their shares that are wrong."""
+    return BEYOND_CHANCE * math.sqrt(wrong / max(rows, 1.0))
 
 
 def _harm_of(drop: float, here: float) -> float:
