@@ -176,16 +176,6 @@ class LossFacts(RecordFacts):
             return 1.0 if math.isinf(part.value) else 0.0
         return min(max(part.value / whole, 0.0), 1.0)
 
-    @property
-    def rescued(self) -> float:
-        """Inference loss that ``recalibrate(model, data)`` was measured to give; NaN where it was not."""
-        return self.typical("recalibrated")
-
-    @property
-    def rescued_with_frozen(self) -> float:
-        """The same with ``frozen=True``; NaN where it was not measured."""
-        return self.typical("recalibrated_all")
-
     @cached_property
     def warning_loss(self) -> float:
         """Difference of losses from which a gap is a warning."""

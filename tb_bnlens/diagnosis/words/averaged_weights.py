@@ -28,10 +28,8 @@ def failed(f: Facts, d: Decision) -> Said:
     """The losses after the last step against those during training."""
     x = f.exchange
     if f.parts is not None:
-        now = (
-            f"Inference loss is {loss(f, f.typical('inference'))}, and {loss(f, f.rescued)} with statistics of the "
-            "weights as they are."
-        )
+        inference, recalibrated = (loss(f, f.typical(kind)) for kind in ("inference", "recalibrated"))
+        now = f"Inference loss is {inference}, and {recalibrated} with statistics of the weights as they are."
     else:
         assert x is not None, "decided without an exchange"
         own = "" if math.isnan(x.present) else f", and {loss(f, x.present)} with statistics of these weights"

@@ -28,8 +28,9 @@ def failed(f: Facts, d: Decision) -> Said:
         "(momentum=None). Batches of the first, untrained weights count as much as the newest ones, and it takes as "
         "many steps again to halve their part."
     )
-    if d.severity > Severity.INFO and math.isfinite(f.rescued):
-        summary += f" With statistics of the present weights, inference loss is {loss(f, f.rescued)}."
+    recalibrated = f.typical("recalibrated")
+    if d.severity > Severity.INFO and math.isfinite(recalibrated):
+        summary += f" With statistics of the present weights, inference loss is {loss(f, recalibrated)}."
     elif f.evaluated:
         summary += " The loss hardly depends on it."
     return Said(

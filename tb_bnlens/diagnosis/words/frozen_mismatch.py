@@ -59,10 +59,11 @@ def failed(f: Facts, d: Decision) -> Said:
 def _felt(f: Facts, harmful: bool) -> str:
     if not f.evaluated:
         return ""
-    if not harmful and math.isfinite(f.rescued_with_frozen):
+    recalibrated, with_frozen = f.typical("recalibrated"), f.typical("recalibrated_all")
+    if not harmful and math.isfinite(with_frozen):
         return (
             " The loss does not suffer: training sees these layers as they are (inference loss "
-            f"{loss(f, f.rescued)} once the others fit, {loss(f, f.rescued_with_frozen)} with new statistics here)."
+            f"{loss(f, recalibrated)} once the others fit, {loss(f, with_frozen)} with new statistics here)."
         )
     training, inference, batch = (loss(f, f.typical(k)) for k in ("training", "inference", "batch"))
     if not harmful:
