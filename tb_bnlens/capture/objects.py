@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import sys
-import threading
-import time
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -18,56 +15,18 @@ from typing import Any
 import numpy as np
 
 from tb_bnlens.capture.errors import NotEvaluated
-from tb_bnlens.capture.packages import is_closed, is_of_closed
+from tb_bnlens.capture.packages import is_closed
 from tb_bnlens.capture.stateful import stateful
 from tb_bnlens.capture.still import still, walk_of
+from tb_bnlens.capture.threads import did_nothing, in_users_code
 from tb_bnlens.capture.visits import VISITS, visit_both, visit_object, visit_own_part, visit_part
 from tb_bnlens.capture.walk import Visit, Walk
 
-_WAITS = threading.Condition.wait.__code__
-INSTALLED = ("site-packages", "dist-packages")
-"""Directories whose code is no user's."""
 PLAIN: tuple[type, ...] = (
     *(type(None), bool, int, float, complex, str, bytes, range, slice, type(Ellipsis)),
     *(types.ModuleType, types.CodeType, np.generic, np.dtype),
 )
 """They hold nothing that changes."""
-
-
-Doing = tuple[types.FrameType, int]
-"""Where a thread is, and the nanoseconds of CPU time that it has had; -1 where they cannot be read."""
-
-
-def _in_users_code() -> dict[int, Doing]:
-    """Other threads that are in a function of a user's, which may change what the model or loss holds."""
-    own = threading.get_ident()
-    return {
-        ident: (frame, _cpu_time(ident))
-        for ident, frame in sys._current_frames().items()
-        if ident != own and _is_users(frame)
-    }
-
-
-def _cpu_time(ident: int) -> int:
-    try:
-        return time.clock_gettime_ns(time.pthread_getcpuclockid(ident))
-    except (AttributeError, OSError):  # not on this system; or the thread has ended
-        return -1
-
-
-def _did_nothing(before: Mapping[int, Doing]) -> bool:
-    """Whether these threads and all others have run no code of a user's since: they sleep, or wait for something."""
-    known = all(spent >= 0 or frame.f_code is _WAITS for frame, spent in before.values())
-    return known and _in_users_code() == before
-
-
-def _is_users(frame: types.FrameType | None) -> bool:
-    while frame is not None:
-        installed = any(part in frame.f_code.co_filename for part in INSTALLED)
-        if not installed and not is_of_closed(frame.f_globals.get("__name__")):
-            return True
-        frame = frame.f_back
-    return False
 
 
 class Objects:
@@ -122,7 +81,7 @@ class Objects:
                 raise NotEvaluated(walk.stopped)
 
     def _walked(self, roots: Sequence[Any]) -> Walk:
-        walk = Walk(self._known, self._visit_of, functools.partial(_did_nothing, _in_users_code()))
+        walk = Walk(self._known, self._visit_of, functools.partial(did_nothing, in_users_code()))
         walk.over(roots)
         return walk
 

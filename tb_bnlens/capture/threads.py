@@ -1,0 +1,52 @@
+"""Whether other threads run code of the user's, which may change what the model or loss holds.
+
+``randomness`` asks another question of them: whether they may draw random numbers, as installed code may too.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+import types
+from collections.abc import Mapping
+
+from tb_bnlens.capture.packages import is_of_closed
+
+_WAITS = threading.Condition.wait.__code__
+INSTALLED = ("site-packages", "dist-packages")
+"""Directories whose code is no user's."""
+Doing = tuple[types.FrameType, int]
+"""Where a thread is, and the nanoseconds of CPU time that it has had; -1 where they cannot be read."""
+
+
+def in_users_code() -> dict[int, Doing]:
+    """Other threads that are in a function of a user's, which may change what the model or loss holds."""
+    own = threading.get_ident()
+    return {
+        ident: (frame, _cpu_time(ident))
+        for ident, frame in sys._current_frames().items()
+        if ident != own and _is_users(frame)
+    }
+
+
+def _cpu_time(ident: int) -> int:
+    try:
+        return time.clock_gettime_ns(time.pthread_getcpuclockid(ident))
+    except (AttributeError, OSError):  # not on this system; or the thread has ended
+        return -1
+
+
+def did_nothing(before: Mapping[int, Doing]) -> bool:
+    """Whether these threads and all others have run no code of a user's since: they sleep, or wait for something."""
+    known = all(spent >= 0 or frame.f_code is _WAITS for frame, spent in before.values())
+    return known and in_users_code() == before
+
+
+def _is_users(frame: types.FrameType | None) -> bool:
+    while frame is not None:
+        installed = any(part in frame.f_code.co_filename for part in INSTALLED)
+        if not installed and not is_of_closed(frame.f_globals.get("__name__")):
+            return True
+        frame = frame.f_back
+    return False
