@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 EMPTY = object()
@@ -52,7 +52,7 @@ class Noted:
 
     def __init__(self) -> None:
         self.empty: list[Any] = []
-        """Dictionaries that hold nothing, as most do that belong to a module."""
+        """Empty dictionaries: most of those in a module are."""
         self.dicts: list[tuple[Any, dict[Any, Any]]] = []
         self.lists: list[tuple[Any, list[Any]]] = []
         self.restores: list[Callable[[], None]] = []
@@ -61,7 +61,7 @@ class Noted:
         """Whether a dictionary or list holds something else now."""
         return (
             any(map(dict.__len__, self.empty))
-            or any(not are_same(methods_of(now).values(now), kept.values()) for now, kept in self.dicts)
+            or not all(has_kept(now, kept) for now, kept in self.dicts)
             or any(not are_same(now, kept) for now, kept in self.lists)
         )
 
@@ -78,11 +78,10 @@ class Noted:
             if dict.__len__(now):
                 methods_of(now).clear(now)
         for now, kept in self.dicts:
-            methods = methods_of(now)
-            same_keys = are_same(methods.keys(now), kept)
-            if same_keys and are_same(methods.values(now), kept.values()):
+            if has_kept(now, kept):
                 continue
-            if not same_keys:
+            methods = methods_of(now)
+            if not are_same(methods.keys(now), kept):
                 methods.clear(now)
             for key, value in kept.items():
                 methods.__setitem__(now, key, value)
@@ -112,6 +111,12 @@ def restore_all(what: str, restores: Iterable[Callable[[], Any]]) -> None:
 def are_same(a: Collection[Any], b: Collection[Any]) -> bool:
     """Whether two collections hold the same objects. They are not asked whether they are equal: tensors are not."""
     return len(a) == len(b) and all(map(operator.is_, a, b))
+
+
+def has_kept(now: Any, kept: Mapping[Any, Any]) -> bool:
+    """Whether a dictionary has the same keys in the same order, and holds the same objects."""
+    methods = methods_of(now)
+    return are_same(methods.keys(now), kept) and are_same(methods.values(now), kept.values())
 
 
 def methods_of(dictionary: Any) -> Any:

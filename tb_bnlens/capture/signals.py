@@ -11,8 +11,6 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-_INTERRUPT = signal.default_int_handler
-
 
 def _handlers() -> dict[int, Callable[..., Any]]:
     """Handlers in Python by signal, but for the one that raises ``KeyboardInterrupt``, which ends a pass at once."""
