@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tb_bnlens.capture.errors import NoLoss, NotEvaluated
 from tb_bnlens.capture.passes import Outcome
@@ -72,20 +71,8 @@ class KerasRunner:
         self.rows, self.metric_state = outcomes.rows, outcomes.metric_state
         self.update, self.metrics = outcomes.update, outcomes.metrics
         form = backend.batches
-        self.weights, self.inputs, self._compose = form.weights, form.inputs, form.compose
-
-    def compose(
-        self,
-        batches: Sequence[Any],
-        rows: Sequence[NDArray[np.int64]],
-        targets: Sequence[NDArray[np.int64]] | None = None,
-    ) -> list[Any]:
-        """New batches; see ``capture.passes.Runner``."""
-        if self.carries_state:
-            raise NotEvaluated(
-                "a stateful RNN carries the state of each row from batch to batch, so rows cannot change places"
-            )
-        return self._compose(batches, rows, targets)
+        self.weights, self.inputs = form.weights, form.inputs
+        self.compose = _rows_keep_their_places if self.carries_state else form.compose
 
     # --- the passes ----------------------------------------------------------------------------------
 
@@ -309,3 +296,7 @@ class KerasRunner:
 def _mode(args: Any, kwargs: Any) -> bool:
     """Whether a layer is called in training mode."""
     return bool(kwargs.get("training", args[1] if len(args) > 1 else None))
+
+
+def _rows_keep_their_places(*_: Any) -> Any:
+    raise NotEvaluated("a stateful RNN carries the state of each row from batch to batch, so rows cannot change places")
