@@ -80,7 +80,7 @@ class LoopRecorder:
             batch: as the adapter's ``batches`` and ``runner`` take it.
             step: number of steps made so far; counted where it is not given.
         """
-        if not self.wanted:
+        if (step is None and self.passes_by(batch)) or not self.wanted:
             return
         steps = 1 if step is None else max(step - self.step, 1)
         with self._guard(RECORD):

@@ -85,13 +85,10 @@ class Recorder(LoopRecorder):
             y: the loss' target.
             step: number of steps made so far; counted where it is not given.
         """
-        batch = Batch(x, y)
-        if step is None and self.passes_by(batch):
-            return
-        if self.wanted and not self.quiet_for(1):
+        if not self.quiet_for(1) and self.wanted:
             with self._guard(MODES):
                 self._modes = modes_of(self._model.model)
-        self.step_made(batch, step)
+        self.step_made(Batch(x, y), step)
 
     def close(self, ended: str = "") -> None:
         """Make the last probe and record, flush, and print the verdict. Safe to call twice.

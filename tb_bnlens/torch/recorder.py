@@ -102,9 +102,7 @@ class Recorder(LoopRecorder):
             step: number of steps made so far; counted where it is not given.
         """
         batch = Batch(x, y)
-        if step is None and self.passes_by(batch):
-            return
-        if self.wanted and not self.quiet_for(1):
+        if not self.quiet_for(1) and self.wanted:
             with self._guard(MODES):
                 self._modes = {module: module.training for module in unwrapped(self._model.model)[0].modules()}
         if self._follows:

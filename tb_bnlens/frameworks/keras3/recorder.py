@@ -81,6 +81,4 @@ class Recorder(LoopRecorder):
         tracer = self._backend.traced_by(batch)
         if tracer:
             raise RuntimeError(f"Recorder.record was called inside {tracer}; call it after the compiled step")
-        if step is None and self.passes_by(batch):
-            return
         self.step_made(batch, step)
