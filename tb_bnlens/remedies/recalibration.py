@@ -71,10 +71,10 @@ def recalibrate(
         NotImplementedError: no Keras model on TensorFlow, JAX or PyTorch.
         ValueError: the model is not built, it has no BatchNorm layer to recalibrate, the data have no samples or
             give statistics that are not finite, ``pool`` is unknown, or ``batches`` is below 1.
+        RuntimeError: batch statistics cannot be measured in this model. The message gives the reason.
 
     Warns:
         UserWarning: the data have fewer than 100 samples.
-        RuntimeError: batch statistics cannot be measured in this model. The message gives the reason.
     """
     require_arguments(batches, pool)
     require(unsupported(model), "recalibrate")
