@@ -11,7 +11,7 @@ from tb_bnlens.numbers import as_set, number
 from tb_bnlens.report.compare import layer_name, rows
 from tb_bnlens.report.runs_table import cause_of, ranked, sign_of, tally
 from tb_bnlens.report.schema import Failure, Overview
-from tb_bnlens.report.shown import MODES, counts, farthest
+from tb_bnlens.report.shown import MODES, counts, farthest, measured_modes
 
 # GitHub's names of its emoji: a console may not be able to print the characters.
 SIGNS = {"error": ":x:", "warning": ":warning:", "info": ":information_source:", "none": ":white_check_mark:"}
@@ -110,7 +110,7 @@ def _how_far(run: Mapping[str, Any]) -> str:
 
 
 def _losses(losses: Mapping[str, Any], data: str) -> Iterator[str]:
-    modes = [mode for mode in MODES if losses[mode] is not None or mode in losses["overflowed"]]
+    modes = measured_modes(losses)
     if losses["step"] is None or not modes:
         return
     over = "one batch at the last probe" if losses["batches"] is None else f"{losses['batches']} batches"

@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from tb_bnlens.numbers import number
-from tb_bnlens.report.shown import MODES, counts
+from tb_bnlens.report.shown import MODES, counts, measured_modes
 from tb_bnlens.report.style import MARKS
 
 COLOURS = {"error": "#d93025", "warning": "#e37400", "info": "#1a73e8", "none": "#188038"}
@@ -44,7 +44,7 @@ def as_html(run: Mapping[str, Any]) -> str:
 
 
 def _losses(losses: Mapping[str, Any]) -> Iterable[str]:
-    shown = [kind for kind in MODES if losses[kind] is not None or kind in losses["overflowed"]]
+    shown = measured_modes(losses)
     if not shown:
         return
     rows = {"loss": [_value(losses[k]) if k not in losses["overflowed"] else "not finite" for k in shown]}

@@ -14,6 +14,11 @@ MODES = {
 """Keys of the report's losses, in the order of the tab, with their names."""
 
 
+def measured_modes(losses: Mapping[str, Any]) -> list[str]:
+    """The modes that have a loss, finite or not."""
+    return [mode for mode in MODES if losses[mode] is not None or mode in losses["overflowed"]]
+
+
 def counts(finding: Mapping[str, Any]) -> bool:
     """Whether a finding of a report decides its severity: it failed, is not silenced, and has no other cause."""
     return finding["status"] == "fail" and not finding["silenced"] and not finding["explained_by"]
