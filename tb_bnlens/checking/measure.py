@@ -80,6 +80,7 @@ def looks(
     yield _without_layers(adapter, run, batches, tolerance)
 
 
+@still()
 def _without_layers(adapter: ModelAdapter, run: str, batches: Sequence[Any], tolerance: float) -> Checked:
     """A model without layers to record: its losses in both modes, and what rows lose that have no batch."""
     kept = [Kept(batch, 0, adapter.batches.size(batch) or 1) for batch in batches]
