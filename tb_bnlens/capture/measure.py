@@ -269,7 +269,7 @@ class Measurement:
         result = np.full(len(self._segments), np.nan)
         epsilon = self._recovery.epsilon[self._segments.starts] if len(self._segments) else []
         for index, calls in passed.calls.items():
-            # Neighbouring time steps are more alike than the first and the last one.
+            # Neighbouring time steps differ less than the first and the last one.
             apart = [np.square(calls[0].distance(other, epsilon[index])) for other in calls[1:]]
             known = [float(np.sqrt(np.nanmean(w))) for w in apart if np.any(np.isfinite(w))]
             result[index] = max(known, default=np.nan)

@@ -94,7 +94,7 @@ class Runner(Protocol):
 
     @property
     def carries_state(self) -> bool:
-        """Whether a batch goes on where the one before it ended, row by row, as in a stateful RNN."""
+        """Whether each row of a batch continues from the state that the batch before it left, as in a stateful RNN."""
 
     @property
     def trains_by_batch(self) -> bool:

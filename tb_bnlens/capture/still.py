@@ -1,4 +1,4 @@
-"""A measurement: several passes in a row, between which the model stays as it is."""
+"""A measurement: several passes in a row, between which nothing changes the model."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ def test_a_run_is_opened_and_back_leads_to_the_table(browser: Any, viewer: Serve
         panel(frame, "Runs").get_by_role("button", name="b", exact=True).press("Enter")
         assert verdict(opened) == viewer.plugin("overview", run="b").json["verdict"]
         wait_until(opened, lambda: opened.page.url.endswith(f"#{link('b')}"))
-        # The button that was pressed is gone: Tab goes on from the page that it opened.
+        # The button that was pressed is gone, so Tab continues in the page that it opened.
         assert opened.frame.locator("main").evaluate("(main) => main === document.activeElement")
         opened.page.go_back()
         panel(opened.frame, "Runs").wait_for()

@@ -131,7 +131,7 @@ def test_normalization_of_single_rows_is_no_fault() -> None:
 
 
 def test_single_rows_are_measured_where_no_layer_has_statistics() -> None:
-    """They lose much, and whole batches nothing; the accuracy is measured without being asked for."""
+    """They lose much, and whole batches nothing; the accuracy is measured by default."""
     torch.manual_seed(0)
     model = nn.Sequential(
         nn.Conv1d(1, 6, 3), nn.BatchNorm1d(6, track_running_stats=False), nn.Flatten(), nn.LazyLinear(2)

@@ -103,7 +103,7 @@ def in_rare_places() -> Part:
 
 
 def adapts(self: Any, x: Any) -> Any:
-    """As in adaptation at test time, which takes a step of its own."""
+    """As in adaptation at test time: the forward pass makes steps of an optimizer."""
     if not self.training:
         with torch.enable_grad():
             self.optimizer.zero_grad()
@@ -149,7 +149,7 @@ HELD: dict[str, tuple[Callable[[], Any], Callable[[Any], Any], str]] = {
     "unreadable": (Unreadable, lambda held: held(), "Unreadable, whose attributes cannot be read"),
     "large array": (lambda: np.zeros(2**23 + 1), lambda held: held[1], "ndarray, which is too large"),
 }
-"""What cannot be put back: how it is made, how a pass uses it, and what is said then."""
+"""What cannot be put back: how it is made, how a pass uses it, and the message."""
 
 
 def draws(self: Any, x: Any) -> Any:

@@ -35,7 +35,7 @@ class UnreachedCalls(TorchFunctionMode):  # type: ignore[misc]
         """What the calls are told by, in order, each once."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Call the function as it is."""
+        """Call the function, and look at its arguments."""
         kwargs = kwargs or {}
         if func in BY_BATCH and (kwargs.get("training", args[TRAINING] if len(args) > TRAINING else False)):
             name = self._name(inspect.currentframe())
