@@ -130,7 +130,7 @@ class Parts:
         their error.
         """
         return np.asarray(
-            (self._in_group("from_start") & self._layers.lagging) | (self._layers.starting & ~self.more_updates)
+            (self._in_group("from_start") & self._layers.lagging) | (self._layers.starting & ~self.forgets_faster)
         )
 
     @property
@@ -164,9 +164,25 @@ class Parts:
 
     @cached_property
     def more_updates(self) -> Mask:
-        """Layers that are updated more often than the lens sees, [L]; other batches of the same kind may do that."""
+        """Layers that are updated more often than the lens sees, [L]; other batches of the same kind may do that.
+
+        A batch explains a step toward any data while the statistics are far from all of them. So where it fails to
+        explain one layer, it is no witness for another.
+        """
         compared = ~np.isnan(self._row("update_explained"))
-        return np.asarray((self.unexplained | ~compared) & (self.updates_a_step >= MORE_UPDATES))
+        return np.asarray((bool(self.unexplained.any()) | ~compared) & self._often)
+
+    @cached_property
+    def forgets_faster(self) -> Mask:
+        """Layers that hold less of their start than the updates that the lens sees would leave, [L].
+
+        Weights that move hide further updates of a layer. Where other data feed it, they show in another layer.
+        """
+        return np.asarray(self._often | (self.unexplained & bool(self._often.any())))
+
+    @property
+    def _often(self) -> Mask:
+        return np.asarray(self.updates_a_step >= MORE_UPDATES)
 
     @cached_property
     def fed_otherwise(self) -> Mask:
