@@ -7,6 +7,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
+LONG = 10_000
+"""A container of more elements is data: it is put back when the measurement ends, and its elements are not walked."""
 EMPTY = object()
 """What a place holds that holds nothing."""
 
@@ -56,14 +58,6 @@ class Noted:
         self.dicts: list[tuple[Any, dict[Any, Any]]] = []
         self.lists: list[tuple[Any, list[Any]]] = []
         self.restores: list[Callable[[], None]] = []
-
-    def differs(self) -> bool:
-        """Whether a dictionary or list holds something else now."""
-        return (
-            any(map(dict.__len__, self.empty))
-            or not all(has_kept(now, kept) for now, kept in self.dicts)
-            or any(not are_same(now, kept) for now, kept in self.lists)
-        )
 
     def put_back(self) -> None:
         """Put back all that differs.
