@@ -62,7 +62,7 @@ class Objects:
             RuntimeError: putting something back has failed. All else has been put back.
         """
         with still():
-            walk = walk_of((self, *map(id, roots)), lambda: self._walked(roots))
+            walk = walk_of(self, roots, lambda: self._walked(roots))
             walk.look_around()
             try:
                 walk.begin()

@@ -117,7 +117,7 @@ class Walk:
         if not dict.__len__(thing):
             self._noted.empty.append(thing)
             return
-        kept = dict(OrderedDict.items(thing)) if isinstance(thing, OrderedDict) else dict.copy(thing)
+        kept = OrderedDict(OrderedDict.items(thing)) if isinstance(thing, OrderedDict) else dict.copy(thing)
         long = len(kept) > LONG
         self._notes(long).dicts.append((thing, kept))
         if follow and not long:
