@@ -22,9 +22,9 @@ from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
 ONE_MOMENT = "A check looks at one moment, which does not tell the cause. Record the training to see what changes."
 NOT_OF_THESE = (
-    "The moving statistics are not those of this data at these weights. Calls in training mode on other data do that, "
-    "weights that were changed or averaged later, or a lag when training ended. A check does not tell which; a record "
-    "of the training does."
+    "The moving statistics are not those of this data at these weights. They may have lagged when training ended, been "
+    "moved by calls in training mode on other data, or belong to weights that were averaged since. A check does not "
+    "tell which; a record of the training does."
 )
 
 
