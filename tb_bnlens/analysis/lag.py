@@ -136,7 +136,7 @@ class LayerTable:
         if self.state[i] in ("frozen", "inference_mode", "never_updated"):
             return f"never: the moving statistics are constant ({self.state[i].replace('_', ' ')})"
         if self.sparse[i]:
-            return "not known: the records are farther apart than the memory of the moving average"
+            return "not known: records too far apart"
         if self.error[i] <= NOISE_SIGMAS * self.error_noise[i]:
             return "within batch noise"
         if self.momentum[i] >= 1.0:
