@@ -140,7 +140,7 @@ class LayerTable:
         if self.state[i] in ("frozen", "inference_mode", "never_updated"):
             return f"never: the moving statistics are constant ({self.state[i].replace('_', ' ')})"
         if self.sparse[i]:
-            return f"not known: {SPARSE}"
+            return "not known: records too far apart"
         if self.error[i] <= NOISE_SIGMAS * self.error_noise[i]:
             return "within batch noise"
         if self.momentum[i] >= 1.0:

@@ -107,8 +107,9 @@ class StaleFacts(LossFacts):
         """Momentum to try in a run of this length, None where no replay serves."""
         run = self.outlook.last_step + self.outlook.remaining
         if self.measured is not None and self.measured.replayed:
-            usable = outlook.usable_momentum(self.layers, run, self.starting)
-            return replays.advised(self.measured, self.longest_memory, usable)
+            untried = outlook.untried_momentum(self.layers, run)
+            forgets = outlook.usable_momentum(self.layers, run, self.starting, 1.0)
+            return replays.advised(self.measured, self.longest_memory, untried, forgets)
         return outlook.advised_momentum(self.layers, self.losses, run)
 
     @cached_property

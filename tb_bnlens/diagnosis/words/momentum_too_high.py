@@ -14,6 +14,9 @@ from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.severity import Severity
 from tb_bnlens.diagnosis.words import code
 from tb_bnlens.diagnosis.words.phrases import (
+    RELATIVE_ERROR,
+    STANDARD,
+    WARNING_FROM,
     about_steps,
     as_set,
     be,
@@ -114,16 +117,22 @@ def _evidence(f: Facts) -> dict[str, Evidence]:
     starting, beta = f.starting, f.layers.beta[f.starting]
     advice = None if f.advised_momentum is None else as_set(f, f.advised_momentum)
     price = f.advised_price
-    evidence = {"memory": Evidence("share of the initial statistics left", robust.median(f.layers.memory[starting]))}
+    evidence = {
+        "memory": Evidence(
+            "share of the initial statistics left (median layer)", robust.median(f.layers.memory[starting])
+        )
+    }
     if _needs(f, beta):
         evidence["steps_needed"] = Evidence(
-            f"steps to converge, from the start ({of_what(f)})", f.needed_steps, f.outlook.last_step, "steps"
+            f"steps to converge, from the start ({of_what(f)})",
+            f.needed_steps,
+            f.outlook.last_step,
+            "steps",
+            "run length",
         )
     evidence["momentum"] = Evidence("momentum", momentum_range(f, beta))
     evidence["error"] = Evidence(
-        "relative error of the statistics (p95, median layer)",
-        robust.median(f.layers.error[starting]),
-        f.layers.tolerance,
+        RELATIVE_ERROR, robust.median(f.layers.error[starting]), f.layers.tolerance, against="tolerance"
     )
     if price is not None:
         evidence["advised"] = Evidence(
@@ -131,24 +140,28 @@ def _evidence(f: Facts) -> dict[str, Evidence]:
             price.updates / float(np.median(f.layers.updates_per_step[starting])),
             f.needed_steps,
             "steps",
+            "with the present one",
         )
         if math.isfinite(price.noise):
             evidence["advised_noise"] = Evidence(
-                f"batch noise in the moving mean with momentum {advice:g} (median layer)", price.noise
+                f"batch noise in the moving mean with momentum {advice:g} (median layer)", price.noise, None, STANDARD
             )
         if math.isfinite(price.lag):
-            evidence["advised_lag"] = Evidence(f"lag from drift with momentum {advice:g} (median layer)", price.lag)
+            evidence["advised_lag"] = Evidence(
+                f"lag from drift with momentum {advice:g} (median layer)", price.lag, None, STANDARD
+            )
     if math.isfinite(f.shrink):
         evidence["shrink"] = Evidence(
-            "error remaining after each update, as a factor", f.shrink, float(np.median(beta))
+            "error left by each update, as a factor", f.shrink, float(np.median(beta)), against="expected"
         )
     if not math.isnan(f.stale.drop):
-        evidence["stale"] = Evidence(
-            "what stale statistics take of the metric (recalibrated - inference)", f.stale.drop
-        )
+        evidence["stale"] = Evidence("metric lost to stale statistics (recalibrated - inference)", f.stale.drop)
     elif f.stale.known:
         evidence["stale"] = Evidence(
-            "loss from stale statistics (inference - recalibrated)", f.stale.value, f.warning_loss
+            "loss added by stale statistics (inference - recalibrated)",
+            f.stale.value,
+            f.warning_loss,
+            against=WARNING_FROM,
         )
     return evidence
 
