@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tb_bnlens.analysis.facts import Facts
+from tb_bnlens.analysis.lag import SPARSE
 from tb_bnlens.analysis.loss_gap import NOTE_HARM
 from tb_bnlens.diagnosis.decide import Status
 from tb_bnlens.diagnosis.diagnose import Diagnosis
@@ -86,16 +87,20 @@ def _unmeasured(f: Facts) -> list[str]:
     at, ended = f.losses.step if f.evidence is None else f.evidence.step, f.manifest.ended_step
     if f.manifest.ended != "interrupted" or at is None or ended is None or at >= ended:
         return []
-    check = code.told(
+    return [
+        f"Training was interrupted at step {ended:,}, and the last measurement is of step {at:,}: {_check(f)} measures "
+        "the present model."
+    ]
+
+
+def _check(f: Facts) -> str:
+    """The call that measures the model in hand."""
+    return code.told(
         f,
         keras="tb_bnlens.check(model, data)",
         torch="tb_bnlens.torch.check(model, data, loss=...)",
         flax="tb_bnlens.flax.check(model, data, loss=...)",
     )
-    return [
-        f"Training was interrupted at step {ended:,}, and the last measurement is of step {at:,}: {check} measures the "
-        "present model."
-    ]
 
 
 def _reason(d: Diagnosis) -> str:
@@ -223,6 +228,12 @@ def _without_losses(f: Facts, healthy: bool) -> str:
         return f"{measured}. {reason}"
     reason = f.losses.not_evaluated.get("losses", "")
     because = f"{measured}{': ' + reason.rstrip('.') if reason else ''}."
+    old = int((f.layers.lagging & f.layers.outdated).sum())
+    if old:
+        return (
+            f"Inference is not judged. {because} Whether the statistics of {count(old, 'BatchNorm layer')} lag is not "
+            f"known: {SPARSE}. {_check(f)} measures it."
+        )
     return (
         f"Inference is not judged. {because} The statistics alone show no problem in "
         f"{count(len(f.layers.names), 'BatchNorm layer')} (distance {number(float(np.median(known)))} batch standard "

@@ -6,6 +6,7 @@ import math
 
 from tb_bnlens.analysis import robust
 from tb_bnlens.analysis.facts import Facts
+from tb_bnlens.analysis.lag import SPARSE
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.severity import Severity
 from tb_bnlens.diagnosis.words import code
@@ -126,6 +127,11 @@ def _evidence(f: Facts) -> dict[str, Evidence]:
     return evidence
 
 
+def _unknown(f: Facts) -> str:
+    old = f.layers.outdated[f.drifting].any()
+    return f"Whether the layers lag is not known: {SPARSE}." if old else no_statistics(f)
+
+
 WORDS = Words(
     name="drift",
     title="Inference does not suffer from drift",
@@ -139,7 +145,7 @@ WORDS = Words(
         "learning rate does, and a larger momentum for a while.",
     },
     absent="No layer's moving statistics are being updated.",
-    unknown=no_statistics,
+    unknown=_unknown,
     passed=passed,
     failed=failed,
 )
