@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from typing import Any
 
@@ -31,7 +31,7 @@ def still() -> Iterator[None]:
         yield
 
 
-def _end(walks: Mapping[Any, Walk]) -> None:
+def _end(walks: dict[tuple[Any, frozenset[int]], Walk]) -> None:
     restore_all("what the model holds", [walk.end for walk in reversed(walks.values())])
 
 
