@@ -84,8 +84,14 @@ class Bench:
         """A pass over new batches, of these rows of all batches laid end to end."""
         made: list[Any] = []
         self.passes.measured(name, lambda: made.extend(self.runner.compose(self.batches, rows, targets)))
-        if made:
-            self.passes.run(name, made, [len(r) for r in rows], forward, essential=essential)
+        if not made:
+            return
+        why = self.runner.loss_reason
+        self.passes.run(name, made, [len(r) for r in rows], forward, essential=essential)
+        if self.runner.loss_reason != why:
+            # A loss may have to know the size of the batch, as one with a mask or a queue does.
+            self.passes.results.pop(name, None)
+            self.passes.not_evaluated[name], self.runner.loss_reason = self.runner.loss_reason, why
 
     def on_rows(self, name: str, rows: Rows, present: Present, *, with_rows: bool = False) -> bool:
         """Inference on the statistics of some rows of each batch alone, and how far they are from those of all rows.

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-CALLED = ("forward", "call", "__call__", "compute_loss")
+CALLED = ("forward", "call", "__call__", "__get__", "compute_loss")
 """Methods with which a pass enters an object."""
 MAKE_OBJECTS = ("__init__", "__new__", "__post_init__", "__init_subclass__")
 """A pass makes few objects of a user's, while many classes number theirs with a global counter."""
@@ -23,18 +23,23 @@ class Reads:
     stored: frozenset[str]
     """Those of the globals that the code assigns."""
     attributes: frozenset[str]
+    assigned: frozenset[str]
+    """Those of the attributes that the code assigns or deletes."""
     imports: frozenset[str]
     """Modules that the code imports when it runs; what it takes from them is among the attributes."""
 
 
 @functools.lru_cache(maxsize=4096)
-def reads(code: types.CodeType) -> Reads:
-    """What a piece of code reads."""
+def reads(code: types.CodeType, start: int = 0) -> Reads:
+    """What a piece of code reads, from this offset on."""
     names: dict[str, None] = {}
     stored: set[str] = set()
     attributes: set[str] = set()
+    assigned: set[str] = set()
     imports: set[str] = set()
     for instruction in dis.get_instructions(code):
+        if instruction.offset < start:
+            continue
         if instruction.opname in ("LOAD_GLOBAL", "STORE_GLOBAL", "DELETE_GLOBAL"):
             names[instruction.argval] = None
             if instruction.opname != "LOAD_GLOBAL":
@@ -43,20 +48,22 @@ def reads(code: types.CodeType) -> Reads:
             imports.add(str(instruction.argval))
         elif instruction.opname == "IMPORT_FROM" or "ATTR" in instruction.opname or instruction.opname == "LOAD_METHOD":
             attributes.add(str(instruction.argval))
-    for inner in code.co_consts:
-        if isinstance(inner, types.CodeType):
-            of_inner = reads(inner)
+            if instruction.opname in ("STORE_ATTR", "DELETE_ATTR"):
+                assigned.add(str(instruction.argval))
+        elif isinstance(instruction.argval, types.CodeType):
+            of_inner = reads(instruction.argval)
             names.update(dict.fromkeys(of_inner.globals))
             stored |= of_inner.stored
             attributes |= of_inner.attributes
+            assigned |= of_inner.assigned
             imports |= of_inner.imports
-    return Reads(tuple(names), frozenset(stored), frozenset(attributes), frozenset(imports))
+    return Reads(tuple(names), frozenset(stored), frozenset(attributes), frozenset(assigned), frozenset(imports))
 
 
 @functools.lru_cache(maxsize=4096)
 def functions_of(cls: type) -> tuple[Any, ...]:
     """The functions of a class, static and class methods and properties included, constructors left out."""
-    return tuple(_functions(cls))
+    return tuple(function for _, function in _named_functions(cls))
 
 
 @functools.lru_cache(maxsize=4096)
@@ -73,8 +80,8 @@ def functions_called(kind: type, classes: tuple[type, ...]) -> tuple[Any, ...]:
     """
     own: dict[str, list[Any]] = {}
     for cls in classes:
-        for function in functions_of(cls):
-            own.setdefault(function.__name__, []).append(function)
+        for name, function in _named_functions(cls):
+            own.setdefault(name, []).append(function)
     waiting, met = [name for name in CALLED if name in own], set[str]()
     if not waiting:
         framework = {name for cls in kind.__mro__[:-1] if cls not in classes for name in vars(cls)}
@@ -105,11 +112,18 @@ def attributes_read(cls: type) -> frozenset[str]:
     return frozenset[str]().union(*(reads(function.__code__).attributes for function in functions_of(cls)))
 
 
-def _functions(cls: type) -> Iterator[Any]:
+@functools.lru_cache(maxsize=4096)
+def _named_functions(cls: type) -> tuple[tuple[str, Any], ...]:
+    return tuple(_functions(cls))
+
+
+def _functions(cls: type) -> Iterator[tuple[str, Any]]:
     for name, value in vars(cls).items():
-        if name in MAKE_OBJECTS:
+        if name in MAKE_OBJECTS or isinstance(value, type):
             continue
         for attribute in ("__func__", "fget", "func"):  # staticmethod and classmethod, property, cached_property
             value = getattr(value, attribute, value)
-        if isinstance(value, types.FunctionType):
-            yield value
+        # A decorator may be an object that holds the function, or a function with the other one in __wrapped__.
+        for held in (value, *getattr(value, "__dict__", {}).values()):
+            if isinstance(held, types.FunctionType):
+                yield name, held

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from tb_bnlens.capture.noted import Place, are_same
-from tb_bnlens.capture.walk import LONG, Visit, Walk
+from tb_bnlens.capture.noted import LONG, Place, are_same
+from tb_bnlens.capture.walk import Visit, Walk
 
 _OF_ALL = (random._inst, np.random.mtrand._rand, np.random.mtrand._rand._bit_generator)
 """Global generators, which ``randomness`` takes care of."""
@@ -113,17 +113,17 @@ def _visit_numpy_generator(walk: Walk, generator: Any) -> None:
 
 def _visit_legacy_generator(walk: Walk, generator: Any) -> None:
     if generator not in _OF_ALL:
-        walk.keep(functools.partial(generator.set_state, generator.get_state(legacy=False)), own=True)
+        walk.keep(functools.partial(generator.set_state, generator.get_state(legacy=False)))
 
 
 def _visit_bit_generator(walk: Walk, generator: Any) -> None:
     if generator not in _OF_ALL:
-        walk.keep(functools.partial(setattr, generator, "state", generator.state), own=True)
+        walk.keep(functools.partial(setattr, generator, "state", generator.state))
 
 
 def _visit_python_generator(walk: Walk, generator: Any) -> None:
     if generator not in _OF_ALL:
-        walk.keep(functools.partial(generator.setstate, generator.getstate()), own=True)
+        walk.keep(functools.partial(generator.setstate, generator.getstate()))
 
 
 CONTAINERS: dict[type, Visit] = {

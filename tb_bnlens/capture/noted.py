@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import operator
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
 
+LONG = 10_000
+"""A container of more elements is data: it is put back when the measurement ends, and its elements are not walked."""
+GROUP = 256
+"""Containers that are compared at once."""
 EMPTY = object()
 """What a place holds that holds nothing."""
 
@@ -57,14 +63,6 @@ class Noted:
         self.lists: list[tuple[Any, list[Any]]] = []
         self.restores: list[Callable[[], None]] = []
 
-    def differs(self) -> bool:
-        """Whether a dictionary or list holds something else now."""
-        return (
-            any(map(dict.__len__, self.empty))
-            or not all(has_kept(now, kept) for now, kept in self.dicts)
-            or any(not are_same(now, kept) for now, kept in self.lists)
-        )
-
     def put_back(self) -> None:
         """Put back all that differs.
 
@@ -77,19 +75,62 @@ class Noted:
         for now in self.empty:
             if dict.__len__(now):
                 methods_of(now).clear(now)
-        for now, kept in self.dicts:
-            if has_kept(now, kept):
-                continue
-            methods = methods_of(now)
-            if not are_same(methods.keys(now), kept):
-                methods.clear(now)
-            for key, value in kept.items():
-                methods.__setitem__(now, key, value)
+        for group in self._groups_of_dicts:
+            for now, kept in group.differing():
+                methods = methods_of(now)
+                if not are_same(methods.keys(now), kept):
+                    methods.clear(now)
+                for key, value in kept.items():
+                    methods.__setitem__(now, key, value)
 
     def _put_back_lists(self) -> None:
-        for now, kept in self.lists:
-            if not are_same(now, kept):
+        for group in self._groups_of_lists:
+            for now, kept in group.differing():
                 list.__setitem__(now, slice(None), kept)
+
+    @functools.cached_property
+    def _groups_of_dicts(self) -> list[_Group]:
+        ordered = [pair for pair in self.dicts if isinstance(pair[0], OrderedDict)]
+        others = [pair for pair in self.dicts if not isinstance(pair[0], OrderedDict)]
+        return [
+            *_grouped(ordered, OrderedDict.keys, OrderedDict.values),
+            *_grouped(others, dict.keys, dict.values),
+        ]
+
+    @functools.cached_property
+    def _groups_of_lists(self) -> list[_Group]:
+        return list(_grouped(self.lists, list.copy))
+
+
+class _Group:
+    """Some containers and what they hold, compared at once: one by one takes ten times as long.
+
+    Args:
+        noted: each with what it holds.
+        parts: give what is compared of one: its keys in their order, its values.
+    """
+
+    def __init__(self, noted: Sequence[tuple[Any, Any]], parts: Sequence[Callable[[Any], Collection[Any]]]):
+        self._noted, self._parts = noted, parts
+        self._tables, held = [now for now, _ in noted], [kept for _, kept in noted]
+        self._lengths, self._kept = list(map(len, held)), [list(_all(part, held)) for part in parts]
+
+    def differing(self) -> list[tuple[Any, Any]]:
+        """Those that hold something else now. They are not asked whether they are equal: tensors are not."""
+        held = zip(self._parts, self._kept, strict=True)
+        same = list(map(len, map(self._parts[0], self._tables))) == self._lengths
+        if same and all(all(map(operator.is_, _all(part, self._tables), kept)) for part, kept in held):
+            return []
+        return [pair for pair in self._noted if not all(are_same(*map(part, pair)) for part in self._parts)]
+
+
+def _all(part: Callable[[Any], Iterable[Any]], tables: Iterable[Any]) -> Iterator[Any]:
+    return itertools.chain.from_iterable(map(part, tables))
+
+
+def _grouped(noted: Sequence[tuple[Any, Any]], *parts: Callable[[Any], Collection[Any]]) -> Iterator[_Group]:
+    for start in range(0, len(noted), GROUP):
+        yield _Group(noted[start : start + GROUP], parts)
 
 
 def restore_all(what: str, restores: Iterable[Callable[[], Any]]) -> None:
@@ -109,14 +150,8 @@ def restore_all(what: str, restores: Iterable[Callable[[], Any]]) -> None:
 
 
 def are_same(a: Collection[Any], b: Collection[Any]) -> bool:
-    """Whether two collections hold the same objects. They are not asked whether they are equal: tensors are not."""
+    """Whether two collections hold the same objects in the same order."""
     return len(a) == len(b) and all(map(operator.is_, a, b))
-
-
-def has_kept(now: Any, kept: Mapping[Any, Any]) -> bool:
-    """Whether a dictionary has the same keys in the same order, and holds the same objects."""
-    methods = methods_of(now)
-    return are_same(methods.keys(now), kept) and are_same(methods.values(now), kept.values())
 
 
 def methods_of(dictionary: Any) -> Any:

@@ -18,7 +18,6 @@ from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.capture.packages import is_closed
 from tb_bnlens.capture.stateful import stateful
 from tb_bnlens.capture.still import still, walk_of
-from tb_bnlens.capture.threads import did_nothing, in_users_code
 from tb_bnlens.capture.visits import VISITS, visit_both, visit_object, visit_own_part, visit_part
 from tb_bnlens.capture.walk import Visit, Walk
 
@@ -51,9 +50,8 @@ class Objects:
     def put_back(self, *roots: Any) -> Iterator[None]:
         """Put back what the objects that can be reached hold, when the block ends.
 
-        Where another thread has run a user's code meanwhile, only parts, objects of the framework and generators are
-        put back: that thread may have changed all else, such as a list that it fills, or a counter. If some of that
-        has changed in a pass, there is no other.
+        Not while another thread runs that can reach one of them: what it does could not be told from what the block
+        does.
 
         Args:
             roots: what is called in the block.
@@ -64,7 +62,8 @@ class Objects:
             RuntimeError: putting something back has failed. All else has been put back.
         """
         with still():
-            walk = walk_of((self, *map(id, roots)), lambda: self._walked(roots))
+            walk = walk_of(self, roots, lambda: self._walked(roots))
+            walk.look_around()
             try:
                 walk.begin()
                 yield
@@ -81,7 +80,7 @@ class Objects:
                 raise NotEvaluated(walk.stopped)
 
     def _walked(self, roots: Sequence[Any]) -> Walk:
-        walk = Walk(self._known, self._visit_of, functools.partial(did_nothing, in_users_code()))
+        walk = Walk(self._known, self._visit_of)
         walk.over(roots)
         return walk
 

@@ -72,9 +72,8 @@ class Runner(Protocol):
     def out_of_memory(self) -> tuple[type[Exception], ...]:
         """What a pass raises where memory ends."""
 
-    @property
-    def loss_reason(self) -> str:
-        """Why passes give no loss; empty where they do. Their statistics are worth having without one."""
+    loss_reason: str
+    """Why passes give no loss; empty where they do. Their statistics are worth having without one."""
 
     @property
     def order(self) -> Sequence[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from typing import Any
 
@@ -11,7 +11,7 @@ from tb_bnlens.capture.noted import restore_all
 from tb_bnlens.capture.signals import signals_wait
 from tb_bnlens.capture.walk import Walk
 
-_WALKS: ContextVar[dict[Any, Walk] | None] = ContextVar("bn_lens_walks", default=None)
+_WALKS: ContextVar[dict[tuple[Any, frozenset[int]], Walk] | None] = ContextVar("bn_lens_walks", default=None)
 
 
 @contextlib.contextmanager
@@ -24,21 +24,28 @@ def still() -> Iterator[None]:
     if _WALKS.get() is not None:
         yield
         return
-    walks: dict[Any, Walk] = {}
+    walks: dict[tuple[Any, frozenset[int]], Walk] = {}
     with signals_wait(), contextlib.ExitStack() as stack:
         stack.callback(_end, walks)
         stack.callback(_WALKS.reset, _WALKS.set(walks))
         yield
 
 
-def _end(walks: dict[Any, Walk]) -> None:
+def _end(walks: dict[tuple[Any, frozenset[int]], Walk]) -> None:
     restore_all("what the model holds", [walk.end for walk in reversed(walks.values())])
 
 
-def walk_of(key: Any, make: Callable[[], Walk]) -> Walk:
-    """The walk of this key in the measurement, made where there is none yet."""
-    walks = _WALKS.get()
+def walk_of(of: Any, roots: Sequence[Any], make: Callable[[], Walk]) -> Walk:
+    """A walk of the measurement that begins at these roots and perhaps at more; it is made where there is none yet.
+
+    Args:
+        of: what has made it; the walks of others are not used.
+        roots: where it begins.
+        make: makes it.
+    """
+    walks, wanted = _WALKS.get(), frozenset(map(id, roots))
     assert walks is not None
-    if key not in walks:
-        walks[key] = make()
-    return walks[key]
+    for (maker, begun), walk in walks.items():
+        if maker is of and wanted <= begun:
+            return walk
+    return walks.setdefault((of, wanted), make())

@@ -10,24 +10,59 @@ import threading
 import time
 import types
 from collections.abc import Mapping
+from typing import Any
 
 from tb_bnlens.capture.packages import is_of_closed
+from tb_bnlens.capture.reach import reaches
 
 _WAITS = threading.Condition.wait.__code__
 INSTALLED = ("site-packages", "dist-packages")
 """Directories whose code is no user's."""
+LOOK = 0.01
+"""Seconds for which threads have to be still that can reach the model, before the first pass."""
 Doing = tuple[types.FrameType, int]
 """Where a thread is, and the nanoseconds of CPU time that it has had; -1 where they cannot be read."""
 
 
-def in_users_code() -> dict[int, Doing]:
-    """Other threads that are in a function of a user's, which may change what the model or loss holds."""
+class Company:
+    """Other threads, from now on.
+
+    Args:
+        held: what they must not change, id -> object.
+    """
+
+    def __init__(self, held: Mapping[int, Any]):
+        self._held, self._before = held, _in_users_code()
+        self._known: dict[frozenset[int], bool] = {}
+
+    def is_still(self) -> bool:
+        """Whether no thread that can reach what is held has run code of the user's."""
+        return _did_nothing(self._before) or not self._reaches()
+
+    def stays_still(self) -> bool:
+        """The same, after a look at threads that have not run so far."""
+        if not self._reaches():
+            return True
+        time.sleep(LOOK)
+        return _did_nothing(self._before)
+
+    def _reaches(self) -> bool:
+        threads = frozenset(_in_users_code()).union(self._before)
+        if threads not in self._known:
+            self._known[threads] = bool(threads) and reaches(threads, self._held)
+        return self._known[threads]
+
+
+def others() -> dict[int, Doing]:
+    """All other threads of Python. Where this gives the same again, none of them has run meanwhile."""
     own = threading.get_ident()
-    return {
-        ident: (frame, _cpu_time(ident))
-        for ident, frame in sys._current_frames().items()
-        if ident != own and _is_users(frame)
-    }
+    frames = sys._current_frames()
+    return {ident: (frame, _cpu_time(ident)) for ident, frame in frames.items() if ident != own}
+
+
+def _in_users_code() -> dict[int, Doing]:
+    """Those that are in a function of a user's, which may change what the model or loss holds."""
+    return {ident: doing for ident, doing in others().items() if _is_users(doing[0])}
 
 
 def _cpu_time(ident: int) -> int:
@@ -37,10 +72,14 @@ def _cpu_time(ident: int) -> int:
         return -1
 
 
-def did_nothing(before: Mapping[int, Doing]) -> bool:
+def _did_nothing(before: Mapping[int, Doing]) -> bool:
     """Whether these threads and all others have run no code of a user's since: they sleep, or wait for something."""
-    known = all(spent >= 0 or frame.f_code is _WAITS for frame, spent in before.values())
-    return known and in_users_code() == before
+    return is_known(before) and _in_users_code() == before
+
+
+def is_known(doing: Mapping[int, Doing]) -> bool:
+    """Whether it can be told if these threads run."""
+    return all(spent >= 0 or frame.f_code is _WAITS for frame, spent in doing.values())
 
 
 def _is_users(frame: types.FrameType | None) -> bool:

@@ -10,7 +10,7 @@ import types
 import weakref
 from collections import ChainMap, UserDict, UserList
 from collections.abc import Collection, Iterator
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 from tb_bnlens.capture.code import attributes_read, functions_called, functions_of, reads
@@ -82,7 +82,7 @@ def _keep_class(walk: Walk, cls: Any) -> None:
     read = attributes_read(cls)
     for name, value in before.items():
         # An iterator that only makes names for new objects is left alone.
-        if not callable(value) and (name in read or not isinstance(value, Iterator)):
+        if not isinstance(value, (types.FunctionType, type)) and (name in read or not isinstance(value, Iterator)):
             walk.reach(Place(name, partial(vars(cls).__getitem__, name), partial(type.__setattr__, cls, name)))
 
     def restore() -> None:
@@ -146,6 +146,13 @@ def _visit_partial(walk: Walk, function: Any) -> None:
     walk.then(function, function.func, *function.args, function.keywords)
 
 
+def _visit_cached(walk: Walk, function: Any) -> None:
+    """What a pass puts into an empty cache goes. Beside other results it stays: no single one can be taken out."""
+    walk.then(function, function.__wrapped__)
+    if not function.cache_info().currsize:
+        walk.keep(lambda: function.cache_clear() if function.cache_info().currsize else None)
+
+
 def _visit_reference(walk: Walk, reference: Any) -> None:
     walk.then(reference, reference())
 
@@ -167,6 +174,7 @@ VISITS: dict[type, Visit] = {
     types.BuiltinMethodType: _visit_bound,
     types.CellType: _visit_cell,
     partial: _visit_partial,
+    type(lru_cache(int)): _visit_cached,
     weakref.ref: _visit_reference,
     weakref.WeakKeyDictionary: _visit_weak,
     weakref.WeakValueDictionary: _visit_weak,

@@ -9,19 +9,18 @@ from typing import Any
 
 from tb_bnlens.capture.denied import Denied
 from tb_bnlens.capture.errors import NotEvaluated
-from tb_bnlens.capture.noted import EMPTY, Noted, Place, methods_of, restore_all
+from tb_bnlens.capture.noted import EMPTY, LONG, Noted, Place, methods_of, restore_all
 from tb_bnlens.capture.reasons import cause_of
+from tb_bnlens.capture.threads import Company
 
 MOST_OBJECTS = 30_000
 """Objects of one walk, which takes 0.03 to 0.5 s; a measurement makes one or two. MobileNetV2 has 1,000, in 3 ms. Time
 would not do as a limit: a garbage collection within a walk takes 140 ms."""
-LONG = 10_000
-"""A container of more elements is data: it is put back when the measurement ends, and its elements are not walked."""
 MOST_BYTES = 64 * 2**20
 """Of NumPy arrays and other memory that is copied; those beyond must not be used in a pass."""
-UNSURE = (
-    "what the model or loss holds changed during an extra pass while another thread ran, and cannot be put back then; "
-    "keep it out of the forward pass and the loss, or wait for the thread, to have the losses measured"
+BESIDE_THREADS = (
+    "another thread runs that can change what the model or loss holds, and what it does could not be told from what an "
+    "extra pass does; wait for the thread, or keep what it uses out of both, to have the losses measured"
 )
 Visit = Callable[["Walk", Any], None]
 """How an object of some type is walked."""
@@ -35,23 +34,19 @@ class Walk:
     Args:
         known: how objects of a type are walked; None where they are not.
         visit_of: finds that for a type that is not known yet.
-        alone: whether no other thread can have changed anything since. Else only what threads do not share is put back.
     """
 
-    def __init__(
-        self,
-        known: Mapping[type, Visit | None],
-        visit_of: Callable[[type], Visit | None],
-        alone: Callable[[], bool],
-    ):
-        self._known, self._visit_of, self._alone = known, visit_of, alone
+    def __init__(self, known: Mapping[type, Visit | None], visit_of: Callable[[type], Visit | None]):
+        self._known, self._visit_of = known, visit_of
         self._met: dict[int, Any] = {}
+        self._company = Company(self._met)
+        self._looked = False
         self._classes: set[int] = set()
         self._waiting: list[Any] = []
-        self._own, self._shared, self._long = Noted(), Noted(), Noted()
+        self._noted, self._long = Noted(), Noted()
         self._places: list[Place] = []
         self._bytes = 0
-        self._refused = ""
+        self._refused = False
         self._denied = Denied()
 
     def over(self, roots: Sequence[Any]) -> None:
@@ -69,7 +64,7 @@ class Walk:
             if visit is None:
                 continue
             if (kind is OrderedDict or kind is dict) and not thing:
-                self._shared.empty.append(thing)
+                self._noted.empty.append(thing)
                 continue
             if id(thing) in met:
                 continue
@@ -108,46 +103,45 @@ class Walk:
         self._waiting += things
         self._denied.held_for_good(holder, things)
 
-    def keep(self, restore: Callable[[], None], own: bool = False, long: bool = False) -> None:
+    def keep(self, restore: Callable[[], None], long: bool = False) -> None:
         """Have this called behind each pass.
 
         Args:
             restore: puts something back.
-            own: also where another thread runs code of the user's, which does not use that thing.
             long: it takes long, so only when the measurement ends.
         """
-        self._notes(own, long).restores.append(restore)
+        self._notes(long).restores.append(restore)
 
-    def dictionary(self, thing: Any, follow: bool = True, own: bool = False) -> None:
+    def dictionary(self, thing: Any, follow: bool = True) -> None:
         """Note what a dictionary holds, its order included: parameters reach an optimizer in it."""
         if not dict.__len__(thing):
-            self._notes(own, False).empty.append(thing)
+            self._noted.empty.append(thing)
             return
-        kept = dict(OrderedDict.items(thing)) if isinstance(thing, OrderedDict) else dict.copy(thing)
+        kept = OrderedDict(OrderedDict.items(thing)) if isinstance(thing, OrderedDict) else dict.copy(thing)
         long = len(kept) > LONG
-        self._notes(own, long).dicts.append((thing, kept))
+        self._notes(long).dicts.append((thing, kept))
         if follow and not long:
             self._waiting += kept.values()
 
     def part(self, attributes: dict[str, Any]) -> None:
         """Note the attributes of a module or layer, and the dictionaries in which it keeps its parts."""
-        self.dictionary(attributes, follow=False, own=True)
+        self.dictionary(attributes, follow=False)
         for name, value in attributes.items():
             if name.startswith("_") and issubclass(type(value), dict):  # and no proxy of one
-                self.dictionary(value, own=True)
+                self.dictionary(value)
             else:
                 self._waiting.append(value)
 
-    def sequence(self, thing: Any, own: bool = False) -> None:
+    def sequence(self, thing: Any) -> None:
         """Note what a list holds."""
         kept = list.copy(thing)
         long = len(kept) > LONG
-        self._notes(own, long).lists.append((thing, kept))
+        self._notes(long).lists.append((thing, kept))
         if not long:
             self._waiting += kept
 
-    def _notes(self, own: bool, long: bool) -> Noted:
-        return self._long if long else self._own if own else self._shared
+    def _notes(self, long: bool) -> Noted:
+        return self._long if long else self._noted
 
     def reach(self, place: Place) -> None:
         """Walk what is held there, which no pass changes."""
@@ -158,7 +152,7 @@ class Walk:
     def place(self, place: Place) -> None:
         """Note what is held there."""
         self.reach(place)
-        self._shared.restores.append(place.put_back)
+        self._noted.restores.append(place.put_back)
 
     def affords(self, count: int) -> bool:
         """Whether so many bytes may be copied, beside those before."""
@@ -178,41 +172,44 @@ class Walk:
         """Why the last pass was ended; empty where it was not."""
         return self._denied.stopped
 
-    def begin(self) -> None:
-        """Before a pass: have stand-ins for what is denied.
+    def look_around(self) -> None:
+        """Before a pass, which is not made beside a thread that may change something.
 
         Raises:
-            NotEvaluated: there is no further pass.
+            NotEvaluated: there is no pass.
         """
+        if not self._looked:
+            self._looked, self._refused = True, not self._company.stays_still()
         if self._refused:
-            raise NotEvaluated(self._refused)
+            raise NotEvaluated(BESIDE_THREADS)
+
+    def begin(self) -> None:
+        """Before a pass: have stand-ins for what is denied."""
         self._denied.begin()
 
     def put_back(self) -> None:
         """Behind a pass: put back all that differs, but for what is long.
 
         Raises:
-            NotEvaluated: it cannot be told whether the pass or another thread has changed something.
+            NotEvaluated: another thread has run that may have changed something. There is no further pass.
             RuntimeError: some of it could not be put back.
         """
-        restores, alone = [self._denied.end, self._own.put_back], self._alone()
-        restore_all("what the model holds", [*restores, self._shared.put_back] if alone else restores)
-        if not alone and self._shared.differs():
-            self._refused = UNSURE
-            raise NotEvaluated(UNSURE)
+        restore_all("what the model holds", [self._denied.end, self._noted.put_back])
+        self._refused = not self._company.is_still()
+        if self._refused:
+            raise NotEvaluated(BESIDE_THREADS)
 
     def end(self) -> None:
         """Behind the last pass: put back what is long too. Raises as ``put_back`` does."""
-        if self._alone():
-            self._long.put_back()
+        self._long.put_back()
 
     def _places_of(self, ids: Collection[int]) -> Iterator[Place]:
         """Where the objects with these ids are held."""
-        for table, held in (*self._own.dicts, *self._shared.dicts):
+        for table, held in self._noted.dicts:
             methods = methods_of(table)
             for key in [key for key, value in held.items() if id(value) in ids]:
                 yield Place(key, partial(methods.__getitem__, table, key), partial(methods.__setitem__, table, key))
-        for row, kept in (*self._own.lists, *self._shared.lists):
+        for row, kept in self._noted.lists:
             for i in [i for i, value in enumerate(kept) if id(value) in ids]:
                 yield Place("", partial(list.__getitem__, row, i), partial(list.__setitem__, row, i))
         yield from (place for place in self._places if id(place.value) in ids)

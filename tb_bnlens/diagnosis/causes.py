@@ -245,8 +245,8 @@ CAUSES: tuple[Cause, ...] = (
     Cause(
         "drift",
         applies=on.updates,
-        known=lambda f: on.lag_known(f) and on.over_time(f),
-        shows=lambda f: f.drifting,
+        known=on.drift_known,
+        shows=on.drifts,
         cost=on.drift_cost,
         note=on.drift_noted,
         estimate="distance",

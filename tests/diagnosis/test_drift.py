@@ -40,6 +40,16 @@ def test_drift_without_a_gap_is_a_note() -> None:
     assert "hardly depends" in summary(pose_network(gain=0.0), CAUSE)
 
 
+def test_statistics_of_long_ago_show_no_lag() -> None:
+    """Records that are farther apart than the memory hold the way that the statistics went in between."""
+    # The last two records are 80 steps apart.
+    told, unknown = pose_network(0.99, probe=False), pose_network(0.97, drift=0.05, probe=False, steps=884)
+    assert CAUSE in causes(told) and causes(unknown) == {}
+    assert finding(unknown, CAUSE)["status"] == "not_evaluated"
+    assert "farther apart" in finding(unknown, CAUSE)["summary"]
+    assert "tb_bnlens.check(model, data) measures it" in run_report(unknown)["verdict"]
+
+
 def test_sorted_batches_are_another_cause() -> None:
     history = run(SimLayer(samples=32, between=1.0, block=60), gain=2.0)
     assert finding(history, CAUSE)["status"] == "another_cause"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 COUNT = 0
@@ -50,3 +51,17 @@ class Made(Template):
 def scaled(x: Any, count: int) -> Any:
     """x, a little larger with each call."""
     return x * (1 + 0.01 * count)
+
+
+class Counting:
+    """A decorator that is an object: it counts the calls of a method."""
+
+    def __init__(self, function: Any) -> None:
+        self.function, self.calls = function, 0
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        return self if instance is None else functools.partial(self, instance)
+
+    def __call__(self, *args: Any) -> Any:
+        self.calls += 1
+        return scaled(self.function(*args), self.calls)

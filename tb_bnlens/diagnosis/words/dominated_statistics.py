@@ -9,7 +9,7 @@ from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.diagnosis.compositions import composition
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.words import code
-from tb_bnlens.diagnosis.words.phrases import number
+from tb_bnlens.diagnosis.words.phrases import WARNING_FROM, number
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
 ORDINARY = """\
@@ -77,8 +77,8 @@ def failed(f: Facts, _d: Decision) -> Said:
     c = composition(f)
     ordinary, share = _rows(f, c.without_few), c.extreme_share
     found = (
-        f"the inputs of {100 * share:.2g}% of the rows lie far outside of the others'. The moving statistics are a "
-        "mean over all rows and fit no ordinary one"
+        f"{100 * share:.2g}% of the rows have extreme inputs. The moving statistics are a mean over all rows and fit "
+        "no ordinary one"
         if c.without_few == "ordinary"
         else f"the mean of the batches' variances is {number(times)} times their median. The moving statistics are "
         "that mean and fit no ordinary batch"
@@ -88,10 +88,12 @@ def failed(f: Facts, _d: Decision) -> Said:
         f"{number(_rows(f, 'inference'))}; with the statistics of ordinary "
         f"{'rows' if c.without_few == 'ordinary' else 'batches'}, {number(ordinary)} (medians).",
         evidence={
-            "part": Evidence("loss of an ordinary row that it costs", c.ordinary.value, f.warning_loss),
-            "dominance": Evidence("mean variance of a batch over the median", times, c.dominance_limit),
-            "extreme": Evidence("share of rows with inputs far outside of the others'", share),
-            "recalibrated": Evidence("median loss with recalibrated statistics", _rows(f, "recalibrated")),
+            "part": Evidence("loss added to an ordinary row", c.ordinary.value, f.warning_loss, against=WARNING_FROM),
+            "dominance": Evidence("mean of the batches' variances over their median", times, c.dominance_limit),
+            "extreme": Evidence("share of rows with extreme inputs", share),
+            "recalibrated": Evidence(
+                "inference loss of an ordinary row with recalibrated statistics", _rows(f, "recalibrated")
+            ),
         },
         rescue=_rescue(f, ordinary),
         fix=code.told(
@@ -125,7 +127,7 @@ def passed(f: Facts, d: Decision) -> str:
         return f"The mean of the batches' variances is {times} times their median, and ordinary rows do not suffer."
     limit = composition(f).dominance_limit
     if math.isinf(limit):
-        return "No row's inputs lie far outside of the others', and variances of so few rows tell no more."
+        return "No row has extreme inputs; batches of so few rows tell no more than that."
     return f"The mean of the batches' variances is at most {times} times their median (limit {number(limit)})."
 
 

@@ -13,7 +13,7 @@ from tb_bnlens.diagnosis import conditions as on
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.severity import Severity
 from tb_bnlens.diagnosis.words import code
-from tb_bnlens.diagnosis.words.phrases import count, loss, modes, number, some_of, verb
+from tb_bnlens.diagnosis.words.phrases import STANDARD, WARNING_FROM, count, loss, modes, number, some_of, verb
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
 IN_EVAL_MODE = (
@@ -46,8 +46,10 @@ def failed(f: Facts, d: Decision) -> Said:
         f"{number(_largest(f))} batch standard deviations).{_felt(f, harmful)}{_hint(f, d, harmful)}"
         + (code.spoilt(f, "recalibrated_all") if harmful and spoilt else ""),
         evidence={
-            "distance": Evidence("largest distance of a frozen layer", _largest(f), LARGE_DISTANCE),
-            "part": Evidence("loss that frozen statistics cost", f.constant_part.value, f.warning_loss),
+            "distance": Evidence("largest distance of a frozen layer", _largest(f), LARGE_DISTANCE, STANDARD),
+            "part": Evidence(
+                "loss added by frozen statistics", f.constant_part.value, f.warning_loss, against=WARNING_FROM
+            ),
         },
         rescue=code.RECALIBRATE_FROZEN if harmful and f.parts is not None and not spoilt else "",
         rescued="recalibrated_all",

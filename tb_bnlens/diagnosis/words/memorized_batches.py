@@ -26,7 +26,7 @@ def failed(f: Facts, _d: Decision) -> Said:
         f"({number(f.typical('inference'))}) does no worse than on new batches, so its statistics are in order.",
         evidence={
             "mixed": Evidence("loss on the same rows in new batches", f.typical("recombined")),
-            "by_heart": Evidence("over that on the batches of training", composition(f).by_heart.value),
+            "by_heart": Evidence("loss in new batches - in those of training", composition(f).by_heart.value),
             "inference": Evidence("inference loss", f.typical("inference")),
         },
         fix="# Put the rows together in another way in each epoch; `data` is the tf.data pipeline of batches:\n"

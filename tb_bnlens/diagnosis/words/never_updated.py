@@ -9,7 +9,7 @@ from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.severity import Severity
 from tb_bnlens.diagnosis.words import code
-from tb_bnlens.diagnosis.words.phrases import be, count, momentum_range, part_of, some_of
+from tb_bnlens.diagnosis.words.phrases import STANDARD, be, count, momentum_range, part_of, some_of
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
 MODE = "# In your training step:  y_pred = model(x, training=True)\n"
@@ -53,7 +53,11 @@ def failed(f: Facts, d: Decision) -> Said:
         f"{some_of(n, len(f.layers.names))} {be(n)} never updated: the moving statistics are bit-identical to their "
         f"start after {f.last_step:,} steps{values}"
     )
-    evidence = {"updates": Evidence("updates of these layers", float(f.layers.updates[still].max()), f.last_step)}
+    evidence = {
+        "updates": Evidence(
+            "updates of these layers", float(f.layers.updates[still].max()), f.last_step, against="steps made"
+        )
+    }
     if f.checked:
         same = f"those of a new layer{values}" if new else "constant"
         what, evidence = f"The moving statistics of {part_of(n, len(f.layers.names))} are {same}", {}
@@ -75,7 +79,12 @@ def failed(f: Facts, d: Decision) -> Said:
         f"{what}. {why}",
         evidence={
             **evidence,
-            "distance": Evidence("largest distance", float(np.nanmax(f.layers.distance[still], initial=0.0))),
+            "distance": Evidence(
+                "largest distance of these layers",
+                float(np.nanmax(f.layers.distance[still], initial=0.0)),
+                None,
+                STANDARD,
+            ),
         },
         rescue=code.RECALIBRATE if harmful and f.parts is not None else "",
         rescued="put_right:never_updated",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.analysis.loss_gap import ERROR_HARM
 from tb_bnlens.diagnosis.decide import Decision
-from tb_bnlens.diagnosis.words.phrases import number
+from tb_bnlens.diagnosis.words.phrases import LESS_BATCH, number
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
 
@@ -22,9 +22,11 @@ def failed(f: Facts, _d: Decision) -> Said:
         "BatchNorm: the network overfits, or the validation data are harder.",
         evidence={
             "validation": Evidence(
-                "validation inference - training inference", f.validation_excess.value, ERROR_HARM * f.losses.scale
+                "inference loss on validation data - on training data",
+                f.validation_excess.value,
+                ERROR_HARM * f.losses.scale,
             ),
-            "modes": Evidence("inference - batch on validation data", f.validation_gap.value),
+            "modes": Evidence(f"{LESS_BATCH}, on validation data", f.validation_gap.value),
         },
         next="More data, regularization or an earlier stop. BatchNorm is in order.",
     )

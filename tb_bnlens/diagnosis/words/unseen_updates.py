@@ -60,7 +60,7 @@ def failed(f: Facts, d: Decision) -> Said:
         f"The moving statistics are not those of the recorded batches. {_gives(f, d)}",
         evidence={
             "explained": Evidence(
-                "part of the updates that the batch explains (squared cosine, least layer)",
+                "share of the updates that the batch explains (squared cosine, lowest layer)",
                 -robust.largest(-f.row("update_explained")[where]),
                 EXPLAINED,
             ),
@@ -68,8 +68,9 @@ def failed(f: Facts, d: Decision) -> Said:
                 f"updates in a step{'' if f.in_torch else ', from the observed decay'} (median of those layers)",
                 times,
                 1.0,
+                against="seen",
             ),
-            "recalibrated": Evidence("inference with statistics of the recorded batches", rescued),
+            "recalibrated": Evidence("inference loss with statistics of the recorded batches", rescued),
         },
         rescue="# Right for data like the recorded batches, and only for those:\n" + code.RECALIBRATE
         if d.severity > Severity.INFO

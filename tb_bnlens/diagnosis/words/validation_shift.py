@@ -10,7 +10,16 @@ from tb_bnlens.diagnosis.compositions import constant_in_training
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.in_batches import validation_distance
 from tb_bnlens.diagnosis.words import code
-from tb_bnlens.diagnosis.words.phrases import count, modes, names, number, verb
+from tb_bnlens.diagnosis.words.phrases import (
+    LESS_BATCH,
+    STANDARD,
+    WARNING_FROM,
+    count,
+    modes,
+    names,
+    number,
+    verb,
+)
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
 
@@ -37,11 +46,17 @@ def failed(f: Facts, _d: Decision) -> Said:
         summary,
         evidence={
             "validation": Evidence(
-                "inference - batch on validation data", f.validation_gap.value, WARNING_HARM * f.validation_scale
+                f"{LESS_BATCH}, on validation data",
+                f.validation_gap.value,
+                WARNING_HARM * f.validation_scale,
+                against=WARNING_FROM,
             ),
-            "training": Evidence("inference - batch on training data", f.gap.value),
+            "training": Evidence(f"{LESS_BATCH}, on training data", f.gap.value),
             "distance": Evidence(
-                "largest distance of validation batches", float(np.nanmax(validation_distance(f), initial=0.0))
+                "largest distance of validation batches",
+                float(np.nanmax(validation_distance(f), initial=0.0)),
+                None,
+                STANDARD,
             ),
         },
         fix=fix + code.RECALIBRATE,

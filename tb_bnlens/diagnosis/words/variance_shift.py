@@ -50,9 +50,11 @@ def failed(f: Facts, d: Decision) -> Said:
         f"variance (variance shift). With statistics gathered with it off, inference loss is {loss(f, rescued)} "
         f"instead of {loss(f, f.typical('inference'))}.",
         evidence={
-            "with": Evidence("loss on statistics gathered with training-only layers on", f.typical("with_dropout")),
-            "without": Evidence("loss on statistics gathered with them off", rescued),
-            "ratio": Evidence("variance with them on over variance with them off (median layer)", ratio, 1.0),
+            "with": Evidence(
+                "inference loss with statistics gathered with training-only layers on", f.typical("with_dropout")
+            ),
+            "without": Evidence("inference loss with statistics gathered with them off", rescued),
+            "ratio": Evidence("variance with them on, over that with them off (median layer)", ratio),
         },
         rescue=code.RECALIBRATE,
         rescued="recalibrated",

@@ -10,12 +10,12 @@ from tb_bnlens.capture.walk import Visit, Walk
 
 
 def _visit_list(walk: Walk, wrapper: Any) -> None:
-    walk.dictionary(vars(wrapper), own=True)
-    walk.sequence(wrapper, own=True)
+    walk.dictionary(vars(wrapper))
+    walk.sequence(wrapper)
 
 
 def _visit_dictionary(walk: Walk, wrapper: Any) -> None:
-    walk.dictionary(wrapper.__wrapped__, own=True)
+    walk.dictionary(wrapper.__wrapped__)
 
 
 TRACKED: dict[type, Visit] = {

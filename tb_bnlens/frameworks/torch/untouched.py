@@ -9,9 +9,12 @@ from typing import Any
 import torch
 from torch.nn.parameter import UninitializedTensorMixin
 from torch.nn.utils import parametrize
+from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
+from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode_stack
 
 from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.capture.objects import Objects
+from tb_bnlens.capture.packages import is_closed
 from tb_bnlens.capture.randomness import draws_undone, others_may_draw
 from tb_bnlens.capture.walk import Visit, Walk
 from tb_bnlens.frameworks.torch.draws import DrawsApart
@@ -125,7 +128,8 @@ def undone(devices: set[torch.device], *called: Any, objects: Objects | None = N
     Raises:
         NotEvaluated: it cannot be undone; as far as that is known, the block is not run then.
     """
-    walked = (objects or OBJECTS).put_back(*called, *GLOBAL_HOOKS)
+    seen_by = (*_get_current_dispatch_mode_stack(), *_get_current_function_mode_stack())
+    walked = (objects or OBJECTS).put_back(*called, *GLOBAL_HOOKS, *seen_by)
     # The walk first: a draw that is stopped is looked for in every call that follows.
     with torch.no_grad(), walked, random_state(devices), writes_undone():
         yield
@@ -158,7 +162,7 @@ def _visit_tensor(walk: Walk, tensor: Any) -> None:
     """What its memory holds is put back by ``writes_undone``; this is about the tensor as an object."""
     if isinstance(tensor, UninitializedTensorMixin):
         raise NotEvaluated("the model has lazy modules that no batch has reached, which an extra pass would build")
-    walk.dictionary(vars(tensor), own=True)
+    walk.dictionary(vars(tensor))
     data, needs = tensor.data, tensor.requires_grad
     grad = tensor.grad if tensor.is_leaf else None
 
@@ -171,7 +175,7 @@ def _visit_tensor(walk: Walk, tensor: Any) -> None:
             if tensor.grad is not grad:
                 tensor.grad = grad
 
-    walk.keep(restore, own=True)
+    walk.keep(restore)
 
 
 def _same_memory(a: Any, b: Any) -> bool:
@@ -184,7 +188,7 @@ def _same_memory(a: Any, b: Any) -> bool:
 def _visit_generator(walk: Walk, generator: Any) -> None:
     if generator is not torch.default_generator and generator not in torch.cuda.default_generators:
         state = generator.get_state()
-        walk.keep(lambda: generator.set_state(state) and None, own=True)
+        walk.keep(lambda: generator.set_state(state) and None)
 
 
 def _visit_optimizer(walk: Walk, optimizer: Any) -> None:
@@ -195,7 +199,31 @@ def _visit_optimizer(walk: Walk, optimizer: Any) -> None:
         walk.dictionary(held, follow=False)
 
 
+def _visit_mode(walk: Walk, mode: Any) -> None:
+    """A mode that is on sees each operation of a pass. That of a ``FlopCounterMode`` counts in an object beside it."""
+    for held in (mode, *vars(mode).values()):
+        if type(getattr(held, "__dict__", None)) is dict and (held is mode or is_closed(type(held))):
+            walk.dictionary(vars(held))
+
+
+def _visit_script(walk: Walk, module: Any) -> None:
+    """Attributes of a scripted module are in C++, where a list is a copy of the one that is read."""
+    inner = module._c
+    kept = {name: inner.getattr(name) for name in module._concrete_type.get_attributes()}
+    walk.part(vars(module))
+    walk.then(module, *module.children(), *kept.values())
+
+    def restore() -> None:
+        for name, value in kept.items():
+            inner.setattr(name, value)
+
+    walk.keep(restore)
+
+
 VISITS: dict[type, Visit] = {
+    torch.jit.ScriptModule: _visit_script,
+    TorchDispatchMode: _visit_mode,
+    TorchFunctionMode: _visit_mode,
     torch.Tensor: _visit_tensor,
     torch.Generator: _visit_generator,
     torch.optim.Optimizer: _visit_optimizer,
