@@ -53,13 +53,22 @@ class Parts:
         manifest: for its events.
         last_step: of the record.
         leapt: layers whose statistics moved all at once and still hold it, [L]; see ``sudden``.
+        comes_and_goes: layers that a few batches set, which are unlike all others, [L]; see ``sudden``.
     """
 
     def __init__(
-        self, measured: Measured, layers: LayerTable, manifest: Manifest, last_step: int, leapt: Mask | None = None
+        self,
+        measured: Measured,
+        layers: LayerTable,
+        manifest: Manifest,
+        last_step: int,
+        leapt: Mask | None = None,
+        comes_and_goes: Mask | None = None,
     ):
         self._measured, self._layers, self._manifest, self._last = measured, layers, manifest, last_step
-        self._leapt = np.zeros(len(layers.names), bool) if leapt is None else leapt
+        none = np.zeros(len(layers.names), bool)
+        self._leapt = none if leapt is None else leapt
+        self._comes_and_goes = none if comes_and_goes is None else comes_and_goes
 
     # --- whole groups ---
 
@@ -242,6 +251,15 @@ class Parts:
         """Layers that have forgotten their start and lag, [L]."""
         return np.asarray(self._layers.lagging & ~self.from_start & ~self.unexplained & ~self.by_mode)
 
+    @cached_property
+    def set_by_few(self) -> Mask:
+        """Layers whose statistics a few batches set that are not among the measured ones, [L].
+
+        Their batch statistics leap there and back, and do not move steadily.
+        """
+        moves = self._layers.wandering | (self._layers.drifting & (self._layers.rate > 0.0))
+        return np.asarray(self._comes_and_goes & self.drifting & ~moves)
+
     # --- why ---
 
     @cached_property
@@ -266,7 +284,7 @@ class Parts:
         return any(h.significant and h.size >= MOST * self.rest.size for h in helped)
 
     def why(self, unlike: bool) -> str:
-        """The explanation of the rest: ``outside``, ``exchanged``, ``unlike``, ``unseen``, ``drift`` or none.
+        """The explanation of the rest: ``outside``, ``exchanged``, ``unlike``, ``unseen``, ``few``, ``drift`` or none.
 
         Args:
             unlike: the batches are not draws of one kind, so no statistics of some of them fit the others.
@@ -279,6 +297,8 @@ class Parts:
             return "unlike"
         if self.unexplained.any():
             return "unseen"
+        if self.set_by_few.any():
+            return "few"
         if self.replay_helps and self.drifting.any():
             return "drift"
         # No single update could be compared. Several batches of one kind leave statistics that only lag.

@@ -15,7 +15,7 @@ from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
 APART = """\
 # If the layer is called on two kinds of data in a step, apart from each other (real and generated samples, source and
-# target), give each kind its statistics, or normalize both together in one call:
+# target, clean and adversarial inputs), give each kind its statistics, or normalize both together in one call:
 #   out = model(keras.ops.concatenate([real, generated]), training=True)
 """
 APART_IN_TORCH = APART.replace(
