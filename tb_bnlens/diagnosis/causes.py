@@ -439,7 +439,10 @@ CAUSES: tuple[Cause, ...] = (
         shows=in_batches.overfitted,
         cost=on.free,
         note=always,
-        yields=(Yields("train-inference-gap", always), Yields("validation-shift", always)),
+        yields=(
+            Yields("train-inference-gap", in_batches.gap_explains_validation),
+            Yields("validation-shift", always),
+        ),
         rivals=("train-inference-gap", "validation-shift"),
     ),
     Cause(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tb_bnlens.analysis import metrics, robust, yardstick
 from tb_bnlens.analysis.facts.record import RecordFacts
 from tb_bnlens.analysis.loss_gap import WARNING_HARM, WINDOW, Gap
-from tb_bnlens.analysis.measured import Measured
+from tb_bnlens.analysis.measured import UNKNOWN, Measured
 from tb_bnlens.analysis.rival import spread_of_mean
 
 Array = NDArray[np.float64]
@@ -116,10 +116,20 @@ class LossFacts(RecordFacts):
     @cached_property
     def validation_excess(self) -> Gap:
         """Inference loss on validation data minus that on training data."""
-        value = self.on_validation("inference") - self.typical("inference")
+        return self._excess("inference")
+
+    @cached_property
+    def renewed_excess(self) -> Gap:
+        """The same with recalibrated statistics: what no statistics of training data take away."""
+        return self._excess("recalibrated")
+
+    def _excess(self, kind: str) -> Gap:
+        value = self.on_validation(kind) - self.typical(kind)
         if self.measured is None or self.measured_validation is None:
             return Gap(value, self.losses.probe_noise, self.losses.harm(value))
-        here, there = (x.passes["inference"] for x in (self.measured, self.measured_validation))
+        here, there = (x.passes.get(kind) for x in (self.measured, self.measured_validation))
+        if here is None or there is None:
+            return UNKNOWN
         errors = [spread_of_mean(x) for x in (here, there)]
         harm = max(self.losses.harm(value), metrics.harm(there, here))
         return Gap(value, math.hypot(*errors), harm)
