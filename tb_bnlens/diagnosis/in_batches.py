@@ -71,6 +71,11 @@ def validation_cost(f: Facts, _where: Mask) -> Severity:
     return of_gap(f.validation_gap)
 
 
+def gap_explains_shift(f: Facts, _where: Mask) -> bool:
+    """Recalibrated statistics serve both data or neither, or what they do is not known."""
+    return not of_gap(f.renewed_validation_gap) > INFO or of_gap(f.drift_left) > INFO
+
+
 def validation_distance(f: Facts) -> NDArray[np.float64]:
     """Moving statistics against those of validation data, [L]."""
     found = np.empty(0) if f.evidence is None else f.evidence.layers.get("validation_distance_rms", np.empty(0))

@@ -97,6 +97,12 @@ class LossFacts(RecordFacts):
         return self.validation.gap("inference", "batch")
 
     @cached_property
+    def renewed_validation_gap(self) -> Gap:
+        """The same with recalibrated statistics of training data."""
+        there = self.measured_validation
+        return UNKNOWN if there is None else there.gap("recalibrated", "batch")
+
+    @cached_property
     def both_probed(self) -> bool:
         """Whether the gap was measured on training and on validation data."""
         probed = self.validation.step is not None and self.validation.evaluated and self.losses.evaluated
