@@ -1,4 +1,4 @@
-"""Batches that the network knows by heart, as those that are the same in every epoch."""
+"""Batches that the network knows by heart, for instance because every epoch has the same ones."""
 
 from __future__ import annotations
 
