@@ -90,7 +90,7 @@ def test_random_draws_before_a_layer_explain_why_updates_differ() -> None:
 
 def test_further_updates_that_one_layer_shows_explain_a_lag_behind_the_start() -> None:
     """A batch explains a step from afar in any case, and weights that move hide the second update of a layer."""
-    passes = {"inference": 3.0, "batch": 1.0, "recalibrated": 1.0}
+    passes: dict[str, Any] = {"inference": 3.0, "batch": 1.0, "recalibrated": 1.0}
     layers = {**TWICE, "update_explained": [1.0, 0.9, 0.9], "decay_expected": [0.998] * 3}
 
     def told(first: float) -> dict[str, str]:

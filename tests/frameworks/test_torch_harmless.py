@@ -29,6 +29,7 @@ import pytest
 torch = pytest.importorskip("torch")
 nn: Any = torch.nn
 
+from torch.overrides import TorchFunctionMode  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 import tests.frameworks.counters  # noqa: E402
@@ -237,6 +238,28 @@ def decorated() -> Any:
     return Net(Decorated())
 
 
+class Patches(nn.Module):  # type: ignore[misc, name-defined]
+    """Takes another class in each forward pass, and counts in a class of PyTorch."""
+
+    def forward(self, x: Any) -> Any:
+        nn.Identity.calls = getattr(nn.Identity, "calls", 0) + 1
+        self.__class__ = Patched
+        return counters.scaled(x, nn.Identity.calls)
+
+
+class Patched(Patches):
+    """The other class."""
+
+    def forward(self, x: Any) -> Any:
+        self.__class__ = Patches
+        return 2 * x
+
+
+def patches() -> Any:
+    nn.Identity.calls = 0
+    return Net(Patches())
+
+
 class Typed(nn.Module):  # type: ignore[misc, name-defined]
     """Keeps numbers, lists and tensors where TorchScript does, which is outside of Python."""
 
@@ -399,6 +422,7 @@ MODELS: dict[str, Callable[[], Any]] = {
     "scripted": lambda: Net(torch.jit.script(nn.Sequential(nn.Dropout(0.2)))),
     "scripted state": lambda: Net(torch.jit.script(Typed())),
     "decorator object": decorated,
+    "patched class": patches,
     "hooks": hooked,
     "hidden module": lambda: Net(hidden()),
     "module of a package": lambda: Net(Part(counts_in_package)),
@@ -553,13 +577,25 @@ class Emptying:
         return lambda p, t: (self._full.get(timeout=1), LOSS(p, t))[1]
 
 
-def test_a_mode_around_training_does_not_count_the_passes(tmp_path: Path) -> None:
-    def operations(where: Path | None) -> int:
-        with FlopCounterMode(display=False) as mode:
-            trained(Net, lambda: LOSS, where)
-        return int(mode.get_total_flops())
+class Operations(TorchFunctionMode):  # type: ignore[misc]
+    """Notes the names of functions."""
 
-    assert operations(tmp_path) == operations(None) > 0
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.append(func.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_mode_around_training_does_not_count_the_passes(tmp_path: Path) -> None:
+    def operations(where: Path | None) -> Any:
+        with FlopCounterMode(display=False) as mode, Operations() as named:
+            trained(Net, lambda: LOSS, where)
+        return mode.get_total_flops(), named.names
+
+    assert operations(tmp_path) == operations(None)
     assert record_of(tmp_path).evidence[-1].passes
 
 

@@ -21,7 +21,7 @@ APART = """\
 # Domains that have to stay apart need a BatchNorm layer each. Where data change over time, as in a replay buffer,
 # recalibrate on recent ones before the model is used.
 """
-NEXT = "The ratio falls to 1 or below, and inference loss to the loss with batch statistics."
+NEXT = "The batch means vary no more than random samples can, and inference loss nears that with batch statistics."
 
 
 def failed(f: Facts, d: Decision) -> Said:
