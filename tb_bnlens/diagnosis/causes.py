@@ -428,7 +428,7 @@ CAUSES: tuple[Cause, ...] = (
         applies=lambda f: f.both_probed,
         shows=lambda f: on.whole_run(of_gap(f.validation_gap) > Severity.INFO),
         cost=in_batches.validation_cost,
-        yields=(Yields("train-inference-gap", always),),
+        yields=(Yields("train-inference-gap", in_batches.gap_explains_validation),),
         layers=in_batches.off_on_validation,
         rivals=("train-inference-gap", "overfitting"),
     ),

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.analysis.lag import LARGE_DISTANCE
 from tb_bnlens.analysis.loss_gap import ERROR_HARM, WARNING_HARM
+from tb_bnlens.analysis.measured import UNKNOWN
 from tb_bnlens.diagnosis.cause import Mask
 from tb_bnlens.diagnosis.conditions import INFO, SCATTER, whole_run
 from tb_bnlens.diagnosis.severity import Severity, of_gap, of_harm
@@ -69,6 +70,18 @@ def worst_replica(f: Facts, _where: Mask) -> Severity:
 def validation_cost(f: Facts, _where: Mask) -> Severity:
     """The gap on validation data."""
     return of_gap(f.validation_gap)
+
+
+def gap_explains_validation(f: Facts, _where: Mask) -> bool:
+    """What the gap on training data leaves of that on validation data, put right, is no warning; or it is not known.
+
+    Statistics of training data that serve it put right what is stale. Where they leave much of the gap on validation
+    data, that has other statistics besides. What no statistics put right on training data is the same cause on both.
+    """
+    there = f.measured_validation
+    left = UNKNOWN if there is None else there.gap("recalibrated", "batch")
+    cured = f.measured is not None and of_gap(f.measured.gap("recalibrated", f.measured.rival)) <= INFO
+    return not (cured and of_gap(left) > INFO)
 
 
 def validation_distance(f: Facts) -> NDArray[np.float64]:

@@ -9,6 +9,7 @@ from tb_bnlens.analysis.loss_gap import WARNING_HARM
 from tb_bnlens.diagnosis.compositions import constant_in_training
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.in_batches import validation_distance
+from tb_bnlens.diagnosis.severity import Severity, of_gap
 from tb_bnlens.diagnosis.words import code
 from tb_bnlens.diagnosis.words.phrases import (
     LESS_BATCH,
@@ -30,6 +31,12 @@ def _there(f: Facts) -> str:
 def failed(f: Facts, _d: Decision) -> Said:
     """The gap on both data."""
     summary = f"The moving statistics fit the training data ({modes(f)}) but not the validation data ({_there(f)})."
+    if of_gap(f.gap) > Severity.INFO:
+        summary = (
+            f"Statistics of the training data do not fit the validation data: with recalibrated ones the loss is "
+            f"{number(f.on_validation('recalibrated'))} there, with its own batch statistics "
+            f"{number(f.on_validation('batch'))}. Inference is {number(f.on_validation('inference'))}."
+        )
     where = np.flatnonzero(constant_in_training(f))
     fix = (
         "# Check first that validation data are preprocessed as training data are. If they come from elsewhere,\n"
