@@ -9,6 +9,7 @@ from tb_bnlens.analysis.loss_gap import WARNING_HARM
 from tb_bnlens.diagnosis.compositions import constant_in_training
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.in_batches import validation_distance
+from tb_bnlens.diagnosis.severity import Severity, of_gap
 from tb_bnlens.diagnosis.words import code
 from tb_bnlens.diagnosis.words.phrases import (
     LESS_BATCH,
@@ -29,7 +30,12 @@ def _there(f: Facts) -> str:
 
 def failed(f: Facts, _d: Decision) -> Said:
     """The gap on both data."""
-    summary = f"The moving statistics fit the training data ({modes(f)}) but not the validation data ({_there(f)})."
+    summary = (
+        "Recalibrated statistics fit the training data and not the validation data (recalibrated "
+        f"{number(f.on_validation('recalibrated'))}, batch statistics {number(f.on_validation('batch'))})."
+        if of_gap(f.gap) > Severity.INFO
+        else f"The moving statistics fit the training data ({modes(f)}) but not the validation data ({_there(f)})."
+    )
     where = np.flatnonzero(constant_in_training(f))
     fix = (
         "# Check first that validation data are preprocessed as training data are. If they come from elsewhere,\n"
