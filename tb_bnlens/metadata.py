@@ -249,6 +249,7 @@ PASSES = (
     *REPLAY_ROWS,  # inference, had the momentum been this from the start of the record
     "mismatched",  # as training sees it, each row held against the target of another: the loss of knowing nothing
     "ordinary",  # statistics of the rows whose inputs are not far outside of where most lie
+    "recombined_inference",  # inference on the compositions of recombined: differs where the loss compares rows
 )
 """Passes without a group. ``put_right:GROUP`` is inference with one group of layers on recalibrated statistics, and
 ``only:GROUP`` is ``batch`` with that group alone on its moving statistics."""

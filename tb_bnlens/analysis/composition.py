@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from tb_bnlens.analysis import robust
 from tb_bnlens.analysis.drift import FALSE_ALARM_Z
-from tb_bnlens.analysis.loss_gap import Gap, Losses
+from tb_bnlens.analysis.loss_gap import NOTE_HARM, Gap, Losses
 from tb_bnlens.analysis.measured import UNKNOWN, Measured
-from tb_bnlens.analysis.rival import standard_error
+from tb_bnlens.analysis.rival import of_company, standard_error
 from tb_bnlens.analysis.yardstick import EASIEST
 from tb_bnlens.metadata import REPLAY_ROWS
 
@@ -24,6 +24,8 @@ FIXED = ("inference", "recalibrated", "recalibrated_all", "with_dropout", "robus
 """Passes that normalize every batch with the same statistics."""
 MINORITY = 2.0
 """Where the mean of the batches' variances is twice their median, a minority of the batches makes up half of it."""
+SMALLER_PART = 0.5
+"""A part of a difference below which another part is the larger one."""
 FEWEST_ROWS = 8.0
 """Batches of fewer rows say nothing of dominance: behind a few layers with ReLU the mean variance of pairs is 6 to 20
 times their median in a network without any extreme row."""
@@ -31,6 +33,8 @@ UNMET = 0.05
 """Chance at which a kind of batches that none of the measured ones is of would have been met."""
 FALSE_ALARMS = 1e-3
 """Share of runs of random batches that are called unlike."""
+ORDERED = 0.05
+"""Chance at which neighbours in a random order are as alike as where it is called no random one."""
 REGROUPINGS = 4999
 """...which so many random regroupings tell to 14% (a standard error)."""
 
@@ -73,15 +77,32 @@ class Composition:
 
     @cached_property
     def losses_unlike(self) -> bool:
-        """Whether the batches' losses differ by more than those of rows drawn at random; one such run in 1,000 does."""
+        """Whether the batches' losses differ by more than those of rows drawn at random; one such run in 1,000 does.
+
+        A batch may differ from others by itself and come in random order: a share of mixup is drawn for each batch, and
+        a sampler of triplets draws its kinds. So either neighbours in time have to be alike, or normalizing by the
+        batch has to make more of it than fixed statistics do.
+        """
         own, mixed = (self._losses_of(name) for name in (self._measured.trained, "recombined"))
-        return len(own) == len(mixed) and chance_of_ratio(own, mixed) <= FALSE_ALARMS
+        if len(own) != len(mixed) or chance_of_ratio(own, mixed) > FALSE_ALARMS:
+            return False
+        fixed, fixed_mixed = (self._losses_of(name) for name in ("inference", "recombined_inference"))
+        if not len(own) == len(fixed) == len(fixed_mixed) or not np.isfinite([*fixed, *fixed_mixed]).all():
+            return True
+        by_batch = chance_of_ratio(own - fixed, mixed - fixed_mixed) <= FALSE_ALARMS
+        in_order = own[np.argsort(self._evidence.batch_steps, kind="stable")]
+        return by_batch or chance_of_neighbours(in_order) <= ORDERED
 
     @property
     def losses_comparable(self) -> bool:
         """Whether there are batches enough to tell at that chance: so few have fewer regroupings."""
         own = len(self._losses_of("recombined"))
         return math.comb(2 * own, own) * FALSE_ALARMS >= 1.0
+
+    @cached_property
+    def compares_rows(self) -> bool:
+        """Whether the loss compares the rows of a batch (triplets, contrasts, graphs), so that its company is meant."""
+        return self._judged(abs(of_company(self._evidence)), 0.0).at_least(NOTE_HARM)
 
     @cached_property
     def uneven(self) -> Gap:
@@ -96,9 +117,12 @@ class Composition:
         """What batch statistics lose on the batches as they are, against the same rows mixed.
 
         A network adapts to the batches that it is trained on. Where it does better on others, normalizing removes what
-        tells the batches apart.
+        tells the batches apart. What the loss on fixed statistics makes of the other company is no matter of batches.
         """
-        return self._measured.gap(self._measured.trained, "recombined")
+        m = self._measured
+        if not m.has("recombined_inference") or not of_company(self._evidence):
+            return m.gap(m.trained, "recombined")
+        return m.part((m.trained, "recombined"), ("recombined_inference", "inference"))
 
     @cached_property
     def in_some(self) -> Gap:
@@ -203,6 +227,20 @@ class Composition:
         return self._of_rows(f"inference-{self.without_few}")
 
     @cached_property
+    def on_average(self) -> Gap:
+        """What the statistics of ordinary rows take away in the mean, where most of what inference loses is that.
+
+        A network that predicts one class for all rows does no worse on the median row where half are of that class.
+        The extreme rows may suffer, so that a mean tells less than a median does.
+        """
+        m = self._measured
+        if not m.has("ordinary") or not math.isfinite(self.extreme_share):
+            return UNKNOWN
+        ordinary, stale = m.undone("ordinary"), m.undone("recalibrated")
+        most = m.share(ordinary) >= SMALLER_PART and not stale.value > SMALLER_PART * ordinary.value
+        return ordinary if most else UNKNOWN
+
+    @cached_property
     def ordinary_stale(self) -> Gap:
         """What the mean of all batches' statistics takes away on an ordinary row."""
         return self._of_rows("inference-recalibrated")
@@ -256,8 +294,11 @@ class Composition:
 
     @cached_property
     def pooled(self) -> Gap:
-        """What batch statistics of larger batches take away from the loss of training."""
-        return self._measured.gap(self._measured.trained, "pooled")
+        """What batch statistics of larger batches take away from the loss of training.
+
+        Unknown where the loss compares rows: it is another loss on more of them.
+        """
+        return UNKNOWN if self.compares_rows else self._measured.gap(self._measured.trained, "pooled")
 
     @cached_property
     def of_training(self) -> Gap:
@@ -329,3 +370,16 @@ def chance_of_ratio(upper: Array, lower: Array) -> float:
         ratios = np.var(groups[:, : len(upper)], axis=1) / np.var(groups[:, len(upper) :], axis=1)
         as_large = int(np.sum(ratios >= np.var(upper) / np.var(lower)))
     return (1 + as_large) / (1 + REGROUPINGS)
+
+
+def chance_of_neighbours(values: Array) -> float:
+    """Share of random orders in which neighbours are as much alike as here, by the mean of their squared differences.
+
+    Example:
+        >>> chance_of_neighbours(np.arange(12.0)), chance_of_neighbours(np.resize([1.0, -1.0], 12))
+        (0.0002, 1.0)
+    """
+    orders = np.random.default_rng(0).permuted(np.tile(values, (REGROUPINGS, 1)), axis=1)
+    apart = np.square(np.diff(orders, axis=1)).sum(1)
+    as_alike = int(np.sum(apart <= np.square(np.diff(values)).sum()))
+    return (1 + as_alike) / (1 + REGROUPINGS)

@@ -58,6 +58,8 @@ def other_batches(bench: Bench) -> None:
     as_trained = bench.as_trained()
     # Nothing else tells that rows come in an order. That is a frequent fault, and no loss may show it.
     bench.composed("recombined", other, as_trained, essential=True)
+    # A loss that compares the rows of a batch changes with their company on fixed statistics too.
+    bench.composed("recombined_inference", other, bench.on(bench.subject.moving), essential=True)
     few = evenly(len(own), ROUGH)
     bench.composed("mismatched", [own[i] for i in few], as_trained, [other[i] for i in few])
     large = POOLED * max(sizes)

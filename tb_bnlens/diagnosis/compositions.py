@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from tb_bnlens.analysis import robust
-from tb_bnlens.analysis.composition import Composition
+from tb_bnlens.analysis.composition import SMALLER_PART, Composition
 from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.analysis.lag import LARGE_DISTANCE
 from tb_bnlens.analysis.loss_gap import ERROR_HARM, NOTE_HARM, WARNING_HARM
@@ -24,8 +24,6 @@ LITTLE_LEARNED = 0.5
 """Training has not halved the loss."""
 WELL_LEARNED = 0.25
 """Training has left a quarter of the loss."""
-SMALLER_PART = 0.5
-"""A part of a difference below which another part is the larger one."""
 
 
 def measured(f: Facts) -> bool:
@@ -141,7 +139,8 @@ def cost_of_dominance(f: Facts, where: Mask) -> Severity:
         return on.of_rest("few")(f, where)
     c = composition(f)
     stale = c.ordinary_stale.value
-    return of_gap(c.ordinary) if not stale > SMALLER_PART * c.ordinary.value else NONE
+    median = of_gap(c.ordinary) if not stale > SMALLER_PART * c.ordinary.value else NONE
+    return max(median, of_gap(c.on_average))
 
 
 def rows_of_weight_0(f: Facts) -> bool:

@@ -18,7 +18,7 @@ from tb_bnlens.analysis.measured import UNKNOWN
 from tb_bnlens.analysis.parts import LEAST, MOST
 from tb_bnlens.diagnosis.cause import Mask
 from tb_bnlens.diagnosis.severity import Severity, estimated, of_gap
-from tb_bnlens.metadata import replay_row
+from tb_bnlens.metadata import State, replay_row
 
 NONE, INFO, WARNING, ERROR = Severity
 
@@ -125,6 +125,17 @@ def forever(_f: Facts) -> float:
 def from_start(f: Facts) -> int | None:
     """The record shows it from its first step."""
     return f.first_step
+
+
+def standing_since(of: Callable[[Facts], Mask]) -> Callable[[Facts], int | None]:
+    """The first record from which on none of these layers was updated."""
+
+    def since(f: Facts) -> int | None:
+        updated = np.flatnonzero((f.history.row("state")[:, of(f)] == State.UPDATING.position).any(1))
+        after = int(updated[-1]) + 1 if len(updated) else 0
+        return int(f.history.steps[after]) if 0 < after < len(f.history.steps) else f.first_step
+
+    return since
 
 
 # --- what single rows ask ------------------------------------------------------------------------------

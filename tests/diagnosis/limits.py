@@ -180,7 +180,7 @@ def noisy_training(start: float) -> History:
 
 def ordinary(x: float) -> History:
     """An ordinary row gains by statistics of all batches what ends the finding, or a little less."""
-    stale = (2.0 - x) * compositions.SMALLER_PART * 1.2
+    stale = (2.0 - x) * composition.SMALLER_PART * 1.2
     return runs.dominated(rows={"inference-recalibrated": {"median": stale, "q10": 0.0, "q90": 1.0}})
 
 
@@ -389,7 +389,7 @@ CASES: dict[tuple[Any, str, str], Build] = {
     ),
     (compositions, "LITTLE_LEARNED", "unlike-batches"): lambda x: unlike(1.0 / (x * compositions.LITTLE_LEARNED)),
     (compositions, "WELL_LEARNED", "noisy-training"): lambda x: noisy_training(0.7 / (x * compositions.WELL_LEARNED)),
-    (compositions, "SMALLER_PART", "dominated-statistics"): ordinary,
+    (composition, "SMALLER_PART", "dominated-statistics"): ordinary,
     (parts, "MOST", "variance-shift"): lambda x: under_dropout(2.2, x * parts.MOST),
     (parts, "LEAST", "variance-shift"): lambda x: under_dropout(5.0, x * parts.LEAST),
     (parts, "EXPLAINED", "unseen-updates"): lambda x: fed_apart(update_explained=parts.EXPLAINED / x),

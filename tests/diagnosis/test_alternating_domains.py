@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.diagnosis.checks import limits_of, silence_of
-from tests.diagnosis.runs import CALM, causes, finding, run
+from tests.diagnosis.runs import CALM, causes, finding, of_torch, run, summary
 from tests.simulation import SimLayer
 
 CAUSE = "alternating-domains"
@@ -15,6 +15,14 @@ test_silenced = silence_of(CAUSE, lambda: run(SimLayer(), overrides={"call_alter
 
 def test_a_layer_shared_by_two_domains() -> None:
     assert causes(run(SimLayer(), noise_penalty=2.0, overrides={"call_alternation": 1.5})) == {CAUSE: "error"}
+
+
+def test_a_head_that_all_levels_share() -> None:
+    history = of_torch(run(SimLayer(), noise_penalty=2.0, overrides={"call_alternation": 1.5}), calls=3)
+    assert "called 3 times in each step" in summary(history, CAUSE)
+    channels = history.manifest.layers[0].channels
+    made = f"norms = torch.nn.ModuleList([torch.nn.BatchNorm2d({channels}) for _ in range(3)])"
+    assert made in finding(history, CAUSE)["fix"]
 
 
 def test_one_domain_raises_nothing() -> None:

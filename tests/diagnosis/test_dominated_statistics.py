@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tb_bnlens.analysis.facts import Facts
-from tb_bnlens.history import History
+from tb_bnlens.history import History, PassResult
 from tb_bnlens.metadata import LAYER_INDEX
 from tests.diagnosis.checks import limits_of, silence_of
 from tests.diagnosis.runs import CALM, behind, causes, dominated, finding, level, measured, run
@@ -42,6 +42,25 @@ def test_ordinary_rows_lose() -> None:
 )
 def test_what_looks_alike(rows: Mapping[str, Mapping[str, float]]) -> None:
     assert CAUSE not in causes(dominated(rows=rows))
+
+
+def test_what_inference_loses_may_lie_in_fewer_than_half_of_the_rows() -> None:
+    """A classifier that predicts one class for all does well on the median row where half are of that class."""
+    calm = {"inference-robust": {"median": 0.0, "q10": -0.1, "q90": 0.1}}
+    median_row = dominated(rows=calm)
+    share = {"extreme_share": [0.004] * 3}
+
+    def with_ordinary(loss: float) -> History:
+        (found,) = median_row.evidence
+        sizes = found.passes["batch"].sizes
+        passes = {**found.passes, "ordinary": PassResult(np.full(len(sizes), loss), sizes, {})}
+        layers = {**found.layers, **{name: np.asarray(values) for name, values in share.items()}}
+        return replace(median_row, evidence=(replace(found, passes=passes, layers=layers),))
+
+    history = with_ordinary(1.1)
+    assert causes(history) == {CAUSE: "error"} and behind(history, "unlike-batches") == CAUSE
+    assert "Inference loss is 2.4; with the statistics of ordinary rows, 1.1" in finding(history, CAUSE)["summary"]
+    assert CAUSE not in causes(median_row) and CAUSE not in causes(with_ordinary(2.0))
 
 
 @pytest.mark.parametrize("size", [8, 32])

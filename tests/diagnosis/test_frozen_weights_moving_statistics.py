@@ -21,6 +21,16 @@ def test_moving_statistics_under_frozen_weights() -> None:
     assert len(found["layers"]) == 3
 
 
+def test_the_rescue_names_the_part_that_is_frozen() -> None:
+    history = of_torch(run(CALM), trainable=False)
+    named = [replace(layer, name=f"teacher.{layer.name}") for layer in history.manifest.layers]
+    *inside, outside = named
+    of_a_part = (*inside, replace(outside, name="student.bn", trainable=True))
+    for layers, part in ((named, "model.teacher"), (of_a_part, "model.teacher"), (history.manifest.layers, "backbone")):
+        changed = replace(history, manifest=replace(history.manifest, layers=tuple(layers)))
+        assert f"{part}.load_state_dict" in finding(changed, CAUSE)["rescue"]
+
+
 def test_statistics_that_stay_near_their_start_are_a_note() -> None:
     assert causes(rows(of_torch(run(CALM), trainable=False), start_distance=0.01)) == {CAUSE: "info"}
 

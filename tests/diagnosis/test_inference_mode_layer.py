@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tb_bnlens.history import Event
+from tb_bnlens.metadata import LAYER_INDEX, State
 from tests.diagnosis.checks import silence_of
 from tests.diagnosis.runs import CALM, FROZEN_FIT, FROZEN_OFF, causes, finding, run, summary
 
@@ -20,6 +21,14 @@ def test_by_the_loss() -> None:
     assert "fine if it is intended" in summary(run(OFF, gain=0.0), CAUSE)
     assert causes(run(FIT)) == {}
     assert finding(run(CALM), CAUSE)["status"] == "not_applicable"
+
+
+def test_since_the_last_update() -> None:
+    """An evaluation in mid-run left the layers in eval mode."""
+    history = run(OFF)
+    assert finding(history, CAUSE)["first_step"] == history.steps[0]
+    history.layers[:9, :, LAYER_INDEX["state"]] = State.UPDATING.position
+    assert finding(history, CAUSE)["first_step"] == history.steps[9]
 
 
 def test_unfrozen_yet_in_inference_mode() -> None:

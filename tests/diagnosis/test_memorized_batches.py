@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.history import History
 from tests.diagnosis.checks import silence_of
 from tests.diagnosis.runs import causes, finding, level, measured
@@ -43,6 +46,17 @@ def test_it_is_a_note_and_inference_is_in_order() -> None:
 )
 def test_what_looks_alike(changed: dict[str, float]) -> None:
     assert CAUSE not in causes(by_heart(**changed))
+
+
+def test_new_compositions_of_a_loss_that_compares_rows_tell_nothing() -> None:
+    """A graph whose nodes are mixed with those of others is another graph."""
+    history = by_heart(inference=0.1)
+    (found,) = history.evidence
+    passes = {**found.passes, "recombined_inference": found.passes["recombined"]}
+    mixed = replace(history, evidence=(replace(found, passes=passes),))
+    by_rows, compared = (Facts(each).measured for each in (history, mixed))
+    assert by_rows is not None and by_rows.rival == "recombined"
+    assert compared is not None and compared.rival == "batch"
 
 
 def test_nothing_to_explain() -> None:

@@ -80,6 +80,29 @@ def test_losses_tell_classes_that_statistics_do_not() -> None:
     assert finding(history, CAUSE)["layers"] == []
 
 
+def test_batches_that_differ_by_chance_come_in_no_order() -> None:
+    """Mixup with one share for a batch makes easy and hard batches of the same rows, and so does no other statistic."""
+    mixed = 1.0 + 0.05 * np.resize([1.0, -1.0], 12)
+    classes = np.repeat([0.1, 1.0, 1.9], 4) + 0.01 * np.arange(12)
+    shares = np.resize([0.1, 1.9, 1.0], 12) + 0.01 * np.arange(12)
+    for losses, found in ((classes, {CAUSE: "warning"}), (shares, {})):
+        own = {"inference": losses, "batch": losses, "recalibrated": losses}
+        assert causes(sorted_batches(9.0, 0.5, recombined=mixed, recombined_inference=mixed, **own)) == found
+    # Normalizing by the batch alone tells these apart.
+    assert causes(sorted_batches(9.0, 0.5, batch=shares, recombined=mixed, recombined_inference=1.0)) != {}
+
+
+def test_a_loss_that_compares_rows_changes_with_their_company() -> None:
+    """Triplets of a sampler of few kinds are harder than those of random rows, on fixed statistics too."""
+    passes = {"inference": 1.0, "batch": 1.0, "recombined": 0.5, "recombined_inference": 0.5}
+    history = sorted_batches(start=9.0, **passes)
+    assert causes(history) == {CAUSE: "info"}
+    assert "compares the rows" in summary(history, CAUSE)
+    assert "DataLoader" not in finding(history, CAUSE)["fix"]
+    # Half of what training loses is the loss' own, and the rest is not.
+    assert causes(sorted_batches(start=9.0, **{**passes, "recombined": 0.1})) == {CAUSE: "warning"}
+
+
 def test_no_momentum_is_advised_where_new_statistics_do_not_serve() -> None:
     history = band_locator(layers=3)
     passes: dict[str, Any] = {"inference": 3.0, "batch": 1.0, "recombined": 1.0}

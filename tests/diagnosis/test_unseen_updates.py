@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from tb_bnlens.history import History
+from tb_bnlens.metadata import LAYER_INDEX
 from tests.diagnosis.checks import limits_of, silence_of
-from tests.diagnosis.runs import CALM, causes, finding, measured, run
+from tests.diagnosis.runs import CALM, causes, finding, measured, of_torch, run
 from tests.simulation import SimLayer
 
 CAUSE = "unseen-updates"
@@ -36,6 +37,9 @@ def test_updates_are_counted_from_the_decay() -> None:
     found = finding(mixed(), CAUSE)
     assert causes(mixed()) == {CAUSE: "error"}
     assert "2 updates a step" in found["summary"] and "concatenate" in found["fix"]
+    counted = of_torch(mixed({**TWICE, "calls": [1.0] * 3}))
+    counted.layers[..., LAYER_INDEX["updates"]] *= 2
+    assert "model.eval()" in finding(counted, CAUSE)["fix"]
     assert "set_momentum" not in found["fix"] + found["rescue"] and found["steps_to_converge"] == "never"
 
 

@@ -9,7 +9,7 @@ from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.in_batches import CALL_NOISE_FACTOR
 from tb_bnlens.diagnosis.words import code
-from tb_bnlens.diagnosis.words.phrases import STANDARD, WARNING_FROM, count, number, verb
+from tb_bnlens.diagnosis.words.phrases import STANDARD, WARNING_FROM, be, count, number, verb
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 from tb_bnlens.metadata import TIME_DISTRIBUTED
 
@@ -21,15 +21,25 @@ def failed(f: Facts, d: Decision) -> Said:
 
 
 def _two_kinds(f: Facts, d: Decision) -> Said:
-    n = len(d.layers)
+    n, calls = len(d.layers), _calls(f, d)
+    sees = (
+        f"{verb(n, 'see')} two kinds of data in each step"
+        if calls == 2
+        else f"{be(n)} called {calls} times in each step, on unlike data"
+    )
+    fits = "both, which fits neither" if calls == 2 else "all calls, which fits none"
     return Said(
-        f"{count(n)} {verb(n, 'see')} two kinds of data in each step: the batch statistics of their calls differ by up "
-        f"to {number(_largest(f))} standard deviations. Inference uses one mean for both, which fits neither."
-        f"{_averaged(f)}",
+        f"{count(n)} {sees}: the batch statistics of the calls differ by up to {number(_largest(f))} standard "
+        f"deviations. Inference uses one mean for {fits}.{_averaged(f)}",
         evidence=_evidence(f),
         fix=_own_layers(f, d),
         next="The moving statistics of each layer agree with its own batches.",
     )
+
+
+def _calls(f: Facts, d: Decision) -> int:
+    """Calls of these layers in a step, at most; 2 where nobody has counted them."""
+    return max(2, *(f.manifest.layers[i].calls for i in d.layers))
 
 
 def _own_layers(f: Facts, d: Decision) -> str:
@@ -41,11 +51,11 @@ def _own_layers(f: Facts, d: Decision) -> str:
         flax=f"nnx.BatchNorm({first.channels}, rngs=nnx.Rngs(0))",
     )
     package = code.told(f, keras="import keras", torch="import torch", flax="from flax import nnx")
-    return (
-        f"{package}\n\n"
-        "# One layer for each kind of data; the other weights stay shared:\n"
-        f"norm_a, norm_b = {made}, {made}\n"
-    )
+    calls = _calls(f, d)
+    own = f"norm_a, norm_b = {made}, {made}" if calls == 2 else f"norms = [{made} for _ in range({calls})]"
+    if calls > 2 and f.in_torch:
+        own = own.replace("[", "torch.nn.ModuleList([", 1) + ")"
+    return f"{package}\n\n# One layer for each kind of data; the other weights stay shared:\n{own}\n"
 
 
 def _over_time(f: Facts, d: Decision) -> Said:

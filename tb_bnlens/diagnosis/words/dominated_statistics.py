@@ -10,6 +10,7 @@ from tb_bnlens.analysis import robust
 from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.diagnosis.compositions import composition, set_by_few
 from tb_bnlens.diagnosis.decide import Decision
+from tb_bnlens.diagnosis.severity import Severity, of_gap
 from tb_bnlens.diagnosis.words import code
 from tb_bnlens.diagnosis.words.phrases import WARNING_FROM, loss, number, part_of
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
@@ -79,27 +80,37 @@ def failed(f: Facts, d: Decision) -> Said:
         return _not_measured(f, d)
     times = robust.largest(f.evidence.layers["dominance_max"]) if f.evidence else float("nan")
     c = composition(f)
-    ordinary, share = _rows(f, c.without_few), c.extreme_share
+    typical, share = of_gap(c.ordinary) > Severity.INFO, c.extreme_share
+    name = c.without_few if typical else "ordinary"
+    ordinary = _rows(f, name) if typical else f.typical(name)
     found = (
         f"{100 * share:.2g}% of the rows have extreme inputs. The moving statistics are a mean over all rows and fit "
         "no ordinary one"
-        if c.without_few == "ordinary"
+        if name == "ordinary"
         else f"the mean of the batches' variances is {number(times)} times their median. The moving statistics are "
         "that mean and fit no ordinary batch"
     )
+    of_ordinary = f"with the statistics of ordinary {'rows' if name == 'ordinary' else 'batches'}, {number(ordinary)}"
+    # What inference loses may lie in fewer than half of the rows, and the median row shows none of it.
+    suffers = (
+        f"The inference loss of an ordinary row is {number(_rows(f, 'inference'))}; {of_ordinary} (medians)."
+        if typical
+        else f"Inference loss is {number(f.typical('inference'))}; {of_ordinary} (means)."
+    )
+    part = c.ordinary.value if typical else c.on_average.value
     return Said(
-        f"A few rows dominate the statistics: {found}. The inference loss of an ordinary row is "
-        f"{number(_rows(f, 'inference'))}; with the statistics of ordinary "
-        f"{'rows' if c.without_few == 'ordinary' else 'batches'}, {number(ordinary)} (medians).",
+        f"A few rows dominate the statistics: {found}. {suffers}",
         evidence={
-            "part": Evidence("loss added to an ordinary row", c.ordinary.value, f.warning_loss, against=WARNING_FROM),
+            "part": Evidence("loss added to an ordinary row", part, f.warning_loss, against=WARNING_FROM),
             "dominance": Evidence("mean of the batches' variances over their median", times, c.dominance_limit),
             "extreme": Evidence("share of rows with extreme inputs", share),
             "recalibrated": Evidence(
-                "inference loss of an ordinary row with recalibrated statistics", _rows(f, "recalibrated")
+                f"inference loss{' of an ordinary row' if typical else ''} with recalibrated statistics",
+                _rows(f, "recalibrated") if typical else f.typical("recalibrated"),
             ),
         },
         rescue=_rescue(f, ordinary),
+        rescued="" if typical else "ordinary",
         fix=code.told(
             f,
             keras=ORDINARY + CLIP,

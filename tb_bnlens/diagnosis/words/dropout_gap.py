@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tb_bnlens.analysis import robust
 from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.in_batches import TRAINING_ONLY_HARM
@@ -35,11 +36,22 @@ def unknown(f: Facts) -> str:
     return "This takes the loss in training mode."
 
 
+def _virtual(f: Facts) -> str:
+    """Parts of a batch that the model normalizes apart in training alone are training-only too."""
+    if f.parts is None or not f.in_torch or not f.parts.more_updates.any():
+        return ""
+    updates = round(robust.median(f.parts.updates_a_step[f.parts.more_updates]))
+    return (
+        f" The modules count {updates} updates a step: if training normalizes parts of a batch apart, as ghost batches "
+        "do, the noise of so few rows is in that difference."
+    )
+
+
 def failed(f: Facts, _d: Decision) -> Said:
     """What training-only layers add, and what BatchNorm does."""
     return Said(
         f"Dropout and other training-only layers raise the training loss by {number(f.dropout.value)} on the same "
-        f"batch and weights ({_basis(f)}). BatchNorm accounts for {number(f.gap.value)}.",
+        f"batch and weights ({_basis(f)}). BatchNorm accounts for {number(f.gap.value)}.{_virtual(f)}",
         evidence={
             "dropout": Evidence(
                 f"training - {_rival(f)}",

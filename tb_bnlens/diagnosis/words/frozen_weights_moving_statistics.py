@@ -17,6 +17,14 @@ def passed(f: Facts, _d: Decision) -> str:
     return "The running statistics of every layer whose weights are not trained stay as they are."
 
 
+def _part(f: Facts, d: Decision) -> str:
+    """The part of the model that holds these layers alone: the attribute that the names of all begin with."""
+    first = {f.layers.names[i].partition(".")[0] for i in d.layers}
+    others = {name.partition(".")[0] for i, name in enumerate(f.layers.names) if i not in d.layers}
+    named = next(iter(first))
+    return f"model.{named}" if len(first) == 1 and not first & others and named.isidentifier() else "model.backbone"
+
+
 def failed(f: Facts, d: Decision) -> Said:
     """How many layers, and how far their statistics have moved."""
     n, moved = len(d.layers), moved_since_start(f, f.frozen_yet_updating)
@@ -32,7 +40,7 @@ def failed(f: Facts, d: Decision) -> Said:
         summary,
         evidence={"moved": Evidence("movement since the record began", moved, LARGE_DISTANCE, STANDARD)},
         rescue="# Load the statistics again with the weights of the frozen part:\n"
-        "#   model.backbone.load_state_dict(checkpoint)\n",
+        f"#   {_part(f, d)}.load_state_dict(checkpoint)\n",
         fix="# Keep the frozen layers in eval mode. model.train() puts them back, so do this after each call of it:\n"
         + code.at_layers(f, [f.manifest.layers[i].access for i in d.layers], "layer.eval()"),
         next="The statistics of these layers are bit-identical to the loaded ones.",

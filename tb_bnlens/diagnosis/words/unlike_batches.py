@@ -21,6 +21,11 @@ APART = """\
 # Domains that have to stay apart need a BatchNorm layer each. Where data change over time, as in a replay buffer,
 # recalibrate on recent ones before the model is used.
 """
+COMPANY = "The loss compares the rows of a batch, so a sampler that sets their company may be meant."
+MORE_KINDS = """\
+# Shuffling would change the loss itself. Where inference suffers, put more kinds and fewer rows of each into a batch,
+# or recalibrate on batches of random rows before the model is used.
+"""
 NEXT = "The batch means vary no more than random samples can, and inference loss nears that with batch statistics."
 
 
@@ -46,7 +51,7 @@ def _by_evidence(f: Facts, d: Decision) -> Said:
         evidence["losses"] = Evidence(
             "variance of the batches' losses, over that of shuffled rows", c.losses_over_random
         )
-    said.append(ORDER)
+    said.append(COMPANY if c.compares_rows else ORDER)
     in_turn = c.last_is_served_best
     if in_turn:
         last, earlier = c.on_last.value, c.on_earlier.value
@@ -105,6 +110,8 @@ def _own(f: Facts) -> str:
 
 
 def _fix(f: Facts) -> str:
+    if f.composition is not None and f.composition.compares_rows:
+        return MORE_KINDS
     return code.shuffle(f, f.batches.size) + APART
 
 

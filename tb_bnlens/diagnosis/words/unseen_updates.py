@@ -24,6 +24,12 @@ APART_IN_TORCH = APART.replace(
 APART_IN_FLAX = APART.replace(
     "keras.ops.concatenate([real, generated]), training=True", "jnp.concatenate([real, generated])"
 )
+ASIDE_IN_TORCH = """\
+# If those calls train nothing (an agent that acts, samples for a picture), make them in eval mode:
+#   model.eval()
+#   ...
+#   model.train()
+"""
 CHANGED = """\
 # If the training step changes its input (mixup, noise, augmentation), the statistics are those of changed inputs. Take
 # them of inputs as they are at use, at the end of training:
@@ -94,7 +100,7 @@ def _gives(f: Facts, d: Decision) -> str:
 
 
 def _apart(f: Facts) -> str:
-    return code.told(f, keras=APART, torch=APART_IN_TORCH, flax=APART_IN_FLAX)
+    return code.told(f, keras=APART, torch=APART_IN_TORCH + ASIDE_IN_TORCH, flax=APART_IN_FLAX)
 
 
 WORDS = Words(
