@@ -315,7 +315,7 @@ CAUSES: tuple[Cause, ...] = (
         cost=on.jumps,
         note=on.pasted,
         yields=(
-            ONE_VALUE,
+            Yields("collapsed-channels", in_batches.noisy_have_one_value),
             Yields("mixed-conventions", always),
             Yields("unlike-batches", of.order_limits_memory),
             *to(

@@ -11,7 +11,7 @@ from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.analysis.lag import LARGE_DISTANCE
 from tb_bnlens.analysis.loss_gap import ERROR_HARM, WARNING_HARM, Gap
 from tb_bnlens.diagnosis.cause import Mask
-from tb_bnlens.diagnosis.conditions import INFO, SCATTER, whole_run
+from tb_bnlens.diagnosis.conditions import INFO, SCATTER, noisy, whole_run
 from tb_bnlens.diagnosis.severity import Severity, of_gap, of_harm
 
 CALL_NOISE_FACTOR = 2.0
@@ -150,6 +150,12 @@ def one_value_each(f: Facts, where: Mask) -> bool:
     """All of these layers are such, or all that update where it is about the run."""
     there = where & f.layers.updating if where.ndim else f.layers.updating
     return bool(there.any() and one_value(f)[there].all())
+
+
+def noisy_have_one_value(f: Facts, where: Mask) -> bool:
+    """The layers of these that scatter are such, or all are where none does."""
+    scattering_ones = noisy(f, where)
+    return one_value_each(f, scattering_ones if scattering_ones.any() else where)
 
 
 def collapsed(f: Facts) -> Mask:
