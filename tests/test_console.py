@@ -102,7 +102,7 @@ def test_many_runs_are_a_table_worst_first(
     assert main(["report", str(tmp_path)]) == OK
     heading, _, header, first, *rest = capsys.readouterr().out.splitlines()
     assert heading.startswith("30 runs: ")
-    assert header.split() == ["run", "inference", "batch", "stat.", "step", "cause"]
+    assert header.split() == ["run", "harm", "inference", "batch", "stat.", "step", "cause"]
     assert first.startswith("X run 17 ") and "Momentum too high" in first
     assert len(rest) == 29 + 3 and "--run 'run 17'" in rest[-2]
     assert main(["report", str(tmp_path), "--all"]) == OK

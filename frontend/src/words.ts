@@ -60,7 +60,7 @@ export const WORDS = {
   harm: {
     label: 'harm',
     unit: '',
-    text: 'What inference loses against batch statistics, in units of the loss of a typical row above that of the easiest rows, or of what training has gained if that is less: 1 doubles a loss that comes down to zero. A drop of a metric counts too. A note from 0.1, a warning from 0.5, an error from 1, where it is beyond chance.',
+    text: 'What inference loses against batch statistics, in units of the loss of a typical row above that of the easiest rows, or of what training has gained if that is less: 1 doubles a loss that comes down to zero. A drop of a metric counts too. A warning from 0.5, an error from 1, where it is beyond chance.',
   },
   forecast: {
     label: 'forecast',

@@ -61,6 +61,9 @@ class Noted:
         """Empty dictionaries: most of those in a module are."""
         self.dicts: list[tuple[Any, dict[Any, Any]]] = []
         self.lists: list[tuple[Any, list[Any]]] = []
+        self.objects: list[Any] = []
+        self.kinds: list[type] = []
+        """Their classes."""
         self.restores: list[Callable[[], None]] = []
 
     def put_back(self) -> None:
@@ -69,7 +72,14 @@ class Noted:
         Raises:
             RuntimeError: some of it could not be.
         """
-        restore_all("what the model holds", (self._put_back_dicts, self._put_back_lists, *reversed(self.restores)))
+        parts = (self._put_back_kinds, self._put_back_dicts, self._put_back_lists)
+        restore_all("what the model holds", (*parts, *reversed(self.restores)))
+
+    def _put_back_kinds(self) -> None:
+        if not all(map(operator.is_, map(type, self.objects), self.kinds)):
+            for thing, kind in zip(self.objects, self.kinds, strict=True):
+                if type(thing) is not kind:
+                    object.__setattr__(thing, "__class__", kind)
 
     def _put_back_dicts(self) -> None:
         for now in self.empty:

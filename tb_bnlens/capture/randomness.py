@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from tb_bnlens.capture.errors import NotEvaluated
+from tb_bnlens.capture.threads import is_known, others
 
 REASON = (
     "the model draws random numbers from Python or NumPy when it is traced, so an extra pass would change the numbers "
@@ -45,7 +46,7 @@ def draws_refused() -> Iterator[None]:
 
     - A draw of this thread from ``random`` is stopped before it is made.
     - NumPy's generators are locked, so that other threads wait for the trace. A draw of this thread is undone before
-      they go on. NumPy before 2.3 has no lock that allows this: there nothing is undone.
+      they go on. NumPy before 2.3 has no lock that allows this: there a draw is undone if no other thread has run.
 
     Raises:
         NotEvaluated: the block drew, or may have drawn.
@@ -100,7 +101,8 @@ def draws_undone(apart: bool) -> Iterator[None]:
             np.random.set_state(before[1])  # noqa: NPY002
         return
     with contextlib.ExitStack() as locks:
-        # Its lock makes other threads wait. NumPy before 2.3 has no lock that allows this.
+        # Its lock makes other threads wait. NumPy before 2.3 has no lock that allows this, and what it has drawn is put
+        # back if no other thread has run.
         numpy = _State(np.random.mtrand._rand, locks)
         of_all = (random._inst,) if numpy.locked else (random._inst, numpy.generator)
         with _python_draws(of_all, BESIDE_OTHERS) as drawn:
@@ -108,7 +110,7 @@ def draws_undone(apart: bool) -> Iterator[None]:
                 yield
             finally:
                 moved = numpy.put_back()
-                if drawn or (moved and not numpy.locked and not _NUMPY_IS_SEEN):
+                if drawn or (moved and not numpy.undone and not _NUMPY_IS_SEEN):
                     raise NotEvaluated(BESIDE_OTHERS) from None
 
 
@@ -195,15 +197,18 @@ class _State:
         self.locked = isinstance(lock, _RLOCK)
         if self.locked:
             locks.enter_context(lock)
-        self._state = self._read()
+        self._state, self._others = self._read(), {} if self.locked else others()
+        self.undone = False
+        """Whether what was drawn is put back."""
 
     def put_back(self) -> bool:
         """Undo what was drawn since, if others cannot have drawn it. Returns whether anything was."""
         if _same(self._state, self._read()):
             return False
-        if self.locked and isinstance(self.generator, np.random.RandomState):
+        self.undone = self.locked or (is_known(self._others) and others() == self._others)
+        if self.undone and isinstance(self.generator, np.random.RandomState):
             self.generator.set_state(self._state)
-        elif self.locked:
+        elif self.undone:
             self.generator.state = self._state
         return True
 

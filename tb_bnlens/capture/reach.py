@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from tb_bnlens.capture.code import reads
+from tb_bnlens.capture.code import CALLED, reads
 from tb_bnlens.capture.noted import LONG
 from tb_bnlens.capture.packages import is_closed, is_of_closed
 
@@ -18,7 +18,7 @@ MOST_REACHED = 10_000
 """Objects that are looked at; a thread that reaches more is taken to reach the model too."""
 SEQUENCES = (list, tuple, set, frozenset, deque)
 WRAPPERS = (staticmethod, classmethod, property)
-SPECIAL = ("__call__", "__iter__", "__next__", "__getitem__", "__enter__", "__exit__")
+SPECIAL = (*CALLED, "__iter__", "__next__", "__getitem__", "__enter__", "__exit__")
 """Methods of a user's class that code calls and does not name."""
 ANY_NAME = frozenset(("getattr", "setattr", "vars", "__dict__"))
 """Code that names one of these may read or assign any attribute."""
@@ -63,7 +63,7 @@ class _Reach:
         """Whether the code may change this object, which it reaches."""
         if issubclass(type(thing), FIXED):
             return False
-        if callable(thing) or is_closed(type(thing)):
+        if is_closed(type(thing)) and not callable(thing):
             return True
         own = getattr(thing, "__dict__", {})
         return bool(self.names & ANY_NAME or self.assigned & own.keys())
@@ -101,7 +101,9 @@ class _Reach:
         every = bool(self.names & ANY_NAME)
         for space in spaces:
             for name, value in list(space.items()):
-                if (every or name in self.names or name in SPECIAL) and id(value) not in self.met:
+                # A module or layer keeps its parts in dictionaries with such names.
+                part = name.startswith("_") and isinstance(value, dict)
+                if (every or part or name in self.names or name in SPECIAL) and id(value) not in self.met:
                     yield value
 
 

@@ -53,14 +53,16 @@ class Company:
         return self._known[threads]
 
 
-def _in_users_code() -> dict[int, Doing]:
-    """Other threads that are in a function of a user's, which may change what the model or loss holds."""
+def others() -> dict[int, Doing]:
+    """All other threads of Python. Where this gives the same again, none of them has run meanwhile."""
     own = threading.get_ident()
-    return {
-        ident: (frame, _cpu_time(ident))
-        for ident, frame in sys._current_frames().items()
-        if ident != own and _is_users(frame)
-    }
+    frames = sys._current_frames()
+    return {ident: (frame, _cpu_time(ident)) for ident, frame in frames.items() if ident != own}
+
+
+def _in_users_code() -> dict[int, Doing]:
+    """Those that are in a function of a user's, which may change what the model or loss holds."""
+    return {ident: doing for ident, doing in others().items() if _is_users(doing[0])}
 
 
 def _cpu_time(ident: int) -> int:
@@ -72,8 +74,12 @@ def _cpu_time(ident: int) -> int:
 
 def _did_nothing(before: Mapping[int, Doing]) -> bool:
     """Whether these threads and all others have run no code of a user's since: they sleep, or wait for something."""
-    known = all(spent >= 0 or frame.f_code is _WAITS for frame, spent in before.values())
-    return known and _in_users_code() == before
+    return is_known(before) and _in_users_code() == before
+
+
+def is_known(doing: Mapping[int, Doing]) -> bool:
+    """Whether it can be told if these threads run."""
+    return all(spent >= 0 or frame.f_code is _WAITS for frame, spent in doing.values())
 
 
 def _is_users(frame: types.FrameType | None) -> bool:

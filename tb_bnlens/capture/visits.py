@@ -9,11 +9,11 @@ import threading
 import types
 import weakref
 from collections import ChainMap, UserDict, UserList
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from functools import lru_cache, partial
 from typing import Any
 
-from tb_bnlens.capture.code import attributes_read, functions_called, functions_of, reads
+from tb_bnlens.capture.code import Reads, attributes_read, functions_called, functions_of, reads
 from tb_bnlens.capture.containers import CONTAINERS
 from tb_bnlens.capture.noted import Place
 from tb_bnlens.capture.packages import is_closed, is_of_closed
@@ -52,6 +52,7 @@ def _visit_attributes(walk: Walk, thing: Any) -> None:
 
 def _visit_code(walk: Walk, thing: Any) -> None:
     kind: Any = type(thing)
+    walk.kind(thing)
     own_classes = tuple(cls for cls in kind.__mro__ if not is_closed(cls))
     walk.then(thing, *functions_called(kind, own_classes))
     for cls in own_classes:
@@ -107,26 +108,38 @@ def _visit_function(walk: Walk, function: Any) -> None:
     for name in names.globals:
         if name in space:
             walk.reach(Place(name, partial(space.__getitem__, name), partial(space.__setitem__, name)))
-            _keep_in_module(walk, space[name], names.attributes)
+            _keep_in_module(walk, space[name], names)
     for name in names.imports:
-        _keep_in_module(walk, sys.modules.get(name), names.attributes)
+        _keep_in_module(walk, sys.modules.get(name), names)
     for name in names.stored:
         _keep_global(walk, space, name)
 
 
-def _keep_in_module(walk: Walk, module: Any, names: Collection[str]) -> None:
-    """What code may reach, or assign, as ``module.name`` or ``package.module.name``, where the module is a user's."""
-    modules, met = [module], set[int]()
-    while modules:
-        module = modules.pop()
-        if type(module) is not types.ModuleType or is_of_closed(module.__name__) or id(module) in met:
+def _keep_in_module(walk: Walk, module: Any, names: Reads) -> None:
+    """What code may reach, or assign, as ``module.name`` or ``package.module.name``.
+
+    Of a module or class that is no user's only what the code assigns, as where it patches one.
+    """
+    waiting, met = [module], set[int]()
+    while waiting:
+        module = waiting.pop()
+        kind = type(module)
+        if id(module) in met or not (kind is types.ModuleType or (issubclass(kind, type) and is_closed(module))):
             continue
         met.add(id(module))
         space = vars(module)
-        for name in names:
-            if name in space:
-                _keep_global(walk, space, name)
-                modules.append(space[name])
+        if kind is not types.ModuleType:
+            for name in names.assigned:
+                _keep_patched(walk, module, name)
+            continue
+        for name in names.assigned if is_of_closed(module.__name__) else names.attributes & space.keys():
+            _keep_global(walk, space, name)
+        waiting += [space[name] for name in names.attributes & space.keys()]
+
+
+def _keep_patched(walk: Walk, cls: Any, name: str) -> None:
+    put, drop = partial(type.__setattr__, cls, name), partial(type.__delattr__, cls, name)
+    walk.place(Place(name, partial(vars(cls).__getitem__, name), put, drop))
 
 
 def _keep_global(walk: Walk, space: dict[str, Any], name: str) -> None:

@@ -132,6 +132,11 @@ class Walk:
             else:
                 self._waiting.append(value)
 
+    def kind(self, thing: Any) -> None:
+        """Note the class of an object, which may assign another one."""
+        self._noted.objects.append(thing)
+        self._noted.kinds.append(type(thing))
+
     def sequence(self, thing: Any) -> None:
         """Note what a list holds."""
         kept = list.copy(thing)

@@ -220,9 +220,10 @@ CAUSES: tuple[Cause, ...] = (
         "dominated-statistics",
         applies=on.updates,
         # Padding makes a few batches unlike the others too, so it has to be known not to be the reason.
-        known=lambda f: of.measured(f) and of.composition(f).ordinary.known and of.padding_known(f),
+        known=of.dominance_known,
         shows=of.dominated,
         cost=of.cost_of_dominance,
+        part=lambda f: on.rest_part(f) if of.set_by_few(f) else UNKNOWN,
         yields=(Yields("padded-rows", always),),
         rivals=("batch-noise", "unlike-batches"),
     ),

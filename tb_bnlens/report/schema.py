@@ -84,8 +84,8 @@ class Losses(PairedLosses, total=False):
     """Step at which the loss with batch statistics came down to what inference has now; null where nothing is undone,
     or where inference is worse than at any step."""
     harm: float | None
-    """What inference loses against ``rival_loss``, in the unit that severity goes by: a note from 0.1, a warning from
-    0.5, an error from 1. A drop of a metric counts too. Null where it was not measured or is infinite."""
+    """What inference loses against ``rival_loss``, in the unit that severity goes by: a warning from 0.5, an error
+    from 1. A drop of a metric counts too. Null where it was not measured or is infinite."""
     harm_is_sure: bool
     """Whether it is larger than two standard errors; less is chance, and no finding rests on it."""
     rival: str

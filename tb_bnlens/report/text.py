@@ -14,7 +14,7 @@ from tb_bnlens.report.style import Style, all_printable, columns, padded, shorte
 
 PLAIN = Style()
 WORST_LAYERS = 8
-HARM = f"note from {NOTE_HARM:g}, warning {WARNING_HARM:g}, error {ERROR_HARM:g}"
+HARM = f"a warning from {WARNING_HARM:g}, an error from {ERROR_HARM:g}"
 """What severity makes of a harm."""
 TALLY = {
     "pass": "passed",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -13,11 +14,12 @@ from tb_bnlens.frameworks.torch.adapter import TorchModel
 from tb_bnlens.frameworks.torch.batches import Batch
 from tb_bnlens.frameworks.torch.layers import unwrapped
 from tb_bnlens.frameworks.torch.ranks import PATIENCE, Ranks, Seen, apart, seen_by
-from tb_bnlens.frameworks.torch.untouched import modes
+from tb_bnlens.frameworks.torch.untouched import modes, unseen_by_modes
 from tb_bnlens.moments.moments import Moments
 from tb_bnlens.moments.segments import Segments
 
 GAP, MODES = "the gap between ranks", "the modes of the modules"
+COUNTS = "what modes of PyTorch around training count"
 """Parts that can be given up on their own; see Guard."""
 
 
@@ -101,7 +103,10 @@ class Recorder(LoopRecorder):
             y: the loss' target; None where the model computes its own loss.
             step: number of steps made so far; counted where it is not given.
         """
-        batch = Batch(x, y)
+        with self._unseen():
+            self._record(Batch(x, y), step)
+
+    def _record(self, batch: Batch, step: int | None) -> None:
         if not self.quiet_for(1) and self.wanted:
             with self._guard(MODES):
                 self._modes = {module: module.training for module in unwrapped(self._model.model)[0].modules()}
@@ -121,13 +126,24 @@ class Recorder(LoopRecorder):
                 given.
         """
         in_training, self._modes = self._modes, {}
-        with modes(in_training):
+        with self._unseen(), modes(in_training):
             if not self._closed and ended != "interrupted":
                 self._batches.settle()
                 with self._guard(GAP):
                     self._compare_ranks()
             self._closed = self._closed or self._follows
             super().close(ended)
+
+    @contextlib.contextmanager
+    def _unseen(self) -> Iterator[None]:
+        stack = contextlib.ExitStack()
+        with self._guard(COUNTS):
+            stack.enter_context(unseen_by_modes())
+        try:
+            yield
+        finally:
+            with self._guard(COUNTS):
+                stack.close()
 
     @property
     def _follows(self) -> bool:

@@ -64,10 +64,7 @@ def test_no_steps_are_needed_where_the_loss_has_arrived_first() -> None:
     same: dict[str, Any] = {"replay_0.97": 0.2, "replay_0.99": 0.2}
     history = measured(history, batch=0.2, inference=0.2, recalibrated=0.2, **same)
     found = finding(history, CAUSE)
-    assert (
-        found["status"] == "fail"
-        and "With momentum 0.99, 97% of them is left; this run had 3 steps." in found["summary"]
-    )
+    assert found["status"] == "fail" and "With momentum 0.99, 97% is left; this run had 3 steps." in found["summary"]
     assert "steps_needed" not in found["evidence"]
     # Not the replayed 0.97 either, which forgets the start in no 3 steps.
     assert "set_momentum(model, 0.5)" in found["fix"]

@@ -68,14 +68,16 @@ def failed(f: Facts, d: Decision) -> Said:
         had = f"what is left of them is as after {f.outlook.last_step:,}"
         if not f.outlook.last_step:
             left = percent(robust.median(f.layers.memory[f.starting]))
-            had = f"{left} of them is left, as in a model of hardly any steps, or in a slow average of weights"
+            had = f"{left} is left, as in a model of hardly any steps, or in a slow average of weights"
     if f.outlook.remaining and f.outlook.planned:
         had += f" and {f.outlook.remaining:,} {be(f.outlook.remaining)} left"
     summary = (
         f"{some_of(n, len(f.layers.names))} still {verb(n, 'hold')} too much of {'its' if n == 1 else 'their'} initial "
         f"statistics. {needs or _left(f, beta)}; {had}."
     )
-    if advice is not None and math.isfinite(f.advised_loss):
+    # Early in a training the initial statistics may serve better than later ones.
+    serves = d.severity is Severity.INFO and f.advised_loss > f.typical("inference")
+    if advice is not None and math.isfinite(f.advised_loss) and not serves:
         summary += f" Replayed with momentum {set_to}, {replayed(f, advice)}."
     if d.severity is Severity.INFO and f.evaluated:
         summary += " The loss hardly depends on it."
@@ -84,12 +86,16 @@ def failed(f: Facts, d: Decision) -> Said:
         evidence=_evidence(f),
         rescue=code.RECALIBRATE if d.severity > Severity.INFO else "",
         rescued="recalibrated",
-        fix=_fix(f),
-        next=f"Inference loss near {loss(f, f.advised_loss)} on the same batches, and nothing left of the initial "
-        "statistics."
-        if math.isfinite(f.advised_loss)
-        else f"Inference loss within {percent(f.layers.tolerance)} of the loss with batch statistics.",
+        fix="" if serves else _fix(f),
+        next="" if serves else _expected(f),
     )
+
+
+def _expected(f: Facts) -> str:
+    if not math.isfinite(f.advised_loss):
+        return f"Inference loss within {percent(f.layers.tolerance)} of the loss with batch statistics."
+    near = loss(f, f.advised_loss)
+    return f"Inference loss near {near} on the same batches, and nothing left of the initial statistics."
 
 
 def _fix(f: Facts) -> str:
@@ -110,7 +116,7 @@ def _left(f: Facts, beta: NDArray[np.float64]) -> str:
     left, updates = (robust.median(x[f.starting]) for x in (f.layers.memory, f.layers.updates))
     # A branch that few batches take is updated in few steps.
     after = f" after {count(round(updates), 'update')}" if updates < UPDATED * f.outlook.last_step else ""
-    return f"With momentum {momentum_range(f, beta)}, {percent(left)} of them is left{after}"
+    return f"With momentum {momentum_range(f, beta)}, {percent(left)} is left{after}"
 
 
 def _evidence(f: Facts) -> dict[str, Evidence]:

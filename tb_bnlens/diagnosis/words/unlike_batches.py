@@ -26,7 +26,7 @@ MORE_KINDS = """\
 # Shuffling would change the loss itself. Where inference suffers, put more kinds and fewer rows of each into a batch,
 # or recalibrate on batches of random rows before the model is used.
 """
-NEXT = "The ratio falls to 1 or below, and inference loss to the loss with batch statistics."
+NEXT = "The batch means vary no more than random samples can, and inference loss nears that with batch statistics."
 
 
 def failed(f: Facts, d: Decision) -> Said:

@@ -61,7 +61,7 @@ def failed(f: Facts, d: Decision) -> Said:
         fix=code.told(f, keras=FIX, torch=FIX_IN_TORCH, flax=FIX_IN_FLAX)
         + "# import tb_bnlens; tb_bnlens.recalibrate(model, data, batches=200)\n",
         next="The moving statistics agree with batch statistics taken without dropout, and inference loss agrees with "
-        "the loss with batch statistics. No schedule and no momentum changes that.",
+        "the loss with batch statistics. Neither a schedule nor another momentum removes the shift.",
     )
 
 
