@@ -84,7 +84,8 @@ class _Reach:
         elif isinstance(thing, WRAPPERS):
             yield getattr(thing, "__func__", getattr(thing, "fget", None))
         elif is_closed(type(thing)) and not isinstance(thing, type | types.ModuleType):
-            yield from getattr(thing, "__dict__", {}).values()
+            # A call fills no empty container of a framework's module.
+            yield from filter(_is_filled, getattr(thing, "__dict__", {}).values())
 
     def _named(self, thing: Any) -> Iterator[Any]:
         """Attributes of a user's object, class or module that the code names."""
@@ -105,6 +106,10 @@ class _Reach:
                 part = name.startswith("_") and isinstance(value, dict)
                 if (every or part or name in self.names or name in SPECIAL) and id(value) not in self.met:
                     yield value
+
+
+def _is_filled(value: Any) -> bool:
+    return not isinstance(value, (*SEQUENCES, dict)) or bool(len(value))
 
 
 def _contents(cells: Iterable[types.CellType]) -> Iterator[Any]:
