@@ -9,8 +9,9 @@ CI ?=
 BN_LENS_CHROMIUM ?=
 PORT ?=
 SECONDS_TO_FUZZ ?= 120
-# Test processes that run at once. Each needs about 1.5 GB of memory.
-JOBS ?= 2
+# Test processes that run at once. Each needs about 1.5 GB of memory. One more than two cores: tests of the browser wait
+# a third of their time.
+JOBS ?= 3
 # Empty: do not measure coverage, which costs the tests that train 30% of CPU time before Python 3.12.
 COVERAGE ?= --cov
 VENV := .venv
@@ -29,7 +30,7 @@ help:
 	@echo 'make demo         train the band locator twice, print the reports, serve the tab'
 	@echo '                  (PORT=6007; DEMO=--full for the whole story, DEMO=pose-network for another)'
 	@echo 'make check        lint, types and the tests that train nothing; under a minute'
-	@echo 'make test         lint, types, front end and tests with coverage (JOBS=2; COVERAGE=; PYTEST="-k schedule")'
+	@echo 'make test         lint, types, front end and tests with coverage (JOBS=3; COVERAGE=; PYTEST="-k schedule")'
 	@echo 'make test-slow    the tests that train for minutes'
 	@echo 'make versions     the tests on the oldest and the newest versions of everything (SETS="oldest middle")'
 	@echo 'make test-frameworks  Keras on JAX, on torch and tf_keras, each in its own environment (NAMES="keras-jax")'

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
+
+from tb_bnlens import console
 
 STORIES = ("band-locator", "pose-network", "pretrained-base", "frozen-base")
 IN_TORCH = ("band-locator-torch",)
@@ -27,7 +28,7 @@ def train(stories: Sequence[str], logdir: Path, full: bool) -> None:
         raise FileExistsError(f"{logdir} is not empty; name a new directory, or delete it first")
     if set(stories) - set(IN_TORCH):
         print("Loading TensorFlow ...", flush=True)
-        with _silence():
+        with console.quiet_start():
             importlib.import_module("tensorflow")
     for story in stories:
         module = importlib.import_module(f"demo.{story.replace('-', '_')}")
@@ -68,18 +69,3 @@ def _launch(program: ModuleType, logdir: Path, arguments: list[str]) -> str:
     board = program.TensorBoard()
     board.configure(argv=["tensorboard", "--logdir", str(logdir), *arguments])
     return str(board.launch())
-
-
-@contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    # TensorFlow's libraries log straight to the file descriptor while they are loaded, before they have read
-    # TF_CPP_MIN_LOG_LEVEL. A failing import still raises.
-    sys.stderr.flush()
-    kept = os.dup(2)
-    try:
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)

@@ -59,7 +59,8 @@ def _report(arguments: argparse.Namespace) -> int:
 
 def _check(arguments: argparse.Namespace) -> int:
     try:
-        from tb_bnlens.checking.command import CannotCheck, check_file
+        with console.quiet_start():
+            from tb_bnlens.checking.command import CannotCheck, check_file
 
         found = check_file(arguments.model, arguments.data, arguments.log_dir, arguments.batches)
     except ModuleNotFoundError as e:
@@ -82,7 +83,8 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _import(arguments: argparse.Namespace) -> int:
-    from tb_bnlens.importer import CannotImport, import_checkpoints
+    with console.quiet_start():
+        from tb_bnlens.importer import CannotImport, import_checkpoints
 
     try:
         series = import_checkpoints(

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import shutil
 import sys
+import tempfile
+from collections.abc import Iterator
 from typing import TextIO
 
 from tb_bnlens.report.encoding import ERRORS
 from tb_bnlens.report.style import NARROWEST, WIDTH, Style, printable
+
+LOG_LEVEL, NOTHING = "TF_CPP_MIN_LOG_LEVEL", "3"
+"""TensorFlow's variable, and its value for no line at all: what goes wrong is raised too."""
 
 
 def prepare() -> None:
@@ -18,6 +24,33 @@ def prepare() -> None:
         # Tests and notebooks put other objects in their place.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=ERRORS)
+
+
+@contextlib.contextmanager
+def quiet_start() -> Iterator[None]:
+    """Keep back what a framework's libraries log while they are loaded, unless a variable asks for it.
+
+    They write to the file descriptor, most of it before they have read ``TF_CPP_MIN_LOG_LEVEL``. What they wrote is
+    shown after all where the import fails. Later nothing is logged.
+    """
+    if LOG_LEVEL in os.environ or sys.stderr is None:
+        yield
+        return
+    os.environ[LOG_LEVEL] = NOTHING
+    sys.stderr.flush()
+    shown = os.dup(2)
+    with tempfile.TemporaryFile() as said:
+        os.dup2(said.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            sys.stderr.flush()
+            said.seek(0)
+            os.write(shown, said.read())
+            raise
+        finally:
+            os.dup2(shown, 2)
+            os.close(shown)
 
 
 def style() -> Style:

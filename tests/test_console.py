@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tb_bnlens import metadata, reporting
+from tb_bnlens import console, metadata, reporting
 from tb_bnlens.cli import CRASHED, FOUND, OK, UNREADABLE, main
 from tb_bnlens.diagnosis.causes import CAUSES
 from tb_bnlens.report import run_report
@@ -102,7 +102,7 @@ def test_many_runs_are_a_table_worst_first(
     assert main(["report", str(tmp_path)]) == OK
     heading, _, header, first, *rest = capsys.readouterr().out.splitlines()
     assert heading.startswith("30 runs: ")
-    assert header.split() == ["run", "inference", "batch", "stat.", "step", "cause"]
+    assert header.split() == ["run", "harm", "inference", "batch", "stat.", "step", "cause"]
     assert first.startswith("X run 17 ") and "Momentum too high" in first
     assert len(rest) == 29 + 3 and "--run 'run 17'" in rest[-2]
     assert main(["report", str(tmp_path), "--all"]) == OK
@@ -184,3 +184,21 @@ def test_prose_is_wrapped_whatever_the_prefix() -> None:
 def test_what_is_shortened_fits(width: int) -> None:
     for text in ("backbone/block_12/expand_BN", "層" * 30, "e\u0301" * 30):
         assert columns(shortened(text, width)) <= width
+
+
+@pytest.mark.parametrize("level", [None, "0"])
+def test_what_is_logged_while_a_framework_loads(
+    level: str | None, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(console.LOG_LEVEL, level or "")
+    if level is None:
+        monkeypatch.delenv(console.LOG_LEVEL)
+    with console.quiet_start():
+        os.write(2, b"noise")
+    assert capfd.readouterr().err == ("" if level is None else "noise")
+    monkeypatch.setenv(console.LOG_LEVEL, "0")
+    monkeypatch.delenv(console.LOG_LEVEL)
+    with pytest.raises(ImportError), console.quiet_start():
+        os.write(2, b"the reason")
+        raise ImportError
+    assert capfd.readouterr().err == "the reason"

@@ -191,7 +191,7 @@ def test_markdown_escapes_names_and_says_what_it_does_not_know() -> None:
 def test_without_losses_the_statistics_have_the_word() -> None:
     run = run_report(simulate(Sim([SimLayer("bn", momentum=0.999, true_variance=0.05)], steps=50, probe=False), "x"))
     assert "initial statistics" in run["headline"]
-    assert "losses were not evaluated" in run["reasons"][-1] or "No loss is probed" in run["reasons"][-1]
+    assert "losses were not evaluated" in run["reasons"][-1] or "No loss is measured" in run["reasons"][-1]
 
 
 def test_the_end_and_the_first_metric_are_in_the_summary() -> None:

@@ -52,7 +52,7 @@ def test_many_runs_are_a_table_in_markdown(logdir: Path, capsys: pytest.CaptureF
     assert main(["report", str(logdir), "--markdown"]) == OK
     said = capsys.readouterr()
     heading, _, header, line, *rows = said.out.splitlines()
-    assert heading.startswith("### 2 runs: ") and header.count("|") == line.count("|") == 7
+    assert heading.startswith("### 2 runs: ") and header.count("|") == line.count("|") == 8
     # The worst first, as in the text.
     assert [row.split(" | ")[1] for row in rows] == ["slow", "fast"]
     assert rows[0].startswith("| :x: |") and "#### " not in said.out and "--run NAME" in said.err

@@ -55,12 +55,6 @@ export function percent(value: number | null | undefined): string {
   return `${size >= 10 ? Math.round(value * 100) : trim((value * 100).toPrecision(2))}%`;
 }
 
-/** How many times one value is another, to three significant digits: 1.23×, 12,800×. */
-export function ratio(value: number | null): string {
-  if (value === null || !Number.isFinite(value)) return NONE;
-  return `${number(Number(value.toPrecision(3)))}×`;
-}
-
 /**
  * A momentum as users of the framework set it: Keras' is the share that an update keeps, which is the given one, and
  * PyTorch's the share that it replaces. It keeps the digits that matter, those of the share that is replaced.

@@ -74,6 +74,15 @@ export interface Losses extends PairedLosses {
   /** Step at which the loss with batch statistics came down to what inference has now; null where nothing is undone,
     or where inference is worse than at any step. */
   as_at_step?: number | null;
+  /** What inference loses against `rival_loss`, in the unit that severity goes by: a warning from 0.5, an error
+    from 1. A drop of a metric counts too. Null where it was not measured or is infinite. */
+  harm?: number | null;
+  /** Whether it is larger than two standard errors; less is chance, and no finding rests on it. */
+  harm_is_sure?: boolean;
+  /** What inference is held against, in words. */
+  rival?: string;
+  /** Its loss over the same batches, or over new batches of the same rows; null where `batches` is. */
+  rival_loss?: number | null;
 }
 
 /** One number beside the value that it is compared with. */
@@ -82,6 +91,8 @@ export interface Evidence {
   value: number | string | null;
   limit: number | string | null;
   unit: string;
+  /** What the limit is: "threshold", "warning from", "tolerance", "run length". */
+  against: string;
 }
 
 /** A cause with the same symptoms that is ruled out. */
@@ -294,6 +305,9 @@ export interface RunSummary {
   batches: number | null;
   batch: number | null;
   inference: number | null;
+  /** As in the losses of the report. */
+  harm: number | null;
+  harm_is_sure: boolean;
   /** The first compiled metric, over the same batches; null where none was measured. */
   metric: MetricPair | null;
   /** [lowest, highest] over the layers; empty without layers. */

@@ -57,6 +57,11 @@ export const WORDS = {
     unit: 'loss',
     text: 'The loss that fit prints at this step: a mean over the epoch so far, of losses measured before each update.',
   },
+  harm: {
+    label: 'harm',
+    unit: '',
+    text: 'What inference loses against batch statistics, in units of the loss of a typical row above that of the easiest rows, or of what training has gained if that is less: 1 doubles a loss that comes down to zero. A drop of a metric counts too. A warning from 0.5, an error from 1, where it is beyond chance.',
+  },
   forecast: {
     label: 'forecast',
     unit: 'loss',
@@ -180,8 +185,9 @@ export const WORDS = {
  * The name of a part of the gap. A frozen layer uses its moving statistics in training and after a recalibration too, so
  * it adds to what dropout and batch noise take from batch statistics.
  */
-export function partLabel(part: 'dropout' | 'noise' | 'stale', frozen: boolean): string {
+export function partLabel(part: 'dropout' | 'noise' | 'stale', frozen: boolean, allFrozen = false): string {
   if (!frozen || part === 'stale') return WORDS[part].label;
+  if (part === 'noise' && allFrozen) return 'frozen layers';
   return part === 'dropout' ? 'dropout, frozen layers' : 'batch noise, frozen layers';
 }
 

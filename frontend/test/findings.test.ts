@@ -32,12 +32,13 @@ describe('a finding counts', () => {
   });
 });
 
-it('is decided by at most three figures, those with a threshold before the others', () => {
+it('is decided by at most three figures, those that are compared with another before the others', () => {
   const evidence = (label: string, limit: number | null, value: number | null = 1) => ({
     label,
     value,
     limit,
     unit: '',
+    against: 'threshold',
   });
   const many = finding({
     share: 0.9,

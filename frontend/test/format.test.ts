@@ -1,16 +1,6 @@
 import { expect, it } from 'vitest';
 import table from '../../tests/fixtures/numbers.json';
-import {
-  duration,
-  momentum,
-  momentumRange,
-  number,
-  percent,
-  plural,
-  ratio,
-  signed,
-  steps,
-} from '../src/format';
+import { duration, momentum, momentumRange, number, percent, plural, signed, steps } from '../src/format';
 
 it.each([
   [null, '–'],
@@ -25,17 +15,12 @@ it.each(table.number as Row[])('writes %s as Python does: %s', (value, text) =>
   expect(number(value)).toBe(text.replace(/^-/, '−')),
 );
 
-it.each(table.times as Row[])('writes the ratio %s as Python does: %s', (value, text) =>
-  expect(ratio(value)).toBe(`${text}×`),
-);
-
 it('says how many and how far', () => {
   expect(steps('never')).toBe('never');
   expect(steps(4498)).toBe('4,498');
   expect(steps(null)).toBe('–');
   expect(signed(2)).toBe('+2');
   expect(signed(-2)).toBe('−2');
-  expect(ratio(12800.2)).toBe('12,800×');
   expect(percent(0.0081)).toBe('0.81%');
   expect(plural(1, 'layer')).toBe('1 layer');
 });

@@ -2,8 +2,10 @@ import { describe, expect, it } from 'vitest';
 import {
   fromSlider,
   layerAt,
+  measuredAt,
   noiseFloor,
   permanentLag,
+  settled,
   stepsToConverge,
   toSlider,
   withOwn,
@@ -50,6 +52,25 @@ describe('what-if momentum', () => {
   it('has a slider that is even in 1 - momentum', () => {
     expect(fromSlider(2)).toBeCloseTo(0.99, 12);
     expect(toSlider(0.999)).toBeCloseTo(3, 9);
+  });
+});
+
+describe('the slider among replays', () => {
+  const replays = [
+    { momentum: 0.9, loss: 1 },
+    { momentum: 0.97, loss: 2 },
+    { momentum: 0.99, loss: 9 },
+  ];
+  it('settles on a replay, and passes it with one key', () => {
+    expect(settled(1.5, replays)).toBe(0.97);
+    expect(settled(1.55, replays)).toBe(0.972);
+    expect(settled(1.45, replays)).toBe(0.965);
+  });
+  it('has the loss of a replay, of its neighbours, or none', () => {
+    expect(measuredAt(replays, 0.97)).toEqual([replays[1]]);
+    expect(measuredAt(replays, 0.98)).toEqual(replays.slice(1));
+    expect(measuredAt(replays, 0.8)).toEqual([]);
+    expect(measuredAt(replays, 0.995)).toEqual([]);
   });
 });
 

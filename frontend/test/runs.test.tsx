@@ -2,7 +2,7 @@ import { cleanup, fireEvent, render, screen } from '@testing-library/preact';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { RunsTable } from '../src/components/RunsTable';
 import { DEFAULT_VIEW } from '../src/link';
-import { lossRatio, rowSign, runRow, sortRuns } from '../src/models/runs';
+import { rowSign, runRow, sortRuns } from '../src/models/runs';
 import { type Known, SummaryQueue } from '../src/summaries';
 import { onlyRun, showRun, showRuns, takeBack, togglePin, view } from '../src/view';
 import type { RunEntry, RunSummary } from '../src/wire';
@@ -18,6 +18,8 @@ function summary(change: Partial<RunSummary> = {}): RunSummary {
     batches: 16,
     batch: 1,
     inference: 1,
+    harm: 0,
+    harm_is_sure: false,
     metric: null,
     momentum: [0.9, 0.9],
     layers: 4,
@@ -52,15 +54,15 @@ describe('rows of runs', () => {
     row('fine', {}),
     row('unknown', null),
     row('quiet', { silenced: 2 }),
-    row('bad', { severity: 'error', inference: 10 }),
+    row('bad', { severity: 'error', inference: 10, harm: 9 }),
     row('unmeasured', { inference: null }),
-    row('worse', { severity: 'error', inference: 100 }),
+    row('worse', { severity: 'error', inference: 100, harm: 99 }),
     row('warned', { severity: 'warning' }),
   ];
   const names = (key: Parameters<typeof sortRuns>[1]['key'], descending: boolean) =>
     sortRuns(rows, { key, descending }).map(({ entry: { run } }) => run);
 
-  it('come worst first, and by loss ratio within a severity', () => {
+  it('come worst first, and by harm within a severity', () => {
     expect(names('severity', true)).toEqual([
       'worse',
       'bad',
@@ -82,11 +84,6 @@ describe('rows of runs', () => {
       'silenced',
       'not_evaluated',
     ]);
-  });
-  it('have a ratio of positive losses only', () => {
-    expect(lossRatio(rows[3])).toBe(10);
-    expect(lossRatio(row('negative', { batch: -1 }))).toBeNull();
-    expect(lossRatio(rows[1])).toBeNull();
   });
 });
 

@@ -72,7 +72,7 @@ export function finding(change: Partial<Finding>): Finding {
     steps_interval: null,
     steps_reliable: null,
     share: null,
-    evidence: { gap: { label: 'Gap', value: 11635, limit: 1.5, unit: 'x' } },
+    evidence: { gap: { label: 'Gap', value: 11635, limit: 1.5, unit: 'x', against: 'threshold' } },
     ruled_out: [{ cause: 'drift', reason: 'within noise' }],
     rescue: '',
     rescue_loss: null,

@@ -24,6 +24,8 @@ START_SHARE = 0.25
 channel of the layer, and the lag that it is held against is the median channel's."""
 LARGE_DISTANCE = 0.2
 """Distance of a layer from which three networks lost a factor of ten or more (docs/design.md, Distance and loss)."""
+SPARSE = "the records are farther apart than the memory of the moving average"
+"""Why a lag, or what becomes of it, is not known."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,8 @@ class LayerTable:
     converge_high: Array
     sparse: Mask
     """The records are too far apart for an estimate."""
+    outdated: Mask
+    """So far apart, without a measurement at the present weights: the error is of statistics of long ago."""
     moving: Mask
     """The batch statistics move so much that the layer may never converge at this learning rate."""
     memory: Array
@@ -136,7 +140,7 @@ class LayerTable:
         if self.state[i] in ("frozen", "inference_mode", "never_updated"):
             return f"never: the moving statistics are constant ({self.state[i].replace('_', ' ')})"
         if self.sparse[i]:
-            return "not known: the records are farther apart than the memory of the moving average"
+            return "not known: records too far apart"
         if self.error[i] <= NOISE_SIGMAS * self.error_noise[i]:
             return "within batch noise"
         if self.momentum[i] >= 1.0:
@@ -220,6 +224,7 @@ def table(history: History, evidence: Evidence | None = None) -> LayerTable:
         start = start_error(row["batch_mean_rms"], row["batch_variance_gm"], 0.0, 1.0, memory, 1.0)
     per_step = _updates_per_step(history)
     rate = drift.rate(row["shift"], row["shift_noise"], row["shift_span"], channels) / per_step
+    sparse = _flags(found.sparse, len(layers))
     read: dict[str, Any] = {field: row[name] for field, name in READ.items()}
     read |= {field: np.nan_to_num(row[name]) for field, name in COUNTED.items()}
     return LayerTable(
@@ -239,7 +244,8 @@ def table(history: History, evidence: Evidence | None = None) -> LayerTable:
         converge_updates_worst=of(found.steps_worst),
         converge_low=of(found.low),
         converge_high=of(found.high),
-        sparse=_flags(found.sparse, len(layers)),
+        sparse=sparse,
+        outdated=sparse & np.isnan(present.get("error_p95", nothing)),
         moving=_flags(found.moving, len(layers)),
         memory=memory,
         start_error=start,

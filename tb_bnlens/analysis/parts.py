@@ -53,13 +53,22 @@ class Parts:
         manifest: for its events.
         last_step: of the record.
         leapt: layers whose statistics moved all at once and still hold it, [L]; see ``sudden``.
+        comes_and_goes: layers that a few batches set, which are unlike all others, [L]; see ``sudden``.
     """
 
     def __init__(
-        self, measured: Measured, layers: LayerTable, manifest: Manifest, last_step: int, leapt: Mask | None = None
+        self,
+        measured: Measured,
+        layers: LayerTable,
+        manifest: Manifest,
+        last_step: int,
+        leapt: Mask | None = None,
+        comes_and_goes: Mask | None = None,
     ):
         self._measured, self._layers, self._manifest, self._last = measured, layers, manifest, last_step
-        self._leapt = np.zeros(len(layers.names), bool) if leapt is None else leapt
+        none = np.zeros(len(layers.names), bool)
+        self._leapt = none if leapt is None else leapt
+        self._comes_and_goes = none if comes_and_goes is None else comes_and_goes
 
     # --- whole groups ---
 
@@ -130,7 +139,7 @@ class Parts:
         their error.
         """
         return np.asarray(
-            (self._in_group("from_start") & self._layers.lagging) | (self._layers.starting & ~self.more_updates)
+            (self._in_group("from_start") & self._layers.lagging) | (self._layers.starting & ~self.forgets_faster)
         )
 
     @property
@@ -164,9 +173,25 @@ class Parts:
 
     @cached_property
     def more_updates(self) -> Mask:
-        """Layers that are updated more often than the lens sees, [L]; other batches of the same kind may do that."""
+        """Layers that are updated more often than the lens sees, [L]; other batches of the same kind may do that.
+
+        A batch explains a step toward any data while the statistics are far from all of them. So where it fails to
+        explain one layer, it is no witness for another.
+        """
         compared = ~np.isnan(self._row("update_explained"))
-        return np.asarray((self.unexplained | ~compared) & (self.updates_a_step >= MORE_UPDATES))
+        return np.asarray((bool(self.unexplained.any()) | ~compared) & self._often)
+
+    @cached_property
+    def forgets_faster(self) -> Mask:
+        """Layers that hold less of their start than the updates that the lens sees would leave, [L].
+
+        Weights that move hide further updates of a layer. Where other data feed it, they show in another layer.
+        """
+        return np.asarray(self._often | (self.unexplained & bool(self._often.any())))
+
+    @property
+    def _often(self) -> Mask:
+        return np.asarray(self.updates_a_step >= MORE_UPDATES)
 
     @cached_property
     def fed_otherwise(self) -> Mask:
@@ -226,6 +251,15 @@ class Parts:
         """Layers that have forgotten their start and lag, [L]."""
         return np.asarray(self._layers.lagging & ~self.from_start & ~self.unexplained & ~self.by_mode)
 
+    @cached_property
+    def set_by_few(self) -> Mask:
+        """Layers whose statistics a few batches set that are not among the measured ones, [L].
+
+        Their batch statistics leap there and back, and do not move steadily.
+        """
+        moves = self._layers.wandering | (self._layers.drifting & (self._layers.rate > 0.0))
+        return np.asarray(self._comes_and_goes & self.drifting & ~moves)
+
     # --- why ---
 
     @cached_property
@@ -250,7 +284,7 @@ class Parts:
         return any(h.significant and h.size >= MOST * self.rest.size for h in helped)
 
     def why(self, unlike: bool) -> str:
-        """The explanation of the rest: ``outside``, ``exchanged``, ``unlike``, ``unseen``, ``drift`` or none.
+        """The explanation of the rest: ``outside``, ``exchanged``, ``unlike``, ``unseen``, ``few``, ``drift`` or none.
 
         Args:
             unlike: the batches are not draws of one kind, so no statistics of some of them fit the others.
@@ -263,6 +297,8 @@ class Parts:
             return "unlike"
         if self.unexplained.any():
             return "unseen"
+        if self.set_by_few.any():
+            return "few"
         if self.replay_helps and self.drifting.any():
             return "drift"
         # No single update could be compared. Several batches of one kind leave statistics that only lag.

@@ -22,8 +22,8 @@ def longer(momentums: Iterable[float], used: float) -> list[float]:
     return [m for m in momentums if m > used + ROUNDING]
 
 
-def advised(measured: Measured, used: float, usable: float | None = None) -> float | None:
-    """The largest replayed momentum below the one in use that is within noise of the best of them.
+def advised(measured: Measured, used: float, untried: float | None = None, forgets: float = 1.0) -> float | None:
+    """The largest replayed momentum below the one in use that forgets the start and is within noise of the best.
 
     Within noise is a paired difference that is not significant, or not worth a note. A larger momentum averages more
     of the noise of single batches, so of equals it is the safer one.
@@ -31,20 +31,23 @@ def advised(measured: Measured, used: float, usable: float | None = None) -> flo
     Args:
         measured: the passes.
         used: greatest momentum in use.
-        usable: what to advise where the least momentum that was replayed is the best one and not good yet. A window
-            that is longer than a memory tells nothing of it, so small momentum values are not always replayed.
+        untried: what to advise where no replay tells: no lower momentum was replayed, the least one is the best and
+            not good yet, or none of those that are good forgets the start. A window that is longer than a memory
+            tells nothing of it, so small momentum values are not always replayed.
+        forgets: largest momentum that forgets the start within the run.
 
     Returns:
-        None where no lower momentum was replayed, or the best of them would be a warning too.
+        None where the best that was replayed would be a warning too, or none was and ``untried`` is None.
     """
     lower = {m: measured.cost(replay_row(m)) for m in shorter(measured.replayed, used)}
     if not lower:
-        return None
+        return untried
     best = min(lower, key=lambda m: lower[m])
     left = measured.gap(replay_row(best), measured.rival).harm
-    if usable is not None and best == min(lower) > usable and left >= NOTE_HARM:
-        return usable
+    if untried is not None and best == min(lower) > untried and left >= NOTE_HARM:
+        return untried
     if not left < WARNING_HARM:
         return None
     apart = {m: measured.gap(replay_row(m), replay_row(best)) for m in lower}
-    return max(m for m, gap in apart.items() if not gap.significant or gap.harm < NOTE_HARM)
+    good = [m for m, gap in apart.items() if not gap.significant or gap.harm < NOTE_HARM]
+    return max((m for m in good if m <= forgets), default=max(good) if untried is None else untried)

@@ -1,4 +1,4 @@
-"""Moving statistics that moved between two records by far more than batches move them."""
+"""Statistics that leap: moving ones that something wrote to, and those of batches, which leap there and back."""
 
 from __future__ import annotations
 
@@ -57,3 +57,22 @@ def leap(history: History, layers: LayerTable) -> Leap:
             if rise > amount:
                 at, amount = record, rise
     return Leap(found, int(history.steps[at - 1]), int(history.steps[at]), amount)
+
+
+def comes_and_goes(history: History, layers: LayerTable) -> Mask:
+    """Layers that agree with the latest batches at one record and are far off at others, up to the last, [L].
+
+    Weights do not move batch statistics that far and back. A few batches do that are unlike all others: while one of
+    them is among the latest, these agree with the moving statistics that it has set, and ordinary ones never do.
+    Only the second half of the record counts.
+    """
+    error = history.row("error_p95")[len(history.steps) // 2 :]
+    found = np.zeros(len(layers.names), bool)
+    if error.shape[1] != len(found):
+        return found
+    for layer, course in enumerate(error.T):
+        known = course[np.isfinite(course)]
+        if len(known) >= 3:
+            around = np.minimum(np.maximum.accumulate(known), known[-1])
+            found[layer] = bool((around > FARTHER * np.maximum(known, layers.tolerance)).any())
+    return found

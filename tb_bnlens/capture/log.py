@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -15,10 +14,11 @@ from tb_bnlens.capture.events import EventFile, holds_files
 from tb_bnlens.capture.guard import NotRecorded
 from tb_bnlens.capture.reasons import cause_of
 from tb_bnlens.history import Event, Evidence, Layer, Manifest
-from tb_bnlens.metadata import KERAS, RUN_SUFFIX, EventKind
+from tb_bnlens.metadata import CHANNEL_ROWS, KERAS, RUN_SUFFIX, EventKind
 
 CHANNEL_SPACING = 1.25
-"""Per-channel snapshots are the heavy part of a record: each comes at least this factor of steps after the last."""
+"""Per-channel snapshots are the heavy part of a record: each comes at least this factor of steps after the last, the
+first one this many steps after the start. The end of a run has one always."""
 CHANNEL_BYTES = 2**20
 """What the snapshots of a million steps hold, except that there are always three: TensorBoard keeps them in memory."""
 FEWEST_CHANNELS = 3
@@ -50,7 +50,8 @@ class RunLog:
         self._notes: list[str] = []
         self._not_evaluated: dict[str, str] = {}
         self._events: list[Event] = []
-        self._next_channels = 1
+        self._channel_spacing = CHANNEL_SPACING
+        self._next_channels = 1.0
         self.planned_steps: int | None = None
         self.batch_size: int | None = None
         self.manifest_due = True
@@ -149,6 +150,12 @@ class RunLog:
             self.batch_size = samples
             self.manifest_due = True
 
+    def fit_channels(self, channels: int) -> None:
+        """Space snapshots of so many channels in all so that those of a million steps hold about CHANNEL_BYTES."""
+        wanted = max(FEWEST_CHANNELS, CHANNEL_BYTES / (4 * len(CHANNEL_ROWS) * max(channels, 1)))
+        self._channel_spacing = max(CHANNEL_SPACING, LONG_RUN ** (1 / wanted))
+        self._next_channels = self._channel_spacing
+
     def want_channels(self) -> None:
         """Have the next record come with a per-channel snapshot."""
         self._next_channels = 0
@@ -159,8 +166,7 @@ class RunLog:
 
     def write_channels(self, per_layer: Sequence[NDArray[np.floating[Any]]], step: int) -> None:
         """Write the per-channel snapshots of all layers, [4, C] each."""
-        wanted = max(FEWEST_CHANNELS, CHANNEL_BYTES / max(1, sum(4 * values.size for values in per_layer)))
-        self._next_channels = max(step + 1, math.ceil(step * max(CHANNEL_SPACING, LONG_RUN ** (1 / wanted))))
+        self._next_channels = max(step + 1, step * self._channel_spacing)
         self._write(step, *(record.channels(index, values) for index, values in enumerate(per_layer)))
 
     def _write(self, step: int, *parts: record.Part | record.Scalar) -> None:

@@ -88,6 +88,7 @@ class Recording:
         measurement = Measurement(runner, adapter.batches, self._state, self._recovery, self._segments, tolerance)
         self._prober = Prober(adapter, measurement, batches, schedule, guard, log)
         schedule.fit_records(4 * len(layers) * len(LAYER_ROWS))
+        log.fit_channels(int(self._segments.sizes.sum()))
         schedule.start(step)
         self.write_manifest()
 

@@ -15,11 +15,11 @@ SPACING = 128
 """Records are about step/SPACING apart, so a million steps are some 1,300 records; fewer of many layers."""
 BURST = 3
 """Consecutive steps of a burst: two single-step windows side by side give the batch-to-batch noise."""
-RECORD_BYTES = 3 * 2**19
+RECORD_BYTES = 3 * 2**18
 """What the packed records of a million steps hold, unless COARSEST spacing makes it more: TensorBoard keeps every
 record of every run in memory, and a record of 50 layers is 10 kB. A wider spacing loses no event, as a record holds the
 extremes since the one before."""
-COARSEST = 10
+COARSEST = 7
 PROBE_SPACING = 16
 """Probes are at least step/PROBE_SPACING apart, and full ones twice as far."""
 FLOOR_SPACING = {"snapshot": 1 / 3, "record": 1 / 3, "probe": 2.0, "full": math.inf}

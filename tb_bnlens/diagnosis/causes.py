@@ -220,9 +220,10 @@ CAUSES: tuple[Cause, ...] = (
         "dominated-statistics",
         applies=on.updates,
         # Padding makes a few batches unlike the others too, so it has to be known not to be the reason.
-        known=lambda f: of.measured(f) and of.composition(f).ordinary.known and of.padding_known(f),
+        known=of.dominance_known,
         shows=of.dominated,
         cost=of.cost_of_dominance,
+        part=lambda f: on.rest_part(f) if of.set_by_few(f) else UNKNOWN,
         yields=(Yields("padded-rows", always),),
         rivals=("batch-noise", "unlike-batches"),
     ),
@@ -245,8 +246,8 @@ CAUSES: tuple[Cause, ...] = (
     Cause(
         "drift",
         applies=on.updates,
-        known=lambda f: on.lag_known(f) and on.over_time(f),
-        shows=lambda f: f.drifting,
+        known=on.drift_known,
+        shows=on.drifts,
         cost=on.drift_cost,
         note=on.drift_noted,
         estimate="distance",
@@ -428,7 +429,7 @@ CAUSES: tuple[Cause, ...] = (
         applies=lambda f: f.both_probed,
         shows=lambda f: on.whole_run(of_gap(f.validation_gap) > Severity.INFO),
         cost=in_batches.validation_cost,
-        yields=(Yields("train-inference-gap", always),),
+        yields=(Yields("train-inference-gap", in_batches.gap_explains_shift),),
         layers=in_batches.off_on_validation,
         rivals=("train-inference-gap", "overfitting"),
     ),
@@ -438,7 +439,10 @@ CAUSES: tuple[Cause, ...] = (
         shows=in_batches.overfitted,
         cost=on.free,
         note=always,
-        yields=(Yields("train-inference-gap", always), Yields("validation-shift", always)),
+        yields=(
+            Yields("train-inference-gap", in_batches.gap_explains_validation),
+            Yields("validation-shift", always),
+        ),
         rivals=("train-inference-gap", "validation-shift"),
     ),
     Cause(

@@ -120,13 +120,25 @@ def order_limits_memory(f: Facts, where: Mask) -> bool:
 # --- rows that set the statistics ----------------------------------------------------------------------
 
 
+def dominance_known(f: Facts) -> bool:
+    """A minority of the measured batches was told from the others, or one that is not among them."""
+    return measured(f) and (set_by_few(f) or (composition(f).ordinary.known and padding_known(f)))
+
+
+def set_by_few(f: Facts) -> bool:
+    """A few batches set the statistics that are not among the measured ones."""
+    return f.rest_is == "few"
+
+
 def dominated(f: Facts) -> Mask:
     """Layers whose statistics a minority of the batches sets."""
-    return composition(f).dominated
+    return f.parts.set_by_few if f.parts is not None and set_by_few(f) else composition(f).dominated
 
 
-def cost_of_dominance(f: Facts, _where: Mask) -> Severity:
+def cost_of_dominance(f: Facts, where: Mask) -> Severity:
     """What an ordinary row loses, where statistics of ordinary batches restore it and those of all do not."""
+    if set_by_few(f):
+        return on.of_rest("few")(f, where)
     c = composition(f)
     stale = c.ordinary_stale.value
     return of_gap(c.ordinary) if not stale > SMALLER_PART * c.ordinary.value else NONE

@@ -154,6 +154,16 @@ def not_as_set(f: Facts) -> Mask:
     return off | f.frozen_yet_updating | f.thawed
 
 
+def drift_known(f: Facts) -> bool:
+    """The course of the lag is known, and not behind statistics of long ago alone."""
+    return lag_known(f) and over_time(f) and bool(drifts(f).any() or not f.drifting.any())
+
+
+def drifts(f: Facts) -> Mask:
+    """Layers whose batch statistics move away; a lag behind those of long ago is none that inference has."""
+    return f.drifting if f.evaluated else f.drifting & ~f.layers.outdated
+
+
 def drift_cost(f: Facts, _where: Mask) -> Severity:
     """What newer statistics take away, and no more than the gap."""
     if f.parts is not None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.analysis.lag import LARGE_DISTANCE
-from tb_bnlens.analysis.loss_gap import ERROR_HARM, WARNING_HARM
+from tb_bnlens.analysis.loss_gap import ERROR_HARM, WARNING_HARM, Gap
 from tb_bnlens.diagnosis.cause import Mask
 from tb_bnlens.diagnosis.conditions import INFO, SCATTER, whole_run
 from tb_bnlens.diagnosis.severity import Severity, of_gap, of_harm
@@ -71,6 +71,11 @@ def validation_cost(f: Facts, _where: Mask) -> Severity:
     return of_gap(f.validation_gap)
 
 
+def gap_explains_shift(f: Facts, _where: Mask) -> bool:
+    """Recalibrated statistics serve both data or neither, or what they do is not known."""
+    return not of_gap(f.renewed_validation_gap) > INFO or of_gap(f.drift_left) > INFO
+
+
 def validation_distance(f: Facts) -> NDArray[np.float64]:
     """Moving statistics against those of validation data, [L]."""
     found = np.empty(0) if f.evidence is None else f.evidence.layers.get("validation_distance_rms", np.empty(0))
@@ -85,9 +90,17 @@ def off_on_validation(f: Facts, _where: Mask, _severity: Severity) -> Mask:
 
 def overfitted(f: Facts) -> Mask:
     """Validation loss is far above training loss."""
-    excess = f.validation_excess
+    return whole_run(_far_above(f.validation_excess))
+
+
+def gap_explains_validation(f: Facts, _where: Mask) -> bool:
+    """Recalibrated statistics bring validation loss near training loss, or what they do there is not known."""
+    return not _far_above(f.renewed_excess)
+
+
+def _far_above(excess: Gap) -> bool:
     # Two different batches, so the spread between batches comes in, which it does not in paired losses.
-    return whole_run(excess.harm >= ERROR_HARM and excess.value >= BATCH_SPREADS * excess.uncertainty)
+    return excess.harm >= ERROR_HARM and excess.value >= BATCH_SPREADS * excess.uncertainty
 
 
 def dropout_hidden(f: Facts) -> bool:

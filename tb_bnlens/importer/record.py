@@ -66,6 +66,7 @@ class Replay:
         self._told = np.asarray([s is not None for s in settings])
         self._step = 0 if from_scratch else series.steps[0]
         size = int(self._segments.sizes.sum())
+        log.fit_channels(size)
         start = Snapshot(np.zeros(size), np.ones(size)) if from_scratch else _snapshot(first)
         # Checkpoints are far apart: a note says how much of a lag shows in windows of their length.
         self._windows = Windows(start, self._step, self._recovery, self._segments, longest=math.inf)

@@ -37,12 +37,12 @@ def run_report(history: History) -> schema.Overview:
     """
     facts = Facts(history)
     diagnoses = diagnose(facts)
-    losses = reported_losses(facts)
+    severity = max((d.severity for d in diagnoses), default=Severity.NONE)
+    losses = reported_losses(facts, severity)
     manifest = facts.manifest
     overhead = history.loss("overhead")
     overhead = overhead[~np.isnan(overhead)]
     headline, reasons = verdict(facts, diagnoses)
-    severity = max((d.severity for d in diagnoses), default=Severity.NONE)
     return {
         "format": FORMAT,
         "run": history.run,
@@ -150,7 +150,7 @@ def _evidence(e: Evidence) -> schema.Evidence:
         # JSON has no infinity.
         return ("never" if e.unit == "steps" else "not finite") if math.isinf(x) else number(x)
 
-    return {"label": e.label, "value": plain(e.value), "limit": plain(e.limit), "unit": e.unit}
+    return {"label": e.label, "value": plain(e.value), "limit": plain(e.limit), "unit": e.unit, "against": e.against}
 
 
 def _layers(facts: Facts, diagnoses: Sequence[Diagnosis]) -> list[schema.LayerReport]:

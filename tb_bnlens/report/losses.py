@@ -9,18 +9,27 @@ from typing import Any, cast
 from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.analysis.loss_gap import Losses
 from tb_bnlens.analysis.measured import Measured
+from tb_bnlens.diagnosis.severity import Severity, of_gap
+from tb_bnlens.diagnosis.words.phrases import rival
 from tb_bnlens.metadata import LAYER_INDEX, LOSS_KINDS, State
 from tb_bnlens.report import schema
 from tb_bnlens.report.numbers import number
 
+IN_EVERY_LAYER = "the loss with batch statistics in every layer"
 KEPT = (State.FROZEN, State.INFERENCE_MODE)
 """States of layers that ``recalibrate`` leaves alone by default."""
 
 
-def reported_losses(facts: Facts) -> schema.Losses:
-    """The losses on training batches and, where there are any, on validation data."""
+def reported_losses(facts: Facts, severity: Severity) -> schema.Losses:
+    """The losses on training batches and, where there are any, on validation data.
+
+    Args:
+        facts: of the run.
+        severity: of the run, which the reported harm explains.
+    """
     kept = bool(len(facts.layers.names)) and bool(facts.layers.is_state(*KEPT).all())
     out = _block(facts.losses, facts.measured, kept)
+    out |= _harm(facts, severity)
     if facts.measured is not None:
         out["share_undone"] = number(facts.share_undone)
         out["as_at_step"] = facts.as_at_step
@@ -53,6 +62,23 @@ def _block(losses: Losses, measured: Measured | None, kept: bool) -> dict[str, A
     out["forecast"] = _points("updates", ((int(n), loss) for n, loss in losses.forecast[1:]))
     out["replayed"] = _points("momentum", replayed.items())
     return out
+
+
+def _harm(facts: Facts, severity: Severity) -> dict[str, Any]:
+    """What severity goes by, and what inference is held against."""
+    gap, held_against, measured = facts.gap, rival(facts), facts.measured
+    loss = facts.rival_loss if facts.has_layers else facts.typical("training")
+    if measured is None:
+        loss = math.nan  # a median over the last probes; the report has the losses of the last one
+    if severity > max(of_gap(gap), Severity.INFO) and measured is not None and measured.rival == "batch_as_trained":
+        # Frozen layers that training uses as they are: what they cost shows against batch statistics everywhere.
+        gap, held_against, loss = measured.gap("inference", "batch"), IN_EVERY_LAYER, measured.mean("batch")
+    return {
+        "harm": number(gap.harm),
+        "harm_is_sure": gap.significant,
+        "rival": held_against,
+        "rival_loss": number(loss),
+    }
 
 
 def _parts(now: Mapping[str, float], fresh: float) -> dict[str, float | None]:

@@ -9,7 +9,7 @@ from typing import Any
 from tb_bnlens.diagnosis.words.phrases import count
 from tb_bnlens.numbers import as_set, number
 from tb_bnlens.report.compare import layer_name, rows
-from tb_bnlens.report.runs_table import cause_of, ranked, sign_of, tally
+from tb_bnlens.report.runs_table import cause_of, harm_of, ranked, sign_of, tally
 from tb_bnlens.report.schema import Failure, Overview
 from tb_bnlens.report.shown import MODES, counts, farthest, measured_modes
 
@@ -31,14 +31,14 @@ def render_table(runs: Sequence[Overview], failures: Sequence[Failure]) -> str:
     rows = ranked(runs)
     lines = [f"### {tally([row for _, row in rows], len(failures))}\n"]
     lines += [
-        _line("", "run", "inference", "batch statistics", "step", "cause"),
-        _line("---", "---", "--:", "--:", "--:", "---"),
+        _line("", "run", "harm", "inference", "batch statistics", "step", "cause"),
+        _line("---", "---", "--:", "--:", "--:", "--:", "---"),
     ]
     for name, row in rows:
         step = "" if row["last_step"] is None else f"{row['last_step']:,}"
-        losses = (number(row["inference"]), number(row["batch"]))
+        losses = (harm_of(row), number(row["inference"]), number(row["batch"]))
         lines.append(_line(SIGNS.get(sign_of(row), UNKNOWN), _cell(name), *losses, step, _cell(cause_of(row))))
-    lines += [_line(UNKNOWN, _cell(f["run"]), "", "", "", _cell(f["reason"])) for f in failures]
+    lines += [_line(UNKNOWN, _cell(f["run"]), "", "", "", "", _cell(f["reason"])) for f in failures]
     return "\n".join(lines) + "\n"
 
 
@@ -131,13 +131,13 @@ def _finding(finding: Mapping[str, Any]) -> Iterator[str]:
         if finding[name]:
             yield f"{label}:\n"
             yield from _code(finding[name])
-    rows = [(e["label"], e["value"], e["limit"], e["unit"]) for e in finding["evidence"].values()]
-    if rows:
+    if finding["evidence"]:
         yield "<details><summary>Evidence</summary>\n"
-        yield _line("measured", "value", "threshold")
+        yield _line("measured", "value", "compared with")
         yield _line("---", "--:", "--:")
-        for label, value, limit, unit in rows:
-            yield _line(_cell(label), f"{_value(value)} {_cell(unit)}".rstrip(), "" if limit is None else _value(limit))
+        for e in finding["evidence"].values():
+            limit = "" if e["limit"] is None else f"{_cell(e['against'])} {_value(e['limit'])}"
+            yield _line(_cell(e["label"]), f"{_value(e['value'])} {_cell(e['unit'])}".rstrip(), limit)
         yield "\n</details>\n"
 
 

@@ -22,7 +22,7 @@ WORDS = {
 """What a run's sign means in the heading, the worst first."""
 OPEN = "?"
 """Mark of a run that cannot be judged."""
-SHOWN_FROM = {"inference": 0, "batch stat.": 72, "step": 90}
+SHOWN_FROM = {"harm": 60, "inference": 0, "batch stat.": 72, "step": 90}
 """Columns of numbers, and the width of a terminal from which on each is shown."""
 LEAST_CAUSE = 16
 GAP = "  "
@@ -61,20 +61,24 @@ def ranked(runs: Sequence[Overview]) -> list[tuple[str, RunSummary]]:
 
 
 def _worst_first(named: tuple[str, RunSummary]) -> tuple[int, float, str]:
-    """As the tab sorts its table: by severity, then by how many times the loss with batch statistics, then by name."""
+    """As the tab sorts its table: by severity, then by harm, then by name."""
     name, row = named
-    inference, batch = row["inference"], row["batch"]
-    known = inference is not None and batch is not None and batch > 0 and inference >= 0
-    return list(WORDS).index(sign_of(row)), -(inference / batch) if known and inference and batch else 0.0, name
+    return list(WORDS).index(sign_of(row)), -(row["harm"] or 0.0), name
 
 
 def _cells(name: str, row: RunSummary, shown: Sequence[str]) -> list[str]:
     numbers = {
+        "harm": harm_of(row),
         "inference": number(row["inference"]),
         "batch stat.": number(row["batch"]),
         "step": "" if row["last_step"] is None else f"{row['last_step']:,}",
     }
     return [" ".join(printable(name).split("\n")), *(numbers[column] for column in shown), cause_of(row)]
+
+
+def harm_of(row: RunSummary) -> str:
+    """What inference loses, in the unit that severity goes by; in brackets where it is within chance."""
+    return f"({number(row['harm'])})" if row["harm"] and not row["harm_is_sure"] else number(row["harm"])
 
 
 def cause_of(row: RunSummary) -> str:

@@ -83,6 +83,15 @@ class Losses(PairedLosses, total=False):
     as_at_step: int | None
     """Step at which the loss with batch statistics came down to what inference has now; null where nothing is undone,
     or where inference is worse than at any step."""
+    harm: float | None
+    """What inference loses against ``rival_loss``, in the unit that severity goes by: a warning from 0.5, an error
+    from 1. A drop of a metric counts too. Null where it was not measured or is infinite."""
+    harm_is_sure: bool
+    """Whether it is larger than two standard errors; less is chance, and no finding rests on it."""
+    rival: str
+    """What inference is held against, in words."""
+    rival_loss: float | None
+    """Its loss over the same batches, or over new batches of the same rows; null where ``batches`` is."""
 
 
 class Evidence(TypedDict):
@@ -92,6 +101,8 @@ class Evidence(TypedDict):
     value: float | str | None
     limit: float | str | None
     unit: str
+    against: str
+    """What the limit is: "threshold", "warning from", "tolerance", "run length"."""
 
 
 class RuledOut(TypedDict):
@@ -315,6 +326,9 @@ class RunSummary(TypedDict):
     """Batches that the losses are means over; null for those of the last probe."""
     batch: float | None
     inference: float | None
+    harm: float | None
+    """As in the losses of the report."""
+    harm_is_sure: bool
     metric: MetricPair | None
     """The first compiled metric, over the same batches; null where none was measured."""
     momentum: list[float]

@@ -24,6 +24,8 @@ def summarize(report: Overview) -> RunSummary:
         "batches": losses["batches"],
         "batch": losses["batch"],
         "inference": losses["inference"],
+        "harm": losses["harm"],
+        "harm_is_sure": losses["harm_is_sure"],
         "metric": _first(losses["metrics"]),
         "momentum": [min(momentums), max(momentums)] if momentums else [],
         "layers": len(report["layers"]),

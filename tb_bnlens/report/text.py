@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tb_bnlens.diagnosis.words.phrases import count
+from tb_bnlens.analysis.loss_gap import ERROR_HARM, NOTE_HARM, WARNING_HARM
+from tb_bnlens.diagnosis.words.phrases import STANDARD, count, signed
 from tb_bnlens.numbers import as_set, number
 from tb_bnlens.report.compare import layer_name, momentum_as_set, rows
 from tb_bnlens.report.shown import MODES, counts, farthest
@@ -13,6 +14,8 @@ from tb_bnlens.report.style import Style, all_printable, columns, padded, shorte
 
 PLAIN = Style()
 WORST_LAYERS = 8
+HARM = f"a warning from {WARNING_HARM:g}, an error from {ERROR_HARM:g}"
+"""What severity makes of a harm."""
 TALLY = {
     "pass": "passed",
     "another_cause": "explained by another cause",
@@ -77,6 +80,7 @@ def _losses(run: Mapping[str, Any], style: Style) -> list[str]:
     if frozen and losses["recalibrated"] is not None:
         lines.append("  recalibrated: frozen layers keep their statistics")
     lines += _parts(losses, run["framework"], frozen, style)
+    lines += _harm(losses, style)
     validation = losses.get("validation")
     if validation:
         over = validation["batches"]
@@ -118,7 +122,9 @@ def _parts(losses: Mapping[str, Any], framework: str, frozen: bool, style: Style
     # A frozen layer uses its moving statistics in training and after a recalibration too.
     too = " and frozen layers" if frozen else ""
     labels = {"dropout": f"training-only layers{too}", "noise": f"batch noise{too}", "stale": "stale statistics"}
-    parts = [f"{label} {_signed(losses[part])}" for part, label in labels.items() if losses[part] is not None]
+    if frozen and losses["recalibrated"] is None:
+        labels["noise"] = "frozen layers"
+    parts = [f"{label} {signed(losses[part])}" for part, label in labels.items() if losses[part]]
     if parts:
         lines += style.wrap("  parts: ", ", ".join(parts))
     if losses["replayed"]:
@@ -127,8 +133,16 @@ def _parts(losses: Mapping[str, Any], framework: str, frozen: bool, style: Style
     return lines
 
 
-def _signed(value: float) -> str:
-    return f"+{number(value)}" if value > 0 else number(value)
+def _harm(losses: Mapping[str, Any], style: Style) -> list[str]:
+    """The figure that the severity goes by, beside the steps of severity where it comes near them."""
+    harm = losses["harm"]
+    if harm is None:
+        return []
+    against = "" if losses["rival_loss"] is None else f" ({number(losses['rival_loss'])})"
+    said = f"{number(harm)} against {losses['rival']}{against}"
+    if harm >= NOTE_HARM:
+        said += f": {HARM if losses['harm_is_sure'] else 'no more than chance'}"
+    return style.wrap("  harm: ", said)
 
 
 def _finding(finding: Mapping[str, Any], style: Style) -> list[str]:
@@ -137,7 +151,7 @@ def _finding(finding: Mapping[str, Any], style: Style) -> list[str]:
     lines = style.marked(finding["severity"], f"{finding['title']} [{finding['rule']}]{where}{since}")
     lines += style.wrap("    ", finding["summary"])
     for e in finding["evidence"].values():
-        limit = "" if e["limit"] is None else f"  (against {_value(e['limit'])})"
+        limit = "" if e["limit"] is None else f"  ({e['against']} {_value(e['limit'])})"
         lines += style.wrap("    evidence   ", f"{e['label']}: {_value(e['value'])} {e['unit']}".rstrip() + limit)
     for rival in finding["ruled_out"]:
         lines += style.wrap("    ruled out  ", f"{rival['cause']}: {rival['reason']}")
@@ -181,11 +195,14 @@ def _layers(run: Mapping[str, Any], style: Style) -> list[str]:
     known = farthest(run["layers"], WORST_LAYERS)
     if not known:
         return []
-    heading = "farthest layers"
+    heading = "layer"
     room = max(len(heading), style.width - len("    momentum  distance  updates to converge"))
     names = [shortened(x["name"], room) for x in known]
     width = max(len(heading), *map(columns, names))
-    lines = ["", f"  {heading:<{width}}  momentum  distance  updates to converge"]
+    over, step = run["losses"]["batches"], run["losses"]["step"]
+    of = f"{count(over, 'batch', 'batches')} at step {step:,}" if over is not None else "the last record"
+    lines = ["", *style.wrap("  ", f"Farthest layers; distance in {STANDARD}, of {of}:")]
+    lines.append(f"  {heading:<{width}}  momentum  distance  updates to converge")
     for x, name in zip(known, names, strict=True):
         steps = x["steps_to_converge"]
         words = x["steps_reason"] if steps is None or steps == "never" else f"{steps:,}"

@@ -8,12 +8,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from tb_bnlens.analysis.facts import Facts
+from tb_bnlens.analysis.lag import SPARSE
 from tb_bnlens.analysis.loss_gap import NOTE_HARM
 from tb_bnlens.diagnosis.decide import Status
 from tb_bnlens.diagnosis.diagnose import Diagnosis
 from tb_bnlens.diagnosis.severity import Severity, of_gap
 from tb_bnlens.diagnosis.words import code
-from tb_bnlens.diagnosis.words.phrases import be, count, loss, metric, sentence, times
+from tb_bnlens.diagnosis.words.phrases import be, count, loss, metric, rival, sentence, times
 from tb_bnlens.numbers import number
 
 MOST_METRICS = 2
@@ -86,16 +87,20 @@ def _unmeasured(f: Facts) -> list[str]:
     at, ended = f.losses.step if f.evidence is None else f.evidence.step, f.manifest.ended_step
     if f.manifest.ended != "interrupted" or at is None or ended is None or at >= ended:
         return []
-    check = code.told(
+    return [
+        f"Training was interrupted at step {ended:,}, and the last measurement is of step {at:,}: {_check(f)} measures "
+        "the present model."
+    ]
+
+
+def _check(f: Facts) -> str:
+    """The call that measures the model in hand."""
+    return code.told(
         f,
         keras="tb_bnlens.check(model, data)",
         torch="tb_bnlens.torch.check(model, data, loss=...)",
         flax="tb_bnlens.flax.check(model, data, loss=...)",
     )
-    return [
-        f"Training was interrupted at step {ended:,}, and the last measurement is of step {at:,}: {check} measures the "
-        "present model."
-    ]
 
 
 def _reason(d: Diagnosis) -> str:
@@ -120,20 +125,21 @@ def _headline(f: Facts, healthy: bool) -> str:
     if not f.gap.known:
         return _without_losses(f, healthy)
     inference, batch, where = _compared(f)
-    rival = _rival(f)
+    held_against = rival(f)
+    of_rival = held_against.removeprefix("the loss ")
     if math.isinf(inference):
-        return f"Inference loss is not finite; {rival.removeprefix('the loss ')} it is {loss(f, batch)} ({where})."
+        return f"Inference loss is not finite; {of_rival} it is {loss(f, batch)} ({where})."
     both = f"{loss(f, inference)} against {loss(f, batch)}, " if f.measured is not None else ""
     if f.measured is not None and f.measured.lost and of_gap(f.gap) > Severity.INFO:
         name, there = f.measured.lost, f.measured.passes[f.measured.rival].metrics
         here = metric(name, f.measured.passes["inference"].metrics[name])
         return (
-            f"Inference gives {name} {here}, {rival.removeprefix('the loss ')} it is {metric(name, there[name])}; the "
-            f"loss does not show it ({both}{where})."
+            f"Inference gives {name} {here}, {of_rival} it is {metric(name, there[name])}; the loss does not show it "
+            f"({both}{where})."
         )
     if of_gap(f.gap) > Severity.INFO:
         much = times(inference, batch, f.losses.natural_zero)
-        return f"Inference loss is {much} {rival} ({both}{where}){_means(f)}."
+        return f"Inference loss is {much} {held_against} ({both}{where}){_means(f)}."
     if not healthy and f.measured is not None and f.measured.rival == "batch_as_trained":
         # Training sees the same fault, so it shows in neither loss.
         everywhere = f.measured.gap("inference", "batch")
@@ -144,10 +150,11 @@ def _headline(f: Facts, healthy: bool) -> str:
                 f"is {better} ({where})."
             )
     said = (
-        f"inference loss {loss(f, inference)} {_relation(f, inference, batch)} {rival} ({loss(f, batch)}{_at(f, where)}"
+        f"inference loss {loss(f, inference)} {_relation(f, inference, batch)} {held_against} "
+        f"({loss(f, batch)}{_at(f, where)}"
     )
     if healthy and _relation(f, inference, batch) == ABOVE:
-        return f"{sentence(said)}. That is less than a warning takes, and no BatchNorm problem was found."
+        return f"{sentence(said)}. The difference is too small for a warning."
     if healthy:
         return f"No BatchNorm problem found: {said}."
     if f.measured is not None and of_gap(f.stale) > Severity.INFO:
@@ -166,15 +173,6 @@ def _relation(f: Facts, inference: float, batch: float) -> str:
 
 def _at(f: Facts, where: str) -> str:
     return f") at {where}" if f.measured is None else f", {where})"
-
-
-def _rival(f: Facts) -> str:
-    """What inference is held against, in words."""
-    named = "" if f.measured is None else f.measured.rival
-    return {
-        "recombined": "the loss with batch statistics on new batches",
-        "batch_as_trained": "the loss with batch statistics where training uses them",
-    }.get(named, "the loss with batch statistics")
 
 
 def _means(f: Facts) -> str:
@@ -219,7 +217,7 @@ def _compared(f: Facts) -> tuple[float, float, str]:
 
 
 def _without_losses(f: Facts, healthy: bool) -> str:
-    measured = "No loss is probed yet"
+    measured = "No loss is measured yet"
     if f.losses.not_evaluated:
         measured = f"The paired losses were not evaluated in this {'check' if f.checked else 'run'}"
     known = f.layers.distance[~np.isnan(f.layers.distance)]
@@ -230,6 +228,12 @@ def _without_losses(f: Facts, healthy: bool) -> str:
         return f"{measured}. {reason}"
     reason = f.losses.not_evaluated.get("losses", "")
     because = f"{measured}{': ' + reason.rstrip('.') if reason else ''}."
+    old = int((f.layers.lagging & f.layers.outdated).sum())
+    if old:
+        return (
+            f"Inference is not judged. {because} Whether the statistics of {count(old, 'BatchNorm layer')} lag is not "
+            f"known: {SPARSE}. {_check(f)} measures it."
+        )
     return (
         f"Inference is not judged. {because} The statistics alone show no problem in "
         f"{count(len(f.layers.names), 'BatchNorm layer')} (distance {number(float(np.median(known)))} batch standard "

@@ -49,8 +49,8 @@ class Recorder(LoopRecorder):
             ``update`` and ``compute``, as in torchmetrics. Measured in both modes at the end. Without it, the accuracy
             where the target holds class numbers and the predictions a score for each class.
         optimizer: for the learning rate, which advice on drift uses.
-        forward: ``forward(model, x)`` where the model is not called as ``model(x)``, ``model(*x)`` for a tuple, or
-            ``model(**x)`` for a mapping whose keys are arguments.
+        forward: ``forward(model, x)`` where the model is not called as ``model(x)``, ``model(*x)`` for a tuple of
+            its arguments, or ``model(**x)`` for a mapping whose keys are arguments.
         validation_data: a list of batches, tensors ``(x, y)``, or a ``DataLoader`` without persistent workers,
             its own generator or its own sampler, which training may share; its first batches are probed too. The
             rows of its dataset must not depend on how often they were read.

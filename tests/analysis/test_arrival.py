@@ -66,7 +66,7 @@ def test_records_farther_apart_than_the_memory_say_nothing() -> None:
     )
     layer = report_of(history)
     assert (layer["steps_to_converge"], layer["steps_interval"], layer["steps_reliable"]) == (None, None, False)
-    assert "farther apart than the memory" in layer["steps_reason"]
+    assert "too far apart" in layer["steps_reason"]
 
 
 def test_a_steady_drift_never_arrives() -> None:

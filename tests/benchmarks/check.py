@@ -1,17 +1,21 @@
 """What ``check`` takes, in units of ``evaluate`` on the same batches.
 
     python -m tests.benchmarks.check
+    python -m tests.benchmarks.check --stories
 
-CPU time of all threads. The first ``evaluate`` of a model traces it, and so does a check.
+The second trains the stories of ``demo/`` and checks each model on batches of its training data. CPU time of all
+threads. The first ``evaluate`` of a model traces it, and so does a check.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -33,10 +37,18 @@ STEPS = 400
 def main() -> None:
     """Print a line for each network and training."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--stories", nargs="*", metavar="STORY", help="these, or all, in place of the networks")
     parser.add_argument("--network", choices=sorted(NETWORKS), action="append", help="one or more; default all")
     options = parser.parse_args()
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
+    if options.stories is not None:
+        for name, (train, data) in stories().items():
+            if not options.stories or any(story in name for story in options.stories):
+                with tempfile.TemporaryDirectory() as log_dir:
+                    model = train(log_dir)
+                measure(name, model, data())
+        return
     for name in options.network or NETWORKS:
         model, data = made(name)
         model.fit(data.repeat(), steps_per_epoch=STEPS, epochs=1, shuffle=False, verbose=0)
@@ -57,6 +69,33 @@ def made(name: str) -> tuple[Any, Any]:
     pairs = [tuple(np.asarray(part, np.float32) for part in make(rng)) for _ in range(BATCHES)]
     x, y = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
     return model, tf.data.Dataset.from_tensor_slices((x, y)).batch(len(pairs[0][0]))
+
+
+def stories() -> dict[str, tuple[Callable[[str], Any], Callable[[], Any]]]:
+    """Run of a story -> its training, and batches of its training data."""
+    from demo import band_locator, frozen_base, pose_network, pretrained_base
+
+    def batched(arrays: Any, size: int) -> Any:
+        return tf.data.Dataset.from_tensor_slices(arrays).batch(size).take(BATCHES)
+
+    def images(run: Any) -> Any:
+        return batched(frozen_base.stripes(3200, 0, run.keywords["contrast"], run.keywords["brightness"]), 32)
+
+    def signals(run: Any) -> Any:
+        given = {name: run.keywords[name] for name in ("gain", "offset") if name in run.keywords}
+        return batched(pretrained_base.recordings(5120, 0, **given), 256)
+
+    found: dict[str, tuple[Callable[[str], Any], Callable[[], Any]]] = {}
+    for name, run in band_locator.RUNS.items():
+        found[f"band-locator/{name}"] = run, lambda: band_locator.batches(96, 16, 0).take(BATCHES)
+    for name, train in pose_network.RUNS.items():
+        found[f"pose-network/{name}"] = train, lambda: pose_network.batches(0).take(BATCHES)
+    for name, train in pretrained_base.RUNS.items():
+        if isinstance(train, partial):  # the other one has no BatchNorm
+            found[f"pretrained-base/{name}"] = train, partial(signals, train)
+    for name, run in frozen_base.RUNS.items():
+        found[f"frozen-base/{name}"] = run, partial(images, run)
+    return found
 
 
 def measure(title: str, model: Any, data: Any) -> None:

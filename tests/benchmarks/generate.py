@@ -287,6 +287,7 @@ def write(log_dir: Path | str, truth: Truth, *, seed: int = 0) -> int:
     log = RunLog(str(log_dir), 0.1, None)
     log.open()
     log.planned_steps, log.batch_size = truth.steps, 32
+    log.fit_channels(sum(map(channels, range(truth.layers))))
     log.event(0, metadata.EventKind.START, "recording begins")
     due = [
         (truth.learning_rate_drop, metadata.EventKind.RECOMPILE, "learning rate 0.001 -> 0.0001"),

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.history import History
+from tb_bnlens.metadata import LAYER_INDEX
 from tests.diagnosis.checks import limits_of, silence_of
-from tests.diagnosis.runs import behind, causes, dominated, finding, level, measured
+from tests.diagnosis.runs import CALM, behind, causes, dominated, finding, level, measured, run
 
 CAUSE = "dominated-statistics"
 
@@ -55,6 +58,29 @@ def test_batches_of_normal_rows_are_below_the_limit(size: int) -> None:
 def test_batches_of_few_rows_do_not_tell() -> None:
     """Pairs of rows behind a ReLU are skewed, and the median of their variances sharpens what a network predicts."""
     assert CAUSE not in causes(dominated(size=2)) and CAUSE in causes(dominated(size=8))
+
+
+def in_unmeasured(errors: Sequence[float], **other: Any) -> History:
+    """The statistics' error against the latest batches at the last records; the measured batches are ordinary."""
+    history = run(CALM)
+    layers = history.layers.copy()
+    layers[-len(errors) :, :, LAYER_INDEX["error_p95"]] = np.array(errors)[:, None]
+    passes = {"inference": 3.0, "batch": 1.0, "recalibrated": 1.0, "put_right__settled": 1.0, "replay_0.5": 1.0}
+    groups = {"updating": (0, 1, 2), "settled": (0, 1, 2)}
+    rows = {"error_p95": [500.0] * 3, "update_explained": [1.0] * 3}
+    return measured(replace(history, layers=layers), groups=groups, layers=rows, **{**passes, **other})
+
+
+def test_a_rare_row_that_no_measured_batch_holds() -> None:
+    """While its batch is among the latest, these agree with the moving statistics; between, they are far off."""
+    history = in_unmeasured([500.0, 0.5, 400.0, 500.0])
+    found = finding(history, CAUSE)
+    assert causes(history) == {CAUSE: "error"} and found["share"] == pytest.approx(1.0)
+    assert "unlike all others" in found["summary"] and "clip_by_value" in found["fix"]
+    assert "recalibrate" in found["rescue"] and "inference loss 1" in found["rescue"]
+    # Batches that move away and stay away are drift. Without harm there is no finding.
+    assert CAUSE not in causes(in_unmeasured([0.5, 5.0, 50.0, 500.0]))
+    assert CAUSE not in causes(in_unmeasured([500.0, 0.5, 400.0, 500.0], inference=1.02))
 
 
 def test_history_without_many_batches() -> None:

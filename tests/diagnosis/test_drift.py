@@ -6,7 +6,7 @@ import pytest
 
 from tb_bnlens.report import run_report
 from tests.diagnosis.checks import limits_of, silence_of
-from tests.diagnosis.runs import behind, causes, finding, ruled_out, run, summary
+from tests.diagnosis.runs import behind, causes, finding, measured, ruled_out, run, summary
 from tests.simulation import SimLayer, pose_network
 
 CAUSE = "drift"
@@ -40,7 +40,26 @@ def test_drift_without_a_gap_is_a_note() -> None:
     assert "hardly depends" in summary(pose_network(gain=0.0), CAUSE)
 
 
+def test_statistics_of_long_ago_show_no_lag() -> None:
+    """Records that are farther apart than the memory hold the way that the statistics went in between."""
+    # The last two records are 80 steps apart.
+    told, unknown = pose_network(0.99, probe=False), pose_network(0.97, drift=0.05, probe=False, steps=884)
+    assert CAUSE in causes(told) and causes(unknown) == {}
+    assert finding(unknown, CAUSE)["status"] == "not_evaluated"
+    assert "farther apart" in finding(unknown, CAUSE)["summary"]
+    assert "tb_bnlens.check(model, data) measures it" in run_report(unknown)["verdict"]
+
+
 def test_sorted_batches_are_another_cause() -> None:
     history = run(SimLayer(samples=32, between=1.0, block=60), gain=2.0)
     assert finding(history, CAUSE)["status"] == "another_cause"
     assert behind(history, CAUSE) == "unlike-batches"
+
+
+def test_no_learning_rate_is_derived_where_nothing_was_seen_to_move() -> None:
+    """The statistics lag, as behind batches of the past, at a rate of 0."""
+    history = run(SimLayer(momentum=0.9))
+    passes = {"inference": 3.0, "batch": 1.0, "recalibrated": 1.0, "put_right__settled": 1.0, "replay_0.5": 1.0}
+    groups, rows = {"settled": (0, 1, 2)}, {"error_p95": [900.0] * 3, "update_explained": [1.0] * 3}
+    fix = finding(measured(history, groups=groups, layers=rows, **passes), CAUSE)["fix"]
+    assert "float(model.optimizer.learning_rate) * 0.1" in fix

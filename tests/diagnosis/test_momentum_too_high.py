@@ -64,12 +64,18 @@ def test_no_steps_are_needed_where_the_loss_has_arrived_first() -> None:
     same: dict[str, Any] = {"replay_0.97": 0.2, "replay_0.99": 0.2}
     history = measured(history, batch=0.2, inference=0.2, recalibrated=0.2, **same)
     found = finding(history, CAUSE)
-    assert (
-        found["status"] == "fail"
-        and "With momentum 0.99, 97% of them is left; this run had 3 steps." in found["summary"]
-    )
+    assert found["status"] == "fail" and "With momentum 0.99, 97% is left; this run had 3 steps." in found["summary"]
     assert "steps_needed" not in found["evidence"]
-    assert "set_momentum(model, 0.97)" in found["fix"]
+    # Not the replayed 0.97 either, which forgets the start in no 3 steps.
+    assert "set_momentum(model, 0.5)" in found["fix"]
+    assert "Inference loss near" not in found["next"]
+
+
+def test_a_momentum_is_advised_where_windows_are_too_long_to_replay_a_lower_one() -> None:
+    higher: dict[str, Any] = {"replay_0.997": 0.3}
+    history = run(SimLayer(momentum=0.99, true_variance=0.05), steps=100, planned=100)
+    history = measured(history, batch=0.2, inference=0.2, recalibrated=0.2, **higher)
+    assert "set_momentum(model, 0.9)" in finding(history, CAUSE)["fix"]
 
 
 def test_the_gap_is_another_cause() -> None:

@@ -27,5 +27,13 @@ def test_without_harm_it_is_a_note() -> None:
     assert "recalibrate" not in finding(run(STILL, gain=0.0), CAUSE)["fix"]
 
 
+def test_new_statistics_are_not_advised_where_no_loss_tells_what_training_used() -> None:
+    """A loop that never says training=True trains with the initial statistics, and new ones break what it learned."""
+    found = finding(run(STILL, probe=False), CAUSE)
+    assert found["severity"] == "warning" and "Then train again" in found["fix"]
+    assert "recalibrate" not in found["fix"] + found["rescue"]
+    assert "recalibrate" in finding(run(STILL), CAUSE)["fix"]
+
+
 def test_updated_layers_pass() -> None:
     assert finding(run(CALM), CAUSE)["status"] == "pass"

@@ -111,4 +111,4 @@ def test_a_gap_below_a_warning_is_not_called_no_problem_in_one_breath() -> None:
 
     assert headline(0.02).startswith("No BatchNorm problem found: inference loss 0.52 matches")
     assert headline(0.1).startswith("Inference loss 0.6 is above the loss with batch statistics (0.5")
-    assert headline(0.1).endswith("That is less than a warning takes, and no BatchNorm problem was found.")
+    assert headline(0.1).endswith("The difference is too small for a warning.")

@@ -10,6 +10,7 @@ import pytest
 from tb_bnlens.history import History
 from tests.diagnosis.checks import limits_of, silence_of
 from tests.diagnosis.runs import CALM, causes, finding, measured, run
+from tests.simulation import SimLayer
 
 CAUSE = "unseen-updates"
 ALL = {"updating": (0, 1, 2), "settled": (0, 1, 2)}
@@ -85,6 +86,19 @@ def test_a_mixture_that_serves_well_is_silent() -> None:
 
 def test_random_draws_before_a_layer_explain_why_updates_differ() -> None:
     assert CAUSE not in causes(mixed({**TWICE, "mode_distance_rms": [0.2] * 3}))
+
+
+def test_further_updates_that_one_layer_shows_explain_a_lag_behind_the_start() -> None:
+    """A batch explains a step from afar in any case, and weights that move hide the second update of a layer."""
+    passes: dict[str, Any] = {"inference": 3.0, "batch": 1.0, "recalibrated": 1.0}
+    layers = {**TWICE, "update_explained": [1.0, 0.9, 0.9], "decay_expected": [0.998] * 3}
+
+    def told(first: float) -> dict[str, str]:
+        decay = {"decay_observed": [first, 0.998, 0.998]}
+        return causes(measured(run(SimLayer(momentum=0.998)), groups={}, layers={**layers, **decay}, **passes))
+
+    assert told(0.998) == {"momentum-too-high": "error"}
+    assert told(0.996) == {CAUSE: "error"}
 
 
 def test_batches_that_explain_the_updates_are_another_cause() -> None:

@@ -450,6 +450,21 @@ def test_a_list_of_inputs_is_the_arguments_where_the_model_takes_several(tmp_pat
     assert found.report["losses"]["inference"] is not None
 
 
+@pytest.mark.parametrize("wrap", [lambda model: model, nn.DataParallel])
+def test_a_pair_is_one_argument_where_the_model_takes_one(wrap: Callable[[Any], Any]) -> None:
+    class Views(nn.Module):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = small(0.1)
+
+        def forward(self, views: Any) -> Any:
+            return self.inner(views[0]) - self.inner(views[1])
+
+    given = [((x, x.flip(0)), y) for x, y in batches(8)]
+    found = check(wrap(Views()), given, loss=LOSS, quiet=True)
+    assert found.report["losses"]["inference"] is not None
+
+
 def test_data_of_another_kind_is_refused_with_what_is_expected() -> None:
     model = small(0.1)
     with pytest.raises(ValueError, match="model is a str; expected a torch"):

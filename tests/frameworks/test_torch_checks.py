@@ -57,7 +57,7 @@ def test_weights_without_gradients_and_statistics_of_other_data(trained: Any) ->
         model(3 * x + 8)
     found = checked(model)
     assert named(found) == {"train-inference-gap": "error"}
-    assert "Calls in training mode on other data" in found.verdict
+    assert "calls in training mode on other data" in found.verdict
     exec(found.findings[0]["rescue"], {"model": model, "data": DATA})
     assert inference(model) == pytest.approx(inference(trained), rel=0.5)
 

@@ -9,20 +9,20 @@ export function EvidenceTable({ evidence }: { evidence: readonly Evidence[] }) {
         <tr>
           <th scope="col">Measured</th>
           <th scope="col">value</th>
-          <th scope="col" data-tip="The value that decides; empty where the number is for information.">
-            threshold
+          <th scope="col" data-tip="Empty where the number is for information.">
+            compared with
           </th>
         </tr>
       </thead>
       <tbody>
-        {evidence.map(({ label, value, limit, unit }) => (
+        {evidence.map(({ label, value, limit, unit, against }) => (
           <tr key={label}>
             <th scope="row">{label}</th>
             <td class={typeof value === 'string' ? 'words' : ''}>
               {written(value)}
               {unit && value !== null && <span class="unit"> {unit}</span>}
             </td>
-            <td class="limit">{limit === null ? '' : written(limit)}</td>
+            <td class="limit">{limit !== null && `${against} ${written(limit)}`}</td>
           </tr>
         ))}
       </tbody>

@@ -206,7 +206,7 @@ function ColorKey({ row }: { row: HeatRow }) {
   const scale = heatScale(row);
   const { low, high } = keyWords(row);
   const never = row === 'steps_to_converge';
-  const label = `Colour: ${low} to ${high}, log scale${never ? '; hatched: never; blank: no estimate' : ''}`;
+  const label = `Colour: ${low} to ${high}, log scale${never ? '; hatched: never' : ''}; blank: not known`;
   return (
     <div class="color-key" role="img" aria-label={label}>
       <span>{low}</span>
@@ -217,11 +217,14 @@ function ColorKey({ row }: { row: HeatRow }) {
         <i>{number(Math.sqrt(scale.low * scale.high))}</i>
       </span>
       <span>{high}</span>
-      {never && (
-        <span class="never">
-          <i /> never; blank: no estimate
-        </span>
-      )}
+      <span class="never">
+        {never && (
+          <>
+            <i /> never,{' '}
+          </>
+        )}
+        blank: not known
+      </span>
     </div>
   );
 }

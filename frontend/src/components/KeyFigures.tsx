@@ -19,14 +19,19 @@ export function KeyFigures({ finding }: { finding: Finding }) {
               <dd>{percent(finding.share)}</dd>
             </div>
           );
-        const { label, value, limit, unit } = figure;
+        const { label, value, limit, unit, against } = figure;
         return (
           <div key={label}>
             <dt>{label}</dt>
             <dd class={typeof value === 'string' && !/^[\d.]+$/.test(value) ? 'words' : ''}>
               {written(value)}
               {unit && <span class="unit"> {unit}</span>}
-              {limit !== null && <span class="unit"> (threshold {written(limit)})</span>}
+              {limit !== null && (
+                <span class="unit">
+                  {' '}
+                  ({against} {written(limit)})
+                </span>
+              )}
             </dd>
           </div>
         );

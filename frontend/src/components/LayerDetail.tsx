@@ -1,8 +1,9 @@
 import { useMemo } from 'preact/hooks';
-import { count, interval, intervalText, momentum, number, steps } from '../format';
+import { interval, intervalText, momentum, number, steps } from '../format';
 import { useView } from '../hooks';
 import { isMoment } from '../models/end';
 import { counts } from '../models/findings';
+import { distanceOrigin } from '../models/losses';
 import { layerAt, updates } from '../models/momentum';
 import { depth, stateName } from '../models/table';
 import { toggleFinding, view } from '../view';
@@ -53,7 +54,7 @@ export function LayerDetail({ overview, layer }: { overview: Overview; layer: La
         </div>
       }
     >
-      <Facts layer={layer} batches={overview.losses.batches} framework={overview.framework} />
+      <Facts layer={layer} origin={distanceOrigin(overview)} framework={overview.framework} />
       {findings.length > 0 && (
         <ul class="chips">
           {findings.map((f) => (
@@ -82,9 +83,15 @@ export function LayerDetail({ overview, layer }: { overview: Overview; layer: La
           </Exports>
           {updates(layer) ? (
             <>
-              <MomentumSlider value={current} usual={usual} framework={overview.framework} />
+              <MomentumSlider
+                value={current}
+                usual={usual}
+                framework={overview.framework}
+                replays={overview.losses.replayed}
+              />
               <WhatIf {...layerAt(layer, overview.tolerance, current)} />
               <ReplayedDistance
+                run={overview.run}
                 layer={layer}
                 current={current}
                 usual={usual}
@@ -105,12 +112,12 @@ export function LayerDetail({ overview, layer }: { overview: Overview; layer: La
 
 interface FactsProps {
   layer: LayerReport;
-  /** What the distance is of, null where it is that of the last record. */
-  batches: number | null;
+  /** What the distance is of. */
+  origin: string;
   framework: string;
 }
 
-function Facts({ layer, batches, framework }: FactsProps) {
+function Facts({ layer, origin, framework }: FactsProps) {
   const { momentum_effective: effective } = layer;
   return (
     <dl class="facts">
@@ -126,9 +133,7 @@ function Facts({ layer, batches, framework }: FactsProps) {
         </dt>
         <dd>
           <Num k="distance">{number(layer.distance)}</Num>
-          {layer.distance !== null && (
-            <span class="unit"> sd{batches !== null && `, ${count(batches)} batches`}</span>
-          )}
+          {layer.distance !== null && <span class="unit"> sd, {origin}</span>}
         </dd>
       </div>
       <div>
@@ -152,7 +157,10 @@ function Facts({ layer, batches, framework }: FactsProps) {
         </dt>
         <dd>
           <Num k="steps_worst">{steps(layer.steps_to_converge_worst)}</Num>
-          {layer.worst_channel !== null && <span class="unit"> channel {layer.worst_channel}</span>}
+          <span class="unit">
+            {typeof layer.steps_to_converge_worst === 'number' && ' updates'}
+            {layer.worst_channel !== null && ` channel ${layer.worst_channel}`}
+          </span>
         </dd>
       </div>
       <div>
@@ -161,7 +169,6 @@ function Facts({ layer, batches, framework }: FactsProps) {
         </dt>
         <dd>
           <Num k="attribution">{number(layer.attribution)}</Num>
-          {layer.attribution !== null && <span class="unit"> loss</span>}
         </dd>
       </div>
       <div>

@@ -4,6 +4,7 @@ import { plural } from '../format';
 import { column } from '../frame';
 import { useResource, useView } from '../hooks';
 import { blockRows, blocksOf } from '../models/blocks';
+import { distanceOrigin } from '../models/losses';
 import {
   type SortKey as Column,
   depth,
@@ -163,6 +164,7 @@ export function LayerTable({ overview, layer }: { overview: Overview; layer: num
         {layers.length > 0 && !shown.has('state') && `, all ${stateName(layers[0].state)}`}
         {shared && ` · in ${shared}`}
         {!filter.valid && ' · not a supported expression; searching for the text'}
+        {` · distance: ${distanceOrigin(overview)}; its line: each record`}
         {lit && ` · ${plural(lit.size, 'layer')} of the finding highlighted`}
       </p>
       <div

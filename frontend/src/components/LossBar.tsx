@@ -1,10 +1,15 @@
 import { percent, signed } from '../format';
 import type { Part, Segment } from '../models/decomposition';
-import { partLabel, tooltip } from '../words';
+import { tooltip } from '../words';
 
 /** The parts of the gap between training and inference loss. Parts that lower the loss lie left of the zero mark. */
-export function LossBar({ segments, frozen }: { segments: readonly Segment[]; frozen: boolean }) {
-  const label = (part: Part) => partLabel(part, frozen);
+export function LossBar({
+  segments,
+  label,
+}: {
+  segments: readonly Segment[];
+  label: (part: Part) => string;
+}) {
   const drawn = segments.filter(({ share }) => share > 0);
   if (!drawn.length) return null;
   const words = drawn.map((s) => `${label(s.part)} ${signed(s.value)} (${percent(s.share)})`).join(', ');

@@ -34,6 +34,7 @@ export function LossTable({ losses, frozen, title, calm }: Props) {
       mode in losses.not_evaluated ||
       'losses' in losses.not_evaluated,
   );
+  const allFrozen = frozen && !modes.includes('recalibrated');
   return (
     <div class="chain" role="group" aria-label={title}>
       <p class="chain-title">
@@ -74,7 +75,7 @@ export function LossTable({ losses, frozen, title, calm }: Props) {
                     <td key={mode}>
                       {part && value !== null && value !== 0 && (
                         <Term k={part}>
-                          {signed(value)} {partLabel(part, frozen)}
+                          {signed(value)} {partLabel(part, frozen, allFrozen)}
                         </Term>
                       )}
                     </td>
@@ -97,7 +98,7 @@ export function LossTable({ losses, frozen, title, calm }: Props) {
           </tbody>
         </table>
       </div>
-      {!small && <LossBar segments={segments} frozen={frozen} />}
+      {!small && <LossBar segments={segments} label={(part) => partLabel(part, frozen, allFrozen)} />}
     </div>
   );
 }

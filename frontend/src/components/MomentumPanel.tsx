@@ -5,12 +5,13 @@ import { momentum as beta, count, number } from '../format';
 import { useView } from '../hooks';
 import { nullable } from '../models/align';
 import { origin } from '../models/losses';
-import { updates, withOwn, worstAt } from '../models/momentum';
+import { measuredAt, type Replays, updates, withOwn, worstAt } from '../models/momentum';
 import { scaleFor } from '../models/scale';
 import type { LayerReport, Overview } from '../wire';
 import { type ChartHandle, LineChartBox } from './LineChartBox';
 import { MomentumSlider, WhatIf } from './MomentumSlider';
 import { Panel } from './Panel';
+import { Term } from './Tip';
 
 const HEIGHT = 190;
 
@@ -24,8 +25,8 @@ export function MomentumPanel({ overview }: { overview: Overview }) {
   const current = chosen ?? usual;
   const worst = useMemo(() => worstAt(layers, tolerance, current), [layers, tolerance, current]);
   const own = sharedMomentum(layers);
+  const replayed = useMemo(() => withOwn(losses, own), [losses, own]);
   const spec = useMemo((): LineSpec | null => {
-    const replayed = withOwn(losses, own);
     // One point has nothing to be compared with.
     if (replayed.length < 2) return null;
     // Evenly spaced, because 1 - momentum is what matters and it spans three decades.
@@ -72,7 +73,7 @@ export function MomentumPanel({ overview }: { overview: Overview }) {
       shade: null,
       shared: false,
     };
-  }, [losses, current, own, framework]);
+  }, [losses, replayed, current, own, framework]);
   return (
     <Panel
       title={spec ? 'Momentum, replayed' : 'Momentum, what if'}
@@ -99,15 +100,48 @@ export function MomentumPanel({ overview }: { overview: Overview }) {
           label="Inference loss replayed with other momentum values"
         />
       ) : (
-        <p class="nothing">
-          {overview.checked || 'replayed' in losses.not_evaluated || 'losses' in losses.not_evaluated
-            ? 'The loss with other momentum values was not measured. Below is what follows from the statistics.'
-            : 'The loss with other momentum values has not been measured yet.'}
-        </p>
+        <p class="nothing">{whyNoReplay(overview)} Below is what follows from the statistics.</p>
       )}
-      <MomentumSlider value={current} usual={usual} framework={framework} />
-      <WhatIf {...worst} />
+      <MomentumSlider value={current} usual={usual} framework={framework} replays={replayed} />
+      <WhatIf {...worst}>
+        {spec && <LossThere measured={measuredAt(replayed, current)} replays={replayed} shown={shown} />}
+      </WhatIf>
     </Panel>
+  );
+}
+
+/** Why there is no loss with other momentum values. */
+function whyNoReplay({ checked, losses: { not_evaluated } }: Overview): string {
+  if (checked) return 'A check does not replay other momentum values: that takes a record of the training.';
+  if ('losses' in not_evaluated) return 'No losses were measured, so none is replayed.';
+  return not_evaluated.replayed ?? 'The loss with other momentum values has not been measured yet.';
+}
+
+interface LossThereProps {
+  /** At the momentum of the slider: one replay, those on either side of it, or none. */
+  measured: Replays;
+  replays: Replays;
+  shown: (momentum: number) => string;
+}
+
+/** The loss at the momentum of the slider, as far as it was measured: nothing is interpolated. */
+function LossThere({ measured, replays, shown }: LossThereProps) {
+  const ends = (of: Replays) => of.map(({ momentum }) => shown(momentum)).join(' and ');
+  const outer = [replays[0], replays[replays.length - 1]];
+  return (
+    <div>
+      <dt>
+        <Term k="replayed" />
+      </dt>
+      <dd>
+        {measured.length ? measured.map(({ loss }) => number(loss)).join(' … ') : '–'}
+        {measured.length !== 1 && (
+          <span class="of">
+            {measured.length ? `at ${ends(measured)}, measured` : `measured between ${ends(outer)} only`}
+          </span>
+        )}
+      </dd>
+    </div>
   );
 }
 

@@ -1,5 +1,14 @@
+import type { ComponentChildren } from 'preact';
 import { momentum as beta, steps as inSteps, number } from '../format';
-import { fromSlider, SLIDER_MAX, SLIDER_MIN, toSlider, type WhatIfNumbers } from '../models/momentum';
+import {
+  type Replays,
+  SLIDER_MAX,
+  SLIDER_MIN,
+  SLIDER_STEP,
+  settled,
+  toSlider,
+  type WhatIfNumbers,
+} from '../models/momentum';
 import { view } from '../view';
 import { LayerName } from './LayerName';
 import { Num, Term } from './Tip';
@@ -8,10 +17,12 @@ interface SliderProps {
   value: number;
   usual: number;
   framework: string;
+  /** Where the slider settles. */
+  replays: Replays;
 }
 
 /** The what-if momentum, shared by the panels of the run and of the layer. */
-export function MomentumSlider({ value, usual, framework }: SliderProps) {
+export function MomentumSlider({ value, usual, framework, replays }: SliderProps) {
   return (
     <div class="slider">
       <label>
@@ -21,10 +32,10 @@ export function MomentumSlider({ value, usual, framework }: SliderProps) {
           type="range"
           min={SLIDER_MIN}
           max={SLIDER_MAX}
-          step={0.05}
+          step={SLIDER_STEP}
           value={toSlider(value)}
           aria-valuetext={`momentum ${beta(value, framework)}`}
-          onInput={(e) => view.set({ momentum: rounded(fromSlider(Number(e.currentTarget.value))) })}
+          onInput={(e) => view.set({ momentum: settled(Number(e.currentTarget.value), replays) })}
         />
       </label>
       <button
@@ -39,12 +50,12 @@ export function MomentumSlider({ value, usual, framework }: SliderProps) {
   );
 }
 
-/** Two significant digits of 1 - momentum: 0.987, not 0.98741. */
-function rounded(value: number): number {
-  return 1 - Number((1 - value).toPrecision(2));
+interface WhatIfProps extends WhatIfNumbers {
+  /** Further figures, before the others. */
+  children?: ComponentChildren;
 }
 
-export function WhatIf({ steps, lag, noise, stepsLayer, lagLayer, noiseLayer }: WhatIfNumbers) {
+export function WhatIf({ steps, lag, noise, stepsLayer, lagLayer, noiseLayer, children }: WhatIfProps) {
   const of = (name?: string) =>
     name && (
       <span class="of">
@@ -53,6 +64,7 @@ export function WhatIf({ steps, lag, noise, stepsLayer, lagLayer, noiseLayer }: 
     );
   return (
     <dl class="figures">
+      {children}
       <div>
         <dt>
           <Term k="steps" />

@@ -1,8 +1,13 @@
+import { useMemo } from 'preact/hooks';
+import { routes } from '../api';
 import { momentum, number } from '../format';
+import { column } from '../frame';
+import { useResource } from '../hooks';
 import type { LayerReport } from '../wire';
 import { tooltip } from '../words';
 
 interface Props {
+  run: string;
   layer: LayerReport;
   /** The selected momentum: the layer's own, or another one. */
   current: number;
@@ -12,8 +17,10 @@ interface Props {
 }
 
 /** The layer's distance with other momentum values, measured on moving averages that the recorder keeps. */
-export function ReplayedDistance({ layer, current, usual, framework }: Props) {
-  const replayed = withOwn(layer, usual);
+export function ReplayedDistance({ run, layer, current, usual, framework }: Props) {
+  const { value: frame } = useResource(useMemo(() => routes.layer(run, layer.index), [run, layer.index]));
+  const step = column(frame, 'steps').at(-1) ?? null;
+  const replayed = withOwn(layer, usual, column(frame, 'distance_rms').at(-1));
   const high = Math.max(...replayed.map(({ distance }) => distance).filter(Number.isFinite), 1e-9);
   if (!layer.replayed.length) return null;
   const closest = replayed.reduce((best, r) =>
@@ -21,7 +28,10 @@ export function ReplayedDistance({ layer, current, usual, framework }: Props) {
   );
   return (
     <table class="replayed">
-      <caption>Distance at the last record with other momentum values, measured</caption>
+      <caption>
+        Distance at the last record{step !== null && ` (step ${number(step)})`} with other momentum values,
+        measured
+      </caption>
       <tbody>
         {replayed.map((r) => (
           <tr key={r.momentum} class={r === closest ? 'near' : ''}>
@@ -43,8 +53,8 @@ export function ReplayedDistance({ layer, current, usual, framework }: Props) {
   );
 }
 
-/** With the layer's own momentum, in order: it is seldom one of the replayed ones. */
-function withOwn({ replayed, distance }: LayerReport, usual: number): LayerReport['replayed'] {
-  if (distance === null || replayed.some((r) => r.momentum === usual)) return replayed;
+/** With the layer's own momentum, of the same record, in order: it is seldom one of the replayed ones. */
+function withOwn({ replayed }: LayerReport, usual: number, distance = Number.NaN): LayerReport['replayed'] {
+  if (Number.isNaN(distance) || replayed.some((r) => r.momentum === usual)) return replayed;
   return [...replayed, { momentum: usual, distance }].sort((a, b) => a.momentum - b.momentum);
 }

@@ -1,6 +1,6 @@
 import { useState } from 'preact/hooks';
 import { routes } from '../api';
-import { momentum as beta, count, momentumRange, number, ratio } from '../format';
+import { momentum as beta, count, momentumRange, number } from '../format';
 import { useResources, useView } from '../hooks';
 import { compareLayers, metricNames, otherSettings } from '../models/comparison';
 import { counting, runSign } from '../models/findings';
@@ -35,6 +35,7 @@ export function RunComparison({ run }: { run: string }) {
     <Panel
       title="Runs side by side"
       class="comparison"
+      hint="Each run is measured on its own training batches, so small differences may come from them."
       data={() => data(runs, metrics)}
       tools={
         <button type="button" class="button small" onClick={() => view.set({ compare: [] })}>
@@ -57,7 +58,7 @@ export function RunComparison({ run }: { run: string }) {
                 <Term k="inference" />
               </th>
               <th scope="col" class="right">
-                inference / batch
+                <Term k="harm" />
               </th>
               {metrics.map((name) => (
                 <th
@@ -104,7 +105,6 @@ function RunRows({
   metrics,
 }: Compared & { main: boolean; metrics: readonly string[] }) {
   const l = overview?.losses;
-  const times = l && l.inference !== null && l.batch ? l.inference / l.batch : null;
   const causes = overview ? counting(overview.findings).map(({ title }) => title) : [];
   const source = l ? origin(l) : undefined;
   return (
@@ -136,7 +136,9 @@ function RunRows({
         <td class="right" title={source}>
           <Num k="inference">{number(l?.inference)}</Num>
         </td>
-        <td class="right">{ratio(times)}</td>
+        <td class="right">
+          <Num k="harm">{number(l?.harm)}</Num>
+        </td>
         {metrics.map((metric) => (
           <td class="right" key={metric} title={source}>
             <span class="unit">{metricValue(metric, l?.metrics[metric]?.batch)} → </span>
@@ -150,6 +152,7 @@ function RunRows({
         <td colSpan={7 + metrics.length} class="verdict-cell">
           {causes.length > 0 && <b>{causes.join(', ')}. </b>}
           <span>{overview ? overview.verdict : (error ?? 'Loading…')}</span>
+          {source && <span class="source"> Measured on {source}.</span>}
         </td>
       </tr>
     </tbody>
@@ -165,7 +168,7 @@ function Layers({ runs }: { runs: readonly Compared[] }) {
   return (
     <section class="sub" aria-label="Layers side by side">
       <h3>
-        Layers <span class="muted">distance of the moving statistics, largest difference first</span>
+        Layers <span class="muted">distance of the moving statistics in sd, largest difference first</span>
       </h3>
       <div class="runs-scroll">
         <table class="layers-compared">

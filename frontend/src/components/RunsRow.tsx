@@ -1,7 +1,7 @@
-import { count, momentumRange, number, ratio } from '../format';
+import { count, momentumRange, number } from '../format';
 import { endText } from '../models/end';
 import { inBothModes, metricValue, origin } from '../models/losses';
-import { lossRatio, type RunRow, rowEnd, rowSign } from '../models/runs';
+import { type RunRow, rowEnd, rowSign } from '../models/runs';
 import { showRun } from '../view';
 import type { MetricPair } from '../wire';
 import { Icon, signName } from './Icon';
@@ -61,7 +61,12 @@ export function RunsRow({ row, metric, now, chosen, onChoose }: Props) {
       <td class="right strong" title={source}>
         {number(summary?.inference)}
       </td>
-      <td class="right">{ratio(lossRatio(row))}</td>
+      <td
+        class={`right ${summary?.harm_is_sure ? '' : 'muted'}`}
+        title={summary?.harm && !summary.harm_is_sure ? 'No more than chance.' : undefined}
+      >
+        {number(summary?.harm)}
+      </td>
       {metric && <MetricCell metric={summary?.metric ?? null} />}
       <td class="right minor">{summary ? momentumRange(summary.momentum, summary.framework) : '–'}</td>
       <td class="right minor">

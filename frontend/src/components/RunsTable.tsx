@@ -6,13 +6,18 @@ import { MOST_COMPARED } from '../palette';
 import { AGAIN_MS, summaries } from '../summaries';
 import { compareRuns } from '../view';
 import type { RunEntry } from '../wire';
+import { tooltip } from '../words';
 import { Panel } from './Panel';
 import { useNow } from './RunEnd';
 import { RunsRow } from './RunsRow';
 
 /** `minor`: left out of a narrow page. */
 const COLUMNS: { key: RunKey; label: string; tip: string; right?: boolean; minor?: boolean }[] = [
-  { key: 'severity', label: 'Severity', tip: 'By how much worse inference is than batch statistics.' },
+  {
+    key: 'severity',
+    label: 'Severity',
+    tip: 'By harm, where losses were measured; else an estimate from the statistics.',
+  },
   { key: 'run', label: 'Run', tip: 'The directory that was given to BNLens.' },
   { key: 'cause', label: 'Cause', tip: 'The most severe finding.' },
   { key: 'batch', label: 'Batch', tip: 'Loss with batch statistics.', right: true, minor: true },
@@ -22,7 +27,7 @@ const COLUMNS: { key: RunKey; label: string; tip: string; right?: boolean; minor
     tip: 'Loss with the moving statistics, on the same batches and weights.',
     right: true,
   },
-  { key: 'ratio', label: 'Ratio', tip: 'Inference loss over the loss with batch statistics.', right: true },
+  { key: 'harm', label: 'Harm', tip: tooltip('harm'), right: true },
   {
     key: 'metric',
     label: 'Metric',
@@ -201,6 +206,7 @@ const CSV_HEADER = [
   'cause',
   'batch_loss',
   'inference_loss',
+  'harm',
   'batches',
   'metric',
   'metric_batch',
@@ -219,6 +225,7 @@ function csvRow({ entry, summary }: ReturnType<typeof runRow>) {
     summary?.cause,
     summary?.batch,
     summary?.inference,
+    summary?.harm,
     summary?.batches,
     summary?.metric?.name,
     summary?.metric?.batch,

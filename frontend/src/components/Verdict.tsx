@@ -1,11 +1,12 @@
 import { number } from '../format';
 import { runSign } from '../models/findings';
 import { updates } from '../models/momentum';
-import type { Overview } from '../wire';
+import type { Losses, Overview } from '../wire';
 import { Actions } from './Actions';
 import { Icon } from './Icon';
 import { LossTable } from './LossTable';
 import { RunEnd } from './RunEnd';
+import { Term } from './Tip';
 
 /** What the run's losses say, what to do about it, and the numbers behind both. */
 export function Verdict({ overview }: { overview: Overview }) {
@@ -31,6 +32,7 @@ export function Verdict({ overview }: { overview: Overview }) {
       <Actions overview={overview} />
       {!measured && reason && !said.includes(reason) && <p class="hint">{reason}</p>}
       {measured && <LossTable losses={losses} frozen={frozen} calm={calm} title="Training data" />}
+      <Harm losses={losses} />
       {losses.validation && losses.validation.step !== null && (
         <LossTable losses={losses.validation} frozen={frozen} calm={calm} title="Validation data" />
       )}
@@ -40,5 +42,18 @@ export function Verdict({ overview }: { overview: Overview }) {
         </p>
       )}
     </section>
+  );
+}
+
+/** What the severity goes by: the order of two losses of different runs does not tell it. */
+function Harm({ losses: { harm, harm_is_sure, rival, rival_loss } }: { losses: Losses }) {
+  if (harm == null) return null;
+  return (
+    <p class="hint">
+      <Term k="harm">Harm</Term> <b>{number(harm)}</b>
+      {harm > 0 && !harm_is_sure && ' (no more than chance)'} against {rival}
+      {rival_loss != null && ` (${number(rival_loss)})`}.
+      {harm >= 0.1 && ' A warning from 0.5, an error from 1.'}
+    </p>
   );
 }

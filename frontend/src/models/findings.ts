@@ -43,7 +43,7 @@ export function fixFile(findings: readonly Finding[]): string {
 
 const KEY_FIGURES = 3;
 
-/** The figures that decide a finding: steps to converge, its share of the gap, then numbers that have a threshold. */
+/** The figures that decide a finding: steps to converge, its share of the gap, then numbers that are compared with another one. */
 export function keyFigures(finding: Finding): ('steps' | 'share' | Evidence)[] {
   const measured = Object.values(finding.evidence).filter(({ value }) => value !== null);
   const deciding = measured.filter(({ limit }) => limit !== null);

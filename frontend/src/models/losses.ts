@@ -1,5 +1,5 @@
 import { number } from '../format';
-import type { PairedLosses } from '../wire';
+import type { Overview, PairedLosses } from '../wire';
 
 /** The losses that are shown side by side, from training to inference. */
 export const MODES = ['training', 'batch', 'recalibrated', 'inference'] as const;
@@ -26,6 +26,11 @@ export function origin({ batches, step }: Pick<PairedLosses, 'batches' | 'step'>
   if (step === null) return '';
   const at = `step ${number(step)}`;
   return batches === null ? `one batch at the last probe, ${at}` : `${batches} batches, ${at}`;
+}
+
+/** Which batches and which step the distances of the layers are of. */
+export function distanceOrigin({ losses, last_step }: Pick<Overview, 'losses' | 'last_step'>): string {
+  return losses.batches === null ? `last record, step ${number(last_step)}` : origin(losses);
 }
 
 /** "98.4% with batch statistics, 85.6% at inference", for a metric in both modes; null where one is missing. */

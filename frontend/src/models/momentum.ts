@@ -70,6 +70,7 @@ export function noiseFloor(noise: number | null, beta: number): number | null {
 // A momentum matters by its distance from 1, so the slider is logarithmic in 1 - beta.
 export const SLIDER_MIN = 0.1;
 export const SLIDER_MAX = 4;
+export const SLIDER_STEP = 0.05;
 
 export function fromSlider(position: number): number {
   return 1 - 10 ** -position;
@@ -128,6 +129,22 @@ export function worstAt(layers: readonly LayerReport[], tolerance: number, beta:
     }
   }
   return worst;
+}
+
+export type Replays = readonly { momentum: number; loss: number | null }[];
+
+/** What was measured of the loss at a momentum: itself, or the replays on either side of it; none where it is outside. */
+export function measuredAt(replays: Replays, momentum: number): Replays {
+  const same = replays.filter((each) => Math.abs(toSlider(each.momentum) - toSlider(momentum)) < 1e-3);
+  if (same.length) return same;
+  const after = replays.findIndex((each) => each.momentum > momentum);
+  return after > 0 ? replays.slice(after - 1, after + 1) : [];
+}
+
+/** The momentum of the replay that lies at this position of the slider, else one of two digits: 0.987, not 0.98741. */
+export function settled(position: number, replays: Replays): number {
+  const near = replays.find((each) => Math.abs(toSlider(each.momentum) - position) < SLIDER_STEP / 2);
+  return near?.momentum ?? 1 - Number((1 - fromSlider(position)).toPrecision(2));
 }
 
 /** The replayed losses by momentum, with the measured one at the run's own momentum among them. */

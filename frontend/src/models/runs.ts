@@ -15,12 +15,6 @@ export function rowSign({ summary }: Pick<RunRow, 'summary'>): RunSign | null {
   return summary && signOf(summary);
 }
 
-/** Inference loss over the loss with batch statistics; null where the two have no ratio. */
-export function lossRatio({ summary }: RunRow): number | null {
-  const { inference = null, batch = null } = summary ?? {};
-  return inference !== null && batch !== null && batch > 0 && inference >= 0 ? inference / batch : null;
-}
-
 /** How a run ended; null until it was analysed. */
 export function rowEnd({ summary }: Pick<RunRow, 'summary'>, now: number): End | null {
   return summary && endOf(summary, now);
@@ -32,7 +26,7 @@ export type RunKey =
   | 'cause'
   | 'batch'
   | 'inference'
-  | 'ratio'
+  | 'harm'
   | 'metric'
   | 'momentum'
   | 'step'
@@ -53,7 +47,7 @@ const VALUE: Record<RunKey, (row: RunRow) => number | string | null> = {
   cause: ({ summary }) => summary?.cause ?? null,
   batch: ({ summary }) => summary?.batch ?? null,
   inference: ({ summary }) => summary?.inference ?? null,
-  ratio: lossRatio,
+  harm: ({ summary }) => summary?.harm ?? null,
   metric: ({ summary }) => summary?.metric?.inference ?? null,
   momentum: ({ summary }) => summary?.momentum[1] ?? null,
   step: ({ entry }) => entry.last_step,
@@ -65,7 +59,7 @@ export interface RunSort {
   descending: boolean;
 }
 
-/** Sorted; what has no value comes last in either direction, and what is equal by loss ratio and name. */
+/** Sorted; what has no value comes last in either direction, and what is equal by harm and name. */
 export function sortRuns(rows: readonly RunRow[], { key, descending }: RunSort): RunRow[] {
   const value = VALUE[key];
   const sign = descending ? -1 : 1;
@@ -79,7 +73,7 @@ export function sortRuns(rows: readonly RunRow[], { key, descending }: RunSort):
     .sort(
       (a, b) =>
         order(value(a), value(b), sign) ||
-        order(lossRatio(a), lossRatio(b), -1) ||
+        order(VALUE.harm(a), VALUE.harm(b), -1) ||
         order(a.entry.run, b.entry.run, 1),
     );
 }

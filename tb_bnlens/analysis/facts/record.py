@@ -15,7 +15,7 @@ from tb_bnlens.analysis.last_probes import measure
 from tb_bnlens.analysis.loss_gap import Losses
 from tb_bnlens.analysis.measured import Measured, final
 from tb_bnlens.analysis.parts import Parts
-from tb_bnlens.analysis.sudden import Leap, leap
+from tb_bnlens.analysis.sudden import Leap, comes_and_goes, leap
 from tb_bnlens.history import Evidence, History, Manifest
 from tb_bnlens.metadata import FLAX, KERAS, KERAS_2, TORCH, Moment
 
@@ -66,7 +66,14 @@ class RecordFacts:
         """What each cause of stale statistics takes, None where no interventions were measured."""
         if self.measured is None or not self.measured.has("inference", "recalibrated"):
             return None
-        return Parts(self.measured, self.layers, self.manifest, self.last_step, self.leap.layers)
+        return Parts(
+            self.measured,
+            self.layers,
+            self.manifest,
+            self.last_step,
+            self.leap.layers,
+            comes_and_goes(self.history, self.layers),
+        )
 
     @cached_property
     def leap(self) -> Leap:

@@ -107,8 +107,9 @@ class StaleFacts(LossFacts):
         """Momentum to try in a run of this length, None where no replay serves."""
         run = self.outlook.last_step + self.outlook.remaining
         if self.measured is not None and self.measured.replayed:
-            usable = outlook.usable_momentum(self.layers, run, self.starting)
-            return replays.advised(self.measured, self.longest_memory, usable)
+            untried = outlook.untried_momentum(self.layers, run)
+            forgets = outlook.usable_momentum(self.layers, run, self.starting, 1.0)
+            return replays.advised(self.measured, self.longest_memory, untried, forgets)
         return outlook.advised_momentum(self.layers, self.losses, run)
 
     @cached_property
@@ -229,6 +230,9 @@ class StaleFacts(LossFacts):
     def advised_learning_rate(self) -> float | None:
         """Learning rate at which the lag would be within tolerance, None where it is not known."""
         where = self.drifting
+        if not (self.drift_rate > 0.0 or self.pool_is_old):
+            # The lag is in proportion to the rate where the batch statistics were seen to move.
+            return None
         lag = robust.median(self.layers.error[where])
         if self.pool_is_old:
             lag = max(lag, robust.median(self.layers.shift[where]))

@@ -9,7 +9,7 @@ from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.in_batches import CALL_NOISE_FACTOR
 from tb_bnlens.diagnosis.words import code
-from tb_bnlens.diagnosis.words.phrases import count, number, verb
+from tb_bnlens.diagnosis.words.phrases import STANDARD, WARNING_FROM, count, number, verb
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 from tb_bnlens.metadata import TIME_DISTRIBUTED
 
@@ -80,10 +80,13 @@ def _largest(f: Facts) -> float:
 
 def _evidence(f: Facts) -> dict[str, Evidence]:
     limit = CALL_NOISE_FACTOR * f.call_noise
-    found = {"alternation": Evidence("distance between two calls", _largest(f), limit)}
+    found = {"alternation": Evidence("largest distance between two calls", _largest(f), limit, STANDARD)}
     if f.composition is not None and f.composition.of_calls.known:
         found["calls"] = Evidence(
-            "loss that one mean for all calls costs", f.composition.of_calls.value, f.warning_loss
+            "loss added by one mean for all calls",
+            f.composition.of_calls.value,
+            f.warning_loss,
+            against=WARNING_FROM,
         )
     return found
 

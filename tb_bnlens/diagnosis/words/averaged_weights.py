@@ -8,7 +8,7 @@ from tb_bnlens.analysis.exchanged import LEAST_BEFORE
 from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.words import code
-from tb_bnlens.diagnosis.words.phrases import loss, number
+from tb_bnlens.diagnosis.words.phrases import LESS_BATCH, loss, number
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
 AVERAGED = (
@@ -40,9 +40,16 @@ def failed(f: Facts, d: Decision) -> Said:
     evidence = {}
     if x is not None:
         evidence = {
-            "after": Evidence("inference - batch after the last step", x.over_batch.value, x.usual[0]),
-            "recalibrated": Evidence("recalibrated - batch after the last step", x.pooled_over_batch.value, x.usual[1]),
-            "present": Evidence("inference with statistics of the present weights", x.present),
+            "after": Evidence(
+                f"{LESS_BATCH}, after the last step", x.over_batch.value, x.usual[0], against="during training"
+            ),
+            "recalibrated": Evidence(
+                "recalibrated - batch statistics, after the last step",
+                x.pooled_over_batch.value,
+                x.usual[1],
+                against="during training",
+            ),
+            "present": Evidence("inference loss with statistics of the present weights", x.present),
         }
     what = (
         "weights were exchanged for averaged or earlier ones after a training step, but the moving statistics were not"
@@ -71,8 +78,8 @@ def passed(f: Facts, _d: Decision) -> str:
     if x is None:
         return f"Statistics of the present weights take {number(f.stale.value)} off the inference loss."
     return (
-        f"The last losses are in line with training: inference minus batch statistics is {number(x.over_batch.value)} "
-        f"now, and was {number(x.usual[0])}."
+        f"The last losses are in line with training: {LESS_BATCH} is {number(x.over_batch.value)} now, and was "
+        f"{number(x.usual[0])} during training."
     )
 
 

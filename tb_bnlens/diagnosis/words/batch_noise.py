@@ -10,7 +10,7 @@ from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.diagnosis.conditions import SCATTER
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.words import code
-from tb_bnlens.diagnosis.words.phrases import number, sentence
+from tb_bnlens.diagnosis.words.phrases import STANDARD, WARNING_FROM, number, sentence
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
 
@@ -30,7 +30,7 @@ def passed(f: Facts, _d: Decision) -> str:
     """What fixed statistics give, and how much single batches scatter."""
     if math.isnan(_scatter(f)):
         return f"{sentence(_losses(f))}."
-    return f"Single batches scatter by {number(_scatter(f))}; {_losses(f)}."
+    return f"The statistics of single batches scatter by {number(_scatter(f))} standard deviations; {_losses(f)}."
 
 
 def _scatter(f: Facts) -> float:
@@ -42,12 +42,14 @@ def failed(f: Facts, _d: Decision) -> Said:
     size = f"batches of {f.batches.size}" if f.batches.size else "these batches"
     noise = f.noise if f.composition is None else f.composition.noise
     evidence = {
-        "part": Evidence("loss that no averaging removes", noise.value, f.warning_loss),
-        "scatter": Evidence("scatter of a single batch (noisiest layer)", _scatter(f), SCATTER),
+        "part": Evidence("loss added by the best fixed statistics", noise.value, f.warning_loss, against=WARNING_FROM),
+        "scatter": Evidence("scatter of a single batch's statistics (noisiest layer)", _scatter(f), SCATTER, STANDARD),
         "batch_size": Evidence("batch size", f.batches.size),
     }
     if math.isfinite(f.typical("pooled")):
-        evidence["pooled"] = Evidence("loss with statistics of batches four times as large", f.typical("pooled"))
+        evidence["pooled"] = Evidence(
+            "inference loss with statistics of batches four times as large", f.typical("pooled")
+        )
     return Said(
         f"No fixed statistics serve this network: {_losses(f)}. With {size}, the statistics of a single batch scatter "
         f"by {number(_scatter(f))} standard deviations in the noisiest layer.",

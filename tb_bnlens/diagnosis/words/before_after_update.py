@@ -6,7 +6,7 @@ import math
 
 from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.diagnosis.decide import Decision
-from tb_bnlens.diagnosis.words.phrases import loss
+from tb_bnlens.diagnosis.words.phrases import LESS_BATCH, loss, signed
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
 
@@ -26,13 +26,13 @@ def failed(f: Facts, _d: Decision) -> Said:
     """The parts of the difference."""
     before = 0.0 if math.isnan(f.before_update.value) else f.before_update.value
     return Said(
-        f"{_numbers(f)}. The weight update accounts for {f.update.value:+.3g}, epoch averaging for "
-        f"{-f.averaging.value:+.3g} and BatchNorm for {before:+.3g}.",
+        f"{_numbers(f)}. The weight update accounts for {signed(f.update.value)}, epoch averaging for "
+        f"{signed(-f.averaging.value)} and BatchNorm for {signed(before)}.",
         evidence={
             "update": Evidence("loss after the update - before it", f.update.value),
-            "averaging": Evidence("loss of fit() - training loss now", f.averaging.value),
-            "batchnorm": Evidence("inference - batch", f.before_update.value),
-            "dropout": Evidence("training - batch", f.dropout_before_update.value),
+            "averaging": Evidence("training loss now - loss of fit()", -f.averaging.value),
+            "batchnorm": Evidence(LESS_BATCH, f.before_update.value),
+            "dropout": Evidence("training - batch statistics", f.dropout_before_update.value),
         },
         fix="# Compare this with itself, not with the loss that fit() prints:\nmodel.evaluate(data)\n",
         next="A lower learning rate makes the update's part smaller."

@@ -34,7 +34,7 @@ def failed(f: Facts, d: Decision) -> Said:
         summary,
         evidence={
             "share": Evidence(
-                "largest share of a layer's channels",
+                "nearly constant channels of a layer, largest share",
                 float(np.max(f.layers.collapsed / f.layers.channels)),
                 COLLAPSED_SHARE,
             )

@@ -10,7 +10,7 @@ from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.in_torch import half_life
 from tb_bnlens.diagnosis.severity import Severity
 from tb_bnlens.diagnosis.words import code
-from tb_bnlens.diagnosis.words.phrases import as_set, be, loss, number, part_of
+from tb_bnlens.diagnosis.words.phrases import RELATIVE_ERROR, WARNING_FROM, as_set, be, loss, number, part_of
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
 
@@ -37,12 +37,18 @@ def failed(f: Facts, d: Decision) -> Said:
         summary,
         evidence={
             "error": Evidence(
-                "relative error of the statistics (p95, median layer)",
+                RELATIVE_ERROR,
                 robust.median(f.layers.error[f.cumulative]),
                 f.layers.tolerance,
+                against="tolerance",
             ),
-            "half_life": Evidence("updates until half of it is forgotten", half_life(f)),
-            "stale": Evidence("loss from stale statistics (inference - recalibrated)", f.stale.value, f.warning_loss),
+            "half_life": Evidence("further updates until half of the present average is forgotten", half_life(f)),
+            "stale": Evidence(
+                "loss added by stale statistics (inference - recalibrated)",
+                f.stale.value,
+                f.warning_loss,
+                against=WARNING_FROM,
+            ),
         },
         rescue=code.rescue(f, d.severity),
         rescued="recalibrated",

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from tb_bnlens.analysis import robust
 from tb_bnlens.analysis.facts import Facts
-from tb_bnlens.diagnosis.compositions import composition
+from tb_bnlens.diagnosis.compositions import composition, set_by_few
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.words import code
-from tb_bnlens.diagnosis.words.phrases import number
+from tb_bnlens.diagnosis.words.phrases import WARNING_FROM, loss, number, part_of
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
 ORDINARY = """\
@@ -71,14 +73,16 @@ def _rows(f: Facts, name: str) -> float:
     return f.evidence.samples.get(name, {}).get("median", float("nan")) if f.evidence else float("nan")
 
 
-def failed(f: Facts, _d: Decision) -> Said:
+def failed(f: Facts, d: Decision) -> Said:
     """How unequal the batches' variances are, and what an ordinary row loses."""
+    if set_by_few(f):
+        return _not_measured(f, d)
     times = robust.largest(f.evidence.layers["dominance_max"]) if f.evidence else float("nan")
     c = composition(f)
     ordinary, share = _rows(f, c.without_few), c.extreme_share
     found = (
-        f"the inputs of {100 * share:.2g}% of the rows lie far outside of the others'. The moving statistics are a "
-        "mean over all rows and fit no ordinary one"
+        f"{100 * share:.2g}% of the rows have extreme inputs. The moving statistics are a mean over all rows and fit "
+        "no ordinary one"
         if c.without_few == "ordinary"
         else f"the mean of the batches' variances is {number(times)} times their median. The moving statistics are "
         "that mean and fit no ordinary batch"
@@ -88,10 +92,12 @@ def failed(f: Facts, _d: Decision) -> Said:
         f"{number(_rows(f, 'inference'))}; with the statistics of ordinary "
         f"{'rows' if c.without_few == 'ordinary' else 'batches'}, {number(ordinary)} (medians).",
         evidence={
-            "part": Evidence("loss of an ordinary row that it costs", c.ordinary.value, f.warning_loss),
-            "dominance": Evidence("mean variance of a batch over the median", times, c.dominance_limit),
-            "extreme": Evidence("share of rows with inputs far outside of the others'", share),
-            "recalibrated": Evidence("median loss with recalibrated statistics", _rows(f, "recalibrated")),
+            "part": Evidence("loss added to an ordinary row", c.ordinary.value, f.warning_loss, against=WARNING_FROM),
+            "dominance": Evidence("mean of the batches' variances over their median", times, c.dominance_limit),
+            "extreme": Evidence("share of rows with extreme inputs", share),
+            "recalibrated": Evidence(
+                "inference loss of an ordinary row with recalibrated statistics", _rows(f, "recalibrated")
+            ),
         },
         rescue=_rescue(f, ordinary),
         fix=code.told(
@@ -104,7 +110,47 @@ def failed(f: Facts, _d: Decision) -> Said:
     )
 
 
-def _rescue(f: Facts, ordinary: float) -> str:
+def _not_measured(f: Facts, d: Decision) -> Said:
+    """Batches that are not among the measured ones, seen in the course of the statistics alone."""
+    error = robust.largest(f.layers.error[list(d.layers)])
+    inference, rescued = (loss(f, f.typical(kind)) for kind in ("inference", "recalibrated"))
+    some = part_of(len(d.layers), len(f.layers.names))
+    return Said(
+        f"A few batches that are unlike all others set the moving statistics of {some}. These fit the latest batches "
+        "at some records, and the measured ones not at all. One extreme row in a batch does that. Inference loss is "
+        f"{inference}; with statistics of the measured batches, {rescued}.",
+        evidence={
+            "error": Evidence(
+                "relative error of the statistics (p95, farthest of these layers)", error, f.layers.tolerance
+            ),
+            "least": Evidence("the least one in the second half of the record", _least(f, d)),
+            "recalibrated": Evidence(
+                "inference loss with statistics of the measured batches", f.typical("recalibrated")
+            ),
+        },
+        rescue=_rescue(f),
+        rescued="recalibrated",
+        fix=code.told(
+            f,
+            keras=ORDINARY + CLIP,
+            torch=ORDINARY_IN_TORCH + CLIP_IN_TORCH,
+            flax=ORDINARY_IN_FLAX + CLIP_IN_FLAX,
+        ),
+        next="The moving statistics then stay near those of the batches.",
+    )
+
+
+def _least(f: Facts, d: Decision) -> float:
+    half = len(f.history.steps) // 2
+    return float(np.nanmin(f.history.row("error_p95")[half:, list(d.layers)]))
+
+
+def _rescue(f: Facts, ordinary: float | None = None) -> str:
+    told = (
+        ""
+        if ordinary is None
+        else f"# median inference loss of a row about {ordinary:.4g} (with the statistics of ordinary rows)\n"
+    )
     return code.told(
         f,
         keras=ORDINARY + "\n\ndef ordinary_rows(x, *rest):\n"
@@ -112,7 +158,7 @@ def _rescue(f: Facts, ordinary: float) -> str:
         "    return tuple(tf.boolean_mask(part, kept) for part in (x, *rest))\n\n\n"
         "import tb_bnlens\n\n"
         f"{code.UNDO}tb_bnlens.recalibrate(model, data.map(ordinary_rows), batches=200)\n"
-        f"# median inference loss of a row about {ordinary:.4g} (with the statistics of ordinary rows)\n",
+        f"{told}",
         torch=ORDINARY_IN_TORCH + RECALIBRATE_IN_TORCH,
         flax=ORDINARY_IN_FLAX + RECALIBRATE_IN_FLAX,
     )
@@ -125,7 +171,7 @@ def passed(f: Facts, d: Decision) -> str:
         return f"The mean of the batches' variances is {times} times their median, and ordinary rows do not suffer."
     limit = composition(f).dominance_limit
     if math.isinf(limit):
-        return "No row's inputs lie far outside of the others', and variances of so few rows tell no more."
+        return "No row has extreme inputs; batches of so few rows tell no more than that."
     return f"The mean of the batches' variances is at most {times} times their median (limit {number(limit)})."
 
 

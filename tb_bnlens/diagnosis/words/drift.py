@@ -6,10 +6,19 @@ import math
 
 from tb_bnlens.analysis import robust
 from tb_bnlens.analysis.facts import Facts
+from tb_bnlens.analysis.lag import SPARSE
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.severity import Severity
 from tb_bnlens.diagnosis.words import code
-from tb_bnlens.diagnosis.words.phrases import as_set, momentum_range, no_statistics, number, part_of
+from tb_bnlens.diagnosis.words.phrases import (
+    RELATIVE_ERROR,
+    STANDARD,
+    as_set,
+    momentum_range,
+    no_statistics,
+    number,
+    part_of,
+)
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
 
@@ -29,7 +38,7 @@ def passed(f: Facts, d: Decision) -> str:
     if f.parts is not None and f.parts.by_mode.any():
         return "The layers that lag have the statistics that training-only layers give."
     if f.layers.lagging.any():
-        return "In no layer that lags do the batch statistics move away steadily by more than their noise."
+        return "In the layers that lag, the batch statistics do not drift by more than their noise."
     off = number(robust.largest(f.layers.error[f.layers.updating]))
     return f"No layer lags: the relative error of the statistics is at most {off}."
 
@@ -38,7 +47,7 @@ def failed(f: Facts, d: Decision) -> Said:
     """The rate, the momentum that stays behind, and the learning rate that would let it follow."""
     where = f.drifting
     rate, learning_rate = f.drift_rate, f.now("learning_rate")
-    per_update = f" by {number(rate)} standard deviations an update"
+    per_update = f" by {number(rate)} standard deviations per update"
     at = f" at learning rate {learning_rate:g}" if math.isfinite(learning_rate) else ""
     some, momentums = part_of(len(d.layers), len(f.layers.names)), momentum_range(f, f.layers.beta[where])
     if rate > 0.0:
@@ -48,8 +57,8 @@ def failed(f: Facts, d: Decision) -> Said:
         )
     else:
         summary = (
-            f"The moving statistics of {some} lag behind the batches{at}, and nothing of the start is left in them. "
-            f"Momentum {momentums} remembers them for too long."
+            f"The moving statistics of {some} lag behind the batches{at}, although their initial values are forgotten. "
+            f"Momentum {momentums} keeps old batches for too long."
         )
     if d.severity is Severity.INFO and f.evaluated:
         summary += " The loss hardly depends on it."
@@ -59,8 +68,8 @@ def failed(f: Facts, d: Decision) -> Said:
     fix += code.set_learning_rate(f, f.advised_learning_rate, f.scheduled)
     if momentum is not None:
         fix += (
-            f"\n# Or{', before compile' if f.in_keras else ''}: momentum {as_set(f, momentum):g} follows closely "
-            "enough for now (replayed).\n"
+            f"\n# Or{', before compile' if f.in_keras else ''}: momentum {as_set(f, momentum):g}, inference loss "
+            f"{number(f.replayed[momentum])} (replayed).\n"
             f"# import tb_bnlens; tb_bnlens.set_momentum(model, {as_set(f, momentum):g})\n"
         )
     fix += (
@@ -82,34 +91,45 @@ def failed(f: Facts, d: Decision) -> Said:
 def _evidence(f: Facts) -> dict[str, Evidence]:
     layers, where = f.layers, f.drifting
     evidence = {
-        "rate": Evidence("drift an update (median layer)", f.drift_rate, None, "batch standard deviations"),
+        "rate": Evidence("drift per update (median layer)", f.drift_rate, None, STANDARD),
         "significance": Evidence(
-            "shift between pools over its noise (median layer)",
+            "shift of the batch means over recent steps, in multiples of its noise (median layer)",
             robust.median((layers.shift / layers.shift_noise)[where]),
             robust.median(f.significant_shift[where]),
         ),
         "permanent_lag": Evidence(
-            "permanent lag of the mean (median layer)", robust.median(layers.permanent_lag[where]), layers.tolerance
-        ),
-        "error": Evidence(
-            "relative error of the statistics (p95, median layer)",
-            robust.median(layers.error[where]),
+            "lag of the moving mean while the drift lasts (median layer)",
+            robust.median(layers.permanent_lag[where]),
             layers.tolerance,
+            STANDARD,
+            "tolerance",
         ),
-        "memory": Evidence("share of the initial statistics left", robust.largest(layers.memory[where])),
+        "error": Evidence(RELATIVE_ERROR, robust.median(layers.error[where]), layers.tolerance, against="tolerance"),
+        "memory": Evidence(
+            "share of the initial statistics left (largest)", round(robust.largest(layers.memory[where]), 4)
+        ),
     }
     steady = robust.median(layers.lag_cosine[where])
     if math.isfinite(steady):
-        evidence["cosine"] = Evidence("cosine of the lag with that one pool earlier (1: same direction)", steady)
+        evidence["cosine"] = Evidence("direction of the lag against an earlier one (cosine; 1: the same)", steady)
     replays = ", ".join(f"{as_set(f, m):g}: {number(v)}" for m, v in sorted(f.replayed.items(), reverse=True))
     if replays:
-        evidence["replays"] = Evidence("inference loss replayed with another momentum", replays)
+        evidence["replays"] = Evidence("inference loss, replayed with momentum", replays)
     long, short = f.typical("recalibrated_long"), f.typical("recalibrated")
     if math.isfinite(long) and math.isfinite(short):
-        evidence["pools"] = Evidence("loss with statistics of a long pool, against a short one", long, short)
+        evidence["pools"] = Evidence(
+            "inference loss with statistics of many recent steps", long, short, against="of few steps"
+        )
     if f.following_momentum < 1.0:
-        evidence["follows"] = Evidence("momentum of least lag and noise at this drift", as_set(f, f.following_momentum))
+        evidence["follows"] = Evidence(
+            "momentum with the least lag and noise at this drift", as_set(f, f.following_momentum)
+        )
     return evidence
+
+
+def _unknown(f: Facts) -> str:
+    old = f.layers.outdated[f.drifting].any()
+    return f"Whether the layers lag is not known: {SPARSE}." if old else no_statistics(f)
 
 
 WORDS = Words(
@@ -125,7 +145,7 @@ WORDS = Words(
         "learning rate does, and a larger momentum for a while.",
     },
     absent="No layer's moving statistics are being updated.",
-    unknown=no_statistics,
+    unknown=_unknown,
     passed=passed,
     failed=failed,
 )

@@ -5,13 +5,16 @@ from __future__ import annotations
 from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.in_batches import TRAINING_ONLY_HARM
-from tb_bnlens.diagnosis.words.phrases import loss, number
+from tb_bnlens.diagnosis.words.phrases import LESS_BATCH, loss, number
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
 
 def _rival(f: Facts) -> str:
     """The loss that training is held against, in words."""
-    named = {"batch_as_trained": "batch, frozen layers on their own statistics"}
+    named = {
+        "batch": "batch statistics",
+        "batch_as_trained": "batch statistics, frozen layers on their own",
+    }
     return named.get(f.dropout_rival, f.dropout_rival)
 
 
@@ -43,7 +46,7 @@ def failed(f: Facts, _d: Decision) -> Said:
                 f.dropout.value,
                 TRAINING_ONLY_HARM * f.losses.scale,
             ),
-            "batchnorm": Evidence("inference - batch", f.gap.value),
+            "batchnorm": Evidence(LESS_BATCH, f.gap.value),
         },
         next="Nothing to fix. Compare evaluate() with evaluate(), not with the loss that fit() prints."
         if f.in_keras

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from tb_bnlens.analysis import robust
 from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.analysis.lag import LARGE_DISTANCE
+from tb_bnlens.diagnosis import conditions as on
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.severity import Severity
 from tb_bnlens.diagnosis.words import code
-from tb_bnlens.diagnosis.words.phrases import count, loss, modes, number, some_of, verb
+from tb_bnlens.diagnosis.words.phrases import STANDARD, WARNING_FROM, count, loss, modes, number, some_of, verb
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
 IN_EVAL_MODE = (
@@ -40,11 +43,13 @@ def failed(f: Facts, d: Decision) -> Said:
         what = "a mean of exactly 0 and a variance of exactly 1: they were never loaded or trained"
     return Said(
         f"{some_of(n, frozen, 'frozen layer')} {verb(n, 'use')} {what} (distance up to "
-        f"{number(_largest(f))} batch standard deviations).{_felt(f, harmful)}"
+        f"{number(_largest(f))} batch standard deviations).{_felt(f, harmful)}{_hint(f, d, harmful)}"
         + (code.spoilt(f, "recalibrated_all") if harmful and spoilt else ""),
         evidence={
-            "distance": Evidence("largest distance of a frozen layer", _largest(f), LARGE_DISTANCE),
-            "part": Evidence("loss that frozen statistics cost", f.constant_part.value, f.warning_loss),
+            "distance": Evidence("largest distance of a frozen layer", _largest(f), LARGE_DISTANCE, STANDARD),
+            "part": Evidence(
+                "loss added by frozen statistics", f.constant_part.value, f.warning_loss, against=WARNING_FROM
+            ),
         },
         rescue=code.RECALIBRATE_FROZEN if harmful and f.parts is not None and not spoilt else "",
         rescued="recalibrated_all",
@@ -54,6 +59,12 @@ def failed(f: Facts, d: Decision) -> Said:
         if harmful
         else "",
     )
+
+
+def _hint(f: Facts, d: Decision, harmful: bool) -> str:
+    """What the losses cannot show: the base may still be used below its worth."""
+    meant = harmful or not on.far(f, np.isin(np.arange(len(f.frozen)), d.layers))
+    return "" if meant else " If the data are not meant to differ that much, check their preprocessing."
 
 
 def _felt(f: Facts, harmful: bool) -> str:

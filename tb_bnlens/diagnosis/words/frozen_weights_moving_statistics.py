@@ -8,7 +8,7 @@ from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.in_torch import moved_since_start
 from tb_bnlens.diagnosis.severity import Severity
 from tb_bnlens.diagnosis.words import code
-from tb_bnlens.diagnosis.words.phrases import number, part_of, verb
+from tb_bnlens.diagnosis.words.phrases import STANDARD, number, part_of, verb
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
 
@@ -30,7 +30,7 @@ def failed(f: Facts, d: Decision) -> Said:
         summary += " The part that was meant to be frozen no longer computes what it was loaded with."
     return Said(
         summary,
-        evidence={"moved": Evidence("statistics moved since the record began", moved, LARGE_DISTANCE)},
+        evidence={"moved": Evidence("movement since the record began", moved, LARGE_DISTANCE, STANDARD)},
         rescue="# Load the statistics again with the weights of the frozen part:\n"
         "#   model.backbone.load_state_dict(checkpoint)\n",
         fix="# Keep the frozen layers in eval mode. model.train() puts them back, so do this after each call of it:\n"

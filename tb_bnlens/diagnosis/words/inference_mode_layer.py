@@ -9,7 +9,17 @@ from tb_bnlens.analysis.lag import LARGE_DISTANCE
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.severity import Severity
 from tb_bnlens.diagnosis.words import code
-from tb_bnlens.diagnosis.words.phrases import against_batch, count, modes, number, sentence, some_of, verb
+from tb_bnlens.diagnosis.words.phrases import (
+    STANDARD,
+    WARNING_FROM,
+    against_batch,
+    count,
+    modes,
+    number,
+    sentence,
+    some_of,
+    verb,
+)
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
 PASS_ON = """\
@@ -40,7 +50,8 @@ def failed(f: Facts, d: Decision) -> Said:
     summary = (
         f"{some_of(n, len(f.layers.names))} {verb(n, 'run')} in {'inference' if f.in_keras else 'eval'} mode during "
         f"training{_although(f)}, so "
-        f"{'its' if n == 1 else 'their'} statistics stay as they are (distance {number(_distance(f))})."
+        f"{'its' if n == 1 else 'their'} statistics stay as they are (distance up to {number(_distance(f))} "
+        f"{STANDARD})."
     )
     if f.unfreezing is not None:
         still = "the call still passes training=False" if f.in_keras else "the layers are still in eval mode"
@@ -55,8 +66,10 @@ def failed(f: Facts, d: Decision) -> Said:
     return Said(
         summary,
         evidence={
-            "distance": Evidence("largest distance", _distance(f), LARGE_DISTANCE),
-            "part": Evidence("loss that constant statistics cost", f.constant_part.value, f.warning_loss),
+            "distance": Evidence("largest distance of these layers", _distance(f), LARGE_DISTANCE, STANDARD),
+            "part": Evidence(
+                "loss added by constant statistics", f.constant_part.value, f.warning_loss, against=WARNING_FROM
+            ),
         },
         rescue=code.RECALIBRATE_FROZEN if d.severity > Severity.INFO and f.parts and not spoilt else "",
         rescued="recalibrated_all",

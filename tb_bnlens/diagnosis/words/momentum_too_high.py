@@ -14,6 +14,9 @@ from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.severity import Severity
 from tb_bnlens.diagnosis.words import code
 from tb_bnlens.diagnosis.words.phrases import (
+    RELATIVE_ERROR,
+    STANDARD,
+    WARNING_FROM,
     about_steps,
     as_set,
     be,
@@ -65,14 +68,16 @@ def failed(f: Facts, d: Decision) -> Said:
         had = f"what is left of them is as after {f.outlook.last_step:,}"
         if not f.outlook.last_step:
             left = percent(robust.median(f.layers.memory[f.starting]))
-            had = f"{left} of them is left, as in a model of hardly any steps, or in a slow average of weights"
+            had = f"{left} is left, as in a model of hardly any steps, or in a slow average of weights"
     if f.outlook.remaining and f.outlook.planned:
         had += f" and {f.outlook.remaining:,} {be(f.outlook.remaining)} left"
     summary = (
         f"{some_of(n, len(f.layers.names))} still {verb(n, 'hold')} too much of {'its' if n == 1 else 'their'} initial "
         f"statistics. {needs or _left(f, beta)}; {had}."
     )
-    if advice is not None and math.isfinite(f.advised_loss):
+    # Early in a training the initial statistics may serve better than later ones.
+    serves = d.severity is Severity.INFO and f.advised_loss > f.typical("inference")
+    if advice is not None and math.isfinite(f.advised_loss) and not serves:
         summary += f" Replayed with momentum {set_to}, {replayed(f, advice)}."
     if d.severity is Severity.INFO and f.evaluated:
         summary += " The loss hardly depends on it."
@@ -81,12 +86,16 @@ def failed(f: Facts, d: Decision) -> Said:
         evidence=_evidence(f),
         rescue=code.RECALIBRATE if d.severity > Severity.INFO else "",
         rescued="recalibrated",
-        fix=_fix(f),
-        next=f"Inference loss near {loss(f, f.advised_loss)} on the same batches, and nothing left of the initial "
-        "statistics."
-        if math.isfinite(f.advised_loss)
-        else f"Inference loss within {percent(f.layers.tolerance)} of the loss with batch statistics.",
+        fix="" if serves else _fix(f),
+        next="" if serves else _expected(f),
     )
+
+
+def _expected(f: Facts) -> str:
+    if not math.isfinite(f.advised_loss):
+        return f"Inference loss within {percent(f.layers.tolerance)} of the loss with batch statistics."
+    near = loss(f, f.advised_loss)
+    return f"Inference loss near {near} on the same batches, and nothing left of the initial statistics."
 
 
 def _fix(f: Facts) -> str:
@@ -107,23 +116,29 @@ def _left(f: Facts, beta: NDArray[np.float64]) -> str:
     left, updates = (robust.median(x[f.starting]) for x in (f.layers.memory, f.layers.updates))
     # A branch that few batches take is updated in few steps.
     after = f" after {count(round(updates), 'update')}" if updates < UPDATED * f.outlook.last_step else ""
-    return f"With momentum {momentum_range(f, beta)}, {percent(left)} of them is left{after}"
+    return f"With momentum {momentum_range(f, beta)}, {percent(left)} is left{after}"
 
 
 def _evidence(f: Facts) -> dict[str, Evidence]:
     starting, beta = f.starting, f.layers.beta[f.starting]
     advice = None if f.advised_momentum is None else as_set(f, f.advised_momentum)
     price = f.advised_price
-    evidence = {"memory": Evidence("share of the initial statistics left", robust.median(f.layers.memory[starting]))}
+    evidence = {
+        "memory": Evidence(
+            "share of the initial statistics left (median layer)", robust.median(f.layers.memory[starting])
+        )
+    }
     if _needs(f, beta):
         evidence["steps_needed"] = Evidence(
-            f"steps to converge, from the start ({of_what(f)})", f.needed_steps, f.outlook.last_step, "steps"
+            f"steps to converge, from the start ({of_what(f)})",
+            f.needed_steps,
+            f.outlook.last_step,
+            "steps",
+            "run length",
         )
     evidence["momentum"] = Evidence("momentum", momentum_range(f, beta))
     evidence["error"] = Evidence(
-        "relative error of the statistics (p95, median layer)",
-        robust.median(f.layers.error[starting]),
-        f.layers.tolerance,
+        RELATIVE_ERROR, robust.median(f.layers.error[starting]), f.layers.tolerance, against="tolerance"
     )
     if price is not None:
         evidence["advised"] = Evidence(
@@ -131,24 +146,28 @@ def _evidence(f: Facts) -> dict[str, Evidence]:
             price.updates / float(np.median(f.layers.updates_per_step[starting])),
             f.needed_steps,
             "steps",
+            "with the present one",
         )
         if math.isfinite(price.noise):
             evidence["advised_noise"] = Evidence(
-                f"batch noise in the moving mean with momentum {advice:g} (median layer)", price.noise
+                f"batch noise in the moving mean with momentum {advice:g} (median layer)", price.noise, None, STANDARD
             )
         if math.isfinite(price.lag):
-            evidence["advised_lag"] = Evidence(f"lag from drift with momentum {advice:g} (median layer)", price.lag)
+            evidence["advised_lag"] = Evidence(
+                f"lag from drift with momentum {advice:g} (median layer)", price.lag, None, STANDARD
+            )
     if math.isfinite(f.shrink):
         evidence["shrink"] = Evidence(
-            "error remaining after each update, as a factor", f.shrink, float(np.median(beta))
+            "error left by each update, as a factor", f.shrink, float(np.median(beta)), against="expected"
         )
     if not math.isnan(f.stale.drop):
-        evidence["stale"] = Evidence(
-            "what stale statistics take of the metric (recalibrated - inference)", f.stale.drop
-        )
+        evidence["stale"] = Evidence("metric lost to stale statistics (recalibrated - inference)", f.stale.drop)
     elif f.stale.known:
         evidence["stale"] = Evidence(
-            "loss from stale statistics (inference - recalibrated)", f.stale.value, f.warning_loss
+            "loss added by stale statistics (inference - recalibrated)",
+            f.stale.value,
+            f.warning_loss,
+            against=WARNING_FROM,
         )
     return evidence
 

@@ -8,7 +8,16 @@ from tb_bnlens.diagnosis.conditions import PASTED, SCATTER, longer_memory
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.severity import Severity
 from tb_bnlens.diagnosis.words import code
-from tb_bnlens.diagnosis.words.phrases import as_set, count, momentum_range, number, replayed
+from tb_bnlens.diagnosis.words.phrases import (
+    JUMP,
+    STANDARD,
+    WARNING_FROM,
+    as_set,
+    count,
+    momentum_range,
+    number,
+    replayed,
+)
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
 
@@ -49,9 +58,9 @@ def failed(f: Facts, d: Decision) -> Said:
         summary,
         evidence={
             "momentum": Evidence("momentum", as_set(f, value), as_set(f, PASTED)),
-            "jump": Evidence("inference over recalibrated, one probe in ten", f.jump.value, f.warning_loss),
+            "jump": Evidence(JUMP, f.jump.value, f.warning_loss, against=WARNING_FROM),
             "scatter": Evidence(
-                "scatter of the moving statistics", robust.largest(f.moving_scatter[list(d.layers)]), SCATTER
+                "scatter of the moving statistics", robust.largest(f.moving_scatter[list(d.layers)]), SCATTER, STANDARD
             ),
         },
         rescue=code.rescue(f, d.severity),

@@ -6,7 +6,7 @@ from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.analysis.parts import largest_amount
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.words import code
-from tb_bnlens.diagnosis.words.phrases import count, loss, number
+from tb_bnlens.diagnosis.words.phrases import STANDARD, count, loss, number
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
 FIX = """\
@@ -76,8 +76,8 @@ def failed(f: Facts, d: Decision) -> Said:
         seen + cured,
         evidence={
             "times": Evidence("changes seen between training steps", count(len(steps), "time")),
-            "amount": Evidence("largest change", amount, None, "batch standard deviations"),
-            "recalibrated": Evidence("inference with statistics of training batches", rescued),
+            "amount": Evidence("largest change", amount, None, STANDARD),
+            "recalibrated": Evidence("inference loss with statistics of training batches", rescued),
         },
         rescue=code.RECALIBRATE,
         rescued="recalibrated",

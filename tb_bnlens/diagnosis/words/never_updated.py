@@ -9,10 +9,13 @@ from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.severity import Severity
 from tb_bnlens.diagnosis.words import code
-from tb_bnlens.diagnosis.words.phrases import be, count, momentum_range, part_of, some_of
+from tb_bnlens.diagnosis.words.phrases import STANDARD, be, count, momentum_range, part_of, some_of
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
 MODE = "# In your training step:  y_pred = model(x, training=True)\n"
+RETRAIN = """\
+# Then train again: weights that were trained with the initial statistics need these. New ones would break the model.
+"""
 COPY_IN_TORCH = """\
 # If the weights are copied from another network (a target network, a moving average of weights), copy the buffers too:
 #   for a, b in zip(target.parameters(), online.parameters()): a.data.lerp_(b.data, 0.02)
@@ -43,13 +46,18 @@ def failed(f: Facts, d: Decision) -> Said:
     new = bool(f.initial[list(d.layers)].all()) and f.parts is not None
     # Weights that were trained with the initial statistics do best with them.
     harmful = d.severity > Severity.INFO
-    fix = _fix(f, copied=new, recalibrate=harmful and f.parts is None)
+    # Whether training used these statistics shows in the losses alone.
+    fix = _fix(f, copied=new, recalibrate=harmful and f.parts is None and f.evaluated)
     values = ", a mean of 0 and a variance of 1" if new else ""
     what = (
         f"{some_of(n, len(f.layers.names))} {be(n)} never updated: the moving statistics are bit-identical to their "
         f"start after {f.last_step:,} steps{values}"
     )
-    evidence = {"updates": Evidence("updates of these layers", float(f.layers.updates[still].max()), f.last_step)}
+    evidence = {
+        "updates": Evidence(
+            "updates of these layers", float(f.layers.updates[still].max()), f.last_step, against="steps made"
+        )
+    }
     if f.checked:
         same = f"those of a new layer{values}" if new else "constant"
         what, evidence = f"The moving statistics of {part_of(n, len(f.layers.names))} are {same}", {}
@@ -71,7 +79,12 @@ def failed(f: Facts, d: Decision) -> Said:
         f"{what}. {why}",
         evidence={
             **evidence,
-            "distance": Evidence("largest distance", float(np.nanmax(f.layers.distance[still], initial=0.0))),
+            "distance": Evidence(
+                "largest distance of these layers",
+                float(np.nanmax(f.layers.distance[still], initial=0.0)),
+                None,
+                STANDARD,
+            ),
         },
         rescue=code.RECALIBRATE if harmful and f.parts is not None else "",
         rescued="put_right:never_updated",
@@ -88,6 +101,8 @@ def _fix(f: Facts, *, copied: bool, recalibrate: bool) -> str:
     fix += code.told(f, keras=MODE, torch="# Before the training loop:\nmodel.train()\n", flax=MODE_IN_FLAX)
     if copied:
         fix += code.told(f, keras=COPY, torch=COPY_IN_TORCH, flax=COPY_IN_FLAX)
+    if not (f.evaluated or f.checked):
+        fix += RETRAIN
     return fix + code.RECALIBRATE * recalibrate
 
 

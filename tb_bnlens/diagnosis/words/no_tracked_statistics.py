@@ -10,7 +10,7 @@ from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.diagnosis.compositions import composition, measured
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.in_torch import refuses_single_rows
-from tb_bnlens.diagnosis.words.phrases import count, names, number, verb
+from tb_bnlens.diagnosis.words.phrases import WARNING_FROM, count, names, number, verb
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
 FIX = """\
@@ -68,7 +68,9 @@ def failed(f: Facts, _d: Decision) -> Said:
         size = f"in batches of {f.batches.size}" if f.batches.size else "in batches"
         summary += f" One row at a time, the loss is {number(alone)}; {size} it is {number(f.typical('inference'))}."
         cost = composition(f).alone
-        evidence["alone"] = Evidence("loss on single rows, over that in batches", cost.value, f.warning_loss)
+        evidence["alone"] = Evidence(
+            "loss one row at a time - in batches", cost.value, f.warning_loss, against=WARNING_FROM
+        )
     return Said(
         summary,
         evidence=evidence,

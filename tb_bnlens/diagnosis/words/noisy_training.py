@@ -7,7 +7,7 @@ from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.diagnosis.compositions import FEW_ROWS, composition
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.words import code
-from tb_bnlens.diagnosis.words.phrases import number
+from tb_bnlens.diagnosis.words.phrases import STANDARD, number
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
 
@@ -26,9 +26,11 @@ def failed(f: Facts, _d: Decision) -> Said:
         f"{number(f.typical('inference'))}. The mean of a single batch scatters by {number(scatter)} standard "
         "deviations of a row. Inference is not at fault; what the network learned from such batches may be.",
         evidence={
-            "training": Evidence("loss with batch statistics over inference", composition(f).of_training.value),
-            "pooled": Evidence("over batches four times as large", composition(f).pooled.value),
-            "scatter": Evidence("scatter of a single batch (noisiest layer)", scatter, FEW_ROWS),
+            "training": Evidence("batch statistics - inference", composition(f).of_training.value),
+            "pooled": Evidence(
+                "batch statistics - the same on batches four times as large", composition(f).pooled.value
+            ),
+            "scatter": Evidence("scatter of a single batch's mean (noisiest layer)", scatter, FEW_ROWS, STANDARD),
         },
         fix=code.larger_batches(f, max(4 * size, 16)),
         next="The loss with batch statistics comes down to that at inference, and both may fall further.",

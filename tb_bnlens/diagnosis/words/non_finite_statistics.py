@@ -48,14 +48,16 @@ def failed(f: Facts, d: Decision) -> Said:
     elif math.isfinite(batch):
         summary += f" Training does not read it: with batch statistics the loss is {number(batch)}."
     evidence = {
-        "channels": Evidence("channels with a statistic that is not finite", channels, 0),
+        "channels": Evidence("channels with a statistic that is not finite", channels, 0, against="expected"),
     }
     if since is not None:
         evidence["first_step"] = Evidence("first seen at step", since)
     left = f.undone("put_right:nonfinite").known and not math.isinf(f.typical("put_right:nonfinite"))
     if left:
         repaired = f.typical("put_right:nonfinite")
-        evidence["repaired"] = Evidence("inference loss with these channels replaced", repaired, f.rival_loss)
+        evidence["repaired"] = Evidence(
+            "inference loss with these channels replaced", repaired, f.rival_loss, against="batch statistics"
+        )
     return Said(
         summary,
         evidence=evidence,

@@ -7,7 +7,7 @@ from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.diagnosis.compositions import composition
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.words import code
-from tb_bnlens.diagnosis.words.phrases import number
+from tb_bnlens.diagnosis.words.phrases import STANDARD, WARNING_FROM, number
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
 
@@ -19,10 +19,14 @@ def failed(f: Facts, _d: Decision) -> Said:
         f"they move the statistics: inference loss is {inference}. With the statistics of the rows that count it is "
         f"{counted}; with those of all rows, {all_rows}.",
         evidence={
-            "part": Evidence("loss that rows of weight 0 cost", composition(f).uncounted.value, f.warning_loss),
+            "part": Evidence(
+                "loss added by rows of weight 0", composition(f).uncounted.value, f.warning_loss, against=WARNING_FROM
+            ),
             "distance": Evidence(
                 "distance of the statistics of all rows from those of the rows that count",
                 robust.largest(f.evidence.layers.get("counted_distance_rms", [])) if f.evidence else None,
+                None,
+                STANDARD,
             ),
         },
         rescue=f"{COUNTED}{code.UNDO}tb_bnlens.recalibrate(model, counted, batches=200)\n",

@@ -22,10 +22,15 @@ def loss(f: Facts, value: float) -> str:
     Example:
         Of a loss whose rows differ by 0.04, 10.277 and 10.035 are distinguished, not only 10.3 and 10.
     """
-    if not (math.isfinite(value) and value and f.losses.unit > 0):
+    if not (math.isfinite(value) and value and f.losses.unit > 0) or (abs(value) >= 1000 and f.losses.unit >= 1):
         return number(value)
     digits = 2 + math.ceil(math.log10(abs(value) / f.losses.unit))
     return number(value) if digits <= 3 or abs(value) >= 1e6 else f"{value:,.{min(digits, 7)}g}"
+
+
+def signed(value: float) -> str:
+    """A difference of losses: "+1.2", "-0.3", "0"."""
+    return f"+{number(value)}" if value > 0 else number(value)
 
 
 def percent(share: float) -> str:
@@ -117,6 +122,16 @@ def of_what(f: Facts) -> str:
     return "inference loss" if f.outlook.by_loss else "slowest layer"
 
 
+WARNING_FROM = "warning from"
+"""What ``Facts.warning_loss`` is beside a difference of losses."""
+STANDARD = "batch standard deviations"
+"""Unit of a distance."""
+RELATIVE_ERROR = "relative error of the moving statistics (95th percentile of the channels, median layer)"
+JUMP = "inference - recalibrated, exceeded in one probe of ten"
+LESS_BATCH = "inference - batch statistics"
+"""The gap, as the losses of the report name its two ends."""
+
+
 def until(f: Facts) -> str:
     """When they are over: "the inference loss converges"."""
     return f"the {of_what(f)} converges"
@@ -168,6 +183,17 @@ def no_losses(f: Facts) -> str:
     """Why the paired losses are not known."""
     reasons = " ".join(dict.fromkeys(f.losses.not_evaluated.values()))
     return reasons or "No probe has measured both losses yet."
+
+
+def rival(f: Facts) -> str:
+    """What inference is held against: "the loss with batch statistics"."""
+    if not f.has_layers:
+        return "the loss in training mode"
+    named = "" if f.measured is None else f.measured.rival
+    return {
+        "recombined": "the loss with batch statistics on new batches",
+        "batch_as_trained": "the loss with batch statistics where training uses them",
+    }.get(named, "the loss with batch statistics")
 
 
 def modes(f: Facts) -> str:

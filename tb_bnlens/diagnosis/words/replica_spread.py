@@ -6,7 +6,7 @@ from tb_bnlens.analysis import robust
 from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.words import code
-from tb_bnlens.diagnosis.words.phrases import count, number
+from tb_bnlens.diagnosis.words.phrases import STANDARD, count, number
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
 
@@ -18,7 +18,7 @@ def failed(f: Facts, d: Decision) -> Said:
     return Said(
         f"The moving means of {count(len(d.layers))} differ by up to {number(largest)} standard deviations between "
         f"{f.manifest.replicas} replicas, so the replicas see unlike data.",
-        evidence={"spread": Evidence("spread over replicas", largest, robust.largest(f.replica_noise))},
+        evidence=_spread(f, largest, "spread of the moving means over the replicas"),
         fix=code.shuffle(f, f.manifest.batch_size)
         + "# Or BatchNormalization(synchronized=True) in place of each layer, so that all replicas share one batch.\n",
         next="The spread falls to what batch noise explains.",
@@ -28,10 +28,10 @@ def failed(f: Facts, d: Decision) -> Said:
 def _ranks(f: Facts, d: Decision, largest: float) -> Said:
     """DistributedDataParallel copies the buffers of rank 0 to the others, whose data never enter the statistics."""
     worst = max(range(len(f.manifest.ranks)), key=lambda r: _gap(f, r), default=0)
-    evidence = {"spread": Evidence("spread of the ranks' batch means", largest, robust.largest(f.replica_noise))}
+    evidence = _spread(f, largest, "spread of the ranks' batch means")
     for rank, (inference, batch) in enumerate(f.manifest.ranks):
-        label = f"loss on rank {rank}: statistics of rank 0, against its own"
-        evidence[f"rank_{rank}"] = Evidence(label, inference, batch)
+        label = f"loss on rank {rank} with the statistics of rank 0"
+        evidence[f"rank_{rank}"] = Evidence(label, inference, batch, against="with its own")
     told = ""
     if f.manifest.ranks:
         inference, batch = f.manifest.ranks[worst]
@@ -47,6 +47,10 @@ def _ranks(f: Facts, d: Decision, largest: float) -> Said:
         "# And let a DistributedSampler with shuffle=True hand out the rows, so that every rank sees all kinds.\n",
         next="The losses of all ranks agree, and the spread falls to what batch noise explains.",
     )
+
+
+def _spread(f: Facts, largest: float, label: str) -> dict[str, Evidence]:
+    return {"spread": Evidence(label, largest, robust.largest(f.replica_noise), STANDARD, "from batch noise")}
 
 
 def _gap(f: Facts, rank: int) -> float:

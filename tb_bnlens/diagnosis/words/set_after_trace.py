@@ -34,7 +34,10 @@ def failed(f: Facts, d: Decision) -> Said:
             f"{momentum_range(f, np.round(shown, 4))} although the attribute says {said}"
         )
         evidence["effective"] = Evidence(
-            "momentum that the statistics show", float(np.median(shown)), float(np.median(f.layers.momentum[other]))
+            "momentum that the statistics show",
+            float(np.median(shown)),
+            float(np.median(f.layers.momentum[other])),
+            against="attribute",
         )
     if updating.any():
         parts.append(f"{count(int(updating.sum()))} with trainable=False still {verb(int(updating.sum()), 'update')}")
@@ -42,7 +45,8 @@ def failed(f: Facts, d: Decision) -> Said:
         parts.append(f"{count(int(thawed.sum()))} with trainable=True {verb(int(thawed.sum()), 'stay')} constant")
     return Said(
         "; ".join(parts) + ". The attribute was set after the training step was traced, and compile was not called.",
-        evidence=evidence or {"layers": Evidence("layers that do not do what their flag says", len(d.layers), 0)},
+        evidence=evidence
+        or {"layers": Evidence("layers that do not do what trainable says", len(d.layers), 0, against="expected")},
         # An optimizer keeps to the variables that it was built with, and unfreezing adds some.
         rescue=code.rescue(f, d.severity),
         rescued="recalibrated",

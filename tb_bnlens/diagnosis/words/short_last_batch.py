@@ -8,7 +8,7 @@ from tb_bnlens.diagnosis.at_the_end import LAST_BATCH_SHARE, OUTLIER
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.severity import Severity
 from tb_bnlens.diagnosis.words import code
-from tb_bnlens.diagnosis.words.phrases import count, number
+from tb_bnlens.diagnosis.words.phrases import STANDARD, WARNING_FROM, count, number
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
 
@@ -26,9 +26,11 @@ def failed(f: Facts, d: Decision) -> Said:
     return Said(
         summary,
         evidence={
-            "distance": Evidence("distance of the last batch", robust.largest(last), OUTLIER * robust.largest(usual)),
-            "left": Evidence("of it left in the moving statistics", left, LAST_BATCH_SHARE),
-            "moved": Evidence("inference right after it, over usual", moved, f.warning_loss),
+            "distance": Evidence(
+                "distance of the last batch", robust.largest(last), OUTLIER * robust.largest(usual), STANDARD
+            ),
+            "left": Evidence("by how much it moves the moving statistics", left, LAST_BATCH_SHARE, STANDARD),
+            "moved": Evidence("inference loss right after it - usual", moved, f.warning_loss, against=WARNING_FROM),
         },
         rescue=code.rescue(f, d.severity),
         rescued="recalibrated",

@@ -9,14 +9,22 @@ from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.analysis.parts import MOST
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.words import code
-from tb_bnlens.diagnosis.words.phrases import against_batch, loss, modes, no_losses, number
+from tb_bnlens.diagnosis.words.phrases import (
+    LESS_BATCH,
+    WARNING_FROM,
+    against_batch,
+    loss,
+    modes,
+    no_losses,
+    number,
+)
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
 ONE_MOMENT = "A check looks at one moment, which does not tell the cause. Record the training to see what changes."
 NOT_OF_THESE = (
-    "The moving statistics are not those of this data at these weights. Calls in training mode on other data do that, "
-    "weights that were changed or averaged later, or a lag when training ended. A check does not tell which; a record "
-    "of the training does."
+    "The moving statistics are not those of this data at these weights. They may have lagged when training ended, been "
+    "moved by calls in training mode on other data, or belong to weights that were averaged since. A check does not "
+    "tell which; a record of the training does."
 )
 
 
@@ -31,9 +39,9 @@ def failed(f: Facts, d: Decision) -> Said:
         f"With the same weights and batch, {against_batch(f)}. {unexplained}",
         reason=f"{unexplained} With recalibrated statistics the loss is {recalibrated}.",
         evidence={
-            "gap": Evidence("inference - batch", f.gap.value, f.warning_loss),
+            "gap": Evidence(LESS_BATCH, f.gap.value, f.warning_loss, against=WARNING_FROM),
             "stale": Evidence("part from stale statistics (inference - recalibrated)", f.stale.value),
-            "noise": Evidence("part from batch noise (recalibrated - batch)", noise.value),
+            "noise": Evidence("part from batch noise (recalibrated - batch statistics)", noise.value),
             "uncertainty": Evidence("standard error of the gap", f.gap.uncertainty),
         },
         rescue=code.rescue(f, d.severity),
@@ -53,7 +61,7 @@ def _without_layers(f: Facts) -> Said:
         f"With the same weights and batch, the loss is {loss(f, f.typical('inference'))} at inference and "
         f"{loss(f, f.typical('training'))} in training mode. {why}",
         reason=why,
-        evidence={"gap": Evidence("inference - training", f.gap.value, f.warning_loss)},
+        evidence={"gap": Evidence("inference - training", f.gap.value, f.warning_loss, against=WARNING_FROM)},
         next="The two losses agree where the same statistics serve both modes.",
     )
 
@@ -73,8 +81,8 @@ def _unexplained(f: Facts) -> str:
     if f.parts is not None and f.parts.drifting.any():
         # The records are too far apart to tell which.
         return (
-            f"{said} Nothing of the start is left in them, so either the batches' move faster than the "
-            "average follows, or something besides the training step calls the model in training mode, such as an "
+            f"{said} Their initial values are forgotten, so either the batch statistics move faster than the moving "
+            "ones follow, or something besides the training step calls the model in training mode, such as an "
             "evaluation."
         )
     return f"{said} No known cause explains why."

@@ -11,17 +11,17 @@ from tb_bnlens.diagnosis.compositions import LITTLE_LEARNED, mostly_stale
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.severity import Severity
 from tb_bnlens.diagnosis.words import code
-from tb_bnlens.diagnosis.words.phrases import number, percent
+from tb_bnlens.diagnosis.words.phrases import LESS_BATCH, number, percent
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
-AT_MOST = "random samples would at most"
+AT_MOST = "those of random samples can"
 ORDER = "The data are sorted, change over time, or come from domains in turn."
-OVERALL = "variance of batch means over that of random samples, at most"
+OVERALL = "variance of the batch means, over the most that random samples give"
 APART = """\
 # Domains that have to stay apart need a BatchNorm layer each. Where data change over time, as in a replay buffer,
 # recalibrate on recent ones before the model is used.
 """
-NEXT = "The ratio falls to 1 or below, and inference loss to the loss with batch statistics."
+NEXT = "The batch means vary no more than random samples can, and inference loss nears that with batch statistics."
 
 
 def failed(f: Facts, d: Decision) -> Said:
@@ -44,7 +44,7 @@ def _by_evidence(f: Facts, d: Decision) -> Said:
             f"The batches' losses vary {number(c.losses_over_random)} times as much as if the same rows were shuffled."
         )
         evidence["losses"] = Evidence(
-            "variance of the batches' losses over that of shuffled rows", c.losses_over_random
+            "variance of the batches' losses, over that of shuffled rows", c.losses_over_random
         )
     said.append(ORDER)
     in_turn = c.last_is_served_best
@@ -54,7 +54,9 @@ def _by_evidence(f: Facts, d: Decision) -> Said:
             f"The moving statistics know the last fit's data: inference loss is {number(last)} over the loss with "
             f"batch statistics there, and {number(earlier)} over it on the data of earlier fits."
         )
-        evidence["earlier"] = Evidence("the gap on data of earlier fits, over that on the last", earlier, last)
+        evidence["earlier"] = Evidence(
+            f"{LESS_BATCH} on data of earlier fits", earlier, last, against="of the last fit"
+        )
     elif f.gap.significant and d.severity > Severity.INFO:
         said.append("The moving statistics are a mean that fits none of the batches.")
     if c.hampered.significant:
@@ -132,7 +134,7 @@ def passed(f: Facts, _d: Decision) -> str:
         times, limit = f.spread_over_random, f.batches.limit
         return f"The batch means vary {number(times)} times as much as {AT_MOST} (limit {number(limit)})."
     times, limit = robust.largest(m.row("between_within")), m.spread_limit
-    losses = "" if math.isnan(c.losses_over_random) else f"; their losses, {number(c.losses_over_random)} times as much"
+    losses = "" if math.isnan(c.losses_over_random) else f", and the losses {number(c.losses_over_random)} times"
     return f"The batch means vary {number(times)} times as much as {AT_MOST} (limit {number(limit)}){losses}."
 
 

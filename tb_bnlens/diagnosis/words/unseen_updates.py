@@ -15,7 +15,7 @@ from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
 APART = """\
 # If the layer is called on two kinds of data in a step, apart from each other (real and generated samples, source and
-# target), give each kind its statistics, or normalize both together in one call:
+# target, clean and adversarial inputs), give each kind its statistics, or normalize both together in one call:
 #   out = model(keras.ops.concatenate([real, generated]), training=True)
 """
 APART_IN_TORCH = APART.replace(
@@ -46,8 +46,9 @@ def failed(f: Facts, d: Decision) -> Said:
     """How many updates a step makes, and what the batch alone would give."""
     assert f.parts is not None, "decided without a measurement"
     where, n, rescued = list(d.layers), len(d.layers), f.typical("recalibrated")
-    times = robust.median(f.parts.updates_a_step[where])
-    several = bool(f.parts.more_updates[where].any())
+    more = f.parts.more_updates[where]
+    several = bool(more.any())
+    times = robust.median(f.parts.updates_a_step[where][more if several else slice(None)])
     told = (
         f"{_updates(f)} {round(times)} updates a step, and the lens sees one: training also calls the model on other "
         "data, or on parts of the recorded batch."
@@ -59,14 +60,17 @@ def failed(f: Facts, d: Decision) -> Said:
         f"The moving statistics are not those of the recorded batches. {_gives(f, d)}",
         evidence={
             "explained": Evidence(
-                "part of the updates that the batch explains (squared cosine, least layer)",
+                "share of the updates that the batch explains (squared cosine, lowest layer)",
                 -robust.largest(-f.row("update_explained")[where]),
                 EXPLAINED,
             ),
             "updates": Evidence(
-                f"updates in a step{'' if f.in_torch else ', from the observed decay'} (median layer)", times, 1.0
+                f"updates in a step{'' if f.in_torch else ', from the observed decay'} (median of those layers)",
+                times,
+                1.0,
+                against="seen",
             ),
-            "recalibrated": Evidence("inference with statistics of the recorded batches", rescued),
+            "recalibrated": Evidence("inference loss with statistics of the recorded batches", rescued),
         },
         rescue="# Right for data like the recorded batches, and only for those:\n" + code.RECALIBRATE
         if d.severity > Severity.INFO

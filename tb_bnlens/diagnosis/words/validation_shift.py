@@ -9,8 +9,18 @@ from tb_bnlens.analysis.loss_gap import WARNING_HARM
 from tb_bnlens.diagnosis.compositions import constant_in_training
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.in_batches import validation_distance
+from tb_bnlens.diagnosis.severity import Severity, of_gap
 from tb_bnlens.diagnosis.words import code
-from tb_bnlens.diagnosis.words.phrases import count, modes, names, number, verb
+from tb_bnlens.diagnosis.words.phrases import (
+    LESS_BATCH,
+    STANDARD,
+    WARNING_FROM,
+    count,
+    modes,
+    names,
+    number,
+    verb,
+)
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
 
@@ -20,7 +30,12 @@ def _there(f: Facts) -> str:
 
 def failed(f: Facts, _d: Decision) -> Said:
     """The gap on both data."""
-    summary = f"The moving statistics fit the training data ({modes(f)}) but not the validation data ({_there(f)})."
+    summary = (
+        "Recalibrated statistics fit the training data and not the validation data (recalibrated "
+        f"{number(f.on_validation('recalibrated'))}, batch statistics {number(f.on_validation('batch'))})."
+        if of_gap(f.gap) > Severity.INFO
+        else f"The moving statistics fit the training data ({modes(f)}) but not the validation data ({_there(f)})."
+    )
     where = np.flatnonzero(constant_in_training(f))
     fix = (
         "# Check first that validation data are preprocessed as training data are. If they come from elsewhere,\n"
@@ -37,11 +52,17 @@ def failed(f: Facts, _d: Decision) -> Said:
         summary,
         evidence={
             "validation": Evidence(
-                "inference - batch on validation data", f.validation_gap.value, WARNING_HARM * f.validation_scale
+                f"{LESS_BATCH}, on validation data",
+                f.validation_gap.value,
+                WARNING_HARM * f.validation_scale,
+                against=WARNING_FROM,
             ),
-            "training": Evidence("inference - batch on training data", f.gap.value),
+            "training": Evidence(f"{LESS_BATCH}, on training data", f.gap.value),
             "distance": Evidence(
-                "largest distance of validation batches", float(np.nanmax(validation_distance(f), initial=0.0))
+                "largest distance of validation batches",
+                float(np.nanmax(validation_distance(f), initial=0.0)),
+                None,
+                STANDARD,
             ),
         },
         fix=fix + code.RECALIBRATE,

@@ -50,16 +50,18 @@ def failed(f: Facts, d: Decision) -> Said:
         f"variance (variance shift). With statistics gathered with it off, inference loss is {loss(f, rescued)} "
         f"instead of {loss(f, f.typical('inference'))}.",
         evidence={
-            "with": Evidence("loss on statistics gathered with training-only layers on", f.typical("with_dropout")),
-            "without": Evidence("loss on statistics gathered with them off", rescued),
-            "ratio": Evidence("variance with them on over variance with them off (median layer)", ratio, 1.0),
+            "with": Evidence(
+                "inference loss with statistics gathered with training-only layers on", f.typical("with_dropout")
+            ),
+            "without": Evidence("inference loss with statistics gathered with them off", rescued),
+            "ratio": Evidence("variance with them on, over that with them off (median layer)", ratio),
         },
         rescue=code.RECALIBRATE,
         rescued="recalibrated",
         fix=code.told(f, keras=FIX, torch=FIX_IN_TORCH, flax=FIX_IN_FLAX)
         + "# import tb_bnlens; tb_bnlens.recalibrate(model, data, batches=200)\n",
         next="The moving statistics agree with batch statistics taken without dropout, and inference loss agrees with "
-        "the loss with batch statistics. No schedule and no momentum changes that.",
+        "the loss with batch statistics. Neither a schedule nor another momentum removes the shift.",
     )
 
 

@@ -36,8 +36,10 @@ def failed(f: Facts, d: Decision) -> Said:
         f"The moving statistics{where} are still warming up and should converge by {by}. Do not trust validation "
         f"metrics before then.{now}",
         evidence={
-            "steps": Evidence(f"steps to converge, from now ({of_what(f)})", f.outlook.steps, remaining, "steps"),
-            "memory": Evidence("share of the initial statistics left", robust.median(left)),
+            "steps": Evidence(
+                f"steps to converge, from now ({of_what(f)})", f.outlook.steps, remaining, "steps", "steps left"
+            ),
+            "memory": Evidence("share of the initial statistics left (median layer)", robust.median(left)),
         },
         next=f"Inference loss within {percent(f.layers.tolerance)} of the loss with batch statistics by step {at:,}, "
         f"{needed} from now.",

@@ -26,6 +26,8 @@ class Evidence:
     value: float | str | None
     limit: float | str | None = None
     unit: str = ""
+    against: str = "threshold"
+    """What the limit is."""
 
     @property
     def known(self) -> bool:

@@ -7,22 +7,29 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+from tb_bnlens.frameworks.torch.layers import unwrapped
+
 
 def call(model: Any, x: Any) -> Any:
-    """Predictions: a tuple is the arguments, and so is a list where the model does not take it as one argument.
+    """Predictions: a tuple or a list is the arguments where the model takes so many, else one argument.
 
-    A mapping is the keyword arguments where the model has those. Loaders make lists of what a dataset has in tuples.
+    Where both fit, a tuple is the arguments and a list is one: loaders make lists of what a dataset has in tuples. A
+    mapping is the keyword arguments where the model has those.
     """
     if isinstance(x, Mapping):
         return model(**x) if _fits(model, named=x) else model(x)
-    spread = isinstance(x, tuple) or (isinstance(x, list) and not _fits(model, (x,)) and _fits(model, x))
-    return model(*x) if spread else model(x)
+    if not isinstance(x, tuple | list):
+        return model(x)
+    alone, spread = _fits(model, (x,)), _fits(model, x)
+    # What fits neither way is called as a tuple is, so that the error says what the model takes.
+    as_arguments = spread or not alone if isinstance(x, tuple) else spread and not alone
+    return model(*x) if as_arguments else model(x)
 
 
 def _fits(model: Any, inputs: Sequence[Any] = (), named: Mapping[str, Any] = MappingProxyType({})) -> bool:
-    """Whether ``forward`` can be called with these arguments."""
+    """Whether ``forward`` can be called with these arguments; wrappers take any."""
     try:
-        inspect.signature(model.forward).bind(*inputs, **named)
+        inspect.signature(unwrapped(model)[0].forward).bind(*inputs, **named)
     except (TypeError, ValueError):
         return False
     return True
