@@ -124,8 +124,8 @@ def dominance_known(f: Facts) -> bool:
 
 
 def set_by_few(f: Facts) -> bool:
-    """A few batches set the statistics that are not among the measured ones."""
-    return f.rest_is == "few"
+    """A few batches set the statistics that are not among the measured ones, where those explain no harm."""
+    return f.rest_is == "few" and not (composition(f).dominated.any() and _cost_of_measured(f) > INFO)
 
 
 def dominated(f: Facts) -> Mask:
@@ -134,9 +134,12 @@ def dominated(f: Facts) -> Mask:
 
 
 def cost_of_dominance(f: Facts, where: Mask) -> Severity:
+    """What an ordinary row loses to the measured batches, or what a rare row costs that none of them holds."""
+    return on.of_rest("few")(f, where) if set_by_few(f) else _cost_of_measured(f)
+
+
+def _cost_of_measured(f: Facts) -> Severity:
     """What an ordinary row loses, where statistics of ordinary batches restore it and those of all do not."""
-    if set_by_few(f):
-        return on.of_rest("few")(f, where)
     c = composition(f)
     stale = c.ordinary_stale.value
     median = of_gap(c.ordinary) if not stale > SMALLER_PART * c.ordinary.value else NONE

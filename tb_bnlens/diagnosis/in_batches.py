@@ -66,6 +66,11 @@ def worst_replica(f: Facts, _where: Mask) -> Severity:
     return max([of_gap(f.gap), *(of_harm(f.losses.harm(gap)) for gap in apart if math.isfinite(gap))])
 
 
+def is_more_than_a_pair(calls: int) -> bool:
+    """Whether a layer sees more than two kinds of data; where nobody has counted its calls, it sees two."""
+    return calls > 2
+
+
 def validation_cost(f: Facts, _where: Mask) -> Severity:
     """The gap on validation data."""
     return of_gap(f.validation_gap)

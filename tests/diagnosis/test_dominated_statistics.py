@@ -102,6 +102,17 @@ def test_a_rare_row_that_no_measured_batch_holds() -> None:
     assert CAUSE not in causes(in_unmeasured([500.0, 0.5, 400.0, 500.0], inference=1.02))
 
 
+def test_measured_batches_that_explain_the_harm_are_named_first() -> None:
+    """Where extreme rows are frequent, the statistics come and go with them in the course too."""
+    course = in_unmeasured([500.0, 0.5, 400.0, 500.0])
+    (seen,), (held,) = course.evidence, dominated().evidence
+    layers, samples = {**held.layers, **seen.layers, "between_within": np.ones(3)}, {**seen.samples, **held.samples}
+    passes = {**held.passes, **seen.passes}
+    both = replace(course, evidence=(replace(seen, layers=layers, samples=samples, passes=passes),))
+    assert causes(both) == {CAUSE: "error"}
+    assert "is 20 times their median" in finding(both, CAUSE)["summary"]
+
+
 def test_history_without_many_batches() -> None:
     def status(history: History) -> str:
         return str(finding(history, CAUSE)["status"])

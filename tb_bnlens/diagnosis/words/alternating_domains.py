@@ -7,7 +7,7 @@ import math
 from tb_bnlens.analysis import robust
 from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.diagnosis.decide import Decision
-from tb_bnlens.diagnosis.in_batches import CALL_NOISE_FACTOR
+from tb_bnlens.diagnosis.in_batches import CALL_NOISE_FACTOR, is_more_than_a_pair
 from tb_bnlens.diagnosis.words import code
 from tb_bnlens.diagnosis.words.phrases import STANDARD, WARNING_FROM, be, count, number, verb
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
@@ -22,12 +22,11 @@ def failed(f: Facts, d: Decision) -> Said:
 
 def _two_kinds(f: Facts, d: Decision) -> Said:
     n, calls = len(d.layers), _calls(f, d)
-    sees = (
-        f"{verb(n, 'see')} two kinds of data in each step"
-        if calls == 2
-        else f"{be(n)} called {calls} times in each step, on unlike data"
+    sees, fits = (
+        (f"{be(n)} called {calls} times in each step, on unlike data", "all calls, which fits none")
+        if is_more_than_a_pair(calls)
+        else (f"{verb(n, 'see')} two kinds of data in each step", "both, which fits neither")
     )
-    fits = "both, which fits neither" if calls == 2 else "all calls, which fits none"
     return Said(
         f"{count(n)} {sees}: the batch statistics of the calls differ by up to {number(_largest(f))} standard "
         f"deviations. Inference uses one mean for {fits}.{_averaged(f)}",
@@ -38,8 +37,8 @@ def _two_kinds(f: Facts, d: Decision) -> Said:
 
 
 def _calls(f: Facts, d: Decision) -> int:
-    """Calls of these layers in a step, at most; 2 where nobody has counted them."""
-    return max(2, *(f.manifest.layers[i].calls for i in d.layers))
+    """Calls of these layers in a step, at most."""
+    return max(f.manifest.layers[i].calls for i in d.layers)
 
 
 def _own_layers(f: Facts, d: Decision) -> str:
@@ -52,15 +51,18 @@ def _own_layers(f: Facts, d: Decision) -> str:
     )
     package = code.told(f, keras="import keras", torch="import torch", flax="from flax import nnx")
     calls = _calls(f, d)
-    own = f"norm_a, norm_b = {made}, {made}" if calls == 2 else f"norms = [{made} for _ in range({calls})]"
-    if calls > 2 and f.in_torch:
-        own = own.replace("[", "torch.nn.ModuleList([", 1) + ")"
+    own = f"norm_a, norm_b = {made}, {made}"
+    if is_more_than_a_pair(calls):
+        layers = f"[{made} for _ in range({calls})]"
+        own = (
+            f"norms = {code.told(f, keras=layers, torch=f'torch.nn.ModuleList({layers})', flax=f'nnx.List({layers})')}"
+        )
     return f"{package}\n\n# One layer for each kind of data; the other weights stay shared:\n{own}\n"
 
 
 def _over_time(f: Facts, d: Decision) -> Said:
     """A ``TimeDistributed`` calls the layer once a time step."""
-    n, times = len(d.layers), max(f.manifest.layers[i].calls for i in d.layers)
+    n, times = len(d.layers), _calls(f, d)
     return Said(
         f"TimeDistributed calls {count(n)} {times} times a step, once for each time step, and these differ by up to "
         f"{number(_largest(f))} standard deviations. Training normalizes each time step by its own statistics, and "
