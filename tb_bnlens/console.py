@@ -14,8 +14,8 @@ from typing import TextIO
 from tb_bnlens.report.encoding import ERRORS
 from tb_bnlens.report.style import NARROWEST, WIDTH, Style, printable
 
-LOG_LEVEL, NOTHING = "TF_CPP_MIN_LOG_LEVEL", "3"
-"""TensorFlow's variable, and its value for no line at all: what goes wrong is raised too."""
+LOG_LEVEL, NOTHING, CHATTY = "TF_CPP_MIN_LOG_LEVEL", "3", ("0", "1")
+"""TensorFlow's variable, its value for no line at all (what goes wrong is raised too), and those that ask for lines."""
 
 
 def prepare() -> None:
@@ -33,10 +33,9 @@ def quiet_start() -> Iterator[None]:
     They write to the file descriptor, most of it before they have read ``TF_CPP_MIN_LOG_LEVEL``. What they wrote is
     shown after all where the import fails. Later nothing is logged.
     """
-    if LOG_LEVEL in os.environ or sys.stderr is None:
+    if os.environ.setdefault(LOG_LEVEL, NOTHING) in CHATTY or sys.stderr is None:
         yield
         return
-    os.environ[LOG_LEVEL] = NOTHING
     sys.stderr.flush()
     shown = os.dup(2)
     with tempfile.TemporaryFile() as said:

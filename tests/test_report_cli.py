@@ -1,14 +1,20 @@
 """``python -m tb_bnlens report``: output, exit codes, and that it needs no TensorFlow."""
 
 import json
+import math
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import tb_bnlens
 from tb_bnlens.cli import FOUND, OK, UNREADABLE, main
+from tb_bnlens.report import run_report
+from tb_bnlens.report.runs_table import ranked
+from tb_bnlens.report.schema import Overview
+from tests.diagnosis.runs import level, measured
 from tests.fixtures.runs import write_run
 
 
@@ -128,3 +134,11 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         main(["--version"])
     assert ended.value.code == 0
     assert capsys.readouterr().out == f"bnlens {tb_bnlens.__version__}\n"
+
+
+def test_a_run_without_a_finite_inference_loss_stands_before_any_harm() -> None:
+    def judged(name: str, inference: float) -> Overview:
+        return run_report(replace(measured(level(), inference=inference, batch=1.0, recalibrated=1.0), run=name))
+
+    runs = [judged("worse", 100.0), judged("infinite", math.inf), judged("fine", 1.0)]
+    assert [name for name, _ in ranked(runs)] == ["infinite", "worse", "fine"]

@@ -91,7 +91,7 @@ export interface Evidence {
   value: number | string | null;
   limit: number | string | null;
   unit: string;
-  /** What the limit is: "threshold", "warning from", "tolerance", "made". */
+  /** What the limit is: "threshold", "warning from", "tolerance", "run length". */
   against: string;
 }
 

@@ -58,12 +58,14 @@ describe('rows of runs', () => {
     row('unmeasured', { inference: null }),
     row('worse', { severity: 'error', inference: 100, harm: 99 }),
     row('warned', { severity: 'warning' }),
+    row('infinite', { severity: 'error', inference: null, harm: null }),
   ];
   const names = (key: Parameters<typeof sortRuns>[1]['key'], descending: boolean) =>
     sortRuns(rows, { key, descending }).map(({ entry: { run } }) => run);
 
   it('come worst first, and by harm within a severity', () => {
     expect(names('severity', true)).toEqual([
+      'infinite',
       'worse',
       'bad',
       'warned',
@@ -74,8 +76,9 @@ describe('rows of runs', () => {
     ]);
   });
   it('have those without a value last in either direction', () => {
-    expect(names('inference', true).slice(-2).sort()).toEqual(['unknown', 'unmeasured']);
-    expect(names('inference', false).slice(-2).sort()).toEqual(['unknown', 'unmeasured']);
+    const last = ['infinite', 'unknown', 'unmeasured'];
+    expect(names('inference', true).slice(-3).sort()).toEqual(last);
+    expect(names('inference', false).slice(-3).sort()).toEqual(last);
   });
   it('have no tick where something is silenced or was not measured', () => {
     expect([rowSign(rows[0]), rowSign(rows[1]), rowSign(rows[2]), rowSign(rows[4])]).toEqual([

@@ -54,11 +54,14 @@ def _visit_set(walk: Walk, thing: Any) -> None:
     kept = list(thing)
 
     def restore() -> None:
-        if set(map(id, thing)) != set(map(id, kept)):
+        if set(map(id, thing)) == set(map(id, kept)):
+            return
+        set.difference_update(thing, set(thing).difference(kept))  # one by one, which leaves the others in their order
+        if not are_same(list(thing), kept):
             set.clear(thing)
             set.update(thing, kept)
-            if not are_same(list(thing), kept):
-                raise RuntimeError("a set has another order")
+        if not are_same(list(thing), kept):
+            raise RuntimeError("a set has another order")
 
     walk.keep(restore, long=len(kept) > LONG)
 

@@ -9,6 +9,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
 
+from tb_bnlens.capture.reasons import cause_of
+
 LONG = 10_000
 """A container of more elements is data: it is put back when the measurement ends, and its elements are not walked."""
 GROUP = 256
@@ -66,14 +68,9 @@ class Noted:
         """Their classes."""
         self.restores: list[Callable[[], None]] = []
 
-    def put_back(self) -> None:
-        """Put back all that differs.
-
-        Raises:
-            RuntimeError: some of it could not be.
-        """
-        parts = (self._put_back_kinds, self._put_back_dicts, self._put_back_lists)
-        restore_all("what the model holds", (*parts, *reversed(self.restores)))
+    def steps(self) -> tuple[Callable[[], None], ...]:
+        """What puts back all that differs, for ``restore_all``."""
+        return self._put_back_kinds, self._put_back_dicts, self._put_back_lists, *reversed(self.restores)
 
     def _put_back_kinds(self) -> None:
         if not all(map(operator.is_, map(type, self.objects), self.kinds)):
@@ -156,7 +153,7 @@ def restore_all(what: str, restores: Iterable[Callable[[], Any]]) -> None:
         except Exception as error:
             failed.append(error)
     if failed:
-        raise RuntimeError(f"{what} could not be put back after an extra pass: {failed[0]!r}")
+        raise RuntimeError(f"{what} could not be put back after an extra pass: {cause_of(failed[0])}")
 
 
 def are_same(a: Collection[Any], b: Collection[Any]) -> bool:

@@ -17,6 +17,8 @@ from tb_bnlens.capture.packages import is_closed, is_of_closed
 MOST_REACHED = 10_000
 """Objects that are looked at; a thread that reaches more is taken to reach the model too."""
 SEQUENCES = (list, tuple, set, frozenset, deque)
+STARTS_THREADS = ("threading", "concurrent.futures.thread")
+"""Their frames hold what a thread began with."""
 WRAPPERS = (staticmethod, classmethod, property)
 SPECIAL = (*CALLED, "__iter__", "__next__", "__getitem__", "__enter__", "__exit__")
 """Methods of a user's class that code calls and does not name."""
@@ -84,7 +86,8 @@ class _Reach:
         elif isinstance(thing, WRAPPERS):
             yield getattr(thing, "__func__", getattr(thing, "fget", None))
         elif is_closed(type(thing)) and not isinstance(thing, type | types.ModuleType):
-            yield from getattr(thing, "__dict__", {}).values()
+            # A call fills no empty container of a framework's module.
+            yield from filter(_is_filled, getattr(thing, "__dict__", {}).values())
 
     def _named(self, thing: Any) -> Iterator[Any]:
         """Attributes of a user's object, class or module that the code names."""
@@ -107,6 +110,10 @@ class _Reach:
                     yield value
 
 
+def _is_filled(value: Any) -> bool:
+    return not isinstance(value, (*SEQUENCES, dict)) or bool(len(value))
+
+
 def _contents(cells: Iterable[types.CellType]) -> Iterator[Any]:
     for cell in cells:
         try:
@@ -116,9 +123,10 @@ def _contents(cells: Iterable[types.CellType]) -> Iterator[Any]:
 
 
 def _rest(frame: types.FrameType) -> tuple[int, set[Any]]:
-    """Where the code begins that a frame has yet to run, at the head of a loop that it is in; and the names there."""
+    """Where the code begins that a frame runs and has yet to run, at the head of its loop; and the names there."""
     instructions = list(dis.get_instructions(frame.f_code))
-    targets = (i.argval for i in instructions if i.offset >= frame.f_lasti and "JUMP" in i.opname)
+    targets = [i.argval for i in instructions if i.offset >= frame.f_lasti and "JUMP" in i.opname]
+    targets += [begin for begin, _, line in frame.f_code.co_lines() if line == frame.f_lineno]
     start, named = min((frame.f_lasti, *targets)), set[Any]()
     for instruction in instructions:
         if instruction.offset >= start:
@@ -142,6 +150,8 @@ def reaches(threads: Iterable[int], held: Mapping[int, Any]) -> bool:
                     start, named = _rest(frame)
                     reach.code(frame.f_code, frame.f_globals, start)
                     reach.follow(value for name, value in frame.f_locals.items() if name in named)
+                elif frame.f_globals.get("__name__") not in STARTS_THREADS:
+                    reach.follow(frame.f_locals.values())
                 frame = frame.f_back
         reach.end()
         return len(reach.met) > MOST_REACHED or any(map(reach.changes, map(held.get, reach.met.keys() & held.keys())))

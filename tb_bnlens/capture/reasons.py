@@ -6,6 +6,8 @@ import re
 
 LONGEST = 300
 """Characters of a reason: it stands in a warning and in the tab."""
+_NO_VALUE = ("SymbolicTensor", "symbolic tf.Tensor", "KerasTensor", "TracerArrayConversion", "ConcretizationTypeError")
+"""What errors say of a tensor that stands for a value."""
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _KERAS = re.compile(r"Exception encountered when calling .*?\n\s*\n(.*?)(?:\n\s*\nArguments received by|\Z)", re.DOTALL)
 _GRAPH = re.compile(r"\{\{(?:function_)?node [^}]*\}\}|\[\[\{\{node [^}]*\}\}[^\]]*\]\]|\[Op:\w+\][^\n]*")
@@ -38,9 +40,15 @@ def why_no_loss(error: BaseException, targets: bool) -> str:
         error: what it raised.
         targets: whether the batches have any.
     """
+    cause = cause_of(error)
+    if any(name in cause for name in _NO_VALUE):
+        return (
+            "The loss reads the value of a tensor in Python, as float(x) does, and has none in a pass, which runs as a "
+            f"graph: write it with the framework's operations alone to have the losses measured ({cause})."
+        )
     if targets:
-        return f"The loss fails on the model's predictions and the targets of the batches ({cause_of(error)})."
+        return f"The loss fails on the model's predictions and the targets of the batches ({cause})."
     return (
         "The batches have no targets, and the loss needs them: pass batches (x, y) instead of x alone. Without targets "
-        f"the loss fails ({cause_of(error)})."
+        f"the loss fails ({cause})."
     )

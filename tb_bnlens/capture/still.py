@@ -32,7 +32,7 @@ def still() -> Iterator[None]:
 
 
 def _end(walks: dict[tuple[Any, frozenset[int]], Walk]) -> None:
-    restore_all("what the model holds", [walk.end for walk in reversed(walks.values())])
+    restore_all("what the model holds", [step for walk in reversed(walks.values()) for step in walk.last_steps()])
 
 
 def walk_of(of: Any, roots: Sequence[Any], make: Callable[[], Walk]) -> Walk:

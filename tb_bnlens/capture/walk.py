@@ -199,14 +199,14 @@ class Walk:
             NotEvaluated: another thread has run that may have changed something. There is no further pass.
             RuntimeError: some of it could not be put back.
         """
-        restore_all("what the model holds", [self._denied.end, self._noted.put_back])
+        restore_all("what the model holds", [self._denied.end, *self._noted.steps()])
         self._refused = not self._company.is_still()
         if self._refused:
             raise NotEvaluated(BESIDE_THREADS)
 
-    def end(self) -> None:
-        """Behind the last pass: put back what is long too. Raises as ``put_back`` does."""
-        self._long.put_back()
+    def last_steps(self) -> tuple[Callable[[], None], ...]:
+        """What puts back what is long, behind the last pass."""
+        return self._long.steps()
 
     def _places_of(self, ids: Collection[int]) -> Iterator[Place]:
         """Where the objects with these ids are held."""

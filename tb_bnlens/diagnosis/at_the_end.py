@@ -13,6 +13,7 @@ from tb_bnlens.diagnosis.cause import Mask
 from tb_bnlens.diagnosis.conditions import (
     INFO,
     NONE,
+    PASTED,
     WARNING,
     no_layers,
     of_part,
@@ -63,15 +64,18 @@ def exchange_cost(f: Facts, where: Mask) -> Severity:
     """What the exchange costs; where it was measured, no more than what statistics of the present weights undo."""
     if f.parts is not None and f.rest_is == "exchanged":
         return of_rest("exchanged")(f, where)
-    told = NONE if f.exchange is None else exchange_severity(f.exchange)
+    told = NONE if f.exchange is None else exchange_severity(f.exchange, noisy=f.lowest_momentum <= PASTED)
     if f.parts is None:
         return told
     sudden = f.rest_is == "" and told > INFO
     return of_part(f, f.parts.rest) if sudden else NONE
 
 
-def exchange_severity(x: Exchange) -> Severity:
-    """The last probe stands out, or the weights' own statistics do better and a long average explains it."""
+def exchange_severity(x: Exchange, noisy: bool = False) -> Severity:
+    """The last probe stands out, or the weights' own statistics do better and a long average explains it.
+
+    Where the moving statistics are noisy, longer averages do better in any case.
+    """
     own = NONE if math.isnan(x.present) else of_gap(x.over_present)
     sudden = all(d > DEVIATIONS and h < WARNING_HARM for d, h in zip(x.deviations, x.usual_harm, strict=True))
     stands_out = sudden and x.pooled_over_batch.at_least(WARNING_HARM)
@@ -80,7 +84,7 @@ def exchange_severity(x: Exchange) -> Severity:
     elif not math.isnan(x.present):
         # One probe stands out by chance; the weights' own statistics have to do better, too.
         stands_out = False
-    averaged = x.longer < LONGER_HELPS * x.newest and x.usual_harm[1] < WARNING_HARM
+    averaged = x.longer < LONGER_HELPS * x.newest and x.usual_harm[1] < WARNING_HARM and not noisy
     foreign = own if x.announced or averaged else NONE
     return max(of_gap(x.over_batch) if stands_out else NONE, min(foreign, WARNING))
 

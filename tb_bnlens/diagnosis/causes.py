@@ -315,7 +315,7 @@ CAUSES: tuple[Cause, ...] = (
         cost=on.jumps,
         note=on.pasted,
         yields=(
-            ONE_VALUE,
+            Yields("collapsed-channels", in_batches.noisy_have_one_value),
             Yields("mixed-conventions", always),
             Yields("unlike-batches", of.order_limits_memory),
             *to(
@@ -429,7 +429,7 @@ CAUSES: tuple[Cause, ...] = (
         applies=lambda f: f.both_probed,
         shows=lambda f: on.whole_run(of_gap(f.validation_gap) > Severity.INFO),
         cost=in_batches.validation_cost,
-        yields=(Yields("train-inference-gap", in_batches.gap_explains_validation),),
+        yields=(Yields("train-inference-gap", in_batches.gap_explains_shift),),
         layers=in_batches.off_on_validation,
         rivals=("train-inference-gap", "overfitting"),
     ),
@@ -439,7 +439,10 @@ CAUSES: tuple[Cause, ...] = (
         shows=in_batches.overfitted,
         cost=on.free,
         note=always,
-        yields=(Yields("train-inference-gap", always), Yields("validation-shift", always)),
+        yields=(
+            Yields("train-inference-gap", in_batches.gap_explains_validation),
+            Yields("validation-shift", always),
+        ),
         rivals=("train-inference-gap", "validation-shift"),
     ),
     Cause(

@@ -9,10 +9,9 @@ from numpy.typing import NDArray
 
 from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.analysis.lag import LARGE_DISTANCE
-from tb_bnlens.analysis.loss_gap import ERROR_HARM, WARNING_HARM
-from tb_bnlens.analysis.measured import UNKNOWN
+from tb_bnlens.analysis.loss_gap import ERROR_HARM, WARNING_HARM, Gap
 from tb_bnlens.diagnosis.cause import Mask
-from tb_bnlens.diagnosis.conditions import INFO, SCATTER, whole_run
+from tb_bnlens.diagnosis.conditions import INFO, SCATTER, noisy, whole_run
 from tb_bnlens.diagnosis.severity import Severity, of_gap, of_harm
 
 CALL_NOISE_FACTOR = 2.0
@@ -72,16 +71,9 @@ def validation_cost(f: Facts, _where: Mask) -> Severity:
     return of_gap(f.validation_gap)
 
 
-def gap_explains_validation(f: Facts, _where: Mask) -> bool:
-    """What the gap on training data leaves of that on validation data, put right, is no warning; or it is not known.
-
-    Statistics of training data that serve it put right what is stale. Where they leave much of the gap on validation
-    data, that has other statistics besides. What no statistics put right on training data is the same cause on both.
-    """
-    there = f.measured_validation
-    left = UNKNOWN if there is None else there.gap("recalibrated", "batch")
-    cured = f.measured is not None and of_gap(f.measured.gap("recalibrated", f.measured.rival)) <= INFO
-    return not (cured and of_gap(left) > INFO)
+def gap_explains_shift(f: Facts, _where: Mask) -> bool:
+    """Recalibrated statistics serve both data or neither, or what they do is not known."""
+    return not of_gap(f.renewed_validation_gap) > INFO or of_gap(f.drift_left) > INFO
 
 
 def validation_distance(f: Facts) -> NDArray[np.float64]:
@@ -98,9 +90,17 @@ def off_on_validation(f: Facts, _where: Mask, _severity: Severity) -> Mask:
 
 def overfitted(f: Facts) -> Mask:
     """Validation loss is far above training loss."""
-    excess = f.validation_excess
+    return whole_run(_far_above(f.validation_excess))
+
+
+def gap_explains_validation(f: Facts, _where: Mask) -> bool:
+    """Recalibrated statistics bring validation loss near training loss, or what they do there is not known."""
+    return not _far_above(f.renewed_excess)
+
+
+def _far_above(excess: Gap) -> bool:
     # Two different batches, so the spread between batches comes in, which it does not in paired losses.
-    return whole_run(excess.harm >= ERROR_HARM and excess.value >= BATCH_SPREADS * excess.uncertainty)
+    return excess.harm >= ERROR_HARM and excess.value >= BATCH_SPREADS * excess.uncertainty
 
 
 def dropout_hidden(f: Facts) -> bool:
@@ -150,6 +150,12 @@ def one_value_each(f: Facts, where: Mask) -> bool:
     """All of these layers are such, or all that update where it is about the run."""
     there = where & f.layers.updating if where.ndim else f.layers.updating
     return bool(there.any() and one_value(f)[there].all())
+
+
+def noisy_have_one_value(f: Facts, where: Mask) -> bool:
+    """The layers of these that scatter are such, or all are where none does."""
+    scattering_ones = noisy(f, where)
+    return one_value_each(f, scattering_ones if scattering_ones.any() else where)
 
 
 def collapsed(f: Facts) -> Mask:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 
@@ -63,7 +64,9 @@ def ranked(runs: Sequence[Overview]) -> list[tuple[str, RunSummary]]:
 def _worst_first(named: tuple[str, RunSummary]) -> tuple[int, float, str]:
     """As the tab sorts its table: by severity, then by harm, then by name."""
     name, row = named
-    return list(WORDS).index(sign_of(row)), -(row["harm"] or 0.0), name
+    # Inference without a finite loss, where batch statistics have one: no harm is greater.
+    beyond = row["inference"] is None and row["batch"] is not None
+    return list(WORDS).index(sign_of(row)), -(math.inf if beyond else row["harm"] or 0.0), name
 
 
 def _cells(name: str, row: RunSummary, shown: Sequence[str]) -> list[str]:

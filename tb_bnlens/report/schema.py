@@ -102,7 +102,7 @@ class Evidence(TypedDict):
     limit: float | str | None
     unit: str
     against: str
-    """What the limit is: "threshold", "warning from", "tolerance", "made"."""
+    """What the limit is: "threshold", "warning from", "tolerance", "run length"."""
 
 
 class RuledOut(TypedDict):

@@ -20,7 +20,7 @@ import tensorflow as tf
 from tb_bnlens import BNLens
 from tb_bnlens.capture.errors import NotEvaluated, Refused
 from tb_bnlens.capture.randomness import draws_refused
-from tb_bnlens.capture.reasons import cause_of
+from tb_bnlens.capture.reasons import cause_of, why_no_loss
 from tb_bnlens.frameworks.keras_tensorflow.backend import BACKEND
 from tests.capture import models
 from tests.capture.runs import assert_clean, assert_same, fit, lens, record, state
@@ -439,6 +439,9 @@ def test_a_reason_names_the_cause() -> None:
         tf.linalg.inv(tf.zeros((2, 3)))
     assert "{{" not in cause_of(raised_by_op.value) and "[Op:" not in cause_of(raised_by_op.value)
     assert cause_of(ValueError()) == "ValueError"
+    with pytest.raises(TypeError) as no_value:
+        tf.function(float, autograph=False)(tf.constant(1.0))
+    assert why_no_loss(no_value.value, targets=True).startswith("The loss reads the value of a tensor in Python")
 
 
 @pytest.mark.parametrize(

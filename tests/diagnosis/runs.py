@@ -88,7 +88,7 @@ def with_last_probe(history: History, **losses: float) -> History:
     return history
 
 
-def rows(history: History, last_only: bool = False, **values: float) -> History:
+def rows(history: History, last_only: bool = False, **values: ArrayLike) -> History:
     """Write over rows of the layers, at every record or at the last."""
     for name, value in values.items():
         history.layers[-1 if last_only else slice(None), ..., LAYER_INDEX[name]] = value

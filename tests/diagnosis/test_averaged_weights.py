@@ -6,7 +6,8 @@ from typing import Any
 
 from tb_bnlens.history import Event
 from tests.diagnosis.checks import limits_of, silence_of
-from tests.diagnosis.runs import CALM, causes, finding, level, measured, run, summary, with_last_probe
+from tests.diagnosis.limits import BELOW, swapped_and_replayed
+from tests.diagnosis.runs import CALM, causes, finding, level, measured, rows, run, summary, with_last_probe
 
 CAUSE = "averaged-weights"
 EXCHANGE = {"inference": 9.0, "recalibrated": 8.5, "recalibrated_long": 8.5}
@@ -42,3 +43,9 @@ def test_statistics_that_came_with_the_weights() -> None:
     history = measured(run(CALM, events=(replaced,)), **passes)
     assert causes(history) == {CAUSE: "error"}
     assert "weights and the moving statistics were replaced" in summary(history, CAUSE)
+
+
+def test_longer_averages_that_only_take_noise_away_are_no_sign_of_averaged_weights() -> None:
+    assert CAUSE in causes(swapped_and_replayed(BELOW))
+    # At such a momentum the statistics are those of a few batches.
+    assert CAUSE not in causes(rows(swapped_and_replayed(BELOW), momentum=0.5))

@@ -41,6 +41,15 @@ def test_batches_of_one_row_leave_a_channel_no_variance() -> None:
     assert causes(some)[CAUSE] == "info", "channels that vary have more than one value"
 
 
+def test_such_a_layer_behind_images_says_nothing_of_the_momentum() -> None:
+    """The layers before it keep their variance. Its own moving statistics are those of single rows."""
+    history = measured(one_row(run(SimLayer(momentum=0.5, samples=8))), inference=9.0, batch=1.4, recalibrated=2.0)
+    assert "momentum-too-low" in causes(history)
+    noise = np.array([0.01, 0.01, 0.5])
+    rows(history, channels_collapsed=16.0 * np.array([0, 0, 1]), noise_mean=noise, noise_variance=noise)
+    assert causes(history)[CAUSE] == "error" and "momentum-too-low" not in causes(history)
+
+
 def one_row(history: History) -> History:
     return replace(history, manifest=replace(history.manifest, batch_size=1))
 

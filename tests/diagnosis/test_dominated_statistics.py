@@ -97,7 +97,7 @@ def test_a_rare_row_that_no_measured_batch_holds() -> None:
     assert causes(history) == {CAUSE: "error"} and found["share"] == pytest.approx(1.0)
     assert "unlike all others" in found["summary"] and "clip_by_value" in found["fix"]
     assert "recalibrate" in found["rescue"] and "inference loss 1" in found["rescue"]
-    # Batches that move away for good are drift, and without harm nothing is said.
+    # Batches that move away and stay away are drift. Without harm there is no finding.
     assert CAUSE not in causes(in_unmeasured([0.5, 5.0, 50.0, 500.0]))
     assert CAUSE not in causes(in_unmeasured([500.0, 0.5, 400.0, 500.0], inference=1.02))
 

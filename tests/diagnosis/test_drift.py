@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tb_bnlens.report import run_report
 from tests.diagnosis.checks import limits_of, silence_of
-from tests.diagnosis.runs import behind, causes, finding, ruled_out, run, summary
+from tests.diagnosis.runs import behind, causes, finding, measured, ruled_out, run, summary
 from tests.simulation import SimLayer, pose_network
 
 CAUSE = "drift"
@@ -54,3 +56,13 @@ def test_sorted_batches_are_another_cause() -> None:
     history = run(SimLayer(samples=32, between=1.0, block=60), gain=2.0)
     assert finding(history, CAUSE)["status"] == "another_cause"
     assert behind(history, CAUSE) == "unlike-batches"
+
+
+def test_no_learning_rate_is_derived_where_nothing_was_seen_to_move() -> None:
+    """The statistics lag, as behind batches of the past, at a rate of 0."""
+    history = run(SimLayer(momentum=0.9))
+    passes: dict[str, Any] = {"inference": 3.0, "batch": 1.0, "recalibrated": 1.0, "replay_0.5": 1.0}
+    passes["put_right__settled"] = 1.0
+    groups, rows = {"settled": (0, 1, 2)}, {"error_p95": [900.0] * 3, "update_explained": [1.0] * 3}
+    fix = finding(measured(history, groups=groups, layers=rows, **passes), CAUSE)["fix"]
+    assert "float(model.optimizer.learning_rate) * 0.1" in fix

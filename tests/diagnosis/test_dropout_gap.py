@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tb_bnlens.metadata import LAYER_INDEX
 from tests.diagnosis.checks import limits_of, silence_of
 from tests.diagnosis.runs import CALM, FROZEN_OFF, behind, causes, finding, measured, of_torch, run
@@ -23,7 +25,7 @@ def test_dropout_is_not_batchnorm() -> None:
 def test_parts_that_training_normalizes_apart() -> None:
     """Ghost batches are no dropout, and the modules count an update for each."""
     layers = {"update_explained": [0.2] * 3, "calls": [1.0] * 3}
-    passes = {"inference": 1.0, "batch": 1.0, "recalibrated": 1.0, "training": 1.6}
+    passes: dict[str, Any] = {"inference": 1.0, "batch": 1.0, "recalibrated": 1.0, "training": 1.6}
     history = of_torch(measured(run(CALM), layers=layers, **passes))
     history.layers[..., LAYER_INDEX["updates"]] *= 8
     assert "8 updates a step: if training normalizes parts" in finding(history, CAUSE)["summary"]

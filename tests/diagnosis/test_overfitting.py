@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
+
 from tests.diagnosis.checks import limits_of, silence_of
-from tests.diagnosis.runs import CALM, behind, causes, finding, run, summary
+from tests.diagnosis.runs import CALM, behind, causes, finding, measured, run, summary
 from tests.simulation import SimLayer
 
 CAUSE = "overfitting"
@@ -27,3 +31,14 @@ def test_modes_that_differ_are_another_cause() -> None:
     history = run(SimLayer(samples=4), noise_penalty=2.0, validation=(5.0, 5.0))
     assert finding(history, CAUSE)["status"] == "another_cause"
     assert behind(history, CAUSE) == "batch-noise"
+
+
+@pytest.mark.parametrize(("renewed", "own"), [(5.0, True), (1.1, False)])
+def test_stale_statistics_explain_only_what_recalibrating_takes_away(renewed: float, own: bool) -> None:
+    history = measured(run(SimLayer(momentum=0.998)), inference=3.0, batch=1.0, recalibrated=1.0)
+    there = measured(history, inference=6.0, batch=renewed, recalibrated=renewed).evidence[0].passes
+    history = replace(history, evidence=(replace(history.evidence[0], validation=there),))
+    found = finding(history, CAUSE)
+    assert "momentum-too-high" in causes(history)
+    assert (found["status"], found["severity"]) == (("fail", "info") if own else ("another_cause", "none"))
+    assert ("With recalibrated statistics the loss is 5 on validation data" in found["summary"]) == own

@@ -902,3 +902,13 @@ def test_what_was_written_looks_as_never_written() -> None:
     assert x.tolist() == [0, 1, 2, 3] and queue.tolist() == [0] * 6 and view.tolist() == [3, 3] and fresh[2] == 1
     y.backward()
     assert weight.grad.tolist() == [0, 1, 2, 3]
+
+
+def test_a_set_that_grew_has_its_order_back() -> None:
+    """Where two values collide, their order is that in which they came, or the reverse."""
+    numbers = {7}
+    numbers.add(15)
+    before = list(numbers)
+    with OBJECTS.put_back([numbers]):
+        numbers.add(3)
+    assert list(numbers) == before

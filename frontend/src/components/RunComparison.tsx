@@ -35,7 +35,7 @@ export function RunComparison({ run }: { run: string }) {
     <Panel
       title="Runs side by side"
       class="comparison"
-      hint="Each run is measured on batches of its own training, which may account for small differences."
+      hint="Each run is measured on its own training batches, so small differences may come from them."
       data={() => data(runs, metrics)}
       tools={
         <button type="button" class="button small" onClick={() => view.set({ compare: [] })}>

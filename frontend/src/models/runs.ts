@@ -47,12 +47,17 @@ const VALUE: Record<RunKey, (row: RunRow) => number | string | null> = {
   cause: ({ summary }) => summary?.cause ?? null,
   batch: ({ summary }) => summary?.batch ?? null,
   inference: ({ summary }) => summary?.inference ?? null,
-  harm: ({ summary }) => summary?.harm ?? null,
+  harm: ({ summary }) => summary?.harm ?? (isBeyondMeasure(summary) ? Infinity : null),
   metric: ({ summary }) => summary?.metric?.inference ?? null,
   momentum: ({ summary }) => summary?.momentum[1] ?? null,
   step: ({ entry }) => entry.last_step,
   ended: (row) => rowEnd(row, Date.now() / 1000),
 };
+
+/** Whether inference has no finite loss where batch statistics have one: no harm is greater. */
+function isBeyondMeasure(summary: RunRow['summary']): boolean {
+  return summary !== null && summary.inference === null && summary.batch !== null;
+}
 
 export interface RunSort {
   key: RunKey;

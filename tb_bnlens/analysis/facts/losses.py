@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tb_bnlens.analysis import metrics, robust, yardstick
 from tb_bnlens.analysis.facts.record import RecordFacts
 from tb_bnlens.analysis.loss_gap import WARNING_HARM, WINDOW, Gap
-from tb_bnlens.analysis.measured import Measured
+from tb_bnlens.analysis.measured import UNKNOWN, Measured
 from tb_bnlens.analysis.rival import spread_of_mean
 
 Array = NDArray[np.float64]
@@ -97,6 +97,12 @@ class LossFacts(RecordFacts):
         return self.validation.gap("inference", "batch")
 
     @cached_property
+    def renewed_validation_gap(self) -> Gap:
+        """The same with recalibrated statistics of training data."""
+        there = self.measured_validation
+        return UNKNOWN if there is None else there.gap("recalibrated", "batch")
+
+    @cached_property
     def both_probed(self) -> bool:
         """Whether the gap was measured on training and on validation data."""
         probed = self.validation.step is not None and self.validation.evaluated and self.losses.evaluated
@@ -116,10 +122,20 @@ class LossFacts(RecordFacts):
     @cached_property
     def validation_excess(self) -> Gap:
         """Inference loss on validation data minus that on training data."""
-        value = self.on_validation("inference") - self.typical("inference")
+        return self._excess("inference")
+
+    @cached_property
+    def renewed_excess(self) -> Gap:
+        """The same with recalibrated statistics: what no statistics of training data take away."""
+        return self._excess("recalibrated")
+
+    def _excess(self, kind: str) -> Gap:
+        value = self.on_validation(kind) - self.typical(kind)
         if self.measured is None or self.measured_validation is None:
             return Gap(value, self.losses.probe_noise, self.losses.harm(value))
-        here, there = (x.passes["inference"] for x in (self.measured, self.measured_validation))
+        here, there = (x.passes.get(kind) for x in (self.measured, self.measured_validation))
+        if here is None or there is None:
+            return UNKNOWN
         errors = [spread_of_mean(x) for x in (here, there)]
         harm = max(self.losses.harm(value), metrics.harm(there, here))
         return Gap(value, math.hypot(*errors), harm)

@@ -73,8 +73,8 @@ class ScatterFacts(StillFacts):
 
     @cached_property
     def lowest_momentum(self) -> float:
-        """Of the updating layers."""
-        return float(np.min(self.layers.beta[self.layers.updating]))
+        """Of the updating layers, 1 without any."""
+        return float(np.min(self.layers.beta[self.layers.updating], initial=1.0))
 
     def low(self, limit: float) -> Mask:
         """Updating layers of the lowest momentum, and those up to the limit."""

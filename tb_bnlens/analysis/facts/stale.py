@@ -230,6 +230,9 @@ class StaleFacts(LossFacts):
     def advised_learning_rate(self) -> float | None:
         """Learning rate at which the lag would be within tolerance, None where it is not known."""
         where = self.drifting
+        if not (self.drift_rate > 0.0 or self.pool_is_old):
+            # The lag is in proportion to the rate where the batch statistics were seen to move.
+            return None
         lag = robust.median(self.layers.error[where])
         if self.pool_is_old:
             lag = max(lag, robust.median(self.layers.shift[where]))

@@ -13,6 +13,9 @@ from tb_bnlens.diagnosis.words.phrases import STANDARD, WARNING_FROM, be, count,
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 from tb_bnlens.metadata import TIME_DISTRIBUTED
 
+PAIR = ("norm_a", "norm_b")
+"""Layers for the two kinds of data of a pair of calls."""
+
 
 def failed(f: Facts, d: Decision) -> Said:
     """How far the calls' batches lie apart."""
@@ -22,12 +25,9 @@ def failed(f: Facts, d: Decision) -> Said:
 
 def _two_kinds(f: Facts, d: Decision) -> Said:
     n, calls = len(d.layers), _calls(f, d)
-    sees = (
-        f"{verb(n, 'see')} two kinds of data in each step"
-        if calls == 2
-        else f"{be(n)} called {calls} times in each step, on unlike data"
-    )
-    fits = "both, which fits neither" if calls == 2 else "all calls, which fits none"
+    sees, fits = f"{verb(n, 'see')} two kinds of data in each step", "both, which fits neither"
+    if calls > len(PAIR):
+        sees, fits = f"{be(n)} called {calls} times in each step, on unlike data", "all calls, which fits none"
     return Said(
         f"{count(n)} {sees}: the batch statistics of the calls differ by up to {number(_largest(f))} standard "
         f"deviations. Inference uses one mean for {fits}.{_averaged(f)}",
@@ -38,8 +38,8 @@ def _two_kinds(f: Facts, d: Decision) -> Said:
 
 
 def _calls(f: Facts, d: Decision) -> int:
-    """Calls of these layers in a step, at most; 2 where nobody has counted them."""
-    return max(2, *(f.manifest.layers[i].calls for i in d.layers))
+    """Calls of these layers in a step, at most; a pair where nobody has counted them."""
+    return max(len(PAIR), *(f.manifest.layers[i].calls for i in d.layers))
 
 
 def _own_layers(f: Facts, d: Decision) -> str:
@@ -52,9 +52,10 @@ def _own_layers(f: Facts, d: Decision) -> str:
     )
     package = code.told(f, keras="import keras", torch="import torch", flax="from flax import nnx")
     calls = _calls(f, d)
-    own = f"norm_a, norm_b = {made}, {made}" if calls == 2 else f"norms = [{made} for _ in range({calls})]"
-    if calls > 2 and f.in_torch:
-        own = own.replace("[", "torch.nn.ModuleList([", 1) + ")"
+    own = f"{', '.join(PAIR)} = {made}, {made}"
+    if calls > len(PAIR):
+        each = f"[{made} for _ in range({calls})]"
+        own = f"norms = torch.nn.ModuleList({each})" if f.in_torch else f"norms = {each}"
     return f"{package}\n\n# One layer for each kind of data; the other weights stay shared:\n{own}\n"
 
 

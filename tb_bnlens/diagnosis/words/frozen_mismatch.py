@@ -64,7 +64,7 @@ def failed(f: Facts, d: Decision) -> Said:
 def _hint(f: Facts, d: Decision, harmful: bool) -> str:
     """What the losses cannot show: the base may still be used below its worth."""
     meant = harmful or not on.far(f, np.isin(np.arange(len(f.frozen)), d.layers))
-    return "" if meant else " If the data are not meant to differ that much, check that they are preprocessed alike."
+    return "" if meant else " If the data are not meant to differ that much, check their preprocessing."
 
 
 def _felt(f: Facts, harmful: bool) -> str:

@@ -1,4 +1,4 @@
-"""Batches that are the same in every epoch, which the network knows by heart."""
+"""Batches that the network knows by heart, for instance because every epoch has the same ones."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ def failed(f: Facts, _d: Decision) -> Said:
             "by_heart": Evidence("loss in new batches - in those of training", composition(f).by_heart.value),
             "inference": Evidence("inference loss", f.typical("inference")),
         },
-        fix="# Put the rows together in another way in each epoch; `data` is the tf.data pipeline of batches:\n"
+        fix="# Nothing, if each epoch shuffles them: after many epochs the last ones are known as well.\n"
+        "# Else put the rows together in another way in each epoch; `data` is the tf.data pipeline of batches:\n"
         f"data = data.rebatch(1).shuffle(10_000, reshuffle_each_iteration=True).rebatch({f.batches.size or 32})\n"
         if f.in_keras
         else code.shuffle(f, f.batches.size),
@@ -40,7 +41,7 @@ def failed(f: Facts, _d: Decision) -> Said:
 WORDS = Words(
     name="memorized batches",
     title="The network does not know its batches by heart",
-    failure_title="The batches are the same in every epoch",
+    failure_title="The network knows its batches by heart",
     description="Where the same rows share a batch in every epoch, a network can learn their batch statistics along "
     "with them. Its loss on these very batches is then no fair comparison for inference; new batches of the same rows "
     "are.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.analysis.loss_gap import ERROR_HARM, WARNING_HARM
 from tb_bnlens.diagnosis.decide import Decision
+from tb_bnlens.diagnosis.severity import Severity, of_gap
 from tb_bnlens.diagnosis.words.phrases import LESS_BATCH, number
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
@@ -16,6 +17,8 @@ def _numbers(f: Facts) -> str:
 
 def failed(f: Facts, _d: Decision) -> Said:
     """Both data in both modes."""
+    if of_gap(f.gap) > Severity.INFO:
+        return _beside_a_gap(f)
     inference, batch = f.on_validation("inference"), f.on_validation("batch")
     # Validation batches of other shares of the classes have statistics that serve worse than those of training.
     worse = batch - inference > WARNING_HARM * f.validation_scale
@@ -32,6 +35,22 @@ def failed(f: Facts, _d: Decision) -> Said:
             "modes": Evidence(f"{LESS_BATCH}, on validation data", f.validation_gap.value),
         },
         next="More data, regularization or an earlier stop. BatchNorm is in order.",
+    )
+
+
+def _beside_a_gap(f: Facts) -> Said:
+    """Both data with statistics that fit."""
+    there, here = number(f.on_validation("recalibrated")), number(f.typical("recalibrated"))
+    return Said(
+        f"With recalibrated statistics the loss is {there} on validation data and {here} on training data. So stale "
+        "statistics do not explain validation: the network overfits, or the validation data are harder or of another "
+        "kind.",
+        evidence={
+            "validation": Evidence(
+                "validation - training, both recalibrated", f.renewed_excess.value, ERROR_HARM * f.losses.scale
+            ),
+        },
+        next="More data, regularization or an earlier stop, or training data like those of validation.",
     )
 
 

@@ -23,8 +23,8 @@ from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 ONE_MOMENT = "A check looks at one moment, which does not tell the cause. Record the training to see what changes."
 NOT_OF_THESE = (
     "The moving statistics are not those of this data at these weights. They may have lagged when training ended, been "
-    "moved by calls in training mode on other data, or belong to weights that were averaged since. A check does not "
-    "tell which; a record of the training does."
+    "moved by calls in training mode on other data, belong to weights that were changed since, or not be loaded as "
+    "they were saved. A check does not tell which; a record of the training does."
 )
 
 

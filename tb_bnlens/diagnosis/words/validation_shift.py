@@ -30,13 +30,12 @@ def _there(f: Facts) -> str:
 
 def failed(f: Facts, _d: Decision) -> Said:
     """The gap on both data."""
-    summary = f"The moving statistics fit the training data ({modes(f)}) but not the validation data ({_there(f)})."
-    if of_gap(f.gap) > Severity.INFO:
-        summary = (
-            f"Statistics of the training data do not fit the validation data: with recalibrated ones the loss is "
-            f"{number(f.on_validation('recalibrated'))} there, with its own batch statistics "
-            f"{number(f.on_validation('batch'))}. Inference is {number(f.on_validation('inference'))}."
-        )
+    summary = (
+        "Recalibrated statistics fit the training data and not the validation data (recalibrated "
+        f"{number(f.on_validation('recalibrated'))}, batch statistics {number(f.on_validation('batch'))})."
+        if of_gap(f.gap) > Severity.INFO
+        else f"The moving statistics fit the training data ({modes(f)}) but not the validation data ({_there(f)})."
+    )
     where = np.flatnonzero(constant_in_training(f))
     fix = (
         "# Check first that validation data are preprocessed as training data are. If they come from elsewhere,\n"
