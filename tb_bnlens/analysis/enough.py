@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tb_bnlens.analysis import metrics
 from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.analysis.loss_gap import ERROR_HARM, NOTE_HARM, STANDARD_ERRORS, WARNING_HARM
 from tb_bnlens.history import History
@@ -19,7 +20,8 @@ def is_calm(history: History) -> bool:
 
     def at_most(other: str) -> float:
         gap = m.gap("inference", other)
-        return max(gap.harm, facts.losses.harm(gap.value + STANDARD_ERRORS * gap.uncertainty))
+        in_metrics = metrics.apparent_harm(m.passes["inference"], m.passes[other]) if gap.known else 0.0
+        return max(gap.harm, in_metrics, facts.losses.harm(gap.value + STANDARD_ERRORS * gap.uncertainty))
 
     # New batches replace the ones that the network knows by heart, and their losses are noisier.
     rivals = ("recombined", "batch") if m.rival == "recombined" else (m.rival,)

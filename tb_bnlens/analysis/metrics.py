@@ -42,6 +42,12 @@ def harm(upper: PassResult, lower: PassResult) -> float:
     return max(_harms(upper, lower).values(), default=0.0)
 
 
+def apparent_harm(upper: PassResult, lower: PassResult) -> float:
+    """The same, were no drop chance: more rows may show what so few hide."""
+    pairs = [(upper.metrics[n], lower.metrics[n]) for n in upper.metrics if n in lower.metrics and is_share(n)]
+    return max((_harm_of(here - there, 1.0 - here) for there, here in pairs), default=0.0)
+
+
 def lost(upper: PassResult, lower: PassResult) -> str:
     """The metric that does the most harm from one pass to another; empty where none has dropped."""
     harms = _harms(upper, lower)

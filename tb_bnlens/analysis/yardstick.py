@@ -25,13 +25,14 @@ def unit(evidence: Evidence) -> float:
     """The loss of a typical row above that of the easiest rows, as ``rival`` has them; NaN where it is not known.
 
     Without the losses of single rows it is their standard deviation, from that of the batches: for losses that fall off
-    exponentially from a zero both are the mean.
+    exponentially from a zero both are the mean. Batches of equal loss are one batch, as where a graph is all the data,
+    and tell no deviation.
     """
     if rival(evidence) not in evidence.passes:
         return math.nan
     held = evidence.passes[rival(evidence)]
     found = held.mean - _rows(evidence).get(EASIEST, math.nan)
-    if not math.isfinite(found) and len(held.losses) >= LEAST_BATCHES:
+    if not math.isfinite(found) and len(held.losses) >= LEAST_BATCHES and not np.allclose(held.losses, held.mean):
         with np.errstate(all="ignore"):
             found = float(np.std(held.losses, ddof=1) * math.sqrt(np.mean(held.sizes)))
     return found if math.isfinite(found) and found > 0 else math.nan

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from tb_bnlens.analysis import metrics, yardstick
+from tb_bnlens.analysis.enough import is_calm
 from tb_bnlens.analysis.facts import Facts
+from tb_bnlens.analysis.loss_gap import NOTE_HARM
 from tb_bnlens.analysis.measured import Measured
 from tb_bnlens.analysis.rival import standard_error
 from tb_bnlens.history import History, PassResult
@@ -57,6 +59,16 @@ def test_severity_depends_neither_on_an_offset_nor_on_a_scale(gap: float) -> Non
             assert run_report(changed(offset, times, gap))["severity"] == severity
 
 
+@pytest.mark.parametrize(("there", "calm"), [(0.29, True), (0.16, False)])
+def test_a_drop_that_few_rows_may_give_by_chance_is_not_calm(there: float, calm: bool) -> None:
+    """More batches than those of a first look tell whether the accuracy drops."""
+    shares = {"inference": {"accuracy": there}, "batch": {"accuracy": 0.29}, "recalibrated": {"accuracy": 0.29}}
+    history = measured(level(), batches=8, size=32, metrics=shares, inference=1.05, batch=1.0, recalibrated=1.0)
+    found = Facts(history).measured
+    assert found is not None and found.over_rival.harm < NOTE_HARM  # it is no more than chance gives
+    assert is_calm(history) is calm
+
+
 def test_a_loss_near_zero_is_calm() -> None:
     """What is left after a fall from 2.2 by four orders of magnitude may double."""
 
@@ -78,6 +90,14 @@ def test_the_unit_is_the_mean_where_rows_fall_off_exponentially_from_zero() -> N
     assert np.isnan(
         yardstick.unit(measured(level(), inference=1.0, batch=[1.0, 1.0], batches=2, samples={}).evidence[0])
     )
+
+
+def test_one_batch_in_every_step_has_no_deviation() -> None:
+    """All data, such as a graph, are the batch: what its losses differ by is rounding, and no unit."""
+    losses = 1.0 + 1e-8 * np.arange(12)
+    history = measured(level(), inference=1.18, batch=losses, recalibrated=1.0, samples={})
+    assert np.isnan(yardstick.unit(history.evidence[0]))
+    assert Facts(history).gap.harm == pytest.approx(0.18, rel=0.1)
 
 
 @pytest.mark.parametrize(("mean", "easiest", "meant"), [(1.0, 0.0, True), (10.3, 10.0, False), (-2.0, -5.0, False)])

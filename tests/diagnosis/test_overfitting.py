@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tests.diagnosis.checks import limits_of, silence_of
-from tests.diagnosis.runs import CALM, behind, causes, finding, measured, run
+from tests.diagnosis.runs import CALM, behind, causes, finding, measured, run, summary
 from tests.simulation import SimLayer
 
 CAUSE = "overfitting"
@@ -19,6 +19,12 @@ test_silenced = silence_of(CAUSE, lambda: run(CALM, validation=(5.0, 5.0)))
 def test_overfitting_is_not_a_lag() -> None:
     assert causes(run(CALM, validation=(5.0, 5.0))) == {CAUSE: "info"}
     assert causes(run(CALM, validation=(1.1, 1.1))) == {}
+
+
+def test_batches_of_validation_data_may_be_served_worst_by_their_own_statistics() -> None:
+    """One class makes up most of each validation batch, and training has balanced them."""
+    assert "Both modes agree" in summary(run(CALM, validation=(5.0, 5.0)), CAUSE)
+    assert "own statistics do not help" in summary(run(CALM, validation=(20.0, 5.0)), CAUSE)
 
 
 def test_modes_that_differ_are_another_cause() -> None:

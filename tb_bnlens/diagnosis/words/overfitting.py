@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tb_bnlens.analysis.facts import Facts
-from tb_bnlens.analysis.loss_gap import ERROR_HARM
+from tb_bnlens.analysis.loss_gap import ERROR_HARM, WARNING_HARM
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.severity import Severity, of_gap
 from tb_bnlens.diagnosis.words.phrases import LESS_BATCH, number
@@ -17,11 +17,14 @@ def _numbers(f: Facts) -> str:
 
 def failed(f: Facts, _d: Decision) -> Said:
     """Both data in both modes."""
-    batch = number(f.on_validation("batch"))
     if of_gap(f.gap) > Severity.INFO:
         return _beside_a_gap(f)
+    inference, batch = f.on_validation("inference"), f.on_validation("batch")
+    # Validation batches of other shares of the classes have statistics that serve worse than those of training.
+    worse = batch - inference > WARNING_HARM * f.validation_scale
+    because = "Their own statistics do not help" if worse else "Both modes agree"
     return Said(
-        f"{_numbers(f)}; with batch statistics it is {batch} on validation data. Both modes agree, so this is not "
+        f"{_numbers(f)}; with batch statistics it is {number(batch)} on validation data. {because}, so this is not "
         "BatchNorm: the network overfits, or the validation data are harder.",
         evidence={
             "validation": Evidence(
