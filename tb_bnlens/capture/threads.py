@@ -20,6 +20,8 @@ INSTALLED = ("site-packages", "dist-packages")
 """Directories whose code is no user's."""
 LOOK = 0.01
 """Seconds for which threads have to be still that can reach the model, before the first pass."""
+THREADS_CLOCK = 0b110
+"""The kernel's mark of a clock that is one thread's (CPUCLOCK_PERTHREAD_MASK) and counts its time (CPUCLOCK_SCHED)."""
 Doing = tuple[types.FrameType, int]
 """Where a thread is, and the nanoseconds of CPU time that it has had; -1 where they cannot be read."""
 
@@ -56,8 +58,9 @@ class Company:
 def others() -> dict[int, Doing]:
     """All other threads of Python. Where this gives the same again, none of them has run meanwhile."""
     own = threading.get_ident()
+    native = {thread.ident: thread.native_id for thread in threading.enumerate()}
     frames = sys._current_frames()
-    return {ident: (frame, _cpu_time(ident)) for ident, frame in frames.items() if ident != own}
+    return {ident: (frame, _cpu_time(ident, native.get(ident))) for ident, frame in frames.items() if ident != own}
 
 
 def _in_users_code() -> dict[int, Doing]:
@@ -65,8 +68,16 @@ def _in_users_code() -> dict[int, Doing]:
     return {ident: doing for ident, doing in others().items() if _is_users(doing[0])}
 
 
-def _cpu_time(ident: int) -> int:
+def _cpu_time(ident: int, native: int | None) -> int:
+    """Nanoseconds, -1 where they cannot be read.
+
+    ``pthread_getcpuclockid`` reads memory that is freed when a thread ends, as one may any moment. Linux makes the same
+    clock of the native number, and refuses that of a thread which has ended. Threads that nobody started through
+    ``threading`` have none: those of a framework's pool, which do not end.
+    """
     try:
+        if native is not None and sys.platform == "linux":
+            return time.clock_gettime_ns((~native << 3) | THREADS_CLOCK)
         return time.clock_gettime_ns(time.pthread_getcpuclockid(ident))
     except (AttributeError, OSError):  # not on this system; or the thread has ended
         return -1
