@@ -26,7 +26,7 @@ BESIDE_OTHERS = (
     "change the numbers that training gets; draw them from a generator that the model holds to have the losses measured"
 )
 TOOLS = (
-    *("IPython.", "aim.", "asyncio.", "clearml.", "comet_ml.", "debugpy.", "ipykernel.", "lightning_utilities."),
+    *("IPython.", "aim.", "clearml.", "comet_ml.", "debugpy.", "ipykernel.", "lightning_utilities."),
     *("mlflow.", "multiprocessing.queues", "neptune.", "pydev", "_pydev", "rich.", "tb_bnlens.", "tensorboard."),
     *("tensorboardX.", "torch.utils.data._utils.pin_memory", "tornado.", "tqdm.", "traitlets.", "wandb.", "zmq."),
 )
@@ -66,6 +66,7 @@ def others_may_draw() -> bool:
     """Whether another thread of Python runs that may draw random numbers."""
     others = [thread for thread in threading.enumerate() if thread is not threading.current_thread()]
     frames = sys._current_frames() if others else {}
+    frames.pop(threading.get_ident(), None)  # it holds this one
     return any(not (_is_of_a_tool(thread) or _is_idle(frames.get(thread.ident or 0))) for thread in others)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dis
 import sys
+import threading
 import types
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
@@ -142,6 +143,7 @@ def reaches(threads: Iterable[int], held: Mapping[int, Any]) -> bool:
         held: id -> object.
     """
     reach, frames = _Reach(), sys._current_frames()
+    frames.pop(threading.get_ident(), None)  # it holds this one
     try:
         for ident in threads:
             frame = frames.get(ident)

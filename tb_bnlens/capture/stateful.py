@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import ctypes
 import io
 import multiprocessing.connection
@@ -13,6 +14,7 @@ import multiprocessing.queues
 import multiprocessing.sharedctypes
 import queue
 import socket
+import threading
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -23,9 +25,16 @@ from tb_bnlens.capture.walk import Visit, Walk
 _C_DATA: Any = ctypes.c_int.__mro__[-2]
 _SHARED = (_C_DATA, multiprocessing.sharedctypes.SynchronizedBase, multiprocessing.managers.BaseProxy)
 _QUEUES = (queue.Queue, queue.SimpleQueue, multiprocessing.queues.Queue, multiprocessing.queues.SimpleQueue)
+_SIGNALS: tuple[type, ...] = (threading.Event, threading.Semaphore, threading.Barrier, concurrent.futures.Future)
+with contextlib.suppress(ImportError):  # a platform without semaphores
+    from multiprocessing import synchronize
+
+    _SIGNALS += (synchronize.Event, synchronize.Semaphore)
+"""A lock is no such thing: a pass that takes one gives it back."""
 _LINES: Any = (socket.socket, multiprocessing.connection._ConnectionBase)
 _STATEFUL: dict[type | tuple[type, ...], str] = {
     (*_QUEUES, asyncio.Queue): "which an extra pass would fill or empty",
+    _SIGNALS: "for which others may wait",
     _LINES: "to which an extra pass would send",
     (concurrent.futures.Executor, multiprocessing.pool.Pool): "whose other threads or processes are not watched",
     _SHARED: "whose memory others may share",

@@ -60,7 +60,8 @@ def others() -> dict[int, Doing]:
     own = threading.get_ident()
     native = {thread.ident: thread.native_id for thread in threading.enumerate()}
     frames = sys._current_frames()
-    return {ident: (frame, _cpu_time(ident, native.get(ident))) for ident, frame in frames.items() if ident != own}
+    frames.pop(own, None)  # it holds this one, which would keep alive all that its callers hold
+    return {ident: (frame, _cpu_time(ident, native.get(ident))) for ident, frame in frames.items()}
 
 
 def _in_users_code() -> dict[int, Doing]:

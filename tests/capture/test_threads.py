@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import threading
 import time
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from tb_bnlens.capture import threads
+from tb_bnlens.capture.randomness import others_may_draw
 
 
 @pytest.fixture
@@ -54,3 +56,17 @@ def test_a_thread_that_has_ended_is_not_asked(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(time, "pthread_getcpuclockid", lambda _: pytest.fail("it was asked for"), raising=False)
     if sys.platform == "linux":
         assert time_of(ended) == -1
+
+
+def test_the_thread_of_an_event_loop_may_draw() -> None:
+    """It runs what a user gives it, as a loader of data that fills a queue."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    assert not others_may_draw()
+    thread.start()
+    try:
+        assert others_may_draw()
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(10)
+        loop.close()

@@ -146,6 +146,12 @@ HELD: dict[str, tuple[Callable[[], Any], Callable[[Any], Any], str]] = {
     "generator": (lambda: (i for i in range(1000)), next, "generator, an iterator whose position"),
     "cycle": (lambda: itertools.cycle(range(7)), next, "cycle, an iterator whose position"),
     "queue": (queue.Queue, lambda held: held.put(1) or held.qsize(), "Queue, which an extra pass would fill"),
+    "event": (threading.Event, lambda held: held.set() or held.is_set(), "Event, for which others may wait"),
+    "semaphore": (
+        lambda: threading.Semaphore(99),
+        lambda held: held.acquire() + 1,
+        "Semaphore, for which others may wait",
+    ),
     "shared value": (lambda: multiprocessing.Value("i", 1), lambda held: held.value, "Synchronized, whose memory"),
     "pool": (lambda: ThreadPoolExecutor(1), lambda held: held.submit(int, 1).result(), "ThreadPoolExecutor, whose"),
     "line": (line, lambda held: held.send(1) or 1, "Connection, to which an extra pass would send"),
@@ -811,6 +817,32 @@ def test_beside_a_thread_that_waits_all_is_put_back(wait: str, tmp_path: Path) -
     os.write(write, b"a")
     thread.join()
     assert_same(plain(), watched)
+
+
+def test_what_the_model_held_is_let_go_behind_each_record(tmp_path: Path) -> None:
+    """Without a garbage collection: feature maps of the last step would stay in memory."""
+
+    class Features:
+        """What a forward leaves behind."""
+
+    def leaves_features(self: Any, x: Any) -> Any:
+        self.features = Features()
+        return x
+
+    model, freed = Net(Part(leaves_features)), []
+    with Recorder(model, str(tmp_path), LOSS, overhead=math.inf, verbose=0) as lens:
+        for x, y in data():
+            LOSS(model(x), y).backward()
+            gc.collect()
+            gc.disable()
+            try:
+                held = weakref.ref(model.middle.features)
+                lens.record(x, y)
+                model.middle.features = None
+                freed.append(held() is None)
+            finally:
+                gc.enable()
+    assert all(freed), freed
 
 
 def test_a_closed_recorder_lets_the_model_go(tmp_path: Path) -> None:
