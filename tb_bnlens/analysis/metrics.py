@@ -39,18 +39,17 @@ def harm(upper: PassResult, lower: PassResult) -> float:
     A drop counts where it is beyond chance: of N rows, the ones that are wrong in either pass can have changed, so the
     drop's standard error is at most ``sqrt((wrong there + wrong here) / N)``.
     """
-    return max(_harms(upper, lower).values(), default=0.0)
+    return max(_harms(upper, lower, _rows(upper, lower)).values(), default=0.0)
 
 
 def apparent_harm(upper: PassResult, lower: PassResult) -> float:
-    """The same, were no drop chance: more rows may show what so few hide."""
-    pairs = [(upper.metrics[n], lower.metrics[n]) for n in upper.metrics if n in lower.metrics and is_share(n)]
-    return max((_harm_of(here - there, 1.0 - here) for there, here in pairs), default=0.0)
+    """The same if no drop were chance: more rows may show what so few hide."""
+    return max(_harms(upper, lower, math.inf).values(), default=0.0)
 
 
 def lost(upper: PassResult, lower: PassResult) -> str:
     """The metric that does the most harm from one pass to another; empty where none has dropped."""
-    harms = _harms(upper, lower)
+    harms = _harms(upper, lower, _rows(upper, lower))
     worst = max(harms, key=lambda name: harms[name], default="")
     return worst if worst and harms[worst] > 0.0 else ""
 
@@ -70,9 +69,9 @@ def drop(name: str, here: float, pairs: Sequence[tuple[PassResult, PassResult]])
     return lost, _harm_of(lost, here)
 
 
-def _harms(upper: PassResult, lower: PassResult) -> dict[str, float]:
-    """The harm of each metric that both passes have."""
-    rows, harms = _rows(upper, lower), {}
+def _harms(upper: PassResult, lower: PassResult, rows: float) -> dict[str, float]:
+    """The harm of each metric that both passes have, 0 within the chance of so many rows."""
+    harms = {}
     for name in upper.metrics:
         if name in lower.metrics and is_share(name):
             there, here = 1.0 - upper.metrics[name], 1.0 - lower.metrics[name]

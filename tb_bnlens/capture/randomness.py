@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from tb_bnlens.capture.errors import NotEvaluated
-from tb_bnlens.capture.threads import is_known, others
+from tb_bnlens.capture.threads import frames_of_others, is_known, others
 
 REASON = (
     "the model draws random numbers from Python or NumPy when it is traced, so an extra pass would change the numbers "
@@ -65,8 +65,7 @@ def draws_refused() -> Iterator[None]:
 def others_may_draw() -> bool:
     """Whether another thread of Python runs that may draw random numbers."""
     others = [thread for thread in threading.enumerate() if thread is not threading.current_thread()]
-    frames = sys._current_frames() if others else {}
-    frames.pop(threading.get_ident(), None)  # it holds this one
+    frames = frames_of_others() if others else {}
     return any(not (_is_of_a_tool(thread) or _is_idle(frames.get(thread.ident or 0))) for thread in others)
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dis
-import sys
-import threading
 import types
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,7 +14,7 @@ from tb_bnlens.capture.noted import LONG
 from tb_bnlens.capture.packages import is_closed, is_of_closed
 
 MOST_REACHED = 10_000
-"""Objects that are looked at; a thread that reaches more is taken to reach the model too."""
+"""A thread that reaches more objects than this counts as one that reaches the model."""
 SEQUENCES = (list, tuple, set, frozenset, deque)
 STARTS_THREADS = ("threading", "concurrent.futures.thread")
 """Their frames hold what a thread began with."""
@@ -135,18 +133,17 @@ def _rest(frame: types.FrameType) -> tuple[int, set[Any]]:
     return start, named
 
 
-def reaches(threads: Iterable[int], held: Mapping[int, Any]) -> bool:
-    """Whether one of these threads may change something of this.
+def reaches(frames: Iterable[types.FrameType], held: Mapping[int, Any]) -> bool:
+    """Whether one of the threads that are here may change something of this.
 
     Args:
-        threads: as ``threading.get_ident`` names them.
+        frames: where each thread is.
         held: id -> object.
     """
-    reach, frames = _Reach(), sys._current_frames()
-    frames.pop(threading.get_ident(), None)  # it holds this one
+    reach = _Reach()
     try:
-        for ident in threads:
-            frame = frames.get(ident)
+        for innermost in frames:
+            frame: types.FrameType | None = innermost
             while frame is not None:
                 if not is_of_closed(frame.f_globals.get("__name__")):
                     start, named = _rest(frame)

@@ -51,21 +51,27 @@ class Company:
     def _reaches(self) -> bool:
         threads = frozenset(_in_users_code()).union(self._before)
         if threads not in self._known:
-            self._known[threads] = bool(threads) and reaches(threads, self._held)
+            frames = frames_of_others()
+            self._known[threads] = reaches([frames[ident] for ident in threads if ident in frames], self._held)
         return self._known[threads]
 
 
 def others() -> dict[int, Doing]:
     """All other threads of Python. Where this gives the same again, none of them has run meanwhile."""
-    own = threading.get_ident()
     native = {thread.ident: thread.native_id for thread in threading.enumerate()}
+    return {ident: (frame, _cpu_time(ident, native.get(ident))) for ident, frame in frames_of_others().items()}
+
+
+def frames_of_others() -> dict[int, types.FrameType]:
+    """Where all other threads of Python are."""
     frames = sys._current_frames()
-    frames.pop(own, None)  # it holds this one, which would keep alive all that its callers hold
-    return {ident: (frame, _cpu_time(ident, native.get(ident))) for ident, frame in frames.items()}
+    # The own frame holds this dictionary: a cycle that would keep alive all that its callers hold.
+    frames.pop(threading.get_ident(), None)
+    return frames
 
 
 def _in_users_code() -> dict[int, Doing]:
-    """Those that are in a function of a user's, which may change what the model or loss holds."""
+    """The other threads that are in a function of a user's, which may change what the model or loss holds."""
     return {ident: doing for ident, doing in others().items() if _is_users(doing[0])}
 
 

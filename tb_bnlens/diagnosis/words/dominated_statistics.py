@@ -111,12 +111,7 @@ def failed(f: Facts, d: Decision) -> Said:
         },
         rescue=_rescue(f, ordinary),
         rescued="" if typical else "ordinary",
-        fix=code.told(
-            f,
-            keras=ORDINARY + CLIP,
-            torch=ORDINARY_IN_TORCH + CLIP_IN_TORCH,
-            flax=ORDINARY_IN_FLAX + CLIP_IN_FLAX,
-        ),
+        fix=_fix(f),
         next="The mean of the batches' variances is then near their median.",
     )
 
@@ -141,12 +136,7 @@ def _not_measured(f: Facts, d: Decision) -> Said:
         },
         rescue=_rescue(f),
         rescued="recalibrated",
-        fix=code.told(
-            f,
-            keras=ORDINARY + CLIP,
-            torch=ORDINARY_IN_TORCH + CLIP_IN_TORCH,
-            flax=ORDINARY_IN_FLAX + CLIP_IN_FLAX,
-        ),
+        fix=_fix(f),
         next="The moving statistics then stay near those of the batches.",
     )
 
@@ -154,6 +144,15 @@ def _not_measured(f: Facts, d: Decision) -> Said:
 def _least(f: Facts, d: Decision) -> float:
     half = len(f.history.steps) // 2
     return float(np.nanmin(f.history.row("error_p95")[half:, list(d.layers)]))
+
+
+def _fix(f: Facts) -> str:
+    return code.told(
+        f,
+        keras=ORDINARY + CLIP,
+        torch=ORDINARY_IN_TORCH + CLIP_IN_TORCH,
+        flax=ORDINARY_IN_FLAX + CLIP_IN_FLAX,
+    )
 
 
 def _rescue(f: Facts, ordinary: float | None = None) -> str:
