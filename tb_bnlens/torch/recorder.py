@@ -14,7 +14,7 @@ from tb_bnlens.frameworks.torch.adapter import TorchModel
 from tb_bnlens.frameworks.torch.batches import Batch
 from tb_bnlens.frameworks.torch.layers import unwrapped
 from tb_bnlens.frameworks.torch.ranks import PATIENCE, Ranks, Seen, apart, seen_by
-from tb_bnlens.frameworks.torch.untouched import modes, unseen_by_modes
+from tb_bnlens.frameworks.torch.untouched import modes, modes_around, unseen_by_modes
 from tb_bnlens.moments.moments import Moments
 from tb_bnlens.moments.segments import Segments
 
@@ -103,8 +103,11 @@ class Recorder(LoopRecorder):
             y: the loss' target; None where the model computes its own loss.
             step: number of steps made so far; counted where it is not given.
         """
+        batch = Batch(x, y)
+        if step is None and not modes_around() and self.passes_by(batch):
+            return
         with self._unseen():
-            self._record(Batch(x, y), step)
+            self._record(batch, step)
 
     def _record(self, batch: Batch, step: int | None) -> None:
         if not self.quiet_for(1) and self.wanted:

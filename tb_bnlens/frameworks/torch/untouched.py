@@ -116,13 +116,14 @@ def _own_parametrizations() -> Iterator[None]:
         parametrize._cache = cached
 
 
-def _modes_around() -> tuple[Any, ...]:
+def modes_around() -> tuple[Any, ...]:
+    """The modes of PyTorch that are on, such as a ``FlopCounterMode`` around training."""
     return *_get_current_dispatch_mode_stack(), *_get_current_function_mode_stack()
 
 
 def unseen_by_modes() -> contextlib.AbstractContextManager[None]:
     """Undo what modes around training, such as a ``FlopCounterMode``, make of operations in the block."""
-    found = _modes_around()
+    found = modes_around()
     return OBJECTS.put_back(*found) if found else contextlib.nullcontext()
 
 
@@ -138,7 +139,7 @@ def undone(devices: set[torch.device], *called: Any, objects: Objects | None = N
     Raises:
         NotEvaluated: it cannot be undone; as far as that is known, the block is not run then.
     """
-    walked = (objects or OBJECTS).put_back(*called, *GLOBAL_HOOKS, *_modes_around())
+    walked = (objects or OBJECTS).put_back(*called, *GLOBAL_HOOKS, *modes_around())
     # The walk first: a draw that is stopped is looked for in every call that follows.
     with torch.no_grad(), walked, random_state(devices), writes_undone():
         yield
