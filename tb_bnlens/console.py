@@ -15,7 +15,7 @@ from tb_bnlens.report.encoding import ERRORS
 from tb_bnlens.report.style import NARROWEST, WIDTH, Style, printable
 
 LOG_LEVEL, NOTHING, CHATTY = "TF_CPP_MIN_LOG_LEVEL", "3", ("0", "1")
-"""TensorFlow's variable, its value for no line at all (what goes wrong is raised too), and those that ask for lines."""
+"""TensorFlow's variable, its value for no line at all (errors are raised too), and the values that ask for lines."""
 
 
 def prepare() -> None:

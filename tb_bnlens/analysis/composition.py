@@ -34,7 +34,7 @@ UNMET = 0.05
 FALSE_ALARMS = 1e-3
 """Share of runs of random batches that are called unlike."""
 ORDERED = 0.05
-"""Chance at which neighbours in a random order are as alike as where it is called no random one."""
+"""An order is called random unless fewer random orders than this share have neighbours that differ as little."""
 REGROUPINGS = 4999
 """...which so many random regroupings tell to 14% (a standard error)."""
 
@@ -80,8 +80,8 @@ class Composition:
         """Whether the batches' losses differ by more than those of rows drawn at random; one such run in 1,000 does.
 
         A batch may differ from others by itself and come in random order: a share of mixup is drawn for each batch, and
-        a sampler of triplets draws its kinds. So either neighbours in time have to be alike, or normalizing by the
-        batch has to make more of it than fixed statistics do.
+        a sampler of triplets draws its kinds. So either neighbours in time have to differ little, or normalizing by
+        the batch has to make more of it than fixed statistics do.
         """
         own, mixed = (self._losses_of(name) for name in (self._measured.trained, "recombined"))
         if len(own) != len(mixed) or chance_of_ratio(own, mixed) > FALSE_ALARMS:
@@ -373,7 +373,7 @@ def chance_of_ratio(upper: Array, lower: Array) -> float:
 
 
 def chance_of_neighbours(values: Array) -> float:
-    """Share of random orders in which neighbours are as much alike as here, by the mean of their squared differences.
+    """Share of random orders in which neighbours differ as little as here, by the mean of their squared differences.
 
     Example:
         >>> chance_of_neighbours(np.arange(12.0)), chance_of_neighbours(np.resize([1.0, -1.0], 12))

@@ -123,7 +123,7 @@ class _Group:
         self._lengths, self._kept = list(map(len, held)), [list(_all(part, held)) for part in parts]
 
     def differing(self) -> list[tuple[Any, Any]]:
-        """Those that hold something else now. They are not asked whether they are equal: tensors are not."""
+        """The containers that hold something else now, by identity: tensors do not compare as equal."""
         held = zip(self._parts, self._kept, strict=True)
         same = list(map(len, map(self._parts[0], self._tables))) == self._lengths
         if same and all(all(map(operator.is_, _all(part, self._tables), kept)) for part, kept in held):

@@ -36,7 +36,7 @@ def test_a_thread_that_sleeps_gets_no_time(sleeper: threading.Thread) -> None:
     assert threads.others() == before and threads.is_known(before)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the clock is asked for by the thread's own number")
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems name the clock otherwise")
 def test_the_clock_of_a_thread_is_that_of_the_system(sleeper: threading.Thread) -> None:
     time.sleep(0.05)
     assert sleeper.ident is not None
@@ -53,7 +53,9 @@ def test_a_thread_that_has_ended_is_not_asked(monkeypatch: pytest.MonkeyPatch) -
     time.sleep(0.05)  # the kernel forgets it a little later
     monkeypatch.setattr(threading, "enumerate", lambda: [ended])
     monkeypatch.setattr(sys, "_current_frames", lambda: {ended.ident: frame})
-    monkeypatch.setattr(time, "pthread_getcpuclockid", lambda _: pytest.fail("it was asked for"), raising=False)
+    monkeypatch.setattr(
+        time, "pthread_getcpuclockid", lambda _: pytest.fail("called for a thread that ended"), raising=False
+    )
     if sys.platform == "linux":
         assert time_of(ended) == -1
 

@@ -24,7 +24,7 @@ def test_by_the_loss() -> None:
 
 
 def test_since_the_last_update() -> None:
-    """An evaluation in mid-run left the layers in eval mode."""
+    """An evaluation during the run left the layers in eval mode."""
     history = run(OFF)
     assert finding(history, CAUSE)["first_step"] == history.steps[0]
     history.layers[:9, :, LAYER_INDEX["state"]] = State.UPDATING.position
