@@ -27,6 +27,10 @@ class Reads:
     """Those of the attributes that the code assigns or deletes."""
     imports: frozenset[str]
     """Modules that the code imports when it runs; what it takes from them is among the attributes."""
+    cells: frozenset[str]
+    """Variables of an enclosing function that the code assigns."""
+    assigns_items: bool
+    """Whether it assigns or deletes an element of anything."""
 
 
 @functools.lru_cache(maxsize=4096)
@@ -37,6 +41,8 @@ def reads(code: types.CodeType, start: int = 0) -> Reads:
     attributes: set[str] = set()
     assigned: set[str] = set()
     imports: set[str] = set()
+    cells: set[str] = set()
+    assigns_items = False
     for instruction in dis.get_instructions(code):
         if instruction.offset < start:
             continue
@@ -44,6 +50,10 @@ def reads(code: types.CodeType, start: int = 0) -> Reads:
             names[instruction.argval] = None
             if instruction.opname != "LOAD_GLOBAL":
                 stored.add(instruction.argval)
+        elif instruction.opname in ("STORE_DEREF", "DELETE_DEREF"):
+            cells.add(str(instruction.argval))
+        elif instruction.opname in ("STORE_SUBSCR", "DELETE_SUBSCR", "STORE_SLICE"):
+            assigns_items = True
         elif instruction.opname == "IMPORT_NAME":
             imports.add(str(instruction.argval))
         elif instruction.opname == "IMPORT_FROM" or "ATTR" in instruction.opname or instruction.opname == "LOAD_METHOD":
@@ -57,7 +67,17 @@ def reads(code: types.CodeType, start: int = 0) -> Reads:
             attributes |= of_inner.attributes
             assigned |= of_inner.assigned
             imports |= of_inner.imports
-    return Reads(tuple(names), frozenset(stored), frozenset(attributes), frozenset(assigned), frozenset(imports))
+            cells |= of_inner.cells
+            assigns_items |= of_inner.assigns_items
+    return Reads(
+        tuple(names),
+        frozenset(stored),
+        frozenset(attributes),
+        frozenset(assigned),
+        frozenset(imports),
+        frozenset(cells),
+        assigns_items,
+    )
 
 
 @functools.lru_cache(maxsize=4096)

@@ -50,8 +50,7 @@ class Objects:
     def put_back(self, *roots: Any) -> Iterator[None]:
         """Put back what the objects that can be reached hold, when the block ends.
 
-        Not while another thread runs that can reach one of them: what it does could not be told from what the block
-        does.
+        Not beside another thread that can change one of them: what it does could not be told from what the block does.
 
         Args:
             roots: what is called in the block.

@@ -9,11 +9,12 @@ import sys
 import threading
 import time
 import types
-from collections.abc import Mapping
-from typing import Any
+from collections import defaultdict
+from collections.abc import Collection, Mapping
 
 from tb_bnlens.capture.packages import is_of_closed
-from tb_bnlens.capture.reach import reaches
+from tb_bnlens.capture.reach import is_of_python, outwards
+from tb_bnlens.capture.touch import Held, Touch, touches
 
 _WAITS = threading.Condition.wait.__code__
 INSTALLED = ("site-packages", "dist-packages")
@@ -22,6 +23,10 @@ LOOK = 0.01
 """Seconds for which threads have to be still that can reach the model, before the first pass."""
 THREADS_CLOCK = 0b110
 """The kernel's mark of a clock that is one thread's (CPUCLOCK_PERTHREAD_MASK) and counts its time (CPUCLOCK_SCHED)."""
+BESIDE_THREADS = (
+    "another thread{} can change what the model or loss holds, and what it does could not be told from what an extra "
+    "pass does; end the thread, or keep what it uses out of both, to have the losses measured"
+)
 Doing = tuple[types.FrameType, int]
 """Where a thread is, and the nanoseconds of CPU time that it has had; -1 where they cannot be read."""
 
@@ -30,30 +35,51 @@ class Company:
     """Other threads, from now on.
 
     Args:
-        held: what they must not change, id -> object.
+        held: what they must not change.
     """
 
-    def __init__(self, held: Mapping[int, Any]):
-        self._held, self._before = held, _in_users_code()
-        self._known: dict[frozenset[int], bool] = {}
+    def __init__(self, held: Held):
+        self._held, self._before = held, _of_users()
+        self._known: defaultdict[int, dict[tuple[types.CodeType, ...], Touch]] = defaultdict(dict)
 
-    def is_still(self) -> bool:
-        """Whether no thread that can reach what is held has run code of the user's."""
-        return _did_nothing(self._before) or not self._reaches()
+    def refusal(self) -> str:
+        """Why no pass may begin; empty where it may.
 
-    def stays_still(self) -> bool:
-        """The same, after a look at threads that have not run so far."""
-        if not self._reaches():
-            return True
+        No thread may assign what is held, but one that waits until it is told to go on. One that perhaps changes it
+        must not run for a moment.
+        """
+        frames = frames_of_others()
+        touches = {ident: self._touch(ident) for ident in self._before.keys() & frames.keys()}
+        writes = {ident for ident, touch in touches.items() if touch is Touch.WRITES}
+        if awake := {ident for ident in writes if not _waits_for_others(frames[ident])}:
+            return _reason(awake)
+        if not any(touches.values()):
+            return ""
         time.sleep(LOOK)
-        return _did_nothing(self._before)
+        return self.disturbed()
 
-    def _reaches(self) -> bool:
-        threads = frozenset(_in_users_code()).union(self._before)
-        if threads not in self._known:
-            frames = frames_of_others()
-            self._known[threads] = reaches([frames[ident] for ident in threads if ident in frames], self._held)
-        return self._known[threads]
+    def disturbed(self) -> str:
+        """Why there is no further pass, for a thread has run code of the user's that can change what is held."""
+        now = _of_users()
+        ran = {
+            ident for ident, doing in now.items() if doing != self._before.get(ident) or not is_known({ident: doing})
+        }
+        ran |= self._before.keys() - now.keys()
+        return _reason({ident for ident in ran if self._touch(ident)})
+
+    def _touch(self, ident: int) -> Touch:
+        """The most that a thread may have done, wherever it has been met."""
+        frame, known = frames_of_others().get(ident), self._known[ident]
+        if frame is not None:
+            codes = tuple(outer.f_code for outer in outwards(frame))
+            if codes not in known:
+                known[codes] = touches(frame, self._held)
+        return max(known.values(), default=Touch.NOTHING)
+
+
+def _reason(threads: Collection[int]) -> str:
+    names = ", ".join(repr(thread.name) for thread in threading.enumerate() if thread.ident in threads)
+    return BESIDE_THREADS.format(f" ({names})" if names else "") if threads else ""
 
 
 def others() -> dict[int, Doing]:
@@ -70,9 +96,19 @@ def frames_of_others() -> dict[int, types.FrameType]:
     return frames
 
 
-def _in_users_code() -> dict[int, Doing]:
-    """The other threads that are in a function of a user's, which may change what the model or loss holds."""
-    return {ident: doing for ident, doing in others().items() if _is_users(doing[0])}
+def _of_users() -> dict[int, Doing]:
+    """The other threads that run code of a user's, or wait in Python's, which may call it.
+
+    One that waits does nothing: it looks for work all the time, as a server does.
+    """
+    found: dict[int, Doing] = {}
+    for ident, (innermost, spent) in others().items():
+        frames = list(outwards(innermost))
+        if any(map(_is_users, frames)):
+            found[ident] = innermost, spent
+        elif all(map(is_of_python, frames)):
+            found[ident] = frames[-1], 0
+    return found
 
 
 def _cpu_time(ident: int, native: int | None) -> int:
@@ -90,20 +126,17 @@ def _cpu_time(ident: int, native: int | None) -> int:
         return -1
 
 
-def _did_nothing(before: Mapping[int, Doing]) -> bool:
-    """Whether these threads and all others have run no code of a user's since: they sleep, or wait for something."""
-    return is_known(before) and _in_users_code() == before
-
-
 def is_known(doing: Mapping[int, Doing]) -> bool:
     """Whether it can be told if these threads run."""
     return all(spent >= 0 or frame.f_code is _WAITS for frame, spent in doing.values())
 
 
-def _is_users(frame: types.FrameType | None) -> bool:
-    while frame is not None:
-        installed = any(part in frame.f_code.co_filename for part in INSTALLED)
-        if not installed and not is_of_closed(frame.f_globals.get("__name__")):
-            return True
-        frame = frame.f_back
-    return False
+def _is_users(frame: types.FrameType) -> bool:
+    installed = any(part in frame.f_code.co_filename for part in INSTALLED)
+    return not installed and not is_of_closed(frame.f_globals.get("__name__"))
+
+
+def _waits_for_others(innermost: types.FrameType) -> bool:
+    """Whether a thread waits, for as long as it takes, until another one tells it to go on."""
+    waits = innermost.f_globals.get("__name__") == threading.__name__
+    return waits and innermost.f_locals.get("timeout", 0) in (None, -1)

@@ -112,7 +112,7 @@ def _visit_function(walk: Walk, function: Any) -> None:
     for name in names.imports:
         _keep_in_module(walk, sys.modules.get(name), names)
     for name in names.stored:
-        _keep_global(walk, space, name)
+        walk.variable(space, name)
 
 
 def _keep_in_module(walk: Walk, module: Any, names: Reads) -> None:
@@ -133,18 +133,13 @@ def _keep_in_module(walk: Walk, module: Any, names: Reads) -> None:
                 _keep_patched(walk, module, name)
             continue
         for name in names.assigned if is_of_closed(module.__name__) else names.attributes & space.keys():
-            _keep_global(walk, space, name)
+            walk.variable(space, name)
         waiting += [space[name] for name in names.attributes & space.keys()]
 
 
 def _keep_patched(walk: Walk, cls: Any, name: str) -> None:
     put, drop = partial(type.__setattr__, cls, name), partial(type.__delattr__, cls, name)
     walk.place(Place(name, partial(vars(cls).__getitem__, name), put, drop))
-
-
-def _keep_global(walk: Walk, space: dict[str, Any], name: str) -> None:
-    get, put, drop = (partial(method, name) for method in (space.__getitem__, space.__setitem__, space.__delitem__))
-    walk.place(Place(name, get, put, drop))
 
 
 def _visit_cell(walk: Walk, cell: Any) -> None:

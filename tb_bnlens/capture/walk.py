@@ -12,16 +12,13 @@ from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.capture.noted import EMPTY, LONG, Noted, Place, methods_of, restore_all
 from tb_bnlens.capture.reasons import cause_of
 from tb_bnlens.capture.threads import Company
+from tb_bnlens.capture.touch import Held
 
 MOST_OBJECTS = 30_000
 """Objects of one walk, which takes 0.03 to 0.5 s; a measurement makes one or two. MobileNetV2 has 1,000, in 3 ms. Time
 would not do as a limit: a garbage collection within a walk takes 140 ms."""
 MOST_BYTES = 64 * 2**20
 """Of NumPy arrays and other memory that is copied; those beyond must not be used in a pass."""
-BESIDE_THREADS = (
-    "another thread runs that can change what the model or loss holds, and what it does could not be told from what an "
-    "extra pass does; wait for the thread, or keep what it uses out of both, to have the losses measured"
-)
 Visit = Callable[["Walk", Any], None]
 """How an object of some type is walked."""
 
@@ -38,15 +35,15 @@ class Walk:
 
     def __init__(self, known: Mapping[type, Visit | None], visit_of: Callable[[type], Visit | None]):
         self._known, self._visit_of = known, visit_of
-        self._met: dict[int, Any] = {}
-        self._company = Company(self._met)
-        self._looked = False
-        self._classes: set[int] = set()
-        self._waiting: list[Any] = []
         self._noted, self._long = Noted(), Noted()
+        self._held = Held(empty=self._noted.empty)
+        self._met = self._held.objects
+        self._company = Company(self._held)
+        self._looked = False
+        self._waiting: list[Any] = []
         self._places: list[Place] = []
         self._bytes = 0
-        self._refused = False
+        self._refused = ""
         self._denied = Denied()
 
     def over(self, roots: Sequence[Any]) -> None:
@@ -94,8 +91,8 @@ class Walk:
 
     def is_new(self, cls: type) -> bool:
         """Whether the attributes of a class are not noted yet; they are from now on."""
-        new = id(cls) not in self._classes
-        self._classes.add(id(cls))
+        new = id(cls) not in self._held.classes
+        self._held.classes.add(id(cls))
         return new
 
     def then(self, holder: Any, *things: Any) -> None:
@@ -159,6 +156,12 @@ class Walk:
         self.reach(place)
         self._noted.restores.append(place.put_back)
 
+    def variable(self, space: dict[str, Any], name: str) -> None:
+        """Note what a variable of a module holds."""
+        self._held.variables.setdefault(id(space), set()).add(name)
+        get, put, drop = (partial(method, name) for method in (space.__getitem__, space.__setitem__, space.__delitem__))
+        self.place(Place(name, get, put, drop))
+
     def affords(self, count: int) -> bool:
         """Whether so many bytes may be copied, beside those before."""
         if self._bytes + count > MOST_BYTES:
@@ -184,9 +187,9 @@ class Walk:
             NotEvaluated: there is no pass.
         """
         if not self._looked:
-            self._looked, self._refused = True, not self._company.stays_still()
+            self._looked, self._refused = True, self._company.refusal()
         if self._refused:
-            raise NotEvaluated(BESIDE_THREADS)
+            raise NotEvaluated(self._refused)
 
     def begin(self) -> None:
         """Before a pass: have stand-ins for what is denied."""
@@ -200,9 +203,9 @@ class Walk:
             RuntimeError: some of it could not be put back.
         """
         restore_all("what the model holds", [self._denied.end, *self._noted.steps()])
-        self._refused = not self._company.is_still()
+        self._refused = self._company.disturbed()
         if self._refused:
-            raise NotEvaluated(BESIDE_THREADS)
+            raise NotEvaluated(self._refused)
 
     def last_steps(self) -> tuple[Callable[[], None], ...]:
         """What puts back what is long, behind the last pass."""

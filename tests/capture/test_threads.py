@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import queue
+import socketserver
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 
 from tb_bnlens.capture import threads
+from tb_bnlens.capture.errors import NotEvaluated
+from tb_bnlens.capture.objects import Objects
 from tb_bnlens.capture.randomness import others_may_draw
+from tb_bnlens.capture.still import still
 
 
 @pytest.fixture
@@ -72,3 +83,209 @@ def test_the_thread_of_an_event_loop_may_draw() -> None:
         loop.call_soon_threadsafe(loop.stop)
         thread.join(10)
         loop.close()
+
+
+# --- a thread that wakes in a pass ----------------------------------------------------------------------------
+
+LEVEL = 0
+
+
+class Model:
+    """Reads what other threads change here, and counts its calls."""
+
+    kinds = 0
+
+    def __init__(self) -> None:
+        self.stop, self.calls, self.array = False, 0, np.zeros(3)
+        self.table: dict[str, int] = {}
+        self.rows: list[int] = []
+        level = 0
+
+        def raises_level() -> None:
+            nonlocal level
+            level = 1
+
+        self.level: Callable[[], int] = lambda: level
+        self.raises_level = raises_level
+
+    def __call__(self, x: float) -> float:
+        global LEVEL
+        LEVEL = LEVEL + self.level()
+        self.calls += 1
+        return x + self.stop + len(self.table) + len(self.rows) + self.array[0] + Model.kinds
+
+    def end(self) -> None:
+        self.stop = True
+
+
+def assigns_variable(_: Model) -> None:
+    global LEVEL
+    LEVEL = 1
+
+
+def assigns_attribute(model: Model) -> None:
+    model.stop = True
+
+
+def assigns_in_class(_: Model) -> None:
+    Model.kinds = 1
+
+
+def assigns_element(model: Model) -> None:
+    model.array[0] = 1
+
+
+WRITERS: dict[str, Callable[[Model], Callable[[], Any]]] = {
+    "attribute": lambda model: lambda: assigns_attribute(model),
+    "attribute of a class": lambda model: partial(assigns_in_class, model),
+    "element": lambda model: partial(assigns_element, model),
+    "variable of a module": lambda model: partial(assigns_variable, model),
+    "variable of a function": lambda model: model.raises_level,
+    "method": lambda model: model.end,
+    "method of a dictionary": lambda model: lambda: model.table.update(a=1),
+    "method in C": lambda model: partial(model.rows.append, 1),
+    "setattr": lambda model: lambda: setattr(model, "calls", 9),
+}
+READERS: dict[str, Callable[[Model], Callable[[], Any]]] = {
+    "attribute": lambda model: lambda: print(model.calls),
+    "containers": lambda model: lambda: print(len(model.rows), model.array.sum(), model.table.get("a")),
+    "what it keeps": lambda model: partial(keeps, SimpleNamespace(last={}, calls=0), model),
+    "nothing": lambda _: lambda: None,
+}
+
+
+def keeps(watched: SimpleNamespace, model: Model) -> None:
+    watched.last["calls"] = watched.calls = model.calls
+
+
+@contextlib.contextmanager
+def in_timer(call: Callable[[], Any]) -> Iterator[None]:
+    timer = threading.Timer(60, call)
+    timer.daemon = True
+    timer.start()
+    yield
+    timer.cancel()
+    timer.join(10)
+
+
+@contextlib.contextmanager
+def in_sleep(call: Callable[[], Any]) -> Iterator[None]:
+    read, write = os.pipe()
+    thread = threading.Thread(target=lambda: os.read(read, 1) == b"!" and call(), daemon=True)
+    thread.start()
+    yield
+    os.write(write, b".")
+    thread.join(10)
+
+
+@contextlib.contextmanager
+def in_server(call: Callable[[], Any]) -> Iterator[None]:
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            call()
+
+    with socketserver.TCPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+        thread.start()
+        yield
+        server.shutdown()
+        thread.join(10)
+
+
+@contextlib.contextmanager
+def in_loop(call: Callable[[], Any]) -> Iterator[None]:
+    loop = asyncio.new_event_loop()
+    loop.call_later(60, call)
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    yield
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join(10)
+    loop.close()
+
+
+@contextlib.contextmanager
+def in_task(call: Callable[[], Any]) -> Iterator[None]:
+    async def waits() -> None:
+        await asyncio.sleep(60)
+        call()
+
+    async def task() -> None:
+        await waits()
+
+    loop = asyncio.new_event_loop()
+    tasks = [loop.create_task(task())]
+    thread = threading.Thread(target=loop.run_until_complete, args=(asyncio.wait(tasks),), daemon=True)
+    thread.start()
+    yield
+    loop.call_soon_threadsafe(tasks[0].cancel)
+    thread.join(10)
+    loop.close()
+
+
+WHERE = (in_timer, in_sleep, in_server, in_loop, in_task)
+
+
+def passed(model: Model) -> bool:
+    """Whether a pass is made; what it changes is put back."""
+    time.sleep(0.05)  # the thread has begun to wait
+    try:
+        with Objects().put_back(model):
+            model(1.0)
+    except NotEvaluated as reason:
+        assert "another thread ('Thread-" in str(reason)
+        return False
+    assert model.calls == 0
+    return True
+
+
+@pytest.mark.parametrize("where", WHERE)
+@pytest.mark.parametrize("what", WRITERS)
+def test_beside_one_that_assigns_what_the_model_holds_no_pass_is_made(where: Any, what: str) -> None:
+    """It would lose what it assigns in a pass."""
+    model = Model()
+    with where(WRITERS[what](model)):
+        assert not passed(model)
+    assert passed(model)
+
+
+@pytest.mark.parametrize("where", WHERE)
+@pytest.mark.parametrize("what", READERS)
+def test_beside_one_that_reads_it_passes_are_made(where: Any, what: str) -> None:
+    """As one that shows progress."""
+    model = Model()
+    with where(READERS[what](model)):
+        assert passed(model)
+
+
+def test_beside_one_that_waits_until_it_is_told_passes_are_made() -> None:
+    """As one that writes what a queue brings."""
+    model, given = Model(), queue.Queue[int]()
+
+    def takes() -> None:
+        model.rows.append(given.get())
+        model.end()
+
+    thread = threading.Thread(target=takes, daemon=True)
+    thread.start()
+    assert passed(model)
+    given.put(0)
+    thread.join(10)
+    assert model.stop
+
+
+def test_no_pass_follows_one_in_which_it_wakes() -> None:
+    model, wakes = Model(), threading.Event()
+
+    def wakes_late() -> None:
+        wakes.wait()
+        model.end()
+
+    thread = threading.Thread(target=wakes_late, daemon=True)
+    thread.start()
+    time.sleep(0.05)
+    with still():
+        assert passed(model)
+        with pytest.raises(NotEvaluated, match="another thread can change"), Objects().put_back(model):
+            wakes.set()
+            thread.join(10)

@@ -796,7 +796,29 @@ def test_beside_a_thread_that_changes_it_no_pass_is_made(tmp_path: Path) -> None
         trained(lambda: model, lambda: LOSS, tmp_path)
     assert len(filled) == len(thread.drawn) == model.beats
     assert len(passes) == STEPS
-    assert "another thread runs that can change" in record_of(tmp_path).manifest.not_evaluated["losses"]
+    assert "another thread ('Thread-" in record_of(tmp_path).manifest.not_evaluated["losses"]
+
+
+def test_what_a_timer_assigns_in_a_pass_stays(tmp_path: Path) -> None:
+    """As one that ends training after some time."""
+
+    def forward(self: Any, x: Any) -> Any:
+        if not timer.is_alive() and not self.stop:
+            timer.start()
+        tries = 0 if torch.is_grad_enabled() else 100
+        while tries and not self.stop:  # an extra pass, in which it fires
+            tries -= 1
+            time.sleep(0.01)
+        return x
+
+    def stop() -> None:
+        model.middle.stop = True
+
+    model, timer = Net(Part(forward, stop=False)), threading.Timer(0.2, stop)
+    timer.daemon = True
+    trained(lambda: model, lambda: LOSS, tmp_path)
+    timer.join()
+    assert model.middle.stop
 
 
 @pytest.mark.parametrize("wait", ["queue", "pipe"])
