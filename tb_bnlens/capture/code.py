@@ -25,6 +25,10 @@ class Reads:
     attributes: frozenset[str]
     assigned: frozenset[str]
     """Those of the attributes that the code assigns or deletes."""
+    targets: frozenset[tuple[str, ...]]
+    """Where it does: a variable and attributes of attributes, the last of them assigned."""
+    loose: frozenset[str]
+    """Names of those that it assigns to what comes from anywhere else."""
     imports: frozenset[str]
     """Modules that the code imports when it runs; what it takes from them is among the attributes."""
     cells: frozenset[str]
@@ -34,18 +38,24 @@ class Reads:
 
 
 @functools.lru_cache(maxsize=4096)
-def reads(code: types.CodeType, start: int = 0) -> Reads:
-    """What a piece of code reads, from this offset on."""
+def reads(code: types.CodeType, start: int = 0, end: int | None = None) -> Reads:
+    """What a piece of code reads, from one offset on and before another one."""
     names: dict[str, None] = {}
     stored: set[str] = set()
     attributes: set[str] = set()
     assigned: set[str] = set()
+    targets: set[tuple[str, ...]] = set()
+    loose: set[str] = set()
     imports: set[str] = set()
     cells: set[str] = set()
     assigns_items = False
+    path = _Path()
     for instruction in dis.get_instructions(code):
+        path.add(instruction)
         if instruction.offset < start:
             continue
+        if end is not None and instruction.offset >= end:
+            break
         if instruction.opname in ("LOAD_GLOBAL", "STORE_GLOBAL", "DELETE_GLOBAL"):
             names[instruction.argval] = None
             if instruction.opname != "LOAD_GLOBAL":
@@ -57,15 +67,21 @@ def reads(code: types.CodeType, start: int = 0) -> Reads:
         elif instruction.opname == "IMPORT_NAME":
             imports.add(str(instruction.argval))
         elif instruction.opname == "IMPORT_FROM" or "ATTR" in instruction.opname or instruction.opname == "LOAD_METHOD":
-            attributes.add(str(instruction.argval))
+            name = str(instruction.argval)
+            attributes.add(name)
             if instruction.opname in ("STORE_ATTR", "DELETE_ATTR"):
-                assigned.add(str(instruction.argval))
+                assigned.add(name)
+                if path.holder:
+                    targets.add((*path.holder, name))
+                else:
+                    loose.add(name)
         elif isinstance(instruction.argval, types.CodeType):
             of_inner = reads(instruction.argval)
             names.update(dict.fromkeys(of_inner.globals))
             stored |= of_inner.stored
             attributes |= of_inner.attributes
             assigned |= of_inner.assigned
+            loose |= of_inner.assigned
             imports |= of_inner.imports
             cells |= of_inner.cells
             assigns_items |= of_inner.assigns_items
@@ -74,10 +90,38 @@ def reads(code: types.CodeType, start: int = 0) -> Reads:
         frozenset(stored),
         frozenset(attributes),
         frozenset(assigned),
+        frozenset(targets),
+        frozenset(loose),
         frozenset(imports),
         frozenset(cells),
         assigns_items,
     )
+
+
+class _Path:
+    """How the object on top of the stack is named: a variable, then attributes."""
+
+    def __init__(self) -> None:
+        self.holder: tuple[str, ...] = ()
+        """Of whose attribute an instruction that assigns one does so; empty where that has no name."""
+        self._top: tuple[str, ...] = ()
+        self._copied: tuple[str, ...] = ()
+
+    def add(self, instruction: dis.Instruction) -> None:
+        """Go on by an instruction."""
+        name = instruction.opname
+        self.holder = self._top
+        if name.endswith(("LOAD_FAST", "LOAD_FAST_BORROW")) or name in ("LOAD_DEREF", "LOAD_GLOBAL", "LOAD_NAME"):
+            variable = instruction.argval[-1] if isinstance(instruction.argval, tuple) else instruction.argval
+            self._top = (str(variable),)
+        elif name == "LOAD_ATTR" and self._top:
+            self._top = (*self._top, str(instruction.argval))
+        elif name in ("COPY", "DUP_TOP"):  # of a += b
+            self._copied = self._top
+        elif name in ("SWAP", "ROT_TWO"):
+            self._top, self._copied = self._copied, ()
+        else:
+            self._top = ()
 
 
 @functools.lru_cache(maxsize=4096)

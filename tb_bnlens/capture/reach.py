@@ -7,10 +7,12 @@ import dis
 import gc
 import socketserver
 import sys
+import threading
 import types
 import weakref
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures.thread import _WorkItem
 from functools import partial
 from typing import Any
 
@@ -43,13 +45,18 @@ class Reach:
 
     def __init__(self, innermost: types.FrameType, unnamed: Collection[str] = ()) -> None:
         self._unnamed = unnamed
-        self.met: dict[int, Any] = {}
-        """id -> object."""
+        self._own = _work_of_this_thread()
+        self.met = {id(work): work for work in self._own}
+        """id -> object. What the present thread runs is not followed for the sake of one that waits for it."""
         self.names: set[str] = set()
         """Of attributes; with what may name any of them."""
         self.globals: set[str] = set()
         self.assigned: set[str] = set()
         """Those of the attributes that the code assigns."""
+        self.targets: set[tuple[int, str]] = set()
+        """id of an object and name of an attribute that it assigns there."""
+        self.loose: set[str] = set()
+        """Names of those that it assigns to objects which are not known."""
         self.assigns_items = False
         self.variables: set[tuple[int, str]] = set()
         """id of the globals of a module and name of each variable in them that the code assigns."""
@@ -78,19 +85,59 @@ class Reach:
 
     def _frame(self, frame: types.FrameType) -> None:
         """Follow what the rest of a frame's code names."""
-        start, named = _rest(frame)
-        self._code(frame.f_code, frame.f_globals, start)
-        self._follow(value for name, value in frame.f_locals.items() if name in named)
+        start, end, named = self._rest(frame)
+        values = dict(frame.f_locals)
+        self._code(frame.f_code, frame.f_globals, values, start, end)
+        self._follow(value for name, value in values.items() if name in named)
         # Nothing tells the cells of a frame, but what they hold.
-        self.contents += [frame.f_locals[name] for name in reads(frame.f_code, start).cells & frame.f_locals.keys()]
-        self._stores(frame.f_globals, _stored(frame, start))
+        self.contents += [values[name] for name in reads(frame.f_code, start, end).cells & values.keys()]
+        self._stores(frame.f_globals, _stored(frame, start, end))
 
-    def _code(self, code: types.CodeType, space: Mapping[str, Any], start: int = 0) -> None:
-        """Follow what a piece of code names in these globals, from an offset on."""
-        names = reads(code, start)
+    def _rest(self, frame: types.FrameType) -> tuple[int, int | None, set[Any]]:
+        """What a frame runs and has yet to run: where that begins, at the head of its loop, and ends; the names there.
+
+        A loop that waits for the present thread is not left in a pass.
+        """
+        instructions = list(dis.get_instructions(frame.f_code))
+        jumps = [i for i in instructions if i.offset >= frame.f_lasti and "JUMP" in i.opname]
+        starts = [begin for begin, _, line in frame.f_code.co_lines() if line == frame.f_lineno]
+        start = min((frame.f_lasti, *starts, *(jump.argval for jump in jumps)))
+        for jump in jumps:
+            if jump.argval <= frame.f_lasti:
+                named = _names(instructions, jump.argval, jump.offset)
+                if any(value is work for value in _values(frame, named) for work in self._own):
+                    return jump.argval, jump.offset, named
+        return start, None, _names(instructions, start, None)
+
+    def _code(
+        self,
+        code: types.CodeType,
+        space: Mapping[str, Any],
+        values: Mapping[str, Any],
+        start: int = 0,
+        end: int | None = None,
+    ) -> None:
+        """Follow what a piece of code names in these globals, between two offsets.
+
+        Args:
+            code: the code.
+            space: the globals of its module.
+            values: what is known of its own variables.
+            start: the first offset.
+            end: the one behind the last; None for all.
+        """
+        names = reads(code, start, end)
         self.names |= names.attributes | ANY_NAME.intersection(names.globals)
         self.globals.update(names.globals)
         self.assigned |= names.assigned
+        self.loose |= names.loose
+        for variable, *path, name in names.targets:
+            try:
+                holder = _at(values[variable] if variable in values else space[variable], path)
+            except LookupError:
+                self.loose.add(name)
+            else:
+                self.targets.add((id(holder), name))
         self.assigns_items |= names.assigns_items
         self._stores(space, names.stored)
         self._follow(space[name] for name in names.globals if name in space)
@@ -120,15 +167,16 @@ class Reach:
             if len(thing) <= LONG:
                 yield from dict.values(thing) if isinstance(thing, dict) else thing
         elif isinstance(thing, types.MethodType):
-            yield from (thing.__self__, thing.__func__)
+            yield thing.__self__
+            yield from self._called(thing.__func__, (thing.__self__,))
         elif isinstance(thing, types.BuiltinMethodType):
             self.names.add(thing.__name__)
             yield thing.__self__
         elif isinstance(thing, partial):
-            yield from (thing.func, *thing.args, *thing.keywords.values())
+            yield from (*thing.args, *thing.keywords.values())
+            yield from self._called(thing.func, thing.args)
         elif isinstance(thing, types.FunctionType):
-            if not is_closed(thing):  # type: ignore[arg-type]
-                yield from self._in_function(thing)
+            yield from self._in_function(thing, ())
         elif isinstance(thing, WRAPPERS):
             yield getattr(thing, "__func__", getattr(thing, "fget", None))
         elif isinstance(thing, SUSPENDED):
@@ -138,13 +186,25 @@ class Reach:
         elif is_closed(type(thing)) and not isinstance(thing, type | types.ModuleType):
             yield from _in_closed(thing)
 
-    def _in_function(self, function: types.FunctionType) -> Iterator[Any]:
-        self._code(function.__code__, function.__globals__)
+    def _called(self, function: Any, arguments: Sequence[Any]) -> Iterator[Any]:
+        """What a call of this with these first arguments, or with no others, reaches."""
+        if not isinstance(function, types.FunctionType):
+            yield function
+        elif id(function) not in self.met:
+            self.met[id(function)] = function
+            yield from self._in_function(function, arguments)
+
+    def _in_function(self, function: types.FunctionType, arguments: Sequence[Any]) -> Iterator[Any]:
+        if is_closed(function):  # type: ignore[arg-type]
+            return
+        code, cells = function.__code__, function.__closure__ or ()
+        named = dict(zip(code.co_freevars, cells, strict=True))
+        values = dict(zip(code.co_varnames[: code.co_argcount], arguments, strict=False))
+        values |= {name: content for name, cell in named.items() for content in contents_of([cell])}
+        self._code(code, function.__globals__, values)
         yield from (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values())
-        cells, assigned = function.__closure__ or (), reads(function.__code__).cells
         yield from contents_of(cells)
-        named = zip(function.__code__.co_freevars, cells, strict=True)
-        self.cells.update(id(cell) for name, cell in named if name in assigned)
+        self.cells.update(id(named[name]) for name in reads(code).cells & named.keys())
 
     def _in_suspended(self, thing: Any) -> Iterator[Any]:
         """What a generator or coroutine uses when it goes on."""
@@ -198,8 +258,6 @@ def outwards(frame: types.FrameType | None) -> Iterator[types.FrameType]:
 
 def _in_closed(thing: Any) -> Iterator[Any]:
     """What an object of a closed package holds. Those of Python are often in C, or have slots."""
-    if isinstance(thing, asyncio.AbstractEventLoop):
-        yield from asyncio.all_tasks(thing)
     if type(thing).__module__ not in ("builtins", "types") and _is_pythons(type(thing).__module__):
         held = [one for one in gc.get_referents(thing) if not isinstance(one, types.ModuleType)]
     else:
@@ -213,12 +271,26 @@ def is_part(name: str, value: Any) -> bool:
     return name.startswith("_") and isinstance(value, dict)
 
 
-def _stored(frame: types.FrameType, start: int) -> set[str]:
+def _at(thing: Any, path: Iterable[str]) -> Any:
+    """An attribute of an attribute of an object.
+
+    Raises:
+        KeyError: it is in no dictionary.
+    """
+    for name in path:
+        own = getattr(thing, "__dict__", {})
+        inside = [own, *(part for key, part in list(own.items()) if is_part(key, part))]
+        thing = next((space for space in inside if name in space), own)[name]
+    return thing
+
+
+def _stored(frame: types.FrameType, start: int, end: int | None) -> set[str]:
     """Variables of a module that the module's own code assigns."""
     if frame.f_locals is not frame.f_globals:
         return set()
     instructions = dis.get_instructions(frame.f_code)
-    return {i.argval for i in instructions if i.offset >= start and i.opname in ("STORE_NAME", "DELETE_NAME")}
+    inside = [i for i in instructions if i.offset >= start and (end is None or i.offset < end)]
+    return {i.argval for i in inside if i.opname in ("STORE_NAME", "DELETE_NAME")}
 
 
 def _is_filled(value: Any) -> bool:
@@ -234,13 +306,22 @@ def contents_of(cells: Iterable[types.CellType]) -> Iterator[Any]:
             continue
 
 
-def _rest(frame: types.FrameType) -> tuple[int, set[Any]]:
-    """Where the code begins that a frame runs and has yet to run, at the head of its loop; and the names there."""
-    instructions = list(dis.get_instructions(frame.f_code))
-    targets = [i.argval for i in instructions if i.offset >= frame.f_lasti and "JUMP" in i.opname]
-    targets += [begin for begin, _, line in frame.f_code.co_lines() if line == frame.f_lineno]
-    start, named = min((frame.f_lasti, *targets)), set[Any]()
+def _names(instructions: Iterable[dis.Instruction], start: int, end: int | None) -> set[Any]:
+    named = set[Any]()
     for instruction in instructions:
-        if instruction.offset >= start:
+        if instruction.offset >= start and (end is None or instruction.offset < end):
             named.update(instruction.argval if isinstance(instruction.argval, tuple) else (instruction.argval,))
-    return start, named
+    return named
+
+
+def _values(frame: types.FrameType, names: Iterable[Any]) -> Iterator[Any]:
+    for name in names:
+        for space in (frame.f_locals, frame.f_globals):
+            if isinstance(name, str) and name in space:
+                yield space[name]
+
+
+def _work_of_this_thread() -> list[Any]:
+    """The present thread, and the future of what it runs for an executor."""
+    works = [frame for frame in outwards(sys._getframe()) if frame.f_code is _WorkItem.run.__code__]
+    return [threading.current_thread(), *(frame.f_locals["self"].future for frame in works)]

@@ -80,7 +80,7 @@ class _Changes:
         self._unnamed = set(self._unnamed_parts())
         # A watcher keeps what it has read under the same name.
         others = (thing for key, thing in reach.met.items() if key not in self._held)
-        self._assigned = reach.assigned.difference(*(getattr(thing, "__dict__", ()) for thing in others))
+        self._loose = reach.loose.difference(*(getattr(thing, "__dict__", ()) for thing in others))
 
     def most(self) -> Touch:
         """The gravest of all changes."""
@@ -114,17 +114,19 @@ class _Changes:
     def _of(self, thing: Any) -> Touch:
         """The change of one object."""
         kind, reach = type(thing), self._reach
+        if any(key == id(thing) for key, _ in reach.targets):
+            return Touch.WRITES
         if isinstance(thing, type):
-            return Touch.WRITES if self._assigned & vars(thing).keys() else Touch.NOTHING
+            return Touch.WRITES if self._loose & vars(thing).keys() else Touch.NOTHING
         own = {*getattr(thing, "__dict__", ())}
         if issubclass(kind, FIXED):
-            return Touch.WRITES if self._assigned & own else Touch.NOTHING
+            return Touch.WRITES if self._loose & own else Touch.NOTHING
         if issubclass(kind, types.CellType):
             return Touch.NOTHING
         if is_closed(kind) and not callable(thing):
             return Touch.WRITES if self._writes_into(thing) else Touch.PERHAPS
         of_user = [cls for cls in kind.__mro__ if not is_closed(cls)]
-        if "setattr" in reach.globals or self._assigned & own.union(*map(vars, of_user), *_parts_of(thing).values()):
+        if "setattr" in reach.globals or self._loose & own.union(*map(vars, of_user), *_parts_of(thing).values()):
             return Touch.WRITES
         perhaps = reach.names & ANY_NAME or any(reach.assigned & attributes_read(cls) for cls in of_user)
         return Touch.PERHAPS if perhaps else Touch.NOTHING
@@ -138,7 +140,7 @@ class _Changes:
             return True
         in_place = {name for name in names if name.endswith("_") and not name.startswith("_")}
         if named:
-            in_place |= self._assigned.union(["__setitem__"] if self._reach.assigns_items else ())
+            in_place |= self._loose.union(["__setitem__"] if self._reach.assigns_items else ())
         return any(hasattr(type(thing), name) for name in in_place)
 
 

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -118,6 +119,24 @@ class Model:
         self.stop = True
 
 
+class Trainer:
+    """Has attributes of the same names as the model."""
+
+    def __init__(self, model: Model) -> None:
+        self.model, self.stop, self.calls = model, False, 0
+
+    def ends(self, now: bool) -> None:
+        self.model.stop = now
+
+    def keeps(self) -> None:
+        self.calls = self.model.calls
+        self.stop = True
+
+
+def grows(model: Model) -> None:
+    model.calls += 1
+
+
 def assigns_variable(_: Model) -> None:
     global LEVEL
     LEVEL = 1
@@ -144,11 +163,14 @@ WRITERS: dict[str, Callable[[Model], Callable[[], Any]]] = {
     "method": lambda model: model.end,
     "method of a dictionary": lambda model: lambda: model.table.update(a=1),
     "method in C": lambda model: partial(model.rows.append, 1),
+    "attribute of another name's owner": lambda model: partial(Trainer(model).ends, True),
+    "attribute that grows": lambda model: lambda: grows(model),
     "setattr": lambda model: lambda: setattr(model, "calls", 9),
 }
 READERS: dict[str, Callable[[Model], Callable[[], Any]]] = {
     "attribute": lambda model: lambda: print(model.calls),
     "containers": lambda model: lambda: print(len(model.rows), model.array.sum(), model.table.get("a")),
+    "what it has of the same name": lambda model: Trainer(model).keeps,
     "what it keeps": lambda model: partial(keeps, SimpleNamespace(last={}, calls=0), model),
     "nothing": lambda _: lambda: None,
 }
@@ -289,3 +311,29 @@ def test_no_pass_follows_one_in_which_it_wakes() -> None:
         with pytest.raises(NotEvaluated, match="another thread can change"), Objects().put_back(model):
             wakes.set()
             thread.join(10)
+
+
+def waits_for_thread(model: Model, found: list[bool]) -> None:
+    thread = threading.Thread(target=lambda: found.append(passed(model)), daemon=True)
+    thread.start()
+    while thread.is_alive():
+        time.sleep(0.001)
+    model.stop = True
+
+
+def waits_for_future(model: Model, found: list[bool]) -> None:
+    future = ThreadPoolExecutor(1).submit(passed, model)
+    while not future.done():
+        time.sleep(0.001)
+    found.append(future.result())
+    model.stop = True
+
+
+@pytest.mark.parametrize("waits", [waits_for_thread, waits_for_future])
+def test_beside_one_that_waits_for_this_one_passes_are_made(waits: Any) -> None:
+    """As the thread of a window while another one trains: what it does then comes later."""
+    model, found = Model(), list[bool]()
+    thread = threading.Thread(target=waits, args=(model, found), daemon=True)
+    thread.start()
+    thread.join()  # not for some time alone, after which this one would go on
+    assert found == [True] and model.stop
