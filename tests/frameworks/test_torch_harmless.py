@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import configparser
+import contextlib
+import decimal
 import functools
 import gc
+import hashlib
 import io
 import itertools
+import logging
 import math
 import multiprocessing
 import os
 import queue
 import random
 import signal
+import string
 import threading
 import time
+import warnings
 import weakref
 from collections import deque
 from collections.abc import Callable
@@ -124,6 +131,44 @@ def adapted() -> Part:
     return part
 
 
+SETTING = "BN_LENS_TESTS_COUNT"
+LOG = logging.getLogger("tb_bnlens.tests.counts")
+
+
+def counts_in_the_library(self: Any, x: Any) -> Any:
+    os.environ[SETTING] = str(int(os.environ[SETTING]) + 1)
+    decimal.getcontext().prec += 1
+    LOG.setLevel(LOG.level + 1)
+    self.log.addFilter(logging.Filter())
+    self.stack.callback(int)
+    self.config["section"][f"n{len(self.config['section'])}"] = ""
+    self.kinds.register(type("Kind", (), {}), abs)
+    self.view[0] += 1
+    self.template.template += "a"
+    warnings.filterwarnings("ignore", f"{SETTING} {own_filters()}")
+    counted = int(os.environ[SETTING]) + decimal.getcontext().prec + LOG.level + len(self.log.filters) + self.view[0]
+    counted += len(self.stack._exit_callbacks) + len(self.config["section"]) + len(self.template.template)
+    return counters.scaled(x, counted + len(self.kinds.registry) + own_filters())
+
+
+def own_filters() -> int:
+    return sum(SETTING in getattr(message, "pattern", "") for _, message, *_ in warnings.filters)
+
+
+def in_the_library() -> Part:
+    os.environ[SETTING], decimal.getcontext().prec = "0", 28
+    LOG.setLevel(1)
+    warnings.resetwarnings()
+    given = {"log": logging.Logger("own"), "stack": contextlib.ExitStack(), "config": configparser.ConfigParser()}
+    given["config"].add_section("section")  # type: ignore[attr-defined]
+    given |= {
+        "view": memoryview(bytearray(1)),
+        "template": string.Template(""),
+        "kinds": functools.singledispatch(counters.scaled),
+    }  # type: ignore[dict-item]
+    return Part(counts_in_the_library, **given)
+
+
 class Unreadable:
     """As a proxy of a client that is not set up yet."""
 
@@ -156,6 +201,7 @@ HELD: dict[str, tuple[Callable[[], Any], Callable[[Any], Any], str]] = {
     "pool": (lambda: ThreadPoolExecutor(1), lambda held: held.submit(int, 1).result(), "ThreadPoolExecutor, whose"),
     "line": (line, lambda held: held.send(1) or 1, "Connection, to which an extra pass would send"),
     "unreadable": (Unreadable, lambda held: held(), "Unreadable, whose attributes cannot be read"),
+    "hash": (hashlib.md5, lambda held: held.update(b"a") or held.digest()[0], "HASH, whose state is kept in C"),
     "large array": (lambda: np.zeros(2**23 + 1), lambda held: held[1], "ndarray, which is too large"),
 }
 """What cannot be put back: how it is made, how a pass uses it, and the message."""
@@ -406,6 +452,7 @@ MODELS: dict[str, Callable[[], Any]] = {
     "replaced submodule": lambda: Net(Part(deletes, spare=nn.Linear(2, 2), other=nn.Linear(2, 2))),
     "containers": lambda: Net(own_state()),
     "rare places": lambda: Net(in_rare_places()),
+    "the library": lambda: Net(in_the_library()),
     "optimizer inside": lambda: Net(adapted()),
     "held and not used": lambda: Net(Part(lambda self, x: x, held=[make() for make, _, _ in HELD.values()])),
     "generators": lambda: Net(own_generators()),
