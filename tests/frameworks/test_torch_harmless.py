@@ -169,6 +169,35 @@ def in_the_library() -> Part:
     return Part(counts_in_the_library, **given)
 
 
+class Ending:
+    """A part of a model's output, whose end changes a weight and a counter."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+
+    def __del__(self) -> None:
+        COUNTED[0] += 1
+        with torch.no_grad():
+            self.model.first.bias.mul_(0.9)
+
+
+class Endings(Net):
+    """Returns one beside its predictions."""
+
+    def forward(self, x: Any) -> Any:
+        return {"predictions": super().forward(x), "ending": Ending(self)}
+
+
+class FailingEndings(Net):
+    """Makes one, and fails where there are no gradients."""
+
+    def forward(self, x: Any) -> Any:
+        ending = Ending(self)
+        if not torch.is_grad_enabled():
+            raise ValueError("no gradients")
+        return super().forward(x + 0 * len(ending.model.last.bias))
+
+
 class Unreadable:
     """As a proxy of a client that is not set up yet."""
 
@@ -518,7 +547,11 @@ def data() -> list[tuple[Any, Any]]:
 
 
 def trained(
-    build: Callable[[], Any], make_loss: Callable[[], Any], where: Path | None, batches: Any = None
+    build: Callable[[], Any],
+    make_loss: Callable[[], Any],
+    where: Path | None,
+    batches: Any = None,
+    on_error: str = "raise",
 ) -> dict[str, Any]:
     """All that a training leaves."""
     torch.manual_seed(0)
@@ -531,7 +564,7 @@ def trained(
     validation = [(x.clone(), y) for x, y in given]
     lens = None
     if where is not None:
-        lens = Recorder(model, str(where), loss, overhead=math.inf, on_error="raise", validation_data=validation)
+        lens = Recorder(model, str(where), loss, overhead=math.inf, on_error=on_error, validation_data=validation)
     losses = []
     for x, y in given if batches is None else batches():
         optimizer.zero_grad()
@@ -570,6 +603,21 @@ def test_a_model_with_state_of_its_own(name: str, tmp_path: Path) -> None:
 def test_a_loss_with_state_of_its_own(name: str, tmp_path: Path) -> None:
     assert_same(trained(Net, LOSSES[name], None), trained(Net, LOSSES[name], tmp_path))
     assert record_of(tmp_path).evidence[-1].passes.keys() >= {"inference", "batch", "training"}
+
+
+def test_predictions_whose_end_changes_the_model(tmp_path: Path) -> None:
+    """They outlive their pass, for a metric is taken of them."""
+
+    def loss(predictions: Any, target: Any) -> Any:
+        return LOSS(predictions["predictions"], target)
+
+    assert_same(trained(Endings, lambda: loss, None), trained(Endings, lambda: loss, tmp_path))
+    assert record_of(tmp_path).evidence[-1].passes.keys() >= {"inference", "batch", "training"}
+
+
+def test_what_a_failed_pass_leaves_ends_within_it(tmp_path: Path) -> None:
+    plain = trained(FailingEndings, lambda: LOSS, None)
+    assert_same(plain, trained(FailingEndings, lambda: LOSS, tmp_path, on_error="warn"))
 
 
 def test_a_loss_for_one_size_of_batch_is_measured_at_that_size(tmp_path: Path) -> None:

@@ -17,12 +17,13 @@ import torch
 from numpy.typing import NDArray
 
 from tb_bnlens.capture.errors import NotEvaluated
-from tb_bnlens.capture.passes import Array, Outcome
+from tb_bnlens.capture.passes import Array, Held, Outcome
+from tb_bnlens.capture.still import when_it_ends
 from tb_bnlens.capture.stopwatch import OneTimeCost
 from tb_bnlens.frameworks.torch import batches as of
 from tb_bnlens.frameworks.torch.forward import call
 from tb_bnlens.frameworks.torch.layers import TorchLayer, untracked, unwrapped
-from tb_bnlens.frameworks.torch.outcomes import Outcomes
+from tb_bnlens.frameworks.torch.outcomes import Outcomes, held
 from tb_bnlens.frameworks.torch.unreached import UnreachedCalls
 from tb_bnlens.frameworks.torch.untouched import untouched
 from tb_bnlens.frameworks.torch.writes import unseen
@@ -70,6 +71,7 @@ class TorchRunner:
         self._forward = forward or call
         self._called = (self._model, self._forward, loss)
         self._outcomes = Outcomes(loss, metrics)
+        self._held: list[Held] = []
         devices = {p.device for p in self._model.parameters()}
         self._device = devices.pop() if len(devices) == 1 else None
         self.tracing = OneTimeCost()
@@ -156,6 +158,7 @@ class TorchRunner:
             wanted[layer.module] = layer.coarse and mine.wholly
         with contextlib.ExitStack() as stack:
             stack.enter_context(untouched(wanted, [layer.module for layer in self._layers], *self._called))
+            self._let_go()
             by_batch = any(mine.by_batch for mine in own)
             for layer, mine in zip(self._layers, own, strict=True):
                 mine.write(layer.module)
@@ -166,7 +169,26 @@ class TorchRunner:
             if not by_batch:
                 self._find_wired(own)
             loss = self._loss(predictions, batch)
+            predictions = self._hold(predictions)
         return loss, predictions, seen
+
+    def _hold(self, predictions: Any) -> Any:
+        """Let the predictions end within a pass, or what follows the last one, if their end may change something."""
+        kept = held(predictions)
+        if kept is not predictions:
+            if not self._held:
+                when_it_ends(self._end_last)
+            self._held.append(kept)
+        return kept
+
+    def _end_last(self) -> None:
+        with untouched(dict.fromkeys(self._model.modules(), False), (), *self._called):
+            self._let_go()
+
+    def _let_go(self) -> None:
+        for kept in self._held:
+            kept.value = None
+        self._held.clear()
 
     def _find_wired(self, own: Sequence[_Own]) -> None:
         """A module in eval mode writes no statistics, unless its forward pass has the mode written into it."""

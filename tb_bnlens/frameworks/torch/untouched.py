@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -141,8 +142,21 @@ def undone(devices: set[torch.device], *called: Any, objects: Objects | None = N
     """
     walked = (objects or OBJECTS).put_back(*called, *GLOBAL_HOOKS, *modes_around())
     # The walk first: a draw that is stopped is looked for in every call that follows.
-    with torch.no_grad(), walked, random_state(devices), writes_undone():
+    with torch.no_grad(), walked, random_state(devices), writes_undone(), _frames_cleared():
         yield
+
+
+@contextlib.contextmanager
+def _frames_cleared() -> Iterator[None]:
+    """Let what a failed block has made end with it: an exception holds the frames that it has left."""
+    try:
+        yield
+    except Exception as error:
+        failed: BaseException | None = error
+        while failed is not None:
+            traceback.clear_frames(failed.__traceback__)
+            failed = failed.__context__
+        raise
 
 
 @contextlib.contextmanager
