@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import decimal
 import functools
+import gc
 import logging
 import os
+import sys
 import types
 import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
+
+import numpy as np
 
 from tb_bnlens.capture.noted import Place
 from tb_bnlens.capture.packages import is_of_library
@@ -103,6 +107,18 @@ def _visit_environment(walk: Walk, environment: Any) -> None:
     walk.keep(restore)
 
 
+def _visit_setting(walk: Walk, setting: tuple[Callable[[], Any], Callable[[Any], Any]]) -> None:
+    get, put = setting
+    kept = get()
+    walk.keep(lambda: None if get() == kept else put(kept))
+
+
+_COLLECTION = gc.isenabled, lambda on: gc.enable() if on else gc.disable()
+_DIRECTORY = os.getcwd, os.chdir
+_ERRORS = np.geterr, lambda kept: np.seterr(**kept)
+_RECURSION = sys.getrecursionlimit, sys.setrecursionlimit
+
+
 def _loggers() -> Iterable[tuple[Visit, Any]]:
     known = logging.root.manager.loggerDict.values()
     yield from ((_visit_attributes, thing) for thing in (logging.root, *known) if isinstance(thing, logging.Logger))
@@ -110,15 +126,18 @@ def _loggers() -> Iterable[tuple[Visit, Any]]:
 
 _PROCESS_WIDE: dict[str, Callable[[], Iterable[tuple[Visit, Any]]]] = {
     "decimal": lambda: [(_visit_decimal, decimal.getcontext())],
+    "gc": lambda: [(_visit_setting, _COLLECTION)],
     "logging": _loggers,
-    "os": lambda: [(_visit_environment, os.environ)],
+    "numpy": lambda: [(_visit_setting, _ERRORS)],
+    "os": lambda: [(_visit_environment, os.environ), (_visit_setting, _DIRECTORY)],
+    "sys": lambda: [(Walk.sequence, sys.path), (_visit_setting, _RECURSION)],
     "warnings": lambda: [(Walk.sequence, warnings.filters)],
 }
-"""Module -> objects that its functions change for all code, and how they are walked."""
+"""Module -> what code that uses it can change for all code, and how that is walked."""
 
 
 def visit_module(walk: Walk, name: Any) -> None:
-    """Walk what code can change that uses a module of the standard library."""
+    """Walk what code can change for all code that uses this module."""
     found = _PROCESS_WIDE.get(name)
     if found is not None and walk.is_new(found):
         for visit, thing in found():

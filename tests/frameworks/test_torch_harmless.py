@@ -19,6 +19,7 @@ import queue
 import random
 import signal
 import string
+import sys
 import threading
 import time
 import warnings
@@ -380,6 +381,34 @@ def builds_at_inference(self: Any, x: Any) -> Any:
     return x
 
 
+def resizes(self: Any, x: Any) -> Any:
+    self.row.resize_(len(self.row) + 1).zero_()
+    return counters.scaled(x, len(self.row))
+
+
+def sets_for_all(self: Any, x: Any) -> Any:
+    """Each of these makes the next step of training fail, or end in other weights."""
+    if not self.training:
+        torch.set_default_dtype(torch.float64)
+        torch.set_autocast_enabled("cpu", True)
+        torch.set_num_threads(2)
+        torch.use_deterministic_algorithms(True)
+        torch.autograd.set_detect_anomaly(True)
+        np.seterr(divide="raise")
+        sys.setrecursionlimit(sys.getrecursionlimit() + 1)
+        os.chdir("/")
+        gc.disable()
+    states: tuple[Any, ...] = (
+        torch.get_default_dtype(),
+        torch.get_num_threads(),
+        torch.are_deterministic_algorithms_enabled(),
+        gc.isenabled(),
+    )
+    states += np.geterr()["divide"], sys.getrecursionlimit(), os.getcwd()
+    self.seen = [*self.seen[-1:], states]
+    return x
+
+
 def deletes(self: Any, x: Any) -> Any:
     if not self.training:
         del self.spare
@@ -478,6 +507,8 @@ def own_generators() -> Part:
 MODELS: dict[str, Callable[[], Any]] = {
     "dropped weights": lambda: Net(DropsWeights()),
     "built at inference": lambda: Net(Part(builds_at_inference)),
+    "resized": lambda: Net(Part(resizes, row=torch.zeros(2))),
+    "set for all": lambda: Net(Part(sets_for_all, seen=[])),
     "replaced submodule": lambda: Net(Part(deletes, spare=nn.Linear(2, 2), other=nn.Linear(2, 2))),
     "containers": lambda: Net(own_state()),
     "rare places": lambda: Net(in_rare_places()),
