@@ -17,6 +17,7 @@ import multiprocessing
 import os
 import queue
 import random
+import re
 import signal
 import string
 import sys
@@ -799,6 +800,51 @@ def raising(error: BaseException) -> Any:
 def test_what_a_pass_raises_does_not_end_training(error: BaseException, tmp_path: Path) -> None:
     trained(lambda: raising(error), lambda: LOSS, tmp_path)
     assert f"by raising {error!r}" in record_of(tmp_path).manifest.not_evaluated["losses"]
+
+
+class Detector(Net):
+    """Returns losses in training mode, and boxes at inference; targets are asked for in training alone."""
+
+    def forward(self, x: Any, targets: Any = None) -> Any:
+        found = super().forward(x)
+        if not self.training:
+            return [{"box": row} for row in found]
+        if targets is None:
+            raise ValueError("targets must not be None in training mode")
+        return {"loss": LOSS(found, targets), "size": found.square().mean()}
+
+
+def warns(self: Any, x: Any) -> Any:
+    if not self.training:
+        warnings.warn("this is old", DeprecationWarning, stacklevel=2)
+    return x
+
+
+UNMEASURED: dict[str, tuple[Callable[[], Any], Any, str]] = {
+    "one kind each": (Detector, lambda x, y: ((x, y), None), "returns a list of dicts in inference mode and a dict in"),
+    "argument": (
+        Detector,
+        lambda x, y: (x, y),
+        r"without its argument 'targets' .*: pass .* record\(\(x, targets\), y\)",
+    ),
+    "warning": (
+        lambda: Net(Part(warns)),
+        lambda x, y: (x, y),
+        r"a filter of warnings makes an error \(warnings.simple",
+    ),
+}
+"""Models that allow no losses: how they are made, what of a batch is recorded, and what the reason says."""
+
+
+@pytest.mark.filterwarnings("error::DeprecationWarning")
+@pytest.mark.parametrize("name", UNMEASURED)
+def test_a_reason_says_what_to_do(name: str, tmp_path: Path) -> None:
+    build, given, said = UNMEASURED[name]
+    loss = None if name == "one kind each" else LOSS
+    with Recorder(build(), str(tmp_path), loss, overhead=math.inf, verbose=0) as lens:
+        for x, y in data():
+            lens.record(*given(x, y))
+    assert re.search(said, record_of(tmp_path).manifest.not_evaluated["losses"])
 
 
 def test_an_interrupt_reaches_the_user(tmp_path: Path) -> None:

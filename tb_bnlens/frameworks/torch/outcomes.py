@@ -140,6 +140,17 @@ class Outcomes:
         return held[0] / max(held[1], 1) if isinstance(held, tuple) else float(held.compute())
 
 
+def kind_of(predictions: Any) -> str:
+    """The kind of a model's output, in words, for messages."""
+    if isinstance(predictions, tuple | list) and predictions and not hasattr(predictions, "_fields"):
+        return f"a {_kind(predictions)} of {_kind(predictions[0])}s"
+    return f"a {_kind(predictions)}"
+
+
+def _kind(value: Any) -> str:
+    return "tensor" if isinstance(value, torch.Tensor) else type(value).__name__
+
+
 def held(predictions: Any) -> Any:
     """Predictions as they are, or in a ``Held`` where their end may change something."""
     return predictions if _ends_quietly(predictions) else Held(predictions)
