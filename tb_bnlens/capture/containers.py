@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import functools
 import io
+import mmap
 import random
 from collections import deque
 from contextvars import ContextVar
@@ -70,8 +71,15 @@ def _visit_variable(walk: Walk, variable: Any) -> None:
     walk.place(Place(variable.name, variable.get, variable.set))
 
 
+def _visit_view(walk: Walk, view: Any) -> None:
+    walk.then(view, view.obj)
+
+
 def _visit_bytes(walk: Walk, thing: Any) -> None:
-    count = memoryview(thing).nbytes
+    with memoryview(thing) as view:
+        count, readonly = view.nbytes, view.readonly
+    if readonly:
+        return
     if not walk.affords(count):
         walk.cannot_put_back(thing, TOO_LARGE)
         return
@@ -125,7 +133,7 @@ def _visit_bit_generator(walk: Walk, generator: Any) -> None:
 
 
 def _visit_python_generator(walk: Walk, generator: Any) -> None:
-    if generator not in _OF_ALL:
+    if generator not in _OF_ALL and not isinstance(generator, random.SystemRandom):
         walk.keep(functools.partial(generator.setstate, generator.getstate()))
 
 
@@ -138,6 +146,8 @@ CONTAINERS: dict[type, Visit] = {
     deque: _visit_deque,
     bytearray: _visit_bytes,
     array.array: _visit_bytes,
+    mmap.mmap: _visit_bytes,
+    memoryview: _visit_view,
     io.StringIO: _visit_stream,
     io.BytesIO: _visit_stream,
     ContextVar: _visit_variable,

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from tb_bnlens.capture.errors import NotEvaluated
+from tb_bnlens.capture.library import visit_of_library
 from tb_bnlens.capture.packages import is_closed
 from tb_bnlens.capture.stateful import stateful
 from tb_bnlens.capture.still import still, walk_of
@@ -99,4 +100,4 @@ class Objects:
                 return visit if is_closed(kind) else functools.partial(visit_both, visit)
         if issubclass(kind, self._parts):
             return visit_part if is_closed(kind) else visit_own_part
-        return None if is_closed(kind) else visit_object
+        return visit_of_library(kind) if is_closed(kind) else visit_object

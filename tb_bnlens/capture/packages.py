@@ -18,6 +18,12 @@ def is_of_closed(module: object) -> bool:
     return str(module).partition(".")[0] in CLOSED_PACKAGES
 
 
+def is_of_library(kind: type) -> bool:
+    """Whether a type is of the standard library, built-in ones apart."""
+    package = str(getattr(kind, "__module__", None)).partition(".")[0]
+    return package in sys.stdlib_module_names and package != "builtins"
+
+
 def is_closed(kind: type) -> bool:
     """Whether a type, or a function, is of a closed package."""
     return is_of_closed(getattr(kind, "__module__", None))

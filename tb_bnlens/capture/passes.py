@@ -21,6 +21,13 @@ from tb_bnlens.moments.recovery import Snapshot
 Array = NDArray[np.floating[Any]]
 
 
+@dataclass(eq=False)
+class Held:
+    """Predictions whose end may change something, as objects with ``__del__`` do. The runner empties this in a pass."""
+
+    value: Any
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What one pass over one batch gives."""

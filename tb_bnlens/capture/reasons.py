@@ -25,12 +25,31 @@ def cause_of(error: BaseException) -> str:
         text = inner[1]
     graph = "Graph execution error" in text
     lines = [line for line in (_GRAPH.sub("", line).strip() for line in text.splitlines()) if line]
+    name = type(error).__name__
+    if isinstance(error, Warning):
+        name += f", which a filter of warnings makes an error (warnings.simplefilter('default', {name}) lifts it)"
     if not lines:
-        return type(error).__name__
+        return name
     # Below the head of a graph error stands the traceback of the node, and the cause comes last.
     line = lines[-1] if graph else lines[0]
     line = re.sub(r"\s+", " ", line)
-    return f"{type(error).__name__}: {line if len(line) <= LONGEST else line[: LONGEST - 3] + '...'}"
+    return f"{name}: {line if len(line) <= LONGEST else line[: LONGEST - 3] + '...'}"
+
+
+def why_no_loss_in_both(inference: str, training: str, cause: str) -> str:
+    """Why there is no loss of a model that returns one kind of output in inference mode and another in training mode.
+
+    Args:
+        inference: kind of the output, in words.
+        training: the other one.
+        cause: what the loss raised, see ``cause_of``; empty where there is none.
+    """
+    why = f" ({cause})" if cause else ""
+    return (
+        f"The model returns {inference} in inference mode and {training} in training mode, and there is no loss of "
+        f"both{why}: pass forward=f, called as f(model, x), that returns the same in both modes, or a loss that takes "
+        "both."
+    )
 
 
 def why_no_loss(error: BaseException, targets: bool) -> str:

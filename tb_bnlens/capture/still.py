@@ -12,6 +12,7 @@ from tb_bnlens.capture.signals import signals_wait
 from tb_bnlens.capture.walk import Walk
 
 _WALKS: ContextVar[dict[tuple[Any, frozenset[int]], Walk] | None] = ContextVar("bn_lens_walks", default=None)
+_LAST: ContextVar[contextlib.ExitStack | None] = ContextVar("bn_lens_last", default=None)
 
 
 @contextlib.contextmanager
@@ -28,7 +29,15 @@ def still() -> Iterator[None]:
     with signals_wait(), contextlib.ExitStack() as stack:
         stack.callback(_end, walks)
         stack.callback(_WALKS.reset, _WALKS.set(walks))
+        stack.callback(_LAST.reset, _LAST.set(stack))
         yield
+
+
+def when_it_ends(do: Callable[[], object]) -> None:
+    """Have this called at the end of the measurement, while it still knows the model."""
+    stack = _LAST.get()
+    assert stack is not None
+    stack.callback(do)
 
 
 def _end(walks: dict[tuple[Any, frozenset[int]], Walk]) -> None:

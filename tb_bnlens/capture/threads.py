@@ -74,7 +74,7 @@ class Company:
             codes = tuple(outer.f_code for outer in outwards(frame))
             if codes not in known:
                 known[codes] = touches(frame, self._held)
-        return max(known.values(), default=Touch.NOTHING)
+        return max(known.values(), default=Touch.PERHAPS)  # of a thread that has ended nothing is known
 
 
 def _reason(threads: Collection[int]) -> str:

@@ -15,8 +15,9 @@ from typing import Any
 
 from tb_bnlens.capture.code import Reads, attributes_read, functions_called, functions_of, reads
 from tb_bnlens.capture.containers import CONTAINERS
+from tb_bnlens.capture.library import keep_slot, slots_of, visit_module
 from tb_bnlens.capture.noted import Place
-from tb_bnlens.capture.packages import is_closed, is_of_closed
+from tb_bnlens.capture.packages import is_closed, is_of_closed, is_of_library
 from tb_bnlens.capture.walk import Visit, Walk
 
 
@@ -58,15 +59,8 @@ def _visit_code(walk: Walk, thing: Any) -> None:
     for cls in own_classes:
         if walk.is_new(cls):
             _keep_class(walk, cls)
-        slots = vars(cls).values() if "__slots__" in vars(cls) else ()  # and no members of a class in C
-        for slot in slots:
-            if isinstance(slot, types.MemberDescriptorType):
-                _keep_slot(walk, thing, slot, slot.__name__)
-
-
-def _keep_slot(walk: Walk, thing: Any, slot: Any, name: str) -> None:
-    get, put, drop = (partial(method, thing) for method in (slot.__get__, slot.__set__, slot.__delete__))
-    walk.place(Place(name, get, put, drop))
+        for slot in slots_of(cls):
+            keep_slot(walk, thing, slot, slot.__name__)
 
 
 def _visit_class(walk: Walk, cls: Any) -> None:
@@ -100,6 +94,9 @@ def _keep_class(walk: Walk, cls: Any) -> None:
 
 def _visit_function(walk: Walk, function: Any) -> None:
     if is_closed(function):
+        visit_module(walk, function.__module__)
+        if is_of_library(function):  # a registry of functools.singledispatch is in a closure
+            walk.then(function, *(function.__closure__ or ()))
         return
     walk.then(function, *(function.__closure__ or ()), *(function.__defaults__ or ()))
     walk.dictionary(function.__kwdefaults__ or {})
@@ -128,6 +125,7 @@ def _keep_in_module(walk: Walk, module: Any, names: Reads) -> None:
             continue
         met.add(id(module))
         space = vars(module)
+        visit_module(walk, space.get("__name__"))
         if kind is not types.ModuleType:
             for name in names.assigned:
                 _keep_patched(walk, module, name)
@@ -143,7 +141,7 @@ def _keep_patched(walk: Walk, cls: Any, name: str) -> None:
 
 
 def _visit_cell(walk: Walk, cell: Any) -> None:
-    _keep_slot(walk, cell, types.CellType.cell_contents, "")
+    keep_slot(walk, cell, types.CellType.cell_contents, "")
 
 
 def _visit_bound(walk: Walk, method: Any) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -23,6 +25,24 @@ Visit = Callable[["Walk", Any], None]
 """How an object of some type is walked."""
 
 
+class _Beyond:
+    """What only objects of the standard library hold, such as the level of a logger.
+
+    It is put back where no other thread can reach it. It has no stand-ins and is no reason against a pass: such objects
+    are used in many ways that change nothing, and by other threads, as a logger is.
+    """
+
+    def __init__(self) -> None:
+        self.noted = Noted()
+        self.met: dict[int, Any] = {}
+        self.waiting: list[tuple[Visit, Any]] = []
+        self.company: Company | None = None
+
+    def steps(self) -> tuple[Callable[[], None], ...]:
+        """What puts it back behind a pass."""
+        return self.noted.steps() if self.company is not None and not self.company.disturbed() else ()
+
+
 class Walk:
     """What some objects hold, in the order in which they were met.
 
@@ -37,10 +57,11 @@ class Walk:
         self._known, self._visit_of = known, visit_of
         self._noted, self._long = Noted(), Noted()
         self._held = Held(empty=self._noted.empty)
-        self._met = self._held.objects
         self._company = Company(self._held)
         self._looked = False
+        self._once: set[int] = set()
         self._waiting: list[Any] = []
+        self._beyond = _Beyond()
         self._places: list[Place] = []
         self._bytes = 0
         self._refused = ""
@@ -52,9 +73,20 @@ class Walk:
         Raises:
             NotEvaluated: something cannot be put back, or there are too many objects.
         """
-        met, waiting = self._met, self._waiting
-        waiting += roots
-        while waiting:
+        self._waiting += roots
+        self._follow()
+        if len(self._held.objects) > MOST_OBJECTS:
+            raise NotEvaluated(
+                f"the model or loss reaches more than {MOST_OBJECTS:,} Python objects, and an extra pass would have to "
+                "put back each of them; keep data outside of them to have the losses measured"
+            )
+        self._denied.replace(roots, self._places_of)
+        if self._beyond.waiting:
+            self._go_beyond()
+
+    def _follow(self) -> None:
+        met, waiting = self._held.objects, self._waiting
+        while waiting and len(met) <= MOST_OBJECTS:
             thing = waiting.pop()
             kind = type(thing)
             visit = self._visit(kind)
@@ -72,12 +104,22 @@ class Walk:
                 raise
             except Exception as error:  # proxies and lazy objects may raise anything when an attribute is read
                 self.cannot_put_back(thing, f"whose attributes cannot be read ({cause_of(error)})")
-            if len(met) > MOST_OBJECTS:
-                raise NotEvaluated(
-                    f"the model or loss reaches more than {MOST_OBJECTS:,} Python objects, and an extra pass would "
-                    "have to put back each of them; keep data outside of them to have the losses measured"
-                )
-        self._denied.replace(roots, self._places_of)
+
+    def _go_beyond(self) -> None:
+        # The other one is what threads must not change.
+        self._held = replace(self._held, objects=dict(self._held.objects), empty=self._beyond.noted.empty)
+        self._beyond.company = Company(self._held)
+        passed, self._noted, self._long = (self._noted, self._long), self._beyond.noted, Noted()
+        try:
+            while self._beyond.waiting:
+                visit, thing = self._beyond.waiting.pop()
+                visit(self, thing)
+                # What is too much, or cannot be put back, is left as it is.
+                with contextlib.suppress(NotEvaluated):
+                    self._follow()
+        finally:
+            self._noted, self._long = passed
+            self._held.objects.update(self._beyond.met)
 
     def _visit(self, kind: type) -> Visit | None:
         try:
@@ -89,16 +131,25 @@ class Walk:
 
     # --- what visits ask for -------------------------------------------------------------------------
 
-    def is_new(self, cls: type) -> bool:
-        """Whether the attributes of a class are not noted yet; they are from now on."""
-        new = id(cls) not in self._held.classes
-        self._held.classes.add(id(cls))
+    def is_new(self, thing: Any) -> bool:
+        """Whether a class, or what belongs to a module, is not noted yet; it is from now on."""
+        new = id(thing) not in self._once
+        self._once.add(id(thing))
+        if isinstance(thing, type):
+            self._held.classes.add(id(thing))
         return new
 
     def then(self, holder: Any, *things: Any) -> None:
         """Walk these too, which the holder cannot exchange: it is a tuple, or a bound method."""
         self._waiting += things
         self._denied.held_for_good(holder, things)
+
+    def later(self, visit: Visit, thing: Any) -> None:
+        """Walk an object of the standard library when all others are walked; see ``_Beyond``."""
+        self._held.objects.pop(id(thing), None)
+        if id(thing) not in self._beyond.met:
+            self._beyond.met[id(thing)] = thing
+            self._beyond.waiting.append((visit, thing))
 
     def keep(self, restore: Callable[[], None], long: bool = False) -> None:
         """Have this called behind each pass.
@@ -202,7 +253,7 @@ class Walk:
             NotEvaluated: another thread has run that may have changed something. There is no further pass.
             RuntimeError: some of it could not be put back.
         """
-        restore_all("what the model holds", [self._denied.end, *self._noted.steps()])
+        restore_all("what the model holds", [self._denied.end, *self._beyond.steps(), *self._noted.steps()])
         self._refused = self._company.disturbed()
         if self._refused:
             raise NotEvaluated(self._refused)

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import argparse
+import configparser
+import contextlib
+import decimal
 import functools
 import gc
+import hashlib
 import io
 import itertools
+import logging
 import math
 import multiprocessing
 import os
 import queue
 import random
+import re
 import signal
+import string
+import sys
 import threading
 import time
+import warnings
 import weakref
 from collections import deque
 from collections.abc import Callable
@@ -124,6 +133,73 @@ def adapted() -> Part:
     return part
 
 
+SETTING = "BN_LENS_TESTS_COUNT"
+LOG = logging.getLogger("tb_bnlens.tests.counts")
+
+
+def counts_in_the_library(self: Any, x: Any) -> Any:
+    os.environ[SETTING] = str(int(os.environ[SETTING]) + 1)
+    decimal.getcontext().prec += 1
+    LOG.setLevel(LOG.level + 1)
+    self.log.addFilter(logging.Filter())
+    self.stack.callback(int)
+    self.config["section"][f"n{len(self.config['section'])}"] = ""
+    self.kinds.register(type("Kind", (), {}), abs)
+    self.view[0] += 1
+    self.template.template += "a"
+    warnings.filterwarnings("ignore", f"{SETTING} {own_filters()}")
+    counted = int(os.environ[SETTING]) + decimal.getcontext().prec + LOG.level + len(self.log.filters) + self.view[0]
+    counted += len(self.stack._exit_callbacks) + len(self.config["section"]) + len(self.template.template)
+    return counters.scaled(x, counted + len(self.kinds.registry) + own_filters())
+
+
+def own_filters() -> int:
+    return sum(SETTING in getattr(message, "pattern", "") for _, message, *_ in warnings.filters)
+
+
+def in_the_library() -> Part:
+    os.environ[SETTING], decimal.getcontext().prec = "0", 28
+    LOG.setLevel(1)
+    warnings.resetwarnings()
+    given = {"log": logging.Logger("own"), "stack": contextlib.ExitStack(), "config": configparser.ConfigParser()}
+    given["config"].add_section("section")  # type: ignore[attr-defined]
+    given |= {
+        "view": memoryview(bytearray(1)),
+        "template": string.Template(""),
+        "kinds": functools.singledispatch(counters.scaled),
+    }  # type: ignore[dict-item]
+    return Part(counts_in_the_library, **given)
+
+
+class Ending:
+    """A part of a model's output, whose end changes a weight and a counter."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+
+    def __del__(self) -> None:
+        COUNTED[0] += 1
+        with torch.no_grad():
+            self.model.first.bias.mul_(0.9)
+
+
+class Endings(Net):
+    """Returns one beside its predictions."""
+
+    def forward(self, x: Any) -> Any:
+        return {"predictions": super().forward(x), "ending": Ending(self)}
+
+
+class FailingEndings(Net):
+    """Makes one, and fails where there are no gradients."""
+
+    def forward(self, x: Any) -> Any:
+        ending = Ending(self)
+        if not torch.is_grad_enabled():
+            raise ValueError("no gradients")
+        return super().forward(x + 0 * len(ending.model.last.bias))
+
+
 class Unreadable:
     """As a proxy of a client that is not set up yet."""
 
@@ -156,6 +232,7 @@ HELD: dict[str, tuple[Callable[[], Any], Callable[[Any], Any], str]] = {
     "pool": (lambda: ThreadPoolExecutor(1), lambda held: held.submit(int, 1).result(), "ThreadPoolExecutor, whose"),
     "line": (line, lambda held: held.send(1) or 1, "Connection, to which an extra pass would send"),
     "unreadable": (Unreadable, lambda held: held(), "Unreadable, whose attributes cannot be read"),
+    "hash": (hashlib.md5, lambda held: held.update(b"a") or held.digest()[0], "HASH, whose state is kept in C"),
     "large array": (lambda: np.zeros(2**23 + 1), lambda held: held[1], "ndarray, which is too large"),
 }
 """What cannot be put back: how it is made, how a pass uses it, and the message."""
@@ -305,6 +382,34 @@ def builds_at_inference(self: Any, x: Any) -> Any:
     return x
 
 
+def resizes(self: Any, x: Any) -> Any:
+    self.row.resize_(len(self.row) + 1).zero_()
+    return counters.scaled(x, len(self.row))
+
+
+def sets_for_all(self: Any, x: Any) -> Any:
+    """Each of these makes the next step of training fail, or end in other weights."""
+    if not self.training:
+        torch.set_default_dtype(torch.float64)
+        torch.set_autocast_enabled("cpu", True)
+        torch.set_num_threads(2)
+        torch.use_deterministic_algorithms(True)
+        torch.autograd.set_detect_anomaly(True)
+        np.seterr(divide="raise")
+        sys.setrecursionlimit(sys.getrecursionlimit() + 1)
+        os.chdir("/")
+        gc.disable()
+    states: tuple[Any, ...] = (
+        torch.get_default_dtype(),
+        torch.get_num_threads(),
+        torch.are_deterministic_algorithms_enabled(),
+        gc.isenabled(),
+    )
+    states += np.geterr()["divide"], sys.getrecursionlimit(), os.getcwd()
+    self.seen = [*self.seen[-1:], states]
+    return x
+
+
 def deletes(self: Any, x: Any) -> Any:
     if not self.training:
         del self.spare
@@ -403,9 +508,12 @@ def own_generators() -> Part:
 MODELS: dict[str, Callable[[], Any]] = {
     "dropped weights": lambda: Net(DropsWeights()),
     "built at inference": lambda: Net(Part(builds_at_inference)),
+    "resized": lambda: Net(Part(resizes, row=torch.zeros(2))),
+    "set for all": lambda: Net(Part(sets_for_all, seen=[])),
     "replaced submodule": lambda: Net(Part(deletes, spare=nn.Linear(2, 2), other=nn.Linear(2, 2))),
     "containers": lambda: Net(own_state()),
     "rare places": lambda: Net(in_rare_places()),
+    "the library": lambda: Net(in_the_library()),
     "optimizer inside": lambda: Net(adapted()),
     "held and not used": lambda: Net(Part(lambda self, x: x, held=[make() for make, _, _ in HELD.values()])),
     "generators": lambda: Net(own_generators()),
@@ -471,7 +579,11 @@ def data() -> list[tuple[Any, Any]]:
 
 
 def trained(
-    build: Callable[[], Any], make_loss: Callable[[], Any], where: Path | None, batches: Any = None
+    build: Callable[[], Any],
+    make_loss: Callable[[], Any],
+    where: Path | None,
+    batches: Any = None,
+    on_error: str = "raise",
 ) -> dict[str, Any]:
     """All that a training leaves."""
     torch.manual_seed(0)
@@ -484,7 +596,7 @@ def trained(
     validation = [(x.clone(), y) for x, y in given]
     lens = None
     if where is not None:
-        lens = Recorder(model, str(where), loss, overhead=math.inf, on_error="raise", validation_data=validation)
+        lens = Recorder(model, str(where), loss, overhead=math.inf, on_error=on_error, validation_data=validation)
     losses = []
     for x, y in given if batches is None else batches():
         optimizer.zero_grad()
@@ -523,6 +635,21 @@ def test_a_model_with_state_of_its_own(name: str, tmp_path: Path) -> None:
 def test_a_loss_with_state_of_its_own(name: str, tmp_path: Path) -> None:
     assert_same(trained(Net, LOSSES[name], None), trained(Net, LOSSES[name], tmp_path))
     assert record_of(tmp_path).evidence[-1].passes.keys() >= {"inference", "batch", "training"}
+
+
+def test_predictions_whose_end_changes_the_model(tmp_path: Path) -> None:
+    """They outlive their pass, for a metric is taken of them."""
+
+    def loss(predictions: Any, target: Any) -> Any:
+        return LOSS(predictions["predictions"], target)
+
+    assert_same(trained(Endings, lambda: loss, None), trained(Endings, lambda: loss, tmp_path))
+    assert record_of(tmp_path).evidence[-1].passes.keys() >= {"inference", "batch", "training"}
+
+
+def test_what_a_failed_pass_leaves_ends_within_it(tmp_path: Path) -> None:
+    plain = trained(FailingEndings, lambda: LOSS, None)
+    assert_same(plain, trained(FailingEndings, lambda: LOSS, tmp_path, on_error="warn"))
 
 
 def test_a_loss_for_one_size_of_batch_is_measured_at_that_size(tmp_path: Path) -> None:
@@ -673,6 +800,51 @@ def raising(error: BaseException) -> Any:
 def test_what_a_pass_raises_does_not_end_training(error: BaseException, tmp_path: Path) -> None:
     trained(lambda: raising(error), lambda: LOSS, tmp_path)
     assert f"by raising {error!r}" in record_of(tmp_path).manifest.not_evaluated["losses"]
+
+
+class Detector(Net):
+    """Returns losses in training mode, and boxes at inference; targets are asked for in training alone."""
+
+    def forward(self, x: Any, targets: Any = None) -> Any:
+        found = super().forward(x)
+        if not self.training:
+            return [{"box": row} for row in found]
+        if targets is None:
+            raise ValueError("targets must not be None in training mode")
+        return {"loss": LOSS(found, targets), "size": found.square().mean()}
+
+
+def warns(self: Any, x: Any) -> Any:
+    if not self.training:
+        warnings.warn("this is old", DeprecationWarning, stacklevel=2)
+    return x
+
+
+UNMEASURED: dict[str, tuple[Callable[[], Any], Any, str]] = {
+    "one kind each": (Detector, lambda x, y: ((x, y), None), "returns a list of dicts in inference mode and a dict in"),
+    "argument": (
+        Detector,
+        lambda x, y: (x, y),
+        r"without its argument 'targets' .*: pass .* record\(\(x, targets\), y\)",
+    ),
+    "warning": (
+        lambda: Net(Part(warns)),
+        lambda x, y: (x, y),
+        r"a filter of warnings makes an error \(warnings.simple",
+    ),
+}
+"""Models that allow no losses: how they are made, what of a batch is recorded, and what the reason says."""
+
+
+@pytest.mark.filterwarnings("error::DeprecationWarning")
+@pytest.mark.parametrize("name", UNMEASURED)
+def test_a_reason_says_what_to_do(name: str, tmp_path: Path) -> None:
+    build, given, said = UNMEASURED[name]
+    loss = None if name == "one kind each" else LOSS
+    with Recorder(build(), str(tmp_path), loss, overhead=math.inf, verbose=0) as lens:
+        for x, y in data():
+            lens.record(*given(x, y))
+    assert re.search(said, record_of(tmp_path).manifest.not_evaluated["losses"])
 
 
 def test_an_interrupt_reaches_the_user(tmp_path: Path) -> None:

@@ -33,3 +33,13 @@ def _fits(model: Any, inputs: Sequence[Any] = (), named: Mapping[str, Any] = Map
     except (TypeError, ValueError):
         return False
     return True
+
+
+def left_out(model: Any, x: Any) -> list[str]:
+    """Arguments of ``forward`` with a default that these inputs leave out."""
+    try:
+        parameters = inspect.signature(unwrapped(model)[0].forward).parameters
+    except (TypeError, ValueError):
+        return []
+    given = list(x) if isinstance(x, Mapping) else list(parameters)[: len(x) if isinstance(x, tuple) else 1]
+    return [name for name, p in parameters.items() if name not in given and p.default is not p.empty]

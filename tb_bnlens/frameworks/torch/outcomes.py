@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,6 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from tb_bnlens.capture.errors import NotEvaluated
+from tb_bnlens.capture.packages import is_closed
+from tb_bnlens.capture.passes import Held
 from tb_bnlens.capture.reasons import cause_of, why_no_loss
 from tb_bnlens.frameworks.torch.batches import Batch, leaves, mapped, samples
 from tb_bnlens.frameworks.torch.untouched import undone
@@ -80,7 +83,7 @@ class Outcomes:
         """
         if self._loss is None:
             raise NotEvaluated("the model computes its own loss, which is not known for single rows")
-        size = samples(batch)
+        size, predictions = samples(batch), value_of(predictions)
         for leaf in leaves((predictions, batch.y)):
             if not len(leaf.shape) or leaf.shape[0] != size:
                 raise NotEvaluated("predictions or targets have no row for each sample")
@@ -109,6 +112,7 @@ class Outcomes:
 
     def update(self, state: dict[str, Any], batch: Batch, predictions: Any) -> dict[str, Any]:
         """Metrics after one more batch."""
+        predictions = value_of(predictions)
         functions = [metric for metric in self._metrics.values() if not _keeps_state(metric)]
         with undone(_devices(predictions), *functions):
             return {name: self._updated(name, held, batch, predictions) for name, held in state.items()}
@@ -134,6 +138,36 @@ class Outcomes:
     @staticmethod
     def _value(held: Any) -> float:
         return held[0] / max(held[1], 1) if isinstance(held, tuple) else float(held.compute())
+
+
+def kind_of(predictions: Any) -> str:
+    """The kind of a model's output, in words, for messages."""
+    if isinstance(predictions, tuple | list) and predictions and not hasattr(predictions, "_fields"):
+        return f"a {_kind(predictions)} of {_kind(predictions[0])}s"
+    return f"a {_kind(predictions)}"
+
+
+def _kind(value: Any) -> str:
+    return "tensor" if isinstance(value, torch.Tensor) else type(value).__name__
+
+
+def held(predictions: Any) -> Any:
+    """Predictions as they are, or in a ``Held`` where their end may change something."""
+    return predictions if _ends_quietly(predictions) else Held(predictions)
+
+
+def value_of(predictions: Any) -> Any:
+    """The predictions that ``held`` was given."""
+    return predictions.value if isinstance(predictions, Held) else predictions
+
+
+def _ends_quietly(value: Any) -> bool:
+    if isinstance(value, torch.Tensor):
+        return type(value) is torch.Tensor and not vars(value) and not weakref.getweakrefcount(value)
+    if isinstance(value, Mapping | tuple | list):
+        parts = value.values() if isinstance(value, Mapping) else value
+        return is_closed(type(value)) and all(map(_ends_quietly, parts))
+    return value is None or isinstance(value, bool | int | float | str)
 
 
 def _devices(predictions: Any) -> set[torch.device]:

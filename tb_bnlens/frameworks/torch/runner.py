@@ -17,12 +17,14 @@ import torch
 from numpy.typing import NDArray
 
 from tb_bnlens.capture.errors import NotEvaluated
-from tb_bnlens.capture.passes import Array, Outcome
+from tb_bnlens.capture.passes import Array, Held, Outcome
+from tb_bnlens.capture.reasons import cause_of, why_no_loss_in_both
+from tb_bnlens.capture.still import when_it_ends
 from tb_bnlens.capture.stopwatch import OneTimeCost
 from tb_bnlens.frameworks.torch import batches as of
-from tb_bnlens.frameworks.torch.forward import call
+from tb_bnlens.frameworks.torch.forward import call, left_out
 from tb_bnlens.frameworks.torch.layers import TorchLayer, untracked, unwrapped
-from tb_bnlens.frameworks.torch.outcomes import Outcomes
+from tb_bnlens.frameworks.torch.outcomes import Outcomes, held, kind_of
 from tb_bnlens.frameworks.torch.unreached import UnreachedCalls
 from tb_bnlens.frameworks.torch.untouched import untouched
 from tb_bnlens.frameworks.torch.writes import unseen
@@ -70,6 +72,9 @@ class TorchRunner:
         self._forward = forward or call
         self._called = (self._model, self._forward, loss)
         self._outcomes = Outcomes(loss, metrics)
+        self._held: list[Held] = []
+        self._kinds: dict[bool, str] = {}
+        self._cause = ""
         devices = {p.device for p in self._model.parameters()}
         self._device = devices.pop() if len(devices) == 1 else None
         self.tracing = OneTimeCost()
@@ -156,17 +161,38 @@ class TorchRunner:
             wanted[layer.module] = layer.coarse and mine.wholly
         with contextlib.ExitStack() as stack:
             stack.enter_context(untouched(wanted, [layer.module for layer in self._layers], *self._called))
+            self._let_go()
             by_batch = any(mine.by_batch for mine in own)
             for layer, mine in zip(self._layers, own, strict=True):
                 mine.write(layer.module)
                 if by_batch:
                     stack.enter_context(_hooked(layer.module, mine))
-            with look or contextlib.nullcontext(), _no_variance():
+            with look or contextlib.nullcontext(), _no_variance(), self._arguments_told(batch.x):
                 predictions = self._forward(self._model, batch.x)
+            self._kinds[given[self._model]] = kind_of(predictions)
             if not by_batch:
                 self._find_wired(own)
             loss = self._loss(predictions, batch)
+            predictions = self._hold(predictions)
         return loss, predictions, seen
+
+    def _hold(self, predictions: Any) -> Any:
+        """Let the predictions end within a pass, or what follows the last one, if their end may change something."""
+        kept = held(predictions)
+        if kept is not predictions:
+            if not self._held:
+                when_it_ends(self._end_last)
+            self._held.append(kept)
+        return kept
+
+    def _end_last(self) -> None:
+        with untouched(dict.fromkeys(self._model.modules(), False), (), *self._called):
+            self._let_go()
+
+    def _let_go(self) -> None:
+        for kept in self._held:
+            kept.value = None
+        self._held.clear()
 
     def _find_wired(self, own: Sequence[_Own]) -> None:
         """A module in eval mode writes no statistics, unless its forward pass has the mode written into it."""
@@ -181,7 +207,26 @@ class TorchRunner:
         except NotEvaluated as reason:
             # The statistics of the pass are worth having without it.
             self.loss_reason = str(reason)
+            self._cause = "" if reason.__cause__ is None else cause_of(reason.__cause__)
             return float("nan")
+        finally:
+            inference, training = self._kinds.get(False), self._kinds.get(True)
+            if self.loss_reason and inference and training and inference != training:
+                self.loss_reason = why_no_loss_in_both(inference, training, self._cause)
+
+    @contextlib.contextmanager
+    def _arguments_told(self, x: Any) -> Iterator[None]:
+        """A model may take targets as an argument that it needs in training mode alone."""
+        try:
+            yield
+        except Exception as error:
+            missing = [name for name in left_out(self._model, x) if name in str(error)] if self._forward is call else []
+            if not missing:
+                raise
+            raise NotEvaluated(
+                f"the model fails without its argument {missing[0]!r} ({cause_of(error)}): pass all arguments of the "
+                f"forward pass as the inputs of a batch, record((x, {missing[0]}), y)"
+            ) from error
 
     # --- statistics ----------------------------------------------------------------------------------
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,6 +15,7 @@ from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
 from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode_stack
 
 from tb_bnlens.capture.errors import NotEvaluated
+from tb_bnlens.capture.noted import restore_all
 from tb_bnlens.capture.objects import Objects
 from tb_bnlens.capture.packages import is_closed
 from tb_bnlens.capture.randomness import draws_undone, others_may_draw
@@ -20,6 +23,8 @@ from tb_bnlens.capture.walk import Visit, Walk
 from tb_bnlens.frameworks.torch.draws import DrawsApart
 from tb_bnlens.frameworks.torch.writes import unseen, writes_undone
 
+AUTOCAST = ("cpu", "cuda")
+"""Kinds of devices whose autocast a pass may switch."""
 GLOBAL_HOOKS = [hooks for name, hooks in vars(torch.nn.modules.module).items() if name.startswith("_global_")]
 
 
@@ -116,6 +121,36 @@ def _own_parametrizations() -> Iterator[None]:
         parametrize._cache = cached
 
 
+SETTINGS: tuple[tuple[Callable[[], Any], Callable[[Any], Any]], ...] = (
+    (torch.get_default_dtype, torch.set_default_dtype),
+    (torch.get_num_threads, torch.set_num_threads),
+    (torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly),
+    (
+        lambda: (torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()),
+        lambda kept: torch.use_deterministic_algorithms(kept[0], warn_only=kept[1]),
+    ),
+    (lambda: torch.backends.cudnn.benchmark, partial(setattr, torch.backends.cudnn, "benchmark")),
+    (lambda: torch.backends.cudnn.deterministic, partial(setattr, torch.backends.cudnn, "deterministic")),
+    *((partial(torch.is_autocast_enabled, kind), partial(torch.set_autocast_enabled, kind)) for kind in AUTOCAST),
+    *((partial(torch.get_autocast_dtype, kind), partial(torch.set_autocast_dtype, kind)) for kind in AUTOCAST),
+)
+"""What holds for the whole process or thread, and how it is set. Not the precision of matrix products: where the user
+has set it for one backend, reading that of all raises."""
+
+
+@contextlib.contextmanager
+def settings_undone() -> Iterator[None]:
+    """Undo what the block sets for all code, such as the default type of tensors."""
+    before = [get() for get, _ in SETTINGS]
+    try:
+        yield
+    finally:
+        now = [get() for get, _ in SETTINGS]
+        if now != before:
+            changed = zip(SETTINGS, before, now, strict=True)
+            restore_all("a setting", [partial(put, then) for (_, put), then, since in changed if then != since])
+
+
 def modes_around() -> tuple[Any, ...]:
     """The modes of PyTorch that are on, such as a ``FlopCounterMode`` around training."""
     return *_get_current_dispatch_mode_stack(), *_get_current_function_mode_stack()
@@ -141,8 +176,21 @@ def undone(devices: set[torch.device], *called: Any, objects: Objects | None = N
     """
     walked = (objects or OBJECTS).put_back(*called, *GLOBAL_HOOKS, *modes_around())
     # The walk first: a draw that is stopped is looked for in every call that follows.
-    with torch.no_grad(), walked, random_state(devices), writes_undone():
+    with torch.no_grad(), walked, settings_undone(), random_state(devices), writes_undone(), _frames_cleared():
         yield
+
+
+@contextlib.contextmanager
+def _frames_cleared() -> Iterator[None]:
+    """Let what a failed block has made end with it: an exception holds the frames that it has left."""
+    try:
+        yield
+    except Exception as error:
+        failed: BaseException | None = error
+        while failed is not None:
+            traceback.clear_frames(failed.__traceback__)
+            failed = failed.__context__
+        raise
 
 
 @contextlib.contextmanager

@@ -86,7 +86,8 @@ class _Watch(TorchDispatchMode):  # type: ignore[misc]
         Raises:
             RuntimeError: some of it could not be.
         """
-        restores: list[Callable[[], Any]] = [partial(_restore, *saved) for saved in reversed(self._saved.values())]
+        saved = reversed(self._saved.items())
+        restores: list[Callable[[], Any]] = [partial(_restore, where, *held) for where, held in saved]
         restores += [partial(generator.set_state, state) for generator, state in self._drawn.items()]
         restore_all("a tensor", restores)
 
@@ -137,8 +138,10 @@ def _memory(tensor: Any) -> int | None:
         return None
 
 
-def _restore(tensor: Any, before: Any, version: int | None) -> None:
+def _restore(where: Any, tensor: Any, before: Any, version: int | None) -> None:
     with torch.inference_mode() if tensor.is_inference() else torch.no_grad():
+        if tensor.shape != before.shape:  # resized
+            tensor.set_(tensor.untyped_storage(), *where[1:])
         tensor.copy_(before)
     if version is not None:
         _set_version(tensor, version)

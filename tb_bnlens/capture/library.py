@@ -1,0 +1,144 @@
+"""How objects of the standard library are walked, and what it keeps for the whole process."""
+
+from __future__ import annotations
+
+import decimal
+import functools
+import gc
+import logging
+import os
+import sys
+import types
+import warnings
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from tb_bnlens.capture.noted import Place
+from tb_bnlens.capture.packages import is_of_library
+from tb_bnlens.capture.walk import Visit, Walk
+
+_OF_COMPANY = frozenset("_thread asyncio concurrent multiprocessing socketserver subprocess threading".split())
+"""Packages for threads and processes, which change what their objects hold at any moment."""
+_IN_C = frozenset("_blake2 _bz2 _contextvars _hashlib _lzma _md5 _sha1 _sha2 _sha256 _sha3 _sha512 zlib".split())
+"""Packages whose objects in C change, beside those that write to files or devices."""
+_REGISTRIES: tuple[type, ...] = (logging.Manager,)
+"""What an import in a pass adds to them has to stay."""
+
+
+def visit_of_library(kind: Any) -> Visit | None:
+    """How objects of a type of the standard library are walked; None where they hold nothing that changes.
+
+    By convention an object with a hash of its value does not change.
+    """
+    if not is_of_library(kind) or kind.__module__.partition(".")[0] in _OF_COMPANY or issubclass(kind, _REGISTRIES):
+        return None
+    if issubclass(kind, decimal.Context):
+        return _later(_visit_decimal)
+    if issubclass(kind, type(os.environ)):
+        return _later(_visit_environment)
+    if kind.__hash__ not in (None, object.__hash__):
+        return None
+    if _has_dictionary(kind) or _slots(kind):
+        return _later(_visit_attributes)
+    return _refuse if kind.__module__.partition(".")[0] in _IN_C else None
+
+
+def _refuse(walk: Walk, thing: Any) -> None:
+    walk.cannot_put_back(thing, "whose state is kept in C and would be changed by an extra pass")
+
+
+def _later(visit: Visit) -> Visit:
+    return lambda walk, thing: walk.later(visit, thing)
+
+
+def _has_dictionary(kind: Any) -> bool:
+    return bool(kind.__dictoffset__)
+
+
+def slots_of(cls: type) -> list[Any]:
+    """The slots that a class in Python adds to those of its base classes."""
+    members = vars(cls).values() if "__slots__" in vars(cls) else ()  # and no members of a class in C
+    return [member for member in members if isinstance(member, types.MemberDescriptorType)]
+
+
+def _slots(kind: Any) -> list[Any]:
+    return [slot for cls in kind.__mro__ for slot in slots_of(cls)]
+
+
+def _visit_attributes(walk: Walk, thing: Any) -> None:
+    if _has_dictionary(type(thing)):
+        walk.dictionary(object.__getattribute__(thing, "__dict__"))
+    for slot in _slots(type(thing)):
+        keep_slot(walk, thing, slot, slot.__name__)
+
+
+def keep_slot(walk: Walk, thing: Any, slot: Any, name: str) -> None:
+    """Note what a slot or cell holds."""
+    get, put, drop = (functools.partial(method, thing) for method in (slot.__get__, slot.__set__, slot.__delete__))
+    walk.place(Place(name, get, put, drop))
+
+
+def _visit_decimal(walk: Walk, context: Any) -> None:
+    kept = {name: getattr(context, name) for name in ("prec", "rounding", "Emin", "Emax", "capitals", "clamp")}
+    flags = {name: dict(getattr(context, name)) for name in ("flags", "traps")}
+
+    def restore() -> None:
+        for name, value in (*kept.items(), *flags.items()):
+            if getattr(context, name) != value:
+                setattr(context, name, value)
+
+    walk.keep(restore)
+
+
+def _visit_environment(walk: Walk, environment: Any) -> None:
+    kept = dict(environment)
+
+    def restore() -> None:
+        now = dict(environment)
+        if now != kept:  # one by one: each assignment reaches the process
+            for name in now.keys() - kept.keys():
+                del environment[name]
+            for name, value in kept.items():
+                if now.get(name) != value:
+                    environment[name] = value
+
+    walk.keep(restore)
+
+
+def _visit_setting(walk: Walk, setting: tuple[Callable[[], Any], Callable[[Any], Any]]) -> None:
+    get, put = setting
+    kept = get()
+    walk.keep(lambda: None if get() == kept else put(kept))
+
+
+_COLLECTION = gc.isenabled, lambda on: gc.enable() if on else gc.disable()
+_DIRECTORY = os.getcwd, os.chdir
+_ERRORS = np.geterr, lambda kept: np.seterr(**kept)
+_RECURSION = sys.getrecursionlimit, sys.setrecursionlimit
+
+
+def _loggers() -> Iterable[tuple[Visit, Any]]:
+    known = logging.root.manager.loggerDict.values()
+    yield from ((_visit_attributes, thing) for thing in (logging.root, *known) if isinstance(thing, logging.Logger))
+
+
+_PROCESS_WIDE: dict[str, Callable[[], Iterable[tuple[Visit, Any]]]] = {
+    "decimal": lambda: [(_visit_decimal, decimal.getcontext())],
+    "gc": lambda: [(_visit_setting, _COLLECTION)],
+    "logging": _loggers,
+    "numpy": lambda: [(_visit_setting, _ERRORS)],
+    "os": lambda: [(_visit_environment, os.environ), (_visit_setting, _DIRECTORY)],
+    "sys": lambda: [(Walk.sequence, sys.path), (_visit_setting, _RECURSION)],
+    "warnings": lambda: [(Walk.sequence, warnings.filters)],
+}
+"""Module -> what code that uses it can change for all code, and how that is walked."""
+
+
+def visit_module(walk: Walk, name: Any) -> None:
+    """Walk what code can change for all code that uses this module."""
+    found = _PROCESS_WIDE.get(name)
+    if found is not None and walk.is_new(found):
+        for visit, thing in found():
+            walk.later(visit, thing)
