@@ -155,6 +155,7 @@ class TorchRunner:
             # Half-precision buffers would round the statistics of the batch, which training does not do.
             wanted[layer.module] = layer.coarse and mine.wholly
         with contextlib.ExitStack() as stack:
+            stack.enter_context(of.objects_put_back(batch))
             stack.enter_context(untouched(wanted, [layer.module for layer in self._layers], *self._called))
             by_batch = any(mine.by_batch for mine in own)
             for layer, mine in zip(self._layers, own, strict=True):

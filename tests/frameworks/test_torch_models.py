@@ -1,0 +1,132 @@
+"""What libraries of models do and the other tests do not, each on a small network: see ``tests.upstream.zoo``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+nn: Any = torch.nn
+
+from tb_bnlens.capture.reservoir import KEPT_BYTES  # noqa: E402
+from tb_bnlens.frameworks.torch.batches import Batch, TorchBatches  # noqa: E402
+from tb_bnlens.torch import Recorder, check  # noqa: E402
+from tests.frameworks.torch_runs import LOSS, record_of, report_of, state  # noqa: E402
+
+torch.set_num_threads(1)
+STEPS, ROWS = 8, 16
+
+
+class Net(nn.Module):  # type: ignore[misc, name-defined]
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm, self.last = nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Linear(8, 1)
+
+    def forward(self, x: Any) -> Any:
+        return self.last(torch.relu(self.norm(self.first(x))))
+
+
+def rows() -> tuple[Any, Any]:
+    return 3 + torch.randn(ROWS, 6), torch.randn(ROWS, 1)
+
+
+def trained(
+    build: Callable[[], Any],
+    step: Callable[[Any, int], tuple[Any, Any, Any]],
+    where: Path | None,
+    **options: Any,
+) -> tuple[Any, dict[str, Any], Any]:
+    """The model, its state and its report; ``step`` gives a loss and what ``record`` is given."""
+    torch.manual_seed(0)
+    model = build().train()
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    settings = {"overhead": math.inf, "on_error": "raise", "verbose": 0, **options}
+    recorder = None if where is None else Recorder(model, str(where), **settings)
+    for i in range(STEPS):
+        loss, x, y = step(model, i)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if recorder is not None:
+            recorder.record(x, y)
+    if recorder is not None:
+        recorder.close()
+    return model, state(model), None if where is None else report_of(where)
+
+
+def assert_same(a: dict[str, Any], b: dict[str, Any]) -> None:
+    assert all((a[name] == b[name]).all() for name in a)
+
+
+# --- batches of a class of their own -----------------------------------------------------------------------
+
+
+class Graph:
+    """As of a library for graphs: the model is given the object."""
+
+    def __init__(self) -> None:
+        self.x, self.y = rows()
+        self.seen: list[int] = []
+
+
+class OfGraphs(Net):
+    """Writes what it computes into the graph."""
+
+    def forward(self, graph: Any) -> Any:
+        graph.seen.append(1)
+        graph.x = graph.x * 1.1
+        return super().forward(graph.x) + len(graph.seen)
+
+
+@pytest.mark.parametrize("held", [lambda g: g, lambda g: [g], lambda g: {"graph": g}], ids=["object", "list", "dict"])
+def test_what_a_pass_writes_into_an_object_of_the_batch_is_put_back(held: Any, tmp_path: Path) -> None:
+    graphs: list[Graph] = []
+
+    def step(model: Any, i: int) -> Any:
+        if i == 0:
+            graphs.append(Graph())
+        return LOSS(model(graphs[-1]), graphs[-1].y), held(graphs[-1]), graphs[-1].y
+
+    def forward(model: Any, x: Any) -> Any:
+        return model(x["graph"] if isinstance(x, dict) else x[0] if isinstance(x, list) else x)
+
+    _, plain, _ = trained(OfGraphs, step, None)
+    model, watched, report = trained(OfGraphs, step, tmp_path, loss=LOSS, forward=forward)
+    assert_same(plain, watched)
+    assert len(graphs[0].seen) == len(graphs[1].seen) == STEPS
+    assert report["losses"]["inference"] is not None
+    check(model, [(held(graphs[1]), graphs[1].y)], loss=LOSS, forward=forward, quiet=True)
+    assert len(graphs[1].seen) == STEPS
+
+
+def test_an_object_that_the_loss_changes_is_put_back(tmp_path: Path) -> None:
+    def loss(predicted: Any, graph: Any) -> Any:
+        graph.seen.append(1)
+        return LOSS(predicted, graph.y) * len(graph.seen)
+
+    graphs: list[Graph] = []
+
+    def step(model: Any, i: int) -> Any:
+        if i == 0:
+            graphs.append(Graph())
+        return loss(model(graphs[-1].x), graphs[-1]), graphs[-1].x, graphs[-1]
+
+    _, plain, _ = trained(Net, step, None)
+    _, watched, report = trained(Net, step, tmp_path, loss=loss)
+    assert_same(plain, watched)
+    assert len(graphs[1].seen) == STEPS and report["losses"]["inference"] is not None
+
+
+def test_the_memory_of_objects_counts() -> None:
+    graph = Graph()
+    form = TorchBatches()
+    assert form.bytes(Batch(graph)) == graph.x.nbytes + graph.y.nbytes
+    assert form.bytes(Batch([graph, graph.x])) == 2 * graph.x.nbytes + graph.y.nbytes
+    graph.next = graph  # type: ignore[attr-defined]
+    assert form.bytes(Batch(graph)) == graph.x.nbytes + graph.y.nbytes
+    graph.x = graph.x * nn.Parameter(torch.ones(()))
+    assert form.bytes(Batch(graph)) > KEPT_BYTES  # it would keep the activations of its step
