@@ -130,3 +130,48 @@ def test_the_memory_of_objects_counts() -> None:
     assert form.bytes(Batch(graph)) == graph.x.nbytes + graph.y.nbytes
     graph.x = graph.x * nn.Parameter(torch.ones(()))
     assert form.bytes(Batch(graph)) > KEPT_BYTES  # it would keep the activations of its step
+
+
+# --- another output in eval mode -----------------------------------------------------------------------------
+
+
+class Detector(Net):
+    """Losses in training mode, boxes in eval mode."""
+
+    def forward(self, x: Any, y: Any = None) -> Any:
+        boxes = super().forward(x)
+        return {"box": LOSS(boxes, y), "size": boxes.abs().mean()} if self.training else [{"boxes": b} for b in boxes]
+
+
+def detected(model: Any, i: int) -> Any:
+    x, y = rows()
+    return summed(model(x, y)), (x, y), None
+
+
+def summed(losses: Any, _: Any = None) -> Any:
+    return sum(losses.values())
+
+
+def test_a_loss_of_training_mode_alone_is_told_as_that(tmp_path: Path) -> None:
+    _, plain, _ = trained(Detector, detected, None)
+    model, watched, report = trained(Detector, detected, tmp_path, loss=summed)
+    assert_same(plain, watched)
+    for one in (report, check(model, [(rows(), None)], loss=summed, quiet=True).report):
+        reason = one["losses"]["not_evaluated"]["losses"]
+        assert reason.startswith("In eval mode the model returns something else")
+        assert "'list' object has no attribute 'values'" in reason and "forward=..." in reason
+
+
+def test_and_is_measured_as_the_reason_says(tmp_path: Path) -> None:
+    def forward(model: Any, x: Any) -> Any:
+        model.training = True
+        return model(*x)
+
+    model, watched, report = trained(Detector, detected, tmp_path, loss=summed, forward=forward)
+    _, plain, _ = trained(Detector, detected, None)
+    assert_same(plain, watched)
+    assert model.training and report["losses"]["inference"] is not None
+    assert report["losses"]["inference"] != report["losses"]["batch"]
+    model.eval()
+    check(model, [(rows(), None)], loss=summed, forward=forward, quiet=True)
+    assert not model.training and not model.norm.training

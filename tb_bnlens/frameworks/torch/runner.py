@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.capture.passes import Array, Outcome
+from tb_bnlens.capture.reasons import cause_of
 from tb_bnlens.capture.stopwatch import OneTimeCost
 from tb_bnlens.frameworks.torch import batches as of
 from tb_bnlens.frameworks.torch.forward import call
@@ -30,6 +31,13 @@ from tb_bnlens.moments.moments import Mask, Moments
 from tb_bnlens.moments.recovery import Snapshot
 from tb_bnlens.moments.segments import Segments
 from tb_bnlens.moments.statistics import mean_of_calls
+
+OTHER_IN_EVAL = (
+    "In eval mode the model returns something else than in training mode, and no loss can be taken of it{cause}: let "
+    "loss=... take both, or pass forward=..., which may set training = True of the module that computes the loss (the "
+    "lens puts it back)."
+)
+"""As detectors do: losses in training mode, boxes in eval mode."""
 
 
 @dataclass
@@ -75,6 +83,7 @@ class TorchRunner:
         self.tracing = OneTimeCost()
         self.accelerated = self._device is None or self._device.type != "cpu"
         self.loss_reason = ""
+        self._has_loss_in_training = False
         self.order: Sequence[int] = ()
         self.trains: dict[int, bool] = {}
         self.trains_by_batch = False
@@ -166,7 +175,7 @@ class TorchRunner:
                 predictions = self._forward(self._model, batch.x)
             if not by_batch:
                 self._find_wired(own)
-            loss = self._loss(predictions, batch)
+            loss = self._loss(predictions, batch, any(given.values()))
         return loss, predictions, seen
 
     def _find_wired(self, own: Sequence[_Own]) -> None:
@@ -176,13 +185,18 @@ class TorchRunner:
         moved = [mine.has_moved(layer.module) for layer, mine in zip(self._layers, own, strict=True)]
         self.at_inference = dict(enumerate(torch.stack([x.to(moved[0].device) for x in moved]).tolist()))
 
-    def _loss(self, predictions: Any, batch: Any) -> float:
+    def _loss(self, predictions: Any, batch: Any, in_training: bool) -> float:
         try:
-            return self._outcomes.loss(predictions, batch.y)
+            loss = self._outcomes.loss(predictions, batch.y)
         except NotEvaluated as reason:
             # The statistics of the pass are worth having without it.
             self.loss_reason = str(reason)
+            if self._has_loss_in_training:
+                cause = f" ({cause_of(reason.__cause__)})" if reason.__cause__ else ""
+                self.loss_reason = OTHER_IN_EVAL.format(cause=cause)
             return float("nan")
+        self._has_loss_in_training |= in_training
+        return loss
 
     # --- statistics ----------------------------------------------------------------------------------
 
