@@ -175,3 +175,40 @@ def test_and_is_measured_as_the_reason_says(tmp_path: Path) -> None:
     model.eval()
     check(model, [(rows(), None)], loss=summed, forward=forward, quiet=True)
     assert not model.training and not model.norm.training
+
+
+# --- parts that are not used ---------------------------------------------------------------------------------
+
+
+class WithSpare(Net):
+    """Holds a part that no forward pass calls, as TabNet's first normalization."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spare = nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8))
+
+
+def usual(model: Any, i: int) -> Any:
+    x, y = rows()
+    return LOSS(model(x), y), x, y
+
+
+def test_a_part_that_nothing_calls_is_no_finding(tmp_path: Path) -> None:
+    model, _, report = trained(WithSpare, usual, tmp_path, loss=LOSS)
+    for one in (report, check(model, [rows() for _ in range(4)], loss=LOSS, quiet=True).report):
+        assert not [f for f in one["findings"] if "spare.1" in f["layers"] and f["status"] == "fail"]
+        assert "never updated" not in one["verdict"]
+        (spare,) = (layer for layer in one["layers"] if layer["name"] == "spare.1")
+        assert spare["state"] == "unknown"
+
+
+def test_weights_that_are_copied_without_their_statistics_still_are(tmp_path: Path) -> None:
+    def step(model: Any, i: int) -> Any:
+        with torch.no_grad():
+            for parameter in model.spare.parameters():
+                parameter.mul_(0.9)
+        return usual(model, i)
+
+    _, _, report = trained(WithSpare, step, tmp_path, loss=LOSS)
+    (found,) = (f for f in report["findings"] if f["rule"] == "never-updated")
+    assert found["status"] == "fail" and found["layers"] == ["spare.1"]

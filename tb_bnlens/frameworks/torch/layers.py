@@ -109,6 +109,11 @@ class TorchLayer:
         """
         if not self.weights or self.updates - self.counted < 2:
             return self.trainable
+        return self.moved
+
+    @property
+    def moved(self) -> bool:
+        """Whether its weights are others than when it was found."""
         return not np.array_equal(mark(self.weights), self.marked, equal_nan=True)
 
     @property

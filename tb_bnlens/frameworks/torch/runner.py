@@ -146,6 +146,9 @@ class TorchRunner:
         trained = self._segments.per_channel(self.trained()).astype(bool)
         now = {module: module.training for module in self._model.modules()}
         loss, predictions, seen = self._run(batch, moving, ~trained, now)
+        # What nothing calls or trains has no mode in training: a part of the network that is not used.
+        used = {i for i, layer in enumerate(self._layers) if not seen.order or i in seen.order or layer.moved}
+        self.trains = {i: mode for i, mode in self.trains.items() if i in used}
         calls = {i: c for i, c in _arrays(seen.moments).items() if self.trains[i]}
         return Outcome(loss, predictions, mean_of_calls(calls, self._segments), after=self._after(moving, calls))
 
