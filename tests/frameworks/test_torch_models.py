@@ -212,3 +212,35 @@ def test_weights_that_are_copied_without_their_statistics_still_are(tmp_path: Pa
     _, _, report = trained(WithSpare, step, tmp_path, loss=LOSS)
     (found,) = (f for f in report["findings"] if f["rule"] == "never-updated")
     assert found["status"] == "fail" and found["layers"] == ["spare.1"]
+
+
+# --- gradients of zero ----------------------------------------------------------------------------------------
+
+
+class TwoHeads(Net):
+    """As a detector, whose head for large objects has no gradient while all objects are small."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.large = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Linear(8, 1))
+
+    def forward(self, x: Any) -> Any:
+        return super().forward(x) + 0 * self.large(x)
+
+
+def test_weights_of_the_optimizer_without_a_gradient_are_not_frozen(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = TwoHeads()
+    for optimizer, status in ((torch.optim.SGD(model.parameters(), 0.1), "not_applicable"), (None, "fail")):
+        where = tmp_path / status
+        with Recorder(model, str(where), LOSS, optimizer=optimizer, overhead=math.inf, verbose=0) as lens:
+            for i in range(STEPS):
+                usual(model, i)
+                x, y = rows()
+                model.zero_grad()
+                LOSS(model(x), y).backward()
+                for parameter in model.parameters():
+                    parameter.data.sub_(parameter.grad, alpha=0.1)
+                lens.record(x, y)
+        found = [f for f in report_of(where)["findings"] if f["rule"] == "frozen-weights-moving-statistics"]
+        assert [f["status"] for f in found] == [status]
