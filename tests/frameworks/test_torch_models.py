@@ -244,3 +244,28 @@ def test_weights_of_the_optimizer_without_a_gradient_are_not_frozen(tmp_path: Pa
                 lens.record(x, y)
         found = [f for f in report_of(where)["findings"] if f["rule"] == "frozen-weights-moving-statistics"]
         assert [f["status"] for f in found] == [status]
+
+
+# --- rows that name others ------------------------------------------------------------------------------------
+
+
+class Boxes(Net):
+    """Rows of boxes say which image they are in, as in YOLO's batches."""
+
+    def forward(self, x: Any, image: Any = None, place: Any = None) -> Any:
+        taken = torch.zeros(ROWS)
+        taken[image] = 1
+        if taken.min() == 0:
+            raise IndexError("an image without a box")
+        return super().forward(x)
+
+
+def test_new_batches_that_the_model_does_not_take_are_no_fault(tmp_path: Path) -> None:
+    def step(model: Any, i: int) -> Any:
+        (x, y), image = rows(), torch.randperm(ROWS)
+        return LOSS(model(x, image), y), (x, image), y
+
+    _, _, report = trained(Boxes, step, tmp_path, loss=LOSS)
+    assert report["losses"]["inference"] is not None
+    reasons = record_of(tmp_path).evidence[-1].not_evaluated
+    assert reasons["recombined"].startswith("the model does not take new batches of the same rows (IndexError: an im")
