@@ -269,3 +269,73 @@ def test_new_batches_that_the_model_does_not_take_are_no_fault(tmp_path: Path) -
     assert report["losses"]["inference"] is not None
     reasons = record_of(tmp_path).evidence[-1].not_evaluated
     assert reasons["recombined"].startswith("the model does not take new batches of the same rows (IndexError: an im")
+
+
+# --- what a forward pass reports -------------------------------------------------------------------------------
+
+
+class Results:
+    """As of a trainer, which stops or sets the learning rate by what is logged."""
+
+    def __init__(self) -> None:
+        self.logged: list[float] = []
+
+
+class LightningModule(Net):
+    trainer = Results()
+
+    def log(self, name: str, value: Any) -> None:
+        self.trainer.logged.append(float(value))
+
+
+Results.__module__ = LightningModule.__module__ = "lightning.pytorch"  # a package whose objects are not walked
+
+
+class Logs(LightningModule):
+    def forward(self, x: Any) -> Any:
+        predicted = super().forward(x)
+        self.log("mean", predicted.mean())
+        return predicted
+
+    def loss(self, predicted: Any, y: Any) -> Any:
+        found = LOSS(predicted, y)
+        self.log("loss", found)
+        return found
+
+
+def test_passes_log_nothing_in_lightning(tmp_path: Path) -> None:
+    def step(model: Any, i: int) -> Any:
+        x, y = rows()
+        return model.loss(model(x), y), x, y
+
+    torch.manual_seed(0)
+    model = Logs()
+    logged = model.trainer.logged
+    with Recorder(model, str(tmp_path), model.loss, overhead=math.inf, on_error="raise", verbose=0) as lens:
+        for i in range(STEPS):
+            _, x, y = step(model, i)
+            lens.record(x, y)
+    assert report_of(tmp_path)["losses"]["inference"] is not None
+    assert len(logged) == 2 * STEPS and "log" not in vars(model)
+    model.log("again", 0.0)
+    assert len(logged) == 2 * STEPS + 1
+
+
+# --- points of a sequence -------------------------------------------------------------------------------------
+
+
+class Quasirandom(Net):
+    def __init__(self) -> None:
+        super().__init__()
+        self.points = torch.quasirandom.SobolEngine(6, scramble=True, seed=0)
+
+    def forward(self, x: Any) -> Any:
+        return super().forward(x + self.points.draw(len(x)))
+
+
+def test_a_sequence_of_points_goes_on_where_it_was(tmp_path: Path) -> None:
+    model, plain, _ = trained(Quasirandom, usual, None)
+    other, watched, report = trained(Quasirandom, usual, tmp_path, loss=LOSS)
+    assert_same(plain, watched)
+    assert model.points.num_generated == other.points.num_generated
+    assert report["losses"]["inference"] is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -20,6 +20,8 @@ from tb_bnlens.capture.walk import Visit, Walk
 from tb_bnlens.frameworks.torch.draws import DrawsApart
 from tb_bnlens.frameworks.torch.writes import unseen, writes_undone
 
+LOG = "log"
+"""The method of a ``LightningModule``; ``log_dict`` calls it."""
 GLOBAL_HOOKS = [hooks for name, hooks in vars(torch.nn.modules.module).items() if name.startswith("_global_")]
 
 
@@ -46,6 +48,30 @@ def _set_mode(module: Any, mode: bool) -> None:
         vars(module)["training"] = mode
     elif module._c.hasattr("training"):
         module._c.setattr("training", mode)
+
+
+@contextlib.contextmanager
+def unlogged(modules: Iterable[Any]) -> Iterator[None]:
+    """Let modules of Lightning log nothing in the block: by what they log, training stops or goes slower."""
+    logging = [module for module in modules if any(map(_logs, type(module).__mro__))]
+    before = [vars(module).get(LOG) for module in logging]
+    try:
+        for module in logging:
+            vars(module)[LOG] = _ignored
+        yield
+    finally:
+        for module, own in zip(logging, before, strict=True):
+            vars(module)[LOG] = own
+            if own is None:
+                del vars(module)[LOG]
+
+
+def _logs(cls: type) -> bool:
+    return cls.__name__ == "LightningModule" and cls.__module__.startswith(("lightning.", "pytorch_lightning."))
+
+
+def _ignored(*_: Any, **__: Any) -> None:
+    pass
 
 
 @contextlib.contextmanager
@@ -141,7 +167,8 @@ def undone(devices: set[torch.device], *called: Any, objects: Objects | None = N
     """
     walked = (objects or OBJECTS).put_back(*called, *GLOBAL_HOOKS, *modes_around())
     # The walk first: a draw that is stopped is looked for in every call that follows.
-    with torch.no_grad(), walked, random_state(devices), writes_undone():
+    owners = [getattr(thing, "__self__", thing) for thing in called]
+    with torch.no_grad(), walked, random_state(devices), writes_undone(), unlogged(owners):
         yield
 
 
@@ -160,6 +187,7 @@ def untouched(given: Mapping[Any, bool], exchanged: Sequence[Any], *called: Any)
         stack.enter_context(own_precision(devices))
         stack.enter_context(cloned_buffers(exchanged))
         stack.enter_context(modes(given))
+        stack.enter_context(unlogged(given))
         if hasattr(torch.compiler, "set_stance"):
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         yield
@@ -238,7 +266,12 @@ VISITS: dict[type, Visit] = {
     torch.Generator: _visit_generator,
     torch.optim.Optimizer: _visit_optimizer,
 }
-PARTS = (torch.nn.Module, torch.optim.lr_scheduler.LRScheduler, torch.distributions.Distribution)
+PARTS = (
+    torch.nn.Module,
+    torch.optim.lr_scheduler.LRScheduler,
+    torch.distributions.Distribution,
+    torch.quasirandom.SobolEngine,
+)
 CLOSED = (torch.utils.data.DataLoader,)
 OBJECTS = Objects(PARTS, CLOSED, VISITS)
 DATASETS = Objects((*PARTS, torch.utils.data.Dataset), CLOSED, VISITS)
