@@ -14,7 +14,7 @@ nn: Any = torch.nn
 
 from tb_bnlens.capture.reservoir import KEPT_BYTES  # noqa: E402
 from tb_bnlens.frameworks.torch.batches import Batch, TorchBatches  # noqa: E402
-from tb_bnlens.torch import Recorder, check  # noqa: E402
+from tb_bnlens.torch import Recorder, check, recalibrate  # noqa: E402
 from tests.frameworks.torch_runs import LOSS, record_of, report_of, state  # noqa: E402
 
 torch.set_num_threads(1)
@@ -339,3 +339,42 @@ def test_a_sequence_of_points_goes_on_where_it_was(tmp_path: Path) -> None:
     assert_same(plain, watched)
     assert model.points.num_generated == other.points.num_generated
     assert report["losses"]["inference"] is not None
+
+
+# --- BatchNorm with a forward pass of its own --------------------------------------------------------------------
+
+
+class ChannelsLast(nn.BatchNorm1d):  # type: ignore[misc]
+    """As of spiking networks and transformers: steps of time or tokens come before the channels."""
+
+    def forward(self, x: Any) -> Any:
+        return super().forward(x.flatten(0, 1)).view_as(x)
+
+
+class OfTokens(nn.Module):  # type: ignore[misc, name-defined]
+    def __init__(self, kind: Any) -> None:
+        super().__init__()
+        self.first, self.norm, self.last = nn.Linear(6, 8), kind(8), nn.Linear(8, 1)
+
+    def forward(self, x: Any) -> Any:
+        x = self.first(x.repeat(2, 1, 1))
+        x = self.norm(x) if isinstance(self.norm, ChannelsLast) else self.norm(x.flatten(0, 1)).view_as(x)
+        return self.last(torch.relu(x)).mean(0)
+
+
+@pytest.mark.parametrize("size", [8, 5], ids=["as many rows as channels", "others"])
+def test_the_statistics_are_those_of_what_is_normalized(size: int, tmp_path: Path) -> None:
+    def step(model: Any, i: int) -> Any:
+        x, y = (part[:size] for part in rows())
+        return LOSS(model(x), y), x, y
+
+    plain, own = (
+        trained(lambda kind=kind: OfTokens(kind), step, tmp_path / kind.__name__, loss=LOSS)  # type: ignore[misc]
+        for kind in (nn.BatchNorm1d, ChannelsLast)
+    )
+    assert_same(plain[1], own[1])
+    assert plain[2]["losses"]["batch"] == own[2]["losses"]["batch"]
+    assert plain[2]["losses"]["inference"] == own[2]["losses"]["inference"]
+    assert plain[2]["layers"][0]["distance"] == own[2]["layers"][0]["distance"]
+    with recalibrate(own[0], [step(own[0], 0)[1] for _ in range(4)]):
+        assert own[0].norm.running_mean.abs().max() > 0.1

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.overrides import TorchFunctionMode
 
 from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.capture.passes import Array, Outcome
@@ -24,7 +25,7 @@ from tb_bnlens.frameworks.torch import batches as of
 from tb_bnlens.frameworks.torch.forward import call
 from tb_bnlens.frameworks.torch.layers import TorchLayer, untracked, unwrapped
 from tb_bnlens.frameworks.torch.outcomes import Outcomes
-from tb_bnlens.frameworks.torch.unreached import UnreachedCalls
+from tb_bnlens.frameworks.torch.unreached import BY_BATCH, UnreachedCalls
 from tb_bnlens.frameworks.torch.untouched import untouched
 from tb_bnlens.frameworks.torch.writes import unseen
 from tb_bnlens.moments.moments import Mask, Moments
@@ -174,6 +175,8 @@ class TorchRunner:
                 mine.write(layer.module)
                 if by_batch:
                     stack.enter_context(_hooked(layer.module, mine))
+            if by_batch:
+                stack.enter_context(_at_normalization(self._layers, own))
             with look or contextlib.nullcontext(), _no_variance():
                 predictions = self._forward(self._model, batch.x)
             if not by_batch:
@@ -244,12 +247,26 @@ class _Own:
         self.wholly = not mask.any()
         """Whether all do."""
         self._buffers: tuple[Any, Any] = (None, None)
+        self._seen_at: Any = None
 
     def __call__(self, module: Any, args: Any, kwargs: Any) -> None:
         self._seen.order.append(self._index)
         if not self.by_batch:
             return
         x = args[0] if args else kwargs["input"]
+        self._seen_at = None
+        if x.dim() > 1 and x.shape[1] == len(self._mean):
+            self._look(module, x)
+
+    def normalizes(self, module: Any, x: Any) -> None:
+        """Take what the module's forward pass has made of its input, if that is something else."""
+        if self._seen_at is not x:
+            if self._seen_at is not None:
+                self._seen.moments[self._index].pop()
+            self._look(module, x)
+
+    def _look(self, module: Any, x: Any) -> None:
+        self._seen_at = x
         # The forward pass may have put buffers of a user's in their place.
         is_own = module.running_mean is self._buffers[0] and module.running_var is self._buffers[1]
         with unseen(x, *self._buffers) if is_own else contextlib.nullcontext():
@@ -282,6 +299,38 @@ class _Own:
         with unseen(module.running_mean):
             given = self._mean.to(module.running_mean.dtype)
             return ((module.running_mean != given) & ~given.isnan()).any()
+
+
+class _Normalization(TorchFunctionMode):  # type: ignore[misc]
+    """Sees the input of ``batch_norm`` in modules whose own forward pass may change its shape before.
+
+    Args:
+        owns: id of ``running_mean`` -> module, and what takes its statistics.
+    """
+
+    def __init__(self, owns: Mapping[int, tuple[Any, _Own]]):
+        super().__init__()
+        self._owns = owns
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Take the statistics before the function uses them."""
+        kwargs = kwargs or {}
+        if func in BY_BATCH:
+            found = [self._owns[id(x)] for x in (*args, *kwargs.values()) if id(x) in self._owns]
+            for module, own in found:
+                own.normalizes(module, args[0] if args else kwargs["input"])
+        return func(*args, **kwargs)
+
+
+def _at_normalization(
+    layers: Sequence[TorchLayer], own: Sequence[_Own]
+) -> contextlib.AbstractContextManager[_Normalization | None]:
+    owns = {
+        id(layer.module.running_mean): (layer.module, mine)
+        for layer, mine in zip(layers, own, strict=True)
+        if mine.by_batch and not type(layer.module).forward.__module__.startswith("torch.")
+    }
+    return _Normalization(owns) if owns else contextlib.nullcontext()
 
 
 @contextlib.contextmanager
