@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.capture.passes import Array, Outcome, Passes, Runner, moments_of
+from tb_bnlens.capture.reasons import cause_of
 from tb_bnlens.capture.subject import Subject
 from tb_bnlens.moments.moments import Mask, Moments
 from tb_bnlens.moments.statistics import BatchMoments, rms_distance
@@ -86,8 +88,20 @@ class Bench:
         self.passes.measured(name, lambda: made.extend(self.runner.compose(self.batches, rows, targets)))
         if not made:
             return
+
+        def taken(index: int, batch: Any) -> Outcome:
+            try:
+                return forward(index, batch)
+            except Exception as error:
+                if isinstance(error, (NotEvaluated, *self.runner.out_of_memory)):
+                    raise
+                # As where a row names the row of another tensor, which is in another batch now.
+                raise NotEvaluated(
+                    f"the model does not take new batches of the same rows ({cause_of(error)})"
+                ) from error
+
         why = self.runner.loss_reason
-        self.passes.run(name, made, [len(r) for r in rows], forward, essential=essential)
+        self.passes.run(name, made, [len(r) for r in rows], taken, essential=essential)
         if self.runner.loss_reason != why:
             # A loss may have to know the size of the batch, as one with a mask or a queue does.
             self.passes.results.pop(name, None)

@@ -44,11 +44,13 @@ def why_no_loss_in_both(inference: str, training: str, cause: str) -> str:
         training: the other one.
         cause: what the loss raised, see ``cause_of``; empty where there is none.
     """
-    why = f" ({cause})" if cause else ""
+    differs = f"{inference} in inference mode and {training} in training mode"
+    if inference == training:
+        differs = "something else in inference mode than in training mode"
     return (
-        f"The model returns {inference} in inference mode and {training} in training mode, and there is no loss of "
-        f"both{why}: pass forward=f, called as f(model, x), that returns the same in both modes, or a loss that takes "
-        "both."
+        f"The model returns {differs}, and there is no loss of both{f' ({cause})' if cause else ''}: pass forward=f, "
+        "called as f(model, x), that returns the same in both modes, or a loss that takes both. f may set training = "
+        "True of the module that computes the loss; it is put back."
     )
 
 

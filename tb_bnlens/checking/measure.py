@@ -150,6 +150,7 @@ class _Measurement:
         self._snapshot = adapter.reader(self._layers).read()
         self._moving = self._recovery.moving(self._snapshot).double()
         self._trained = np.array([t.trainable for t in self._layers], bool)
+        self._called = np.ones(len(self._layers), bool)
         """Layers that normalize by the batch in training, [L]; as their weights are trained until a pass tells."""
         self._not_evaluated: dict[str, str] = {}
 
@@ -230,6 +231,7 @@ class _Measurement:
         """What makes the passes, and the rows of ``metadata.EVIDENCE_ROWS`` that are known before."""
         calls = np.bincount(np.asarray(runner.order, np.int64), minlength=len(self._layers)).astype(np.float64)
         left, self._trained = self._start_left(seen, calls), runner.trained()
+        self._called = (calls > 0) | (not calls.any())
         subject = Subject(
             segments=self._segments,
             epsilon=self._recovery.epsilon,
@@ -264,7 +266,9 @@ class _Measurement:
         states = []
         for i, tracked in enumerate(self._layers):
             # In PyTorch weights that are not trained freeze no statistics: the mode of the module does.
-            if not self._trained[i]:
+            if not self._called[i]:
+                states.append(State.UNKNOWN)
+            elif not self._trained[i]:
                 states.append(State.INFERENCE_MODE if tracked.trainable else State.FROZEN)
             else:
                 states.append(State.NEVER_UPDATED if initial[i] or tracked.momentum == 1.0 else State.UPDATING)

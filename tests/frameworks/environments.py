@@ -47,7 +47,13 @@ ENVIRONMENTS = (
         "torch",
         (".venv-viewer",),
         ("pytest>=8", TORCH),
-        tests=("test_torch.py", "test_torch_harmless.py", "test_torch_causes.py", "test_torch_loops.py"),
+        tests=(
+            "test_torch.py",
+            "test_torch_harmless.py",
+            "test_torch_models.py",
+            "test_torch_causes.py",
+            "test_torch_loops.py",
+        ),
     ),
     Environment(
         "torch-trainers",

@@ -46,10 +46,12 @@ class Module(L.LightningModule):  # type: ignore[misc, name-defined]
         return torch.optim.Adam(self.parameters(), 1e-2)
 
 
-def by_lightning(where: Path | None, momentum: float = 0.1, callbacks: Callbacks = list, **options: Any) -> Any:
+def by_lightning(
+    where: Path | None, momentum: float = 0.1, callbacks: Callbacks = list, kind: type[Module] = Module, **options: Any
+) -> Any:
     """The module after ``fit``, recorded where there is a directory."""
     L.seed_everything(0, verbose=False)
-    module = Module(momentum)
+    module = kind(momentum)
     lenses = [] if where is None else [LightningLens(str(where), LOSS, on_error="raise")]
     data = [list(batches(n, seed)) for n, seed in ((STEPS, 0), (2, 1))]
     loaders = [torch.utils.data.DataLoader(pairs, batch_size=None, shuffle=i == 0) for i, pairs in enumerate(data)]
@@ -111,6 +113,33 @@ def test_lightning_trains_the_same_to_the_bit(name: str, tmp_path: Path) -> None
     report = report_of(tmp_path)
     assert report["ended"] == ("early" if name == "stopped early" else "planned")
     assert raised(tmp_path) == {} and report["losses"]["inference"] is not None
+
+
+class Logging(Module):
+    def forward(self, x: Any) -> Any:
+        predicted = super().forward(x)
+        self.log("mean", predicted.mean(), on_step=False, on_epoch=True)
+        return predicted
+
+    def configure_optimizers(self) -> Any:
+        optimizer = super().configure_optimizers()
+        plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": plateau, "monitor": "mean"}}
+
+
+def test_passes_log_nothing_that_the_trainer_monitors(tmp_path: Path) -> None:
+    class Metrics(L.Callback):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            self.seen: list[float] = []
+
+        def on_train_epoch_end(self, trainer: Any, _: Any) -> None:
+            self.seen.append(float(trainer.callback_metrics["mean"]))
+
+    plain, watched = Metrics(), Metrics()
+    alone = by_lightning(None, kind=Logging, callbacks=lambda: [plain])
+    recorded = by_lightning(tmp_path, kind=Logging, callbacks=lambda: [watched])
+    assert same(alone, recorded) and plain.seen == watched.seen
+    assert report_of(tmp_path)["losses"]["inference"] is not None
 
 
 @pytest.mark.parametrize("name", TRANSFORMERS)

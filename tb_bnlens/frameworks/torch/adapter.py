@@ -74,7 +74,7 @@ class TorchModel:
 
     def layers(self) -> tuple[TorchLayer, ...]:
         """The BatchNorm modules that track statistics."""
-        return find_layers(self.model)
+        return find_layers(self.model, self.optimizer)
 
     def reader(self, layers: Sequence[Any]) -> StatisticsReader:
         """A reader of these layers."""

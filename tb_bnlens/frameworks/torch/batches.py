@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import sys
+import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -15,10 +17,13 @@ from numpy.typing import NDArray
 from tb_bnlens.capture.errors import NotEvaluated, Refused
 from tb_bnlens.capture.spread import drawn_rows, require_iterable
 from tb_bnlens.capture.spread import spread as spread_over
-from tb_bnlens.frameworks.torch.untouched import DATASETS, random_state
+from tb_bnlens.frameworks.torch.untouched import DATASETS, OBJECTS, random_state
 from tb_bnlens.moments.moments import Array
 
 WHILE_TRAINING = "a list of batches, or tensors (x, y)"
+MOST_HELD = 1000
+"""Objects that are looked at for the memory of one."""
+_VALUES = (torch.Tensor, np.ndarray, np.generic, bool, int, float, complex, str, bytes)
 EXPECTED = f"a DataLoader, {WHILE_TRAINING}"
 
 
@@ -60,6 +65,41 @@ def leaves(batch: Any) -> Iterator[Any]:
         yield batch
 
 
+def objects(batch: Any) -> list[Any]:
+    """What of a batch is of a class that ``mapped`` does not know, as a graph is: a pass gets the object itself."""
+    if isinstance(batch, Batch):
+        return [*objects(batch.x), *objects(batch.y)]
+    if isinstance(batch, Mapping | tuple | list):
+        return [found for part in (batch.values() if isinstance(batch, Mapping) else batch) for found in objects(part)]
+    return [] if batch is None or isinstance(batch, _VALUES) else [batch]
+
+
+def objects_put_back(batch: Any) -> contextlib.AbstractContextManager[None]:
+    """Undo what a pass changes of the ``objects`` of a batch, on which training may go on.
+
+    They are walked apart from the model, which is walked once for all batches.
+    """
+    found = objects(batch)
+    return OBJECTS.put_back(*found) if found else contextlib.nullcontext()
+
+
+def _held(thing: Any) -> int:
+    """Memory of the tensors and arrays in the attributes of an object; without bound where one holds a step's graph."""
+    waiting, met, total = [thing], dict[int, Any](), 0
+    while waiting and len(met) < MOST_HELD:
+        thing = waiting.pop()
+        if id(thing) in met:
+            continue
+        met[id(thing)] = thing
+        if isinstance(thing, torch.Tensor | np.ndarray):
+            total += sys.maxsize if getattr(thing, "grad_fn", None) is not None else int(thing.nbytes)
+        elif isinstance(thing, Mapping | list | tuple):
+            waiting += thing.values() if isinstance(thing, Mapping) else thing
+        elif not isinstance(thing, type | types.ModuleType | types.FunctionType):
+            waiting += getattr(thing, "__dict__", {}).values()
+    return total
+
+
 def samples(batch: Any) -> int | None:
     """The first dimension of the first tensor that has one; None where none has."""
     first = batch.x if isinstance(batch, Batch) else batch
@@ -77,7 +117,7 @@ class TorchBatches:
 
     def bytes(self, batch: Any) -> int:
         """Memory that a batch holds."""
-        return sum(int(leaf.nbytes) for leaf in leaves(batch))
+        return sum(int(leaf.nbytes) for leaf in leaves(batch)) + sum(_held(thing) for thing in objects(batch))
 
     def kind(self, batch: Any) -> Any:
         """The types and ranks of its tensors, in order."""

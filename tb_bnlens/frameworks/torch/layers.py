@@ -59,6 +59,8 @@ class TorchLayer:
     """``mark`` of them when the layer was found."""
     counted: int
     """Updates when the layer was found."""
+    optimizer: Any = None
+    """Where one is known."""
 
     renorm = False
     looped = False
@@ -109,6 +111,18 @@ class TorchLayer:
         """
         if not self.weights or self.updates - self.counted < 2:
             return self.trainable
+        return self.moved or self._is_optimized
+
+    @property
+    def _is_optimized(self) -> bool:
+        """Whether the optimizer has some of its weights, which a gradient of zero leaves where they are."""
+        groups = [] if self.optimizer is None else [g for g in self.optimizer.param_groups if g.get("lr", 1)]
+        given = {id(p) for group in groups for p in group["params"]}
+        return any(p.requires_grad and id(p) in given for p in self.weights)
+
+    @property
+    def moved(self) -> bool:
+        """Whether its weights are others than when it was found."""
         return not np.array_equal(mark(self.weights), self.marked, equal_nan=True)
 
     @property
@@ -123,13 +137,14 @@ class TorchLayer:
         return described(self, index, order, calls, axis=1, kind=kind, **own)
 
 
-def find_layers(model: Any) -> tuple[TorchLayer, ...]:
+def find_layers(model: Any, optimizer: Any = None) -> tuple[TorchLayer, ...]:
     """The BatchNorm modules that track running statistics, each once, in the order of ``named_modules``.
 
     A lazy module that has not seen a batch has no statistics yet and is left out: ask again after the first step.
 
     Args:
         model: the outermost module, wrappers included.
+        optimizer: that of the training, where it is known.
     """
     plain, access = unwrapped(model)
     found = []
@@ -139,7 +154,8 @@ def find_layers(model: Any) -> tuple[TorchLayer, ...]:
         if isinstance(module, _BatchNorm) and tracks(module):
             reach = f"{access}.get_submodule({path!r})" if path else access
             weights = (*own, *before)
-            found.append(TorchLayer(module, path, reach, weights, mark(weights), int(module.num_batches_tracked)))
+            counted = int(module.num_batches_tracked)
+            found.append(TorchLayer(module, path, reach, weights, mark(weights), counted, optimizer))
         elif own:
             before = own
     return tuple(found)

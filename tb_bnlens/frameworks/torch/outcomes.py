@@ -15,7 +15,7 @@ from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.capture.packages import is_closed
 from tb_bnlens.capture.passes import Held
 from tb_bnlens.capture.reasons import cause_of, why_no_loss
-from tb_bnlens.frameworks.torch.batches import Batch, leaves, mapped, samples
+from tb_bnlens.frameworks.torch.batches import Batch, leaves, mapped, objects_put_back, samples
 from tb_bnlens.frameworks.torch.untouched import undone
 
 NO_LOSS = (
@@ -87,7 +87,7 @@ class Outcomes:
         for leaf in leaves((predictions, batch.y)):
             if not len(leaf.shape) or leaf.shape[0] != size:
                 raise NotEvaluated("predictions or targets have no row for each sample")
-        with undone(_devices(predictions), self._loss):
+        with objects_put_back(batch), undone(_devices(predictions), self._loss):
             found = [self._row(batch, predictions, int(i)) for i in indices]
         return np.asarray(torch.stack(found).double().cpu().numpy(), np.float64)
 
@@ -114,7 +114,7 @@ class Outcomes:
         """Metrics after one more batch."""
         predictions = value_of(predictions)
         functions = [metric for metric in self._metrics.values() if not _keeps_state(metric)]
-        with undone(_devices(predictions), *functions):
+        with objects_put_back(batch), undone(_devices(predictions), *functions):
             return {name: self._updated(name, held, batch, predictions) for name, held in state.items()}
 
     def _updated(self, name: str, held: Any, batch: Batch, predictions: Any) -> Any:

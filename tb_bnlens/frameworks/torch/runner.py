@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.overrides import TorchFunctionMode
 
 from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.capture.passes import Array, Held, Outcome
@@ -25,7 +26,7 @@ from tb_bnlens.frameworks.torch import batches as of
 from tb_bnlens.frameworks.torch.forward import call, left_out
 from tb_bnlens.frameworks.torch.layers import TorchLayer, untracked, unwrapped
 from tb_bnlens.frameworks.torch.outcomes import Outcomes, held, kind_of
-from tb_bnlens.frameworks.torch.unreached import UnreachedCalls
+from tb_bnlens.frameworks.torch.unreached import BY_BATCH, UnreachedCalls
 from tb_bnlens.frameworks.torch.untouched import untouched
 from tb_bnlens.frameworks.torch.writes import unseen
 from tb_bnlens.moments.moments import Mask, Moments
@@ -80,6 +81,7 @@ class TorchRunner:
         self.tracing = OneTimeCost()
         self.accelerated = self._device is None or self._device.type != "cpu"
         self.loss_reason = ""
+        self._has_loss_in_training = False
         self.order: Sequence[int] = ()
         self.trains: dict[int, bool] = {}
         self.trains_by_batch = False
@@ -142,6 +144,9 @@ class TorchRunner:
         trained = self._segments.per_channel(self.trained()).astype(bool)
         now = {module: module.training for module in self._model.modules()}
         loss, predictions, seen = self._run(batch, moving, ~trained, now)
+        # What nothing calls or trains has no mode in training: a part of the network that is not used.
+        used = {i for i, layer in enumerate(self._layers) if not seen.order or i in seen.order or layer.moved}
+        self.trains = {i: mode for i, mode in self.trains.items() if i in used}
         calls = {i: c for i, c in _arrays(seen.moments).items() if self.trains[i]}
         return Outcome(loss, predictions, mean_of_calls(calls, self._segments), after=self._after(moving, calls))
 
@@ -160,6 +165,7 @@ class TorchRunner:
             # Half-precision buffers would round the statistics of the batch, which training does not do.
             wanted[layer.module] = layer.coarse and mine.wholly
         with contextlib.ExitStack() as stack:
+            stack.enter_context(of.objects_put_back(batch))
             stack.enter_context(untouched(wanted, [layer.module for layer in self._layers], *self._called))
             self._let_go()
             by_batch = any(mine.by_batch for mine in own)
@@ -167,12 +173,14 @@ class TorchRunner:
                 mine.write(layer.module)
                 if by_batch:
                     stack.enter_context(_hooked(layer.module, mine))
+            if by_batch:
+                stack.enter_context(_at_normalization(self._layers, own))
             with look or contextlib.nullcontext(), _no_variance(), self._arguments_told(batch.x):
                 predictions = self._forward(self._model, batch.x)
             self._kinds[given[self._model]] = kind_of(predictions)
             if not by_batch:
                 self._find_wired(own)
-            loss = self._loss(predictions, batch)
+            loss = self._loss(predictions, batch, any(given.values()))
             predictions = self._hold(predictions)
         return loss, predictions, seen
 
@@ -201,18 +209,20 @@ class TorchRunner:
         moved = [mine.has_moved(layer.module) for layer, mine in zip(self._layers, own, strict=True)]
         self.at_inference = dict(enumerate(torch.stack([x.to(moved[0].device) for x in moved]).tolist()))
 
-    def _loss(self, predictions: Any, batch: Any) -> float:
+    def _loss(self, predictions: Any, batch: Any, in_training: bool) -> float:
         try:
-            return self._outcomes.loss(predictions, batch.y)
+            loss = self._outcomes.loss(predictions, batch.y)
         except NotEvaluated as reason:
             # The statistics of the pass are worth having without it.
             self.loss_reason = str(reason)
             self._cause = "" if reason.__cause__ is None else cause_of(reason.__cause__)
-            return float("nan")
-        finally:
-            inference, training = self._kinds.get(False), self._kinds.get(True)
-            if self.loss_reason and inference and training and inference != training:
-                self.loss_reason = why_no_loss_in_both(inference, training, self._cause)
+            loss = float("nan")
+        else:
+            self._has_loss_in_training |= in_training
+        inference, training = self._kinds.get(False), self._kinds.get(True)
+        if self.loss_reason and inference and training and (self._has_loss_in_training or inference != training):
+            self.loss_reason = why_no_loss_in_both(inference, training, self._cause)
+        return loss
 
     @contextlib.contextmanager
     def _arguments_told(self, x: Any) -> Iterator[None]:
@@ -271,12 +281,26 @@ class _Own:
         self.wholly = not mask.any()
         """Whether all do."""
         self._buffers: tuple[Any, Any] = (None, None)
+        self._seen_at: Any = None
 
     def __call__(self, module: Any, args: Any, kwargs: Any) -> None:
         self._seen.order.append(self._index)
         if not self.by_batch:
             return
         x = args[0] if args else kwargs["input"]
+        self._seen_at = None
+        if x.dim() > 1 and x.shape[1] == len(self._mean):
+            self._look(module, x)
+
+    def normalizes(self, module: Any, x: Any) -> None:
+        """Take what the module's forward pass has made of its input, if that is something else."""
+        if self._seen_at is not x:
+            if self._seen_at is not None:
+                self._seen.moments[self._index].pop()
+            self._look(module, x)
+
+    def _look(self, module: Any, x: Any) -> None:
+        self._seen_at = x
         # The forward pass may have put buffers of a user's in their place.
         is_own = module.running_mean is self._buffers[0] and module.running_var is self._buffers[1]
         with unseen(x, *self._buffers) if is_own else contextlib.nullcontext():
@@ -309,6 +333,38 @@ class _Own:
         with unseen(module.running_mean):
             given = self._mean.to(module.running_mean.dtype)
             return ((module.running_mean != given) & ~given.isnan()).any()
+
+
+class _Normalization(TorchFunctionMode):  # type: ignore[misc]
+    """Sees the input of ``batch_norm`` in modules whose own forward pass may change its shape before.
+
+    Args:
+        owns: id of ``running_mean`` -> module, and what takes its statistics.
+    """
+
+    def __init__(self, owns: Mapping[int, tuple[Any, _Own]]):
+        super().__init__()
+        self._owns = owns
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Take the statistics before the function uses them."""
+        kwargs = kwargs or {}
+        if func in BY_BATCH:
+            found = [self._owns[id(x)] for x in (*args, *kwargs.values()) if id(x) in self._owns]
+            for module, own in found:
+                own.normalizes(module, args[0] if args else kwargs["input"])
+        return func(*args, **kwargs)
+
+
+def _at_normalization(
+    layers: Sequence[TorchLayer], own: Sequence[_Own]
+) -> contextlib.AbstractContextManager[_Normalization | None]:
+    owns = {
+        id(layer.module.running_mean): (layer.module, mine)
+        for layer, mine in zip(layers, own, strict=True)
+        if mine.by_batch and not type(layer.module).forward.__module__.startswith("torch.")
+    }
+    return _Normalization(owns) if owns else contextlib.nullcontext()
 
 
 @contextlib.contextmanager

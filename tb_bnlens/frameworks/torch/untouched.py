@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -25,6 +25,8 @@ from tb_bnlens.frameworks.torch.writes import unseen, writes_undone
 
 AUTOCAST = ("cpu", "cuda")
 """Kinds of devices whose autocast a pass may switch."""
+LOG = "log"
+"""The method of a ``LightningModule``; ``log_dict`` calls it."""
 GLOBAL_HOOKS = [hooks for name, hooks in vars(torch.nn.modules.module).items() if name.startswith("_global_")]
 
 
@@ -51,6 +53,33 @@ def _set_mode(module: Any, mode: bool) -> None:
         vars(module)["training"] = mode
     elif module._c.hasattr("training"):
         module._c.setattr("training", mode)
+
+
+@contextlib.contextmanager
+def unlogged(modules: Iterable[Any]) -> Iterator[None]:
+    """Let modules of Lightning log nothing in the block: by what they log, training stops or goes slower."""
+    kinds: list[tuple[Any, Any]] = [(module, type(module)) for module in modules]
+    logging = [module for module, kind in kinds if _logs(kind)]
+    before = [vars(module).get(LOG) for module in logging]
+    try:
+        for module in logging:
+            vars(module)[LOG] = _ignored
+        yield
+    finally:
+        for module, own in zip(logging, before, strict=True):
+            vars(module)[LOG] = own
+            if own is None:
+                del vars(module)[LOG]
+
+
+@lru_cache(maxsize=1024)
+def _logs(kind: Any) -> bool:
+    of_lightning = ("lightning.", "pytorch_lightning.")
+    return any(cls.__name__ == "LightningModule" and cls.__module__.startswith(of_lightning) for cls in kind.__mro__)
+
+
+def _ignored(*_: Any, **__: Any) -> None:
+    pass
 
 
 @contextlib.contextmanager
@@ -176,8 +205,10 @@ def undone(devices: set[torch.device], *called: Any, objects: Objects | None = N
     """
     walked = (objects or OBJECTS).put_back(*called, *GLOBAL_HOOKS, *modes_around())
     # The walk first: a draw that is stopped is looked for in every call that follows.
+    owners = [getattr(thing, "__self__", thing) for thing in called]
     with torch.no_grad(), walked, settings_undone(), random_state(devices), writes_undone(), _frames_cleared():
-        yield
+        with unlogged(owners):
+            yield
 
 
 @contextlib.contextmanager
@@ -208,6 +239,7 @@ def untouched(given: Mapping[Any, bool], exchanged: Sequence[Any], *called: Any)
         stack.enter_context(own_precision(devices))
         stack.enter_context(cloned_buffers(exchanged))
         stack.enter_context(modes(given))
+        stack.enter_context(unlogged(given))
         if hasattr(torch.compiler, "set_stance"):
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         yield
@@ -286,7 +318,12 @@ VISITS: dict[type, Visit] = {
     torch.Generator: _visit_generator,
     torch.optim.Optimizer: _visit_optimizer,
 }
-PARTS = (torch.nn.Module, torch.optim.lr_scheduler.LRScheduler, torch.distributions.Distribution)
+PARTS = (
+    torch.nn.Module,
+    torch.optim.lr_scheduler.LRScheduler,
+    torch.distributions.Distribution,
+    torch.quasirandom.SobolEngine,
+)
 CLOSED = (torch.utils.data.DataLoader,)
 OBJECTS = Objects(PARTS, CLOSED, VISITS)
 DATASETS = Objects((*PARTS, torch.utils.data.Dataset), CLOSED, VISITS)
