@@ -81,7 +81,7 @@ class TorchRunner:
         self.tracing = OneTimeCost()
         self.accelerated = self._device is None or self._device.type != "cpu"
         self.loss_reason = ""
-        self._has_loss_in_training = False
+        self._with_loss: set[bool] = set()
         self.order: Sequence[int] = ()
         self.trains: dict[int, bool] = {}
         self.trains_by_batch = False
@@ -218,9 +218,10 @@ class TorchRunner:
             self._cause = "" if reason.__cause__ is None else cause_of(reason.__cause__)
             loss = float("nan")
         else:
-            self._has_loss_in_training |= in_training
+            self._with_loss.add(in_training)
         inference, training = self._kinds.get(False), self._kinds.get(True)
-        if self.loss_reason and inference and training and (self._has_loss_in_training or inference != training):
+        differ = inference != training or True in self._with_loss
+        if self.loss_reason and inference and training and differ and False not in self._with_loss:
             self.loss_reason = why_no_loss_in_both(inference, training, self._cause)
         return loss
 
