@@ -144,7 +144,7 @@ class LoopRecorder:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.close("interrupted" if kind else "")
 
-    # --- around a step, for a callback that meets the batch before it --------------------------------
+    # --- around a step, for a callback that meets the batch before it, and calls these while ``guarded`` ---
 
     def begin(self, step: int, after_a_step: bool = False) -> None:
         """Start the record at this step once the model is built; does nothing before that and after.
@@ -179,9 +179,8 @@ class LoopRecorder:
             take: gives the batches of the coming steps; called once at most, and only where they are of use.
             look: look at the batches whatever is due: the coming one may be short.
         """
-        with self.guarded():
-            if self._recording is not None and self.wanted:
-                self._recording.before(steps, take, look)
+        if self._recording is not None and self.wanted:
+            self._recording.before(steps, take, look)
 
     def after(self, steps: int, fit_loss: float | None = None, epoch_end: bool = False) -> None:
         """Take note that the loop has made ``steps`` more steps.
@@ -191,9 +190,8 @@ class LoopRecorder:
             fit_loss: what the loop shows as the loss, a running mean.
             epoch_end: other code may change the model before the next step; see ``look_outside``.
         """
-        with self.guarded():
-            if self._recording is not None and self.wanted:
-                self._recording.after(steps, fit_loss, epoch_end)
+        if self._recording is not None and self.wanted:
+            self._recording.after(steps, fit_loss, epoch_end)
 
     def look_outside(self, at_epoch: bool = True) -> None:
         """See whether something other than a training step has changed the model since the last one.
