@@ -53,8 +53,8 @@ class Reservoir:
     order in every epoch, the kept batches are of different parts of them. Ranks depend on the numbers of the steps
     alone, so two identical trainings keep the same batches, however busy the machine is.
 
-    The last stretch is the last half of the steps or the last epoch, whichever is longer. Where it has few batches,
-    earlier ones stay.
+    The last stretch is the last half of the steps or the last epoch, whichever is longer; longer yet, up to all steps,
+    while few batches are taken because the run is to be far longer.
 
     Args:
         size_of: samples in a batch, None where it has no first dimension.
@@ -119,9 +119,9 @@ class Reservoir:
         largest = max(k.bytes for k in self._kept)
         room = min(self._room, max(KEPT_BYTES // max(largest, 1), 1))
         self._share, self._searched = self._share_at(new.step, room), (0, 0)
-        wanted = [k for k in self._kept if k.rank < self._share]
-        recent = [k for k in wanted if k.step > new.step - self._stretch(new.step)]
-        self._kept = fewer(wanted[-max(len(recent), min(room, MOST_EARLY)) :], room)
+        stretch = max(self._stretch(new.step), min(room, MOST_EARLY) / self._share)
+        recent = [k for k in self._kept if k.step > new.step - stretch]
+        self._kept = fewer([k for k in recent if k.rank < self._share], room)
 
     def _share_at(self, step: int, room: int) -> float:
         """Share of the steps that fills the room where training ends by its plan, or a part of it where it ends now."""
