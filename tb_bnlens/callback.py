@@ -109,13 +109,13 @@ class BNLens(_Callback):  # type: ignore[misc,valid-type]
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Note how far the run is planned to go."""
         with self._guard(RECORD):
-            for watch in self._current():
+            if (watch := self._current()) is not None:
                 watch.epoch_begins(epoch)
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         """Expect the step that follows."""
         try:
-            for watch in self._current():
+            if (watch := self._current()) is not None:
                 watch.batch_begins(batch)
         except Exception as error:
             self._guard.fault(RECORD, error)
@@ -173,14 +173,14 @@ class BNLens(_Callback):  # type: ignore[misc,valid-type]
         callbacks.callbacks = [*(callback for callback in callbacks.callbacks if callback is not self), self]
         return True
 
-    def _current(self) -> list[FitWatch]:
-        """The watch of the fit that calls the running hook; none where that fit is not watched."""
+    def _current(self) -> FitWatch | None:
+        """The watch of the fit that calls the running hook; None where that fit is not watched."""
         if len(self._watches) > 1:
             # A nested fit may have ended in an exception that the fit around it has caught.
             calling = stack.calling_list()
             if any(watch is not None and watch.callbacks is calling for watch in self._watches):
                 self._leave(lambda watch: watch is not None and watch.callbacks is calling)
-        return [watch for watch in self._watches[-1:] if watch is not None]
+        return self._watches[-1] if self._watches else None
 
     def _leave(self, stays: Callable[[FitWatch | None], bool]) -> None:
         """Abandon the innermost fits up to one that stays."""
@@ -191,7 +191,7 @@ class BNLens(_Callback):  # type: ignore[misc,valid-type]
 
     def _end(self) -> None:
         """Leave the innermost fit; ``self.model`` is that of the fit around it again."""
-        for watch in self._current():
+        if (watch := self._current()) is not None:
             watch.end()
         del self._watches[-1:]
         for around in self._watches[-1:]:

@@ -44,12 +44,12 @@ def measured(step: int = 7, moment: str = "end") -> Evidence:
 
 def written(directory: Path, values: list[Any], layers: int = 3) -> None:
     file = EventFile(str(directory / "run" / RUN_SUFFIX))
-    file.write(record.manifest(manifest(layers)), 0)
+    file.write(0, record.manifest(manifest(layers)))
     for step, value in enumerate(values):
         if isinstance(value, Evidence):
-            file.write(record.evidence(value), value.step)
+            file.write(value.step, record.evidence(value))
         else:
-            file.write(Part(EVIDENCE_TAG, value), step)
+            file.write(step, Part(EVIDENCE_TAG, value))
     file.close()
 
 

@@ -172,8 +172,8 @@ class RunLog:
     def _write(self, step: int, *parts: record.Part | record.Scalar) -> None:
         assert self._file is not None, "open() comes first"
         try:
-            for part in parts:
-                self._file.write(part, step)
+            if parts:
+                self._file.write(step, *parts)
         except Exception as error:  # remote file systems raise errors of their own
             raise NotRecorded(f"it cannot write to {self._directory} any more ({cause_of(error)})") from error
 

@@ -60,7 +60,8 @@ class Recording:
         self._tolerance = tolerance
         self.step = self._asked_at = step
         """Training steps made so far."""
-        self._quiet_until = 0.0
+        self.quiet_until = 0.0
+        """Nothing is due on either side of the steps before this one: no more is done than to count them."""
         self._short_batch = False
         self._before: Snapshot | None = None
         layers = adapter.layers()
@@ -93,14 +94,6 @@ class Recording:
         self.write_manifest()
 
     # --- what is asked of it -------------------------------------------------------------------------
-
-    def quiet_for(self, steps: int) -> bool:
-        """Whether the coming steps may go by with no more than ``count_quiet``: nothing is due on either side."""
-        return self.step + steps < self._quiet_until
-
-    def count_quiet(self, steps: int) -> None:
-        """Take note of steps made while quiet."""
-        self.step += steps
 
     @property
     def loss_pending(self) -> bool:
@@ -182,7 +175,7 @@ class Recording:
             if windows.step == self.step and self._schedule.record_due(self.step):
                 self._write_record()
         self._prober.step_made(fit_loss, self._reader.read)
-        self._quiet_until = self._next_asked()
+        self.quiet_until = self._next_asked()
 
     def probe_if_due(self) -> None:
         """For a loop that shows its batch after the step: measure what is due on the newest one."""

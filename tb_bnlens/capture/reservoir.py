@@ -10,8 +10,9 @@ from typing import Any
 
 MOST = 24
 """Batches that are kept at most."""
-MOST_EARLY = 10
-"""The same where a run with a known plan ends far before its end: a look at a batch costs about a millisecond."""
+MOST_EARLY = 8
+"""The same where a run with a known plan ends far before its end: a look at a batch costs about a millisecond. They are
+of all its steps, which takes half as many looks as those of the last half."""
 LEAST = 2
 KEPT_BYTES = 64 * 2**20
 """Memory that the kept batches may take. A single batch is kept whatever its size."""
@@ -52,7 +53,8 @@ class Reservoir:
     order in every epoch, the kept batches are of different parts of them. Ranks depend on the numbers of the steps
     alone, so two identical trainings keep the same batches, however busy the machine is.
 
-    The last stretch is the last half of the steps or the last epoch, whichever is longer.
+    The last stretch is the last half of the steps or the last epoch, whichever is longer; longer yet, up to all steps,
+    while few batches are taken because the run is to be far longer.
 
     Args:
         size_of: samples in a batch, None where it has no first dimension.
@@ -117,13 +119,14 @@ class Reservoir:
         largest = max(k.bytes for k in self._kept)
         room = min(self._room, max(KEPT_BYTES // max(largest, 1), 1))
         self._share, self._searched = self._share_at(new.step, room), (0, 0)
-        recent = [k for k in self._kept if k.step > new.step - self._stretch(new.step)]
+        stretch = max(self._stretch(new.step), min(room, MOST_EARLY) / self._share)
+        recent = [k for k in self._kept if k.step > new.step - stretch]
         self._kept = fewer([k for k in recent if k.rank < self._share], room)
 
     def _share_at(self, step: int, room: int) -> float:
         """Share of the steps that fills the room where training ends by its plan, or a part of it where it ends now."""
         planned = max(self.planned_steps or step, step)
-        return max(room / self._stretch(planned), min(room, MOST_EARLY) / self._stretch(step))
+        return max(room / self._stretch(planned), min(room, MOST_EARLY) / step)
 
     def _stretch(self, step: int) -> float:
         """Steps of the last stretch of a run of so many steps."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -96,15 +95,20 @@ def layer_table(
         live = v > LIVE_SHARE * eps
         w = seen.distance(moving, eps)
         put("distance_rms", segments.rms(w))
-        _quantiles(put, segments, "distance", w, (0.5, 0.95, 1.0), ("p50", "p95", "max"))
-        for name, error in (("mean_error", mean_error(mu, v, m, eps)), ("variance_error", variance_error(v, s, eps))):
-            error = np.where(np.isfinite(error) & live, error, np.nan)
-            magnitude = np.abs(error)
-            _quantiles(put, segments, name, error, (0.5,), ("p50",))
-            _quantiles(put, segments, name, magnitude, (0.95,), ("p95",))
-            put(f"{name}_max", segments.at(error, segments.argmax(magnitude)))
-        e = convergence_error(mu, v, m, s, eps)
-        _quantiles(put, segments, "error", e, (0.5, 0.95, 1.0), ("p50", "p95", "max"))
+        errors = np.stack([mean_error(mu, v, m, eps), variance_error(v, s, eps)])
+        errors = np.where(np.isfinite(errors) & live, errors, np.nan)
+        sizes = np.abs(errors)
+        largest = segments.at(errors, segments.argmax(sizes))
+        # NumPy takes as long for one of them as for all, where layers have few channels.
+        ranked = np.stack([w, convergence_error(mu, v, m, s, eps), *errors, *sizes])
+        middle, high, top = segments.quantiles(ranked, (0.5, 0.95, 1.0))
+        for i, name in enumerate(("distance", "error")):
+            for suffix, values in (("p50", middle), ("p95", high), ("max", top)):
+                put(f"{name}_{suffix}", values[i])
+        for i, name in enumerate(("mean_error", "variance_error")):
+            # The signed median, and the size of the rest.
+            for suffix, value in (("p50", middle[2 + i]), ("p95", high[4 + i]), ("max", largest[i])):
+                put(f"{name}_{suffix}", value)
         put("batch_mean_rms", segments.rms(mu))
         put("moving_mean_rms", segments.rms(np.where(np.isfinite(m), m, np.nan)))
         put("batch_variance_gm", np.exp(segments.mean(np.log(v + eps))))
@@ -149,18 +153,7 @@ def layer_table(
         put("attribution", probe.attribution)
         if snapshot.replica_mean is not None:
             put("replica_spread", segments.rms(np.std(snapshot.replica_mean, axis=0) / scale))
-        for i in map(int, np.flatnonzero(windows.replayable())):
-            put(REPLAY_ROWS[i], segments.rms(seen.distance(windows.replay(i), eps)))
+        which, replayed = windows.replays()
+        for i, values in zip(which, segments.rms(seen.distance(replayed, eps)), strict=True):
+            put(REPLAY_ROWS[i], values)
     return table.astype(np.float32)
-
-
-def _quantiles(
-    put: Callable[[str, ArrayLike], None],
-    segments: Segments,
-    name: str,
-    values: Array,
-    shares: tuple[float, ...],
-    suffixes: tuple[str, ...],
-) -> None:
-    for suffix, value in zip(suffixes, segments.quantiles(values, shares), strict=True):
-        put(f"{name}_{suffix}", value)

@@ -138,5 +138,5 @@ def _write(found: Checked, directory: str) -> None:
         parts += [table, *scalars]
     file = EventFile(f"{directory}/{RUN_SUFFIX}")
     for part in parts:
-        file.write(part, history.last_step or 0)
+        file.write(history.last_step or 0, part)
     file.close()

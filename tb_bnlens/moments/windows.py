@@ -118,7 +118,8 @@ class Windows:
         self._left: Array = np.ones(len(segments))
         self._updates_then: Array = np.zeros(len(segments))
         self.short, self.long = Pool(SHORT_UPDATES), Pool(LONG_UPDATES)
-        self._shadows = [recovery.moving(start).single() for _ in REPLAY_MOMENTUMS]
+        begun = recovery.moving(start).single()
+        self._shadows = Moments(*(np.tile(part, (len(REPLAY_MOMENTUMS), 1)) for part in (begun.mean, begun.variance)))
         self._smeared = np.zeros(len(REPLAY_MOMENTUMS))
         self._single: Moments | None = None
         nothing = np.zeros(len(start.mean), np.float32)
@@ -159,17 +160,18 @@ class Windows:
         self.since.append((step, apart))
         if epoch_end:
             self.epoch_end = apart
-        k = float(np.median(updates[updates > 0]))
+        k = _median(updates[updates > 0])
         single = k == 1.0 and step - self.step == 1
         self._add_noise(window, single)
-        beta = float(np.median(self._recovery.beta))
+        beta = _median(self._recovery.beta)
         batches = _effective_batches(k, beta)
         middle = step - min(k, 1 / max(1 - beta, 1e-9)) / 2
         # A short last batch is not like the others: it counts where it did its harm, not in the pools.
         # A window longer than the memory recovers the moving average itself, so their agreement says nothing.
-        within = self._segments.per_channel(updates * (1 - self._recovery.beta) <= self._longest).astype(bool)
+        within = updates * (1 - self._recovery.beta) <= self._longest
         if not epoch_end and within.any():
-            known = Pooled(window.where(within, UNKNOWN).single(), k, batches, middle)
+            pooled_of = window if within.all() else window.where(self._segments.per_channel(within) > 0, UNKNOWN)
+            known = Pooled(pooled_of.single(), k, batches, middle)
             if self.short.add(known):
                 pooled = self.short.merged()
                 assert pooled is not None
@@ -217,7 +219,8 @@ class Windows:
             (self._noise.mean, window.mean, before.mean),
             (self._noise.variance, window.variance, before.variance),
         ):
-            held += rate * np.nan_to_num(np.square(new - old) / 2 - held)
+            change = np.square(new - old) / 2 - held
+            held += rate * np.where(np.isnan(change), 0.0, change)
         self.noise_updates += 1
 
     def _advance_shadows(self, window: Moments, updates: Array, k: float) -> None:
@@ -226,14 +229,18 @@ class Windows:
         forgotten = momentums**k
         coarse = (k > 1) & (k > COARSE / (1 - momentums))
         self._smeared = forgotten * self._smeared + (1 - forgotten) * coarse
-        target, moved = window.single(), ~np.isnan(window.mean)
-        for i, momentum in enumerate(REPLAY_MOMENTUMS):
-            power = self._segments.per_channel(momentum**updates).astype(np.float32)
-            self._shadows[i] = self._shadows[i].toward(target, power).where(moved, self._shadows[i])
+        moved, power = ~np.isnan(window.mean), momentums[:, None] ** updates
+        advanced = self._shadows.toward(window.single(), power.astype(np.float32)[:, self._segments.layer])
+        self._shadows = advanced if moved.all() else advanced.where(moved, self._shadows)
 
     def replay(self, index: int) -> Moments:
         """The moving statistics that this one of REPLAY_MOMENTUMS would have given."""
-        return self._shadows[index]
+        return Moments(self._shadows.mean[index], self._shadows.variance[index])
+
+    def replays(self) -> tuple[list[int], Moments]:
+        """Indices of the replayable ones of REPLAY_MOMENTUMS, and their moving statistics, [n, C_total]."""
+        which = np.flatnonzero(self.replayable())
+        return which.tolist(), Moments(self._shadows.mean[which], self._shadows.variance[which])
 
     def replayable(self) -> NDArray[np.bool_]:
         """Which of REPLAY_MOMENTUMS the windows were fine enough for, [8]."""
@@ -280,6 +287,12 @@ class Windows:
         if self.noise_updates < 3:
             return None
         return Moments(np.sqrt(self._noise.mean), np.sqrt(self._noise.variance))
+
+
+def _median(values: Array) -> float:
+    # Most layers are updated alike, and np.median takes ten times as long.
+    first = values[0]
+    return float(first if (values == first).all() else np.median(values))
 
 
 def _effective_batches(k: float, beta: float) -> float:

@@ -46,13 +46,11 @@ def test_the_values_are_those_of_the_summary_ops(tmp_path: Path) -> None:
         summary.layers(np.zeros((0, len(LAYER_ROWS))), 2**40)
     file = EventFile(str(tmp_path / "file"))
     table, scalars = record.losses(losses())
-    file.write(record.manifest(MANIFEST), 0)
-    file.write(record.layers(LAYERS), 5)
-    file.write(table, 6)
-    for scalar in scalars:
-        file.write(scalar, 6)
-    file.write(record.channels(7, CHANNELS), 8)
-    file.write(record.layers(np.zeros((0, len(LAYER_ROWS)))), 2**40)
+    file.write(0, record.manifest(MANIFEST))
+    file.write(5, record.layers(LAYERS))
+    file.write(6, table, *scalars)
+    file.write(8, record.channels(7, CHANNELS))
+    file.write(2**40, record.layers(np.zeros((0, len(LAYER_ROWS)))))
     file.close()
     of_ops, of_file = values(tmp_path / "ops"), values(tmp_path / "file")
     assert len(of_ops) == len(of_file) == 9
@@ -62,6 +60,15 @@ def test_the_values_are_those_of_the_summary_ops(tmp_path: Path) -> None:
         assert (step, tag, metadata) == (own_step, own_tag, own_metadata)
         assert tensor.dtype == own_tensor.dtype and tensor.tensor_shape == own_tensor.tensor_shape
         np.testing.assert_array_equal(tf.make_ndarray(tensor), tf.make_ndarray(own_tensor))
+
+
+def test_values_of_one_step_are_one_event(tmp_path: Path) -> None:
+    """A checksum of each of 52 layers took 14 ms, and that of all 4 ms."""
+    file = EventFile(str(tmp_path))
+    file.write(8, *(record.channels(index, CHANNELS) for index in range(52)))
+    file.close()
+    (path,) = tmp_path.iterdir()
+    assert len(list(tf.data.TFRecordDataset(str(path)))) == 2 and len(values(tmp_path)) == 52
 
 
 @pytest.mark.parametrize("size", [0, 1, 4, 255, 256, 257, 259, 1000, 1024, 20_011])

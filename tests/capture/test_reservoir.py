@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tb_bnlens.capture.reservoir import KEPT_BYTES, MOST, Reservoir
+from tb_bnlens.capture.reservoir import KEPT_BYTES, MOST, MOST_EARLY, Reservoir
 
 
 def kept(steps: int, planned: int | None = None, epoch: int | None = None, nbytes: int = 1024) -> tuple[list[int], int]:
@@ -51,6 +51,14 @@ def test_a_single_long_epoch_is_covered_whole() -> None:
 def test_a_run_that_ends_far_before_its_plan_has_batches() -> None:
     chosen, _ = kept(88, planned=8_800)
     assert len(chosen) >= 5 and chosen[-1] > 80
+
+
+def test_the_start_of_a_long_run_takes_few_looks() -> None:
+    """Those of the last half alone, ten of them, took 87 looks at a millisecond each."""
+    chosen, looks = kept(1_000, planned=500_000)
+    assert looks <= 1.1 * MOST_EARLY * (1 + np.log(1_000 / MOST_EARLY))
+    assert MOST_EARLY <= len(chosen) <= MOST_EARLY + 1
+    assert max(np.diff([0, *chosen, 1_000])) <= 2.7 * 1_000 / MOST_EARLY
 
 
 def test_memory_is_bounded() -> None:

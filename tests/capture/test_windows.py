@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from typing import Any
 
 import numpy as np
@@ -74,3 +75,29 @@ def test_decay_is_told_from_the_way_from_the_start() -> None:
 def test_decay_is_not_told_from_noise_alone() -> None:
     assert np.isnan(decay(300, 1.0)[1])
     assert np.isnan(Decay(Segments([4])).observed(np.ones(4))).all()
+
+
+def test_layers_of_unlike_sizes_are_reduced_as_each_by_itself() -> None:
+    rng, sizes = np.random.default_rng(0), [3, 64, 1, 40, 33, 2]
+    segments = Segments(sizes)
+    values = rng.normal(size=(2, 3, sum(sizes)))
+    values[rng.random(values.shape) < 0.2] = np.nan
+    values[..., 3:67] = np.nan  # a layer of nothing else
+    values[0, 0, 70], values[1, 0, 71] = np.inf, -np.inf
+    parts, shares = segments.split(values), (0.0, 0.5, 0.95, 1.0)
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")  # of slices of nothing but NaN
+        for name in ("sum", "mean"):
+            expected = np.stack([getattr(np, f"nan{name}")(part, axis=-1) for part in parts], -1)
+            np.testing.assert_allclose(getattr(segments, name)(values), expected)
+        finite = np.where(np.isinf(values), 0.0, values)
+        for share, found in zip(shares, segments.quantiles(finite, shares), strict=True):
+            expected = np.stack([np.nanquantile(part, share, axis=-1) for part in segments.split(finite)], -1)
+            np.testing.assert_allclose(found, expected)
+    largest = segments.argmax(values)
+    expected = np.stack([np.argmax(np.where(np.isnan(part), -np.inf, part), axis=-1) for part in parts], -1)
+    np.testing.assert_array_equal(largest, expected)
+    for i, part in enumerate(parts):
+        np.testing.assert_array_equal(
+            segments.at(values, largest)[..., i], np.take_along_axis(part, expected[..., i : i + 1], -1)[..., 0]
+        )

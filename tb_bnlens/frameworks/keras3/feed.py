@@ -22,11 +22,11 @@ class Observer(Protocol):
     def backend(self) -> Backend:
         """What it runs on."""
 
-    def expects_step(self, state: Sequence[Any]) -> bool:
-        """Whether this call is a step of the observed ``fit``."""
-
     def is_quiet(self) -> bool:
-        """Whether the step may go by with no more than ``quiet_step``."""
+        """Whether this call is a step of the observed ``fit`` that may go by with no more than ``quiet_step``."""
+
+    def expects_step(self, state: Sequence[Any]) -> bool:
+        """Whether this call, which is not quiet and gets this state, is a step of the observed ``fit``."""
 
     def quiet_step(self) -> None:
         """Such a step is made."""
@@ -63,16 +63,18 @@ class PeekingTrainFunction:
         observer = self.observer
         if observer is None:
             return self.inner(*args)
-        *state, data = args
         expected = quiet = False
         look: Look | None = None
+        state: Sequence[Any] = ()
         try:
-            expected = observer.expects_step(state)
-            quiet = expected and observer.is_quiet()
-            if expected and not quiet:
-                look = self._look(data)
-                with observer.backend.attached(observer.model, state):
-                    observer.before_step(look)
+            expected = quiet = observer.is_quiet()
+            if not quiet:
+                *state, data = args
+                expected = observer.expects_step(state)
+                if expected:
+                    look = self._look(data)
+                    with observer.backend.attached(observer.model, state):
+                        observer.before_step(look)
         except Exception as error:
             observer.fault(error)
         # No call of the lens lies between this and the step, which has to be made whatever happens here.

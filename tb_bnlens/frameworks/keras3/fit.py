@@ -136,8 +136,14 @@ class FitWatch:
 
     # --- Observer ------------------------------------------------------------------------------------
 
+    def is_quiet(self) -> bool:
+        """Whether this call is a step of the watched ``fit`` that may go by with no more than ``quiet_step``."""
+        quiet = self._expecting and self._single_steps and not self._epoch_end and self.recorder.quiet_for(1)
+        self._expecting = self._expecting and not quiet
+        return quiet
+
     def expects_step(self, state: Sequence[Any]) -> bool:
-        """Whether this call, which gets this state, is a step of the watched ``fit``."""
+        """Whether this call, which is not quiet and gets this state, is a step of the watched ``fit``."""
         expected, self._expecting = self._expecting, False
         if not expected and not stack.is_running(self.callbacks):
             # The fit has ended in an exception. While it runs, the call is e.g. a train_on_batch in a callback.
@@ -145,10 +151,6 @@ class FitWatch:
             with self.backend.attached(self.model, state):
                 self.abandon()
         return expected
-
-    def is_quiet(self) -> bool:
-        """Whether the step may go by with no more than ``quiet_step``."""
-        return self._single_steps and not self._epoch_end and self.recorder.quiet_for(1)
 
     def quiet_step(self) -> None:
         """Such a step is made."""

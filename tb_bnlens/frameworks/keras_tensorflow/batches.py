@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,7 +38,7 @@ class TensorBatches(KerasBatches):
     def bytes(self, batch: Any) -> int:
         """Memory that a batch holds."""
         leaves = self.tree.flatten(batch)
-        return sum(int(np.prod(leaf.shape)) * leaf.dtype.size for leaf in leaves if isinstance(leaf, tf.Tensor))
+        return sum(math.prod(leaf.shape) * leaf.dtype.size for leaf in leaves if isinstance(leaf, tf.Tensor))
 
     def first(self, data: Any, size: int, most: int) -> list[Any]:
         """The first batches of a dataset too."""

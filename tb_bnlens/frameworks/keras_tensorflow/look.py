@@ -30,6 +30,7 @@ class DatasetLooks:
         self._form = form
         self._is_of_keras = _code_of(function).startswith(KERAS)
         self._stand_in: StandIn | None = None
+        self._asked: tuple[Any, bool] = None, False
 
     def __call__(self, data: Any) -> DatasetLook:
         """A look at what a step gets."""
@@ -37,12 +38,18 @@ class DatasetLooks:
 
     def can_give_back(self, data: tf.data.Iterator, count: int) -> bool:
         """Whether the step can be given what it would get without the look, whatever it takes."""
-        return self._is_of_keras or (count == 1 and fits(data.element_spec))
+        return self._is_of_keras or (count == 1 and self.are_tensors(data.element_spec))
+
+    def are_tensors(self, spec: Any) -> bool:
+        """Whether elements of this spec are plain tensors; see ``fits``."""
+        if self._asked[0] is not spec:
+            self._asked = spec, fits(spec)
+        return self._asked[1]
 
     def give(self, data: tf.data.Iterator, taken: list[Any]) -> Any:
         """An iterator of the same spec that gives these elements, and then what the step may take besides."""
         spec = data.element_spec
-        if len(taken) > 1 or not fits(spec):
+        if len(taken) > 1 or not self.are_tensors(spec):
             return _replay(taken, spec)
         rest = None if self._is_of_keras else data
         if self._stand_in is None or not self._stand_in.is_for(spec, rest):
@@ -73,6 +80,8 @@ class DatasetLook(IteratorLook):
         if self.taken:
             # Where it cannot be made, Keras takes the elements from a plain iterator.
             self.given_back = self._looks.give(self._data, self.taken)
+        if self._looks.are_tensors(self._data.element_spec):
+            return list(self.taken)
         return [self._without_optionals(element) for element in self.taken]
 
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 class StandIn:
     """Gives a step one element at a time in place of the iterator that it was taken from.
 
-    It is made once and filled before each step: making an iterator takes 2 ms, filling this one 0.2 ms.
+    It is made once and filled before each step: making an iterator takes 2 ms, filling this one 0.05 ms.
 
     Args:
         element: the first one.
@@ -22,7 +22,7 @@ class StandIn:
     def __init__(self, element: Any, spec: Any, rest: tf.data.Iterator | None):
         self._spec, self._rest = spec, rest
         with tf.device("CPU:0"):
-            self._holds = tf.Variable(False, trainable=False)
+            self._holds, self._true = tf.Variable(False, trainable=False), tf.constant(True)
             self._parts = [
                 tf.Variable(part, shape=wanted.shape, trainable=False)
                 for part, wanted in zip(tf.nest.flatten(element), tf.nest.flatten(spec), strict=True)
@@ -44,9 +44,10 @@ class StandIn:
 
     def give(self, element: Any) -> Any:
         """The iterator, whose next element is this one."""
+        # Not Variable.assign, which takes four times as long as the op itself.
         for held, part in zip(self._parts, tf.nest.flatten(element), strict=True):
-            held.assign(part)
-        self._holds.assign(True)
+            tf.raw_ops.AssignVariableOp(resource=held.handle, value=part)
+        tf.raw_ops.AssignVariableOp(resource=self._holds.handle, value=self._true)
         return self._iterator
 
 
