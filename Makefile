@@ -49,7 +49,10 @@ check: lint
 
 # From Python 3.12 on, coverage can use sys.monitoring.
 test: export COVERAGE_CORE = $(shell $(BIN)/python -c 'import sys; print("sysmon" if sys.version_info >= (3, 12) else "ctrace")')
-test: lint frontend-check $(VIEWER)/.installed browser
+test: $(VENV)/.installed
+	@# Checking takes one core, and installing waits for the network. The front end's tests need both cores.
+	+$(MAKE) --jobs=2 lint $(VIEWER)/.installed browser
+	+$(MAKE) frontend-check
 	$(BIN)/python -m pytest -m 'not slow' -n $(JOBS) --dist loadgroup $(COVERAGE) $(PYTEST)
 
 test-slow: $(VENV)/.installed $(VIEWER)/.installed browser

@@ -107,7 +107,7 @@ def complete_of(server: Server, runs: int, last_step: int) -> Callable[[], bool]
 
 def painted(browser: Any, server: Server, run: str) -> float:
     """Milliseconds from the frame's navigation to verdict and heatmap on the screen."""
-    with tab(browser, server) as opened:
+    with tab(browser, server, fresh=True) as opened:
         opened.page.context.add_init_script(PAINTED)
         opened.page.goto(f"{server.url}/#bn_lens&p.bn_lens.run={run}")
         for _ in range(600):

@@ -42,7 +42,7 @@ def test_a_link_survives_a_reload_and_can_be_pasted(browser: Any, stories: Serve
         assert chosen(opened) == expected
         assert opened.complaints == []
         address = opened.page.url
-    with tab(browser, stories) as another:
+    with tab(browser, stories, fresh=True) as another:
         another.page.goto(address)
         assert chosen(another) == expected
 

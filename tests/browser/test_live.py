@@ -6,7 +6,6 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,16 +19,17 @@ from tests.host.test_browser import wait_until
 pytestmark = pytest.mark.browser
 
 
-@pytest.fixture
-def training(browser: Any, tmp_path: Path, viewer_python: str) -> Iterator[Server]:
+@pytest.fixture(scope="module")
+def training(browser: Any, tmp_path_factory: pytest.TempPathFactory, viewer_python: str) -> Iterator[Server]:
     """A TensorBoard on a training that continues in another process."""
-    log = (tmp_path / "log").open("wb")
-    command = [sys.executable, "-m", "tests.browser.trainings", str(tmp_path / "logs" / "now")]
+    directory = tmp_path_factory.mktemp("live")
+    log = (directory / "log").open("wb")
+    command = [sys.executable, "-m", "tests.browser.trainings", str(directory / "logs" / "now")]
     process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
     try:
-        with tensorboard(tmp_path / "logs", "--reload_interval=1", python=viewer_python) as server:
+        with tensorboard(directory / "logs", "--reload_interval=1", python=viewer_python) as server:
             wait_for(lambda: process.poll() is not None or server.run_names() == ["now"], "the first record", 120)
-            assert process.poll() is None, (tmp_path / "log").read_text()
+            assert process.poll() is None, (directory / "log").read_text()
             yield server
     finally:
         process.kill()

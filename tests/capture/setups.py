@@ -136,7 +136,7 @@ class Setup:
     built: bool = True
 
     def make(self, reference: bool = False) -> Any:
-        keras.backend.clear_session()  # the same names, too
+        keras.backend.clear_session(free_memory=False)  # the same names, too
         keras.utils.set_random_seed(5)
         model = self.model()
         options: dict[str, Any] = {"loss": "mse", "optimizer": sgd(), "jit_compile": False, **self.compile}

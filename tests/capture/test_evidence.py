@@ -34,7 +34,7 @@ def arrays(samples: int = SIZE * 20 + 5) -> tuple[Any, Any]:
 
 
 def model(frozen: str = "", dropout: float = 0.4, momentum: float = 0.98, optimizer: Any = None, **options: Any) -> Any:
-    keras.backend.clear_session()
+    keras.backend.clear_session(free_memory=False)
     keras.utils.set_random_seed(7)
     inputs = x = keras.Input((FEATURES,))
     for name in LAYERS:

@@ -374,7 +374,7 @@ def weights(model: Any) -> dict[str, Any]:
 
 
 def test_construction_takes_no_name_and_opens_nothing(tmp_path: Path) -> None:
-    keras.backend.clear_session()
+    keras.backend.clear_session(free_memory=False)
     BNLens(str(tmp_path / "run"))
     assert keras.Sequential().name == "sequential"
     assert not (tmp_path / "run").exists()

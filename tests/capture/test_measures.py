@@ -22,7 +22,7 @@ FEATURES = models.FEATURES
 
 
 def model(momentum: float) -> Any:
-    keras.backend.clear_session()
+    keras.backend.clear_session(free_memory=False)
     keras.utils.set_random_seed(3)
     inputs = keras.Input((FEATURES,))
     x = models.batch_norm("first", momentum=momentum)(inputs)

@@ -24,7 +24,7 @@ from tests.conftest import ROOT
 
 
 def model(compiled: bool = False) -> Any:
-    keras.backend.clear_session()
+    keras.backend.clear_session(free_memory=False)
     keras.utils.set_random_seed(3)
     inputs = keras.Input((models.FEATURES,))
     x = models.batch_norm("first")(inputs)

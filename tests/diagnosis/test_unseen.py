@@ -29,7 +29,7 @@ ODD_ONES = 1
 
 def told(of: Drawn, seed: int, directory: Path) -> tuple[dict[str, str], Truth]:
     """Failures with their severity, and the truth of the same training."""
-    keras.backend.clear_session()
+    keras.backend.clear_session(free_memory=False)
     report, (model, data) = record(of.train, directory / str(seed), seed)
     failures: dict[str, str] = {f["rule"]: f["severity"] for f in report["findings"] if f["status"] == "fail"}
     # A difference of the training mode alone is no matter of inference.

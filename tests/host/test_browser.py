@@ -168,6 +168,21 @@ def test_complaints_are_heard(browser: Any, viewer: Server) -> None:
             wait_until(opened, lambda kind=kind: any(kind in complaint for complaint in opened.complaints))
 
 
+def test_a_page_that_is_used_again_holds_nothing_of_the_last_test(browser: Any, viewer: Server) -> None:
+    with tab(browser, viewer, width=900) as opened:
+        opened.open(FIRST).evaluate("window.left = console.error('/data/plugin/bn_lens/ left') ?? 'left'")
+        first = opened.page
+        opened.page.route("**/overview*", lambda route: route.abort())
+        wait_until(opened, lambda: opened.complaints)
+    with tab(browser, viewer) as opened:
+        frame = opened.open()
+        assert opened.page is first, "TensorBoard is loaded once"
+        assert frame.evaluate("[window.left, innerWidth]") == [None, 1280]
+        frame.get_by_role("button", name="exp1").click()
+        assert "Inference" in verdict(opened)
+        assert opened.complaints == []
+
+
 def wait_until(opened: Tab, condition: Any, seconds: float = 10.0) -> None:
     for _ in range(int(seconds * 10)):
         if condition():
