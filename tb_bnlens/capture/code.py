@@ -15,6 +15,10 @@ MAKE_OBJECTS = ("__init__", "__new__", "__post_init__", "__init_subclass__")
 """A pass makes few objects of a user's, while many classes number theirs with a global counter."""
 
 
+BY_NAME = frozenset("__dict__ __import__ delattr getattr globals import_module modules setattr vars".split())
+"""Code that names one of these may read or assign by a string that it holds."""
+
+
 @dataclass(frozen=True)
 class Reads:
     """Names in the code of a function and of those defined in it."""
@@ -37,6 +41,7 @@ def reads(code: types.CodeType, start: int = 0) -> Reads:
     attributes: set[str] = set()
     assigned: set[str] = set()
     imports: set[str] = set()
+    strings: set[str] = set()
     for instruction in dis.get_instructions(code):
         if instruction.offset < start:
             continue
@@ -50,6 +55,8 @@ def reads(code: types.CodeType, start: int = 0) -> Reads:
             attributes.add(str(instruction.argval))
             if instruction.opname in ("STORE_ATTR", "DELETE_ATTR"):
                 assigned.add(str(instruction.argval))
+        elif isinstance(instruction.argval, str) and "CONST" in instruction.opname:
+            strings.add(instruction.argval)
         elif isinstance(instruction.argval, types.CodeType):
             of_inner = reads(instruction.argval)
             names.update(dict.fromkeys(of_inner.globals))
@@ -57,6 +64,13 @@ def reads(code: types.CodeType, start: int = 0) -> Reads:
             attributes |= of_inner.attributes
             assigned |= of_inner.assigned
             imports |= of_inner.imports
+    if not BY_NAME.isdisjoint(attributes | names.keys()):
+        words = {string for string in strings if string.isidentifier()}
+        attributes |= words
+        if "globals" in names:
+            names.update(dict.fromkeys(words))
+            stored |= words
+        imports |= strings
     return Reads(tuple(names), frozenset(stored), frozenset(attributes), frozenset(assigned), frozenset(imports))
 
 
@@ -64,6 +78,11 @@ def reads(code: types.CodeType, start: int = 0) -> Reads:
 def functions_of(cls: type) -> tuple[Any, ...]:
     """The functions of a class, static and class methods and properties included, constructors left out."""
     return tuple(function for _, function in _named_functions(cls))
+
+
+def constructors_of(cls: type) -> list[Any]:
+    """The functions of a class that run when it is called."""
+    return [function for name in MAKE_OBJECTS if isinstance(function := vars(cls).get(name), types.FunctionType)]
 
 
 @functools.lru_cache(maxsize=4096)
