@@ -6,96 +6,100 @@ import dis
 import functools
 import types
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 CALLED = ("forward", "call", "__call__", "__get__", "compute_loss")
 """Methods with which a pass enters an object."""
 MAKE_OBJECTS = ("__init__", "__new__", "__post_init__", "__init_subclass__")
 """A pass makes few objects of a user's, while many classes number theirs with a global counter."""
+BY_NAME = frozenset("__dict__ __import__ delattr getattr globals import_module modules setattr vars".split())
+"""Code that names one of these may read or assign by a string that it holds."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Reads:
-    """Names in the code of a function and of those defined in it."""
+    """Names in the code of a function and of those defined in it; not to be changed."""
 
-    globals: tuple[str, ...]
-    stored: frozenset[str]
+    globals: dict[str, None] = field(default_factory=dict)
+    """In the order of the code."""
+    stored: set[str] = field(default_factory=set)
     """Those of the globals that the code assigns."""
-    attributes: frozenset[str]
-    assigned: frozenset[str]
+    attributes: set[str] = field(default_factory=set)
+    assigned: set[str] = field(default_factory=set)
     """Those of the attributes that the code assigns or deletes."""
-    targets: frozenset[tuple[str, ...]]
+    targets: set[tuple[str, ...]] = field(default_factory=set)
     """Where it does: a variable and attributes of attributes, the last of them assigned."""
-    loose: frozenset[str]
+    loose: set[str] = field(default_factory=set)
     """Names of those that it assigns to what comes from anywhere else."""
-    imports: frozenset[str]
+    imports: set[str] = field(default_factory=set)
     """Modules that the code imports when it runs; what it takes from them is among the attributes."""
-    cells: frozenset[str]
+    cells: set[str] = field(default_factory=set)
     """Variables of an enclosing function that the code assigns."""
-    assigns_items: bool
+    strings: set[str] = field(default_factory=set)
+    assigns_items: bool = False
     """Whether it assigns or deletes an element of anything."""
+
+    def add(self, instruction: dis.Instruction, holder: tuple[str, ...]) -> None:
+        """Go on by an instruction; one that assigns an attribute does so of what this path names."""
+        kind, name = instruction.opname, str(instruction.argval)
+        if kind in ("LOAD_GLOBAL", "STORE_GLOBAL", "DELETE_GLOBAL"):
+            self.globals[name] = None
+            if kind != "LOAD_GLOBAL":
+                self.stored.add(name)
+        elif kind in ("STORE_DEREF", "DELETE_DEREF"):
+            self.cells.add(name)
+        elif kind in ("STORE_SUBSCR", "DELETE_SUBSCR", "STORE_SLICE"):
+            self.assigns_items = True
+        elif kind == "IMPORT_NAME":
+            self.imports.add(name)
+        elif kind == "IMPORT_FROM" or "ATTR" in kind or kind == "LOAD_METHOD":
+            self.attributes.add(name)
+            if kind in ("STORE_ATTR", "DELETE_ATTR"):
+                self.assigned.add(name)
+                if holder:
+                    self.targets.add((*holder, name))
+                else:
+                    self.loose.add(name)
+        elif isinstance(instruction.argval, str) and "CONST" in kind:
+            self.strings.add(name)
+        elif isinstance(instruction.argval, types.CodeType):
+            self._add_inner(reads(instruction.argval))
+
+    def _add_inner(self, inner: Reads) -> None:
+        self.globals |= inner.globals
+        self.stored |= inner.stored
+        self.attributes |= inner.attributes
+        self.assigned |= inner.assigned
+        self.loose |= inner.assigned
+        self.imports |= inner.imports
+        self.cells |= inner.cells
+        self.assigns_items |= inner.assigns_items
+
+    def add_words(self) -> None:
+        """Add what the code may read or assign by a string that it holds."""
+        if BY_NAME.isdisjoint(self.attributes | self.globals.keys()):
+            return
+        words = {string for string in self.strings if string.isidentifier()}
+        self.attributes |= words
+        if "setattr" in self.globals:
+            self.loose |= words
+        if "globals" in self.globals:
+            self.globals |= dict.fromkeys(words)
+            self.stored |= words
+        self.imports |= self.strings
 
 
 @functools.lru_cache(maxsize=4096)
 def reads(code: types.CodeType, start: int = 0, end: int | None = None) -> Reads:
     """What a piece of code reads, from one offset on and before another one."""
-    names: dict[str, None] = {}
-    stored: set[str] = set()
-    attributes: set[str] = set()
-    assigned: set[str] = set()
-    targets: set[tuple[str, ...]] = set()
-    loose: set[str] = set()
-    imports: set[str] = set()
-    cells: set[str] = set()
-    assigns_items = False
-    path = _Path()
+    found, path = Reads(), _Path()
     for instruction in dis.get_instructions(code):
         path.add(instruction)
-        if instruction.offset < start:
-            continue
-        if end is not None and instruction.offset >= end:
-            break
-        if instruction.opname in ("LOAD_GLOBAL", "STORE_GLOBAL", "DELETE_GLOBAL"):
-            names[instruction.argval] = None
-            if instruction.opname != "LOAD_GLOBAL":
-                stored.add(instruction.argval)
-        elif instruction.opname in ("STORE_DEREF", "DELETE_DEREF"):
-            cells.add(str(instruction.argval))
-        elif instruction.opname in ("STORE_SUBSCR", "DELETE_SUBSCR", "STORE_SLICE"):
-            assigns_items = True
-        elif instruction.opname == "IMPORT_NAME":
-            imports.add(str(instruction.argval))
-        elif instruction.opname == "IMPORT_FROM" or "ATTR" in instruction.opname or instruction.opname == "LOAD_METHOD":
-            name = str(instruction.argval)
-            attributes.add(name)
-            if instruction.opname in ("STORE_ATTR", "DELETE_ATTR"):
-                assigned.add(name)
-                if path.holder:
-                    targets.add((*path.holder, name))
-                else:
-                    loose.add(name)
-        elif isinstance(instruction.argval, types.CodeType):
-            of_inner = reads(instruction.argval)
-            names.update(dict.fromkeys(of_inner.globals))
-            stored |= of_inner.stored
-            attributes |= of_inner.attributes
-            assigned |= of_inner.assigned
-            loose |= of_inner.assigned
-            imports |= of_inner.imports
-            cells |= of_inner.cells
-            assigns_items |= of_inner.assigns_items
-    return Reads(
-        tuple(names),
-        frozenset(stored),
-        frozenset(attributes),
-        frozenset(assigned),
-        frozenset(targets),
-        frozenset(loose),
-        frozenset(imports),
-        frozenset(cells),
-        assigns_items,
-    )
+        if start <= instruction.offset and (end is None or instruction.offset < end):
+            found.add(instruction, path.holder)
+    found.add_words()
+    return found
 
 
 class _Path:
@@ -128,6 +132,11 @@ class _Path:
 def functions_of(cls: type) -> tuple[Any, ...]:
     """The functions of a class, static and class methods and properties included, constructors left out."""
     return tuple(function for _, function in _named_functions(cls))
+
+
+def constructors_of(cls: type) -> list[Any]:
+    """The functions of a class that run when it is called."""
+    return [function for name in MAKE_OBJECTS if isinstance(function := vars(cls).get(name), types.FunctionType)]
 
 
 @functools.lru_cache(maxsize=4096)

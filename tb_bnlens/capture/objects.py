@@ -90,7 +90,7 @@ class Objects:
         return found
 
     def _found(self, kind: type) -> Visit | None:
-        if issubclass(kind, PLAIN) or issubclass(kind, self._closed):
+        if (issubclass(kind, PLAIN) and is_closed(kind)) or issubclass(kind, self._closed):
             return None
         found = stateful(kind)
         if found is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import sys
 import threading
 import types
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 from functools import lru_cache, partial
 from typing import Any
 
-from tb_bnlens.capture.code import Reads, attributes_read, functions_called, functions_of, reads
+from tb_bnlens.capture.code import Reads, attributes_read, constructors_of, functions_called, functions_of, reads
 from tb_bnlens.capture.containers import CONTAINERS
 from tb_bnlens.capture.library import keep_slot, slots_of, visit_module
 from tb_bnlens.capture.noted import Place
@@ -67,6 +68,8 @@ def _visit_class(walk: Walk, cls: Any) -> None:
     """A user's class that code names: it may call any function of it."""
     if not is_closed(cls):
         walk.then(cls, *functions_of(cls))
+        for function in constructors_of(cls):  # it may number new objects, which is no reason against a pass
+            walk.later(_visit_function, function)
         if walk.is_new(cls):
             _keep_class(walk, cls)
 
@@ -108,6 +111,9 @@ def _visit_function(walk: Walk, function: Any) -> None:
             _keep_in_module(walk, space[name], names)
     for name in names.imports:
         _keep_in_module(walk, sys.modules.get(name), names)
+    for cell in function.__closure__ or ():
+        with contextlib.suppress(ValueError):  # nothing yet
+            _keep_in_module(walk, cell.cell_contents, names)
     for name in names.stored:
         walk.variable(space, name)
 
@@ -163,6 +169,12 @@ def _visit_reference(walk: Walk, reference: Any) -> None:
     walk.then(reference, reference())
 
 
+def _visit_proxy(walk: Walk, proxy: Any) -> None:
+    """A read-only proxy or a view of a dictionary. That of a class is kept with the class."""
+    for held in gc.get_referents(proxy):
+        walk.then(proxy, *(held.values() if type(held) is dict and "__module__" in held else [held]))
+
+
 def _visit_weak(walk: Walk, thing: Any) -> None:
     walk.dictionary(vars(thing))
     walk.then(thing, *thing.data)  # while what they refer to lives, so do the entries
@@ -186,6 +198,7 @@ VISITS: dict[type, Visit] = {
     weakref.WeakValueDictionary: _visit_weak,
     weakref.WeakSet: _visit_weak,
     threading.local: _visit_attributes,
+    **dict.fromkeys((types.MappingProxyType, *map(type, ({}.keys(), {}.values(), {}.items()))), _visit_proxy),
     type: _visit_class,
 }
 """The first that a type is a subclass of says how its objects are walked."""

@@ -21,6 +21,8 @@ MOST_OBJECTS = 30_000
 would not do as a limit: a garbage collection within a walk takes 140 ms."""
 MOST_BYTES = 64 * 2**20
 """Of NumPy arrays and other memory that is copied; those beyond must not be used in a pass."""
+NAMES = {str}
+"""Types of the keys of most dictionaries, which are not walked."""
 Visit = Callable[["Walk", Any], None]
 """How an object of some type is walked."""
 
@@ -170,6 +172,8 @@ class Walk:
         self._notes(long).dicts.append((thing, kept))
         if follow and not long:
             self._waiting += kept.values()
+            if set(map(type, kept)) != NAMES:
+                self._waiting += kept
 
     def part(self, attributes: dict[str, Any]) -> None:
         """Note the attributes of a module or layer, and the dictionaries in which it keeps its parts."""

@@ -23,6 +23,7 @@ import string
 import sys
 import threading
 import time
+import types
 import warnings
 import weakref
 from collections import deque
@@ -131,6 +132,47 @@ def adapted() -> Part:
     part.optimizer = torch.optim.Adam(part.fast.parameters(), 1e-2)
     part.schedule = torch.optim.lr_scheduler.StepLR(part.optimizer, 2)
     return part
+
+
+class Named(str):
+    """Text with an attribute."""
+
+    calls = 0
+
+
+class New:
+    """Counts how many there are."""
+
+    def __init__(self) -> None:
+        MADE[0] += 1
+
+
+MADE = [0]
+
+
+def counts_by_name(self: Any, x: Any) -> Any:
+    New()
+    self.name.calls += 1
+    next(iter(self.keys)).rows.append(0)
+    self.proxy["rows"].append(0)
+    next(iter(self.view)).append(0)
+    globals()["COUNTED"][0] += 1
+    setattr(counters, "COUNT", getattr(counters, "COUNT") + 1)  # noqa: B009, B010
+    lengths = len(next(iter(self.keys)).rows) + len(self.proxy["rows"]) + len(next(iter(self.view)))
+    return counters.scaled(x, MADE[0] + self.name.calls + COUNTED[0] + counters.COUNT + lengths)
+
+
+def by_name() -> Part:
+    MADE[0] = 0
+    held: dict[str, Any] = {"proxy": types.MappingProxyType({"rows": []}), "view": {"rows": []}.values()}
+    return Part(counts_by_name, name=Named("a"), keys={Keyed(): 0}, **held)
+
+
+class Keyed:
+    """A key of a dictionary that has rows."""
+
+    def __init__(self) -> None:
+        self.rows: list[int] = []
 
 
 SETTING = "BN_LENS_TESTS_COUNT"
@@ -513,6 +555,7 @@ MODELS: dict[str, Callable[[], Any]] = {
     "replaced submodule": lambda: Net(Part(deletes, spare=nn.Linear(2, 2), other=nn.Linear(2, 2))),
     "containers": lambda: Net(own_state()),
     "rare places": lambda: Net(in_rare_places()),
+    "by name": lambda: Net(by_name()),
     "the library": lambda: Net(in_the_library()),
     "optimizer inside": lambda: Net(adapted()),
     "held and not used": lambda: Net(Part(lambda self, x: x, held=[make() for make, _, _ in HELD.values()])),
