@@ -890,6 +890,28 @@ def test_a_reason_says_what_to_do(name: str, tmp_path: Path) -> None:
     assert re.search(said, record_of(tmp_path).manifest.not_evaluated["losses"])
 
 
+def test_the_frames_of_an_error_that_the_loop_handles_stay(tmp_path: Path) -> None:
+    def forward(_: Any, x: Any) -> Any:
+        if not torch.is_grad_enabled():
+            raise ValueError("not in a pass")
+        return x
+
+    def fails() -> None:
+        kept = [1]
+        raise OverflowError(kept)
+
+    model, (x, y) = Net(Part(forward)), data()[0]
+    with Recorder(model, str(tmp_path), LOSS, overhead=math.inf, verbose=0) as lens:
+        try:
+            fails()
+        except OverflowError as error:
+            LOSS(model(x), y).backward()
+            lens.record(x, y)
+            assert error.__traceback__ and error.__traceback__.tb_next
+            assert error.__traceback__.tb_next.tb_frame.f_locals["kept"] == [1]
+    assert "not in a pass" in record_of(tmp_path).manifest.not_evaluated["losses"]
+
+
 def test_an_interrupt_reaches_the_user(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         trained(lambda: raising(KeyboardInterrupt()), lambda: LOSS, tmp_path)

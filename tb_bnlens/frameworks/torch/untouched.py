@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
@@ -214,11 +215,12 @@ def undone(devices: set[torch.device], *called: Any, objects: Objects | None = N
 @contextlib.contextmanager
 def _frames_cleared() -> Iterator[None]:
     """Let what a failed block has made end with it: an exception holds the frames that it has left."""
+    handled = sys.exc_info()[1]  # by code of the user's, whose frames stay
     try:
         yield
     except Exception as error:
         failed: BaseException | None = error
-        while failed is not None:
+        while failed is not None and failed is not handled:
             traceback.clear_frames(failed.__traceback__)
             failed = failed.__context__
         raise
