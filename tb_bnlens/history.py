@@ -82,6 +82,8 @@ class Manifest:
     """``"checkpoints"`` where the record was made from saved weights; empty for one of the recorder."""
     framework: str = KERAS
     """One of ``metadata.FRAMEWORKS``."""
+    called: str = ""
+    """``"forward"`` where the user has said how the model is called; remedies have to be told, too."""
     untracked: tuple[str, ...] = ()
     """PyTorch modules with ``track_running_stats=False``; they have no statistics, and are not among ``layers``."""
     unreached: tuple[str, ...] = ()

@@ -66,6 +66,10 @@ class ModelAdapter(Protocol):
     def framework(self) -> str:
         """One of ``metadata.FRAMEWORKS``: in whose words the record is told."""
 
+    @property
+    def called(self) -> str:
+        """See ``Manifest.called``."""
+
     def untracked(self) -> Sequence[str]:
         """BatchNorm layers that have no statistics at all, as PyTorch's may; not among ``layers``."""
 

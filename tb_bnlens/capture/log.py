@@ -59,6 +59,7 @@ class RunLog:
         self.ended_step: int | None = None
         self.source = ""
         self.framework = KERAS
+        self.called = ""
         self.untracked: Sequence[str] = ()
         self.unreached: Sequence[str] = ()
         self.ranks: Sequence[tuple[float, float]] = ()
@@ -125,6 +126,7 @@ class RunLog:
             ended_step=self.ended_step,
             source=self.source,
             framework=self.framework,
+            called=self.called,
             untracked=tuple(self.untracked),
             unreached=tuple(self.unreached),
             ranks=tuple(self.ranks),

@@ -70,7 +70,7 @@ class Recording:
         self._reader = adapter.reader(layers) if layers else _NoLayers()
         self._watch = LayerWatch(layers, self._segments, weakly(self._event), adapter.framework)
         self._state = ProbeState.empty(self._segments)
-        log.framework, log.untracked = adapter.framework, adapter.untracked()
+        log.framework, log.called, log.untracked = adapter.framework, adapter.called, adapter.untracked()
         self._say_how_it_begins(adapter, log.open(), earlier.fits)
         self._watch.compare_with(earlier.attributes)
         self._windows = Windows(self._reader.read(), step, self._recovery, self._segments)

@@ -111,6 +111,7 @@ def _without_layers(adapter: ModelAdapter, run: str, batches: Sequence[Any], tol
                 notes=tuple(adapter.not_read()),
                 not_evaluated=not_evaluated,
                 framework=adapter.framework,
+                called=adapter.called,
                 untracked=tuple(adapter.untracked()),
                 unreached=unreached,
             ),
@@ -304,6 +305,7 @@ class _Measurement:
             not_evaluated=self._not_evaluated,
             framework=self._adapter.framework,
             notes=tuple(self._adapter.not_read()),
+            called=self._adapter.called,
             untracked=tuple(self._adapter.untracked()),
             unreached=tuple(self._watch.runner.unreached),
         )

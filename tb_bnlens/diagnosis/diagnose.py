@@ -124,8 +124,8 @@ def _say(d: Decision, whole: Decision, facts: Facts, words: Mapping[str, Words])
 
 def _translated(said: Said, facts: Facts) -> Said:
     """In the nouns and the remedies of the framework that wrote the record."""
-    framework = facts.manifest.framework
-    said = replace(said, rescue=code.of_framework(said.rescue, framework), fix=code.of_framework(said.fix, framework))
+    rescue, fix = (code.of_framework(text, facts.manifest) for text in (said.rescue, said.fix))
+    said = replace(said, rescue=rescue, fix=fix)
     if facts.in_keras:
         return said
     return replace(

@@ -61,6 +61,7 @@ def parse_manifest(raw: object) -> tuple[Manifest, tuple[str, ...]]:
         ended_step=of.count("ended_step", LARGEST_STEP),
         source=of.text("source", "", LONGEST_NAME),
         framework=of.one_of("framework", FRAMEWORKS),
+        called=of.one_of("called", ("", "forward")),
         untracked=of.texts("untracked"),
         unreached=of.texts("unreached"),
         ranks=tuple(pair for item in of.list("ranks") if (pair := _pair(item))),

@@ -378,3 +378,34 @@ def test_the_statistics_are_those_of_what_is_normalized(size: int, tmp_path: Pat
     assert plain[2]["layers"][0]["distance"] == own[2]["layers"][0]["distance"]
     with recalibrate(own[0], [step(own[0], 0)[1] for _ in range(4)]):
         assert own[0].norm.running_mean.abs().max() > 0.1
+
+
+# --- a model that is called another way --------------------------------------------------------------------------
+
+
+class Flow(Net):
+    def forward(self, *_: Any) -> Any:
+        raise RuntimeError("call log_prob")
+
+    def log_prob(self, x: Any) -> Any:
+        return -(Net.forward(self, x) ** 2)
+
+
+def test_the_rescue_is_told_how_the_model_is_called(tmp_path: Path) -> None:
+    def forward(model: Any, x: Any) -> Any:
+        return -model.log_prob(x).mean()
+
+    def slow() -> Any:
+        model = Flow()
+        model.norm.momentum = 1e-3
+        return model
+
+    def step(model: Any, i: int) -> Any:
+        x, _ = rows()
+        return forward(model, 100 * x), 100 * x, None
+
+    model, _, report = trained(slow, step, tmp_path, forward=forward)
+    (rescue,) = (f["rescue"] for f in report["findings"] if f["rule"] == "momentum-too-high")
+    assert "forward=forward" in rescue
+    exec(compile(rescue, "rescue", "exec"), {"model": model, "data": [step(model, 0)[1]] * 8, "forward": forward})
+    assert model.norm.running_var.max() > 100

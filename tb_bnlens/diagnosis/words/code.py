@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.diagnosis.severity import Severity
 from tb_bnlens.diagnosis.words.phrases import as_set, metrics
+from tb_bnlens.history import Manifest
 from tb_bnlens.metadata import FLAX, KERAS, KERAS_2, TORCH
 
 UNDO = "# Its undo() puts the old statistics back.\n"
@@ -47,8 +48,9 @@ import tb_bnlens
 """
 
 
-def of_framework(text: str, framework: str) -> str:
+def of_framework(text: str, manifest: Manifest) -> str:
     """Code for Keras 3 in the names of a framework: its package, and its remedies in a module of ``tb_bnlens``."""
+    framework = manifest.framework
     if framework == KERAS:
         return text
     if framework == KERAS_2:
@@ -56,6 +58,8 @@ def of_framework(text: str, framework: str) -> str:
         return re.sub(r"(?<![\w.])keras(?=[.\n])", "tf_keras", text)
     for name in ("recalibrate", "set_momentum"):
         text = text.replace(f"tb_bnlens.{name}(", f"tb_bnlens.{framework}.{name}(")
+    if manifest.called:
+        text = text.replace("batches=200", "batches=200, forward=forward")
     return re.sub(r"^(# )?import tb_bnlens(?=[\n;])", rf"\1import tb_bnlens.{framework}", text, flags=re.MULTILINE)
 
 

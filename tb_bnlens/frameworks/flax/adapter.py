@@ -40,6 +40,11 @@ class FlaxModel:
     def __post_init__(self) -> None:
         require_module(self.model)
 
+    @property
+    def called(self) -> str:
+        """``"forward"`` where the user passes one."""
+        return "" if self.forward is None else "forward"
+
     def untracked(self) -> tuple[str, ...]:
         """None: every ``nnx.BatchNorm`` has statistics."""
         return ()

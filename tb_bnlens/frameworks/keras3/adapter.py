@@ -44,6 +44,8 @@ class KerasModel:
         """What its batches are made of."""
         return self._backend.batches
 
+    called = ""
+
     def untracked(self) -> tuple[str, ...]:
         """None: every layer has statistics."""
         return ()

@@ -55,6 +55,12 @@ class TorchModel:
         if not isinstance(self.model, torch.nn.Module):
             raise ValueError(f"model is a {type(self.model).__name__}; expected a torch.nn.Module")
 
+    @property
+    def called(self) -> str:
+        """``"forward"`` where the user passes one; that of a callback is known to it alone."""
+        own = self.forward is None or getattr(self.forward, "__module__", "").startswith("tb_bnlens.")
+        return "" if own else "forward"
+
     def untracked(self) -> tuple[str, ...]:
         """Modules with ``track_running_stats=False``."""
         return untracked_in(self.model)
