@@ -13,6 +13,7 @@ import weakref
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures.thread import _WorkItem
+from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
@@ -32,6 +33,8 @@ SPECIAL = (*CALLED, "__iter__", "__next__", "__getitem__", "__enter__", "__exit_
 """Methods of a user's class that code calls and does not name."""
 ANY_NAME = frozenset(("getattr", "setattr", "vars", "__dict__"))
 """Code that names one of these may read or assign any attribute."""
+APART = (threading.local, ContextVar)
+"""Each thread has a state of its own in them."""
 SUSPENDED = (types.GeneratorType, types.CoroutineType, types.AsyncGeneratorType)
 
 
@@ -163,6 +166,8 @@ class Reach:
                 self._waiting += self._named(thing)
 
     def _held(self, thing: Any) -> Iterator[Any]:
+        if isinstance(thing, APART):
+            return
         if isinstance(thing, (*SEQUENCES, dict)):
             if len(thing) <= LONG:
                 yield from dict.values(thing) if isinstance(thing, dict) else thing
@@ -228,7 +233,7 @@ class Reach:
             if issubclass(thing, HAVE_HANDLERS):
                 handlers = [function for cls in of_user for function in functions_of(cls)]
                 yield from (handler for handler in handlers if id(handler) not in self.met)
-        elif not is_closed(type(thing)):
+        elif not is_closed(type(thing)) and not isinstance(thing, APART):
             spaces.append(getattr(thing, "__dict__", {}))
             if id(type(thing)) not in self.met:
                 yield type(thing)

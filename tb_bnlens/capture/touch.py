@@ -12,7 +12,7 @@ from typing import Any
 
 from tb_bnlens.capture.code import attributes_read
 from tb_bnlens.capture.packages import is_closed
-from tb_bnlens.capture.reach import ANY_NAME, SPECIAL, Reach, contents_of, is_part
+from tb_bnlens.capture.reach import ANY_NAME, APART, SPECIAL, Reach, contents_of, is_part
 
 CHANGED_FROM = {
     list: tuple,
@@ -114,6 +114,8 @@ class _Changes:
     def _of(self, thing: Any) -> Touch:
         """The change of one object."""
         kind, reach = type(thing), self._reach
+        if isinstance(thing, APART):
+            return Touch.NOTHING
         if any(key == id(thing) for key, _ in reach.targets):
             return Touch.WRITES
         if isinstance(thing, type):

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -100,6 +101,7 @@ class Model:
         self.stop, self.calls, self.array = False, 0, np.zeros(3)
         self.table: dict[str, int] = {}
         self.rows: list[int] = []
+        self.local, self.context = threading.local(), ContextVar("context", default=0)
         level = 0
 
         def raises_level() -> None:
@@ -172,12 +174,18 @@ READERS: dict[str, Callable[[Model], Callable[[], Any]]] = {
     "containers": lambda model: lambda: print(len(model.rows), model.array.sum(), model.table.get("a")),
     "what it has of the same name": lambda model: Trainer(model).keeps,
     "what it keeps": lambda model: partial(keeps, SimpleNamespace(last={}, calls=0), model),
+    "its own state": lambda model: lambda: writes_apart(model),
     "nothing": lambda _: lambda: None,
 }
 
 
 def keeps(watched: SimpleNamespace, model: Model) -> None:
     watched.last["calls"] = watched.calls = model.calls
+
+
+def writes_apart(model: Model) -> None:
+    model.local.last = 1
+    model.context.set(1)
 
 
 @contextlib.contextmanager
