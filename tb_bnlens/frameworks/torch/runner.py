@@ -84,7 +84,8 @@ class TorchRunner:
         self.tracing = OneTimeCost()
         self.accelerated = self._device is None or self._device.type != "cpu"
         self.loss_reason = ""
-        self._has_loss_in_training = False
+        self._with_loss: set[bool] = set()
+        # Whether passes that gave a loss were in training mode.
         self.order: Sequence[int] = ()
         self.trains: dict[int, bool] = {}
         self.trains_by_batch = False
@@ -197,11 +198,11 @@ class TorchRunner:
         except NotEvaluated as reason:
             # The statistics of the pass are worth having without it.
             self.loss_reason = str(reason)
-            if self._has_loss_in_training:
+            if self._with_loss == {True}:
                 cause = f" ({cause_of(reason.__cause__)})" if reason.__cause__ else ""
                 self.loss_reason = OTHER_IN_EVAL.format(cause=cause)
             return float("nan")
-        self._has_loss_in_training |= in_training
+        self._with_loss.add(in_training)
         return loss
 
     # --- statistics ----------------------------------------------------------------------------------
