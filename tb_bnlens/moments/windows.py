@@ -290,7 +290,7 @@ class Windows:
 
 
 def _median(values: Array) -> float:
-    # Most layers are updated alike, and np.median takes ten times as long.
+    # Most layers have as many updates as the first one, and np.median takes ten times as long.
     first = values[0]
     return float(first if (values == first).all() else np.median(values))
 
