@@ -35,6 +35,9 @@ WRITES_VALUES = frozenset(
 FIXED = (*(types.FunctionType, types.MethodType, types.BuiltinMethodType), partial, tuple, frozenset)
 """What both may hold: a thread changes no more than the attributes of these."""
 
+SPACES = (type, types.ModuleType, types.FunctionType)
+"""They have attributes, and are no objects that keep what they have read."""
+
 
 class Touch(enum.IntEnum):
     """What a thread may do to what is put back behind a pass."""
@@ -55,9 +58,9 @@ class Held:
     empty: list[Any] = field(default_factory=list)
     """Empty dictionaries, which are none of ``objects``."""
     classes: set[int] = field(default_factory=set)
-    """ids of the user's classes whose attributes are put back."""
+    """The ids of the user's classes whose attributes are."""
     variables: dict[int, set[str]] = field(default_factory=dict)
-    """id of the globals of a module -> names of those that are."""
+    """id of the globals of a module -> names of the variables that are put back."""
 
 
 def touches(frame: types.FrameType, held: Held) -> Touch:
@@ -79,7 +82,7 @@ class _Changes:
         self._held: Collection[int] = held.objects.keys() | held.classes | set(map(id, held.empty))
         self._unnamed = set(self._unnamed_parts())
         # A watcher keeps what it has read under the same name.
-        others = (thing for key, thing in reach.met.items() if key not in self._held)
+        others = (thing for key, thing in reach.met.items() if key not in self._held and not isinstance(thing, SPACES))
         self._loose = reach.loose.difference(*(getattr(thing, "__dict__", ()) for thing in others))
 
     def most(self) -> Touch:
@@ -87,7 +90,8 @@ class _Changes:
         if self._variables():
             return Touch.WRITES
         reached = [thing for key, thing in self._reach.met.items() if key in self._held]
-        return max(map(self._of, reached), default=Touch.PERHAPS if self._reach.too_far else Touch.NOTHING)
+        least = Touch.PERHAPS if self._reach.too_far else Touch.NOTHING
+        return max((least, *map(self._of, reached)))
 
     def _variables(self) -> bool:
         """Whether the code assigns variables of functions or modules."""
