@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,6 +50,7 @@ class Measurement:
         self._predicted: Outcome | None = None
         # Of the last probe: its training pass, whose update is compared with the one really made.
         self._updates = Updates(segments)
+        self._compared: tuple[Any, Callable[[Moments], None]] | None = None
         self._present: Moments | None = None
         # Of this probe: statistics at the present weights, which serve validation data too.
 
@@ -190,8 +191,15 @@ class Measurement:
                 expected = (then.mean - before.mean) / gain, (then.spread - before.spread) / gain
         return 1.0 - self._updates.add(real, expected, self._scale(), self.runner.gain)
 
-    def compare_window(self, windows: Windows) -> None:
-        """Compare the statistics recovered from the last step with those of the batch just probed, made after it."""
+    def compare_window(self, windows: Windows, batch: Any) -> None:
+        """Compare the statistics recovered from the last step with those of the batch just probed, made after it.
+
+        The weights have moved between the two. How much that does is known after one more step, see ``settle``.
+
+        Args:
+            windows: the last one is that step's.
+            batch: the probed one.
+        """
         predicted, self._predicted = self._predicted, None
         if predicted is None or windows.single is None:
             return
@@ -205,7 +213,25 @@ class Measurement:
             )
         real = gain * mean, gain * spread
         expected = mean + seen.mean - recovered.mean, spread + seen.variance - recovered.variance
-        self._updates.add(real, expected, self._scale(), self.runner.gain)
+        scale = self._scale()
+
+        def add(later: Moments) -> None:
+            doubtful = self._updates.moved_by_weights(recovered, seen, later, scale)
+            self._updates.add(real, expected, scale, self.runner.gain, doubtful)
+
+        self._compared = batch, add
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether a comparison waits for one more step."""
+        return self._compared is not None
+
+    def settle(self, one_step_later: bool) -> None:
+        """End a comparison: look at its batch again, at the weights after one more step, or give it up."""
+        compared, self._compared = self._compared, None
+        if compared is not None and one_step_later:
+            batch, add = compared
+            add(moments_of(self.runner.training(batch)))
 
     def _scale(self) -> Array:
         return np.asarray(np.sqrt(np.maximum(self.state.variance, 0) + self._recovery.epsilon))

@@ -42,6 +42,7 @@ TIMED_PASSES = 3
 INTERIM_BATCHES = 8
 INTERIM_RESERVE = 2.0
 """A measurement during training is made if the budget holds this many full probes: itself and the last one."""
+UPDATES = "the comparison of updates"
 EVIDENCE = "the evidence"
 """A part that can be given up on its own; see Guard."""
 
@@ -141,8 +142,19 @@ class Prober:
         """See ``Measurement.compare_window``; for a loop that shows its batch after the step."""
         if windows.step != self.probed_step:
             return  # the last window is of an earlier step than the probed batch
-        with self._guard("the comparison of updates"):
-            self._measurement.compare_window(windows)
+        with self._guard(UPDATES):
+            self._measurement.compare_window(windows, self._probed[0])
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether a comparison waits for the next step."""
+        return self._measurement.unsettled
+
+    def settle(self, step: int) -> None:
+        """See ``Measurement.settle``."""
+        if self.unsettled:
+            with self._guard(UPDATES), self._schedule.timed("probe"), self._tracing_told_apart():
+                self._measurement.settle(step == self.probed_step + 1)
 
     def step_made(self, fit_loss: float | None, now: Callable[[], Snapshot]) -> None:
         """Measure the pending batches after the update, too, and write what is known of it.

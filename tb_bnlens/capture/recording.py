@@ -179,11 +179,14 @@ class Recording:
 
     def probe_if_due(self) -> None:
         """For a loop that shows its batch after the step: measure what is due on the newest one."""
+        self._prober.settle(self.step)
         level = self._prober.due(self.step)
         if level is not None:
             self._probe(level)
             self._prober.compare_window(self._windows)
             self._prober.write()
+            if self._prober.unsettled:
+                self.quiet_until = self.step
 
     def meet(self, batch: Any) -> None:
         """Remember a training batch for a probe, and its size as the usual one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -339,6 +340,35 @@ def test_accumulated_batches_are_updates_of_the_step(groups: tuple[int, ...], tm
 def test_a_momentum_that_replaces_everything_is_no_unseen_data(tmp_path: Path) -> None:
     report = train(lambda: small(0.99), tmp_path, steps=STEPS, size=8).report
     assert finding(report, "unseen-updates")["status"] == "pass"
+
+
+def noisy_step(model: Any, optimizer: Any, x: Any, y: Any, i: int) -> None:
+    usual_step(model, optimizer, x + 3 * torch.randn_like(x), y, i)
+
+
+def test_a_step_that_transforms_its_input_is_unseen_data(tmp_path: Path) -> None:
+    report = train(lambda: small(0.1), tmp_path, steps=STEPS, step=noisy_step).report
+    assert "unseen-updates" in named(report)
+
+
+def test_weights_that_leap_are_no_unseen_data(tmp_path: Path) -> None:
+    """The lens sees the batch after the step, and each step changes the statistics of the same batch by much."""
+    torch.manual_seed(0)
+    widths = (8, *(16,) * 8)
+    blocks = [nn.Sequential(nn.Linear(a, b), nn.BatchNorm1d(b, momentum=0.4), nn.ReLU()) for a, b in pairwise(widths)]
+    model = nn.Sequential(*blocks, nn.Linear(16, 4))
+    optimizer, loss = torch.optim.SGD(model.parameters(), 0.3, momentum=0.9), nn.CrossEntropyLoss()
+    with Recorder(model, str(tmp_path), loss, optimizer=optimizer, verbose=0) as lens:
+        for _ in range(200):
+            y = torch.randint(0, 4, (4,))
+            x = torch.randn(4, 8) + 0.5 * y[:, None]
+            optimizer.zero_grad()
+            loss(model(x), y).backward()
+            optimizer.step()
+            lens.record(x, y)
+    report = report_of(tmp_path)
+    assert "unseen-updates" not in named(report), named(report)
+    assert report["losses"]["inference"] > 1.5 * report["losses"]["batch"]  # so that a cause is looked for
 
 
 @pytest.mark.parametrize("rest", [2, 32])
