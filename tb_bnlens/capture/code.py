@@ -139,6 +139,12 @@ def constructors_of(cls: type) -> list[Any]:
     return [function for name in MAKE_OBJECTS if isinstance(function := vars(cls).get(name), types.FunctionType)]
 
 
+def slots_of(cls: type) -> list[Any]:
+    """The slots that a class in Python adds to those of its base classes."""
+    members = vars(cls).values() if "__slots__" in vars(cls) else ()  # and no members of a class in C
+    return [member for member in members if isinstance(member, types.MemberDescriptorType)]
+
+
 @functools.lru_cache(maxsize=4096)
 def functions_called(kind: type, classes: tuple[type, ...]) -> tuple[Any, ...]:
     """The functions of an object's classes that may run when it is called.

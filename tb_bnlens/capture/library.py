@@ -8,13 +8,13 @@ import gc
 import logging
 import os
 import sys
-import types
 import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
+from tb_bnlens.capture.code import slots_of
 from tb_bnlens.capture.noted import Place
 from tb_bnlens.capture.packages import is_of_library
 from tb_bnlens.capture.walk import Visit, Walk
@@ -55,12 +55,6 @@ def _later(visit: Visit) -> Visit:
 
 def _has_dictionary(kind: Any) -> bool:
     return bool(kind.__dictoffset__)
-
-
-def slots_of(cls: type) -> list[Any]:
-    """The slots that a class in Python adds to those of its base classes."""
-    members = vars(cls).values() if "__slots__" in vars(cls) else ()  # and no members of a class in C
-    return [member for member in members if isinstance(member, types.MemberDescriptorType)]
 
 
 def _slots(kind: Any) -> list[Any]:

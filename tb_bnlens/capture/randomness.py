@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from tb_bnlens.capture.errors import NotEvaluated
-from tb_bnlens.capture.threads import frames_of_others, is_known, others
+from tb_bnlens.capture.threads import frames_of_others, is_known, is_of_a_tool, others
 
 REASON = (
     "the model draws random numbers from Python or NumPy when it is traced, so an extra pass would change the numbers "
@@ -25,12 +25,6 @@ BESIDE_OTHERS = (
     "the model or loss draws random numbers from Python or NumPy while another thread runs, so an extra pass could "
     "change the numbers that training gets; draw them from a generator that the model holds to have the losses measured"
 )
-TOOLS = (
-    *("IPython.", "aim.", "clearml.", "comet_ml.", "debugpy.", "ipykernel.", "lightning_utilities."),
-    *("mlflow.", "multiprocessing.queues", "neptune.", "pydev", "_pydev", "rich.", "tb_bnlens.", "tensorboard."),
-    *("tensorboardX.", "torch.utils.data._utils.pin_memory", "tornado.", "tqdm.", "traitlets.", "wandb.", "zmq."),
-)
-"""How the modules of threads begin that draw nothing: progress bars, writers of logs, notebooks."""
 _NUMPY_IS_SEEN = isinstance(np.random.rand, types.BuiltinMethodType)
 """Whether a profiler sees calls of NumPy's generators, as with NumPy 1."""
 _RLOCK = type(threading.RLock())
@@ -66,18 +60,12 @@ def others_may_draw() -> bool:
     """Whether another thread of Python runs that may draw random numbers."""
     others = [thread for thread in threading.enumerate() if thread is not threading.current_thread()]
     frames = frames_of_others() if others else {}
-    return any(not (_is_of_a_tool(thread) or _is_idle(frames.get(thread.ident or 0))) for thread in others)
+    return any(not (is_of_a_tool(thread) or _is_idle(frames.get(thread.ident or 0))) for thread in others)
 
 
 def _is_idle(frame: types.FrameType | None) -> bool:
     """Whether a thread of a ``ThreadPoolExecutor`` waits for work, as one of Keras' does."""
     return frame is not None and frame.f_code is concurrent.futures.thread._worker.__code__
-
-
-def _is_of_a_tool(thread: threading.Thread) -> bool:
-    target = getattr(thread, "_target", None)
-    codes = {str(getattr(code, "__module__", "")) for code in (type(thread), target) if code is not None}
-    return any(code.startswith(TOOLS) for code in codes)
 
 
 @contextlib.contextmanager

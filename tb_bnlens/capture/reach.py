@@ -17,7 +17,7 @@ from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
-from tb_bnlens.capture.code import CALLED, functions_of, reads
+from tb_bnlens.capture.code import CALLED, functions_of, reads, slots_of
 from tb_bnlens.capture.noted import LONG
 from tb_bnlens.capture.packages import is_closed, is_of_closed
 
@@ -154,16 +154,22 @@ class Reach:
 
     def _end(self) -> None:
         """Follow until nothing is new. A name that is met late may be one of an object that was met early."""
-        known = -1
-        while (self._waiting or known < len(self.names)) and len(self.met) <= MOST_REACHED:
-            known = len(self.names)
-            while self._waiting and len(self.met) <= MOST_REACHED:
+        known, spaces = set[str](), list[Mapping[str, Any]]()
+        while self._waiting and not self.too_far:
+            new_spaces: list[Mapping[str, Any]] = []
+            while self._waiting and not self.too_far:
                 thing = self._waiting.pop()
                 if id(thing) not in self.met:
                     self.met[id(thing)] = thing
                     self._waiting += self._held(thing)
-            for thing in list(self.met.values()):
-                self._waiting += self._named(thing)
+                    new_spaces += self._spaces_of(thing)
+            new, known = self.names - known, set(self.names)
+            for space in spaces:
+                self._waiting += _under(space, new)
+            for space in new_spaces:
+                self._waiting += _under(space, known.union(self._unnamed))
+                self._waiting += [value for name, value in list(space.items()) if is_part(name, value)]
+            spaces += new_spaces
 
     def _held(self, thing: Any) -> Iterator[Any]:
         if isinstance(thing, APART):
@@ -221,28 +227,37 @@ class Reach:
             yield from frame.f_locals.values()
         yield getattr(thing, f"{prefix}_{'yieldfrom' if prefix == 'gi' else 'await'}")
 
-    def _named(self, thing: Any) -> Iterator[Any]:
-        """Attributes of a user's object, class or module that the code names."""
-        spaces: list[Mapping[str, Any]] = []
+    def _spaces_of(self, thing: Any) -> Iterator[Mapping[str, Any]]:
+        """Attributes of a user's object, class or module; the code has to name them."""
         if isinstance(thing, types.ModuleType):
             if not is_of_closed(thing.__name__):
-                spaces.append(vars(thing))
+                yield vars(thing)
         elif isinstance(thing, type):
             of_user = [cls for cls in thing.__mro__ if not is_closed(cls)]
-            spaces += map(vars, of_user)
+            yield from map(vars, of_user)
             if issubclass(thing, HAVE_HANDLERS):
-                handlers = [function for cls in of_user for function in functions_of(cls)]
-                yield from (handler for handler in handlers if id(handler) not in self.met)
+                self._follow(function for cls in of_user for function in functions_of(cls))
         elif not is_closed(type(thing)) and not isinstance(thing, APART):
-            spaces.append(getattr(thing, "__dict__", {}))
-            if id(type(thing)) not in self.met:
-                yield type(thing)
-        every = bool(self.names & ANY_NAME)
-        for space in spaces:
-            for name, value in list(space.items()):
-                named = every or name in self.names or name in self._unnamed
-                if (named or is_part(name, value)) and id(value) not in self.met:
-                    yield value
+            own = attributes_of(thing)
+            yield own
+            self._follow([type(thing), *(own.values() if isinstance(thing, HAVE_HANDLERS) else ())])
+
+
+def _under(space: Mapping[str, Any], names: Collection[str]) -> list[Any]:
+    """What a space holds under these names; all where one of them may be any."""
+    if not ANY_NAME.isdisjoint(names):
+        return list(space.values())
+    return [space[name] for name in space.keys() & names]
+
+
+def attributes_of(thing: Any) -> dict[str, Any]:
+    """What a user's object holds by name, in slots too."""
+    found = dict(getattr(thing, "__dict__", ()))
+    for cls in type(thing).__mro__:
+        for slot in slots_of(cls):
+            if hasattr(thing, slot.__name__):
+                found[slot.__name__] = slot.__get__(thing)
+    return found
 
 
 def is_of_python(frame: types.FrameType) -> bool:
@@ -263,6 +278,10 @@ def outwards(frame: types.FrameType | None) -> Iterator[types.FrameType]:
 
 def _in_closed(thing: Any) -> Iterator[Any]:
     """What an object of a closed package holds. Those of Python are often in C, or have slots."""
+    if isinstance(thing, HAVE_HANDLERS):  # and of what a server is given it calls any method
+        own = [one for one in vars(thing).values() if not is_closed(type(one))]
+        classes = [(one, cls) for one in own for cls in type(one).__mro__ if not is_closed(cls)]
+        yield from (types.MethodType(function, one) for one, cls in classes for function in functions_of(cls))
     if type(thing).__module__ not in ("builtins", "types") and _is_pythons(type(thing).__module__):
         held = [one for one in gc.get_referents(thing) if not isinstance(one, types.ModuleType)]
     else:

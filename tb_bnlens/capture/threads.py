@@ -13,12 +13,18 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping
 
 from tb_bnlens.capture.packages import is_of_closed
-from tb_bnlens.capture.reach import is_of_python, outwards
+from tb_bnlens.capture.reach import outwards
 from tb_bnlens.capture.touch import Held, Touch, touches
 
 _WAITS = threading.Condition.wait.__code__
 INSTALLED = ("site-packages", "dist-packages")
 """Directories whose code is no user's."""
+TOOLS = (
+    *("IPython.", "aim.", "clearml.", "comet_ml.", "debugpy.", "execnet.", "ipykernel.", "lightning_utilities."),
+    *("mlflow.", "multiprocessing.queues", "neptune.", "pydev", "_pydev", "rich.", "tb_bnlens.", "tensorboard."),
+    *("tensorboardX.", "torch.utils.data._utils.pin_memory", "tornado.", "tqdm.", "traitlets.", "wandb.", "zmq."),
+)
+"""How the modules of threads begin that change and draw nothing: progress bars, writers of logs, notebooks."""
 LOOK = 0.01
 """Seconds for which threads have to be still that can reach the model, before the first pass."""
 THREADS_CLOCK = 0b110
@@ -97,18 +103,30 @@ def frames_of_others() -> dict[int, types.FrameType]:
 
 
 def _of_users() -> dict[int, Doing]:
-    """The other threads that run code of a user's, or wait in Python's, which may call it.
+    """The other threads that run code of a user's, or wait in that of Python or of a package, which may call it.
 
     One that waits does nothing: it looks for work all the time, as a server does.
     """
     found: dict[int, Doing] = {}
+    tools = {thread.ident for thread in threading.enumerate() if is_of_a_tool(thread)}
     for ident, (innermost, spent) in others().items():
         frames = list(outwards(innermost))
         if any(map(_is_users, frames)):
             found[ident] = innermost, spent
-        elif all(map(is_of_python, frames)):
+        elif ident not in tools and not any(_module(frame).startswith(TOOLS) for frame in frames):
             found[ident] = frames[-1], 0
     return found
+
+
+def _module(frame: types.FrameType) -> str:
+    return str(frame.f_globals.get("__name__"))
+
+
+def is_of_a_tool(thread: threading.Thread) -> bool:
+    """Whether what it runs is of one of ``TOOLS``."""
+    target = getattr(thread, "_target", None)
+    codes = {str(getattr(code, "__module__", "")) for code in (type(thread), target) if code is not None}
+    return any(code.startswith(TOOLS) for code in codes)
 
 
 def _cpu_time(ident: int, native: int | None) -> int:

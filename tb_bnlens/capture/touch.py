@@ -12,7 +12,7 @@ from typing import Any
 
 from tb_bnlens.capture.code import attributes_read
 from tb_bnlens.capture.packages import is_closed
-from tb_bnlens.capture.reach import ANY_NAME, APART, SPECIAL, Reach, contents_of, is_part
+from tb_bnlens.capture.reach import ANY_NAME, APART, SPECIAL, Reach, attributes_of, contents_of, is_part
 
 CHANGED_FROM = {
     list: tuple,
@@ -87,11 +87,12 @@ class _Changes:
 
     def most(self) -> Touch:
         """The gravest of all changes."""
+        if self._reach.too_far:  # what so much code names tells nothing
+            return Touch.PERHAPS
         if self._variables():
             return Touch.WRITES
         reached = [thing for key, thing in self._reach.met.items() if key in self._held]
-        least = Touch.PERHAPS if self._reach.too_far else Touch.NOTHING
-        return max((least, *map(self._of, reached)))
+        return max(map(self._of, reached), default=Touch.NOTHING)
 
     def _variables(self) -> bool:
         """Whether the code assigns variables of functions or modules."""
@@ -124,7 +125,7 @@ class _Changes:
             return Touch.WRITES
         if isinstance(thing, type):
             return Touch.WRITES if self._loose & vars(thing).keys() else Touch.NOTHING
-        own = {*getattr(thing, "__dict__", ())}
+        own = {*attributes_of(thing)}
         if issubclass(kind, FIXED):
             return Touch.WRITES if self._loose & own else Touch.NOTHING
         if issubclass(kind, types.CellType):

@@ -14,9 +14,17 @@ from collections.abc import Iterator
 from functools import lru_cache, partial
 from typing import Any
 
-from tb_bnlens.capture.code import Reads, attributes_read, constructors_of, functions_called, functions_of, reads
+from tb_bnlens.capture.code import (
+    Reads,
+    attributes_read,
+    constructors_of,
+    functions_called,
+    functions_of,
+    reads,
+    slots_of,
+)
 from tb_bnlens.capture.containers import CONTAINERS
-from tb_bnlens.capture.library import keep_slot, slots_of, visit_module
+from tb_bnlens.capture.library import keep_slot, visit_module
 from tb_bnlens.capture.noted import Place
 from tb_bnlens.capture.packages import is_closed, is_of_closed, is_of_library
 from tb_bnlens.capture.walk import Visit, Walk

@@ -16,6 +16,7 @@ from contextvars import ContextVar
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
+from xmlrpc.server import SimpleXMLRPCServer
 
 import numpy as np
 import pytest
@@ -253,7 +254,52 @@ def in_task(call: Callable[[], Any]) -> Iterator[None]:
     loop.close()
 
 
-WHERE = (in_timer, in_sleep, in_server, in_loop, in_task)
+PACKAGE = """
+class Job:
+    __slots__ = ("func",)
+
+class Scheduler:
+    def __init__(self, func, waits):
+        self.waits, self.job = waits, Job()
+        self.job.func = func
+
+    def run(self):
+        while not self.waits(60):
+            self.job.func()
+"""
+"""As a scheduler of an installed package, of which no frame is a user's."""
+
+
+@contextlib.contextmanager
+def in_package(call: Callable[[], Any]) -> Iterator[None]:
+    package: dict[str, Any] = {"__name__": "jobs.of_a_package"}
+    exec(compile(PACKAGE, "/site-packages/jobs/of_a_package.py", "exec"), package)
+    ends = threading.Event()
+    thread = threading.Thread(target=package["Scheduler"](call, ends.wait).run, daemon=True)
+    thread.start()
+    yield
+    ends.set()
+    thread.join(10)
+
+
+@contextlib.contextmanager
+def in_served_object(call: Callable[[], Any]) -> Iterator[None]:
+    class Control:
+        """Its methods are called by names that come over the wire."""
+
+        def act(self) -> None:
+            call()
+
+    with SimpleXMLRPCServer(("127.0.0.1", 0), logRequests=False) as server:
+        server.register_instance(Control())
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+        thread.start()
+        yield
+        server.shutdown()
+        thread.join(10)
+
+
+WHERE = (in_timer, in_sleep, in_server, in_loop, in_task, in_package, in_served_object)
 
 
 def passed(model: Model) -> bool:
