@@ -128,7 +128,9 @@ def _visit_legacy_generator(walk: Walk, generator: Any) -> None:
 
 
 def _visit_bit_generator(walk: Walk, generator: Any) -> None:
-    if generator not in _OF_ALL:
+    if generator in _OF_ALL:
+        walk.may_draw = True
+    else:
         walk.keep(functools.partial(setattr, generator, "state", generator.state))
 
 

@@ -16,20 +16,24 @@ class Denied:
 
     def __init__(self) -> None:
         self._reasons: dict[int, str] = {}
+        self._when: dict[int, Callable[[], bool]] = {}
         self._fixed: list[tuple[Any, tuple[Any, ...]]] = []
-        self._stand_ins: list[tuple[Place, Any]] = []
+        self._stand_ins: list[tuple[Place, Any, Callable[[], bool]]] = []
         self._passing = False
         self.stopped = ""
         """Why the last pass was ended; empty where it was not."""
 
-    def add(self, thing: Any, why: str) -> None:
+    def add(self, thing: Any, why: str, when: Callable[[], bool] | None = None) -> None:
         """Deny an object.
 
         Args:
             thing: the object.
             why: a relative clause.
+            when: asked before each pass whether it is denied in that one; in all where it is not given.
         """
         self._reasons.setdefault(id(thing), why)
+        if when is not None:
+            self._when[id(thing)] = when
 
     def held_for_good(self, holder: Any, things: tuple[Any, ...]) -> None:
         """Take note that a holder cannot exchange what it holds: it is denied with any of it."""
@@ -50,25 +54,27 @@ class Denied:
             known = len(self._reasons)
             for holder, things in self._fixed:
                 for thing in things:
-                    if id(thing) in self._reasons:
+                    if id(thing) in self._reasons.keys() - self._when.keys():
                         self.add(holder, f"which holds {self._described(thing)}")
         for root in roots:
-            if id(root) in self._reasons:
+            if id(root) in self._reasons.keys() - self._when.keys():
                 raise NotEvaluated(self._reason(root, ""))
         for place in places(self._reasons) if self._reasons else ():
             stop = partial(self._stop, self._reason(place.value, place.name))
-            self._stand_ins.append((place, stand_in(place.value, stop)))
+            when = self._when.get(id(place.value), _always)
+            self._stand_ins.append((place, stand_in(place.value, stop), when))
 
     def begin(self) -> None:
         """Put the stand-ins in their places, before a pass."""
         self.stopped, self._passing = "", True
-        for place, other in self._stand_ins:
-            place.put(other)
+        for place, other, when in self._stand_ins:
+            if when():
+                place.put(other)
 
     def end(self) -> None:
         """Put the objects back behind a pass."""
         self._passing = False
-        for place, other in self._stand_ins:
+        for place, other, _ in self._stand_ins:
             if place.now() is other:
                 place.put(place.value)
 
@@ -86,3 +92,7 @@ class Denied:
         if self._passing:  # what a pass has kept of a stand-in is used later
             self.stopped = reason
             raise NotEvaluated(reason)
+
+
+def _always() -> bool:
+    return True

@@ -16,7 +16,7 @@ import numpy as np
 
 from tb_bnlens.capture.code import slots_of
 from tb_bnlens.capture.noted import Place
-from tb_bnlens.capture.packages import is_of_library
+from tb_bnlens.capture.packages import is_of_library, may_draw
 from tb_bnlens.capture.walk import Visit, Walk
 
 _OF_COMPANY = frozenset("_thread asyncio concurrent multiprocessing socketserver subprocess threading".split())
@@ -132,6 +132,8 @@ _PROCESS_WIDE: dict[str, Callable[[], Iterable[tuple[Visit, Any]]]] = {
 
 def visit_module(walk: Walk, name: Any) -> None:
     """Walk what code can change for all code that uses this module."""
+    walk.may_draw = walk.may_draw or may_draw(name)
+    walk.may_wait = walk.may_wait or str(name).partition(".")[0] in _OF_COMPANY
     found = _PROCESS_WIDE.get(name)
     if found is not None and walk.is_new(found):
         for visit, thing in found():

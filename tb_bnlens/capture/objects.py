@@ -16,7 +16,7 @@ import numpy as np
 
 from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.capture.library import visit_of_library
-from tb_bnlens.capture.packages import is_closed
+from tb_bnlens.capture.packages import is_closed, may_draw
 from tb_bnlens.capture.stateful import stateful
 from tb_bnlens.capture.still import still, walk_of
 from tb_bnlens.capture.visits import VISITS, visit_both, visit_object, visit_own_part, visit_part
@@ -46,9 +46,10 @@ class Objects:
     ):
         self._parts, self._closed, self._visits = parts, closed, {**(visits or {}), **VISITS}
         self._known: dict[type, Visit | None] = {}
+        self._drawing: set[type] = set()
 
     @contextlib.contextmanager
-    def put_back(self, *roots: Any) -> Iterator[None]:
+    def put_back(self, *roots: Any) -> Iterator[Walk]:
         """Put back what the objects that can be reached hold, when the block ends.
 
         Not beside another thread that can change one of them: what it does could not be told from what the block does.
@@ -66,7 +67,7 @@ class Objects:
             walk.look_around()
             try:
                 walk.begin()
-                yield
+                yield walk
             except (KeyboardInterrupt, GeneratorExit):
                 raise
             except Exception:
@@ -80,13 +81,15 @@ class Objects:
                 raise NotEvaluated(walk.stopped)
 
     def _walked(self, roots: Sequence[Any]) -> Walk:
-        walk = Walk(self._known, self._visit_of)
+        walk = Walk(self._known, self._visit_of, self._drawing)
         walk.over(roots)
         return walk
 
     def _visit_of(self, kind: type) -> Visit | None:
         """How objects of a type are walked; None where they are not."""
         self._known[kind] = found = self._found(kind)
+        if found is None and may_draw(kind.__module__):
+            self._drawing.add(kind)
         return found
 
     def _found(self, kind: type) -> Visit | None:

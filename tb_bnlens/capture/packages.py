@@ -13,6 +13,22 @@ CLOSED_PACKAGES = frozenset(
 """Packages whose objects are not walked, modules and losses apart: a forward pass does not write what they hold."""
 
 
+DRAW_APART = (
+    frozenset(
+        """accelerate flax jax jaxlib keras lightning lightning_fabric numpy optax pytorch_lightning rich tb_bnlens
+        tensorboard tensorflow tf_keras torch torchvision tqdm transformers""".split()
+    )
+    | sys.stdlib_module_names
+)
+"""Closed packages that draw nothing from NumPy's global generator where code does not name ``numpy.random``."""
+
+
+def may_draw(module: object) -> bool:
+    """Whether code of a closed package may draw from NumPy's global generator."""
+    package, _, rest = str(module).partition(".")
+    return package in CLOSED_PACKAGES - DRAW_APART or (package == "numpy" and rest.startswith("random"))
+
+
 def is_of_closed(module: object) -> bool:
     """Whether a module of this name is of a closed package; what runs as a script or in a notebook is a user's."""
     return str(module).partition(".")[0] in CLOSED_PACKAGES

@@ -69,12 +69,14 @@ def _is_idle(frame: types.FrameType | None) -> bool:
 
 
 @contextlib.contextmanager
-def draws_undone(apart: bool) -> Iterator[None]:
+def draws_undone(apart: bool, of_numpy: bool = True, waits: bool = False) -> Iterator[None]:
     """Undo draws of the block from the global generators of Python and NumPy.
 
     Args:
         apart: another thread may draw from them. A draw from ``random`` is stopped before it is made then, since it
             could not be undone.
+        of_numpy: it may draw from NumPy's. Other threads that do wait for its end then.
+        waits: it may wait for other threads in turn.
 
     Raises:
         NotEvaluated: the block drew, or tried to, what cannot be undone.
@@ -87,6 +89,14 @@ def draws_undone(apart: bool) -> Iterator[None]:
         finally:
             random.setstate(before[0])
             np.random.set_state(before[1])  # noqa: NPY002
+        return
+    if of_numpy and waits:
+        raise NotEvaluated(BESIDE_OTHERS)
+    if not of_numpy:
+        with _python_draws((random._inst,), BESIDE_OTHERS) as drawn:
+            yield
+        if drawn:
+            raise NotEvaluated(BESIDE_OTHERS)
         return
     with contextlib.ExitStack() as locks:
         # Its lock makes other threads wait. NumPy before 2.3 has no lock that allows this, and what it has drawn is put

@@ -26,11 +26,13 @@ _C_DATA: Any = ctypes.c_int.__mro__[-2]
 _SHARED = (_C_DATA, multiprocessing.sharedctypes.SynchronizedBase, multiprocessing.managers.BaseProxy)
 _QUEUES = (queue.Queue, queue.SimpleQueue, multiprocessing.queues.Queue, multiprocessing.queues.SimpleQueue)
 _SIGNALS: tuple[type, ...] = (threading.Event, threading.Semaphore, threading.Barrier, concurrent.futures.Future)
+_LOCKS: tuple[type, ...] = (type(threading.Lock()), type(threading.RLock()), threading.Condition)
+"""A pass that takes one gives it back; it must not wait for one, as where the loop holds it around a step."""
 with contextlib.suppress(ImportError):  # a platform without semaphores
     from multiprocessing import synchronize
 
     _SIGNALS += (synchronize.Event, synchronize.Semaphore)
-"""A lock is no such thing: a pass that takes one gives it back."""
+    _LOCKS += (synchronize.Lock, synchronize.RLock, synchronize.Condition)
 _LINES: Any = (socket.socket, multiprocessing.connection._ConnectionBase)
 _STATEFUL: dict[type | tuple[type, ...], str] = {
     (*_QUEUES, asyncio.Queue): "which an extra pass would fill or empty",
@@ -44,6 +46,8 @@ _POSITION = "an iterator whose position an extra pass would move"
 
 def stateful(kind: type) -> Visit | None:
     """How objects of such a type are walked; None for other types."""
+    if issubclass(kind, _LOCKS):
+        return _visit_lock
     for kinds, why in _STATEFUL.items():
         if issubclass(kind, kinds):
             return partial(_refuse, why=why)
@@ -51,6 +55,18 @@ def stateful(kind: type) -> Visit | None:
     if issubclass(kind, Iterator) and is_closed(kind) and not issubclass(kind, io.IOBase):
         return partial(_refuse, why=_POSITION)
     return None
+
+
+def _visit_lock(walk: Walk, lock: Any) -> None:
+    walk.may_wait = True
+    walk.cannot_put_back(lock, "which is held, and for which an extra pass would wait", partial(_is_held, lock))
+
+
+def _is_held(lock: Any) -> bool:
+    if not lock.acquire(False):
+        return True
+    lock.release()
+    return False
 
 
 def _refuse(walk: Walk, thing: Any, why: str) -> None:

@@ -26,7 +26,7 @@ from tb_bnlens.capture.code import (
 from tb_bnlens.capture.containers import CONTAINERS
 from tb_bnlens.capture.library import keep_slot, visit_module
 from tb_bnlens.capture.noted import Place
-from tb_bnlens.capture.packages import is_closed, is_of_closed, is_of_library
+from tb_bnlens.capture.packages import is_closed, is_of_closed, is_of_library, may_draw
 from tb_bnlens.capture.walk import Visit, Walk
 
 
@@ -116,6 +116,7 @@ def _visit_function(walk: Walk, function: Any) -> None:
     for name in names.globals:
         if name in space:
             walk.reach(Place(name, partial(space.__getitem__, name), partial(space.__setitem__, name)))
+            walk.may_draw = walk.may_draw or may_draw(getattr(space[name], "__module__", None))
             _keep_in_module(walk, space[name], names)
     for name in names.imports:
         _keep_in_module(walk, sys.modules.get(name), names)

@@ -53,10 +53,20 @@ class Walk:
     Args:
         known: how objects of a type are walked; None where they are not.
         visit_of: finds that for a type that is not known yet.
+        drawing: types of those that are not, whose code may draw from NumPy's global generator.
     """
 
-    def __init__(self, known: Mapping[type, Visit | None], visit_of: Callable[[type], Visit | None]):
-        self._known, self._visit_of = known, visit_of
+    def __init__(
+        self,
+        known: Mapping[type, Visit | None],
+        visit_of: Callable[[type], Visit | None],
+        drawing: Collection[type] = (),
+    ):
+        self._known, self._visit_of, self._drawing = known, visit_of, drawing
+        self.may_draw = False
+        """Whether a pass may draw from NumPy's global generator."""
+        self.may_wait = False
+        """Whether it may wait for another thread: it uses locks, or code for threads."""
         self._noted, self._long = Noted(), Noted()
         self._held = Held(empty=self._noted.empty)
         self._company = Company(self._held)
@@ -93,6 +103,7 @@ class Walk:
             kind = type(thing)
             visit = self._visit(kind)
             if visit is None:
+                self.may_draw = self.may_draw or kind in self._drawing
                 continue
             if (kind is OrderedDict or kind is dict) and not thing:
                 self._noted.empty.append(thing)
@@ -224,9 +235,9 @@ class Walk:
         self._bytes += count
         return True
 
-    def cannot_put_back(self, thing: Any, why: str) -> None:
-        """Deny this object to every pass; see ``Denied.add``."""
-        self._denied.add(thing, why)
+    def cannot_put_back(self, thing: Any, why: str, when: Callable[[], bool] | None = None) -> None:
+        """Deny this object to every pass, or to some; see ``Denied.add``."""
+        self._denied.add(thing, why, when)
 
     # --- each pass -----------------------------------------------------------------------------------
 

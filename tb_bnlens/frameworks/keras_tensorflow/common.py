@@ -90,7 +90,7 @@ class OnTensorFlow:
         """Looks at iterators."""
         return DatasetLooks(function, self.batches)
 
-    def attached(self, model: Any, state: Sequence[Any]) -> contextlib.AbstractContextManager[None]:
+    def attached(self, model: Any, state: Sequence[Any]) -> contextlib.AbstractContextManager[Any]:
         """Nothing to do: the variables always hold their values."""
         return contextlib.nullcontext()
 

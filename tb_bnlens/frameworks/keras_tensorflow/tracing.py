@@ -14,7 +14,7 @@ from tb_bnlens.capture.stopwatch import OneTimeCost
 from tb_bnlens.frameworks.keras3.library import Library
 from tb_bnlens.frameworks.keras_tensorflow.side_effects import refuse_mutation
 
-PutBack = Callable[[], contextlib.AbstractContextManager[None]]
+PutBack = Callable[[], contextlib.AbstractContextManager[Any]]
 OPTIONS: dict[str, Any] = {"reduce_retracing": True, "autograph": False, "jit_compile": False}
 """How passes are traced: as plain graphs, so that neither AutoGraph nor XLA reads the user's code a second time."""
 

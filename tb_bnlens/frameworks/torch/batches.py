@@ -74,7 +74,7 @@ def objects(batch: Any) -> list[Any]:
     return [] if batch is None or isinstance(batch, _VALUES) else [batch]
 
 
-def objects_put_back(batch: Any) -> contextlib.AbstractContextManager[None]:
+def objects_put_back(batch: Any) -> contextlib.AbstractContextManager[Any]:
     """Undo what a pass changes of the ``objects`` of a batch, on which training may go on.
 
     They are walked apart from the model, which is walked once for all batches.

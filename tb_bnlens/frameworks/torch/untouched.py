@@ -106,15 +106,19 @@ def cloned_buffers(modules: Sequence[Any]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def random_state(devices: set[torch.device]) -> Iterator[None]:
+def random_state(devices: set[torch.device], walk: Walk | None = None) -> Iterator[None]:
     """Undo draws from every global generator: of PyTorch on the CPU and on these devices, of NumPy and of Python.
+
+    Args:
+        devices: those.
+        walk: what is known of the block.
 
     Raises:
         NotEvaluated: the block draws from a generator that another thread may draw from, and that cannot be undone.
     """
     apart = others_may_draw()
     with contextlib.ExitStack() as stack:
-        stack.enter_context(draws_undone(apart))
+        stack.enter_context(draws_undone(apart, walk is None or walk.may_draw, walk is not None and walk.may_wait))
         stack.enter_context(DrawsApart() if apart else torch.random.fork_rng(devices=[]))
         for device in devices:
             if device.type != "cpu" and getattr(torch, device.type, None) is not None:
@@ -186,7 +190,7 @@ def modes_around() -> tuple[Any, ...]:
     return *_get_current_dispatch_mode_stack(), *_get_current_function_mode_stack()
 
 
-def unseen_by_modes() -> contextlib.AbstractContextManager[None]:
+def unseen_by_modes() -> contextlib.AbstractContextManager[Any]:
     """Undo what modes around training, such as a ``FlopCounterMode``, make of operations in the block."""
     found = modes_around()
     return OBJECTS.put_back(*found) if found else contextlib.nullcontext()
@@ -207,8 +211,8 @@ def undone(devices: set[torch.device], *called: Any, objects: Objects | None = N
     walked = (objects or OBJECTS).put_back(*called, *GLOBAL_HOOKS, *modes_around())
     # The walk first: a draw that is stopped is looked for in every call that follows.
     owners = [getattr(thing, "__self__", thing) for thing in called]
-    with torch.no_grad(), walked, settings_undone(), random_state(devices), writes_undone(), _frames_cleared():
-        with unlogged(owners):
+    with torch.no_grad(), walked as walk, settings_undone(), random_state(devices, walk), writes_undone():
+        with _frames_cleared(), unlogged(owners):
             yield
 
 
