@@ -11,6 +11,10 @@ from tb_bnlens.capture.noted import Place
 from tb_bnlens.capture.stand_in import stand_in
 
 
+class Stopped(BaseException):
+    """A pass goes on to use what is denied."""
+
+
 class Denied:
     """Has a stand-in for each of them in every pass, which ends the pass where it is used."""
 
@@ -89,9 +93,11 @@ class Denied:
         return f"{named} of type {type(thing).__name__}, {self._reasons[id(thing)]}"
 
     def _stop(self, reason: str) -> None:
-        if self._passing:  # what a pass has kept of a stand-in is used later
-            self.stopped = reason
-            raise NotEvaluated(reason)
+        if not self._passing:  # what a pass has kept of a stand-in is used later
+            return
+        again, self.stopped = self.stopped, reason
+        # Code that catches all and tries again would do so for ever.
+        raise Stopped(reason) if again else NotEvaluated(reason)
 
 
 def _always() -> bool:

@@ -7,6 +7,7 @@ import functools
 import gc
 import logging
 import os
+import socket
 import sys
 import warnings
 from collections.abc import Callable, Iterable
@@ -107,6 +108,10 @@ def _visit_setting(walk: Walk, setting: tuple[Callable[[], Any], Callable[[Any],
     walk.keep(lambda: None if get() == kept else put(kept))
 
 
+_THRESHOLDS = gc.get_threshold, lambda kept: gc.set_threshold(*kept)
+_PRINTED = np.get_printoptions, lambda kept: np.set_printoptions(**kept)
+_TIMEOUT = socket.getdefaulttimeout, socket.setdefaulttimeout
+_SWITCH = sys.getswitchinterval, sys.setswitchinterval
 _COLLECTION = gc.isenabled, lambda on: gc.enable() if on else gc.disable()
 _DIRECTORY = os.getcwd, os.chdir
 _ERRORS = np.geterr, lambda kept: np.seterr(**kept)
@@ -120,11 +125,12 @@ def _loggers() -> Iterable[tuple[Visit, Any]]:
 
 _PROCESS_WIDE: dict[str, Callable[[], Iterable[tuple[Visit, Any]]]] = {
     "decimal": lambda: [(_visit_decimal, decimal.getcontext())],
-    "gc": lambda: [(_visit_setting, _COLLECTION)],
+    "gc": lambda: [(_visit_setting, _COLLECTION), (_visit_setting, _THRESHOLDS)],
     "logging": _loggers,
-    "numpy": lambda: [(_visit_setting, _ERRORS)],
+    "numpy": lambda: [(_visit_setting, _ERRORS), (_visit_setting, _PRINTED)],
     "os": lambda: [(_visit_environment, os.environ), (_visit_setting, _DIRECTORY)],
-    "sys": lambda: [(Walk.sequence, sys.path), (_visit_setting, _RECURSION)],
+    "sys": lambda: [(Walk.sequence, sys.path), (_visit_setting, _RECURSION), (_visit_setting, _SWITCH)],
+    "socket": lambda: [(_visit_setting, _TIMEOUT)],
     "warnings": lambda: [(Walk.sequence, warnings.filters)],
 }
 """Module -> what code that uses it can change for all code, and how that is walked."""

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from tb_bnlens.capture.denied import Stopped
 from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.capture.library import visit_of_library
 from tb_bnlens.capture.packages import is_closed, may_draw
@@ -74,7 +75,8 @@ class Objects:
                 if not walk.stopped:
                     raise
             except BaseException as error:
-                raise NotEvaluated(f"the model or loss ends an extra pass by raising {error!r}") from None
+                if not isinstance(error, Stopped):
+                    raise NotEvaluated(f"the model or loss ends an extra pass by raising {error!r}") from None
             finally:
                 walk.put_back()
             if walk.stopped:  # the model may have caught what was raised then

@@ -28,7 +28,7 @@ STARTS_THREADS = ("threading", "concurrent.futures.thread")
 """Their frames hold what a thread began with."""
 HAVE_HANDLERS = (asyncio.BaseProtocol, socketserver.BaseServer, socketserver.BaseRequestHandler)
 """Python calls methods of such a class by names that no code needs to hold, as ``do_GET``."""
-WRAPPERS = (staticmethod, classmethod, property)
+WRAPPERS = (staticmethod, classmethod)
 SPECIAL = (*CALLED, "__iter__", "__next__", "__getitem__", "__enter__", "__exit__")
 """Methods of a user's class that code calls and does not name."""
 ANY_NAME = frozenset(("getattr", "setattr", "vars", "__dict__"))
@@ -85,6 +85,9 @@ class Reach:
                 self._frame(frame)
             elif waits or frame.f_globals.get("__name__") not in STARTS_THREADS:
                 self._follow(frame.f_locals.values())
+                # It may call any method of a user's object whose own method it is.
+                holders = [frame.f_locals.get(name) for name in frame.f_code.co_varnames[:1]]
+                self._follow(method for holder in holders for method in _methods(holder))
 
     def _frame(self, frame: types.FrameType) -> None:
         """Follow what the rest of a frame's code names."""
@@ -144,6 +147,7 @@ class Reach:
         self.assigns_items |= names.assigns_items
         self._stores(space, names.stored)
         self._follow(space[name] for name in names.globals if name in space)
+        self._follow(sys.modules[name] for name in names.imports if name in sys.modules)
 
     def _stores(self, space: Mapping[str, Any], names: Iterable[str]) -> None:
         self.variables.update((id(space), name) for name in names)
@@ -188,8 +192,10 @@ class Reach:
             yield from self._called(thing.func, thing.args)
         elif isinstance(thing, types.FunctionType):
             yield from self._in_function(thing, ())
+        elif isinstance(thing, property):
+            yield from (thing.fget, thing.fset if getattr(thing.fget, "__name__", "") in self.assigned else None)
         elif isinstance(thing, WRAPPERS):
-            yield getattr(thing, "__func__", getattr(thing, "fget", None))
+            yield thing.__func__
         elif isinstance(thing, SUSPENDED):
             yield from self._in_suspended(thing)
         elif isinstance(thing, weakref.ref):
@@ -279,15 +285,19 @@ def outwards(frame: types.FrameType | None) -> Iterator[types.FrameType]:
 def _in_closed(thing: Any) -> Iterator[Any]:
     """What an object of a closed package holds. Those of Python are often in C, or have slots."""
     if isinstance(thing, HAVE_HANDLERS):  # and of what a server is given it calls any method
-        own = [one for one in vars(thing).values() if not is_closed(type(one))]
-        classes = [(one, cls) for one in own for cls in type(one).__mro__ if not is_closed(cls)]
-        yield from (types.MethodType(function, one) for one, cls in classes for function in functions_of(cls))
+        yield from (method for one in vars(thing).values() for method in _methods(one))
     if type(thing).__module__ not in ("builtins", "types") and _is_pythons(type(thing).__module__):
         held = [one for one in gc.get_referents(thing) if not isinstance(one, types.ModuleType)]
     else:
         held = list(getattr(thing, "__dict__", {}).values())
     # A call fills no empty container of a framework's module.
     yield from filter(_is_filled, held)
+
+
+def _methods(thing: Any) -> list[types.MethodType]:
+    """All that a user's classes give an object."""
+    of_user = [cls for cls in type(thing).__mro__ if not is_closed(cls)]
+    return [types.MethodType(function, thing) for cls in of_user for function in functions_of(cls)]
 
 
 def is_part(name: str, value: Any) -> bool:

@@ -42,8 +42,9 @@ def signals_wait() -> Iterator[None]:
         for number, handler in handlers.items():
             if signal.getsignal(number) is wait:
                 signal.signal(number, handler)
-        for number, frame in came.items():
-            handlers[number](number, frame)
+        with contextlib.ExitStack() as last_first:  # all of them, whatever one raises
+            for number, frame in reversed(came.items()):
+                last_first.callback(handlers[number], number, frame)
 
 
 def of_handler(error: BaseException | None) -> BaseException | None:

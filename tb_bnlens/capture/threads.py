@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping
 
 from tb_bnlens.capture.packages import is_of_closed
 from tb_bnlens.capture.reach import outwards
-from tb_bnlens.capture.touch import Held, Touch, touches
+from tb_bnlens.capture.touch import Held, Reached, Touch, reached, touches
 
 _WAITS = threading.Condition.wait.__code__
 INSTALLED = ("site-packages", "dist-packages")
@@ -31,34 +31,44 @@ THREADS_CLOCK = 0b110
 """The kernel's mark of a clock that is one thread's (CPUCLOCK_PERTHREAD_MASK) and counts its time (CPUCLOCK_SCHED)."""
 BESIDE_THREADS = (
     "another thread{} can change what the model or loss holds, and what it does could not be told from what an extra "
-    "pass does; end the thread, or keep what it uses out of both, to have the losses measured"
+    "pass does; let it end, or join the thread that trains, or keep what it uses out of both, to have the losses "
+    "measured"
 )
 Doing = tuple[types.FrameType, int]
 """Where a thread is, and the nanoseconds of CPU time that it has had; -1 where they cannot be read."""
+
+
+Codes = tuple[types.CodeType, ...]
 
 
 class Company:
     """Other threads, from now on.
 
     Args:
-        held: what they must not change.
+        held: what they must not change; what it holds may follow later.
+        like: a company whose first look at the threads serves this one too.
     """
 
-    def __init__(self, held: Held):
-        self._held, self._before = held, _of_users()
-        self._known: defaultdict[int, dict[tuple[types.CodeType, ...], Touch]] = defaultdict(dict)
+    def __init__(self, held: Held, like: Company | None = None):
+        self._held = held
+        self._known: defaultdict[int, dict[Codes, Touch]] = defaultdict(dict)
+        self._before: dict[int, Doing] = _of_users() if like is None else like._before
+        # One that has ended when it is asked for has done what it was about to do.
+        self._first: dict[int, tuple[Codes, Reached]] = _look_at(self._before) if like is None else like._first
 
     def refusal(self) -> str:
         """Why no pass may begin; empty where it may.
 
-        No thread may assign what is held, but one that waits until it is told to go on. One that perhaps changes it
-        must not run for a moment.
+        No thread may assign what is held, but one that waits until it is told to go on while no other can tell it. One
+        that perhaps changes it must not run for a moment.
         """
         frames = frames_of_others()
-        touches = {ident: self._touch(ident) for ident in self._before.keys() & frames.keys()}
+        touches = {ident: self._touch(ident) for ident in self._before}
         writes = {ident for ident, touch in touches.items() if touch is Touch.WRITES}
-        if awake := {ident for ident in writes if not _waits_for_others(frames[ident])}:
-            return _reason(awake)
+        awake = {ident for ident in self._before.keys() & frames.keys() if not _waits_for_others(frames[ident])}
+        # Another one that is awake may tell a thread to go on.
+        if writes & awake or (writes and any(touches[ident] for ident in awake)):
+            return _reason(writes & awake or writes)
         if not any(touches.values()):
             return ""
         time.sleep(LOOK)
@@ -75,12 +85,24 @@ class Company:
 
     def _touch(self, ident: int) -> Touch:
         """The most that a thread may have done, wherever it has been met."""
-        frame, known = frames_of_others().get(ident), self._known[ident]
-        if frame is not None:
-            codes = tuple(outer.f_code for outer in outwards(frame))
+        known = self._known[ident]
+        if ident in self._first:
+            codes, first = self._first[ident]
             if codes not in known:
-                known[codes] = touches(frame, self._held)
-        return max(known.values(), default=Touch.PERHAPS)  # of a thread that has ended nothing is known
+                known[codes] = touches(first, self._held)
+        frame = frames_of_others().get(ident)
+        if frame is not None and _codes(frame) not in known:
+            known[_codes(frame)] = touches(reached(frame), self._held)
+        return max(known.values(), default=Touch.PERHAPS)
+
+
+def _look_at(threads: Collection[int]) -> dict[int, tuple[Codes, Reached]]:
+    frames = frames_of_others()
+    return {ident: (_codes(frames[ident]), reached(frames[ident])) for ident in frames.keys() & threads}
+
+
+def _codes(frame: types.FrameType) -> Codes:
+    return tuple(outer.f_code for outer in outwards(frame))
 
 
 def _reason(threads: Collection[int]) -> str:

@@ -27,6 +27,11 @@ CHANGES = frozenset(name for kind, fixed in CHANGED_FROM.items() for name in {*d
     *("copy", "fromkeys", "maxlen", "__copy__", "__reversed__")
 }
 """Methods that change a container."""
+CHANGE_GIVEN = frozenset(
+    """delitem heapify heappop heappush heappushpop heapreplace insort insort_left insort_right setitem
+    shuffle""".split()
+)
+"""Functions that change a container which they are given."""
 WRITES_VALUES = frozenset(
     """assign assign_add assign_sub copyto fill fit load_state_dict load_weights set_state set_weights train_on_batch
     update_parameters update_state zero_grad""".split()
@@ -63,15 +68,27 @@ class Held:
     """id of the globals of a module -> names of the variables that are put back."""
 
 
-def touches(frame: types.FrameType, held: Held) -> Touch:
-    """What a thread that is here may do to what is put back."""
+Reached = tuple[Reach, Reach] | None
+"""What a thread reaches for sure, and perhaps; None where that cannot be read."""
+
+
+def reached(frame: types.FrameType) -> Reached:
+    """What a thread that is here reaches. Code that reaches an object may call it, and perhaps does not."""
     try:
-        # Code that reaches an object may call it, and perhaps does not.
-        if _Changes(Reach(frame), held).most() is Touch.WRITES:
-            return Touch.WRITES
-        return min(Touch.PERHAPS, _Changes(Reach(frame, SPECIAL), held).most())
+        return Reach(frame), Reach(frame, SPECIAL)
     except Exception:  # proxies and lazy objects may raise anything when an attribute is read
+        return None
+
+
+def touches(reached: Reached, held: Held) -> Touch:
+    """What a thread that reaches this may do to what is put back."""
+    if reached is None:
         return Touch.PERHAPS
+    try:
+        surely, perhaps = (_Changes(reach, held).most() for reach in reached)
+    except Exception:
+        return Touch.PERHAPS
+    return Touch.WRITES if surely is Touch.WRITES else min(Touch.PERHAPS, perhaps)
 
 
 class _Changes:
@@ -142,7 +159,8 @@ class _Changes:
         """Whether the code changes a container, a tensor or the like."""
         names, named = self._reach.names, id(thing) not in self._unnamed
         if isinstance(thing, tuple(CHANGED_FROM)):
-            return named and (self._reach.assigns_items or not names.isdisjoint(CHANGES))
+            given = not CHANGE_GIVEN.isdisjoint(names | self._reach.globals)
+            return named and (given or self._reach.assigns_items or not names.isdisjoint(CHANGES))
         if not WRITES_VALUES.isdisjoint(names | self._reach.globals):
             return True
         in_place = {name for name in names if name.endswith("_") and not name.startswith("_")}

@@ -121,7 +121,7 @@ class Walk:
     def _go_beyond(self) -> None:
         # The other one is what threads must not change.
         self._held = replace(self._held, objects=dict(self._held.objects), empty=self._beyond.noted.empty)
-        self._beyond.company = Company(self._held)
+        self._beyond.company = Company(self._held, self._company)
         passed, self._noted, self._long = (self._noted, self._long), self._beyond.noted, Noted()
         try:
             while self._beyond.waiting:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import heapq
 import os
 import queue
+import signal
 import socketserver
 import sys
 import threading
@@ -25,6 +27,7 @@ from tb_bnlens.capture import threads
 from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.capture.objects import Objects
 from tb_bnlens.capture.randomness import others_may_draw
+from tb_bnlens.capture.signals import signals_wait
 from tb_bnlens.capture.still import still
 
 
@@ -118,6 +121,14 @@ class Model:
         self.calls += 1
         return x + self.stop + len(self.table) + len(self.rows) + self.array[0] + Model.kinds
 
+    @property
+    def limit(self) -> int:
+        return self.calls
+
+    @limit.setter
+    def limit(self, value: int) -> None:
+        self.calls = value
+
     def end(self) -> None:
         self.stop = True
 
@@ -134,6 +145,16 @@ class Trainer:
     def keeps(self) -> None:
         self.calls = self.model.calls
         self.stop = True
+
+
+def assigns_limit(model: Model) -> None:
+    model.limit = 9
+
+
+def assigns_in_imported() -> None:
+    from tests.capture import test_threads
+
+    test_threads.LEVEL = 1
 
 
 def grows(model: Model) -> None:
@@ -167,6 +188,9 @@ WRITERS: dict[str, Callable[[Model], Callable[[], Any]]] = {
     "method of a dictionary": lambda model: lambda: model.table.update(a=1),
     "method in C": lambda model: partial(model.rows.append, 1),
     "attribute of another name's owner": lambda model: partial(Trainer(model).ends, True),
+    "heap": lambda model: lambda: heapq.heappush(model.rows, 1),
+    "property": lambda model: partial(assigns_limit, model),
+    "module that it imports": lambda _: assigns_in_imported,
     "attribute that grows": lambda model: lambda: grows(model),
     "setattr": lambda model: lambda: setattr(model, "calls", 9),
 }
@@ -348,6 +372,71 @@ def test_beside_one_that_waits_until_it_is_told_passes_are_made() -> None:
     given.put(0)
     thread.join(10)
     assert model.stop
+
+
+def test_beside_another_one_that_may_tell_it_none_is_made() -> None:
+    model, given = Model(), queue.Queue[int]()
+
+    def takes() -> None:
+        model.rows.append(given.get())
+
+    with in_sleep(lambda: given.put(model.calls)):
+        thread = threading.Thread(target=takes, daemon=True)
+        thread.start()
+        assert not passed(model)
+    given.put(0)
+    thread.join(10)
+
+
+def test_no_pass_waits_for_a_lock_that_is_held() -> None:
+    """As one that the loop holds around a step."""
+    lock = threading.Lock()
+    model = Model()
+
+    def takes() -> int:
+        with lock:
+            return 0
+
+    model.level = takes
+    assert passed(model)
+    with lock, pytest.raises(NotEvaluated, match="type lock, which is held"), Objects().put_back(model):
+        model(1.0)
+    assert passed(model)
+
+
+def test_code_that_tries_again_and_again_is_ended() -> None:
+    """It catches what a stand-in raises."""
+    model, given = Model(), queue.Queue[int]()
+
+    def tries() -> int:
+        while True:
+            with contextlib.suppress(Exception):
+                given.put_nowait(1)
+                return 0
+
+    model.level = tries
+    with pytest.raises(NotEvaluated, match="type Queue"), Objects().put_back(model):
+        model(1.0)
+    assert given.empty()
+
+
+def test_a_second_signal_is_handled_although_the_first_handler_raises() -> None:
+    came: list[int] = []
+
+    def ends(*_: Any) -> None:
+        raise TimeoutError
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGALRM, signal.SIGUSR1)}
+    signal.signal(signal.SIGALRM, ends)
+    signal.signal(signal.SIGUSR1, lambda number, _: came.append(number))
+    try:
+        with pytest.raises(TimeoutError), signals_wait():
+            signal.raise_signal(signal.SIGALRM)
+            signal.raise_signal(signal.SIGUSR1)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert came == [signal.SIGUSR1]
 
 
 def test_no_pass_follows_one_in_which_it_wakes() -> None:

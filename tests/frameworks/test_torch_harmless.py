@@ -1160,6 +1160,36 @@ def test_a_model_that_draws_from_python_beside_another_thread_is_not_run(tmp_pat
     assert "while another thread runs" in record_of(tmp_path).manifest.not_evaluated["losses"]
 
 
+@pytest.mark.parametrize("waits_for", ["lock", "thread"])
+def test_a_pass_does_not_wait_for_a_thread_that_draws(waits_for: str, tmp_path: Path) -> None:
+    """Which waited for the pass in turn, where that had locked NumPy's generator."""
+    lock, going = threading.Lock(), threading.Event()
+
+    def draws() -> float:
+        with lock:
+            drawn = float(np.random.random())  # noqa: NPY002
+        time.sleep(0.002)
+        return drawn
+
+    def waits(_: Any, x: Any) -> Any:
+        time.sleep(0.004)
+        if waits_for == "lock":
+            with lock:
+                return x
+        thread = threading.Thread(target=np.random.random, daemon=True)
+        thread.start()
+        thread.join()
+        return x
+
+    def train() -> None:
+        with Drawing(draws):
+            trained(lambda: Net(Part(waits)), lambda: LOSS, tmp_path)
+        going.set()
+
+    threading.Thread(target=train, daemon=True).start()
+    assert going.wait(60)
+
+
 def draw_everything() -> list[Any]:
     x = torch.ones(3, 4)
     made = [torch.rand(3), torch.randn(3), torch.randint(0, 9, (3,)), torch.randperm(5), torch.bernoulli(x / 2)]

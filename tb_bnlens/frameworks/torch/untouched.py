@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import traceback
+import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
 from typing import Any
@@ -158,6 +159,7 @@ def _own_parametrizations() -> Iterator[None]:
 SETTINGS: tuple[tuple[Callable[[], Any], Callable[[Any], Any]], ...] = (
     (torch.get_default_dtype, torch.set_default_dtype),
     (torch.get_num_threads, torch.set_num_threads),
+    (torch._C._get_mkldnn_enabled, torch._C._set_mkldnn_enabled),
     (torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly),
     (
         lambda: (torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()),
@@ -210,7 +212,7 @@ def undone(devices: set[torch.device], *called: Any, objects: Objects | None = N
     """
     walked = (objects or OBJECTS).put_back(*called, *GLOBAL_HOOKS, *modes_around())
     # The walk first: a draw that is stopped is looked for in every call that follows.
-    owners = [getattr(thing, "__self__", thing) for thing in called]
+    owners = [thing.__self__ if isinstance(thing, types.MethodType) else thing for thing in called]
     with torch.no_grad(), walked as walk, settings_undone(), random_state(devices, walk), writes_undone():
         with _frames_cleared(), unlogged(owners):
             yield
