@@ -147,7 +147,8 @@ class Reach:
         self.assigns_items |= names.assigns_items
         self._stores(space, names.stored)
         self._follow(space[name] for name in names.globals if name in space)
-        self._follow(sys.modules[name] for name in names.imports if name in sys.modules)
+        imported = [name for of in names.imports for name in (of, *(f"{of}.{part}" for part in names.attributes))]
+        self._follow(sys.modules[name] for name in imported if name in sys.modules)
 
     def _stores(self, space: Mapping[str, Any], names: Iterable[str]) -> None:
         self.variables.update((id(space), name) for name in names)
