@@ -176,11 +176,12 @@ def _at(f: Facts, where: str) -> str:
 
 
 def _means(f: Facts) -> str:
-    """What a gap means to a user: the metrics in both modes."""
+    """What a gap means to a user: the metrics that differ between the modes, as they are printed."""
     if f.measured is None:
         return ""
-    shown = list(f.measured.metrics("inference", f.measured.rival).items())[:MOST_METRICS]
-    parts = [f"{name} {metric(name, here)} instead of {metric(name, there)}" for name, (here, there) in shown]
+    both = f.measured.metrics("inference", f.measured.rival)
+    printed = [(name, metric(name, here), metric(name, there)) for name, (here, there) in both.items()]
+    parts = [f"{name} {here} instead of {there}" for name, here, there in printed if here != there][:MOST_METRICS]
     return f": {', '.join(parts)}" if parts else ""
 
 

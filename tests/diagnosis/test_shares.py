@@ -186,6 +186,15 @@ def test_the_headline_tells_metrics_and_training_undone() -> None:
     assert "accuracy 85.6% instead of 98.4%, mae 0.3 instead of 0.11" in said
 
 
+def test_the_headline_leaves_out_metrics_that_print_alike() -> None:
+    alike = {"inference": {"accuracy": 0.99996, "mae": 0.3}, "batch": {"accuracy": 1.0, "mae": 0.11}}
+    said = run_report(lagging(metrics=alike))["headline"]
+    assert "accuracy" not in said and said.endswith(": mae 0.3 instead of 0.11.")
+    for each in alike.values():
+        del each["mae"]
+    assert run_report(lagging(metrics=alike))["headline"].endswith("at step 400).")
+
+
 def test_the_rival_is_named_where_it_is_another_than_batch_statistics() -> None:
     known = {"between_within": [1.0] * 3}
     history = measured(run(CALM), layers=known, inference=1.2, batch=0.2, recombined=1.1)
