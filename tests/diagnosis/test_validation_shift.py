@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -45,7 +46,7 @@ def test_stale_statistics_explain_only_what_recalibrating_takes_away(renewed: fl
     assert ("recalibrated 5, batch statistics 1" in finding(history, CAUSE)["summary"]) == told
 
 
-def beside_validation(history: History, validation: dict[str, float], **training: float) -> History:
+def beside_validation(history: History, validation: dict[str, Any], **training: Any) -> History:
     """Measured on many batches of both data."""
     history = measured(history, **training)
     there = measured(history, **validation).evidence[0].passes
@@ -55,7 +56,13 @@ def beside_validation(history: History, validation: dict[str, float], **training
 @pytest.mark.parametrize(("batch", "expected"), [(1.0, "frozen-mismatch"), (2.9, None)])
 def test_frozen_layers_that_fit_neither_data_are_no_shift(batch: float, expected: str | None) -> None:
     """Batch statistics in every layer are held against batch statistics in every layer, on both data."""
-    training = {"inference": 3.0, "training": 3.0, "batch_as_trained": 3.0, "batch": batch, "recalibrated_all": batch}
+    training: dict[str, Any] = {
+        "inference": 3.0,
+        "training": 3.0,
+        "batch_as_trained": 3.0,
+        "batch": batch,
+        "recalibrated_all": batch,
+    }
     history = beside_validation(run(FROZEN_OFF), {"inference": 3.2, "batch": 1.1}, recalibrated=3.0, **training)
     assert behind(history, CAUSE) == expected
     assert (CAUSE in causes(history)) == (expected is None)
