@@ -192,8 +192,8 @@ def _asides(f: Facts) -> list[str]:
     if not math.isnan(few):
         said.append(f"5% of the rows make up {100 * few:.0f}% of the difference.")
     if f.as_at_step is not None:
-        step = float(f"{f.as_at_step:.2g}")
-        said.append(f"With batch statistics the model was this good near step {step:,.0f} of {f.last_step:,}.")
+        step = f"{float(f'{f.as_at_step:.2g}'):,.0f} of {f.last_step:,}"
+        said.append(f"With batch statistics the loss was down to this inference loss by about step {step}.")
     return said
 
 
