@@ -223,6 +223,11 @@ class Losses:
         """Difference of harm 1 over the batch-mode loss."""
         return self.scale_of(self.typical.get("batch", 0.0)) if self.step is not None else 0.0
 
+    def least(self, harm: float, level: float = math.nan) -> float:
+        """The difference that does so much harm: what ``harm`` inverts."""
+        scale = self.scale_of(level) if math.isfinite(level) else self.scale
+        return harm * (min(scale, self.progress) if self.progress > 0 else scale)
+
     @property
     def level(self) -> float:
         """The loss itself, for "within tolerance of it"; as ``scale`` where it has no natural zero."""

@@ -74,10 +74,9 @@ class Measured:
         mean = self.passes[name].mean
         return mean if math.isfinite(mean) else math.inf
 
-    @property
-    def scale(self) -> float:
-        """Difference of harm 1."""
-        return self._losses.scale
+    def least(self, harm: float) -> float:
+        """The difference that does so much harm."""
+        return self._losses.least(harm)
 
     @property
     def batches(self) -> int:

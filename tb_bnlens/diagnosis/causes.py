@@ -429,7 +429,11 @@ CAUSES: tuple[Cause, ...] = (
         applies=lambda f: f.both_probed,
         shows=lambda f: on.whole_run(of_gap(f.validation_gap) > Severity.INFO),
         cost=in_batches.validation_cost,
-        yields=(Yields("train-inference-gap", in_batches.gap_explains_shift),),
+        yields=(
+            Yields("train-inference-gap", in_batches.gap_explains_shift),
+            Yields("frozen-mismatch", in_batches.constant_explain_shift),
+            Yields("inference-mode-layer", in_batches.constant_explain_shift),
+        ),
         layers=in_batches.off_on_validation,
         rivals=("train-inference-gap", "overfitting"),
     ),

@@ -326,7 +326,7 @@ def gap_since(f: Facts) -> int | None:
     """Step from which the gap has been a warning at every probe."""
     with np.errstate(invalid="ignore"):
         gap = (f.history.loss("inference") - f.history.loss("batch")).astype(np.float64)
-    fine = np.flatnonzero(gap < WARNING_HARM * f.losses.scale)
+    fine = np.flatnonzero(gap < f.warning_loss)
     start = int(fine[-1]) + 1 if len(fine) else 0
     later = [int(s) for s, g in zip(f.history.loss_steps[start:], gap[start:], strict=True) if not math.isnan(g)]
     return later[0] if later else None

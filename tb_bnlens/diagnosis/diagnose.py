@@ -74,7 +74,7 @@ def diagnose(facts: Facts, causes: Sequence[Cause] = CAUSES, words: Mapping[str,
     for cause in causes:
         decision, silenced = _silence(decisions[cause.id], facts.manifest)
         with np.errstate(all="ignore"):
-            said = _translated(_say(decision, decisions[cause.id], facts, words), facts)
+            said = _translated(_say(decision, decisions[cause.id], facts, words), facts, decision.layers)
             rivals = _ruled_out(decision, decisions, facts, words)
         found.append(Diagnosis(decision, words[cause.id], said, silenced, rivals))
     return sorted(found, key=_order)
@@ -122,9 +122,11 @@ def _say(d: Decision, whole: Decision, facts: Facts, words: Mapping[str, Words])
     return replace(said, summary=" ".join([said.summary, *notes]), reason=said.reason or said.summary)
 
 
-def _translated(said: Said, facts: Facts) -> Said:
-    """In the nouns and the remedies of the framework that wrote the record."""
-    rescue, fix = (code.of_framework(text, facts.manifest) for text in (said.rescue, said.fix))
+def _translated(said: Said, facts: Facts, layers: Sequence[int] = ()) -> Said:
+    """In the nouns and the remedies of the framework that wrote the record, for the layers that are named."""
+    rescue, fix = (
+        code.of_framework(code.reaching(facts, layers, text), facts.manifest) for text in (said.rescue, said.fix)
+    )
     said = replace(said, rescue=rescue, fix=fix)
     if facts.in_keras:
         return said

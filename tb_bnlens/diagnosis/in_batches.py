@@ -81,6 +81,18 @@ def gap_explains_shift(f: Facts, _where: Mask) -> bool:
     return not of_gap(f.renewed_validation_gap) > INFO or of_gap(f.drift_left) > INFO
 
 
+def constant_explain_shift(f: Facts, _where: Mask) -> bool:
+    """Batch statistics in every layer, constant ones too, win as much on training data.
+
+    On validation data no pass leaves constant layers on their statistics, so both data are held against batch
+    statistics everywhere.
+    """
+    there, here = f.validation_gap, f.undone("batch")
+    noise = math.hypot(*(x.uncertainty if x.uncertainty >= 0 else 0.0 for x in (there, here)))
+    beyond = there.value - here.value
+    return here.known and not of_gap(Gap(beyond, noise, f.losses.harm(beyond))) > INFO
+
+
 def validation_distance(f: Facts) -> NDArray[np.float64]:
     """Moving statistics against those of validation data, [L]."""
     found = np.empty(0) if f.evidence is None else f.evidence.layers.get("validation_distance_rms", np.empty(0))

@@ -130,8 +130,10 @@ def _time_left(d: Diagnosis, facts: Facts) -> tuple[float | None, list[int | sch
 def _rescue(said: Said, facts: Facts) -> str:
     """The code, with the loss and the metrics that it was measured to give as a comment; empty where it gives nothing.
 
-    Statistics cannot rescue a network that has learned nothing of use.
+    Statistics cannot rescue a network that has learned nothing of use, or whose weights are not finite.
     """
+    if facts.losses.diverged:
+        return ""
     gives, measured = facts.typical(said.rescued), facts.measured
     if not said.rescue or not math.isfinite(gives):
         return said.rescue

@@ -176,11 +176,12 @@ def _at(f: Facts, where: str) -> str:
 
 
 def _means(f: Facts) -> str:
-    """What a gap means to a user: the metrics in both modes."""
+    """What a gap means to a user: the metrics that differ between the modes, as they are printed."""
     if f.measured is None:
         return ""
-    shown = list(f.measured.metrics("inference", f.measured.rival).items())[:MOST_METRICS]
-    parts = [f"{name} {metric(name, here)} instead of {metric(name, there)}" for name, (here, there) in shown]
+    both = f.measured.metrics("inference", f.measured.rival)
+    printed = [(name, metric(name, here), metric(name, there)) for name, (here, there) in both.items()]
+    parts = [f"{name} {here} instead of {there}" for name, here, there in printed if here != there][:MOST_METRICS]
     return f": {', '.join(parts)}" if parts else ""
 
 
@@ -191,8 +192,8 @@ def _asides(f: Facts) -> list[str]:
     if not math.isnan(few):
         said.append(f"5% of the rows make up {100 * few:.0f}% of the difference.")
     if f.as_at_step is not None:
-        step = float(f"{f.as_at_step:.2g}")
-        said.append(f"With batch statistics the model was this good near step {step:,.0f} of {f.last_step:,}.")
+        step = f"{float(f'{f.as_at_step:.2g}'):,.0f} of {f.last_step:,}"
+        said.append(f"With batch statistics the loss was down to this inference loss by about step {step}.")
     return said
 
 

@@ -44,6 +44,9 @@ def test_on_other_data_harmless() -> None:
     assert causes(history) == {CAUSE: "info"}
     assert "does not suffer" in summary(history, CAUSE) and "check their preprocessing" in summary(history, CAUSE)
     assert finding(history, CAUSE)["fix"] == ""
+    passes: dict[str, Any] = {"inference": 1.0, "batch_as_trained": 1.0, "batch": 1.01, "recalibrated_all": 1.02}
+    said = summary(measured(history, recalibrated=1.0, **passes), CAUSE)
+    assert "(inference loss 1, 1.02 with new statistics in these)" in said
 
 
 def test_on_the_same_data_raises_nothing() -> None:

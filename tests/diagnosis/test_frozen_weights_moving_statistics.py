@@ -18,6 +18,7 @@ def test_moving_statistics_under_frozen_weights() -> None:
     assert causes(history) == {CAUSE: "warning"}
     found = finding(history, CAUSE)
     assert "layer.eval()" in found["fix"]
+    assert found["fix"].index("recalibrate(model, data") < found["fix"].index("layer.eval()")
     assert len(found["layers"]) == 3
 
 
@@ -32,7 +33,9 @@ def test_the_rescue_names_the_part_that_is_frozen() -> None:
 
 
 def test_statistics_that_stay_near_their_start_are_a_note() -> None:
-    assert causes(rows(of_torch(run(CALM), trainable=False), start_distance=0.01)) == {CAUSE: "info"}
+    history = rows(of_torch(run(CALM), trainable=False), start_distance=0.01)
+    assert causes(history) == {CAUSE: "info"}
+    assert "recalibrate" not in finding(history, CAUSE)["fix"] and finding(history, CAUSE)["rescue"] == ""
 
 
 def test_trained_weights_and_eval_mode_pass() -> None:

@@ -32,7 +32,7 @@ test_silenced = silence_of(CAUSE, by_heart)
 def test_it_is_a_note_and_inference_is_in_order() -> None:
     history = by_heart()
     assert causes(history) == {CAUSE: "info"}
-    assert "shuffle" in finding(history, CAUSE)["fix"]
+    assert "shuffle" in finding(history, CAUSE)["fix"] and "set_random_seed" in finding(history, CAUSE)["fix"]
     assert "batch noise" in {r["cause"] for r in finding(history, CAUSE)["ruled_out"]}
 
 

@@ -33,6 +33,7 @@ def test_diverged_training_is_not_blamed_on_batchnorm() -> None:
     history.losses[history.loss_steps > 100] = float("nan")
     assert "diverged" in summary(history, CAUSE)
     assert "diverged" in run_report(history)["headline"]
+    assert finding(history, CAUSE)["rescue"] == "" and "earlier step" in summary(history, CAUSE)
 
 
 def test_finite_statistics_pass() -> None:

@@ -12,7 +12,7 @@ from tb_bnlens.diagnosis.conditions import of_part
 from tb_bnlens.diagnosis.severity import Severity
 from tb_bnlens.history import History
 from tb_bnlens.report import run_report
-from tests.diagnosis.runs import CALM, FROZEN_OFF, causes, finding, measured, put, run, summary
+from tests.diagnosis.runs import CALM, FROZEN_OFF, causes, finding, level, measured, put, run, summary
 from tests.simulation import Sim, SimLayer, band_locator, simulate
 
 START = {"updating": (0, 1, 2), "from_start": (0, 1, 2)}
@@ -184,6 +184,24 @@ def test_the_headline_tells_metrics_and_training_undone() -> None:
     said = run_report(lagging(metrics=accuracy))["headline"]
     assert "(3 against 1, mean of 12 batches at step 400)" in said
     assert "accuracy 85.6% instead of 98.4%, mae 0.3 instead of 0.11" in said
+
+
+def test_the_verdict_tells_when_batch_statistics_were_as_good() -> None:
+    history = level()
+    put(history, "batch", np.linspace(5.0, 1.0, len(history.losses)))
+    reasons = run_report(measured(history, inference=3.0, batch=1.0))["reasons"]
+    assert [
+        r for r in reasons if r.startswith("With batch statistics the loss was down to this inference loss by about")
+    ]
+
+
+def test_the_headline_leaves_out_metrics_that_print_alike() -> None:
+    alike = {"inference": {"accuracy": 0.99996, "mae": 0.3}, "batch": {"accuracy": 1.0, "mae": 0.11}}
+    said = run_report(lagging(metrics=alike))["headline"]
+    assert "accuracy" not in said and said.endswith(": mae 0.3 instead of 0.11.")
+    for each in alike.values():
+        del each["mae"]
+    assert run_report(lagging(metrics=alike))["headline"].endswith("at step 400).")
 
 
 def test_the_rival_is_named_where_it_is_another_than_batch_statistics() -> None:

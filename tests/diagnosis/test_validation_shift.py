@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import pytest
 
+from tb_bnlens.history import History
 from tests.diagnosis.checks import silence_of
-from tests.diagnosis.runs import CALM, behind, causes, finding, measured, run
+from tests.diagnosis.runs import CALM, FROZEN_FIT, FROZEN_OFF, behind, causes, finding, level, measured, put, run
 from tests.simulation import SimLayer
 
 CAUSE = "validation-shift"
@@ -41,3 +44,42 @@ def test_stale_statistics_explain_only_what_recalibrating_takes_away(renewed: fl
     told = (renewed, in_training) == (5.0, 1.0)
     assert (CAUSE in causes(history)) == told and causes(history)
     assert ("recalibrated 5, batch statistics 1" in finding(history, CAUSE)["summary"]) == told
+
+
+def beside_validation(history: History, validation: dict[str, Any], **training: Any) -> History:
+    """Measured on many batches of both data."""
+    history = measured(history, **training)
+    there = measured(history, **validation).evidence[0].passes
+    return replace(history, evidence=(replace(history.evidence[0], validation=there),))
+
+
+@pytest.mark.parametrize(("batch", "expected"), [(1.0, "frozen-mismatch"), (2.9, None)])
+def test_frozen_layers_that_fit_neither_data_are_no_shift(batch: float, expected: str | None) -> None:
+    """Batch statistics in every layer are held against batch statistics in every layer, on both data."""
+    training: dict[str, Any] = {
+        "inference": 3.0,
+        "training": 3.0,
+        "batch_as_trained": 3.0,
+        "batch": batch,
+        "recalibrated_all": batch,
+    }
+    history = beside_validation(run(FROZEN_OFF), {"inference": 3.2, "batch": 1.1}, recalibrated=3.0, **training)
+    assert behind(history, CAUSE) == expected
+    assert (CAUSE in causes(history)) == (expected is None)
+
+
+def test_frozen_layers_are_recalibrated_too() -> None:
+    history = run(FROZEN_FIT, validation=(1.2, 5.0))
+    assert "recalibrate(model, data, batches=200, frozen=True)" in finding(history, CAUSE)["fix"]
+    assert "frozen=True" not in finding(run(CALM, validation=(1.2, 5.0)), CAUSE)["fix"]
+
+
+def test_an_error_is_above_its_own_limit() -> None:
+    """A loss that has hardly fallen is judged by its fall, and so is the limit that is printed."""
+    history = level()
+    fall = np.linspace(1.3, 1.0, len(history.losses))
+    for probe, kind, above in ((0, "batch", 0.0), (0, "inference", 0.0), (1, "batch", 0.0), (1, "inference", 0.4)):
+        put(history, kind, fall + above, probe=probe)
+    found = finding(history, CAUSE)
+    gap = found["evidence"]["validation"]
+    assert found["severity"] == "error" and gap["value"] >= 2 * gap["limit"]

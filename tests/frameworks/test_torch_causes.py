@@ -58,7 +58,10 @@ def test_frozen_weights_with_moving_statistics(options: dict[str, Any], tmp_path
 
     def repaired(model: Any, i: int) -> None:
         frozen(model, i)
-        exec(finding(report, "frozen-weights-moving-statistics")["fix"], {"model": model})
+        in_eval_mode(model, i)
+        if i == 0:  # taken once; train() is called before each step, so that eval mode is set after each call
+            model.train()
+            exec(finding(report, "frozen-weights-moving-statistics")["fix"], {"model": model, "data": list(batches(9))})
 
     again = train(lambda: small(0.01), tmp_path / "again", steps=40, mode=repaired).report
     assert "frozen-weights-moving-statistics" not in named(again)

@@ -109,9 +109,10 @@ class LossFacts(RecordFacts):
         return probed or (self.validation_gap.known and self.gap.known)
 
     @cached_property
-    def validation_scale(self) -> float:
-        """Difference of harm 1 on validation data."""
-        return self.validation.scale if self.measured_validation is None else self.measured_validation.scale
+    def validation_warning_loss(self) -> float:
+        """Difference of losses on validation data from which a gap is a warning."""
+        there = self.validation if self.measured_validation is None else self.measured_validation
+        return there.least(WARNING_HARM)
 
     def on_validation(self, kind: str) -> float:
         """A loss on validation data: the mean over many batches, else the median over the last probes."""
@@ -195,4 +196,4 @@ class LossFacts(RecordFacts):
     @cached_property
     def warning_loss(self) -> float:
         """Difference of losses from which a gap is a warning."""
-        return WARNING_HARM * self.losses.scale
+        return self.losses.least(WARNING_HARM)

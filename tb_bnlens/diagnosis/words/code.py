@@ -29,6 +29,12 @@ def rescue(f: Facts, severity: Severity) -> str:
     return RECALIBRATE if helps and severity > Severity.INFO else ""
 
 
+def reaching(f: Facts, layers: Sequence[int], text: str) -> str:
+    """With ``frozen=True`` where recalibrating reaches none of these layers, or of all, without it."""
+    of_constant = bool(f.constant[list(layers) or slice(None)].all()) and f.has_layers
+    return text.replace("batches=200)", "batches=200, frozen=True)") if of_constant else text
+
+
 def spoilt(f: Facts, name: str) -> str:
     """Why other statistics are no rescue although they lower the loss."""
     return (

@@ -56,7 +56,7 @@ def failed(f: Facts, _d: Decision) -> Said:
             "dropout": Evidence(
                 f"training - {_rival(f)}",
                 f.dropout.value,
-                TRAINING_ONLY_HARM * f.losses.scale,
+                f.losses.least(TRAINING_ONLY_HARM),
             ),
             "batchnorm": Evidence(LESS_BATCH, f.gap.value),
         },

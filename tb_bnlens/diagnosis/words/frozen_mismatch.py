@@ -72,9 +72,10 @@ def _felt(f: Facts, harmful: bool) -> str:
         return ""
     recalibrated, with_frozen = f.typical("recalibrated"), f.typical("recalibrated_all")
     if not harmful and math.isfinite(with_frozen):
+        in_others = "" if f.frozen.all() else " with new statistics in the other layers"
         return (
             " The loss does not suffer: training sees these layers as they are (inference loss "
-            f"{loss(f, recalibrated)} once the others fit, {loss(f, with_frozen)} with new statistics here)."
+            f"{loss(f, recalibrated)}{in_others}, {loss(f, with_frozen)} with new statistics in these)."
         )
     training, inference, batch = (loss(f, f.typical(k)) for k in ("training", "inference", "batch"))
     if not harmful:

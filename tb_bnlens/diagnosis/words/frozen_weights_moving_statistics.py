@@ -25,6 +25,13 @@ def _part(f: Facts, d: Decision) -> str:
     return f"model.{named}" if len(first) == 1 and not first & others and named.isidentifier() else "model.backbone"
 
 
+OF_THESE_DATA = f"""\
+# The data have other statistics than those that were loaded. Take theirs first, once. Leave this out where the frozen
+# part has to compute what it was loaded with, as a teacher has to.
+{code.RECALIBRATE}
+"""
+
+
 def failed(f: Facts, d: Decision) -> Said:
     """How many layers, and how far their statistics have moved."""
     n, moved = len(d.layers), moved_since_start(f, f.frozen_yet_updating)
@@ -34,16 +41,21 @@ def failed(f: Facts, d: Decision) -> Said:
         "standard deviations. "
         "requires_grad=False does not freeze them; eval() does."
     )
-    if d.severity > Severity.INFO:
+    moved_far = d.severity > Severity.INFO
+    if moved_far:
         summary += " The part that was meant to be frozen no longer computes what it was loaded with."
     return Said(
         summary,
         evidence={"moved": Evidence("movement since the record began", moved, LARGE_DISTANCE, STANDARD)},
-        rescue="# Load the statistics again with the weights of the frozen part:\n"
-        f"#   {_part(f, d)}.load_state_dict(checkpoint)\n",
-        fix="# Keep the frozen layers in eval mode. model.train() puts them back, so do this after each call of it:\n"
+        rescue="# Only to have the part as it was loaded: load its statistics with its weights. Layers behind it have\n"
+        "# learned with other statistics: train them again afterwards.\n"
+        f"#   {_part(f, d)}.load_state_dict(checkpoint)\n"
+        if moved_far
+        else "",
+        fix=(OF_THESE_DATA if moved_far else "")
+        + "# Keep the frozen layers in eval mode. model.train() puts them back, so do this after each call of it:\n"
         + code.at_layers(f, [f.manifest.layers[i].access for i in d.layers], "layer.eval()"),
-        next="The statistics of these layers are bit-identical to the loaded ones.",
+        next="The statistics of these layers stay as they are.",
     )
 
 

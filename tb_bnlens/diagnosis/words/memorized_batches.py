@@ -1,4 +1,4 @@
-"""Batches that the network knows by heart, for instance because every epoch has the same ones."""
+"""Batches that the network has memorized, for instance because every epoch has the same ones."""
 
 from __future__ import annotations
 
@@ -29,8 +29,9 @@ def failed(f: Facts, _d: Decision) -> Said:
             "by_heart": Evidence("loss in new batches - in those of training", composition(f).by_heart.value),
             "inference": Evidence("inference loss", f.typical("inference")),
         },
-        fix="# Nothing, if each epoch shuffles them: after many epochs the last ones are known as well.\n"
-        "# Else put the rows together in another way in each epoch; `data` is the tf.data pipeline of batches:\n"
+        fix="# Nothing, if each epoch has other batches: after many epochs the last ones are memorized as well.\n"
+        "# With TensorFlow, fit(x, y) after keras.utils.set_random_seed has the same batches in every epoch, although\n"
+        "# shuffle=True: pass a tf.data pipeline there. To put its rows together in another way in each epoch:\n"
         f"data = data.rebatch(1).shuffle(10_000, reshuffle_each_iteration=True).rebatch({f.batches.size or 32})\n"
         if f.in_keras
         else code.shuffle(f, f.batches.size),
@@ -40,8 +41,8 @@ def failed(f: Facts, _d: Decision) -> Said:
 
 WORDS = Words(
     name="memorized batches",
-    title="The network does not know its batches by heart",
-    failure_title="The network knows its batches by heart",
+    title="The network has not memorized its batches",
+    failure_title="The network has memorized its batches",
     description="Where the same rows share a batch in every epoch, a network can learn their batch statistics along "
     "with them. Its loss on these very batches is then no fair comparison for inference; new batches of the same rows "
     "are.",

@@ -44,7 +44,10 @@ def failed(f: Facts, d: Decision) -> Said:
         f"moving statistic that is not finite{'' if since is None else f', since step {since:,}'}."
     )
     if f.losses.diverged:
-        summary += " The loss in training mode is not finite either: training has diverged, and the statistics show it."
+        summary += (
+            " The loss in training mode is not finite either: training has diverged, and the statistics show it. New "
+            "statistics do not help then; go back to weights of an earlier step."
+        )
     elif math.isfinite(batch):
         summary += f" Training does not read it: with batch statistics the loss is {number(batch)}."
     evidence = {
@@ -62,7 +65,7 @@ def failed(f: Facts, d: Decision) -> Said:
         summary,
         evidence=evidence,
         rescue=_reset(f, d) + "\n" + code.RECALIBRATE,
-        rescued="" if f.losses.diverged else "recalibrated",
+        rescued="recalibrated",
         fix=code.told(f, keras=FIX, torch=FIX_IN_TORCH, flax=FIX_IN_FLAX),
         next="The statistics stay finite. If they do not, look at the data and at the code that writes to the layers"
         f"{'' if since is None else f' by step {since:,}'}.",

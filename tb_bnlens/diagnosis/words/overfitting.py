@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tb_bnlens.analysis.facts import Facts
-from tb_bnlens.analysis.loss_gap import ERROR_HARM, WARNING_HARM
+from tb_bnlens.analysis.loss_gap import ERROR_HARM
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.severity import Severity, of_gap
 from tb_bnlens.diagnosis.words.phrases import LESS_BATCH, number
@@ -21,7 +21,7 @@ def failed(f: Facts, _d: Decision) -> Said:
         return _beside_a_gap(f)
     inference, batch = f.on_validation("inference"), f.on_validation("batch")
     # Validation batches of other shares of the classes have statistics that serve worse than those of training.
-    worse = batch - inference > WARNING_HARM * f.validation_scale
+    worse = batch - inference > f.validation_warning_loss
     because = "Their own statistics do not help" if worse else "Both modes agree"
     return Said(
         f"{_numbers(f)}; with batch statistics it is {number(batch)} on validation data. {because}, so this is not "
@@ -30,7 +30,7 @@ def failed(f: Facts, _d: Decision) -> Said:
             "validation": Evidence(
                 "inference loss on validation data - on training data",
                 f.validation_excess.value,
-                ERROR_HARM * f.losses.scale,
+                f.losses.least(ERROR_HARM),
             ),
             "modes": Evidence(f"{LESS_BATCH}, on validation data", f.validation_gap.value),
         },
@@ -47,7 +47,7 @@ def _beside_a_gap(f: Facts) -> Said:
         "kind.",
         evidence={
             "validation": Evidence(
-                "validation - training, both recalibrated", f.renewed_excess.value, ERROR_HARM * f.losses.scale
+                "validation - training, both recalibrated", f.renewed_excess.value, f.losses.least(ERROR_HARM)
             ),
         },
         next="More data, regularization or an earlier stop, or training data like those of validation.",

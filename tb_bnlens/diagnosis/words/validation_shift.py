@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from tb_bnlens.analysis.facts import Facts
-from tb_bnlens.analysis.loss_gap import WARNING_HARM
 from tb_bnlens.diagnosis.compositions import constant_in_training
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.in_batches import validation_distance
@@ -54,7 +53,7 @@ def failed(f: Facts, _d: Decision) -> Said:
             "validation": Evidence(
                 f"{LESS_BATCH}, on validation data",
                 f.validation_gap.value,
-                WARNING_HARM * f.validation_scale,
+                f.validation_warning_loss,
                 against=WARNING_FROM,
             ),
             "training": Evidence(f"{LESS_BATCH}, on training data", f.gap.value),
