@@ -46,7 +46,7 @@ def __getattr__(name: str) -> Any:
         needs = "TensorFlow" if name == "summary" else "Keras 3 on TensorFlow, JAX or PyTorch"
         raise ImportError(
             f"tb_bnlens.{name} needs {needs}, and {error.name} is not installed here; run: "
-            "pip install 'tensorboard-plugin-bnlens[tensorflow]'"
+            "pip install 'tensorboard-plugin-bnlens[tensorflow]'; for PyTorch and flax, import tb_bnlens.torch or .flax"
         ) from error
     return module if name == "summary" else getattr(module, name)
 
