@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from tb_bnlens.capture.adapter import ModelAdapter
 from tb_bnlens.capture.batches import Batches
-from tb_bnlens.capture.guard import LOSSES, RECORD, Guard, weakly
+from tb_bnlens.capture.guard import LOSSES, RECORD, VALIDATION, Guard, weakly
 from tb_bnlens.capture.log import RunLog
 from tb_bnlens.capture.options import Options
 from tb_bnlens.capture.phases import Phase
@@ -253,7 +253,7 @@ class LoopRecorder:
 
     def give_up_validation(self, reason: str) -> None:
         """Say why the losses on validation data are not measured."""
-        self._guard.give_up("the losses on validation data", reason, warn=False)
+        self._guard.give_up(VALIDATION, reason, warn=False)
 
     # --- how far it is -------------------------------------------------------------------------------
 
