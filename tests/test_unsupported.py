@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +115,14 @@ def test_remedies_refuse_another_framework() -> None:
         tb_bnlens.recalibrate(model, [[1.0]])
     with pytest.raises(NotImplementedError, match=r"tb_bnlens\.set_momentum is not available here: only Keras 3"):
         tb_bnlens.set_momentum(model, 0.9)
+
+
+def test_packages_of_other_frameworks_are_there_after_one_import(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("torch", "flax"):
+        # As where it is installed.
+        module = types.ModuleType(f"tb_bnlens.{name}")
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+        assert getattr(tb_bnlens, name) is module
 
 
 def test_without_keras_the_import_says_what_is_missing(viewer_python: str) -> None:
