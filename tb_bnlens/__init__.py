@@ -29,10 +29,13 @@ _HOME = {
     "set_momentum": "tb_bnlens.remedies.momentum",
     "summary": "tb_bnlens.summary",
 }
+_PACKAGES = ("torch", "flax")
 _NOT_EVERYWHERE = ("BNLens", "Recorder", "check", "recalibrate")
 
 
 def __getattr__(name: str) -> Any:
+    if name in _PACKAGES:
+        return importlib.import_module(f"tb_bnlens.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'tb_bnlens' has no attribute {name!r}; it has {', '.join(__all__)}")
     home = _HOME[name]
@@ -46,7 +49,7 @@ def __getattr__(name: str) -> Any:
         needs = "TensorFlow" if name == "summary" else "Keras 3 on TensorFlow, JAX or PyTorch"
         raise ImportError(
             f"tb_bnlens.{name} needs {needs}, and {error.name} is not installed here; run: "
-            "pip install 'tensorboard-plugin-bnlens[tensorflow]'"
+            "pip install 'tensorboard-plugin-bnlens[tensorflow]'; for PyTorch and flax, import tb_bnlens.torch or .flax"
         ) from error
     return module if name == "summary" else getattr(module, name)
 

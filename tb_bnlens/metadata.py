@@ -38,6 +38,11 @@ CHECKPOINTS = "checkpoints"
 FRAMEWORKS = KERAS, KERAS_2, TORCH, FLAX = "keras", "tf_keras", "torch", "flax"
 """``Manifest.framework``: whose recorder wrote the record. Sentences and code are in the words of that framework."""
 
+HOW_TO_RECORD = (
+    "train with callbacks=[tb_bnlens.BNLens(log_dir)], or in PyTorch with tb_bnlens.torch.Recorder(model, log_dir)"
+)
+"""For messages where there is no record."""
+
 RUN_SUFFIX = "bn_lens"
 """``BNLens("runs/exp1")`` writes into ``runs/exp1/bn_lens``; the tab and the report show ``exp1``."""
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from tb_bnlens import console
 from tb_bnlens.history import History
-from tb_bnlens.metadata import FORMAT
+from tb_bnlens.metadata import FORMAT, HOW_TO_RECORD
 from tb_bnlens.report import markdown, run_report
 from tb_bnlens.report.compare import compare
 from tb_bnlens.report.runs_table import render_table, worst
@@ -83,7 +83,7 @@ def _opened(logdir: str, wanted: Sequence[str]) -> tuple[Any, list[Any], list[tu
     except (RunNotFound, OSError) as e:
         raise Refused(str(e.args[0] if e.args else e)) from e
     if not found and not unlisted:
-        raise Refused(f"no BN Lens record under {logdir!r}; train with callbacks=[tb_bnlens.BNLens(log_dir)]")
+        raise Refused(f"no BN Lens record under {logdir!r}; {HOW_TO_RECORD}")
     return provider, found, [(shown_name(run_id), " ".join(reasons)) for run_id, reasons in unlisted.items()]
 
 

@@ -170,6 +170,8 @@ def _entry(
     else:
         # Made by a function, never by users.
         shown = ""
+    if prefix.count(".") > 2:  # a module that its package does not load
+        shown = f"import {prefix.rstrip('.')}\n\n{shown}"
     code = f"\n```python\n{shown}\n```\n" if shown else ""
     yield f"{level} {prefix if shown else ''}{node.name}\n{code}\n{markdown(_docstring(node))}"
     attributes = list(_attributes(node))
@@ -242,12 +244,17 @@ def _command_line() -> str:
         actions = [a for a in command._actions if not isinstance(a, argparse._HelpAction)]
         operands = " ".join(str(a.metavar) for a in actions if not a.option_strings)
         parts.append(f"### python -m tb_bnlens {name} {operands}\n")
-        parts.append(f"{str(helps[name]).capitalize()}. {command.description}\n")
+        parts.append(f"{_sentence(str(helps[name]))} {command.description}\n")
         parts += [f"- `{_usage(a)}`: {a.help}{' (needed)' if a.required and a.option_strings else ''}" for a in actions]
         parts.append("")
     source = (ROOT / "tb_bnlens" / "cli.py").read_text(encoding="utf-8")
     *_, codes = inspect.cleandoc(ast.get_docstring(ast.parse(source)) or "").split("\n\n")
     return "\n".join([*parts, _prose(codes)])
+
+
+def _sentence(words: str) -> str:
+    """Not ``capitalize``, which makes the other letters small ones."""
+    return f"{words[0].upper()}{words[1:]}."
 
 
 def _usage(action: argparse.Action) -> str:

@@ -72,7 +72,7 @@ ARROWS: Mapping[str, set[str]] = {
         "",
     },
     # Checks that the causes to be ignored exist.
-    "capture.options": {"diagnosis"},
+    "capture.options": {"capture", "diagnosis"},
     # Prints the verdict when the record is closed.
     "capture.recorder": {"capture", "capture.options", "metadata", "closing"},
     # It records one moment and reports on it at once.

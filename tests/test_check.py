@@ -532,7 +532,7 @@ def test_no_more_is_read_than_needed() -> None:
 def test_data_that_is_none() -> None:
     with pytest.raises(TypeError, match=r"list of 2 arrays that are no batches of one kind.*as a tuple"):
         spread_batches(FORM, [np.zeros((8, 4)), np.zeros((8, 1))], 8, SIZE)
-    with pytest.raises(TypeError, match="data is a int; pass"):
+    with pytest.raises(TypeError, match="data is an int; pass"):
         spread_batches(FORM, 3, 8, SIZE)
     with pytest.raises(ValueError, match="holds no batch"):
         spread_batches(FORM, [], 8, SIZE)

@@ -314,6 +314,18 @@ def test_python_in_documents_uses_what_there_is(page: Path) -> None:
                 assert {alias.name for alias in node.names} <= set(tb_bnlens.__all__)
 
 
+def test_blocks_of_the_readme_import_what_is_ours() -> None:
+    for block in code_blocks(ROOT / "README.md"):
+        tree = ast.parse(block)
+        imported = {alias.asname or alias.name for node in ast.walk(tree) for alias in getattr(node, "names", ())}
+        used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+        assert used & {"tb_bnlens", "BNLens", "Recorder"} <= imported
+
+
+def test_sentences_of_commands_keep_their_capitals() -> None:
+    assert "Report on the BatchNorm layers" in reference.PAGE.read_text(encoding="utf-8")
+
+
 def test_the_json_is_what_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", str(ROOT / "tests" / "fixtures" / "format1"), "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)

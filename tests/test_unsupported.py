@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -71,12 +74,55 @@ def test_a_recorder_of_another_framework_records_nothing(tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == []
 
 
+# In an interpreter that has neither Keras nor TensorFlow.
+WRONG_MODELS = """
+import warnings
+import tb_bnlens
+base = type("Module", (), {"__module__": "torch.nn.modules.module"})
+module = type("Net", (base,), {})()
+with warnings.catch_warnings(record=True) as said:
+    warnings.simplefilter("always")
+    with tb_bnlens.Recorder(module, "nowhere") as lens:
+        lens.record([[1.0]], [[1.0]])
+    lens.abandon()
+print([str(one.message) for one in said])
+for call in (tb_bnlens.check, tb_bnlens.recalibrate, tb_bnlens.set_momentum, tb_bnlens.Recorder):
+    try:
+        call(3, 0.9 if call.__name__ == "set_momentum" else "nowhere")
+    except ValueError as error:
+        print(error)
+"""
+
+
+def test_without_keras_a_wrong_model_ends_no_training(viewer_python: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [viewer_python, "-c", WRONG_MODELS],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=True,
+    )
+    warned, *errors = done.stdout.splitlines()
+    assert warned.count("this is a PyTorch module; use tb_bnlens.torch") == 1
+    assert errors == ["model is an int; expected a keras.Model, and keras is not installed here"] * 4
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_remedies_refuse_another_framework() -> None:
     model = instance_from("torch.nn.modules.module")
     with pytest.raises(NotImplementedError, match=r"tb_bnlens\.recalibrate is not available here: only Keras 3"):
         tb_bnlens.recalibrate(model, [[1.0]])
     with pytest.raises(NotImplementedError, match=r"tb_bnlens\.set_momentum is not available here: only Keras 3"):
         tb_bnlens.set_momentum(model, 0.9)
+
+
+def test_packages_of_other_frameworks_are_there_after_one_import(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("torch", "flax"):
+        # As where it is installed.
+        module = types.ModuleType(f"tb_bnlens.{name}")
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+        assert getattr(tb_bnlens, name) is module
 
 
 def test_without_keras_the_import_says_what_is_missing(viewer_python: str) -> None:

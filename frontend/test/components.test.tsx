@@ -223,4 +223,5 @@ describe('run picker', () => {
 it('says which lines to add where there is no data', () => {
   render(<Empty />);
   expect(screen.getByText(/callbacks=\[BNLens\("runs\/exp1"\)\]/)).toBeTruthy();
+  expect(screen.getByText('tb_bnlens.torch.Recorder')).toBeTruthy();
 });

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from tb_bnlens.capture.adapter import BatchFormat
-from tb_bnlens.capture.guard import LOSSES, Guard
+from tb_bnlens.capture.guard import LOSSES, VALIDATION, Guard
 from tb_bnlens.capture.reservoir import Kept, Reservoir, fewer
 
 VALIDATION_BATCHES = 8
@@ -53,6 +53,11 @@ class Batches:
         return self._data["probe"] is None
 
     @property
+    def argument(self) -> str:
+        """The argument whose data are probed, empty where training batches are."""
+        return "" if self.from_training else "probe_data"
+
+    @property
     def from_training_whole(self) -> bool:
         """Whether training batches are probed, and not a part of them for want of memory."""
         return self.from_training and self._part == 1.0
@@ -95,13 +100,14 @@ class Batches:
         return self._cut(self._newest) if self.from_training else self._of_user("probe")
 
     def validation(self) -> Any:
-        """The batch of validation data, None where there is none."""
-        return self._of_user("validation")
+        """The batch of validation data, None where there is none or its losses are given up."""
+        return self._of_user("validation") if self._guard.works(VALIDATION) else None
 
     def validation_to_judge(self) -> list[tuple[Any, int]]:
         """The validation batches of the final measurement, with their samples."""
-        self._of_user("validation")
-        found = [self._cut(batch) for batch in self._loaded.get("validation") or ()]
+        if self.validation() is None:
+            return []
+        found = [self._cut(batch) for batch in self._loaded["validation"]]
         return [(batch, self._form.size(batch) or 1) for batch in found]
 
     def others(self) -> list[Any]:
@@ -138,7 +144,7 @@ class Batches:
         data = self._data[which]
         if data is not None and which not in self._loaded:
             self._loaded[which] = []
-            with self._guard(LOSSES if which == "probe" else "the losses on validation data"):
+            with self._guard(LOSSES if which == "probe" else VALIDATION, f"{which}_data"):
                 most = VALIDATION_BATCHES if which == "validation" else 1
                 self._loaded[which] = self._form.first(data, self.usual_size or USUAL_SIZE, most)
         loaded = self._loaded.get(which)

@@ -14,7 +14,7 @@ from tb_bnlens.capture.reasons import cause_of
 from tb_bnlens.capture.signals import of_handler
 from tb_bnlens.warning import warn_user
 
-RECORD, LOSSES = "this run", "the paired losses"
+RECORD, LOSSES, VALIDATION = "this run", "the paired losses", "the losses on validation data"
 """Parts of a recording that can be given up on their own; the others are named where they are measured."""
 _GIVEN_UP = {
     RECORD: "BN Lens does not record {part} any further: {reason}",
@@ -77,30 +77,46 @@ class Guard:
         with contextlib.suppress(Exception):
             self._note(part, f"{sentence}.")
 
-    def fault(self, part: str, error: Exception) -> None:
-        """Give a part up for an exception; raises it where faults are let out."""
+    def fault(self, part: str, error: Exception, argument: str = "") -> None:
+        """Give a part up for an exception; raises it where faults are let out.
+
+        Args:
+            part: what is given up.
+            error: why.
+            argument: that of the user whose data were in use, if any.
+        """
+        of = argument and f"{argument}: "
         if isinstance(error, NotEvaluated):
             # A known limit is no fault: it is noted in the record. The user is warned only if an argument cannot
             # be honoured.
-            self.give_up(part, str(error), warn=isinstance(error, Refused))
+            refused = isinstance(error, Refused)
+            self.give_up(part, f"{of if refused else ''}{error}", warn=refused)
         elif self._raises:
             raise error
         elif isinstance(error, NotRecorded):
             # Whatever was being written: nothing else can be.
             self.give_up(RECORD, str(error))
         else:
-            self.give_up(part, cause_of(error))
+            self.give_up(part, of + cause_of(error))
 
     @contextlib.contextmanager
-    def __call__(self, part: str) -> Iterator[None]:
-        """Keep faults of the block inside; the part is given up after one."""
+    def __call__(self, part: str, argument: str = "", but: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+        """Keep faults of the block inside; the part is given up after one.
+
+        Args:
+            part: what is given up.
+            argument: see ``fault``.
+            but: errors that are let out.
+        """
         try:
             # The statistics of a training that diverges overflow. They are not finite and are shown as that; NumPy
             # need not warn the user of them.
             with np.errstate(all="ignore"):
                 yield
+        except but:
+            raise
         except Exception as error:
             raised = of_handler(error)
             if raised is not None:
                 raise raised from None
-            self.fault(part, error)
+            self.fault(part, error, argument)

@@ -9,6 +9,8 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tb_bnlens.capture.reasons import what_is
+
 ON_ERROR = ("warn", "raise")
 
 
@@ -96,4 +98,4 @@ def _patterns(value: Any) -> Mapping[str, tuple[str, ...]] | None:
 
 
 def _shown(value: Any) -> str:
-    return repr(value) if isinstance(value, str | int | float | None) else f"a {type(value).__name__}"
+    return repr(value) if isinstance(value, str | int | float | None) else what_is(value)

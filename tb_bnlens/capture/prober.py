@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tb_bnlens.capture.adapter import ModelAdapter
 from tb_bnlens.capture.batches import Batches
 from tb_bnlens.capture.evidence import Judgement
-from tb_bnlens.capture.guard import LOSSES, RECORD, Guard
+from tb_bnlens.capture.guard import LOSSES, RECORD, VALIDATION, Guard
 from tb_bnlens.capture.log import RunLog
 from tb_bnlens.capture.measure import Measurement
 from tb_bnlens.capture.passes import has_uncounted_rows
@@ -93,7 +93,7 @@ class Prober:
         """Have one pass traced, which tells how often each layer is called, unless that is known."""
         batch = self._batches.to_probe() if self.works and not self._measurement.runner.order else None
         if batch is not None:
-            with self._guard(LOSSES), self._tracing_told_apart():
+            with self._guard(LOSSES, self._batches.argument), self._tracing_told_apart():
                 self._measurement.runner.count_calls(batch)
 
     def probe(self, level: Level, step: int, windows: Windows) -> None:
@@ -106,7 +106,8 @@ class Prober:
         """
         if self._batches.to_probe() is None or not self.works:
             return
-        with self._guard(LOSSES), self._schedule.timed(level), self._tracing_told_apart():
+        guarded = self._guard(LOSSES, self._batches.argument)
+        with guarded, self._schedule.timed(level), self._tracing_told_apart():
             # Kept batches would start from the state that the newest one has left.
             others = [] if self._measurement.runner.carries_state else self._batches.others()
             batches, validation = self._batches.to_probe_together(others), self._batches.validation()
@@ -131,7 +132,15 @@ class Prober:
             losses["train"] |= measurement.extras(batches, windows)
             losses["train"] |= measurement.recalibrated_now(batches, others, windows.last)
         if validation is not None:
-            losses["validation"] = measurement.validation(validation, windows)
+            # A fault there costs these losses alone; where memory ends, all of the probe is made smaller.
+            runner = measurement.runner
+            with self._guard(VALIDATION, "validation_data", but=runner.out_of_memory):
+                why = runner.loss_reason
+                losses["validation"] = measurement.validation(validation, windows)
+                if runner.loss_reason != why:
+                    del losses["validation"]
+                    self._guard.give_up(VALIDATION, f"validation_data: {runner.loss_reason}")
+                    runner.loss_reason = why
         return losses
 
     def momentum_of_update(self, before: Snapshot, after: Snapshot) -> NDArray[np.floating[Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 LONGEST = 300
 """Characters of a reason: it stands in a warning and in the tab."""
@@ -34,6 +35,21 @@ def cause_of(error: BaseException) -> str:
     line = lines[-1] if graph else lines[0]
     line = re.sub(r"\s+", " ", line)
     return f"{name}: {line if len(line) <= LONGEST else line[: LONGEST - 3] + '...'}"
+
+
+def what_is(value: Any) -> str:
+    """What a value is that somebody has passed, with its article.
+
+    Example:
+        >>> what_is(3), what_is([]), what_is(None)
+        ('an int', 'a list', 'None')
+    """
+    return "None" if value is None else with_article(type(value).__name__)
+
+
+def with_article(name: str) -> str:
+    """A name after "a" or "an"."""
+    return f"{'an' if name.lstrip('_')[:1].lower() in tuple('aeio') else 'a'} {name}"
 
 
 def why_no_loss_in_both(inference: str, training: str, cause: str) -> str:

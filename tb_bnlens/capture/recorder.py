@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from tb_bnlens.capture.adapter import ModelAdapter
 from tb_bnlens.capture.batches import Batches
-from tb_bnlens.capture.guard import LOSSES, RECORD, Guard, weakly
+from tb_bnlens.capture.guard import LOSSES, RECORD, VALIDATION, Guard, weakly
 from tb_bnlens.capture.log import RunLog
 from tb_bnlens.capture.options import Options
 from tb_bnlens.capture.phases import Phase
@@ -31,8 +31,11 @@ class LoopRecorder:
         options: what the user wants, checked.
         planned_steps: training steps that the loop will make in all, where known.
         verbose: print the verdict in one line when the record is closed.
-        active: False where the model is not supported: nothing is recorded, and the adapter is not asked.
     """
+
+    # A recorder of a model that is not supported never gets further: it does nothing, and needs no framework.
+    _active, _closed, _waited = False, False, 0
+    _recording: Recording | None = None
 
     def __init__(
         self,
@@ -41,7 +44,6 @@ class LoopRecorder:
         planned_steps: int | None = None,
         *,
         verbose: int = 1,
-        active: bool = True,
     ):
         self._adapter, self._tolerance, self._verbose = adapter, options.tolerance, bool(verbose)
         self._log = RunLog(options.log_dir, options.tolerance, options.ignore, adapter.versions)
@@ -50,10 +52,8 @@ class LoopRecorder:
         self._schedule = Schedule(options.overhead)
         self._plan(planned_steps)
         self._short_batches = ShortBatches()
-        self._waited = 0
         self._earlier = Phase(options.log_dir)
-        self._active, self._closed = active and adapter.is_chief(), False
-        self._recording: Recording | None = None
+        self._active = adapter.is_chief()
 
     # --- a loop of the user's own --------------------------------------------------------------------
 
@@ -253,7 +253,7 @@ class LoopRecorder:
 
     def give_up_validation(self, reason: str) -> None:
         """Say why the losses on validation data are not measured."""
-        self._guard.give_up("the losses on validation data", reason, warn=False)
+        self._guard.give_up(VALIDATION, reason, warn=False)
 
     # --- how far it is -------------------------------------------------------------------------------
 

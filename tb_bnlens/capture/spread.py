@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tb_bnlens.capture.reasons import what_is
+
 READ = 8
 """Batches that are read at most for each one that is kept: reading can take longer than the passes."""
 SHUFFLE_SEED = 0
@@ -42,7 +44,7 @@ def require_iterable(data: Any, expected: str) -> None:
         TypeError: the message says what came, and what is expected.
     """
     if not isinstance(data, Iterable) or isinstance(data, str | Mapping):
-        raise TypeError(f"the data is a {type(data).__name__}; expected {expected}")
+        raise TypeError(f"the data is {what_is(data)}; expected {expected}")
     if not isinstance(data, list) or not all(hasattr(part, "shape") for part in data):
         return
     if len({tuple(part.shape)[1:] for part in data}) > 1:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tb_bnlens.capture.batches import VALIDATION_BATCHES
+from tb_bnlens.capture.reasons import what_is
 from tb_bnlens.checking.data import spread_batches
 from tb_bnlens.checking.result import Check, judged, require_arguments
 from tb_bnlens.frameworks.keras3.adapter import KerasModel, steps_made
@@ -64,7 +65,7 @@ def check(
     on = backend(model)
     form = on.batches
     if not isinstance(model, on.library.keras.Model):
-        raise ValueError(f"model is a {type(model).__name__}; expected a keras.Model")
+        raise ValueError(f"model is {what_is(model)}; expected a keras.Model")
     if not model.built:
         raise ValueError(f"The model {model.name!r} is not built; call it on a batch first")
     require_arguments(batches, batch_size, tolerance)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from tb_bnlens.capture.reasons import what_is
 from tb_bnlens.capture.spread import READ, drawn_rows, require_iterable
 from tb_bnlens.frameworks.keras3.batches import KerasBatches, is_dataset
 
@@ -56,7 +57,7 @@ def _source(form: KerasBatches, data: Any, most: int, batch_size: int) -> Iterab
     leaves = [leaf for leaf in form.tree.flatten(data) if leaf is not None]
     if isinstance(data, Iterator) or (not leaves or not all(hasattr(leaf, "shape") for leaf in leaves)):
         if not isinstance(data, Iterable) or isinstance(data, str | bytes | dict):
-            raise TypeError(f"data is a {type(data).__name__}; pass {EXPECTED}")
+            raise TypeError(f"data is {what_is(data)}; pass {EXPECTED}")
         return islice(data, most)
     return _of_arrays(form, data, most, batch_size)
 

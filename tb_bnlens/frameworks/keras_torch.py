@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.capture.randomness import draws_refused
+from tb_bnlens.capture.reasons import what_is
 from tb_bnlens.capture.stopwatch import OneTimeCost
 from tb_bnlens.frameworks.keras3.backend import Look
 from tb_bnlens.frameworks.keras3.batches import KerasBatches
@@ -131,8 +132,7 @@ class TorchBackend(Keras3):
         for layer, module in modules:
             if not isinstance(module, keras.layers.Layer) and next(module.buffers(recurse=False), None) is not None:
                 raise NotEvaluated(
-                    f"{layer.name!r} holds a {type(module).__name__} of PyTorch with buffers, which an extra pass "
-                    "would change"
+                    f"{layer.name!r} holds {what_is(module)} of PyTorch with buffers, which an extra pass would change"
                 )
         return TorchEngine(model, loss)
 

@@ -16,7 +16,7 @@ from tb_bnlens.history import Layer
 from tb_bnlens.importer.constants import Constants
 from tb_bnlens.importer.saved import Checkpoint
 from tb_bnlens.importer.series import Series
-from tb_bnlens.metadata import CHECKPOINTS, LAYER_INDEX, LAYER_ROWS, LOSS_KINDS, EventKind, State
+from tb_bnlens.metadata import CHECKPOINTS, HOW_TO_RECORD, LAYER_INDEX, LAYER_ROWS, LOSS_KINDS, EventKind, State
 from tb_bnlens.moments.layers import gain, kept
 from tb_bnlens.moments.recovery import Snapshot, WindowRecovery
 from tb_bnlens.moments.segments import Segments
@@ -36,7 +36,7 @@ COMPARED = tuple(
 )
 NO_LOSSES = (
     "This record was made from checkpoints. Losses need the training batches, which checkpoints do not hold. "
-    "Train with callbacks=[tb_bnlens.BNLens(log_dir)] to measure them."
+    f"To have them measured, {HOW_TO_RECORD}."
 )
 
 

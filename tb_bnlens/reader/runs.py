@@ -97,7 +97,7 @@ def find_run(data: provider.DataProvider, experiment_id: str, name: str, *, ctx:
     known = ", ".join(repr(run.name) for run in runs[:5]) + (", ..." if len(runs) > 5 else "")
     raise RunNotFound(
         f"there is no run {name!r} with a BN Lens record; "
-        + (f"runs that have one: {known}" if runs else "no run has one yet: train with callbacks=[BNLens(log_dir)]")
+        + (f"runs that have one: {known}" if runs else f"no run has one yet: {metadata.HOW_TO_RECORD}")
     )
 
 

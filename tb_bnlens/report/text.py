@@ -7,6 +7,7 @@ from typing import Any
 
 from tb_bnlens.analysis.loss_gap import ERROR_HARM, NOTE_HARM, WARNING_HARM
 from tb_bnlens.diagnosis.words.phrases import STANDARD, count, signed
+from tb_bnlens.metadata import HOW_TO_RECORD
 from tb_bnlens.numbers import as_set, number
 from tb_bnlens.report.compare import layer_name, momentum_as_set, rows
 from tb_bnlens.report.shown import MODES, counts, farthest
@@ -27,7 +28,7 @@ TALLY = {
 def render(report: Mapping[str, Any], style: Style = PLAIN) -> str:
     """Text of ``report.build_report``'s answer, every run in full."""
     if not report["runs"]:
-        return "No run with a BN Lens record. Train with callbacks=[tb_bnlens.BNLens(log_dir)].\n"
+        return f"No run with a BN Lens record; {HOW_TO_RECORD}.\n"
     return "\n".join(render_run(run, style) for run in report["runs"])
 
 

@@ -22,7 +22,9 @@ def _callback() -> Any:
 class BNLens(_callback()):  # type: ignore[misc]
     """Record a ``Trainer.fit`` of Lightning::
 
-        trainer = L.Trainer(callbacks=[tb_bnlens.torch.lightning.BNLens("runs/exp1", loss=nn.functional.cross_entropy)])
+        from tb_bnlens.torch.lightning import BNLens
+
+        trainer = L.Trainer(callbacks=[BNLens("runs/exp1", loss=nn.functional.cross_entropy)])
 
     The module's ``forward`` is run on ``x`` of each batch ``(x, y)``. Where batches or calls are of another kind, pass
     ``unpack``, which gives ``(x, y)`` of a batch, or ``forward``.

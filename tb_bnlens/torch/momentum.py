@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from tb_bnlens.capture.reasons import what_is
 from tb_bnlens.frameworks.torch.layers import batch_norms
 
 HIGHEST = 0.5
@@ -35,7 +36,7 @@ def set_momentum(
             or one value of 0.5 or more is given for all modules without ``allow_high``.
     """
     if not isinstance(model, torch.nn.Module):
-        raise ValueError(f"model is a {type(model).__name__}; expected a torch.nn.Module")
+        raise ValueError(f"model is {what_is(model)}; expected a torch.nn.Module")
     modules = dict(batch_norms(model))
     if not modules:
         raise ValueError(f"The model {type(model).__name__} has no BatchNorm module")

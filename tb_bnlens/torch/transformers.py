@@ -20,7 +20,9 @@ def _callback() -> Any:
 class BNLens(_callback()):  # type: ignore[misc]
     """Record a ``Trainer.train`` of Transformers::
 
-        trainer = Trainer(model, args, train_dataset=data, callbacks=[tb_bnlens.torch.transformers.BNLens("runs/exp1")])
+        from tb_bnlens.torch.transformers import BNLens
+
+        trainer = Trainer(model, args, train_dataset=data, callbacks=[BNLens("runs/exp1")])
 
     The ``Trainer`` does not show its callbacks the batch, so a hook on the model keeps the arguments of the last call
     in training mode. The loss is the one in the model's output.

@@ -404,3 +404,29 @@ def test_a_training_that_diverges_is_recorded_to_its_end(tmp_path: Path) -> None
     read = record(tmp_path)
     assert read.last_step == 40
     assert read.last("channels_nonfinite")[0] == 4
+
+
+WRONG = arrays(16, seed=9)[0][:, :-1], arrays(16, seed=9)[1]
+WRONG_TARGETS = arrays(16, seed=9)[0], {"other": arrays(16)[1]}
+
+
+@pytest.mark.parametrize(
+    ("argument", "data", "lost"),
+    [
+        ("validation_data", WRONG, "leaves out the losses on validation data: validation_data: "),
+        ("validation_data", WRONG_TARGETS, "leaves out the losses on validation data: validation_data: The loss fails"),
+        ("probe_data", WRONG, "cannot measure the paired losses, and records the statistics alone: probe_data: "),
+        ("probe_data", {1}, "and records the statistics alone: probe_data: TypeError: the data is a set"),
+    ],
+)
+def test_data_that_the_model_does_not_take_cost_their_own_losses(
+    argument: str, data: Any, lost: str, tmp_path: Path
+) -> None:
+    with complaints() as heard:
+        fit(DROPOUT, lens(tmp_path, on_error="warn", **{argument: data}))
+    (said,) = heard
+    assert lost in said
+    found = record(tmp_path)
+    assert any(lost in note for note in found.manifest.notes)
+    on_training = {**found.manifest.not_evaluated}.get("losses") is None
+    assert on_training == (argument == "validation_data")

@@ -290,7 +290,7 @@ def test_what_is_no_nnx_module_or_data_is_refused(tmp_path: Path) -> None:
     linen = pytest.importorskip("flax.linen")
     with pytest.raises(ValueError, match=r"expected a flax\.nnx\.Module; a Linen module"):
         Recorder(linen.Dense(1), str(tmp_path))
-    with pytest.raises(ValueError, match="model is a int"):
+    with pytest.raises(ValueError, match="model is an int"):
         check(3, [])
     with pytest.raises(Refused, match="a list of batches"):
         FlaxBatches().first(batches(1), 32, 1)

@@ -469,7 +469,7 @@ def test_data_of_another_kind_is_refused_with_what_is_expected() -> None:
     model = small(0.1)
     with pytest.raises(ValueError, match="model is a str; expected a torch"):
         check("model", [])
-    with pytest.raises(TypeError, match="the data is a int; expected a DataLoader"):
+    with pytest.raises(TypeError, match="the data is an int; expected a DataLoader"):
         check(model, 3, loss=LOSS)
     with pytest.raises(ValueError, match="no batch"):
         check(model, [], loss=LOSS)

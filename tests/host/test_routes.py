@@ -117,7 +117,7 @@ def test_a_missing_bundle_says_what_to_run(logdir: Path, tmp_path: Path, monkeyp
 def test_an_empty_logdir(tmp_path: Path) -> None:
     web = client(open_logdir(tmp_path))
     assert web.get(PREFIX + "runs").json == {"runs": [], "problems": []}
-    refused(web.get(PREFIX + "overview?run=x"), 404, "BNLens(log_dir)")
+    refused(web.get(PREFIX + "overview?run=x"), 404, "BNLens(log_dir)], or in PyTorch with tb_bnlens.torch.Recorder")
 
 
 def test_no_data_provider() -> None:

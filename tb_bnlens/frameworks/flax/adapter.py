@@ -11,6 +11,7 @@ import jax
 from flax import nnx
 
 from tb_bnlens.capture.passes import Array
+from tb_bnlens.capture.reasons import what_is
 from tb_bnlens.frameworks.flax.batches import FlaxBatches
 from tb_bnlens.frameworks.flax.layers import FlaxLayer, StatisticsReader, find_layers, mark
 from tb_bnlens.frameworks.flax.runner import FlaxRunner, Forward
@@ -94,7 +95,7 @@ def require_module(model: Any) -> None:
     if not isinstance(model, nnx.Module):
         linen = any(base.__module__.startswith("flax.linen") for base in type(model).__mro__)
         hint = "; a Linen module has its statistics outside of it, which is not supported" if linen else ""
-        raise ValueError(f"model is a {type(model).__name__}; expected a flax.nnx.Module{hint}")
+        raise ValueError(f"model is {what_is(model)}; expected a flax.nnx.Module{hint}")
 
 
 def as_in_training(model: Any) -> Any:

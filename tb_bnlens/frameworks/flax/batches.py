@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tb_bnlens.capture.errors import NotEvaluated, Refused
+from tb_bnlens.capture.reasons import what_is
 from tb_bnlens.capture.spread import drawn_rows, require_iterable
 from tb_bnlens.capture.spread import spread as spread_over
 from tb_bnlens.moments.moments import Array
@@ -68,7 +69,7 @@ class FlaxBatches:
             Refused: it is a loader, which may draw random numbers or use up batches that training wants.
         """
         if not _is_arrays(data) and not isinstance(data, Sequence):
-            raise Refused(f"reading a {type(data).__name__} could change what training gets; pass {WHILE_TRAINING}")
+            raise Refused(f"reading {what_is(data)} could change what training gets; pass {WHILE_TRAINING}")
         return list(islice(batches_of(data, size), most))
 
 
@@ -83,7 +84,7 @@ def packed(batch: Any) -> Batch:
     if isinstance(batch, tuple | list) and len(batch) <= 2:
         return Batch(*batch)
     if isinstance(batch, tuple | list):
-        raise TypeError(f"a batch is a {type(batch).__name__} of {len(batch)}; expected (x, y), or x alone")
+        raise TypeError(f"a batch is {what_is(batch)} of {len(batch)}; expected (x, y), or x alone")
     return Batch(batch)
 
 

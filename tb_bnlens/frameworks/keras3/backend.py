@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tb_bnlens.capture.adapter import StatisticsReader
+from tb_bnlens.capture.reasons import what_is
 from tb_bnlens.capture.stopwatch import OneTimeCost
 from tb_bnlens.frameworks.keras3.library import Library
 from tb_bnlens.frameworks.support import is_keras_2
@@ -183,10 +184,19 @@ class Backend(Protocol):
 
 
 def backend(model: Any) -> Backend:
-    """The one that a model runs on."""
-    if is_keras_2(model):
-        name = KERAS_2_MODULE
-    else:
-        name = MODULES[importlib.import_module("keras").config.backend()]
-    found: Backend = importlib.import_module(f"tb_bnlens.frameworks.{name}").BACKEND
+    """The one that a model runs on.
+
+    Raises:
+        ValueError: this is no Keras model, for Keras or what it runs on is not installed.
+    """
+    try:
+        if is_keras_2(model):
+            name = KERAS_2_MODULE
+        else:
+            name = MODULES[importlib.import_module("keras").config.backend()]
+        found: Backend = importlib.import_module(f"tb_bnlens.frameworks.{name}").BACKEND
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"model is {what_is(model)}; expected a keras.Model, and {error.name} is not installed here"
+        ) from error
     return found

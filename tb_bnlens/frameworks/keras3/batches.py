@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tb_bnlens.capture.errors import NotEvaluated, Refused
+from tb_bnlens.capture.reasons import what_is
 from tb_bnlens.frameworks.keras3.library import Library
 from tb_bnlens.moments.moments import Array
 
@@ -65,13 +66,13 @@ class KerasBatches:
         if isinstance(data, tuple):
             samples = self.size(data) or 0
             return [self._tensors(data, slice(start, start + size)) for start in range(0, samples, size)[:most]]
-        raise TypeError(f"the data is a {type(data).__name__}; {self._expected}")
+        raise TypeError(f"the data is {what_is(data)}; {self._expected}")
 
     def side_effect(self, data: Any) -> str:
         """What taking a batch of this data would do besides, as a sentence; empty where it does nothing."""
         if isinstance(data, self.library.sequence):
             return (
-                f"indexing a {type(data).__name__} runs user code, which may draw random numbers or keep state; take a "
+                f"indexing {what_is(data)} runs user code, which may draw random numbers or keep state; take a "
                 "batch yourself before training, e.g. data[0]"
             )
         if _is_a(data, "DataLoader", "torch."):
@@ -79,7 +80,7 @@ class KerasBatches:
         if is_dataset(data):
             return "it cannot be told on this backend what a second iterator of a tf.data.Dataset does"
         if isinstance(data, Iterator):
-            return f"a {type(data).__name__} gives each batch once, so a look at one would take it away"
+            return f"{what_is(data)} gives each batch once, so a look at one would take it away"
         return ""
 
     def length(self, data: Any) -> int | None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tb_bnlens.capture.options import Options
+from tb_bnlens.capture.reasons import what_is
 from tb_bnlens.capture.recorder import LoopRecorder
 from tb_bnlens.frameworks.keras3.adapter import KerasModel
 from tb_bnlens.frameworks.keras3.backend import backend
@@ -59,11 +60,12 @@ class Recorder(LoopRecorder):
         verbose: int = 1,
     ):
         options = Options(log_dir, validation_data, probe_data, overhead, tolerance, ignore, on_error)
-        supported = not refused(unsupported(model), options.on_error)
+        if refused(unsupported(model), options.on_error):
+            return
         self._backend = backend(model)
-        if supported and not isinstance(model, self._backend.library.keras.layers.Layer):
-            raise ValueError(f"model is a {type(model).__name__}; expected a keras.Model")
-        super().__init__(KerasModel(model, loss), options, planned_steps, verbose=verbose, active=supported)
+        if not isinstance(model, self._backend.library.keras.layers.Layer):
+            raise ValueError(f"model is {what_is(model)}; expected a keras.Model")
+        super().__init__(KerasModel(model, loss), options, planned_steps, verbose=verbose)
 
     def record(self, x: Any, y: Any = None, sample_weight: Any = None, *, step: int | None = None) -> None:
         """Take note of one training step that has just been made on this batch.
@@ -77,6 +79,8 @@ class Recorder(LoopRecorder):
         Raises:
             RuntimeError: called while a function is traced (``tf.function``, ``jax.jit``).
         """
+        if not self._active:
+            return
         batch = self._backend.library.keras.utils.pack_x_y_sample_weight(x, y, sample_weight)
         tracer = self._backend.traced_by(batch)
         if tracer:

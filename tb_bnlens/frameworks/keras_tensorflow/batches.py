@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tensorflow.python.framework import op_def_registry
 
 from tb_bnlens.capture.errors import NotEvaluated
+from tb_bnlens.capture.reasons import with_article
 from tb_bnlens.frameworks.keras3.batches import KerasBatches
 
 EXPECTED = "pass arrays (x, y), a list of batches, or a tf.data.Dataset that neither shuffles nor draws random numbers"
@@ -80,7 +81,7 @@ def _of_dataset(data: Any) -> str:
         if bool(data._filename.numpy()):
             return "a second iterator of a dataset that is cached in a file fails or makes the other one fail"
     elif module not in _PURE and kind not in _PURE_WRAPPERS:
-        return f"it cannot be told what a second iterator of a {kind} does"
+        return f"it cannot be told what a second iterator of {with_article(kind)} does"
     for function in data._functions():
         op = _stateful_op(function.function.graph.as_graph_def())
         if op:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from tb_bnlens.capture.passes import Array
+from tb_bnlens.capture.reasons import what_is
 from tb_bnlens.frameworks.torch import unreached
 from tb_bnlens.frameworks.torch.batches import TorchBatches
 from tb_bnlens.frameworks.torch.layers import (
@@ -53,7 +54,7 @@ class TorchModel:
 
     def __post_init__(self) -> None:
         if not isinstance(self.model, torch.nn.Module):
-            raise ValueError(f"model is a {type(self.model).__name__}; expected a torch.nn.Module")
+            raise ValueError(f"model is {what_is(self.model)}; expected a torch.nn.Module")
 
     @property
     def called(self) -> str:

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from tb_bnlens.capture.errors import NotEvaluated, Refused
+from tb_bnlens.capture.reasons import what_is, with_article
 from tb_bnlens.capture.spread import drawn_rows, require_iterable
 from tb_bnlens.capture.spread import spread as spread_over
 from tb_bnlens.frameworks.torch.untouched import DATASETS, OBJECTS, random_state
@@ -152,7 +153,7 @@ def first_batches(data: Any, size: int, most: int) -> list[Any]:
         TypeError: it is no data.
     """
     if isinstance(data, Iterator):
-        raise Refused(f"a {type(data).__name__} gives each batch once; pass {EXPECTED}")
+        raise Refused(f"{what_is(data)} gives each batch once; pass {EXPECTED}")
     shared = _shared(data)
     if shared:
         raise Refused(f"{shared}, so reading it could change what training gets; pass {WHILE_TRAINING}")
@@ -170,7 +171,7 @@ def _shared(data: Any) -> str:
     if isinstance(data, torch.Tensor | np.ndarray | Sequence):
         return ""
     if not isinstance(data, torch.utils.data.DataLoader):
-        return f"a {name} may keep a position or draw random numbers" if isinstance(data, Iterable) else ""
+        return f"{with_article(name)} may keep a position or draw random numbers" if isinstance(data, Iterable) else ""
     if data.persistent_workers:
         return f"this {name} has persistent workers, which serve one iteration at a time"
     sampler, batch_sampler = getattr(data, "sampler", None), getattr(data, "batch_sampler", None)
@@ -210,7 +211,7 @@ def packed(batch: Any) -> Batch:
     if isinstance(batch, tuple | list) and len(batch) == 1:
         return Batch(batch[0])
     if isinstance(batch, tuple | list):
-        raise TypeError(f"a batch is a {type(batch).__name__} of {len(batch)}; expected (x, y), x alone, or a mapping")
+        raise TypeError(f"a batch is {what_is(batch)} of {len(batch)}; expected (x, y), x alone, or a mapping")
     return Batch(batch)
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.capture.packages import is_closed
 from tb_bnlens.capture.passes import Held
-from tb_bnlens.capture.reasons import cause_of, why_no_loss
+from tb_bnlens.capture.reasons import cause_of, why_no_loss, with_article
 from tb_bnlens.frameworks.torch.batches import Batch, leaves, mapped, objects_put_back, samples
 from tb_bnlens.frameworks.torch.untouched import undone
 
@@ -143,8 +143,8 @@ class Outcomes:
 def kind_of(predictions: Any) -> str:
     """The kind of a model's output, in words, for messages."""
     if isinstance(predictions, tuple | list) and predictions and not hasattr(predictions, "_fields"):
-        return f"a {_kind(predictions)} of {_kind(predictions[0])}s"
-    return f"a {_kind(predictions)}"
+        return f"{with_article(_kind(predictions))} of {_kind(predictions[0])}s"
+    return with_article(_kind(predictions))
 
 
 def _kind(value: Any) -> str:
