@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tb_bnlens.capture.guard import RECORD, Guard
-from tb_bnlens.capture.options import Options
+from tb_bnlens.capture.options import Options, require_verbose
 from tb_bnlens.frameworks.keras3 import stack
 from tb_bnlens.frameworks.keras3.backend import backend
 from tb_bnlens.frameworks.keras3.fit import FitWatch
@@ -62,6 +62,7 @@ class BNLens(_Callback):  # type: ignore[misc,valid-type]
         verbose: int = 1,
     ):
         super().__init__()
+        require_verbose(verbose)
         self._fitted: Any = None
         self._verbose = verbose
         self._options = Options(log_dir, validation_data, probe_data, overhead, tolerance, ignore, on_error)

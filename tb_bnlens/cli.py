@@ -26,6 +26,11 @@ from tb_bnlens.report.text import render
 OK, FOUND, UNREADABLE, CRASHED = 0, 1, 2, 3
 INTERRUPTED = 130
 """As shells count: 128 and SIGINT."""
+PYTORCH_ENDINGS = (".pt", ".pth", ".safetensors")
+CHECK_PYTORCH = (
+    "{!r} is named like PyTorch's weights, and this command reads models of Keras; "
+    "in Python, load them into the model and call tb_bnlens.torch.check(model, data)"
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -58,6 +63,9 @@ def _report(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
+    if arguments.model.endswith(PYTORCH_ENDINGS):
+        console.complain("check", CHECK_PYTORCH.format(arguments.model))
+        return UNREADABLE
     try:
         with console.quiet_start():
             from tb_bnlens.checking.command import CannotCheck, check_file

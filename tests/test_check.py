@@ -625,6 +625,7 @@ def test_command_line(saved: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ("model", "data", "said"),
     [
         ("nothing.keras", "given_data:make", "Keras cannot load 'nothing.keras'"),
+        ("nothing.pt", "given_data:make", "call tb_bnlens.torch.check(model, data)"),
         ("model.keras", "given_data", "expected MODULE:FUNCTION"),
         ("model.keras", "no_such_module:make", "cannot be imported"),
         ("model.keras", "given_data:nothing", "has no function 'nothing'"),

@@ -80,7 +80,7 @@ class RunLog:
             self._file = EventFile(self._directory)
         except Exception as error:  # remote file systems raise errors of their own
             raise NotRecorded(
-                f"it cannot write to {self._directory} ({cause_of(error)}); give BNLens a directory that can be written"
+                f"it cannot write to {self._directory} ({cause_of(error)}); pass a log_dir that can be written"
             ) from error
         return held
 

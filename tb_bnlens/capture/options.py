@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import numbers
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -44,7 +45,7 @@ class Options:
         object.__setattr__(self, "ignore", _patterns(self.ignore))
         if not (_number(self.overhead) and (0 < self.overhead <= 1 or self.overhead == math.inf)):
             raise ValueError(
-                f"overhead is {self.overhead!r}; it is a share of training time between 0 and 1, e.g. 0.01 for 1%, "
+                f"overhead is {self.overhead!r}; it is a share of training time above 0, up to 1, e.g. 0.01 for 1%, "
                 "or math.inf to record at full density"
             )
         if not (_number(self.tolerance) and 0 < self.tolerance < 1):
@@ -55,6 +56,18 @@ class Options:
     def arguments(self) -> dict[str, Any]:
         """The arguments by name; data is handed on and not copied."""
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+
+def require_verbose(value: Any) -> None:
+    """Refuse what is no level of printing with ``ValueError``."""
+    if not isinstance(value, numbers.Integral):
+        raise ValueError(f"verbose is {_shown(value)}; expected 0 to print nothing, or 1")
+
+
+def require_steps(value: Any) -> None:
+    """Refuse what is no number of planned steps with ``ValueError``."""
+    if value is not None and not (isinstance(value, numbers.Real) and 0 <= float(value) < math.inf):
+        raise ValueError(f"planned_steps is {_shown(value)}; expected the steps of the whole training, or None")
 
 
 def _number(value: Any) -> bool:

@@ -33,6 +33,8 @@ def cause_of(error: BaseException) -> str:
         return name
     # Below the head of a graph error stands the traceback of the node, and the cause comes last.
     line = lines[-1] if graph else lines[0]
+    if line.endswith(":") and not graph:
+        line = " ".join(lines)  # what it announces
     line = re.sub(r"\s+", " ", line)
     return f"{name}: {line if len(line) <= LONGEST else line[: LONGEST - 3] + '...'}"
 

@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 
 from tb_bnlens.capture.adapter import ModelAdapter
 from tb_bnlens.capture.batches import Batches
-from tb_bnlens.capture.guard import LOSSES, RECORD, VALIDATION, Guard, weakly
+from tb_bnlens.capture.guard import LOSSES, NOTHING, RECORD, VALIDATION, Guard, weakly
 from tb_bnlens.capture.log import RunLog
-from tb_bnlens.capture.options import Options
+from tb_bnlens.capture.options import Options, require_steps, require_verbose
 from tb_bnlens.capture.phases import Phase
 from tb_bnlens.capture.recording import Recording
 from tb_bnlens.capture.reservoir import Kept
@@ -45,6 +45,8 @@ class LoopRecorder:
         *,
         verbose: int = 1,
     ):
+        require_verbose(verbose)
+        require_steps(planned_steps)
         self._adapter, self._tolerance, self._verbose = adapter, options.tolerance, bool(verbose)
         self._log = RunLog(options.log_dir, options.tolerance, options.ignore, adapter.versions)
         self._guard = Guard(options.on_error == "raise", weakly(self._note_fault))
@@ -114,11 +116,12 @@ class LoopRecorder:
             return
         early = self.planned_steps is not None and self.step < self.planned_steps
         self._log.ended, self._log.ended_step = ended or ("early" if early else "planned"), self.step
-        if self._recording is None:
+        works = self._guard.works(RECORD)
+        if works and self._recording is None:
             unused = not self._waited and self._batches.usual_size is None
             never_built = "the model was never built; call it on a batch before training"
-            self._guard.give_up(RECORD, "no training step was recorded" if unused else never_built)
-        elif self._guard.works(RECORD):
+            self._guard.give_up(NOTHING, "no training step was shown to it" if unused else never_built)
+        elif works and self._recording is not None:
             with self._guard("the end of the run"):
                 self._recording.finish()
         self._closed = True

@@ -57,7 +57,7 @@ def check(
         A ``Check``: ``severity``, ``verdict``, ``findings`` and ``report``.
 
     Raises:
-        NotImplementedError: no Keras model on TensorFlow, JAX or PyTorch.
+        NotImplementedError: not a Keras model on TensorFlow, JAX or PyTorch.
         ValueError: an argument out of range, a model that is not built, or data without a batch.
         TypeError: data of another kind. What the model itself raises on the data is passed on.
     """

@@ -58,7 +58,7 @@ def check(
         A ``Check``: ``severity``, ``verdict``, ``findings`` and ``report``.
 
     Raises:
-        ValueError: an argument out of range, a model that is no nnx module, or data without a batch.
+        ValueError: an argument out of range, a model that is not an nnx module, or data without a batch.
         TypeError: data of another kind. What the model itself raises on the data is passed on.
     """
     require_arguments(batches, batch_size, tolerance)

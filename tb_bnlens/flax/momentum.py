@@ -25,7 +25,7 @@ def set_momentum(model: Any, value: float | Mapping[str, float], *, allow_low: b
         The old values by layer name. ``set_momentum(model, old)`` restores them.
 
     Raises:
-        ValueError: the model is no nnx module, it has no BatchNorm layer, a name is unknown, a value is outside
+        ValueError: the model is not an nnx module, it has no BatchNorm layer, a name is unknown, a value is outside
             [0, 1), or one value below 0.5 is given for all layers without ``allow_low``.
     """
     require_module(model)

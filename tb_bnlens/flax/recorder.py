@@ -51,7 +51,7 @@ class Recorder(LoopRecorder):
             how to open the tab.
 
     Raises:
-        ValueError: an argument out of range, or a model that is no nnx module. Faults while recording are warnings.
+        ValueError: an argument out of range, or a model that is not an nnx module. Faults while recording are warnings.
     """
 
     def __init__(

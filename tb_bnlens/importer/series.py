@@ -82,8 +82,8 @@ def read_series(directory: Path, steps_per_epoch: int | None, least: int) -> Ser
 
 def _find(directory: Path) -> list[Path]:
     if not directory.is_dir():
-        what = "a file" if directory.exists() else "not there"
-        raise CannotImport(f"{directory} is {what}; expected a directory with {EXPECTED}")
+        what = "is a file" if directory.exists() else "does not exist"
+        raise CannotImport(f"{directory} {what}; expected a directory with {EXPECTED}")
     inside = sorted(directory.iterdir())
     found = [p for kind in ENDINGS for p in inside if p.name.endswith(kind) and p.is_file()]
     if not found:

@@ -68,7 +68,7 @@ def recalibrate(
         A ``Recalibration`` with ``undo()`` and ``keep()``.
 
     Raises:
-        NotImplementedError: no Keras model on TensorFlow, JAX or PyTorch.
+        NotImplementedError: not a Keras model on TensorFlow, JAX or PyTorch.
         ValueError: the model is not built, it has no BatchNorm layer to recalibrate, the data have no samples or
             give statistics that are not finite, ``pool`` is unknown, or ``batches`` is below 1.
         RuntimeError: batch statistics cannot be measured in this model. The message gives the reason.

@@ -32,7 +32,7 @@ def set_momentum(
         The old values by module name. ``set_momentum(model, old)`` restores them.
 
     Raises:
-        ValueError: the model is no module, it has no BatchNorm module, a name is unknown, a value is outside (0, 1],
+        ValueError: the model is not a module, it has no BatchNorm module, a name is unknown, a value is outside (0, 1],
             or one value of 0.5 or more is given for all modules without ``allow_high``.
     """
     if not isinstance(model, torch.nn.Module):

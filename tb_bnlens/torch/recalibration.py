@@ -61,7 +61,7 @@ def recalibrate(
         A ``Recalibration`` with ``undo()`` and ``keep()``.
 
     Raises:
-        ValueError: the model is no module, it has no BatchNorm module to recalibrate, the data have no samples
+        ValueError: the model is not a module, it has no BatchNorm module to recalibrate, the data have no samples
             or give statistics that are not finite, ``pool`` is unknown, or ``batches`` is below 1.
         RuntimeError: batch statistics cannot be measured in this model. The message gives the reason.
 

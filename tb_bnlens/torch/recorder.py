@@ -64,7 +64,7 @@ class Recorder(LoopRecorder):
             how to open the tab.
 
     Raises:
-        ValueError: an argument out of range, or a model that is no module. Faults while recording are warnings.
+        ValueError: an argument out of range, or a model that is not a module. Faults while recording are warnings.
     """
 
     def __init__(

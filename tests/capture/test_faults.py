@@ -385,6 +385,9 @@ def test_a_model_that_is_never_built_is_said_to_be_not_recorded(tmp_path: Path) 
     with complaints() as heard, Recorder(keras.Sequential([keras.layers.Dense(1)]), str(tmp_path / "run")) as opened:
         opened.record(*arrays(8))
     assert len(heard) == 1 and "never built" in heard[0]
+    with complaints() as heard:
+        Recorder(DROPOUT.make(), str(tmp_path / "run")).close()
+    assert len(heard) == 1 and "has not recorded anything of this run: no training step" in heard[0]
 
 
 def test_a_training_that_diverges_is_recorded_to_its_end(tmp_path: Path) -> None:

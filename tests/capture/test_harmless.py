@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tb_bnlens import BNLens
+from tb_bnlens import BNLens, Recorder
 from tb_bnlens.capture.errors import NotEvaluated, Refused
 from tb_bnlens.capture.randomness import draws_refused
 from tb_bnlens.capture.reasons import cause_of, why_no_loss
@@ -439,6 +439,7 @@ def test_a_reason_names_the_cause() -> None:
         tf.linalg.inv(tf.zeros((2, 3)))
     assert "{{" not in cause_of(raised_by_op.value) and "[Op:" not in cause_of(raised_by_op.value)
     assert cause_of(ValueError()) == "ValueError"
+    assert cause_of(ValueError("expected one of:\n a\n b\n")) == "ValueError: expected one of: a b"
     with pytest.raises(TypeError) as no_value:
         tf.function(float, autograph=False)(tf.constant(1.0))
     assert why_no_loss(no_value.value, targets=True).startswith("The loss reads the value of a tensor in Python")
@@ -451,7 +452,9 @@ def test_a_reason_names_the_cause() -> None:
         ({"log_dir": keras.layers.Dense(1)}, "log_dir is a Dense"),
         ({"log_dir": "logs\n"}, "control character"),
         ({"overhead": 5}, "overhead is 5; .* e.g. 0.01 for 1%"),
+        ({"overhead": 0}, "overhead is 0; .* above 0, up to 1"),
         ({"overhead": math.nan}, "overhead is nan"),
+        ({"verbose": "yes"}, "verbose is 'yes'; expected 0"),
         ({"overhead": True}, "overhead is True"),
         ({"tolerance": "10%"}, "tolerance is '10%'"),
         ({"ignore": ["momentum-too-high"]}, "ignore is a list; expected a dict"),
@@ -462,6 +465,12 @@ def test_a_reason_names_the_cause() -> None:
 def test_arguments_are_checked_where_they_are_given(arguments: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         BNLens(**{"log_dir": "logs", **arguments})
+
+
+@pytest.mark.parametrize("steps", [-3, math.inf, "all"])
+def test_planned_steps_are_a_number(steps: Any, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"planned_steps is .* expected the steps of the whole training"):
+        Recorder(DROPOUT.make(), str(tmp_path), planned_steps=steps)
 
 
 def test_a_pattern_may_be_a_string(tmp_path: Path) -> None:

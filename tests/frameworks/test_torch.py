@@ -467,6 +467,8 @@ def test_a_pair_is_one_argument_where_the_model_takes_one(wrap: Callable[[Any], 
 
 def test_data_of_another_kind_is_refused_with_what_is_expected() -> None:
     model = small(0.1)
+    with pytest.raises(ValueError, match=r"optimizer is an int; expected a torch\.optim"):
+        Recorder(torch.nn.Linear(1, 1), "nowhere", optimizer=3)
     with pytest.raises(ValueError, match="model is a str; expected a torch"):
         check("model", [])
     with pytest.raises(TypeError, match="the data is an int; expected a DataLoader"):

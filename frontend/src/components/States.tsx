@@ -84,7 +84,7 @@ export function Empty() {
       <p class="muted">
         In a custom training loop: <code>lens = tb_bnlens.Recorder(model, "runs/exp1", loss=loss_fn)</code>,
         then <code>lens.record(x, y)</code> after each step. PyTorch and flax nnx have recorders of their own:{' '}
-        <code>tb_bnlens.torch.Recorder</code> and <code>tb_bnlens.flax.Recorder</code>, called alike.
+        <code>tb_bnlens.torch.Recorder</code> and <code>tb_bnlens.flax.Recorder</code>.
       </p>
     </div>
   );

@@ -24,7 +24,7 @@ class FlaxModel:
     """An nnx module.
 
     Raises:
-        ValueError: it is no nnx module.
+        ValueError: it is not an nnx module.
     """
 
     model: Any
@@ -87,7 +87,7 @@ class FlaxModel:
 
 
 def require_module(model: Any) -> None:
-    """Refuse what is no nnx module.
+    """Refuse what is not an nnx module.
 
     Raises:
         ValueError: the message says what it is.

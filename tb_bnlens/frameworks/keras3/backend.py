@@ -187,7 +187,7 @@ def backend(model: Any) -> Backend:
     """The one that a model runs on.
 
     Raises:
-        ValueError: this is no Keras model, for Keras or what it runs on is not installed.
+        ValueError: this is not a Keras model, for Keras or what it runs on is not installed.
     """
     try:
         if is_keras_2(model):

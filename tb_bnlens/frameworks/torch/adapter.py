@@ -34,7 +34,7 @@ class TorchModel:
     """A PyTorch module, wrappers such as ``DistributedDataParallel`` included.
 
     Raises:
-        ValueError: it is no module.
+        ValueError: it is not a module.
     """
 
     model: Any
@@ -55,6 +55,8 @@ class TorchModel:
     def __post_init__(self) -> None:
         if not isinstance(self.model, torch.nn.Module):
             raise ValueError(f"model is {what_is(self.model)}; expected a torch.nn.Module")
+        if self.optimizer is not None and not hasattr(self.optimizer, "param_groups"):
+            raise ValueError(f"optimizer is {what_is(self.optimizer)}; expected a torch.optim.Optimizer")
 
     @property
     def called(self) -> str:
