@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dis
 import gc
 import socketserver
@@ -15,7 +16,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures.thread import _WorkItem
 from contextvars import ContextVar
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from tb_bnlens.capture.code import CALLED, functions_of, reads, slots_of
 from tb_bnlens.capture.noted import LONG
@@ -259,12 +260,20 @@ def _under(space: Mapping[str, Any], names: Collection[str]) -> list[Any]:
 
 def attributes_of(thing: Any) -> dict[str, Any]:
     """What a user's object holds by name, in slots too."""
-    found = dict(getattr(thing, "__dict__", ()))
+    found = dict(own_of(thing))
     for cls in type(thing).__mro__:
         for slot in slots_of(cls):
-            if hasattr(thing, slot.__name__):
+            with contextlib.suppress(AttributeError):  # nothing yet
                 found[slot.__name__] = slot.__get__(thing)
     return found
+
+
+def own_of(thing: Any) -> Mapping[str, Any]:
+    """The dictionary of an object, without code of the user's that looks for attributes; empty where it has none."""
+    try:
+        return cast(Mapping[str, Any], object.__getattribute__(thing, "__dict__"))
+    except AttributeError:
+        return {}
 
 
 def is_of_python(frame: types.FrameType) -> bool:
@@ -290,7 +299,7 @@ def _in_closed(thing: Any) -> Iterator[Any]:
     if type(thing).__module__ not in ("builtins", "types") and _is_pythons(type(thing).__module__):
         held = [one for one in gc.get_referents(thing) if not isinstance(one, types.ModuleType)]
     else:
-        held = list(getattr(thing, "__dict__", {}).values())
+        held = list(own_of(thing).values())
     # A call fills no empty container of a framework's module.
     yield from filter(_is_filled, held)
 
@@ -313,7 +322,7 @@ def _at(thing: Any, path: Iterable[str]) -> Any:
         KeyError: it is in no dictionary.
     """
     for name in path:
-        own = getattr(thing, "__dict__", {})
+        own = own_of(thing)
         inside = [own, *(part for key, part in list(own.items()) if is_part(key, part))]
         thing = next((space for space in inside if name in space), own)[name]
     return thing

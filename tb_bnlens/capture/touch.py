@@ -12,7 +12,7 @@ from typing import Any
 
 from tb_bnlens.capture.code import attributes_read
 from tb_bnlens.capture.packages import is_closed
-from tb_bnlens.capture.reach import ANY_NAME, APART, SPECIAL, Reach, attributes_of, contents_of, is_part
+from tb_bnlens.capture.reach import ANY_NAME, APART, SPECIAL, Reach, attributes_of, contents_of, is_part, own_of
 
 CHANGED_FROM = {
     list: tuple,
@@ -100,7 +100,7 @@ class _Changes:
         self._unnamed = set(self._unnamed_parts())
         # A watcher keeps what it has read under the same name.
         others = (thing for key, thing in reach.met.items() if key not in self._held and not isinstance(thing, SPACES))
-        self._loose = reach.loose.difference(*(getattr(thing, "__dict__", ()) for thing in others))
+        self._loose = reach.loose.difference(*map(own_of, others))
 
     def most(self) -> Touch:
         """The gravest of all changes."""
@@ -170,5 +170,5 @@ class _Changes:
 
 
 def _parts_of(thing: Any) -> dict[str, dict[str, Any]]:
-    own = getattr(thing, "__dict__", {})
+    own = own_of(thing)
     return {name: value for name, value in list(own.items()) if is_part(name, value)}

@@ -480,3 +480,20 @@ def test_beside_one_that_waits_for_this_one_passes_are_made(waits: Any) -> None:
     thread.start()
     thread.join()  # not for some time alone, after which this one would go on
     assert found == [True] and model.stop
+
+
+def test_looking_at_a_thread_calls_no_method_of_its_objects() -> None:
+    """Such as one that finds attributes, and may count or load them."""
+    asked: list[str] = []
+
+    class Lazy:
+        __slots__ = ("later",)
+
+        def __getattr__(self, name: str) -> Any:
+            asked.append(name)
+            raise AttributeError(name)
+
+    model, lazy = Model(), Lazy()
+    with in_sleep(lambda: print(lazy, model.calls)):
+        assert passed(model)
+    assert not asked
