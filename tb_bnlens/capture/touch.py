@@ -104,8 +104,9 @@ class _Changes:
 
     def most(self) -> Touch:
         """The gravest of all changes."""
-        if self._reach.too_far:  # what so much code names tells nothing
-            return Touch.PERHAPS
+        if self._reach.too_far:  # names of so much code tell nothing, but for those of which the object is known
+            surely = any(key in self._held for key, _ in self._reach.targets)
+            return Touch.WRITES if surely else Touch.PERHAPS
         if self._variables():
             return Touch.WRITES
         reached = [thing for key, thing in self._reach.met.items() if key in self._held]
