@@ -349,7 +349,7 @@ def test_an_empty_run(provider: Open, tmp_path: Path) -> None:
 def test_an_empty_logdir(tmp_path: Path) -> None:
     data = open_logdir(tmp_path)
     assert list_runs(data) == ()
-    with pytest.raises(RunNotFound, match=r"callbacks=\[BNLens"):
+    with pytest.raises(RunNotFound, match=r"callbacks=\[tb_bnlens.BNLens"):
         read_run(data, "", "exp")
     with pytest.raises(FileNotFoundError, match="logdir"):
         open_logdir(tmp_path / "nowhere")
