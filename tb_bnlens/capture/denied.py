@@ -58,10 +58,10 @@ class Denied:
             known = len(self._reasons)
             for holder, things in self._fixed:
                 for thing in things:
-                    if id(thing) in self._reasons.keys() - self._when.keys():
+                    if self._is_always(thing):
                         self.add(holder, f"which holds {self._described(thing)}")
         for root in roots:
-            if id(root) in self._reasons.keys() - self._when.keys():
+            if self._is_always(root):
                 raise NotEvaluated(self._reason(root, ""))
         for place in places(self._reasons) if self._reasons else ():
             stop = partial(self._stop, self._reason(place.value, place.name))
@@ -81,6 +81,9 @@ class Denied:
         for place, other, _ in self._stand_ins:
             if place.now() is other:
                 place.put(place.value)
+
+    def _is_always(self, thing: Any) -> bool:
+        return id(thing) in self._reasons and id(thing) not in self._when
 
     def _reason(self, thing: Any, name: Any) -> str:
         return (

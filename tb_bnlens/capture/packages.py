@@ -13,20 +13,21 @@ CLOSED_PACKAGES = frozenset(
 """Packages whose objects are not walked, modules and losses apart: a forward pass does not write what they hold."""
 
 
-DRAW_APART = (
-    frozenset(
+MAY_DRAW = (
+    CLOSED_PACKAGES
+    - frozenset(
         """accelerate flax jax jaxlib keras lightning lightning_fabric numpy optax pytorch_lightning rich tb_bnlens
         tensorboard tensorflow tf_keras torch torchvision tqdm transformers""".split()
     )
-    | sys.stdlib_module_names
+    - sys.stdlib_module_names
 )
-"""Closed packages that draw nothing from NumPy's global generator where code does not name ``numpy.random``."""
+"""Closed packages that may draw from NumPy's global generator where code does not name ``numpy.random``."""
 
 
 def may_draw(module: object) -> bool:
     """Whether code of a closed package may draw from NumPy's global generator."""
     package, _, rest = str(module).partition(".")
-    return package in CLOSED_PACKAGES - DRAW_APART or (package == "numpy" and rest.startswith("random"))
+    return package in MAY_DRAW or (package == "numpy" and rest.startswith("random"))
 
 
 def is_of_closed(module: object) -> bool:
@@ -34,10 +35,15 @@ def is_of_closed(module: object) -> bool:
     return str(module).partition(".")[0] in CLOSED_PACKAGES
 
 
+def is_of_python(module: object) -> bool:
+    """Whether a module of this name is one of Python's own library, ``builtins`` included."""
+    return str(module).partition(".")[0] in sys.stdlib_module_names
+
+
 def is_of_library(kind: type) -> bool:
     """Whether a type is of the standard library, built-in ones apart."""
-    package = str(getattr(kind, "__module__", None)).partition(".")[0]
-    return package in sys.stdlib_module_names and package != "builtins"
+    module = getattr(kind, "__module__", None)
+    return is_of_python(module) and module != "builtins"
 
 
 def is_closed(kind: type) -> bool:

@@ -20,7 +20,7 @@ from typing import Any, cast
 
 from tb_bnlens.capture.code import CALLED, functions_of, reads, slots_of
 from tb_bnlens.capture.noted import LONG
-from tb_bnlens.capture.packages import is_closed, is_of_closed
+from tb_bnlens.capture.packages import is_closed, is_of_closed, is_of_python
 
 MOST_REACHED = 10_000
 """A thread that reaches more objects than this counts as one that reaches the model."""
@@ -80,7 +80,7 @@ class Reach:
     def _thread(self, innermost: types.FrameType) -> None:
         """Follow what a thread may use from where it is."""
         frames = list(outwards(innermost))
-        waits = all(is_of_python(frame) for frame in frames)
+        waits = all(is_of_python(frame.f_globals.get("__name__")) for frame in frames)
         for frame in frames:
             if not is_of_closed(frame.f_globals.get("__name__")):
                 self._frame(frame)
@@ -129,7 +129,7 @@ class Reach:
         Args:
             code: the code.
             space: the globals of its module.
-            values: what is known of its own variables.
+            values: those of its variables that are known.
             start: the first offset.
             end: the one behind the last; None for all.
         """
@@ -226,7 +226,7 @@ class Reach:
         self.cells.update(id(named[name]) for name in reads(code).cells & named.keys())
 
     def _in_suspended(self, thing: Any) -> Iterator[Any]:
-        """What a generator or coroutine uses when it goes on."""
+        """What a generator or coroutine uses when it is resumed."""
         prefix = next(prefix for prefix in ("gi", "cr", "ag") if hasattr(thing, f"{prefix}_frame"))
         frame = getattr(thing, f"{prefix}_frame")
         if frame is not None and not is_of_closed(frame.f_globals.get("__name__")):
@@ -276,17 +276,8 @@ def own_of(thing: Any) -> Mapping[str, Any]:
         return {}
 
 
-def is_of_python(frame: types.FrameType) -> bool:
-    """Whether a frame is one of Python's own library."""
-    return _is_pythons(frame.f_globals.get("__name__"))
-
-
-def _is_pythons(module: object) -> bool:
-    return str(module).partition(".")[0] in sys.stdlib_module_names
-
-
 def outwards(frame: types.FrameType | None) -> Iterator[types.FrameType]:
-    """A frame and those that it was called from."""
+    """A frame and its callers."""
     while frame is not None:
         yield frame
         frame = frame.f_back
@@ -296,7 +287,7 @@ def _in_closed(thing: Any) -> Iterator[Any]:
     """What an object of a closed package holds. Those of Python are often in C, or have slots."""
     if isinstance(thing, HAVE_HANDLERS):  # and of what a server is given it calls any method
         yield from (method for one in vars(thing).values() for method in _methods(one))
-    if type(thing).__module__ not in ("builtins", "types") and _is_pythons(type(thing).__module__):
+    if type(thing).__module__ not in ("builtins", "types") and is_of_python(type(thing).__module__):
         held = [one for one in gc.get_referents(thing) if not isinstance(one, types.ModuleType)]
     else:
         held = list(own_of(thing).values())

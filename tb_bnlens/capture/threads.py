@@ -53,7 +53,7 @@ class Company:
         self._held = held
         self._known: defaultdict[int, dict[Codes, Touch]] = defaultdict(dict)
         self._before: dict[int, Doing] = _of_users() if like is None else like._before
-        # One that has ended when it is asked for has done what it was about to do.
+        # At once: a thread that ends later may have changed something before.
         self._first: dict[int, tuple[Codes, Reached]] = _look_at(self._before) if like is None else like._first
 
     def refusal(self) -> str:

@@ -22,7 +22,7 @@ CHANGED_FROM = {
     deque: tuple,
     bytearray: bytes,
 }
-"""Built-in containers, each with one that has the same methods but for those that change it."""
+"""Built-in containers, each with a similar one that cannot be changed."""
 CHANGES = frozenset(name for kind, fixed in CHANGED_FROM.items() for name in {*dir(kind)} - {*dir(fixed)}) - {
     *("copy", "fromkeys", "maxlen", "__copy__", "__reversed__")
 }
@@ -104,7 +104,7 @@ class _Changes:
 
     def most(self) -> Touch:
         """The gravest of all changes."""
-        if self._reach.too_far:  # names of so much code tell nothing, but for those of which the object is known
+        if self._reach.too_far:  # so many names tell nothing, unless the object is known too
             surely = any(key in self._held for key, _ in self._reach.targets)
             return Touch.WRITES if surely else Touch.PERHAPS
         if self._variables():
@@ -157,7 +157,7 @@ class _Changes:
         return Touch.PERHAPS if perhaps else Touch.NOTHING
 
     def _writes_into(self, thing: Any) -> bool:
-        """Whether the code changes a container, a tensor or the like."""
+        """Whether the code changes what a container, tensor or array holds."""
         names, named = self._reach.names, id(thing) not in self._unnamed
         if isinstance(thing, tuple(CHANGED_FROM)):
             given = not CHANGE_GIVEN.isdisjoint(names | self._reach.globals)

@@ -151,8 +151,9 @@ class _Measurement:
         self._snapshot = adapter.reader(self._layers).read()
         self._moving = self._recovery.moving(self._snapshot).double()
         self._trained = np.array([t.trainable for t in self._layers], bool)
-        self._called = np.ones(len(self._layers), bool)
         """Layers that normalize by the batch in training, [L]; as their weights are trained until a pass tells."""
+        self._called = np.ones(len(self._layers), bool)
+        """Layers that a pass calls, [L]; all until one tells."""
         self._not_evaluated: dict[str, str] = {}
 
     def looks(self) -> Iterator[Checked]:
