@@ -91,6 +91,7 @@ class EventKind(Name):
     START = "start"
     RESTART = "restart"  # recording continues in a directory, or at an earlier step
     FIT = "fit"  # a further fit of this network begins
+    NEW_STATISTICS = "new_statistics"  # trained layers begin with the statistics of new ones
     RECOMPILE = "recompile"
     FREEZE = "freeze"
     UNFREEZE = "unfreeze"

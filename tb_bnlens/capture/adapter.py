@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tb_bnlens.capture.passes import Runner
-from tb_bnlens.moments.layers import TrackedLayer
+from tb_bnlens.moments.layers import ModelLayer, TrackedLayer
 from tb_bnlens.moments.recovery import Snapshot
 from tb_bnlens.moments.segments import Segments
 
@@ -82,7 +82,7 @@ class ModelAdapter(Protocol):
     def is_built(self, after_a_step: bool) -> bool:
         """Whether the layers exist. ``after_a_step``: a step was just made, so no further ones will come."""
 
-    def layers(self) -> Sequence[TrackedLayer]:
+    def layers(self) -> Sequence[ModelLayer]:
         """The built BatchNorm layers, each once, in the model's own order."""
 
     def reader(self, layers: Sequence[TrackedLayer]) -> StatisticsReader:

@@ -199,7 +199,7 @@ class Judgement:
         segments, epsilon, moving = subject.segments, subject.epsilon, subject.moving
         bench.describe(
             {
-                "initial_share": segments.count(subject.initial()) / segments.sizes,
+                "initial_share": segments.count(subject.moving.are_new()) / segments.sizes,
                 "nonfinite_share": segments.count(subject.nonfinite()) / segments.sizes,
             }
         )

@@ -16,7 +16,7 @@ from tb_bnlens.warning import warn_user
 
 RECORD, LOSSES, VALIDATION = "this run", "the paired losses", "the losses on validation data"
 """Parts of a recording that can be given up on their own; the others are named where they are measured."""
-NOTHING = "anything of this run"
+START, NOTHING = "what the run begins with", "anything of this run"
 _GIVEN_UP = {
     NOTHING: "BN Lens has not recorded {part}: {reason}",
     RECORD: "BN Lens does not record {part} any further: {reason}",

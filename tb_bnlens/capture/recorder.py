@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from tb_bnlens.capture.adapter import ModelAdapter
 from tb_bnlens.capture.batches import Batches
-from tb_bnlens.capture.guard import LOSSES, NOTHING, RECORD, VALIDATION, Guard, weakly
+from tb_bnlens.capture.guard import LOSSES, NOTHING, RECORD, START, VALIDATION, Guard, weakly
 from tb_bnlens.capture.log import RunLog
 from tb_bnlens.capture.options import Options, require_steps, require_verbose
 from tb_bnlens.capture.phases import Phase
@@ -56,6 +56,14 @@ class LoopRecorder:
         self._short_batches = ShortBatches()
         self._earlier = Phase(options.log_dir)
         self._active = adapter.is_chief()
+        self._lacking: frozenset[str] = frozenset()
+        self._look_for_statistics()
+
+    def _look_for_statistics(self) -> None:
+        """Before the first step: see which layers have been trained and have the statistics of new layers."""
+        if self._active:
+            with self._guard(START):
+                self._lacking = frozenset(t.name for t in self._adapter.layers() if t.lacks_statistics)
 
     # --- a loop of the user's own --------------------------------------------------------------------
 
@@ -160,6 +168,8 @@ class LoopRecorder:
             return
         with self._guard(RECORD):
             step = max(step, self._waited + after_a_step)
+            if not after_a_step:  # other callbacks may have loaded the model since
+                self._look_for_statistics()
             if self._adapter.is_built(after_a_step):
                 self._recording = Recording(
                     self._adapter,
@@ -170,6 +180,7 @@ class LoopRecorder:
                     self._tolerance,
                     step,
                     self._earlier,
+                    self._lacking,
                 )
             else:
                 self._waited = step

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,7 @@ class Recording:
         tolerance: relative error of the moving statistics that counts as converged.
         step: steps made so far.
         earlier: earlier fits of this network in the record.
+        lacking: names of the layers that began without statistics; see ``without_statistics``.
 
     Raises:
         NotRecorded: the directory cannot be written.
@@ -55,6 +56,7 @@ class Recording:
         tolerance: float,
         step: int,
         earlier: Phase,
+        lacking: Collection[str] = (),
     ):
         self._log, self._guard, self._batches, self._schedule = log, guard, batches, schedule
         self._tolerance = tolerance
@@ -74,6 +76,10 @@ class Recording:
         self._say_how_it_begins(adapter, log.open(), earlier.fits)
         self._watch.compare_with(earlier.attributes)
         self._windows = Windows(self._reader.read(), step, self._recovery, self._segments)
+        bare = [i for i, layer in enumerate(layers) if layer.name in lacking]
+        if bare and not earlier.fits:
+            text = "recording begins with the moving statistics of new layers, and weights that are not"
+            self._event(EventKind.NEW_STATISTICS, text, bare)
         if earlier.updates is not None and len(earlier.updates) == len(layers):
             self._windows.updates = np.array(earlier.updates)
         self._outside = Outside(adapter.weights_mark, self._recovery, self._segments)

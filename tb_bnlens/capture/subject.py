@@ -45,10 +45,6 @@ class Subject:
         m, s = self.moving.mean, self.moving.variance
         return np.asarray(~np.isfinite(m) | ~np.isfinite(s) | (s < 0))
 
-    def initial(self) -> Mask:
-        """Channels whose statistics are exactly those of a new layer, [C_total]."""
-        return np.asarray((self.moving.mean == 0) & (self.moving.variance == 1))
-
     def groups(self) -> dict[str, Mask]:
         """Groups of ``metadata.GROUPS`` that have channels, as masks over channels, [C_total]."""
         left = self.start_left > self.tolerance
@@ -57,7 +53,7 @@ class Subject:
             return self.segments.per_channel(layers).astype(bool)
 
         states = {state: of(self.states == state.position) for state in State}
-        untouched = self.segments.count(self.initial()) == self.segments.sizes
+        untouched = self.segments.count(self.moving.are_new()) == self.segments.sizes
         found = {
             "nonfinite": self.nonfinite(),
             "initial": of(untouched),

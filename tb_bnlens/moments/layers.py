@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from tb_bnlens.history import Layer
+from tb_bnlens.moments.moments import Moments
 
 
 class TrackedLayer(Protocol):
@@ -59,6 +60,14 @@ class TrackedLayer(Protocol):
         """The manifest's entry for this layer."""
 
 
+class ModelLayer(TrackedLayer, Protocol):
+    """One with weights, in a model."""
+
+    @property
+    def lacks_statistics(self) -> bool:
+        """Whether it has been trained and has the statistics of a new layer now; see ``without_statistics``."""
+
+
 def described(layer: TrackedLayer, index: int, order: int, calls: int, **own: Any) -> Layer:
     """A manifest's entry: what every layer has, and what its framework says of it.
 
@@ -71,6 +80,17 @@ def described(layer: TrackedLayer, index: int, order: int, calls: int, **own: An
     """
     own.setdefault("trainable", layer.trainable)
     return Layer(index, layer.name, layer.channels, layer.momentum, layer.epsilon, order=order, calls=calls, **own)
+
+
+def without_statistics(offsets: Any, mean: Any, variance: Any) -> bool:
+    """Whether a layer has the statistics of a new one, and offsets that a new one has only where they are random.
+
+    Args:
+        offsets: what it adds to each channel (beta), None where it adds nothing; a new layer adds the same to all.
+        mean: moving mean, [C].
+        variance: moving variance, [C].
+    """
+    return offsets is not None and bool(np.ptp(offsets) > 0) and bool(Moments(mean, variance).are_new().all())
 
 
 def kept(layer: TrackedLayer) -> float:

@@ -39,6 +39,10 @@ class Moments:
         """2-Wasserstein distance of the normalized outputs with these and with the other ones, [C_total]."""
         return distance(self.mean, self.variance, other.mean, other.variance, epsilon)
 
+    def are_new(self) -> Mask:
+        """Channels whose statistics are exactly those of a new layer, [C_total]."""
+        return np.asarray((self.mean == 0) & (self.variance == 1))
+
     def double(self) -> Moments:
         """The same in float64."""
         return Moments(self.mean.astype(np.float64), self.variance.astype(np.float64))

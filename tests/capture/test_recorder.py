@@ -147,6 +147,42 @@ def test_without_a_loss_the_statistics_are_recorded(tmp_path: Path) -> None:
     assert np.all(np.isnan(read.loss("inference"))) and np.all(np.isfinite(read.last("distance_rms")))
 
 
+def new_statistics(made: Any) -> None:
+    """As ``load_weights`` does that leaves out what is not trainable."""
+    made.get_layer("first").beta.assign(range(models.FEATURES))
+    made.get_layer("second").beta.assign([2.0] * 5)  # a constant, as an initializer would make it
+
+
+def told_as_new(directory: Path) -> list[tuple[int, tuple[int, ...]]]:
+    return [(e.step, e.layers) for e in record(directory).manifest.events if e.kind == "new_statistics"]
+
+
+def test_trained_layers_with_new_statistics_are_noted(tmp_path: Path) -> None:
+    made = model()
+    new_statistics(made)
+    step = eager_step(made)
+    with recorder(made, tmp_path / "loop") as lens:
+        for x, y in batches():
+            step(x, y)
+            lens.record(x, y)
+    assert told_as_new(tmp_path / "loop") == [(1, (0,))]
+
+    class Load(keras.callbacks.Callback):  # type: ignore[misc]
+        def on_train_begin(self, logs: Any = None) -> None:
+            new_statistics(self.model)
+
+    for name, load in (("fit", [Load()]), ("again", [])):
+        made = model()
+        made.compile("sgd", "mse")
+        x, y = batches()[0]
+        for _ in range(2):  # the second fit goes on with what the first has left
+            made.fit(
+                x, y, verbose=0, callbacks=[tb_bnlens.BNLens(str(tmp_path / name / "run"), on_error="raise"), *load]
+            )
+            load = []
+        assert told_as_new(tmp_path / name) == ([(0, (0,))] if name == "fit" else [])
+
+
 def test_a_model_built_by_its_first_step(tmp_path: Path) -> None:
     made = models.Subclassed()
     with recorder(made, tmp_path, loss=squared) as lens:

@@ -10,6 +10,7 @@ import pytest
 
 from tb_bnlens.analysis import outlook
 from tb_bnlens.analysis.facts import Facts
+from tb_bnlens.history import Event
 from tb_bnlens.report import run_report
 from tests.diagnosis.checks import limits_of, silence_of
 from tests.diagnosis.runs import behind, causes, finding, measured, ruled_out, run, silenced, summary
@@ -69,6 +70,16 @@ def test_no_steps_are_needed_where_the_loss_has_arrived_first() -> None:
     # Not the replayed 0.97 either, which forgets the start in no 3 steps.
     assert "set_momentum(model, 0.5)" in found["fix"]
     assert "Inference loss near" not in found["next"]
+
+
+def test_weights_that_were_loaded_without_statistics_are_told() -> None:
+    layer, begun = SimLayer(momentum=0.999, true_variance=0.05), Event(0, "new_statistics", "", (0,))
+    told, silent = (finding(run(layer, steps=300, planned=300, events=events), CAUSE) for events in ((begun,), ()))
+    assert "if the weights were loaded, the statistics were not" in told["summary"] + told["fix"]
+    assert "load_weights" in told["fix"] and "set_momentum" in told["fix"]
+    assert "were not loaded" not in silent["summary"] and "load_weights" not in silent["fix"]
+    warming = finding(run(layer, steps=300, planned=30_000, events=(begun,)), "warming-up")
+    assert warming["status"] == "fail" and "if the weights were loaded" in warming["summary"]
 
 
 def test_a_momentum_is_advised_where_windows_are_too_long_to_replay_a_lower_one() -> None:

@@ -149,6 +149,22 @@ def test_a_healthy_training_is_silent(tmp_path: Path) -> None:
     assert train(0.9, tmp_path).report["severity"] in ("none", "info")
 
 
+def test_weights_that_were_loaded_without_statistics_are_told(tmp_path: Path) -> None:
+    def begins(trained: bool) -> list[tuple[int, ...]]:
+        model, where = Net(0.999, dropout=0.2), str(tmp_path / str(trained))
+        if trained:
+            bias = model.blocks[0].bias
+            bias[...] = jnp.arange(bias[...].size, dtype=jnp.float32)
+        with Recorder(model, where, loss, on_error="raise") as lens:
+            for x, y in batches(3):
+                lens.record(x, y)
+        provider = open_logdir(where)
+        events = read_run(provider, "", list_runs(provider)[0]).manifest.events
+        return [event.layers for event in events if event.kind == "new_statistics"]
+
+    assert (begins(True), begins(False)) == ([(0,)], [])
+
+
 def test_every_cause_has_words_for_flax() -> None:
     for words in (WORDS[cause.id].of("flax") for cause in CAUSES):
         text = " ".join((words.name, words.title, words.failure_title, words.description))

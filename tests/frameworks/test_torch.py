@@ -359,6 +359,26 @@ def test_every_call_of_a_shared_layer_counts(tmp_path: Path) -> None:
     assert layer["updates"] == 2 * 39
 
 
+def test_weights_that_were_loaded_without_statistics_are_told(tmp_path: Path) -> None:
+    trained = train(lambda: small(0.1)).model
+    parameters = {name: value for name, value in trained.state_dict().items() if "running" not in name}
+
+    def loaded(keys: Callable[[str], bool]) -> Any:
+        model = small(0.001)
+        model.load_state_dict({name: value for name, value in parameters.items() if keys(name)}, strict=False)
+        model[1].reset_running_stats()
+        return model
+
+    def summary(where: Path, keys: Callable[[str], bool]) -> str:
+        report = train(lambda: loaded(keys), where).report
+        (cause,) = (f for f in report["findings"] if f["rule"] == "momentum-too-high")
+        return str(cause["summary"] + cause["fix"])
+
+    told = summary(tmp_path / "loaded", lambda name: True)
+    assert "if the weights were loaded, the statistics were not" in told and "load_state_dict" in told
+    assert "loaded" not in summary(tmp_path / "linear alone", lambda name: not name.startswith("1."))
+
+
 def test_names_and_access_reach_the_layers() -> None:
     model = nn.ModuleDict({"a": small(0.1), "b": nn.GroupNorm(2, 4), "c": nn.InstanceNorm1d(4, affine=True)})
     (layer,) = find_layers(torch.nn.DataParallel(model)) if torch.cuda.is_available() else find_layers(model)

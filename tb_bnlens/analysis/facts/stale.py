@@ -12,7 +12,7 @@ from tb_bnlens.analysis import advice, drift, effective, outlook, replays, robus
 from tb_bnlens.analysis.facts.losses import LossFacts
 from tb_bnlens.analysis.fixed import best_average
 from tb_bnlens.analysis.loss_gap import NOTE_HARM, WARNING_HARM, Gap
-from tb_bnlens.metadata import REPLAY_MOMENTUMS
+from tb_bnlens.metadata import REPLAY_MOMENTUMS, EventKind
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -48,6 +48,12 @@ class StaleFacts(LossFacts):
     def starting(self) -> Mask:
         """Layers whose lag is explained by their initial statistics."""
         return self.layers.starting if self.parts is None else self.parts.from_start
+
+    @cached_property
+    def start_is_missing(self) -> bool:
+        """Whether layers that hold their start began as trained ones with the statistics of new ones."""
+        begun = [e.layers for e in self.manifest.events if e.kind == EventKind.NEW_STATISTICS]
+        return any(self.starting[i] for layers in begun for i in layers if i < len(self.starting))
 
     @cached_property
     def starting_count(self) -> int:

@@ -24,6 +24,7 @@ from tb_bnlens.diagnosis.words.phrases import (
     loss,
     momentum_range,
     no_statistics,
+    not_loaded,
     of_what,
     percent,
     replayed,
@@ -73,7 +74,7 @@ def failed(f: Facts, d: Decision) -> Said:
         had += f" and {f.outlook.remaining:,} {be(f.outlook.remaining)} left"
     summary = (
         f"{some_of(n, len(f.layers.names))} still {verb(n, 'hold')} too much of {'its' if n == 1 else 'their'} initial "
-        f"statistics. {needs or _left(f, beta)}; {had}."
+        f"statistics. {needs or _left(f, beta)}; {had}.{not_loaded(f)}"
     )
     # Early in a training the initial statistics may serve better than later ones.
     serves = d.severity is Severity.INFO and f.advised_loss > f.typical("inference")
@@ -101,7 +102,8 @@ def _expected(f: Facts) -> str:
 def _fix(f: Facts) -> str:
     if f.checked and not f.outlook.last_step:
         return ""  # of a training that was hardly begun, no momentum is to blame
-    return RECALIBRATE_AT_END if f.advised_momentum is None else code.set_momentum(f, f.advised_momentum)
+    load = code.load_statistics(f) if f.start_is_missing else ""
+    return load + (RECALIBRATE_AT_END if f.advised_momentum is None else code.set_momentum(f, f.advised_momentum))
 
 
 def _needs(f: Facts, beta: NDArray[np.float64]) -> str:

@@ -45,6 +45,16 @@ def start_left(f: Facts) -> str:
     return f"{much} of the initial statistics is left"
 
 
+def not_loaded(f: Facts) -> str:
+    """What is known of a start that trained weights do not have."""
+    if not f.start_is_missing:
+        return ""
+    return (
+        " When recording began, these statistics were new and the layers' weights were not: if the weights were "
+        "loaded, the statistics were not loaded with them."
+    )
+
+
 def count(n: int, noun: str = "layer", plural: str = "") -> str:
     """A number of things: "1 layer", "52 layers"."""
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {plural or noun + 's'}"

@@ -13,7 +13,7 @@ from flax import nnx
 
 from tb_bnlens.capture.passes import Array
 from tb_bnlens.history import Layer
-from tb_bnlens.moments.layers import described
+from tb_bnlens.moments.layers import described, without_statistics
 from tb_bnlens.moments.recovery import Snapshot
 
 MARKED = 8
@@ -59,6 +59,12 @@ class FlaxLayer:
     def coarse(self) -> bool:
         """Statistics of two or three digits, which float32's seven cannot be recovered from."""
         return bool(self.module.mean.dtype.itemsize < 4)
+
+    @property
+    def lacks_statistics(self) -> bool:
+        """Whether it has been trained and has the statistics of a new layer now."""
+        held = self.module.bias, self.module.mean, self.module.var
+        return held[0] is not None and without_statistics(*(np.asarray(variable[...]) for variable in held))
 
     def describe(self, index: int, order: int = -1, calls: int = 1) -> Layer:
         """The manifest's entry for this layer."""

@@ -13,7 +13,7 @@ from tb_bnlens.frameworks.keras3.backend import backend
 from tb_bnlens.frameworks.keras3.library import Library
 from tb_bnlens.history import Layer
 from tb_bnlens.metadata import TIME_DISTRIBUTED
-from tb_bnlens.moments.layers import described
+from tb_bnlens.moments.layers import described, without_statistics
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,13 @@ class KerasLayer:
     def coarse(self) -> bool:
         """Moving statistics of two or three digits, which float32's seven cannot be recovered from."""
         return str(self.layer.moving_mean.dtype) in ("bfloat16", "float16")
+
+    @property
+    def lacks_statistics(self) -> bool:
+        """Whether it has been trained and has the statistics of a new layer now."""
+        held = getattr(self.layer, "beta", None), self.layer.moving_mean, self.averaged
+        host = backend(self.layer).library.host
+        return held[0] is not None and without_statistics(*map(host, held))
 
     @property
     def averaged(self) -> Any:

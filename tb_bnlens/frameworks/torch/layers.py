@@ -17,7 +17,7 @@ from torch.nn.parameter import UninitializedTensorMixin
 
 from tb_bnlens.history import Layer
 from tb_bnlens.metadata import CUMULATIVE
-from tb_bnlens.moments.layers import described
+from tb_bnlens.moments.layers import described, without_statistics
 from tb_bnlens.moments.recovery import Snapshot
 
 COARSE = (torch.bfloat16, torch.float16)
@@ -119,6 +119,14 @@ class TorchLayer:
         groups = [] if self.optimizer is None else [g for g in self.optimizer.param_groups if g.get("lr", 1)]
         given = {id(p) for group in groups for p in group["params"]}
         return any(p.requires_grad and id(p) in given for p in self.weights)
+
+    @property
+    def lacks_statistics(self) -> bool:
+        """Whether it has been trained and has the statistics of a new layer now."""
+        held = self.module.bias, self.module.running_mean, self.module.running_var
+        if self.updates or held[0] is None:
+            return False
+        return without_statistics(*(tensor.detach().float().cpu().numpy() for tensor in held))
 
     @property
     def moved(self) -> bool:
