@@ -76,7 +76,7 @@ export class SummaryQueue {
     this.next();
   }
 
-  /** Tells the first answer at once, and those that come soon after it together. */
+  /** Tells the first answer at once, and the next ones together after a pause. */
   private tell(): void {
     if (this.pause) {
       this.news = true;

@@ -32,8 +32,8 @@ def advised(measured: Measured, used: float, untried: float | None = None, forge
         measured: the passes.
         used: greatest momentum in use.
         untried: what to advise where no replay tells: no lower momentum was replayed, the least one is the best and
-            not good yet, or none of those that are good forgets the start. A window that is longer than a memory
-            tells nothing of it, so small momentum values are not always replayed.
+            not good yet, or no good one forgets the start. A window that is longer than a memory tells nothing of it,
+            so small momentum values are not always replayed.
         forgets: largest momentum that forgets the start within the run.
 
     Returns:

@@ -31,7 +31,7 @@ class Reads:
     targets: set[tuple[str, ...]] = field(default_factory=set)
     """Where it does: a variable and attributes of attributes, the last of them assigned."""
     loose: set[str] = field(default_factory=set)
-    """Names of those that it assigns to what comes from anywhere else."""
+    """Attributes that it assigns to objects of any other origin."""
     imports: set[str] = field(default_factory=set)
     """Modules that the code imports when it runs; what it takes from them is among the attributes."""
     cells: set[str] = field(default_factory=set)

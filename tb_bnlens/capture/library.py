@@ -23,7 +23,7 @@ from tb_bnlens.capture.walk import Visit, Walk
 _OF_COMPANY = frozenset("_thread asyncio concurrent multiprocessing socketserver subprocess threading".split())
 """Packages for threads and processes, which change what their objects hold at any moment."""
 _IN_C = frozenset("_blake2 _bz2 _contextvars _hashlib _lzma _md5 _sha1 _sha2 _sha256 _sha3 _sha512 zlib".split())
-"""Packages whose objects in C change, beside those that write to files or devices."""
+"""Packages whose objects in C change, other than by writing to files or devices."""
 _REGISTRIES: tuple[type, ...] = (logging.Manager,)
 """What an import in a pass adds to them has to stay."""
 

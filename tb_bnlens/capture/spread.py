@@ -1,4 +1,4 @@
-"""Which batches of a user's data, and which rows and columns of theirs, are looked at."""
+"""A few batches, rows and columns, spread evenly over a user's data."""
 
 from __future__ import annotations
 

@@ -341,7 +341,7 @@ def test_a_sequence_of_points_goes_on_where_it_was(tmp_path: Path) -> None:
     assert report["losses"]["inference"] is not None
 
 
-# --- BatchNorm with a forward pass of its own --------------------------------------------------------------------
+# --- BatchNorm whose forward pass is overridden -------------------------------------------------------------------
 
 
 class ChannelsLast(nn.BatchNorm1d):  # type: ignore[misc]

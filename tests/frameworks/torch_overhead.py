@@ -3,8 +3,8 @@
     .venv-frameworks/torch/bin/python -m tests.frameworks.torch_overhead
 
 One network is trained in three ways in turn, a step at a time, in an order that is shuffled in each round. A ratio is
-the CPU time of one way over that of the first baseline in the same rounds. The recorder has the time of its own steps
-to spend a share of, not that of the others.
+the CPU time of one way over that of the first baseline in the same rounds. The recorder may spend a share of
+the time of its steps, not of the other trainings'.
 """
 
 from __future__ import annotations

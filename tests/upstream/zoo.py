@@ -110,7 +110,7 @@ def unlike(left: Mapping[str, str], right: Mapping[str, str]) -> list[str]:
 
 
 def compared(name: str, talk: bool) -> bool:
-    """Train one, print what differs and what is said; whether the lens changed anything or failed."""
+    """Train one with and without the lens; print what differs and the verdict. True if the lens harmed or failed."""
     start = time.monotonic()
     plain = trained(name, None)[1]
     alone = time.monotonic() - start

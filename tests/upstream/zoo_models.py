@@ -720,7 +720,7 @@ def _clip() -> Training:
     return loop(model, torch.optim.AdamW(model.parameters(), 1e-3), batch, loss=lambda out, _: loss(*out))
 
 
-@training("e3nn, a BatchNorm of its own beside PyTorch's")
+@training("e3nn, its BatchNorm beside PyTorch's")
 def _e3nn() -> Training:
     own, linear = package("e3nn.nn").BatchNorm("16x0e"), package("e3nn.o3").Linear("8x0e", "16x0e")
     return supervised(nn.Sequential(linear, own, nn.BatchNorm1d(16), nn.Linear(16, 4)), labelled(8, size=32))
@@ -741,7 +741,7 @@ def _nflows() -> Training:
     return loop(model, optimizer, lambda: (call(model, x := next(data)[0]), x, None), forward=call)
 
 
-@training("a LightningModule in a loop of one's own, torchmetrics")
+@training("a LightningModule in a plain loop, torchmetrics")
 def _lightning() -> Training:
     metrics = package("torchmetrics")
 

@@ -26,8 +26,8 @@ def _part(f: Facts, d: Decision) -> str:
 
 
 OF_THESE_DATA = f"""\
-# The data have other statistics than those that were loaded. Take theirs first, once. Leave this out where the frozen
-# part has to compute what it was loaded with, as a teacher has to.
+# The loaded statistics are of other data. Take those of these data first, once. Leave this out if the frozen part has
+# to compute what it did when it was loaded, as a teacher does.
 {code.RECALIBRATE}
 """
 

@@ -23,7 +23,7 @@ from tb_bnlens.moments.moments import Array
 
 WHILE_TRAINING = "a list of batches, or tensors (x, y)"
 MOST_HELD = 1000
-"""Objects that are looked at for the memory of one."""
+"""Objects in a batch whose memory is counted, at most."""
 _VALUES = (torch.Tensor, np.ndarray, np.generic, bool, int, float, complex, str, bytes)
 EXPECTED = f"a DataLoader, {WHILE_TRAINING}"
 
