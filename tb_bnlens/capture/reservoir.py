@@ -10,7 +10,7 @@ from typing import Any
 
 MOST = 24
 """Batches that are kept at most."""
-MOST_EARLY = 8
+MOST_EARLY = 6
 """The same where a run with a known plan ends far before its end: a look at a batch costs about a millisecond. They are
 of all its steps, which takes half as many looks as those of the last half."""
 LEAST = 2

@@ -25,7 +25,7 @@ PROBE_SPACING = 16
 FLOOR_SPACING = {"snapshot": 1 / 3, "record": 1 / 3, "probe": 2.0, "full": math.inf}
 """What is always done, budget or not, is this share of the step apart: some 15 records and 6 probes in 400 steps,
 45 and 13 in a million. A run too short for its budget would have nothing to show otherwise."""
-EARLY_PART, EARLY_TIMES = 1 / 100, 3.0
+EARLY_PART, EARLY_TIMES = 1 / 100, 6.0
 LONG_RUN = 10_000
 """In this part of a run that is known to be so long at least, that is so many times as far apart: the first thousand
 steps of half a million are too short to pay for anything, and the later ones are not."""

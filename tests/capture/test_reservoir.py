@@ -57,7 +57,7 @@ def test_the_start_of_a_long_run_takes_few_looks() -> None:
     """Those of the last half alone, ten of them, took 87 looks at a millisecond each."""
     chosen, looks = kept(1_000, planned=500_000)
     assert looks <= 1.1 * MOST_EARLY * (1 + np.log(1_000 / MOST_EARLY))
-    assert MOST_EARLY <= len(chosen) <= MOST_EARLY + 1
+    assert MOST_EARLY <= len(chosen) <= MOST_EARLY + 2
     assert max(np.diff([0, *chosen, 1_000])) <= 2.7 * 1_000 / MOST_EARLY
 
 

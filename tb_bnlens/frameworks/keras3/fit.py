@@ -217,7 +217,7 @@ class FitWatch:
             return True
         if self._epoch < self._next_look:
             return False
-        self._next_look = int(1.5 * self._epoch) + 1
+        self._next_look = 2 * self._epoch + 1
         return True
 
     def _is_last_step(self) -> bool:

@@ -17,7 +17,7 @@ from tb_bnlens.frameworks.keras3.objects import objects_of
 from tb_bnlens.frameworks.keras3.own_code import has_keras_metrics, is_all_keras
 from tb_bnlens.frameworks.keras_tensorflow.batches import EXPECTED, TensorBatches
 from tb_bnlens.frameworks.keras_tensorflow.look import END_OF_DATA, DatasetLooks
-from tb_bnlens.frameworks.keras_tensorflow.reader import SnapshotReader
+from tb_bnlens.frameworks.keras_tensorflow.reader import SnapshotReader, native
 from tb_bnlens.frameworks.keras_tensorflow.side_effects import refuse_traced_calls
 from tb_bnlens.frameworks.keras_tensorflow.tracing import PutBack, Tracer
 from tb_bnlens.frameworks.keras_tensorflow.tracked import TRACKED
@@ -83,8 +83,9 @@ class OnTensorFlow:
     def sums(self, variables: Sequence[Any]) -> Callable[[], Array]:
         """Gives the sum of each of these variables."""
         # A traced function would take a fiftieth of a second to make, which few epochs earn back.
-        host = self.library.host
-        return lambda: np.array([np.sum(host(v), dtype=np.float64) for v in variables])
+        # Keras' way to an array takes four times as long as TensorFlow's.
+        held = [native(v) for v in variables]
+        return lambda: np.array([np.sum(v.numpy(), dtype=np.float64) for v in held])
 
     def looks(self, function: Callable[..., Any]) -> Callable[[Any], Look]:
         """Looks at iterators."""
