@@ -5,9 +5,12 @@ from __future__ import annotations
 import dis
 import functools
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from tb_bnlens.capture.packages import is_closed
+from tb_bnlens.capture.remembered import remembered, remembered_functions
 
 CALLED = ("forward", "call", "__call__", "__get__", "compute_loss")
 """Methods with which a pass enters an object."""
@@ -128,10 +131,10 @@ class _Path:
             self._top = ()
 
 
-@functools.lru_cache(maxsize=4096)
-def functions_of(cls: type) -> tuple[Any, ...]:
+@remembered_functions
+def functions_of(cls: type) -> Iterator[Any]:
     """The functions of a class, static and class methods and properties included, constructors left out."""
-    return tuple(function for _, function in _named_functions(cls))
+    return (function for _, function in _functions(cls))
 
 
 def constructors_of(cls: type) -> list[Any]:
@@ -145,21 +148,25 @@ def slots_of(cls: type) -> list[Any]:
     return [member for member in members if isinstance(member, types.MemberDescriptorType)]
 
 
-@functools.lru_cache(maxsize=4096)
-def functions_called(kind: type, classes: tuple[type, ...]) -> tuple[Any, ...]:
-    """The functions of an object's classes that may run when it is called.
+def own_classes(kind: type) -> tuple[type, ...]:
+    """A class and its base classes, those of a user's alone."""
+    return tuple(cls for cls in kind.__mro__ if not is_closed(cls))
 
-    Args:
-        kind: the object's class.
-        classes: it and its base classes, those of a user's alone; a base class may call what another class defines.
+
+@remembered_functions
+def functions_called(kind: type) -> Sequence[Any]:
+    """The functions of an object's class and its base classes, a user's, that may run when it is called.
+
+    A base class may call what another class defines.
 
     Returns:
         What ``CALLED`` reaches by name. Where a framework's class is called, what it may call in turn: the functions
         that it defines too. All, where the object cannot be called or looks for methods at run time.
     """
     own: dict[str, list[Any]] = {}
+    classes = own_classes(kind)
     for cls in classes:
-        for name, function in _named_functions(cls):
+        for name, function in _functions(cls):
             own.setdefault(name, []).append(function)
     waiting, met = [name for name in CALLED if name in own], set[str]()
     if not waiting:
@@ -181,19 +188,14 @@ def functions_called(kind: type, classes: tuple[type, ...]) -> tuple[Any, ...]:
         waiting += {attribute for names in named for attribute in names.attributes} & own.keys()
     else:
         if found:
-            return tuple(found)
-    return tuple(function for functions in own.values() for function in functions)
+            return found
+    return [function for functions in own.values() for function in functions]
 
 
-@functools.lru_cache(maxsize=4096)
+@remembered
 def attributes_read(cls: type) -> frozenset[str]:
     """Names of attributes that these functions read or assign, of whatever object."""
     return frozenset[str]().union(*(reads(function.__code__).attributes for function in functions_of(cls)))
-
-
-@functools.lru_cache(maxsize=4096)
-def _named_functions(cls: type) -> tuple[tuple[str, Any], ...]:
-    return tuple(_functions(cls))
 
 
 def _functions(cls: type) -> Iterator[tuple[str, Any]]:

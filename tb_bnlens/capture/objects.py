@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import types
-from collections.abc import Iterator, Mapping, Sequence
+import weakref
+from collections.abc import Iterator, Mapping, MutableMapping, MutableSet, Sequence
 from typing import Any
 
 import numpy as np
@@ -46,8 +47,8 @@ class Objects:
         visits: Mapping[type, Visit] | None = None,
     ):
         self._parts, self._closed, self._visits = parts, closed, {**(visits or {}), **VISITS}
-        self._known: dict[type, Visit | None] = {}
-        self._drawing: set[type] = set()
+        self._known: MutableMapping[type, Visit | None] = weakref.WeakKeyDictionary()
+        self._drawing: MutableSet[type] = weakref.WeakSet()
 
     @contextlib.contextmanager
     def put_back(self, *roots: Any) -> Iterator[Walk]:

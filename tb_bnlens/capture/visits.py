@@ -20,6 +20,7 @@ from tb_bnlens.capture.code import (
     constructors_of,
     functions_called,
     functions_of,
+    own_classes,
     reads,
     slots_of,
 )
@@ -63,9 +64,8 @@ def _visit_attributes(walk: Walk, thing: Any) -> None:
 def _visit_code(walk: Walk, thing: Any) -> None:
     kind: Any = type(thing)
     walk.kind(thing)
-    own_classes = tuple(cls for cls in kind.__mro__ if not is_closed(cls))
-    walk.then(thing, *functions_called(kind, own_classes))
-    for cls in own_classes:
+    walk.then(thing, *functions_called(kind))
+    for cls in own_classes(kind):
         if walk.is_new(cls):
             _keep_class(walk, cls)
         for slot in slots_of(cls):

@@ -63,6 +63,7 @@ class Walk:
         drawing: Collection[type] = (),
     ):
         self._known, self._visit_of, self._drawing = known, visit_of, drawing
+        self._visits: dict[type, Visit | None] = {}  # a look at a weak key takes eight times as long
         self.may_draw = False
         """Whether a pass may draw from NumPy's global generator."""
         self.may_wait = False
@@ -136,9 +137,11 @@ class Walk:
 
     def _visit(self, kind: type) -> Visit | None:
         try:
-            return self._known[kind]
+            return self._visits[kind]
         except KeyError:
-            return self._visit_of(kind)
+            visit = self._known[kind] if kind in self._known else self._visit_of(kind)
+            self._visits[kind] = visit
+            return visit
         except TypeError:  # a metaclass without a hash
             return None
 

@@ -1120,6 +1120,43 @@ def test_a_closed_recorder_lets_the_model_go(tmp_path: Path) -> None:
         gc.enable()
 
 
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_classes_that_were_made_for_a_model_go_with_it(wrapped: bool, tmp_path: Path) -> None:
+    """And all that their methods close over, the weights among it: a study of many trials ran out of memory."""
+
+    def trained() -> list[Any]:
+        scale = nn.Parameter(torch.ones(1))
+        held = Counted()
+
+        class Own(nn.Module):  # type: ignore[misc, name-defined]
+            def __init__(self) -> None:
+                super().__init__()
+                self.net, self.held = Net(), held
+
+            def forward(self, x: Any) -> Any:
+                return scale * self.net(x)
+
+        model: Any = Net() if wrapped else Own()
+        if wrapped:
+            torch.nn.utils.parametrizations.spectral_norm(model.first)
+            scale = model.first.parametrizations.weight.original
+        with Recorder(model, str(tmp_path), LOSS, overhead=math.inf, verbose=0) as lens:
+            for x, y in data():
+                LOSS(model(x), y).backward()
+                lens.record(x, y)
+        return [weakref.ref(type(model.first if wrapped else model)), weakref.ref(scale)]
+
+    class Counted:
+        """Walked, and denied to a pass."""
+
+        def __init__(self) -> None:
+            self.numbers = itertools.count()
+
+    references = trained()
+    gc.collect()
+    assert [reference() for reference in references] == [None, None]
+
+
 @pytest.mark.parametrize("source", SOURCES)
 def test_draws_of_another_thread_are_not_undone(source: str, tmp_path: Path) -> None:
     """A training pass draws for its dropout meanwhile."""

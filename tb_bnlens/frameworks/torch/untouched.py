@@ -7,7 +7,7 @@ import sys
 import traceback
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ from tb_bnlens.capture.noted import restore_all
 from tb_bnlens.capture.objects import Objects
 from tb_bnlens.capture.packages import is_closed
 from tb_bnlens.capture.randomness import draws_undone, others_may_draw
+from tb_bnlens.capture.remembered import remembered
 from tb_bnlens.capture.walk import Visit, Walk
 from tb_bnlens.frameworks.torch.draws import DrawsApart
 from tb_bnlens.frameworks.torch.writes import unseen, writes_undone
@@ -74,7 +75,7 @@ def unlogged(modules: Iterable[Any]) -> Iterator[None]:
                 del vars(module)[LOG]
 
 
-@lru_cache(maxsize=1024)
+@remembered
 def _logs(kind: Any) -> bool:
     of_lightning = ("lightning.", "pytorch_lightning.")
     return any(cls.__name__ == "LightningModule" and cls.__module__.startswith(of_lightning) for cls in kind.__mro__)
