@@ -41,6 +41,7 @@ import tb_bnlens
 
 tb_bnlens.recalibrate(model, data, batches=200)
 """
+BEFORE_TRAINING = "# If they were not saved, take new ones before training:\n"
 
 
 def passed(f: Facts, _d: Decision) -> str:
@@ -78,7 +79,8 @@ def failed(f: Facts, d: Decision) -> Said:
     )
     # Early in a training the initial statistics may serve better than later ones.
     serves = d.severity is Severity.INFO and f.advised_loss > f.typical("inference")
-    if advice is not None and math.isfinite(f.advised_loss) and not serves:
+    is_to_blame = not (serves or f.start_is_missing)
+    if advice is not None and math.isfinite(f.advised_loss) and is_to_blame:
         summary += f" Replayed with momentum {set_to}, {replayed(f, advice)}."
     if d.severity is Severity.INFO and f.evaluated:
         summary += " The loss hardly depends on it."
@@ -87,8 +89,8 @@ def failed(f: Facts, d: Decision) -> Said:
         evidence=_evidence(f),
         rescue=code.RECALIBRATE if d.severity > Severity.INFO else "",
         rescued="recalibrated",
-        fix="" if serves else _fix(f),
-        next="" if serves else _expected(f),
+        fix=_fix(f) if is_to_blame else _load(f),
+        next=_expected(f) if is_to_blame else "",
     )
 
 
@@ -102,8 +104,11 @@ def _expected(f: Facts) -> str:
 def _fix(f: Facts) -> str:
     if f.checked and not f.outlook.last_step:
         return ""  # of a training that was hardly begun, no momentum is to blame
-    load = code.load_statistics(f) if f.start_is_missing else ""
-    return load + (RECALIBRATE_AT_END if f.advised_momentum is None else code.set_momentum(f, f.advised_momentum))
+    return RECALIBRATE_AT_END if f.advised_momentum is None else code.set_momentum(f, f.advised_momentum)
+
+
+def _load(f: Facts) -> str:
+    return code.load_statistics(f) + BEFORE_TRAINING + code.RECALIBRATE if f.start_is_missing else ""
 
 
 def _needs(f: Facts, beta: NDArray[np.float64]) -> str:
