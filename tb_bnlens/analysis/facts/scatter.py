@@ -13,7 +13,7 @@ from tb_bnlens.analysis.arrival import NOISE_SIGMAS
 from tb_bnlens.analysis.facts.still import StillFacts
 from tb_bnlens.analysis.fixed import best_average
 from tb_bnlens.analysis.lag import latest
-from tb_bnlens.analysis.loss_gap import Gap
+from tb_bnlens.analysis.loss_gap import NOTE_HARM, Gap
 from tb_bnlens.analysis.measured import UNKNOWN
 from tb_bnlens.analysis.noise import noise_floor
 
@@ -81,9 +81,10 @@ class ScatterFacts(StillFacts):
         return np.asarray(self.layers.updating & (self.layers.beta <= max(limit, self.lowest_momentum + 1e-6)))
 
     def best_higher(self, limit: float) -> float | None:
-        """The replayed momentum above those layers' that has the least loss, None where none beats inference.
+        """A replayed momentum above those layers' that does as well as the best, None where none beats inference.
 
-        One that still holds the start is no average of more batches.
+        The nearest of those, a customary one where there is one. What still holds the start is no average of more
+        batches.
         """
         low = self.low(limit)
         top, updates = float(np.max(self.layers.beta[low])), robust.median(self.layers.updates[low])
@@ -91,8 +92,9 @@ class ScatterFacts(StillFacts):
         higher = {m: self.replayed[m] for m in replays.longer(forgets, top)}
         if not higher:
             return None
-        best = min(higher, key=lambda m: higher[m])
-        return best if higher[best] < self._as_used(top) else None
+        least, used = min(higher.values()), self._as_used(top)
+        good = [m for m, x in higher.items() if x < used and self.losses.harm(x - least) < NOTE_HARM]
+        return min(replays.customary(good) or good, default=None)
 
     def _as_used(self, momentum: float) -> float:
         """What a replay at a higher momentum is held against: inference, or the replay nearest to the one in use.

@@ -78,7 +78,7 @@ def failed(f: Facts, d: Decision) -> Said:
     # Early in a training the initial statistics may serve better than later ones.
     serves = d.severity is Severity.INFO and f.advised_loss > f.typical("inference")
     if advice is not None and math.isfinite(f.advised_loss) and not serves:
-        summary += f" Replayed with momentum {set_to}, {replayed(f, advice)}."
+        summary += f" Replayed with momentum {set_to}, {replayed(f, advice)}{_least(f)}."
     if d.severity is Severity.INFO and f.evaluated:
         summary += " The loss hardly depends on it."
     return Said(
@@ -89,6 +89,12 @@ def failed(f: Facts, d: Decision) -> Said:
         fix="" if serves else _fix(f),
         next="" if serves else _expected(f),
     )
+
+
+def _least(f: Facts) -> str:
+    """The replay that does better yet."""
+    best = f.best_replay
+    return "" if best is None else f" ({loss(f, f.replayed[best])} with {as_set(f, best):g})"
 
 
 def _expected(f: Facts) -> str:
