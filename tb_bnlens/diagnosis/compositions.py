@@ -186,6 +186,20 @@ def cost_of_one_value(f: Facts, _where: Mask) -> Severity:
     return max(of_gap(f.gap), WARNING if learned else ERROR)
 
 
+def nothing_learned(f: Facts) -> bool:
+    """The targets of other rows do as well as a row's own: training knows nothing of its data, now that it is over."""
+    c = f.composition
+    if c is None or not c.of_targets.known or c.of_targets.significant:
+        return False
+    return (f.over or f.checked) and c.left_of_nothing_known > LITTLE_LEARNED
+
+
+def cost_of_constant(f: Facts, where: Mask) -> Severity:
+    """What constant statistics cost; a warning where they are far off and training on them has learned nothing."""
+    in_vain = f.trains_on_constant and on.far(f, where) and nothing_learned(f)
+    return max(on.constant_cost(f, where), WARNING if in_vain else NONE)
+
+
 # --- noise of small batches ----------------------------------------------------------------------------
 
 

@@ -153,13 +153,15 @@ def _headline(f: Facts, healthy: bool) -> str:
         f"inference loss {loss(f, inference)} {_relation(f, inference, batch)} {held_against} "
         f"({loss(f, batch)}{_at(f, where)}"
     )
+    if not healthy and f.measured is not None and of_gap(f.stale) > Severity.INFO:
+        # Statistics of a batch's few rows cost as much as the lag does.
+        return f"{sentence(said)}; recalibrated it would be {loss(f, f.measured.mean('recalibrated'))}."
+    if f.trains_on_constant and f.constant_far and not of_gap(f.constant_part) > Severity.INFO:
+        return f"{sentence(said)}. That cannot show what constant statistics cost, since training runs on them too."
     if healthy and _relation(f, inference, batch) == ABOVE:
         return f"{sentence(said)}. The difference is too small for a warning."
     if healthy:
         return f"No BatchNorm problem found: {said}."
-    if f.measured is not None and of_gap(f.stale) > Severity.INFO:
-        # Statistics of a batch's few rows cost as much as the lag does.
-        return f"{sentence(said)}; recalibrated it would be {loss(f, f.measured.mean('recalibrated'))}."
     return f"{sentence(said)}."
 
 
