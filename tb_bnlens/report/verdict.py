@@ -43,7 +43,8 @@ def verdict(facts: Facts, diagnoses: Sequence[Diagnosis]) -> tuple[str, list[str
     reasons += _unmeasured(facts)
     if not facts.has_layers:
         return _without_layers(facts, bool(reasons)), reasons
-    headline = _headline(facts, healthy)
+    shifted = any(d.id == "validation-shift" and d.counts for d in diagnoses)
+    headline = _shifted(facts) if shifted and not of_gap(facts.gap) > Severity.INFO else _headline(facts, healthy)
     if of_gap(facts.gap) > Severity.INFO:
         reasons += _asides(facts)
     if not healthy and reasons and not facts.losses.diverged and not facts.gap.known:
@@ -163,6 +164,18 @@ def _headline(f: Facts, healthy: bool) -> str:
     if healthy:
         return f"No BatchNorm problem found: {said}."
     return f"{sentence(said)}."
+
+
+def _shifted(f: Facts) -> str:
+    """What both modes give on both data, where training data alone show nothing."""
+    there, by_batch = f.on_validation("inference"), f.on_validation("batch")
+    much = times(there, by_batch, f.losses.natural_zero)
+    at = f.losses.step if f.evidence is None else f.evidence.step
+    return (
+        f"On validation data, inference loss is {much} the loss with batch statistics ({loss(f, there)} against "
+        f"{loss(f, by_batch)}); on training data it is {loss(f, f.typical('inference'))} against "
+        f"{loss(f, f.rival_loss)} (step {at or 0:,})."
+    )
 
 
 def _relation(f: Facts, inference: float, batch: float) -> str:
