@@ -7,8 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
+from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.diagnosis.causes import CAUSES
 from tb_bnlens.history import Event
+from tb_bnlens.numbers import number
 from tb_bnlens.report import build_report, markdown, notebook, run_report, schema
 from tb_bnlens.report.compare import compare
 from tb_bnlens.report.summary import summarize
@@ -213,3 +215,13 @@ def test_recalibrated_is_one_number_in_every_form_of_the_report() -> None:
     report = cast(schema.Overview, {"format": 1, "runs": [run]})
     forms = [render(report), markdown.render(report), notebook.as_html(run), render_comparison(compare(run, run))]
     assert all("0.0906" in form and "0.0638" not in form for form in forms)
+
+
+def test_without_layers_headline_and_table_have_the_same_losses() -> None:
+    history = simulate(Sim([SimLayer("bn", momentum=0.9)], steps=60, planned=60, loss_noise=0.3))
+    history = replace(history, manifest=replace(history.manifest, layers=()), layers=history.layers[:, :0])
+    run = run_report(history)
+    assert run["losses"]["inference"] != Facts(history).typical("inference")
+    table = summarize(run)
+    assert f"is {number(run['losses']['training'])} in training mode" in run["headline"]
+    assert f"and {number(table['inference'])} at inference" in run["headline"]

@@ -55,7 +55,7 @@ def verdict(facts: Facts, diagnoses: Sequence[Diagnosis]) -> tuple[str, list[str
 
 def _without_layers(f: Facts, found: bool) -> str:
     """What the two modes say where no layer is recorded: code of the user's may normalize as well."""
-    training, inference = (loss(f, f.typical(kind)) for kind in ("training", "inference"))
+    training, inference = (loss(f, f.now(kind)) for kind in ("training", "inference"))
     if of_gap(f.gap) > Severity.INFO:
         return (
             f"The loss is {inference} at inference and {training} in training mode, and the model has no BatchNorm "
@@ -157,6 +157,8 @@ def _headline(f: Facts, healthy: bool) -> str:
     if not healthy and f.measured is not None and of_gap(f.stale) > Severity.INFO:
         # Statistics of a batch's few rows cost as much as the lag does.
         return f"{sentence(said)}; recalibrated it would be {loss(f, f.measured.mean('recalibrated'))}."
+    if f.never_by_batch:
+        return f"{sentence(said)}: training itself runs in inference mode."
     if f.trains_on_constant and f.constant_far and not of_gap(f.constant_part) > Severity.INFO:
         return f"{sentence(said)}. That cannot show what constant statistics cost, since training runs on them too."
     if healthy and _relation(f, inference, batch) == ABOVE:

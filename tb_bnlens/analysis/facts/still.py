@@ -11,7 +11,7 @@ from tb_bnlens.analysis import effective
 from tb_bnlens.analysis.facts.stale import StaleFacts
 from tb_bnlens.analysis.fixed import constant_part
 from tb_bnlens.analysis.lag import LARGE_DISTANCE
-from tb_bnlens.analysis.loss_gap import WARNING_HARM, Gap
+from tb_bnlens.analysis.loss_gap import NOTE_HARM, WARNING_HARM, Gap
 from tb_bnlens.analysis.rival import in_training
 from tb_bnlens.history import Event, History
 from tb_bnlens.metadata import CUMULATIVE, EventKind
@@ -44,6 +44,13 @@ class StillFacts(StaleFacts):
     def never_updated(self) -> Mask:
         """Layers in training mode whose statistics are bit-identical to their start."""
         return self.layers.is_state("never_updated")
+
+    @cached_property
+    def never_by_batch(self) -> bool:
+        """Whether no layer updates and the network does clearly better so than by the batch: it was trained so."""
+        if self.measured is None or not self.never_updated.any() or self.layers.updating.any():
+            return False
+        return self.measured.gap("batch", "inference").at_least(NOTE_HARM)
 
     @cached_property
     def constant(self) -> Mask:
