@@ -25,6 +25,11 @@ _GIVEN_UP = {
 _LEFT_OUT = "BN Lens leaves out {part}: {reason}"
 
 
+def without_losses(reason: str) -> str:
+    """That there are no losses, and why; not in the past tense, for the user may mend it."""
+    return f"{_GIVEN_UP[LOSSES].format(part=LOSSES, reason=reason.rstrip('. '))}."
+
+
 def weakly(method: Callable[..., None]) -> Callable[..., None]:
     """A bound method that does not keep its object alive, and does nothing without it.
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from tb_bnlens.capture.adapter import ModelAdapter
 from tb_bnlens.capture.batches import Batches
-from tb_bnlens.capture.guard import LOSSES, NOTHING, RECORD, VALIDATION, Guard, weakly
+from tb_bnlens.capture.guard import LOSSES, NOTHING, RECORD, VALIDATION, Guard, weakly, without_losses
 from tb_bnlens.capture.log import RunLog
 from tb_bnlens.capture.options import Options, require_steps, require_verbose
 from tb_bnlens.capture.phases import Phase
@@ -17,6 +17,7 @@ from tb_bnlens.capture.reservoir import Kept
 from tb_bnlens.capture.schedule import Schedule
 from tb_bnlens.capture.short_batches import ShortBatches
 from tb_bnlens.metadata import EventKind
+from tb_bnlens.warning import warn_user
 
 R = TypeVar("R", bound="LoopRecorder")
 
@@ -34,7 +35,7 @@ class LoopRecorder:
     """
 
     # A recorder of a model that is not supported never gets further: it does nothing, and needs no framework.
-    _active, _closed, _waited = False, False, 0
+    _active, _closed, _waited, _told = False, False, 0, False
     _recording: Recording | None = None
 
     def __init__(
@@ -105,6 +106,15 @@ class LoopRecorder:
                 # The last batch of an epoch has losses unlike the others'.
                 if self._recording is not None and self.wanted and not (short and around):
                     self._recording.probe_if_due()
+                    self._warn_of_no_loss()
+
+    def _warn_of_no_loss(self) -> None:
+        """Say once, while it can still be mended, that there is no loss: a loop is given its own."""
+        why = self._log.why_not("losses")
+        if why and not self._told:
+            self._told = True
+            if self._guard.works(LOSSES):
+                warn_user(f"{without_losses(why)} Training continues unchanged.")
 
     def close(self, ended: str = "") -> None:
         """Make the last probe and record, flush, and print the verdict. Safe to call twice.
