@@ -16,6 +16,7 @@ from tb_bnlens.analysis.lag import latest
 from tb_bnlens.analysis.loss_gap import NOTE_HARM, Gap
 from tb_bnlens.analysis.measured import UNKNOWN
 from tb_bnlens.analysis.noise import noise_floor
+from tb_bnlens.metadata import TIME_DISTRIBUTED
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -32,12 +33,15 @@ class ScatterFacts(StillFacts):
         return ~np.isnan(self.layers.alternation)
 
     @cached_property
-    def call_noise(self) -> float:
-        """Largest distance between two calls on data of one kind, from batch noise.
+    def call_noise(self) -> Array:
+        """Largest distance between two calls on data of one kind, from batch noise, [L].
 
         A single batch of n samples reads a distance of at most ``sqrt(1.5/n)``, the difference of two ``sqrt(3/n)``.
+        Each call may be on the whole batch or on its own part of it, as in ghost batch normalization.
         """
-        return math.sqrt(3.0 / (self.manifest.batch_size or 8))
+        layers = self.manifest.layers
+        parts = [1 if TIME_DISTRIBUTED in layer.kind else max(layer.calls, 1) for layer in layers]
+        return np.sqrt(3.0 * np.array(parts, np.float64) / (self.manifest.batch_size or 8))
 
     @cached_property
     def spread_over_random(self) -> float:
