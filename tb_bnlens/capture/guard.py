@@ -25,11 +25,6 @@ _GIVEN_UP = {
 _LEFT_OUT = "BN Lens leaves out {part}: {reason}"
 
 
-def without_losses(reason: str) -> str:
-    """That there are no losses, and why; not in the past tense, for the user may mend it."""
-    return f"{_GIVEN_UP[LOSSES].format(part=LOSSES, reason=reason.rstrip('. '))}."
-
-
 def weakly(method: Callable[..., None]) -> Callable[..., None]:
     """A bound method that does not keep its object alive, and does nothing without it.
 
@@ -72,12 +67,16 @@ class Guard:
         """Whether this part has not been given up."""
         return part not in self.given_up
 
+    def warn_of(self, part: str, reason: str) -> None:
+        """Warn that a part has not been measured so far, without giving it up."""
+        warn_user(f"{_sentence(part, reason.rstrip('. '))}. Training continues unchanged.")
+
     def give_up(self, part: str, reason: str, warn: bool = True) -> None:
         """Do not record a part any more; warns the first time."""
         if part in self.given_up:
             return
         self.given_up[part] = reason = reason.rstrip(". ")
-        sentence = _GIVEN_UP.get(part, _LEFT_OUT).format(part=part, reason=reason)
+        sentence = _sentence(part, reason)
         if warn:
             warn_user(f"{sentence}. Training continues unchanged.")
         # What keeps the note may be what has failed.
@@ -127,3 +126,7 @@ class Guard:
             if raised is not None:
                 raise raised from None
             self.fault(part, error, argument)
+
+
+def _sentence(part: str, reason: str) -> str:
+    return _GIVEN_UP.get(part, _LEFT_OUT).format(part=part, reason=reason)

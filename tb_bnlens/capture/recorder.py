@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from tb_bnlens.capture.adapter import ModelAdapter
 from tb_bnlens.capture.batches import Batches
-from tb_bnlens.capture.guard import LOSSES, NOTHING, RECORD, VALIDATION, Guard, weakly, without_losses
+from tb_bnlens.capture.guard import LOSSES, NOTHING, RECORD, VALIDATION, Guard, weakly
 from tb_bnlens.capture.log import RunLog
 from tb_bnlens.capture.options import Options, require_steps, require_verbose
 from tb_bnlens.capture.phases import Phase
@@ -17,7 +17,6 @@ from tb_bnlens.capture.reservoir import Kept
 from tb_bnlens.capture.schedule import Schedule
 from tb_bnlens.capture.short_batches import ShortBatches
 from tb_bnlens.metadata import EventKind
-from tb_bnlens.warning import warn_user
 
 R = TypeVar("R", bound="LoopRecorder")
 
@@ -114,7 +113,7 @@ class LoopRecorder:
         if why and not self._told:
             self._told = True
             if self._guard.works(LOSSES):
-                warn_user(f"{without_losses(why)} Training continues unchanged.")
+                self._guard.warn_of(LOSSES, why)
 
     def close(self, ended: str = "") -> None:
         """Make the last probe and record, flush, and print the verdict. Safe to call twice.
