@@ -129,7 +129,9 @@ def passed(f: Facts, _d: Decision) -> str:
     if np.isnan(f.layers.updates[f.layers.updating]).all():
         return "The statistics of every layer in training mode differ from those of a new layer."
     least = int(robust.median(f.layers.updates[f.layers.updating]))
-    return f"Every layer in training mode updates its statistics ({count(least, 'update')} in the median layer)."
+    return (
+        f"Every layer in training mode updates its statistics ({count(least, 'recorded update')} in the median layer)."
+    )
 
 
 WORDS = Words(
