@@ -103,9 +103,8 @@ def start_cost(f: Facts, where: Mask) -> Severity:
 
 
 def never_cost(f: Facts, where: Mask) -> Severity:
-    """What layers take that never update; a warning where new ones were never in training mode, and so do nothing."""
-    cost = staleness(f, where) if f.parts is None else of_part(f, f.parts.never_updated)
-    return max(cost, WARNING if f.never_by_batch and bool(f.initial[where].all()) else NONE)
+    """What layers take that never update."""
+    return staleness(f, where) if f.parts is None else of_part(f, f.parts.never_updated)
 
 
 def staleness(f: Facts, _where: Mask) -> Severity:
