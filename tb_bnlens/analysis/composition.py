@@ -171,10 +171,8 @@ class Composition:
             return UNKNOWN
         return self._measured.part(("mismatched", self._measured.trained))
 
-    @property
-    def left_of_nothing_known(self) -> float:
-        """Share of the loss of knowing nothing that training leaves, both above the easiest rows'; NaN if not known."""
-        name = self._measured.trained
+    def left_of_nothing_known(self, name: str) -> float:
+        """Share of the loss of knowing nothing that a pass leaves, both above its easiest rows'; NaN if not known."""
         return self._level(name) / (self._measured.mean("mismatched") - self._easiest(name))
 
     @cached_property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from tb_bnlens.analysis.facts import Facts
+from tb_bnlens.diagnosis import compositions as of
 from tb_bnlens.diagnosis import conditions as on
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.severity import Severity
@@ -13,7 +14,9 @@ from tb_bnlens.diagnosis.words.phrases import loss, modes
 
 def shows(f: Facts, d: Decision) -> bool:
     """Whether other statistics were measured to do better, so that a loss shows the harm."""
-    return d.where is not None and on.constant_cost(f, d.where) > Severity.INFO
+    if d.where is None or of.in_vain(f, d.where):
+        return False
+    return on.constant_cost(f, d.where) > Severity.INFO
 
 
 def in_vain(f: Facts) -> str:
@@ -23,8 +26,8 @@ def in_vain(f: Facts) -> str:
     own = loss(f, f.measured.mean(f.measured.trained))
     return (
         f" Training has learned nothing with them: its loss is {own}, and with the targets of other rows it is "
-        f"{loss(f, f.typical('mismatched'))}. Whether these statistics are the reason the losses do not tell: "
-        "the layers behind have learned nothing that other statistics could spoil."
+        f"{loss(f, f.typical('mismatched'))}. The losses do not tell whether these statistics are the reason: the layers "
+        "behind have learned nothing that other statistics could spoil."
     )
 
 
