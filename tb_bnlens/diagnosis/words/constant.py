@@ -26,8 +26,8 @@ def in_vain(f: Facts) -> str:
     own = loss(f, f.measured.mean(f.measured.trained))
     return (
         f" Training has learned nothing with them: its loss is {own}, and with the targets of other rows it is "
-        f"{loss(f, f.typical('mismatched'))}. The losses do not tell whether these statistics are the reason: the layers "
-        "behind have learned nothing that other statistics could spoil."
+        f"{loss(f, f.typical('mismatched'))}. The losses do not tell whether these statistics are the reason: the "
+        "layers behind have learned nothing that other statistics could spoil."
     )
 
 
