@@ -545,7 +545,7 @@ def test_arguments(healthy: Any) -> None:
         tb_bnlens.check("model.keras", (X, Y))
     with pytest.raises(ValueError, match="not built"):
         tb_bnlens.check(Hard(), (X, Y))
-    with pytest.raises(ValueError, match="batches is 0"):
+    with pytest.raises(ValueError, match=r"^batches is 0; expected 1 or more$"):
         tb_bnlens.check(healthy, (X, Y), batches=0)
     with pytest.raises(ValueError, match="tolerance is 2"):
         tb_bnlens.check(healthy, (X, Y), tolerance=2)

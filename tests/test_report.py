@@ -5,11 +5,13 @@ import math
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.diagnosis.causes import CAUSES
 from tb_bnlens.history import Event
-from tb_bnlens.report import build_report, markdown, run_report, schema
+from tb_bnlens.numbers import number
+from tb_bnlens.report import build_report, markdown, notebook, run_report, schema
 from tb_bnlens.report.compare import compare
 from tb_bnlens.report.summary import summarize
 from tb_bnlens.report.text import render, render_comparison
@@ -102,7 +104,7 @@ def test_every_cause_is_reported_once_and_failures_come_first() -> None:
 
 def test_text_says_what_to_do() -> None:
     text = render(build_report([band_locator(layers=6)]))
-    for words in ("needs", "Momentum 0.999", "tb_bnlens.set_momentum(model, 0.97)", "Replayed", "recalibrated"):
+    for words in ("needs", "Momentum 0.999", "tb_bnlens.set_momentum(model, 0.9)", "Replayed", "recalibrated"):
         assert words in text
     assert max(map(len, text.splitlines())) <= 120
     assert "explained by momentum-too-high" in text
@@ -203,3 +205,23 @@ def test_the_end_and_the_first_metric_are_in_the_summary() -> None:
     run["losses"]["metrics"] = {"only": {"batch": 1.0}, "acc": {"batch": 0.9, "inference": 0.5}}
     row = summarize(run)
     assert (row["ended"], row["metric"]) == ("interrupted", {"name": "acc", "batch": 0.9, "inference": 0.5})
+
+
+def test_recalibrated_is_one_number_in_every_form_of_the_report() -> None:
+    """Probes of old records have it twice: with statistics of recent steps, and at the present weights."""
+    run = run_report(band_locator(layers=3))
+    both = {"recalibrated": 0.0638, "recalibrated_now": 0.0906}
+    run["losses"] = cast(schema.Losses, {**run["losses"], **both})
+    report = cast(schema.Overview, {"format": 1, "runs": [run]})
+    forms = [render(report), markdown.render(report), notebook.as_html(run), render_comparison(compare(run, run))]
+    assert all("0.0906" in form and "0.0638" not in form for form in forms)
+
+
+def test_without_layers_headline_and_table_have_the_same_losses() -> None:
+    history = simulate(Sim([SimLayer("bn", momentum=0.9)], steps=60, planned=60, loss_noise=0.3))
+    history = replace(history, manifest=replace(history.manifest, layers=()), layers=history.layers[:, :0])
+    run = run_report(history)
+    assert run["losses"]["inference"] != Facts(history).typical("inference")
+    table = summarize(run)
+    assert f"is {number(run['losses']['training'])} in training mode" in run["headline"]
+    assert f"and {number(table['inference'])} at inference" in run["headline"]

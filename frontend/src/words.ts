@@ -30,7 +30,7 @@ export const WORDS = {
   inference: {
     label: 'inference',
     unit: 'loss',
-    text: 'Loss with the moving statistics, as predict and evaluate compute it, on the same batches and weights.',
+    text: 'Loss with the moving statistics (running statistics in PyTorch and flax), as predict and evaluate compute it, on the same batches and weights.',
   },
   dropout: {
     label: 'dropout',
@@ -167,7 +167,7 @@ export const WORDS = {
   moving_mean: {
     label: 'moving mean',
     unit: 'activation',
-    text: 'moving_mean of the layer, rms over channels.',
+    text: 'moving_mean of the layer (running_mean in PyTorch, mean in flax), rms over channels.',
   },
   batch_variance: {
     label: 'batch variance',
@@ -177,7 +177,7 @@ export const WORDS = {
   moving_variance: {
     label: 'moving variance',
     unit: 'activation²',
-    text: 'moving_variance of the layer plus ε, geometric mean over channels.',
+    text: 'moving_variance of the layer (running_var in PyTorch, var in flax) plus ε, geometric mean over channels.',
   },
 } as const satisfies Record<string, Word>;
 

@@ -17,6 +17,13 @@ describe('how a run ended', () => {
     expect(endOf(RUN, 9000)).toBe('unknown');
     expect(endText(RUN, 9000)).toContain('may have been killed');
   });
+  it('speaks of a plan only where there was one', () => {
+    const over = { ...RUN, ended: 'planned' as const, ended_step: 200 };
+    expect(endOf(over, 1010)).toBe('ended');
+    expect(endText(over, 1010)).toBe('Ended at step 200.');
+    expect(endOf({ ...over, planned_steps: 200 }, 1010)).toBe('planned');
+    expect(endText({ ...over, planned_steps: 200 }, 1010)).toBe('Ended as planned, at step 200.');
+  });
   it('does not call an old check killed', () => {
     const check = { ...RUN, checked: true };
     expect(endOf(check, 9000)).toBe('check');

@@ -161,6 +161,21 @@ class Composition:
         return self._level(name) / fallen if fallen > 0.0 else math.nan
 
     @cached_property
+    def of_targets(self) -> Gap:
+        """What the targets of other rows lose against a row's own; unknown where the loss takes no targets.
+
+        A network that knows nothing of its data loses nothing, whatever the loss of knowing nothing is.
+        """
+        own, other = (self._losses_of(name) for name in (self._measured.trained, "mismatched"))
+        if np.isclose(other[:, None], own).any(1).all():
+            return UNKNOWN
+        return self._measured.part(("mismatched", self._measured.trained))
+
+    def left_of_nothing_known(self, name: str) -> float:
+        """Share of the loss of knowing nothing that a pass leaves, both above its easiest rows'; NaN if not known."""
+        return self._level(name) / (self._measured.mean("mismatched") - self._easiest(name))
+
+    @cached_property
     def on_last(self) -> Gap:
         """Inference minus its rival on batches of the last fit; unknown where all are of one fit."""
         phases = self._evidence.batch_phases

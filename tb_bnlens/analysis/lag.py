@@ -138,7 +138,7 @@ class LayerTable:
         if self.error[i] <= self.tolerance:
             return "within tolerance"
         if self.state[i] in ("frozen", "inference_mode", "never_updated"):
-            return f"never: the moving statistics are constant ({self.state[i].replace('_', ' ')})"
+            return f"never: the statistics are constant ({self.state[i].replace('_', ' ')})"
         if self.sparse[i]:
             return "not known: records too far apart"
         if self.error[i] <= NOISE_SIGMAS * self.error_noise[i]:

@@ -35,6 +35,11 @@ UNKNOWN = Gap(math.nan, math.nan, math.nan)
 FEW_ROWS_CARRY = 0.5
 """Share of a difference in its top rows (``samples.TOP``) from which it lies in few rows. Losses that fall off
 exponentially have a fifth of their sum there."""
+MOST = 0.5
+"""A cause that takes this share of a gap is the main one, and as grave as the gap is."""
+LEAST = 0.25
+"""A smaller share of a gap is no separate cause: losses are no sums of their causes, and differences of differences
+hold what the causes make together."""
 FEWEST_BATCHES = 2
 """Fewer batches have no spread, and tell no more than a probe does."""
 

@@ -14,7 +14,7 @@ from tb_bnlens.analysis.convergence import steps_to_converge
 from tb_bnlens.analysis.forecast import updates_to_loss
 from tb_bnlens.analysis.lag import LayerTable
 from tb_bnlens.analysis.loss_gap import NOTE_HARM, WARNING_HARM, Losses
-from tb_bnlens.analysis.replays import shorter
+from tb_bnlens.analysis.replays import preferred, shorter
 from tb_bnlens.history import Manifest
 from tb_bnlens.metadata import CHECKPOINTS
 
@@ -209,8 +209,8 @@ def untried_momentum(layers: LayerTable, steps: int) -> float:
 def advised_momentum(layers: LayerTable, losses: Losses, steps: int) -> float | None:
     """Momentum to try in a run of this many steps, told by single probes: one in common use.
 
-    A replay has the lag and the noise of that momentum in it. Of those whose inference loss is no warning it is the
-    largest that forgets the start within the run and does as well as the best, or that forgets it early
+    A replay has the lag and the noise of that momentum in it. Of those whose inference loss is no warning it is one
+    (``replays.preferred``) that forgets the start within the run and does as well as the best, or that forgets it early
     (``usable_momentum``). Where none was measured, it is ``untried_momentum``, capped by ``following_momentum``. None
     when every replay that was measured is a warning.
     """
@@ -224,4 +224,4 @@ def advised_momentum(layers: LayerTable, losses: Losses, steps: int) -> float | 
     good = {m: loss for m, loss in lower.items() if m <= in_the_end and losses.harm(loss - batch) < WARNING_HARM}
     best = min(good.values(), default=math.nan)
     as_good = [m for m, loss in good.items() if m <= candidate or losses.harm(loss - best) < NOTE_HARM]
-    return max(as_good, default=None)
+    return preferred(as_good)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from tb_bnlens.analysis import replays, robust
 from tb_bnlens.analysis.lag import LayerTable
 from tb_bnlens.analysis.loss_gap import Gap
-from tb_bnlens.analysis.measured import Measured
+from tb_bnlens.analysis.measured import MOST, Measured
 from tb_bnlens.history import Event, Manifest
 from tb_bnlens.metadata import REPLAY_MOMENTUMS, TORCH, EventKind, replay_row
 
@@ -28,11 +28,6 @@ Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 NOTHING = Gap(0.0, 0.0, 0.0)
-MOST = 0.5
-"""A cause that takes this share of a gap is the main one, and as grave as the gap is."""
-LEAST = 0.25
-"""A smaller share of a gap is no separate cause: losses are no sums of their causes, and differences of differences
-hold what the causes make together."""
 EXPLAINED = 0.98
 """Squared cosine of a real update and the one expected of the batch: 1 but for rounding where that batch is all."""
 MORE_UPDATES = 1.5

@@ -1,15 +1,36 @@
-"""Which momentum the replays advise: the largest that does as well as the best, within noise."""
+"""Which momentum the replays advise: a customary one of those that serve, else the largest."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 from tb_bnlens.analysis.loss_gap import NOTE_HARM, WARNING_HARM
-from tb_bnlens.analysis.measured import Measured
+from tb_bnlens.analysis.measured import LEAST, Measured
 from tb_bnlens.metadata import replay_row
 
 ROUNDING = 1e-6
 """Momentum values that differ by less are the same one: a record holds it in float32."""
+
+CUSTOMARY = (0.9, 0.99)
+"""Defaults of PyTorch and of Keras, as the share that is kept: of momentum values that serve, the ones to expect."""
+
+
+def preferred(good: Iterable[float]) -> float | None:
+    """Of momentum values that serve: the largest customary one, else the largest; None where there is none.
+
+    A larger momentum averages more of the noise of single batches, and changes least of what is in use.
+
+    Example:
+        >>> preferred([0.5, 0.9, 0.95]), preferred([0.5, 0.95, 0.97])
+        (0.9, 0.97)
+    """
+    good = list(good)
+    return max(customary(good) or good, default=None)
+
+
+def customary(momentums: Iterable[float]) -> list[float]:
+    """Those that are defaults."""
+    return [m for m in momentums if any(abs(m - c) < ROUNDING for c in CUSTOMARY)]
 
 
 def shorter(momentums: Iterable[float], used: float) -> list[float]:
@@ -23,10 +44,11 @@ def longer(momentums: Iterable[float], used: float) -> list[float]:
 
 
 def advised(measured: Measured, used: float, untried: float | None = None, forgets: float = 1.0) -> float | None:
-    """The largest replayed momentum below the one in use that forgets the start and is within noise of the best.
+    """A replayed momentum below the one in use that forgets the start and serves; see ``preferred``.
 
-    Within noise is a paired difference that is not significant, or not worth a note. A larger momentum averages more
-    of the noise of single batches, so of equals it is the safer one.
+    It serves where it does as well as the best: the paired difference is not significant, or not worth a note. It also
+    serves where it leaves no warning and gives away little of what the best gains: the statistics of a replay are those
+    of one moment, and the paired difference does not know how far those of another moment would be off.
 
     Args:
         measured: the passes.
@@ -43,11 +65,17 @@ def advised(measured: Measured, used: float, untried: float | None = None, forge
     if not lower:
         return untried
     best = min(lower, key=lambda m: lower[m])
-    left = measured.gap(replay_row(best), measured.rival).harm
-    if untried is not None and best == min(lower) > untried and left >= NOTE_HARM:
+    left = {m: measured.gap(replay_row(m), measured.rival).harm for m in lower}
+    if untried is not None and best == min(lower) > untried and left[best] >= NOTE_HARM:
         return untried
-    if not left < WARNING_HARM:
+    if not left[best] < WARNING_HARM:
         return None
     apart = {m: measured.gap(replay_row(m), replay_row(best)) for m in lower}
-    good = [m for m, gap in apart.items() if not gap.significant or gap.harm < NOTE_HARM]
-    return max((m for m in good if m <= forgets), default=max(good) if untried is None else untried)
+    little = LEAST * measured.undone(replay_row(best)).size
+    good = [
+        m
+        for m, gap in apart.items()
+        if not gap.significant or gap.harm < NOTE_HARM or (left[m] < WARNING_HARM and gap.size < little)
+    ]
+    found = preferred(m for m in good if m <= forgets)
+    return found if found is not None else max(good) if untried is None else untried

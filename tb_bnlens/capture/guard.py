@@ -67,12 +67,16 @@ class Guard:
         """Whether this part has not been given up."""
         return part not in self.given_up
 
+    def warn_of(self, part: str, reason: str) -> None:
+        """Warn that a part has not been measured so far, without giving it up."""
+        warn_user(f"{_sentence(part, reason.rstrip('. '))}. Training continues unchanged.")
+
     def give_up(self, part: str, reason: str, warn: bool = True) -> None:
         """Do not record a part any more; warns the first time."""
         if part in self.given_up:
             return
         self.given_up[part] = reason = reason.rstrip(". ")
-        sentence = _GIVEN_UP.get(part, _LEFT_OUT).format(part=part, reason=reason)
+        sentence = _sentence(part, reason)
         if warn:
             warn_user(f"{sentence}. Training continues unchanged.")
         # What keeps the note may be what has failed.
@@ -122,3 +126,7 @@ class Guard:
             if raised is not None:
                 raise raised from None
             self.fault(part, error, argument)
+
+
+def _sentence(part: str, reason: str) -> str:
+    return _GIVEN_UP.get(part, _LEFT_OUT).format(part=part, reason=reason)

@@ -108,6 +108,10 @@ class RunLog:
             self._not_evaluated[what] = reason
             self.manifest_due = True
 
+    def why_not(self, what: str) -> str:
+        """Why a loss or row is not measured; empty where nothing was said."""
+        return self._not_evaluated.get(what, "")
+
     def write_manifest(self, layers: Sequence[Layer], replicas: int, step: int) -> None:
         """Write the manifest as it stands."""
         self.manifest_due = False

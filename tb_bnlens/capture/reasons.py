@@ -72,12 +72,13 @@ def why_no_loss_in_both(inference: str, training: str, cause: str) -> str:
     )
 
 
-def why_no_loss(error: BaseException, targets: bool) -> str:
+def why_no_loss(error: BaseException, targets: bool, called: str = "") -> str:
     """Why a loss function fails on batches that the model takes.
 
     Args:
         error: what it raised.
         targets: whether the batches have any.
+        called: how the loss is called, for arguments in another order are a usual reason.
     """
     cause = cause_of(error)
     if any(name in cause for name in _NO_VALUE):
@@ -86,7 +87,8 @@ def why_no_loss(error: BaseException, targets: bool) -> str:
             f"graph: write it with the framework's operations alone to have the losses measured ({cause})."
         )
     if targets:
-        return f"The loss fails on the model's predictions and the targets of the batches ({cause})."
+        said = f"The loss fails on the model's predictions and the targets of the batches ({cause})."
+        return f"{said} It is called as {called}." if called else said
     return (
         "The batches have no targets, and the loss needs them: pass batches (x, y) instead of x alone. Without targets "
         f"the loss fails ({cause})."

@@ -34,7 +34,7 @@ class LoopRecorder:
     """
 
     # A recorder of a model that is not supported never gets further: it does nothing, and needs no framework.
-    _active, _closed, _waited = False, False, 0
+    _active, _closed, _waited, _told = False, False, 0, False
     _recording: Recording | None = None
 
     def __init__(
@@ -113,6 +113,15 @@ class LoopRecorder:
                 # The last batch of an epoch has losses unlike the others'.
                 if self._recording is not None and self.wanted and not (short and around):
                     self._recording.probe_if_due()
+                    self._warn_of_no_loss()
+
+    def _warn_of_no_loss(self) -> None:
+        """Say once, while it can still be mended, that there is no loss: a loop is given its own."""
+        why = self._log.why_not("losses")
+        if why and not self._told:
+            self._told = True
+            if self._guard.works(LOSSES):
+                self._guard.warn_of(LOSSES, why)
 
     def close(self, ended: str = "") -> None:
         """Make the last probe and record, flush, and print the verdict. Safe to call twice.

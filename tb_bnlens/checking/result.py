@@ -113,8 +113,9 @@ def require_arguments(batches: int, batch_size: int, tolerance: float) -> None:
     Raises:
         ValueError: the message says what is expected.
     """
-    if batches < 1 or batch_size < 1:
-        raise ValueError(f"batches is {batches!r} and batch_size {batch_size!r}; expected 1 or more")
+    for name, value in (("batches", batches), ("batch_size", batch_size)):
+        if value < 1:
+            raise ValueError(f"{name} is {value!r}; expected 1 or more")
     if not 0 < tolerance < 1:
         raise ValueError(f"tolerance is {tolerance!r}; it is a relative error between 0 and 1, e.g. 0.1")
 

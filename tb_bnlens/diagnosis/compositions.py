@@ -186,6 +186,29 @@ def cost_of_one_value(f: Facts, _where: Mask) -> Severity:
     return max(of_gap(f.gap), WARNING if learned else ERROR)
 
 
+def nothing_learned(f: Facts) -> bool:
+    """The targets of other rows do as well as a row's own: training knows nothing of its data, now that it is over."""
+    c = f.composition
+    if c is None or not c.of_targets.known or c.of_targets.significant:
+        return False
+    return (f.over or f.checked) and c.left_of_nothing_known(trained(f)) > LITTLE_LEARNED
+
+
+def in_vain(f: Facts, where: Mask) -> bool:
+    """Training on constant statistics that are far off has learned nothing, and others give hardly more than luck.
+
+    What they give to random weights behind them goes by the initial values.
+    """
+    if not (f.trains_on_constant and on.far(f, where) and nothing_learned(f)):
+        return False
+    return not composition(f).left_of_nothing_known("batch") <= LITTLE_LEARNED
+
+
+def cost_of_constant(f: Facts, where: Mask) -> Severity:
+    """What constant statistics cost; a warning where training on them was in vain, whatever the losses say."""
+    return WARNING if in_vain(f, where) else on.constant_cost(f, where)
+
+
 # --- noise of small batches ----------------------------------------------------------------------------
 
 

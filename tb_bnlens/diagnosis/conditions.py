@@ -14,8 +14,7 @@ import numpy as np
 from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.analysis.lag import LARGE_DISTANCE
 from tb_bnlens.analysis.loss_gap import WARNING_HARM, Gap
-from tb_bnlens.analysis.measured import UNKNOWN
-from tb_bnlens.analysis.parts import LEAST, MOST
+from tb_bnlens.analysis.measured import LEAST, MOST, UNKNOWN
 from tb_bnlens.diagnosis.cause import Mask
 from tb_bnlens.diagnosis.severity import Severity, estimated, of_gap
 from tb_bnlens.metadata import State, replay_row

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tb_bnlens.analysis.facts import Facts
-from tb_bnlens.analysis.lag import LARGE_DISTANCE
 from tb_bnlens.analysis.loss_gap import ERROR_HARM, WARNING_HARM, Gap
 from tb_bnlens.diagnosis.cause import Mask
 from tb_bnlens.diagnosis.conditions import INFO, SCATTER, noisy, whole_run
@@ -123,8 +122,7 @@ def _far_above(excess: Gap) -> bool:
 def dropout_hidden(f: Facts) -> bool:
     """Frozen layers that do not fit the data hide what dropout does."""
     # In training frozen layers keep their statistics, so batch statistics are no fair rival where those are off.
-    mismatch = f.constant & (f.layers.distance >= LARGE_DISTANCE)
-    return bool(mismatch.any()) and f.dropout_rival == "batch"
+    return f.constant_far and f.dropout_rival == "batch"
 
 
 def gap_is_greater(f: Facts, _where: Mask) -> bool:

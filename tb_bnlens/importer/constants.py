@@ -64,8 +64,8 @@ class Constants:
         if self._torch and self._given is not None:
             kept = 1 - self._given
             sentences.append(
-                f"The momentum given, {self._given:g}, is PyTorch's: the share of the new batch. Here it is shown as "
-                f"the share that is kept, {kept:g}. Variances are unbiased, as PyTorch's running_var is."
+                f"The momentum given, {self._given:g}, is PyTorch's: the share of the new batch. Variances are "
+                "unbiased, as PyTorch's running_var is."
             )
             if self._given > FOR_TORCH:
                 sentences.append(f"If {self._given:g} was meant as the share that is kept, give --momentum {kept:g}.")

@@ -9,7 +9,7 @@ from tb_bnlens.metadata import LOSS_KINDS
 from tb_bnlens.numbers import as_set, number
 from tb_bnlens.report.matching import matched
 from tb_bnlens.report.schema import Comparison
-from tb_bnlens.report.shown import counts
+from tb_bnlens.report.shown import counts, loss_of
 
 Pair = tuple[Mapping[str, Any], Mapping[str, Any]]
 """A layer as the two runs have it."""
@@ -38,7 +38,7 @@ def compare(a: Mapping[str, Any], b: Mapping[str, Any]) -> Comparison:
         "severity": [a["severity"], b["severity"]],
         "framework": [a["framework"], b["framework"]],
         "settings": _settings(a, b),
-        "losses": {kind: [a["losses"][kind], b["losses"][kind]] for kind in LOSS_KINDS},
+        "losses": {kind: [loss_of(x["losses"], kind) for x in (a, b)] for kind in LOSS_KINDS},
         "metrics": _metrics(a["losses"]["metrics"], b["losses"]["metrics"]),
         "findings": _findings(a, b),
         "layers": [_both(pair, "momentum", "state", "distance") for pair in pairs if _differs(*pair)],

@@ -11,7 +11,7 @@ from tb_bnlens.numbers import as_set, number
 from tb_bnlens.report.compare import layer_name, rows
 from tb_bnlens.report.runs_table import cause_of, harm_of, ranked, sign_of, tally
 from tb_bnlens.report.schema import Failure, Overview
-from tb_bnlens.report.shown import MODES, counts, farthest, measured_modes
+from tb_bnlens.report.shown import MODES, counts, farthest, loss_of, measured_modes
 
 # GitHub's names of its emoji: a console may not be able to print the characters.
 SIGNS = {"error": ":x:", "warning": ":warning:", "info": ":information_source:", "none": ":white_check_mark:"}
@@ -117,7 +117,7 @@ def _losses(losses: Mapping[str, Any], data: str) -> Iterator[str]:
     yield f"{data}: {over}, step {losses['step']:,}.\n"
     yield _line("", *(MODES[mode] for mode in modes))
     yield _line("---", *("--:" for _ in modes))
-    yield _line("loss", *("not finite" if m in losses["overflowed"] else number(losses[m]) for m in modes))
+    yield _line("loss", *("not finite" if m in losses["overflowed"] else number(loss_of(losses, m)) for m in modes))
     for name, values in losses["metrics"].items():
         yield _line(_cell(name), *(number(values[m]) if values.get(m) is not None else "" for m in modes))
     yield ""

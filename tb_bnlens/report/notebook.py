@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from tb_bnlens.numbers import number
-from tb_bnlens.report.shown import MODES, counts, measured_modes
+from tb_bnlens.report.shown import MODES, counts, loss_of, measured_modes
 from tb_bnlens.report.style import MARKS
 
 COLOURS = {"error": "#d93025", "warning": "#e37400", "info": "#1a73e8", "none": "#188038"}
@@ -47,7 +47,7 @@ def _losses(losses: Mapping[str, Any]) -> Iterable[str]:
     shown = measured_modes(losses)
     if not shown:
         return
-    rows = {"loss": [_value(losses[k]) if k not in losses["overflowed"] else "not finite" for k in shown]}
+    rows = {"loss": [_value(loss_of(losses, k)) if k not in losses["overflowed"] else "not finite" for k in shown]}
     for name, values in losses.get("metrics", {}).items():
         rows[name] = [_value(values.get(k)) for k in shown]
     style = ' style="text-align:right;padding:2px 8px"'

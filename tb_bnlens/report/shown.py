@@ -14,9 +14,15 @@ MODES = {
 """Keys of the report's losses, in the order of the tab, with their names."""
 
 
+def loss_of(losses: Mapping[str, Any], mode: str) -> Any:
+    """The loss of a mode, None where it was not measured; recalibrated at the present weights where that was."""
+    fresh = losses["recalibrated_now"] if mode == "recalibrated" else None
+    return losses[mode] if fresh is None else fresh
+
+
 def measured_modes(losses: Mapping[str, Any]) -> list[str]:
     """The modes that have a loss, finite or not."""
-    return [mode for mode in MODES if losses[mode] is not None or mode in losses["overflowed"]]
+    return [mode for mode in MODES if loss_of(losses, mode) is not None or mode in losses["overflowed"]]
 
 
 def counts(finding: Mapping[str, Any]) -> bool:

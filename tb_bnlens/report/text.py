@@ -10,7 +10,7 @@ from tb_bnlens.diagnosis.words.phrases import STANDARD, count, signed
 from tb_bnlens.metadata import HOW_TO_RECORD
 from tb_bnlens.numbers import as_set, number
 from tb_bnlens.report.compare import layer_name, momentum_as_set, rows
-from tb_bnlens.report.shown import MODES, counts, farthest
+from tb_bnlens.report.shown import MODES, counts, farthest, loss_of, measured_modes
 from tb_bnlens.report.style import Style, all_printable, columns, padded, shortened
 
 PLAIN = Style()
@@ -92,13 +92,9 @@ def _losses(run: Mapping[str, Any], style: Style) -> list[str]:
 
 def _table(losses: Mapping[str, Any], style: Style) -> list[str]:
     """The losses and metrics of one set of batches in each mode that was measured."""
-    values = {name: losses[name] for name in MODES}
-    if losses["recalibrated_now"] is not None:
-        values["recalibrated"] = losses["recalibrated_now"]
     shown = {
-        name: "not finite" if name in losses["overflowed"] else number(value)
-        for name, value in values.items()
-        if value is not None or name in losses["overflowed"]
+        name: "not finite" if name in losses["overflowed"] else number(loss_of(losses, name))
+        for name in measured_modes(losses)
     }
     metrics = {m: [number(by.get(name)) for name in shown] for m, by in losses["metrics"].items()}
     lines = _side_by_side(shown, metrics)

@@ -43,7 +43,8 @@ def verdict(facts: Facts, diagnoses: Sequence[Diagnosis]) -> tuple[str, list[str
     reasons += _unmeasured(facts)
     if not facts.has_layers:
         return _without_layers(facts, bool(reasons)), reasons
-    headline = _headline(facts, healthy)
+    shifted = any(d.id == "validation-shift" and d.counts for d in diagnoses)
+    headline = _shifted(facts) if shifted and not of_gap(facts.gap) > Severity.INFO else _headline(facts, healthy)
     if of_gap(facts.gap) > Severity.INFO:
         reasons += _asides(facts)
     if not healthy and reasons and not facts.losses.diverged and not facts.gap.known:
@@ -54,7 +55,7 @@ def verdict(facts: Facts, diagnoses: Sequence[Diagnosis]) -> tuple[str, list[str
 
 def _without_layers(f: Facts, found: bool) -> str:
     """What the two modes say where no layer is recorded: code of the user's may normalize as well."""
-    training, inference = (loss(f, f.typical(kind)) for kind in ("training", "inference"))
+    training, inference = (loss(f, f.now(kind)) for kind in ("training", "inference"))
     if of_gap(f.gap) > Severity.INFO:
         return (
             f"The loss is {inference} at inference and {training} in training mode, and the model has no BatchNorm "
@@ -153,14 +154,30 @@ def _headline(f: Facts, healthy: bool) -> str:
         f"inference loss {loss(f, inference)} {_relation(f, inference, batch)} {held_against} "
         f"({loss(f, batch)}{_at(f, where)}"
     )
+    if not healthy and f.measured is not None and of_gap(f.stale) > Severity.INFO:
+        # Statistics of a batch's few rows cost as much as the lag does.
+        return f"{sentence(said)}; recalibrated it would be {loss(f, f.measured.mean('recalibrated'))}."
+    if f.never_by_batch:
+        return f"{sentence(said)}: training itself runs in inference mode."
+    if f.trains_on_constant and f.constant_far and not of_gap(f.constant_part) > Severity.INFO:
+        return f"{sentence(said)}. That cannot show what constant statistics cost, since training runs on them too."
     if healthy and _relation(f, inference, batch) == ABOVE:
         return f"{sentence(said)}. The difference is too small for a warning."
     if healthy:
         return f"No BatchNorm problem found: {said}."
-    if f.measured is not None and of_gap(f.stale) > Severity.INFO:
-        # Statistics of a batch's few rows cost as much as the lag does.
-        return f"{sentence(said)}; recalibrated it would be {loss(f, f.measured.mean('recalibrated'))}."
     return f"{sentence(said)}."
+
+
+def _shifted(f: Facts) -> str:
+    """What both modes give on both data, where training data alone show nothing."""
+    there, by_batch = f.on_validation("inference"), f.on_validation("batch")
+    much = times(there, by_batch, f.losses.natural_zero)
+    at = f.losses.step if f.evidence is None else f.evidence.step
+    return (
+        f"On validation data, inference loss is {much} the loss with batch statistics ({loss(f, there)} against "
+        f"{loss(f, by_batch)}); on training data it is {loss(f, f.typical('inference'))} against "
+        f"{loss(f, f.rival_loss)} (step {at or 0:,})."
+    )
 
 
 def _relation(f: Facts, inference: float, batch: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,20 @@ def test_it_works_offline(browser: Any, file: Path, theme: str, width: int, scre
     assert complaints == []
     assert [url for url in asked if not url.startswith(("file:", "blob:", "data:"))] == []
     context.close()
+
+
+def test_names_stand_beside_each_other_on_a_phone(browser: Any, file: Path) -> None:
+    page = browser.new_page(viewport={"width": 420, "height": 900}, offline=True)
+    page.goto(file.as_uri())
+    page.get_by_role("button", name="slow", exact=True).click()
+    names = page.locator(".modes thead th .term")
+    names.first.wait_for()
+    boxes = [name.bounding_box() for name in names.all()]
+    assert all(a["x"] + a["width"] <= b["x"] for a, b in itertools.pairwise(boxes))
+    page.locator(".segmented").last.wait_for()
+    wide, seen = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+    assert wide <= seen
+    page.close()
 
 
 def test_a_comparison_opens_as_one(browser: Any, file: Path) -> None:

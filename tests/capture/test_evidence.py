@@ -253,6 +253,13 @@ def test_what_is_worse_at_inference_is_explained_whatever_time_is_left(tmp_path:
     assert "no time was left" not in found.not_evaluated.values() and len(found.batch_sizes) == 8
 
 
+@pytest.mark.usefixtures("no_time")
+def test_whether_training_has_learned_is_measured_beside_frozen_layers_whatever_time_is_left(tmp_path: Path) -> None:
+    """No other loss tells what statistics cost that training itself runs on."""
+    found, _ = trained(tmp_path, model("b", optimizer=keras.optimizers.Adam(3e-3)), overhead=0.01)
+    assert "mismatched" in found.passes and found.not_evaluated["robust"] == "no time was left"
+
+
 class HardWired(keras.Model):  # type: ignore[misc]
     """Two BatchNorm layers, some called with ``training=True`` whatever the mode."""
 

@@ -25,6 +25,13 @@ def test_a_head_that_all_levels_share() -> None:
     assert made in finding(history, CAUSE)["fix"]
 
 
+def test_calls_on_parts_of_a_batch_differ_by_more_noise() -> None:
+    """As in ghost batch normalization, where each call has a fourth of the rows."""
+    history = run(SimLayer(), noise_penalty=2.0, overrides={"call_alternation": 1.1})
+    assert CAUSE in causes(of_torch(history, calls=2))
+    assert CAUSE not in causes(of_torch(history, calls=4))
+
+
 def test_one_domain_raises_nothing() -> None:
     assert causes(run(SimLayer(), overrides={"call_alternation": 0.3})) == {}
     assert finding(run(CALM), CAUSE)["status"] == "not_applicable"

@@ -72,3 +72,14 @@ def test_a_momentum_is_the_share_that_a_batch_replaces() -> None:
     assert "tb_bnlens.torch.set_momentum(model, 0." in found["fix"]
     assert found["evidence"]["momentum"]["value"] == "0.001"
     assert "running statistics" in run_report(history)["verdict"] or "initial statistics" in found["summary"]
+
+
+@pytest.mark.parametrize("state", ["frozen", "inference_mode", "never_updated"])
+def test_why_a_layer_never_converges_is_told_without_the_nouns_of_keras(state: str) -> None:
+    report = run_report(of_torch(run(SimLayer(state=state, true_mean=1.5))))
+    assert all(layer["steps_reason"].startswith("never: the statistics are constant") for layer in report["layers"])
+
+
+def test_updates_are_those_of_the_record() -> None:
+    """A loop shows its first step when it is made, so the record has one update less than the run."""
+    assert " recorded updates in the median layer" in finding(run(SimLayer()), "never-updated")["summary"]

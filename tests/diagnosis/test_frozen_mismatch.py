@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from tb_bnlens.history import Evidence, History
+from tb_bnlens.metadata import Moment
+from tb_bnlens.report import run_report
 from tests.diagnosis.checks import limits_of, silence_of
 from tests.diagnosis.runs import CALM, FROZEN_FIT, FROZEN_OFF, causes, finding, measured, run, summary
 from tests.simulation import Sim, SimLayer, simulate
@@ -42,11 +45,57 @@ def test_new_statistics_that_cost_accuracy_are_no_rescue() -> None:
 def test_on_other_data_harmless() -> None:
     history = run(FROZEN_OFF, gain=0.0)
     assert causes(history) == {CAUSE: "info"}
-    assert "does not suffer" in summary(history, CAUSE) and "check their preprocessing" in summary(history, CAUSE)
+    assert "cannot be judged from the losses" in summary(history, CAUSE)
+    assert "check their preprocessing" in summary(history, CAUSE)
     assert finding(history, CAUSE)["fix"] == ""
     passes: dict[str, Any] = {"inference": 1.0, "batch_as_trained": 1.0, "batch": 1.01, "recalibrated_all": 1.02}
     said = summary(measured(history, recalibrated=1.0, **passes), CAUSE)
     assert "(inference loss 1, 1.02 with new statistics in these)" in said
+
+
+def off(mismatched: Any, **passes: Any) -> History:
+    """Frozen layers on other data, whose network gains nothing by other statistics."""
+    usual = {"inference": 1.4, "batch_as_trained": 1.4, "training": 1.4, "recalibrated": 1.4}
+    usual |= {"batch": 1.9, "recalibrated_all": 1.9}
+    samples = {"batch_as_trained": {"mean": 1.4, "q01": 1.34}, "batch": {"mean": 1.0, "q01": 0.2}}
+    history = measured(run(FROZEN_OFF), samples=samples, mismatched=mismatched, **{**usual, **passes})
+    return replace(history, manifest=replace(history.manifest, ended="planned"))
+
+
+def test_no_loss_shows_what_statistics_cost_that_training_runs_on() -> None:
+    """A head that has learned with them is spoilt by others, whatever it would have learned with those."""
+    learned = off(mismatched=4.0)
+    assert causes(learned) == {CAUSE: "info"}
+    said = run_report(learned)
+    assert "does not suffer" not in said["verdict"] and "No BatchNorm problem found" not in said["verdict"]
+    assert "cannot show what constant statistics cost, since training runs on them too" in said["headline"]
+
+
+def test_the_loss_is_no_witness_where_training_has_learned_nothing() -> None:
+    """What new statistics give to a head without knowledge is luck of its initial values."""
+    at_chance = [1.38, 1.42, 1.39, 1.41] * 3
+    for with_new, severity in ((1.9, "warning"), (1.38, "warning"), (1.2, "warning"), (0.4, "error")):
+        history = off(at_chance, batch=with_new, recalibrated_all=with_new)
+        assert causes(history) == {CAUSE: severity}
+        assert "frozen=True" in finding(history, CAUSE)["fix"]
+    found = finding(off(at_chance), CAUSE)
+    assert "learned nothing with them: its loss is 1.4," in found["summary"] and found["rescue"] == ""
+    live = off(at_chance)
+    assert causes(replace(live, manifest=replace(live.manifest, ended=""), evidence=live_evidence(live))) == {
+        CAUSE: "info"
+    }
+    # A loss that takes no targets says nothing of what was learned.
+    assert causes(off(1.4)) == {CAUSE: "info"}
+
+
+def test_a_frozen_layer_that_training_normalizes_by_the_batch_is_judged_by_the_loss() -> None:
+    history = off(1.95, batch=1.4, training=1.4, inference=1.41, batch_as_trained=1.9)
+    assert "The loss does not suffer" in summary(history, CAUSE)
+
+
+def live_evidence(history: History) -> tuple[Evidence, ...]:
+    """The measurement as one in the course of training."""
+    return tuple(replace(each, moment=Moment.INTERIM) for each in history.evidence)
 
 
 def test_on_the_same_data_raises_nothing() -> None:

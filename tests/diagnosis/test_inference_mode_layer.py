@@ -19,6 +19,7 @@ def test_by_the_loss() -> None:
     assert causes(run(OFF)) == {CAUSE: "error"}
     assert causes(run(OFF, gain=0.0)) == {CAUSE: "info"}
     assert "fine if it is intended" in summary(run(OFF, gain=0.0), CAUSE)
+    assert "cannot be judged from the losses, since training runs on them too" in summary(run(OFF, gain=0.0), CAUSE)
     assert causes(run(FIT)) == {}
     assert finding(run(CALM), CAUSE)["status"] == "not_applicable"
 

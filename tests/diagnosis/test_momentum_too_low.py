@@ -41,7 +41,7 @@ def test_what_a_higher_momentum_takes_away_at_the_end_is_its_share() -> None:
     history = measured(history, **passes)
     assert causes(history) == {CAUSE: "error"}
     assert finding(history, CAUSE)["share"] > 0.9
-    assert "Replayed with momentum 0.9, inference loss would be 1.1 now" in summary(history, CAUSE)
+    assert "Replayed with momentum 0.9, inference loss would be 1.1 in place of 4." in summary(history, CAUSE)
 
 
 def test_a_memory_that_holds_the_start_is_no_longer_average() -> None:

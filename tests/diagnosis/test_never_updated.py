@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from tb_bnlens.report import run_report
 from tests.diagnosis.checks import silence_of
-from tests.diagnosis.runs import CALM, causes, finding, run
+from tests.diagnosis.runs import CALM, causes, finding, measured, run
 from tests.simulation import SimLayer
 
 CAUSE = "never-updated"
@@ -33,6 +36,23 @@ def test_new_statistics_are_not_advised_where_no_loss_tells_what_training_used()
     assert found["severity"] == "warning" and "Then train again" in found["fix"]
     assert "recalibrate" not in found["fix"] + found["rescue"]
     assert "recalibrate" in finding(run(STILL), CAUSE)["fix"]
+
+
+@pytest.mark.parametrize(("initial", "means"), [(1.0, "normalize nothing"), (0.0, "fine if it is intended")])
+def test_a_loop_without_training_mode_is_told_in_one_way(initial: float, means: str) -> None:
+    """Weights that were trained with constant statistics do better with them: the steps ran in inference mode."""
+    passes: dict[str, Any] = {"inference": 0.8, "batch": 1.3, "recalibrated": 1.3, "put_right__never_updated": 1.3}
+    groups, layers = {"never_updated": (0, 1, 2)}, {"initial_share": [initial] * 3}
+    history = measured(run(STILL, gain=0.0), groups=groups, layers=layers, **passes)
+    found, report = finding(history, CAUSE), run_report(history)
+    assert causes(history) == {CAUSE: "info"} and means in found["summary"]
+    assert report["headline"].endswith(": training itself runs in inference mode.")
+    assert "calls the model without training=True: it does better" in found["summary"]
+    assert "dropped" not in found["summary"] and "copied" not in found["summary"] + found["fix"]
+    assert "training=True" in found["fix"] and found["rescue"] == ""
+    # Updates that are lost leave a network that was trained with batch statistics.
+    lost = measured(history, groups=groups, layers=layers, **{**passes, "inference": 2.6})
+    assert "its updates are dropped" in finding(lost, CAUSE)["summary"] and causes(lost) == {CAUSE: "error"}
 
 
 def test_updated_layers_pass() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -9,6 +10,8 @@ import numpy as np
 import pytest
 
 from tb_bnlens.history import History
+from tb_bnlens.report import build_report, run_report
+from tb_bnlens.report.text import render
 from tests.diagnosis.checks import silence_of
 from tests.diagnosis.runs import CALM, FROZEN_FIT, FROZEN_OFF, behind, causes, finding, level, measured, put, run
 from tests.simulation import SimLayer
@@ -22,6 +25,13 @@ def test_validation_data_with_other_statistics() -> None:
     history = run(CALM, validation=(1.2, 5.0))
     assert causes(history) == {CAUSE: "error"}
     assert behind(history, "overfitting") == CAUSE
+
+
+def test_the_headline_has_the_losses_of_both_data() -> None:
+    headline = run_report(run(CALM, validation=(1.2, 5.0)))["headline"]
+    assert headline.startswith("On validation data, inference loss is ")
+    for figure in re.findall(r"\(([\d.]+) against ([\d.]+)\); on training data it is ([\d.]+) against", headline)[0]:
+        assert figure in render(build_report([run(CALM, validation=(1.2, 5.0))]))
 
 
 def test_a_gap_on_training_data_is_another_cause() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -554,9 +555,32 @@ def test_a_fault_in_the_loss_is_no_fault_of_training(tmp_path: Path) -> None:
         raise KeyError("labels")
 
     run = train(lambda: small(0.1), tmp_path, loss=broken)
-    assert run.warnings == []
+    [said] = run.warnings
+    assert "labels" in said and "called as loss(predictions, target)" in said and "Training continues" in said
     assert "labels" in str(run.report["losses"]["not_evaluated"])
     assert run.report["layers"][0]["updates"] == 39
+
+
+@pytest.mark.parametrize(
+    ("loss", "said"),
+    [
+        (None, "The model has no loss: pass loss=..."),
+        (lambda p, y: None, "The loss returns a NoneType and not a tensor"),
+    ],
+)
+def test_that_there_is_no_loss_is_said_once_while_it_can_be_mended(loss: Any, said: str, tmp_path: Path) -> None:
+    first = Recorder(small(0.1), str(tmp_path), loss=loss, verbose=0)
+    data = [batch for batch in batches(20)]
+    with pytest.warns(UserWarning, match=re.escape(said)):
+        first.record(*data[0])
+    for batch in data[1:]:  # any other warning is an error
+        first.record(*batch)
+    first.close()
+
+
+def test_a_loss_may_return_a_number(tmp_path: Path) -> None:
+    run = train(lambda: small(0.1), tmp_path, loss=lambda p, y: LOSS(p, y).item())
+    assert run.warnings == [] and run.report["losses"]["inference"] > 0
 
 
 def test_without_a_loss_the_model_s_own_counts(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ const COLUMNS: { key: RunKey; label: string; tip: string; right?: boolean; minor
   {
     key: 'ended',
     label: 'Ended',
-    tip: 'As planned, early, or interrupted; unknown where the records stop and nothing says why; check where a model was judged without training.',
+    tip: 'As planned, early, or interrupted; ended where there was no plan; unknown where the records stop and nothing says why; check where a model was judged without training.',
   },
 ];
 

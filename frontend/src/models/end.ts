@@ -4,8 +4,8 @@ import type { Ended, Overview } from '../wire';
 /** Records of a running training are at most this far apart, in seconds, unless its steps are very slow. */
 const QUIET = 300;
 
-/** How a run ended, as far as the record says; `unknown` for one that went quiet without a word. */
-export type End = Ended | 'imported' | 'check' | 'running' | 'unknown';
+/** How a run ended, as far as the record says; `ended` without a plan, `unknown` for one that went quiet without a word. */
+export type End = Ended | 'ended' | 'imported' | 'check' | 'running' | 'unknown';
 
 type Told = Pick<
   Overview,
@@ -16,7 +16,7 @@ type Told = Pick<
 export function endOf(run: Told, now: number): End | null {
   if (run.imported) return 'imported';
   if (run.checked) return 'check';
-  if (run.ended) return run.ended;
+  if (run.ended) return run.ended === 'planned' && run.planned_steps === null ? 'ended' : run.ended;
   if (run.last_step === null || run.last_record === null) return null;
   return now - run.last_record > QUIET ? 'unknown' : 'running';
 }
@@ -34,7 +34,9 @@ export function endText(run: Told, now: number): string {
     case 'check':
       return 'A check of the model as it is, without training.';
     case 'planned':
-      return `Ended${run.planned_steps === null ? '' : ' as planned,'} at step ${step}.`;
+      return `Ended as planned, at step ${step}.`;
+    case 'ended':
+      return `Ended at step ${step}.`;
     case 'early':
       return `Stopped early, at step ${step}${planned}.`;
     case 'interrupted':

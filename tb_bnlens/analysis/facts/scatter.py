@@ -13,9 +13,10 @@ from tb_bnlens.analysis.arrival import NOISE_SIGMAS
 from tb_bnlens.analysis.facts.still import StillFacts
 from tb_bnlens.analysis.fixed import best_average
 from tb_bnlens.analysis.lag import latest
-from tb_bnlens.analysis.loss_gap import Gap
+from tb_bnlens.analysis.loss_gap import NOTE_HARM, Gap
 from tb_bnlens.analysis.measured import UNKNOWN
 from tb_bnlens.analysis.noise import noise_floor
+from tb_bnlens.metadata import TIME_DISTRIBUTED
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -32,12 +33,15 @@ class ScatterFacts(StillFacts):
         return ~np.isnan(self.layers.alternation)
 
     @cached_property
-    def call_noise(self) -> float:
-        """Largest distance between two calls on data of one kind, from batch noise.
+    def call_noise(self) -> Array:
+        """Largest distance between two calls on data of one kind, from batch noise, [L].
 
         A single batch of n samples reads a distance of at most ``sqrt(1.5/n)``, the difference of two ``sqrt(3/n)``.
+        Each call may be on the whole batch or on its own part of it, as in ghost batch normalization.
         """
-        return math.sqrt(3.0 / (self.manifest.batch_size or 8))
+        layers = self.manifest.layers
+        parts = [1 if TIME_DISTRIBUTED in layer.kind else max(layer.calls, 1) for layer in layers]
+        return np.sqrt(3.0 * np.array(parts, np.float64) / (self.manifest.batch_size or 8))
 
     @cached_property
     def spread_over_random(self) -> float:
@@ -81,9 +85,10 @@ class ScatterFacts(StillFacts):
         return np.asarray(self.layers.updating & (self.layers.beta <= max(limit, self.lowest_momentum + 1e-6)))
 
     def best_higher(self, limit: float) -> float | None:
-        """The replayed momentum above those layers' that has the least loss, None where none beats inference.
+        """A replayed momentum above those layers' that does as well as the best, None where none beats inference.
 
-        One that still holds the start is no average of more batches.
+        The nearest of those, a customary one where there is one. What still holds the start is no average of more
+        batches.
         """
         low = self.low(limit)
         top, updates = float(np.max(self.layers.beta[low])), robust.median(self.layers.updates[low])
@@ -91,8 +96,9 @@ class ScatterFacts(StillFacts):
         higher = {m: self.replayed[m] for m in replays.longer(forgets, top)}
         if not higher:
             return None
-        best = min(higher, key=lambda m: higher[m])
-        return best if higher[best] < self._as_used(top) else None
+        least, used = min(higher.values()), self._as_used(top)
+        good = [m for m, x in higher.items() if x < used and self.losses.harm(x - least) < NOTE_HARM]
+        return min(replays.customary(good) or good, default=None)
 
     def _as_used(self, momentum: float) -> float:
         """What a replay at a higher momentum is held against: inference, or the replay nearest to the one in use.

@@ -136,6 +136,15 @@ class StaleFacts(LossFacts):
         return math.nan if self.advised_momentum is None else self.replayed.get(self.advised_momentum, math.nan)
 
     @cached_property
+    def best_replay(self) -> float | None:
+        """The replayed momentum below the one in use that does better than the advised one by what is worth a note."""
+        lower = replays.shorter(self.replayed, self.longest_memory)
+        best = min(lower, key=lambda m: self.replayed[m], default=None)
+        if best is None or not self.losses.harm(self.advised_loss - self.replayed[best]) >= NOTE_HARM:
+            return None
+        return best
+
+    @cached_property
     def shrink(self) -> float:
         """Error that each update leaves, as a factor, over the second half of the record: the median starting layer."""
         half = len(self.history.steps) // 2
@@ -208,7 +217,7 @@ class StaleFacts(LossFacts):
 
     @cached_property
     def followed(self) -> float | None:
-        """The largest replayed momentum below that of the drifting layers that follows closely enough, None without."""
+        """A replayed momentum below that of the drifting layers that follows closely enough, None without."""
         found = self._followed
         used = self.layers.beta[self.drifting]
         return found if found is not None and (not len(used) or found < float(np.min(used)) - 1e-6) else None
@@ -219,7 +228,7 @@ class StaleFacts(LossFacts):
             return replays.advised(self.measured, self.longest_memory)
         batch = self.now("batch")
         good = [m for m, v in self.replayed.items() if self.losses.harm(v - batch) < WARNING_HARM]
-        return max(good) if good else None
+        return replays.preferred(good)
 
     @cached_property
     def following_momentum(self) -> float:

@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from tb_bnlens.analysis import effective
 from tb_bnlens.analysis.facts.stale import StaleFacts
 from tb_bnlens.analysis.fixed import constant_part
-from tb_bnlens.analysis.loss_gap import WARNING_HARM, Gap
+from tb_bnlens.analysis.lag import LARGE_DISTANCE
+from tb_bnlens.analysis.loss_gap import NOTE_HARM, WARNING_HARM, Gap
+from tb_bnlens.analysis.rival import in_training
 from tb_bnlens.history import Event, History
 from tb_bnlens.metadata import CUMULATIVE, EventKind
 
@@ -44,6 +46,13 @@ class StillFacts(StaleFacts):
         return self.layers.is_state("never_updated")
 
     @cached_property
+    def never_by_batch(self) -> bool:
+        """Whether no layer updates and the network does clearly better so than by the batch: it was trained so."""
+        if self.measured is None or not self.never_updated.any() or self.layers.updating.any():
+            return False
+        return self.measured.gap("batch", "inference").at_least(NOTE_HARM)
+
+    @cached_property
     def constant(self) -> Mask:
         """Layers whose statistics are constant and which training normalizes with them."""
         return self.layers.is_state("frozen", "inference_mode")
@@ -54,6 +63,18 @@ class StillFacts(StaleFacts):
         if self.parts is not None:
             return self.parts.constant
         return constant_part(self.losses, self.layers)
+
+    @cached_property
+    def trains_on_constant(self) -> bool:
+        """Whether training runs on constant statistics as inference does, so that no loss tells what they cost it."""
+        if self.measured is not None and self.evidence is not None:
+            return in_training(self.evidence) == "batch_as_trained"
+        return bool(self.constant.any()) and not self.training_escapes
+
+    @property
+    def constant_far(self) -> bool:
+        """Whether some layer has constant statistics that are far off."""
+        return bool((self.constant & (self.layers.distance >= LARGE_DISTANCE)).any())
 
     @cached_property
     def training_escapes(self) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from tb_bnlens.analysis import robust
 from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.diagnosis.decide import Decision
@@ -90,8 +92,13 @@ def _largest(f: Facts) -> float:
     return robust.largest(f.layers.alternation)
 
 
+def _noise(f: Facts) -> float:
+    """What batch noise explains in the layer whose calls lie farthest apart."""
+    return float(f.call_noise[int(np.nanargmax(f.layers.alternation))])
+
+
 def _evidence(f: Facts) -> dict[str, Evidence]:
-    limit = CALL_NOISE_FACTOR * f.call_noise
+    limit = CALL_NOISE_FACTOR * _noise(f)
     found = {"alternation": Evidence("largest distance between two calls", _largest(f), limit, STANDARD)}
     if f.composition is not None and f.composition.of_calls.known:
         found["calls"] = Evidence(
@@ -108,7 +115,7 @@ def passed(f: Facts, d: Decision) -> str:
     largest = number(_largest(f))
     if d.where is not None:
         return f"The calls of shared layers differ by up to {largest} standard deviations; the loss does not suffer."
-    return f"The calls of shared layers differ by at most {largest}; batch noise explains {number(f.call_noise)}."
+    return f"The calls of shared layers differ by at most {largest}; batch noise explains {number(_noise(f))}."
 
 
 WORDS = Words(

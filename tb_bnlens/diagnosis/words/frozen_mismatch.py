@@ -12,8 +12,8 @@ from tb_bnlens.analysis.lag import LARGE_DISTANCE
 from tb_bnlens.diagnosis import conditions as on
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.severity import Severity
-from tb_bnlens.diagnosis.words import code
-from tb_bnlens.diagnosis.words.phrases import STANDARD, WARNING_FROM, count, loss, modes, number, some_of, verb
+from tb_bnlens.diagnosis.words import code, constant
+from tb_bnlens.diagnosis.words.phrases import STANDARD, WARNING_FROM, count, loss, number, some_of, verb
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
 IN_EVAL_MODE = (
@@ -36,6 +36,7 @@ def passed(f: Facts, _d: Decision) -> str:
 def failed(f: Facts, d: Decision) -> Said:
     """How far they are off, and which losses show it."""
     frozen, n, harmful = int(f.frozen.sum()), len(d.layers), d.severity > Severity.INFO
+    shown = harmful and constant.shows(f, d)
     spoilt = f.measured is not None and f.measured.spoils("recalibrated_all")
     new = [i for i in d.layers if f.initial[i]]
     what = "statistics of other data"
@@ -43,22 +44,24 @@ def failed(f: Facts, d: Decision) -> Said:
         what = "a mean of exactly 0 and a variance of exactly 1: they were never loaded or trained"
     return Said(
         f"{some_of(n, frozen, 'frozen layer')} {verb(n, 'use')} {what} (distance up to "
-        f"{number(_largest(f))} batch standard deviations).{_felt(f, harmful)}{_hint(f, d, harmful)}"
-        + (code.spoilt(f, "recalibrated_all") if harmful and spoilt else ""),
+        f"{number(_largest(f))} batch standard deviations).{_felt(f, harmful, shown)}{_hint(f, d, harmful)}"
+        + (code.spoilt(f, "recalibrated_all") if shown and spoilt else ""),
         evidence={
             "distance": Evidence("largest distance of a frozen layer", _largest(f), LARGE_DISTANCE, STANDARD),
             "part": Evidence(
                 "loss added by frozen statistics", f.constant_part.value, f.warning_loss, against=WARNING_FROM
             ),
         },
-        rescue=code.RECALIBRATE_FROZEN if harmful and f.parts is not None and not spoilt else "",
+        rescue=code.RECALIBRATE_FROZEN if shown and f.parts is not None and not spoilt else "",
         rescued="recalibrated_all",
         fix=(code.load_statistics(f) if len(new) == n else "") + (_fix(f, d) if harmful else ""),
-        next="Inference loss near the loss with batch statistics. If it is not, check that inputs are preprocessed as "
-        "for the original training."
-        if harmful
-        else "",
+        next=_expected(shown) if harmful else "",
     )
+
+
+def _expected(shown: bool) -> str:
+    now = "Inference loss near the loss with batch statistics. If it is not" if shown else "Training loss falls. If not"
+    return f"{now}, check that inputs are preprocessed as for the original training."
 
 
 def _hint(f: Facts, d: Decision, harmful: bool) -> str:
@@ -67,19 +70,14 @@ def _hint(f: Facts, d: Decision, harmful: bool) -> str:
     return "" if meant else " If the data are not meant to differ that much, check their preprocessing."
 
 
-def _felt(f: Facts, harmful: bool) -> str:
+def _felt(f: Facts, harmful: bool, shown: bool) -> str:
     if not f.evaluated:
         return ""
-    recalibrated, with_frozen = f.typical("recalibrated"), f.typical("recalibrated_all")
-    if not harmful and math.isfinite(with_frozen):
-        in_others = "" if f.frozen.all() else " with new statistics in the other layers"
-        return (
-            " The loss does not suffer: training sees these layers as they are (inference loss "
-            f"{loss(f, recalibrated)}{in_others}, {loss(f, with_frozen)} with new statistics in these)."
-        )
-    training, inference, batch = (loss(f, f.typical(k)) for k in ("training", "inference", "batch"))
     if not harmful:
-        return f" The loss does not suffer: {modes(f)}."
+        return constant.unfelt(f)
+    if not shown:
+        return constant.in_vain(f)
+    training, inference, batch = (loss(f, f.typical(k)) for k in ("training", "inference", "batch"))
     if f.training_escapes:
         return (
             f" Training loss is {training}, because these layers then normalize with the batch; inference loss is "
@@ -92,7 +90,8 @@ def _fix(f: Facts, d: Decision) -> str:
     statement = "layer.trainable = True" if f.in_keras else "layer.train()"
     unfreeze = code.at_layers(f, [f.manifest.layers[i].access for i in d.layers][:3], statement)
     return (
-        "# First check that inputs are preprocessed as the base expects. Then either take statistics of this data:\n"
+        "# First check that inputs are preprocessed as the base expects. Then either take statistics of this data, "
+        "before training:\n"
         "import tb_bnlens\n\n"
         "tb_bnlens.recalibrate(model, data, batches=200, frozen=True)\n\n"
         f"# or let training update them{' (then compile again)' if f.in_keras else ''}:\n# "

@@ -8,13 +8,12 @@ from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.analysis.lag import LARGE_DISTANCE
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.severity import Severity
-from tb_bnlens.diagnosis.words import code
+from tb_bnlens.diagnosis.words import code, constant
 from tb_bnlens.diagnosis.words.phrases import (
     STANDARD,
     WARNING_FROM,
     against_batch,
     count,
-    modes,
     number,
     sentence,
     some_of,
@@ -56,12 +55,13 @@ def failed(f: Facts, d: Decision) -> Said:
     if f.unfreezing is not None:
         still = "the call still passes training=False" if f.in_keras else "the layers are still in eval mode"
         summary += f" They were unfrozen at step {f.unfreezing.step:,}, but {still}."
+    shown = d.severity > Severity.INFO and constant.shows(f, d)
     if f.evaluated and d.severity is Severity.INFO:
-        summary += f" The loss does not suffer ({modes(f)}), so this is fine if it is intended."
+        summary += f"{constant.unfelt(f)} This is fine if it is intended."
     elif f.evaluated:
-        summary += f" {sentence(against_batch(f))}."
+        summary += f" {sentence(against_batch(f))}." if shown else constant.in_vain(f)
     spoilt = f.measured is not None and f.measured.spoils("recalibrated_all")
-    if spoilt and d.severity > Severity.INFO:
+    if spoilt and shown:
         summary += code.spoilt(f, "recalibrated_all")
     return Said(
         summary,
@@ -71,9 +71,9 @@ def failed(f: Facts, d: Decision) -> Said:
                 "loss added by constant statistics", f.constant_part.value, f.warning_loss, against=WARNING_FROM
             ),
         },
-        rescue=code.RECALIBRATE_FROZEN if d.severity > Severity.INFO and f.parts and not spoilt else "",
+        rescue=code.RECALIBRATE_FROZEN if shown and f.parts and not spoilt else "",
         rescued="recalibrated_all",
-        fix=(PASS_ON if f.in_keras else TRAIN) + (UNTIL_THEN if d.severity > Severity.INFO or not f.evaluated else ""),
+        fix=(PASS_ON if f.in_keras else TRAIN) + (UNTIL_THEN if shown or not f.evaluated else ""),
         next="The layers' moving statistics change at the next record.",
     )
 

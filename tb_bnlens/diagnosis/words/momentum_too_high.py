@@ -81,7 +81,7 @@ def failed(f: Facts, d: Decision) -> Said:
     serves = d.severity is Severity.INFO and f.advised_loss > f.typical("inference")
     is_to_blame = not (serves or f.start_is_missing)
     if advice is not None and math.isfinite(f.advised_loss) and is_to_blame:
-        summary += f" Replayed with momentum {set_to}, {replayed(f, advice)}."
+        summary += f" Replayed with momentum {set_to}, {replayed(f, advice)}{_least(f)}."
     if d.severity is Severity.INFO and f.evaluated:
         summary += " The loss hardly depends on it."
     return Said(
@@ -92,6 +92,12 @@ def failed(f: Facts, d: Decision) -> Said:
         fix=_fix(f) if is_to_blame else _load(f),
         next=_expected(f) if is_to_blame else "",
     )
+
+
+def _least(f: Facts) -> str:
+    """The replay that does better yet."""
+    best = f.best_replay
+    return "" if best is None else f" ({loss(f, f.replayed[best])} with {as_set(f, best):g})"
 
 
 def _expected(f: Facts) -> str:

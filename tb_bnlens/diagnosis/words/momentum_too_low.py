@@ -47,7 +47,7 @@ def failed(f: Facts, d: Decision) -> Said:
                 "gives."
             )
         if best is not None and longer_memory(f).significant:
-            summary += f" Replayed with momentum {as_set(f, best):g}, {replayed(f, best)} now."
+            summary += f" Replayed with momentum {as_set(f, best):g}, {replayed(f, best)}."
     else:
         summary += " The loss does not jump with them in this run."
     if mirrored is not None and not f.in_torch:

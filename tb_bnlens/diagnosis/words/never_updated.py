@@ -9,7 +9,7 @@ from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.severity import Severity
 from tb_bnlens.diagnosis.words import code
-from tb_bnlens.diagnosis.words.phrases import STANDARD, be, count, momentum_range, part_of, some_of
+from tb_bnlens.diagnosis.words.phrases import STANDARD, be, count, loss, momentum_range, part_of, some_of
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
 MODE = "# In your training step:  y_pred = model(x, training=True)\n"
@@ -45,9 +45,9 @@ def failed(f: Facts, d: Decision) -> Said:
     n = len(d.layers)
     new = bool(f.initial[list(d.layers)].all()) and f.parts is not None
     # Weights that were trained with the initial statistics do best with them.
-    harmful = d.severity > Severity.INFO
+    harmful = d.severity > Severity.INFO and not f.never_by_batch
     # Whether training used these statistics shows in the losses alone.
-    fix = _fix(f, copied=new, recalibrate=harmful and f.parts is None and f.evaluated)
+    fix = _fix(f, copied=new and not f.never_by_batch, recalibrate=harmful and f.parts is None and f.evaluated)
     values = ", a mean of 0 and a variance of 1" if new else ""
     what = (
         f"{some_of(n, len(f.layers.names))} {be(n)} never updated: the moving statistics are bit-identical to their "
@@ -64,6 +64,8 @@ def failed(f: Facts, d: Decision) -> Said:
     if kept:
         fix = code.set_momentum(f, 0.9 if f.in_torch else 0.99)
         why = f"Momentum {momentum_range(f, f.layers.momentum[still])} keeps the initial statistics."
+    elif f.never_by_batch:
+        why = _never_by_batch(f, new)
     elif f.checked:
         why = (
             "They were not loaded with the weights, or not copied with them from another network, or no step has "
@@ -95,13 +97,23 @@ def failed(f: Facts, d: Decision) -> Said:
     )
 
 
+def _never_by_batch(f: Facts, new: bool) -> str:
+    """What the losses tell of the steps, and what it means."""
+    told = (
+        f"{'No step has called' if f.checked else 'The training step calls'} the model {_mode(f)}: it does better with "
+        f"these statistics (loss {loss(f, f.typical('inference'))}) than with those of the batch "
+        f"({loss(f, f.typical('batch'))}), so it was trained with them."
+    )
+    return f"{told} {'The layers normalize nothing.' if new else 'This is fine if it is intended.'}"
+
+
 def _fix(f: Facts, *, copied: bool, recalibrate: bool) -> str:
     """The calls that update the statistics."""
     fix = code.load_statistics(f) if f.checked and copied else ""
     fix += code.told(f, keras=MODE, torch="# Before the training loop:\nmodel.train()\n", flax=MODE_IN_FLAX)
     if copied:
         fix += code.told(f, keras=COPY, torch=COPY_IN_TORCH, flax=COPY_IN_FLAX)
-    if not (f.evaluated or f.checked):
+    if f.never_by_batch or not (f.evaluated or f.checked):
         fix += RETRAIN
     return fix + code.RECALIBRATE * recalibrate
 
@@ -117,7 +129,9 @@ def passed(f: Facts, _d: Decision) -> str:
     if np.isnan(f.layers.updates[f.layers.updating]).all():
         return "The statistics of every layer in training mode differ from those of a new layer."
     least = int(robust.median(f.layers.updates[f.layers.updating]))
-    return f"Every layer in training mode updates its statistics ({count(least, 'update')} in the median layer)."
+    return (
+        f"Every layer in training mode updates its statistics ({count(least, 'recorded update')} in the median layer)."
+    )
 
 
 WORDS = Words(

@@ -178,9 +178,13 @@ def metrics(f: Facts, name: str, most: int = 2) -> list[str]:
 
 
 def replayed(f: Facts, momentum: float) -> str:
-    """What a momentum would have given: "inference loss would be 0.55", and the metrics where they tell the fault."""
+    """What a momentum would have given: "inference loss would be 0.55 in place of 1,363", and the metrics where they
+    tell the fault.
+    """
+    would, now = loss(f, f.replayed[momentum]), loss(f, f.now("inference"))
+    said = f"inference loss would be {would}" + (f" in place of {now}" if now != would else "")
     told = metrics(f, replay_row(momentum)) if f.measured is not None and f.measured.lost else []
-    return ", ".join([f"inference loss would be {loss(f, f.replayed[momentum])}", *told])
+    return ", ".join([said, *told])
 
 
 def no_statistics(f: Facts) -> str:

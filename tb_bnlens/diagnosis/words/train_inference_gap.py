@@ -6,7 +6,7 @@ import math
 
 from tb_bnlens.analysis import robust
 from tb_bnlens.analysis.facts import Facts
-from tb_bnlens.analysis.parts import MOST
+from tb_bnlens.analysis.measured import MOST
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.words import code
 from tb_bnlens.diagnosis.words.phrases import (

@@ -43,7 +43,7 @@ class Outcomes:
         try:
             return _mean(self._loss, predictions, target)
         except Exception as error:
-            raise NotEvaluated(why_no_loss(error, targets=target is not None)) from error
+            raise NotEvaluated(why_no_loss(error, target is not None, "loss(predictions, target)")) from error
 
     def rows(self, batch: Batch, predictions: Any, indices: NDArray[np.int64]) -> NDArray[np.float64]:
         """Loss of these rows of a batch, each as a separate batch, [len(indices)].

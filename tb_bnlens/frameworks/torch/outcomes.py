@@ -71,9 +71,14 @@ class Outcomes:
         if self._loss is None:
             return own_loss(predictions)
         try:
-            return self._loss(predictions, target)
+            found = self._loss(predictions, target)
         except Exception as error:
-            raise NotEvaluated(why_no_loss(error, targets=target is not None)) from error
+            raise NotEvaluated(why_no_loss(error, target is not None, "loss(predictions, target)")) from error
+        if isinstance(found, int | float):
+            return torch.tensor(float(found))  # as with loss.item()
+        if not isinstance(found, torch.Tensor):
+            raise NotEvaluated(f"The loss returns {with_article(type(found).__name__)} and not a tensor.")
+        return found
 
     def rows(self, batch: Any, predictions: Any, indices: NDArray[np.int64]) -> NDArray[np.float64]:
         """Loss of these rows of a batch, each as a separate batch, [len(indices)].
