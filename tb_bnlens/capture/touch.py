@@ -64,6 +64,8 @@ class Held:
     """Empty dictionaries, which are none of ``objects``."""
     classes: set[int] = field(default_factory=set)
     """The ids of the user's classes whose attributes are."""
+    denied: set[int] = field(default_factory=set)
+    """The ids of those of the objects that no pass uses, or that it leaves as they are, such as a lock."""
     variables: dict[int, set[str]] = field(default_factory=dict)
     """id of the globals of a module -> names of the variables that are put back."""
 
@@ -96,7 +98,9 @@ class _Changes:
 
     def __init__(self, reach: Reach, held: Held):
         self._reach, self._model = reach, held
-        self._held: Collection[int] = held.objects.keys() | held.classes | set(map(id, held.empty))
+        self._held: Collection[int] = (
+            (held.objects.keys() - held.denied) | held.classes | set(map(id, held.empty))
+        )
         self._unnamed = set(self._unnamed_parts())
         # A watcher keeps what it has read under the same name.
         others = (thing for key, thing in reach.met.items() if key not in self._held and not isinstance(thing, SPACES))

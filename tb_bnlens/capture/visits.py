@@ -113,6 +113,8 @@ def _visit_function(walk: Walk, function: Any) -> None:
     walk.dictionary(function.__kwdefaults__ or {})
     walk.dictionary(function.__dict__)
     space, names = function.__globals__, reads(function.__code__)
+    # Code that sleeps may do so until another thread has done something.
+    walk.may_wait = walk.may_wait or "sleep" in names.attributes or "sleep" in names.globals
     for name in names.globals:
         if name in space:
             walk.reach(Place(name, partial(space.__getitem__, name), partial(space.__setitem__, name)))

@@ -238,6 +238,7 @@ class Walk:
     def cannot_put_back(self, thing: Any, why: str, when: Callable[[], bool] | None = None) -> None:
         """Deny this object to every pass, or to some; see ``Denied.add``."""
         self._denied.add(thing, why, when)
+        self._held.denied.add(id(thing))
 
     # --- each pass -----------------------------------------------------------------------------------
 

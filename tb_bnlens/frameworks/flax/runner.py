@@ -180,7 +180,7 @@ class FlaxRunner:
         return program.calls, result
 
     def _compiled(self, program: Program, *args: Any) -> Program:
-        with self.tracing.timed(), OBJECTS.put_back(*self._called), draws_refused():
+        with self.tracing.timed(), OBJECTS.put_back(*self._called) as walk, draws_refused(walk):
             jax.block_until_ready(program.function(*args))
         return program
 

@@ -199,7 +199,7 @@ def unseen_by_modes() -> contextlib.AbstractContextManager[Any]:
 
 
 @contextlib.contextmanager
-def undone(devices: set[torch.device], *called: Any, objects: Objects | None = None) -> Iterator[None]:
+def undone(devices: set[torch.device], *called: Any, objects: Objects | None = None) -> Iterator[Walk]:
     """Undo what code of the user's does in the block: it draws, writes to tensors, changes objects. No gradients.
 
     Args:
@@ -215,7 +215,7 @@ def undone(devices: set[torch.device], *called: Any, objects: Objects | None = N
     owners = [thing.__self__ if isinstance(thing, types.MethodType) else thing for thing in called]
     with torch.no_grad(), walked as walk, settings_undone(), random_state(devices, walk), writes_undone():
         with _frames_cleared(), unlogged(owners):
-            yield
+            yield walk
 
 
 @contextlib.contextmanager
