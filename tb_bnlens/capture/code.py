@@ -36,6 +36,10 @@ class Reads:
     """Modules that the code imports when it runs; what it takes from them is among the attributes."""
     cells: set[str] = field(default_factory=set)
     """Variables of an enclosing function that the code assigns."""
+    variables: set[str] = field(default_factory=set)
+    """All variables that it reads itself, of a function, of an enclosing one or of a module."""
+    stored_names: set[str] = field(default_factory=set)
+    """What it assigns itself, as the code of a module."""
     strings: set[str] = field(default_factory=set)
     assigns_items: bool = False
     """Whether it assigns or deletes an element of anything."""
@@ -43,10 +47,14 @@ class Reads:
     def add(self, instruction: dis.Instruction, holder: tuple[str, ...]) -> None:
         """Go on by an instruction; one that assigns an attribute does so of what this path names."""
         kind, name = instruction.opname, str(instruction.argval)
+        if kind.startswith(("LOAD_", "STORE_FAST_LOAD")) and kind.rpartition("_")[2] not in ("CONST", "ATTR", "METHOD"):
+            self.variables.update(instruction.argval if isinstance(instruction.argval, tuple) else (name,))
         if kind in ("LOAD_GLOBAL", "STORE_GLOBAL", "DELETE_GLOBAL"):
             self.globals[name] = None
             if kind != "LOAD_GLOBAL":
                 self.stored.add(name)
+        elif kind in ("STORE_NAME", "DELETE_NAME"):
+            self.stored_names.add(name)
         elif kind in ("STORE_DEREF", "DELETE_DEREF"):
             self.cells.add(name)
         elif kind in ("STORE_SUBSCR", "DELETE_SUBSCR", "STORE_SLICE"):
@@ -91,18 +99,18 @@ class Reads:
 
 
 @functools.lru_cache(maxsize=4096)
-def reads(code: types.CodeType, start: int = 0, end: int | None = None) -> Reads:
-    """What a piece of code reads, from one offset on and before another one."""
-    found, path = Reads(), _Path()
+def reads(code: types.CodeType, offsets: frozenset[int] | None = None) -> Reads:
+    """What a piece of code reads; what its instructions at these offsets do, where they are given."""
+    found, path = Reads(), Path()
     for instruction in dis.get_instructions(code):
         path.add(instruction)
-        if start <= instruction.offset and (end is None or instruction.offset < end):
+        if offsets is None or instruction.offset in offsets:
             found.add(instruction, path.holder)
     found.add_words()
     return found
 
 
-class _Path:
+class Path:
     """How the object on top of the stack is named: a variable, then attributes."""
 
     def __init__(self) -> None:

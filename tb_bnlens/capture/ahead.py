@@ -1,0 +1,111 @@
+"""What a thread has yet to run of the code of a frame: the instructions that can be reached from where it is."""
+
+from __future__ import annotations
+
+import dis
+import functools
+import types
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from tb_bnlens.capture.code import Path
+
+TOLD = {"is_set": True, "wait": True, "done": True, "is_alive": False}
+"""Methods that ask whether to go on, and the answer to those that do."""
+ENDS = ("RETURN_VALUE", "RETURN_CONST", "RAISE_VARARGS", "RERAISE")
+BEFORE_JUMP = ("LOAD_CONST", "LOAD_FAST", "PRECALL", "CALL", "KW_NAMES", "TO_BOOL", "PUSH_NULL", "CACHE", "NOT_TAKEN")
+"""How the instructions begin between the name of such a method and the jump that follows its answer."""
+
+
+@dataclass
+class _Flow:
+    """How the instructions of a piece of code follow each other, by offset."""
+
+    next: dict[int, list[int]] = field(default_factory=dict)
+    told: dict[int, tuple[tuple[str, ...], int]] = field(default_factory=dict)
+    """Jumps behind one of ``TOLD``: the path of names that is asked, and where those go on that are told to."""
+    returns: set[int] = field(default_factory=set)
+    caught: list[tuple[int, int, int]] = field(default_factory=list)
+    """Where code begins in which exceptions are caught, where it has ended, and where it goes on then."""
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """What is ahead of a thread in a frame."""
+
+    offsets: frozenset[int]
+    returns: bool
+    """Whether the frame may return to its caller."""
+
+
+def ahead(frame: types.FrameType, returned: bool, is_told: Callable[[tuple[str, ...]], bool]) -> Ahead:
+    """What a frame may still run.
+
+    Args:
+        frame: where the thread is, or a caller of it.
+        returned: whether what it calls may return; it may raise at any rate.
+        is_told: whether something may tell a thread to go on that asks the last name of this path.
+    """
+    flow = _flow(frame.f_code)
+    at = max((offset for offset in flow.next if offset <= frame.f_lasti), default=0)  # and not a cache behind it
+    seen, waiting = set[int](), [at] if returned else _handlers(flow, at)
+    while waiting:
+        offset = waiting.pop()
+        if offset in seen:
+            continue
+        seen.add(offset)
+        following = flow.next.get(offset, [])
+        path, goes_on = flow.told.get(offset, ((), None))
+        if path and not is_told(path):
+            following = [other for other in following if other != goes_on]
+        waiting += [*following, *_handlers(flow, offset)]
+    # What the rest of a statement uses may have been read before.
+    read = {offset for offset in flow.next if _line_of(frame) <= offset <= at} if returned else set[int]()
+    return Ahead(frozenset(seen | read), not seen.isdisjoint(flow.returns))
+
+
+def _handlers(flow: _Flow, offset: int) -> list[int]:
+    return [target for begin, end, target in flow.caught if begin <= offset < end]
+
+
+def _line_of(frame: types.FrameType) -> int:
+    """Where the statement begins that a frame runs."""
+    start = frame.f_lasti
+    for begin, end, line in reversed(list(frame.f_code.co_lines())):
+        if line == frame.f_lineno and begin <= start <= end:
+            start = begin
+    return start
+
+
+@functools.lru_cache(maxsize=4096)
+def _flow(code: types.CodeType) -> _Flow:
+    found, path, asked = _Flow(), Path(), tuple[str, ...]()
+    instructions = list(dis.get_instructions(code))
+    for instruction, following in zip(instructions, [*instructions[1:], None], strict=True):
+        name, offset = instruction.opname, instruction.offset
+        path.add(instruction)
+        jumps = instruction.opcode in dis.hasjrel or instruction.opcode in dis.hasjabs
+        target = [int(instruction.argval)] if jumps else []
+        straight = [following.offset] if following is not None and name not in ENDS and not _always(name) else []
+        found.next[offset] = target + straight
+        if name.startswith("RETURN"):
+            found.returns.add(offset)
+        if name.startswith("SETUP_") and target:  # before Python 3.11
+            found.caught.append((offset, target[0], target[0]))
+        if name in ("LOAD_ATTR", "LOAD_METHOD") and instruction.argval in TOLD and path.holder:
+            asked = (*path.holder, instruction.argval)
+        elif "JUMP" in name and "_IF_" in name and asked and straight:
+            jumps_if = "TRUE" in name
+            found.told[offset] = asked, (target if TOLD[asked[-1]] == jumps_if else straight)[0]
+            asked = ()
+        elif not name.startswith(BEFORE_JUMP):
+            asked = ()
+    table: Any = getattr(dis, "_parse_exception_table", lambda _: ())
+    found.caught += [(entry.start, entry.end, entry.target) for entry in table(code)]
+    return found
+
+
+def _always(name: str) -> bool:
+    """Whether a jump is always made."""
+    return name.startswith("JUMP") and "IF" not in name
