@@ -11,6 +11,8 @@ from typing import Any
 
 CALLED = ("forward", "call", "__call__", "__get__", "compute_loss")
 """Methods with which a pass enters an object."""
+UNNAMED = tuple(f"__{name}__" for name in "getattribute getattr setattr getitem iter len bool enter exit".split())
+"""Methods that code enters without their names."""
 MAKE_OBJECTS = ("__init__", "__new__", "__post_init__", "__init_subclass__")
 """A pass makes few objects of a user's, while many classes number theirs with a global counter."""
 BY_NAME = frozenset("__dict__ __import__ delattr getattr globals import_module modules setattr vars".split())
@@ -169,13 +171,17 @@ def functions_called(kind: type, classes: tuple[type, ...]) -> tuple[Any, ...]:
     for cls in classes:
         for name, function in _named_functions(cls):
             own.setdefault(name, []).append(function)
+    unnamed = [name for name in UNNAMED if name in own]
     waiting, met = [name for name in CALLED if name in own], set[str]()
     if not waiting:
         framework = {name for cls in kind.__mro__[:-1] if cls not in classes for name in vars(cls)}
         if framework.intersection(CALLED):
             waiting = [name for name in own if name in framework and not name.endswith("_dataloader")]
-            if not waiting:
+            if not waiting and not unnamed:
                 return ()
+            waiting += unnamed
+    else:
+        waiting += unnamed
     found: list[Any] = []
     while waiting:
         name = waiting.pop()

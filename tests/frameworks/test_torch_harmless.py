@@ -400,6 +400,26 @@ class Typed(nn.Module):  # type: ignore[misc, name-defined]
         return x * (1.0 + 0.01 * (self.calls + len(self.seen))) - self.mean
 
 
+class Watched(Net):
+    """Counts each look for an attribute, and each call of what PyTorch lets a module override."""
+
+    def __getattribute__(self, name: str) -> Any:
+        COUNTED[0] += 1
+        return super().__getattribute__(name)
+
+    def modules(self) -> Any:
+        COUNTED[0] += 1
+        return super().modules()
+
+    def named_modules(self, *args: Any, **kwargs: Any) -> Any:
+        COUNTED[0] += 1
+        return super().named_modules(*args, **kwargs)
+
+    def named_parameters(self, *args: Any, **kwargs: Any) -> Any:
+        COUNTED[0] += 1
+        return super().named_parameters(*args, **kwargs)
+
+
 def averages(self: Any, x: Any) -> Any:
     with torch.no_grad():
         self.code.add_(0.1 * (x.mean(0) - self.code))
@@ -548,6 +568,7 @@ def own_generators() -> Part:
 
 
 MODELS: dict[str, Callable[[], Any]] = {
+    "watched": Watched,
     "dropped weights": lambda: Net(DropsWeights()),
     "built at inference": lambda: Net(Part(builds_at_inference)),
     "resized": lambda: Net(Part(resizes, row=torch.zeros(2))),
