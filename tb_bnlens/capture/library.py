@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import atexit
 import decimal
+import faulthandler
 import functools
 import gc
+import locale
 import logging
 import os
+import signal
 import socket
 import sys
+import threading
+import tracemalloc
 import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -113,6 +119,7 @@ _PRINTED = np.get_printoptions, lambda kept: np.set_printoptions(**kept)
 _TIMEOUT = socket.getdefaulttimeout, socket.setdefaulttimeout
 _SWITCH = sys.getswitchinterval, sys.setswitchinterval
 _COLLECTION = gc.isenabled, lambda on: gc.enable() if on else gc.disable()
+_LANGUAGE = functools.partial(locale.setlocale, locale.LC_ALL), functools.partial(locale.setlocale, locale.LC_ALL)
 _DIRECTORY = os.getcwd, os.chdir
 _ERRORS = np.geterr, lambda kept: np.seterr(**kept)
 _RECURSION = sys.getrecursionlimit, sys.setrecursionlimit
@@ -126,6 +133,7 @@ def _loggers() -> Iterable[tuple[Visit, Any]]:
 _PROCESS_WIDE: dict[str, Callable[[], Iterable[tuple[Visit, Any]]]] = {
     "decimal": lambda: [(_visit_decimal, decimal.getcontext())],
     "gc": lambda: [(_visit_setting, _COLLECTION), (_visit_setting, _THRESHOLDS)],
+    "locale": lambda: [(_visit_setting, _LANGUAGE)],
     "logging": _loggers,
     "numpy": lambda: [(_visit_setting, _ERRORS), (_visit_setting, _PRINTED)],
     "os": lambda: [(_visit_environment, os.environ), (_visit_setting, _DIRECTORY)],
@@ -134,6 +142,29 @@ _PROCESS_WIDE: dict[str, Callable[[], Iterable[tuple[Visit, Any]]]] = {
     "warnings": lambda: [(Walk.sequence, warnings.filters)],
 }
 """Module -> what code that uses it can change for all code, and how that is walked."""
+
+
+FOR_GOOD: dict[str, dict[str, Any]] = {
+    module.__name__: {name: getattr(module, name) for name in names.split() if hasattr(module, name)}
+    for module, names in (
+        (atexit, "register unregister"),
+        (faulthandler, "cancel_dump_traceback_later disable dump_traceback_later enable register unregister"),
+        (os, "nice putenv sched_setaffinity setpriority umask unsetenv"),
+        (signal, "alarm pthread_sigmask set_wakeup_fd setitimer siginterrupt"),
+        (threading, "setprofile settrace stack_size"),
+        (tracemalloc, "start stop"),
+    )
+}
+"""Module -> functions that change the process, and what was before cannot be read or put back."""
+_IDS_FOR_GOOD = frozenset(id(function) for functions in FOR_GOOD.values() for function in functions.values())
+
+
+def visit_for_good(walk: Walk, function: Any) -> bool:
+    """Deny one of ``FOR_GOOD`` to a pass. Returns whether it is one."""
+    if id(function) not in _IDS_FOR_GOOD:
+        return False
+    walk.cannot_put_back(function, "which changes the process for good")
+    return True
 
 
 def visit_module(walk: Walk, name: Any) -> None:

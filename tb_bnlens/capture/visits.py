@@ -24,7 +24,7 @@ from tb_bnlens.capture.code import (
     slots_of,
 )
 from tb_bnlens.capture.containers import CONTAINERS
-from tb_bnlens.capture.library import keep_slot, visit_module
+from tb_bnlens.capture.library import FOR_GOOD, keep_slot, visit_for_good, visit_module
 from tb_bnlens.capture.noted import Place
 from tb_bnlens.capture.packages import is_closed, is_of_closed, is_of_library, may_draw
 from tb_bnlens.capture.walk import Visit, Walk
@@ -105,6 +105,8 @@ def _keep_class(walk: Walk, cls: Any) -> None:
 
 def _visit_function(walk: Walk, function: Any) -> None:
     if is_closed(function):
+        if visit_for_good(walk, function):
+            return
         visit_module(walk, function.__module__)
         if is_of_library(function):  # a registry of functools.singledispatch is in a closure
             walk.then(function, *(function.__closure__ or ()))
@@ -143,6 +145,8 @@ def _keep_in_module(walk: Walk, module: Any, names: Reads) -> None:
         met.add(id(module))
         space = vars(module)
         visit_module(walk, space.get("__name__"))
+        for name in names.attributes & FOR_GOOD.get(str(space.get("__name__")), {}).keys():
+            walk.reach(Place(name, partial(space.__getitem__, name), partial(space.__setitem__, name)))
         if kind is not types.ModuleType:
             for name in names.assigned:
                 _keep_patched(walk, module, name)
@@ -162,6 +166,8 @@ def _visit_cell(walk: Walk, cell: Any) -> None:
 
 
 def _visit_bound(walk: Walk, method: Any) -> None:
+    if visit_for_good(walk, method):
+        return
     walk.then(method, method.__self__, getattr(method, "__func__", None))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import configparser
 import contextlib
 import decimal
@@ -11,6 +12,7 @@ import gc
 import hashlib
 import io
 import itertools
+import locale
 import logging
 import math
 import multiprocessing
@@ -461,6 +463,9 @@ def sets_for_all(self: Any, x: Any) -> Any:
         sys.setrecursionlimit(sys.getrecursionlimit() + 1)
         os.chdir("/")
         gc.disable()
+        torch.set_flush_denormal(True)
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+        locale.setlocale(locale.LC_ALL, "C.UTF-8")
     states: tuple[Any, ...] = (
         torch.get_default_dtype(),
         torch.get_num_threads(),
@@ -468,6 +473,8 @@ def sets_for_all(self: Any, x: Any) -> Any:
         gc.isenabled(),
     )
     states += np.geterr()["divide"], sys.getrecursionlimit(), os.getcwd()
+    states += torch.tensor([1e-320], dtype=torch.float64).mul(1.0).item(), signal.getsignal(signal.SIGUSR2)
+    states += (locale.setlocale(locale.LC_ALL),)
     self.seen = [*self.seen[-1:], states]
     return x
 
@@ -909,6 +916,55 @@ def test_a_reason_says_what_to_do(name: str, tmp_path: Path) -> None:
         for x, y in data():
             lens.record(*given(x, y))
     assert re.search(said, record_of(tmp_path).manifest.not_evaluated["losses"])
+
+
+on_exit = atexit.register
+FOR_GOOD: dict[str, Callable[[], Any]] = {
+    "register": lambda: atexit.register(int),
+    "umask": lambda: os.umask(0o77),
+    "setitimer": lambda: signal.setitimer(signal.ITIMER_REAL, 1000),
+    "on_exit": lambda: on_exit(int),
+}
+
+
+@pytest.mark.parametrize("name", FOR_GOOD)
+def test_what_changes_the_process_for_good_is_not_called(name: str, tmp_path: Path) -> None:
+    call = FOR_GOOD[name]
+
+    def forward(self: Any, x: Any) -> Any:
+        if not self.training:
+            call()
+        return x
+
+    before = atexit._ncallbacks()  # type: ignore[attr-defined]
+    trained(lambda: Net(Part(forward)), lambda: LOSS, tmp_path)
+    assert atexit._ncallbacks() <= before + 1  # type: ignore[attr-defined]  # and that of the recorder
+    os.umask(umask := os.umask(0))
+    assert umask != 0o77 and signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+    assert f"uses '{name}'" in record_of(tmp_path).manifest.not_evaluated["losses"]
+
+
+@pytest.mark.parametrize("action", ["default", "once", "module"])
+def test_a_pass_does_not_use_up_a_warning(action: Any, tmp_path: Path) -> None:
+    """Python shows it once."""
+
+    def forward(self: Any, x: Any) -> Any:
+        if not self.training:
+            warnings.warn(f"rarely given, {action}", stacklevel=1)
+        return x
+
+    model, ((x, y), *_) = Net(Part(forward)), data()
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter(action)
+        with Recorder(model, str(tmp_path), LOSS, overhead=math.inf, on_error="raise", verbose=0) as lens:
+            model(x)
+            lens.record(x, y)
+        of_passes = len(shown)
+        for _ in range(2):
+            model.eval()(x)
+    assert [of_passes, len(shown)] == [1, 2]
+    assert warnings.showwarning.__module__ == "warnings"
+    assert "losses" not in record_of(tmp_path).manifest.not_evaluated
 
 
 def test_the_frames_of_an_error_that_the_loop_handles_stay(tmp_path: Path) -> None:

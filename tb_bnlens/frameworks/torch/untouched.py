@@ -163,9 +163,15 @@ def _own_parametrizations() -> Iterator[None]:
         parametrize._cache = cached
 
 
+def _flushes(tiny: float = 5e-324) -> bool:
+    """Whether this thread takes numbers for zero that are too small for all digits."""
+    return tiny * 1.0 == 0.0
+
+
 SETTINGS: tuple[tuple[Callable[[], Any], Callable[[Any], Any]], ...] = (
     (torch.get_default_dtype, torch.set_default_dtype),
     (torch.get_num_threads, torch.set_num_threads),
+    (_flushes, torch.set_flush_denormal),
     (torch._C._get_mkldnn_enabled, torch._C._set_mkldnn_enabled),
     (torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly),
     (
