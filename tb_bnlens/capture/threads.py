@@ -105,8 +105,10 @@ class Company:
         signals = {**reached[0].waits_for, **reached[1].waits_for}
         if any(signal.is_set() for signal in signals.values()):
             return True
-        others = [first for other, (_, first) in self._first.items() if other != ident] if signals else []
-        return any(other is None or other[1].too_far or other[1].met.keys() & signals.keys() for other in others)
+        frames = frames_of_others() if signals else {}
+        awake = {other for other, frame in frames.items() if other != ident and not _waits_for_others(frame)}
+        looks = [first for other, (_, first) in self._first.items() if other in awake]
+        return any(look is None or look[1].too_far or look[1].met.keys() & signals.keys() for look in looks)
 
     def _reason(self, threads: Collection[int]) -> str:
         if not threads:
