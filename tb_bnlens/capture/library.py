@@ -156,6 +156,7 @@ FOR_GOOD: dict[str, dict[str, Any]] = {
     )
 }
 """Module -> functions that change the process, and what was before cannot be read or put back."""
+_START = threading.Thread.start
 _IDS_FOR_GOOD = frozenset(id(function) for functions in FOR_GOOD.values() for function in functions.values())
 
 
@@ -165,6 +166,17 @@ def visit_for_good(walk: Walk, function: Any) -> bool:
         return False
     walk.cannot_put_back(function, "which changes the process for good")
     return True
+
+
+def refuse_threads(walk: Walk) -> None:
+    """Have no pass start a thread where the code waits for the end of none: it would go on behind the pass."""
+    cls = threading.Thread
+    place = Place("start", functools.partial(getattr, cls, "start"), functools.partial(setattr, cls, "start"))
+    place.value = _START
+    walk.reach(place)
+    walk.cannot_put_back(
+        _START, "which would start a thread that goes on behind an extra pass; join it", lambda: not walk.joins
+    )
 
 
 def visit_module(walk: Walk, name: Any) -> None:

@@ -27,6 +27,8 @@ TOOLS = (
 """How the modules of threads begin that change and draw nothing: progress bars, writers of logs, notebooks."""
 LOOK = 0.01
 """Seconds for which threads have to be still that can reach the model, before the first pass."""
+PATIENCE = 2.0
+"""Seconds for threads that a pass has started and not joined."""
 THREADS_CLOCK = 0b110
 """The kernel's mark of a clock that is one thread's (CPUCLOCK_PERTHREAD_MASK) and counts its time (CPUCLOCK_SCHED)."""
 BESIDE_THREADS = (
@@ -51,6 +53,7 @@ class Company:
     def __init__(self, held: Held, like: Company | None = None):
         self._held = held
         self._known: defaultdict[int, dict[Codes, tuple[Found, Reached]]] = defaultdict(dict)
+        self._all = {thread.ident for thread in threading.enumerate()}
         self._before: dict[int, Doing] = _of_users() if like is None else like._before
         # At once: a thread that ends later may have changed something before.
         self._first: dict[int, tuple[Codes, Reached]] = _look_at(self._before) if like is None else like._first
@@ -72,6 +75,15 @@ class Company:
             return ""
         time.sleep(LOOK)
         return self.disturbed()
+
+    def wait_for_new(self) -> None:
+        """Wait for threads that were started since and may change what is held; a pass may have started them."""
+        ends = time.monotonic() + PATIENCE
+        for thread in threading.enumerate():
+            ident = thread.ident
+            if ident is not None and ident not in self._all and thread is not threading.current_thread():
+                if ident in _of_users() and self._found(ident).touch:
+                    thread.join(max(0.0, ends - time.monotonic()))
 
     def disturbed(self) -> str:
         """Why there is no further pass, for a thread has run code of the user's that can change what is held."""

@@ -1135,6 +1135,35 @@ def test_what_a_timer_assigns_in_a_pass_stays(tmp_path: Path) -> None:
     assert model.middle.stop
 
 
+@pytest.mark.parametrize("joins", [False, True])
+def test_a_thread_of_a_pass_does_not_go_on_behind_it(joins: bool, tmp_path: Path) -> None:
+    started: list[threading.Thread] = []
+
+    def forward(self: Any, x: Any) -> Any:
+        def late() -> None:
+            time.sleep(0.02)
+            self.calls += 1
+
+        if not self.training:
+            thread = threading.Thread(target=late, daemon=True)
+            thread.start()
+            started.append(thread)
+        return x
+
+    def names_a_join(self: Any, x: Any) -> Any:
+        return forward(self, x) if "".join("") == "" else x
+
+    model = Net(Part(names_a_join if joins else forward, calls=0))
+    trained(lambda: model, lambda: LOSS, tmp_path)
+    time.sleep(0.1)
+    assert model.middle.calls == 0 and not started
+    reason = record_of(tmp_path).manifest.not_evaluated.get("losses", "")
+    assert ("would start a thread" in reason) == (not joins)
+    model.eval()(data()[0][0])
+    started[0].join(10)
+    assert model.middle.calls == 1
+
+
 @pytest.mark.parametrize("wait", ["queue", "pipe"])
 def test_beside_a_thread_that_waits_all_is_put_back(wait: str, tmp_path: Path) -> None:
     """As one that writes what a queue brings, prefetches and has no more room, reads from a program, or sleeps."""
