@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import re
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
+_Method = TypeVar("_Method", bound=Callable[..., Any])
+IN_PASS = "_bn_lens_pass"
 LONGEST = 300
 """Characters of a reason: it stands in a warning and in the tab."""
 _NO_VALUE = ("SymbolicTensor", "symbolic tf.Tensor", "KerasTensor", "TracerArrayConversion", "ConcretizationTypeError")
@@ -14,8 +19,29 @@ _KERAS = re.compile(r"Exception encountered when calling .*?\n\s*\n(.*?)(?:\n\s*
 _GRAPH = re.compile(r"\{\{(?:function_)?node [^}]*\}\}|\[\[\{\{node [^}]*\}\}[^\]]*\]\]|\[Op:\w+\][^\n]*")
 
 
+def in_pass(name: str) -> Callable[[_Method], _Method]:
+    """Have ``cause_of`` say which pass an exception comes from that a method raises."""
+
+    def decorated(method: _Method) -> _Method:
+        @functools.wraps(method)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return method(*args, **kwargs)
+            except Exception as error:
+                if not hasattr(error, IN_PASS):
+                    with contextlib.suppress(Exception):  # one that takes no attributes
+                        setattr(error, IN_PASS, name)
+                raise
+
+        return cast(_Method, call)
+
+    return decorated
+
+
 def cause_of(error: BaseException) -> str:
-    r"""Name of the exception and the line of its message that says what is wrong.
+    r"""Name of the exception and the line of its message that says what is wrong; and the pass that raised it.
+
+    See ``in_pass``.
 
     Example:
         >>> cause_of(ValueError("Exception encountered when calling M.call().\n\nx is 3\n\nArguments received by ..."))
@@ -26,7 +52,9 @@ def cause_of(error: BaseException) -> str:
         text = inner[1]
     graph = "Graph execution error" in text
     lines = [line for line in (_GRAPH.sub("", line).strip() for line in text.splitlines()) if line]
-    name = type(error).__name__
+    name, raised_by = type(error).__name__, getattr(error, IN_PASS, "")
+    if raised_by:
+        name = f"{raised_by} raised {name}"
     if isinstance(error, Warning):
         name += f", which a filter of warnings makes an error (warnings.simplefilter('default', {name}) lifts it)"
     if not lines:

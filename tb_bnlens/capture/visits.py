@@ -29,7 +29,6 @@ from tb_bnlens.capture.noted import Place
 from tb_bnlens.capture.packages import is_closed, is_of_closed, is_of_library, may_draw
 from tb_bnlens.capture.walk import Visit, Walk
 
-
 JOINS = frozenset("Executor Pool ThreadPoolExecutor join result shutdown wait".split())
 """Names in code that waits for the end of the threads that it starts."""
 

@@ -986,7 +986,10 @@ def test_the_frames_of_an_error_that_the_loop_handles_stay(tmp_path: Path) -> No
             lens.record(x, y)
             assert error.__traceback__ and error.__traceback__.tb_next
             assert error.__traceback__.tb_next.tb_frame.f_locals["kept"] == [1]
-    assert "not in a pass" in record_of(tmp_path).manifest.not_evaluated["losses"]
+    assert (
+        "a pass with batch statistics raised ValueError: not in a pass"
+        in record_of(tmp_path).manifest.not_evaluated["losses"]
+    )
 
 
 def test_an_interrupt_reaches_the_user(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 
 from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.capture.passes import Array, Held, Outcome
-from tb_bnlens.capture.reasons import cause_of, why_no_loss_in_both
+from tb_bnlens.capture.reasons import cause_of, in_pass, why_no_loss_in_both
 from tb_bnlens.capture.still import when_it_ends
 from tb_bnlens.capture.stopwatch import OneTimeCost
 from tb_bnlens.frameworks.torch import batches as of
@@ -118,6 +118,7 @@ class TorchRunner:
 
     # --- the passes ----------------------------------------------------------------------------------
 
+    @in_pass("an inference pass")
     def inference(self, batch: Any, moving: Moments) -> Outcome:
         """Every layer on these running statistics, everything else in eval mode."""
         everything = np.ones(int(self._segments.sizes.sum()), bool)
@@ -127,6 +128,7 @@ class TorchRunner:
             self._unreached = tuple(look.names)
         return Outcome(loss, predictions)
 
+    @in_pass("a pass with batch statistics")
     def batch(self, batch: Any, moving: Moments, on_moving: Mask | None = None) -> Outcome:
         """Every channel on the batch's statistics, but for those of the mask [C_total]; else in eval mode."""
         mask = np.zeros(int(self._segments.sizes.sum()), bool) if on_moving is None else on_moving
@@ -138,6 +140,7 @@ class TorchRunner:
             loss, predictions, mean_of_calls(calls, self._segments), {i: c for i, c in calls.items() if len(c) > 1}
         )
 
+    @in_pass("a training pass")
     def training(self, batch: Any) -> Outcome:
         """As the training step does: every module in the mode that it is in now."""
         self.trains = {i: bool(parts.value_of(t.module, "training")) for i, t in enumerate(self._layers)}
