@@ -13,6 +13,7 @@ CALLED = ("forward", "call", "__call__", "__get__", "compute_loss")
 """Methods with which a pass enters an object."""
 UNNAMED = tuple(f"__{name}__" for name in "getattribute getattr setattr getitem iter len bool enter exit".split())
 """Methods that code enters without their names."""
+STORES = ("STORE_FAST", "STORE_NAME", "STORE_GLOBAL", "STORE_DEREF")
 MAKE_OBJECTS = ("__init__", "__new__", "__post_init__", "__init_subclass__")
 """A pass makes few objects of a user's, while many classes number theirs with a global counter."""
 BY_NAME = frozenset("__dict__ __import__ delattr getattr globals import_module modules setattr vars".split())
@@ -34,6 +35,10 @@ class Reads:
     """Where it does: a variable and attributes of attributes, the last of them assigned."""
     loose: set[str] = field(default_factory=set)
     """Names of those that it assigns to what comes from anywhere else."""
+    changed: set[str] = field(default_factory=set)
+    """Variables that it adds to, as by ``+=``: what they hold changes itself where it is an array or a list."""
+    aliases: set[tuple[str, ...]] = field(default_factory=set)
+    """What variables are assigned: the path of an attribute, and the variable."""
     imports: set[str] = field(default_factory=set)
     """Modules that the code imports when it runs; what it takes from them is among the attributes."""
     cells: set[str] = field(default_factory=set)
@@ -46,9 +51,11 @@ class Reads:
     assigns_items: bool = False
     """Whether it assigns or deletes an element of anything."""
 
-    def add(self, instruction: dis.Instruction, holder: tuple[str, ...]) -> None:
+    def add(self, instruction: dis.Instruction, path: Path) -> None:
         """Go on by an instruction; one that assigns an attribute does so of what this path names."""
-        kind, name = instruction.opname, str(instruction.argval)
+        kind, name, holder = instruction.opname, str(instruction.argval), path.holder
+        if kind.startswith(STORES):
+            self._add_variable(str(instruction.argval[0] if isinstance(instruction.argval, tuple) else name), path)
         if kind.startswith(("LOAD_", "STORE_FAST_LOAD")) and kind.rpartition("_")[2] not in ("CONST", "ATTR", "METHOD"):
             self.variables.update(instruction.argval if isinstance(instruction.argval, tuple) else (name,))
         if kind in ("LOAD_GLOBAL", "STORE_GLOBAL", "DELETE_GLOBAL"):
@@ -75,6 +82,12 @@ class Reads:
             self.strings.add(name)
         elif isinstance(instruction.argval, types.CodeType):
             self._add_inner(reads(instruction.argval))
+
+    def _add_variable(self, name: str, path: Path) -> None:
+        if path.is_changed:
+            self.changed.add(name)
+        elif len(path.holder) > 1:
+            self.aliases.add((*path.holder, name))
 
     def _add_inner(self, inner: Reads) -> None:
         self.globals |= inner.globals
@@ -107,7 +120,7 @@ def reads(code: types.CodeType, offsets: frozenset[int] | None = None) -> Reads:
     for instruction in dis.get_instructions(code):
         path.add(instruction)
         if offsets is None or instruction.offset in offsets:
-            found.add(instruction, path.holder)
+            found.add(instruction, path)
     found.add_words()
     return found
 
@@ -118,13 +131,17 @@ class Path:
     def __init__(self) -> None:
         self.holder: tuple[str, ...] = ()
         """Of whose attribute an instruction that assigns one does so; empty where that has no name."""
+        self.is_changed = False
+        """Whether an instruction that assigns a variable does so as ``+=``."""
+        self._adds = False
         self._top: tuple[str, ...] = ()
         self._copied: tuple[str, ...] = ()
 
     def add(self, instruction: dis.Instruction) -> None:
         """Go on by an instruction."""
         name = instruction.opname
-        self.holder = self._top
+        self.holder, self.is_changed = self._top, self._adds
+        self._adds = name.startswith("INPLACE_") or (name == "BINARY_OP" and instruction.argrepr.endswith("="))
         if name.endswith(("LOAD_FAST", "LOAD_FAST_BORROW")) or name in ("LOAD_DEREF", "LOAD_GLOBAL", "LOAD_NAME"):
             variable = instruction.argval[-1] if isinstance(instruction.argval, tuple) else instruction.argval
             self._top = (str(variable),)

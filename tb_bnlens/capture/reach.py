@@ -29,6 +29,8 @@ STARTS_THREADS = ("threading", "concurrent.futures.thread")
 """Their frames hold what a thread began with."""
 HAVE_HANDLERS = (asyncio.BaseProtocol, socketserver.BaseServer, socketserver.BaseRequestHandler)
 """Python calls methods of such a class by names that no code needs to hold, as ``do_GET``."""
+UNCHANGED = (type(None), int, float, complex, str, bytes, tuple, frozenset)
+"""What ``+=`` leaves as it is."""
 WRAPPERS = (staticmethod, classmethod)
 SPECIAL = (*CALLED, "__iter__", "__next__", "__getitem__", "__enter__", "__exit__")
 """Methods of a user's class that code calls and does not name."""
@@ -153,6 +155,13 @@ class Reach:
                 self.loose.add(name)
             else:
                 self.targets.add((id(holder), name))
+        for variable in names.changed:
+            paths = [(variable,), *(path[:-1] for path in names.aliases if path[-1] == variable)]
+            for first, *rest in paths:
+                with contextlib.suppress(LookupError):
+                    held = _at(values[first] if first in values else space[first], rest)
+                    if not isinstance(held, UNCHANGED):
+                        self.targets.add((id(held), ""))
         self.assigns_items |= names.assigns_items
         self._stores(space, names.stored)
         self._follow(space[name] for name in names.globals if name in space)

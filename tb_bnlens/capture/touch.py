@@ -143,7 +143,7 @@ class _Changes:
         reach, kind = self._reach, with_article(type(thing).__name__)
         assigned = {name for key, name in reach.targets if key == id(thing)}
         own = [name for name in attributes_of(thing) if name in reach.names or name in reach.assigned]
-        for name in (*sorted(assigned), *sorted(reach.loose.intersection(own)), *own):
+        for name in (*sorted(assigned - {""}), *sorted(reach.loose.intersection(own)), *own):
             return f"{name!r} of {kind} that the model or loss holds"
         for holder in self._model.objects.values():
             for name, value in own_of(holder).items():

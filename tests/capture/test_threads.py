@@ -165,6 +165,15 @@ def grows(model: Model) -> None:
     model.calls += 1
 
 
+def adds_to(model: Model) -> None:
+    array = model.array
+    array += 1
+
+
+def extends(rows: list[int]) -> None:
+    rows += [1]
+
+
 def assigns_variable(_: Model) -> None:
     global LEVEL
     LEVEL = 1
@@ -196,10 +205,13 @@ WRITERS: dict[str, Callable[[Model], Callable[[], Any]]] = {
     "property": lambda model: partial(assigns_limit, model),
     "module that it imports": lambda _: assigns_in_imported,
     "attribute that grows": lambda model: lambda: grows(model),
+    "array through a variable": lambda model: partial(adds_to, model),
+    "list through a variable of its own": lambda model: partial(extends, model.rows),
     "setattr": lambda model: lambda: setattr(model, "calls", 9),
 }
 READERS: dict[str, Callable[[Model], Callable[[], Any]]] = {
     "attribute": lambda model: lambda: print(model.calls),
+    "what it counts in a variable": lambda model: lambda: counts(model),
     "containers": lambda model: lambda: print(len(model.rows), model.array.sum(), model.table.get("a")),
     "what it has of the same name": lambda model: Trainer(model).keeps,
     "what it keeps": lambda model: partial(keeps, SimpleNamespace(last={}, calls=0), model),
@@ -210,6 +222,12 @@ READERS: dict[str, Callable[[Model], Callable[[], Any]]] = {
 
 def keeps(watched: SimpleNamespace, model: Model) -> None:
     watched.last["calls"] = watched.calls = model.calls
+
+
+def counts(model: Model) -> None:
+    seen, total = model.calls, model.array.sum()
+    seen += 1
+    total += len(model.rows)
 
 
 def writes_apart(model: Model) -> None:
