@@ -26,8 +26,8 @@ class _Flow:
     told: dict[int, tuple[tuple[str, ...], int]] = field(default_factory=dict)
     """Jumps behind one of ``TOLD``: the path of names that is asked, and where those go on that are told to."""
     returns: set[int] = field(default_factory=set)
-    caught: list[tuple[int, int, int]] = field(default_factory=list)
-    """Where code begins in which exceptions are caught, where it has ended, and where it goes on then."""
+    caught: dict[int, list[int]] = field(default_factory=dict)
+    """Where an exception goes on that is raised there."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def ahead(frame: types.FrameType, returned: bool, is_told: Callable[[tuple[str, 
     """
     flow = _flow(frame.f_code)
     at = max((offset for offset in flow.next if offset <= frame.f_lasti), default=0)  # and not a cache behind it
-    seen, waiting = set[int](), [at] if returned else _handlers(flow, at)
+    seen, waiting = set[int](), [at] if returned else list(flow.caught.get(at, ()))
     while waiting:
         offset = waiting.pop()
         if offset in seen:
@@ -59,21 +59,18 @@ def ahead(frame: types.FrameType, returned: bool, is_told: Callable[[tuple[str, 
         path, goes_on = flow.told.get(offset, ((), None))
         if path and not is_told(path):
             following = [other for other in following if other != goes_on]
-        waiting += [*following, *_handlers(flow, offset)]
+        waiting += [*following, *flow.caught.get(offset, ())]
     # What the rest of a statement uses may have been read before.
-    read = {offset for offset in flow.next if _line_of(frame) <= offset <= at} if returned else set[int]()
+    begin = _line_of(frame) if returned else at + 1
+    read = {offset for offset in flow.next if begin <= offset <= at}
     return Ahead(frozenset(seen | read), not seen.isdisjoint(flow.returns))
-
-
-def _handlers(flow: _Flow, offset: int) -> list[int]:
-    return [target for begin, end, target in flow.caught if begin <= offset < end]
 
 
 def _line_of(frame: types.FrameType) -> int:
     """Where the statement begins that a frame runs."""
-    start = frame.f_lasti
+    start, now = frame.f_lasti, frame.f_lineno  # which takes a walk through the code to find
     for begin, end, line in reversed(list(frame.f_code.co_lines())):
-        if line == frame.f_lineno and begin <= start <= end:
+        if line == now and begin <= start <= end:
             start = begin
     return start
 
@@ -81,6 +78,8 @@ def _line_of(frame: types.FrameType) -> int:
 @functools.lru_cache(maxsize=4096)
 def _flow(code: types.CodeType) -> _Flow:
     found, path, asked = _Flow(), Path(), tuple[str, ...]()
+    table: Any = getattr(dis, "_parse_exception_table", lambda _: ())
+    caught = [(entry.start, entry.end, entry.target) for entry in table(code)]
     instructions = list(dis.get_instructions(code))
     for instruction, following in zip(instructions, [*instructions[1:], None], strict=True):
         name, offset = instruction.opname, instruction.offset
@@ -92,7 +91,7 @@ def _flow(code: types.CodeType) -> _Flow:
         if name.startswith("RETURN"):
             found.returns.add(offset)
         if name.startswith("SETUP_") and target:  # before Python 3.11
-            found.caught.append((offset, target[0], target[0]))
+            caught.append((offset, target[0], target[0]))
         if name in ("LOAD_ATTR", "LOAD_METHOD") and instruction.argval in TOLD and path.holder:
             asked = (*path.holder, instruction.argval)
         elif "JUMP" in name and "_IF_" in name and asked and straight:
@@ -101,8 +100,10 @@ def _flow(code: types.CodeType) -> _Flow:
             asked = ()
         elif not name.startswith(BEFORE_JUMP):
             asked = ()
-    table: Any = getattr(dis, "_parse_exception_table", lambda _: ())
-    found.caught += [(entry.start, entry.end, entry.target) for entry in table(code)]
+    for begin, end, handler in caught:
+        for offset in found.next:
+            if begin <= offset < end:
+                found.caught.setdefault(offset, []).append(handler)
     return found
 
 

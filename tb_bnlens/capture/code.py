@@ -172,6 +172,11 @@ def slots_of(cls: type) -> list[Any]:
     return [member for member in members if isinstance(member, types.MemberDescriptorType)]
 
 
+def all_slots_of(kind: type) -> list[Any]:
+    """The slots of an object of this class."""
+    return [slot for cls in kind.__mro__ for slot in slots_of(cls)]
+
+
 @functools.lru_cache(maxsize=4096)
 def functions_called(kind: type, classes: tuple[type, ...]) -> tuple[Any, ...]:
     """The functions of an object's classes that may run when it is called.

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from tb_bnlens.capture.code import slots_of
+from tb_bnlens.capture.code import all_slots_of
 from tb_bnlens.capture.noted import Place
 from tb_bnlens.capture.packages import is_of_library, may_draw
 from tb_bnlens.capture.walk import Visit, Walk
@@ -47,7 +47,7 @@ def visit_of_library(kind: Any) -> Visit | None:
         return _later(_visit_environment)
     if kind.__hash__ not in (None, object.__hash__):
         return None
-    if _has_dictionary(kind) or _slots(kind):
+    if _has_dictionary(kind) or all_slots_of(kind):
         return _later(_visit_attributes)
     return _refuse if kind.__module__.partition(".")[0] in _IN_C else None
 
@@ -64,14 +64,10 @@ def _has_dictionary(kind: Any) -> bool:
     return bool(kind.__dictoffset__)
 
 
-def _slots(kind: Any) -> list[Any]:
-    return [slot for cls in kind.__mro__ for slot in slots_of(cls)]
-
-
 def _visit_attributes(walk: Walk, thing: Any) -> None:
     if _has_dictionary(type(thing)):
         walk.dictionary(object.__getattribute__(thing, "__dict__"))
-    for slot in _slots(type(thing)):
+    for slot in all_slots_of(type(thing)):
         keep_slot(walk, thing, slot, slot.__name__)
 
 

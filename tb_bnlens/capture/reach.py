@@ -18,7 +18,7 @@ from functools import partial
 from typing import Any, cast
 
 from tb_bnlens.capture.ahead import ahead
-from tb_bnlens.capture.code import CALLED, functions_of, reads, slots_of
+from tb_bnlens.capture.code import CALLED, all_slots_of, functions_of, reads
 from tb_bnlens.capture.noted import LONG
 from tb_bnlens.capture.packages import is_closed, is_of_closed, is_of_python
 
@@ -278,10 +278,9 @@ def _under(space: Mapping[str, Any], names: Collection[str]) -> list[Any]:
 def attributes_of(thing: Any) -> dict[str, Any]:
     """What a user's object holds by name, in slots too."""
     found = dict(own_of(thing))
-    for cls in type(thing).__mro__:
-        for slot in slots_of(cls):
-            with contextlib.suppress(AttributeError):  # nothing yet
-                found[slot.__name__] = slot.__get__(thing)
+    for slot in all_slots_of(type(thing)):
+        with contextlib.suppress(AttributeError):  # nothing yet
+            found[slot.__name__] = slot.__get__(thing)
     return found
 
 

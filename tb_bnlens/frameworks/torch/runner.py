@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch.overrides import TorchFunctionMode
 
 from tb_bnlens.capture.errors import NotEvaluated
-from tb_bnlens.capture.passes import Array, Held, Outcome
+from tb_bnlens.capture.passes import Array, Ending, Outcome
 from tb_bnlens.capture.reasons import cause_of, in_pass, why_no_loss_in_both
 from tb_bnlens.capture.still import when_it_ends
 from tb_bnlens.capture.stopwatch import OneTimeCost
@@ -74,7 +74,7 @@ class TorchRunner:
         self._forward = forward or call
         self._called = (self._model, self._forward, loss)
         self._outcomes = Outcomes(loss, metrics)
-        self._held: list[Held] = []
+        self._held: list[Ending] = []
         self._kinds: dict[bool, str] = {}
         self._cause = ""
         devices = {p.device for p in parts.parameters(self._model)}
