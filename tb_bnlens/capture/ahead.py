@@ -5,6 +5,7 @@ from __future__ import annotations
 import dis
 import functools
 import types
+from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -100,10 +101,10 @@ def _flow(code: types.CodeType) -> _Flow:
             asked = ()
         elif not name.startswith(BEFORE_JUMP):
             asked = ()
+    offsets = list(found.next)
     for begin, end, handler in caught:
-        for offset in found.next:
-            if begin <= offset < end:
-                found.caught.setdefault(offset, []).append(handler)
+        for offset in offsets[bisect_left(offsets, begin) : bisect_left(offsets, end)]:
+            found.caught.setdefault(offset, []).append(handler)
     return found
 
 

@@ -20,7 +20,7 @@ _GRAPH = re.compile(r"\{\{(?:function_)?node [^}]*\}\}|\[\[\{\{node [^}]*\}\}[^\
 
 
 def in_pass(name: str) -> Callable[[_Method], _Method]:
-    """Have ``cause_of`` say which pass an exception comes from that a method raises."""
+    """Have ``cause_in_pass`` say which pass an exception comes from that a method raises."""
 
     def decorated(method: _Method) -> _Method:
         @functools.wraps(method)
@@ -39,9 +39,7 @@ def in_pass(name: str) -> Callable[[_Method], _Method]:
 
 
 def cause_of(error: BaseException) -> str:
-    r"""Name of the exception and the line of its message that says what is wrong; and the pass that raised it.
-
-    See ``in_pass``.
+    r"""Name of the exception and the line of its message that says what is wrong.
 
     Example:
         >>> cause_of(ValueError("Exception encountered when calling M.call().\n\nx is 3\n\nArguments received by ..."))
@@ -52,9 +50,7 @@ def cause_of(error: BaseException) -> str:
         text = inner[1]
     graph = "Graph execution error" in text
     lines = [line for line in (_GRAPH.sub("", line).strip() for line in text.splitlines()) if line]
-    name, raised_by = type(error).__name__, getattr(error, IN_PASS, "")
-    if raised_by:
-        name = f"{raised_by} raised {name}"
+    name = type(error).__name__
     if isinstance(error, Warning):
         name += f", which a filter of warnings makes an error (warnings.simplefilter('default', {name}) lifts it)"
     if not lines:
@@ -65,6 +61,12 @@ def cause_of(error: BaseException) -> str:
         line = " ".join(lines)  # what it announces
     line = re.sub(r"\s+", " ", line)
     return f"{name}: {line if len(line) <= LONGEST else line[: LONGEST - 3] + '...'}"
+
+
+def cause_in_pass(error: BaseException) -> str:
+    """``cause_of`` an exception, and the pass that raised it, if one did; see ``in_pass``."""
+    name = getattr(error, IN_PASS, "")
+    return f"{name} raised {cause_of(error)}" if name else cause_of(error)
 
 
 def what_is(value: Any) -> str:
