@@ -167,12 +167,11 @@ def visit_for_good(walk: Walk, function: Any) -> bool:
 def refuse_threads(walk: Walk) -> None:
     """Have no pass start a thread where the code waits for the end of none: it would go on behind the pass."""
     cls = threading.Thread
-    place = Place("start", functools.partial(getattr, cls, "start"), functools.partial(setattr, cls, "start"))
+    get, put = functools.partial(vars(cls).__getitem__, "start"), functools.partial(type.__setattr__, cls, "start")
+    place = Place("start", get, put)
     place.value = _START
     walk.reach(place)
-    walk.cannot_put_back(
-        _START, "which would start a thread that goes on behind an extra pass; join it", lambda: not walk.joins
-    )
+    walk.cannot_put_back(_START, "which would start a thread that no code waits for", lambda: not walk.joins)
 
 
 def visit_module(walk: Walk, name: Any) -> None:

@@ -1160,6 +1160,7 @@ def test_a_thread_of_a_pass_does_not_go_on_behind_it(joins: bool, tmp_path: Path
     trained(lambda: model, lambda: LOSS, tmp_path)
     time.sleep(0.1)
     assert model.middle.calls == 0 and not started
+    assert type(vars(threading.Thread)["start"]) is types.FunctionType
     reason = record_of(tmp_path).manifest.not_evaluated.get("losses", "")
     assert ("would start a thread" in reason) == (not joins)
     model.eval()(data()[0][0])
