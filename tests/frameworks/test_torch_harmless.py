@@ -919,11 +919,30 @@ def test_a_reason_says_what_to_do(name: str, tmp_path: Path) -> None:
 
 
 on_exit = atexit.register
+
+
+def last_words() -> None:
+    """Nothing."""
+
+
+class Registered:
+    """Is compared with all that is registered."""
+
+    def __init__(self) -> None:
+        self.found: list[Any] = []
+
+    def __eq__(self, other: object) -> bool:
+        self.found.append(other)
+        return False
+
+    __hash__ = None  # type: ignore[assignment]
+
+
 FOR_GOOD: dict[str, Callable[[], Any]] = {
-    "register": lambda: atexit.register(int),
+    "register": lambda: atexit.register(last_words),
     "umask": lambda: os.umask(0o77),
     "setitimer": lambda: signal.setitimer(signal.ITIMER_REAL, 1000),
-    "on_exit": lambda: on_exit(int),
+    "on_exit": lambda: on_exit(last_words),
 }
 
 
@@ -936,9 +955,10 @@ def test_what_changes_the_process_for_good_is_not_called(name: str, tmp_path: Pa
             call()
         return x
 
-    before = atexit._ncallbacks()  # type: ignore[attr-defined]
     trained(lambda: Net(Part(forward)), lambda: LOSS, tmp_path)
-    assert atexit._ncallbacks() <= before + 1  # type: ignore[attr-defined]  # and that of the recorder
+    registered: Any = Registered()
+    atexit.unregister(registered)
+    assert last_words not in registered.found
     os.umask(umask := os.umask(0))
     assert umask != 0o77 and signal.getitimer(signal.ITIMER_REAL) == (0, 0)
     assert f"uses '{name}'" in record_of(tmp_path).manifest.not_evaluated["losses"]
