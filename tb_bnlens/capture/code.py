@@ -14,6 +14,9 @@ from tb_bnlens.capture.remembered import remembered, remembered_functions
 
 CALLED = ("forward", "call", "__call__", "__get__", "compute_loss")
 """Methods with which a pass enters an object."""
+UNNAMED = tuple(f"__{name}__" for name in "getattribute getattr setattr getitem iter len bool enter exit".split())
+"""Methods that code enters without their names."""
+STORES = ("STORE_FAST", "STORE_NAME", "STORE_GLOBAL", "STORE_DEREF")
 MAKE_OBJECTS = ("__init__", "__new__", "__post_init__", "__init_subclass__")
 """A pass makes few objects of a user's, while many classes number theirs with a global counter."""
 BY_NAME = frozenset("__dict__ __import__ delattr getattr globals import_module modules setattr vars".split())
@@ -35,21 +38,35 @@ class Reads:
     """Where it does: a variable and attributes of attributes, the last of them assigned."""
     loose: set[str] = field(default_factory=set)
     """Attributes that it assigns to objects of any other origin."""
+    changed: set[str] = field(default_factory=set)
+    """Variables that it adds to, as by ``+=``: what they hold changes itself where it is an array or a list."""
+    aliases: set[tuple[str, ...]] = field(default_factory=set)
+    """What variables are assigned: the path of an attribute, and the variable."""
     imports: set[str] = field(default_factory=set)
     """Modules that the code imports when it runs; what it takes from them is among the attributes."""
     cells: set[str] = field(default_factory=set)
     """Variables of an enclosing function that the code assigns."""
+    variables: set[str] = field(default_factory=set)
+    """All variables that it reads itself, of a function, of an enclosing one or of a module."""
+    stored_names: set[str] = field(default_factory=set)
+    """What it assigns itself, as the code of a module."""
     strings: set[str] = field(default_factory=set)
     assigns_items: bool = False
     """Whether it assigns or deletes an element of anything."""
 
-    def add(self, instruction: dis.Instruction, holder: tuple[str, ...]) -> None:
+    def add(self, instruction: dis.Instruction, path: Path) -> None:
         """Go on by an instruction; one that assigns an attribute does so of what this path names."""
-        kind, name = instruction.opname, str(instruction.argval)
+        kind, name, holder = instruction.opname, str(instruction.argval), path.holder
+        if kind.startswith(STORES):
+            self._add_variable(str(instruction.argval[0] if isinstance(instruction.argval, tuple) else name), path)
+        if kind.startswith(("LOAD_", "STORE_FAST_LOAD")) and kind.rpartition("_")[2] not in ("CONST", "ATTR", "METHOD"):
+            self.variables.update(instruction.argval if isinstance(instruction.argval, tuple) else (name,))
         if kind in ("LOAD_GLOBAL", "STORE_GLOBAL", "DELETE_GLOBAL"):
             self.globals[name] = None
             if kind != "LOAD_GLOBAL":
                 self.stored.add(name)
+        elif kind in ("STORE_NAME", "DELETE_NAME"):
+            self.stored_names.add(name)
         elif kind in ("STORE_DEREF", "DELETE_DEREF"):
             self.cells.add(name)
         elif kind in ("STORE_SUBSCR", "DELETE_SUBSCR", "STORE_SLICE"):
@@ -68,6 +85,12 @@ class Reads:
             self.strings.add(name)
         elif isinstance(instruction.argval, types.CodeType):
             self._add_inner(reads(instruction.argval))
+
+    def _add_variable(self, name: str, path: Path) -> None:
+        if path.is_changed:
+            self.changed.add(name)
+        elif len(path.holder) > 1:
+            self.aliases.add((*path.holder, name))
 
     def _add_inner(self, inner: Reads) -> None:
         self.globals |= inner.globals
@@ -94,30 +117,34 @@ class Reads:
 
 
 @functools.lru_cache(maxsize=4096)
-def reads(code: types.CodeType, start: int = 0, end: int | None = None) -> Reads:
-    """What a piece of code reads, from one offset on and before another one."""
-    found, path = Reads(), _Path()
+def reads(code: types.CodeType, offsets: frozenset[int] | None = None) -> Reads:
+    """What a piece of code reads; what its instructions at these offsets do, where they are given."""
+    found, path = Reads(), Path()
     for instruction in dis.get_instructions(code):
         path.add(instruction)
-        if start <= instruction.offset and (end is None or instruction.offset < end):
-            found.add(instruction, path.holder)
+        if offsets is None or instruction.offset in offsets:
+            found.add(instruction, path)
     found.add_words()
     return found
 
 
-class _Path:
+class Path:
     """How the object on top of the stack is named: a variable, then attributes."""
 
     def __init__(self) -> None:
         self.holder: tuple[str, ...] = ()
         """Of whose attribute an instruction that assigns one does so; empty where that has no name."""
+        self.is_changed = False
+        """Whether an instruction that assigns a variable does so as ``+=``."""
+        self._adds = False
         self._top: tuple[str, ...] = ()
         self._copied: tuple[str, ...] = ()
 
     def add(self, instruction: dis.Instruction) -> None:
         """Go on by an instruction."""
         name = instruction.opname
-        self.holder = self._top
+        self.holder, self.is_changed = self._top, self._adds
+        self._adds = name.startswith("INPLACE_") or (name == "BINARY_OP" and instruction.argrepr.endswith("="))
         if name.endswith(("LOAD_FAST", "LOAD_FAST_BORROW")) or name in ("LOAD_DEREF", "LOAD_GLOBAL", "LOAD_NAME"):
             variable = instruction.argval[-1] if isinstance(instruction.argval, tuple) else instruction.argval
             self._top = (str(variable),)
@@ -153,6 +180,11 @@ def own_classes(kind: type) -> tuple[type, ...]:
     return tuple(cls for cls in kind.__mro__ if not is_closed(cls))
 
 
+def all_slots_of(kind: type) -> list[Any]:
+    """The slots of an object of this class."""
+    return [slot for cls in kind.__mro__ for slot in slots_of(cls)]
+
+
 @remembered_functions
 def functions_called(kind: type) -> Sequence[Any]:
     """The functions of an object's class and its base classes, a user's, that may run when it is called.
@@ -168,13 +200,17 @@ def functions_called(kind: type) -> Sequence[Any]:
     for cls in classes:
         for name, function in _functions(cls):
             own.setdefault(name, []).append(function)
+    unnamed = [name for name in UNNAMED if name in own]
     waiting, met = [name for name in CALLED if name in own], set[str]()
     if not waiting:
         framework = {name for cls in kind.__mro__[:-1] if cls not in classes for name in vars(cls)}
         if framework.intersection(CALLED):
             waiting = [name for name in own if name in framework and not name.endswith("_dataloader")]
-            if not waiting:
+            if not waiting and not unnamed:
                 return ()
+            waiting += unnamed
+    else:
+        waiting += unnamed
     found: list[Any] = []
     while waiting:
         name = waiting.pop()

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tb_bnlens.capture.errors import NotEvaluated, Refused
-from tb_bnlens.capture.reasons import cause_of
+from tb_bnlens.capture.reasons import cause_in_pass
 from tb_bnlens.capture.signals import of_handler
 from tb_bnlens.warning import warn_user
 
@@ -103,7 +103,7 @@ class Guard:
             # Whatever was being written: nothing else can be.
             self.give_up(RECORD, str(error))
         else:
-            self.give_up(part, of + cause_of(error))
+            self.give_up(part, of + cause_in_pass(error))
 
     @contextlib.contextmanager
     def __call__(self, part: str, argument: str = "", but: tuple[type[Exception], ...] = ()) -> Iterator[None]:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import atexit
 import decimal
+import faulthandler
 import functools
 import gc
+import locale
 import logging
 import os
+import signal
 import socket
 import sys
+import threading
+import tracemalloc
 import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
-from tb_bnlens.capture.code import slots_of
+from tb_bnlens.capture.code import all_slots_of
 from tb_bnlens.capture.noted import Place
 from tb_bnlens.capture.packages import is_of_library, may_draw
 from tb_bnlens.capture.walk import Visit, Walk
@@ -41,7 +47,7 @@ def visit_of_library(kind: Any) -> Visit | None:
         return _later(_visit_environment)
     if kind.__hash__ not in (None, object.__hash__):
         return None
-    if _has_dictionary(kind) or _slots(kind):
+    if _has_dictionary(kind) or all_slots_of(kind):
         return _later(_visit_attributes)
     return _refuse if kind.__module__.partition(".")[0] in _IN_C else None
 
@@ -58,14 +64,10 @@ def _has_dictionary(kind: Any) -> bool:
     return bool(kind.__dictoffset__)
 
 
-def _slots(kind: Any) -> list[Any]:
-    return [slot for cls in kind.__mro__ for slot in slots_of(cls)]
-
-
 def _visit_attributes(walk: Walk, thing: Any) -> None:
     if _has_dictionary(type(thing)):
         walk.dictionary(object.__getattribute__(thing, "__dict__"))
-    for slot in _slots(type(thing)):
+    for slot in all_slots_of(type(thing)):
         keep_slot(walk, thing, slot, slot.__name__)
 
 
@@ -113,6 +115,7 @@ _PRINTED = np.get_printoptions, lambda kept: np.set_printoptions(**kept)
 _TIMEOUT = socket.getdefaulttimeout, socket.setdefaulttimeout
 _SWITCH = sys.getswitchinterval, sys.setswitchinterval
 _COLLECTION = gc.isenabled, lambda on: gc.enable() if on else gc.disable()
+_LANGUAGE = functools.partial(locale.setlocale, locale.LC_ALL), functools.partial(locale.setlocale, locale.LC_ALL)
 _DIRECTORY = os.getcwd, os.chdir
 _ERRORS = np.geterr, lambda kept: np.seterr(**kept)
 _RECURSION = sys.getrecursionlimit, sys.setrecursionlimit
@@ -126,6 +129,7 @@ def _loggers() -> Iterable[tuple[Visit, Any]]:
 _PROCESS_WIDE: dict[str, Callable[[], Iterable[tuple[Visit, Any]]]] = {
     "decimal": lambda: [(_visit_decimal, decimal.getcontext())],
     "gc": lambda: [(_visit_setting, _COLLECTION), (_visit_setting, _THRESHOLDS)],
+    "locale": lambda: [(_visit_setting, _LANGUAGE)],
     "logging": _loggers,
     "numpy": lambda: [(_visit_setting, _ERRORS), (_visit_setting, _PRINTED)],
     "os": lambda: [(_visit_environment, os.environ), (_visit_setting, _DIRECTORY)],
@@ -134,6 +138,42 @@ _PROCESS_WIDE: dict[str, Callable[[], Iterable[tuple[Visit, Any]]]] = {
     "warnings": lambda: [(Walk.sequence, warnings.filters)],
 }
 """Module -> what code that uses it can change for all code, and how that is walked."""
+
+
+FOR_GOOD: dict[str, dict[str, Any]] = {
+    module.__name__: {name: getattr(module, name) for name in names.split() if hasattr(module, name)}
+    for module, names in (
+        (atexit, "register unregister"),
+        (faulthandler, "cancel_dump_traceback_later disable dump_traceback_later enable register unregister"),
+        (os, "nice putenv sched_setaffinity setpriority umask unsetenv"),
+        (signal, "alarm pthread_sigmask set_wakeup_fd setitimer siginterrupt"),
+        (threading, "setprofile settrace stack_size"),
+        (tracemalloc, "start stop"),
+    )
+}
+"""Module -> functions that change the process, and what was before cannot be read or put back."""
+_START = threading.Thread.start
+_IDS_FOR_GOOD = frozenset(id(function) for functions in FOR_GOOD.values() for function in functions.values())
+
+
+def visit_for_good(walk: Walk, function: Any) -> bool:
+    """Deny one of ``FOR_GOOD`` to a pass. Returns whether it is one."""
+    if function is _START:  # of which ``refuse_threads`` takes care
+        return True
+    if id(function) not in _IDS_FOR_GOOD:
+        return False
+    walk.cannot_put_back(function, "which changes the process for good")
+    return True
+
+
+def refuse_threads(walk: Walk) -> None:
+    """Have no pass start a thread where the code waits for the end of none: it would go on behind the pass."""
+    cls = threading.Thread
+    get, put = functools.partial(vars(cls).__getitem__, "start"), functools.partial(type.__setattr__, cls, "start")
+    place = Place("start", get, put)
+    place.value = _START
+    walk.reach(place)
+    walk.cannot_put_back(_START, "which would start a thread that no code waits for", lambda: not walk.joins)
 
 
 def visit_module(walk: Walk, name: Any) -> None:

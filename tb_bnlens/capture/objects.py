@@ -23,6 +23,7 @@ from tb_bnlens.capture.stateful import stateful
 from tb_bnlens.capture.still import still, walk_of
 from tb_bnlens.capture.visits import VISITS, visit_both, visit_object, visit_own_part, visit_part
 from tb_bnlens.capture.walk import Visit, Walk
+from tb_bnlens.capture.warned import warnings_forgotten
 
 PLAIN: tuple[type, ...] = (
     *(type(None), bool, int, float, complex, str, bytes, range, slice, type(Ellipsis)),
@@ -69,7 +70,8 @@ class Objects:
             walk.look_around()
             try:
                 walk.begin()
-                yield walk
+                with warnings_forgotten():
+                    yield walk
             except (KeyboardInterrupt, GeneratorExit):
                 raise
             except Exception:

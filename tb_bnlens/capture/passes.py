@@ -22,7 +22,7 @@ Array = NDArray[np.floating[Any]]
 
 
 @dataclass(eq=False)
-class Held:
+class Ending:
     """Predictions whose end may change something, as objects with ``__del__`` do. The runner empties this in a pass."""
 
     value: Any

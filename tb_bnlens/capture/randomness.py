@@ -16,6 +16,7 @@ import numpy as np
 
 from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.capture.threads import frames_of_others, is_known, is_of_a_tool, others
+from tb_bnlens.capture.walk import Walk
 
 REASON = (
     "the model draws random numbers from Python or NumPy when it is traced, so an extra pass would change the numbers "
@@ -28,25 +29,33 @@ BESIDE_OTHERS = (
 _NUMPY_IS_SEEN = isinstance(np.random.rand, types.BuiltinMethodType)
 """Whether a profiler sees calls of NumPy's generators, as with NumPy 1."""
 _RLOCK = type(threading.RLock())
-_one_trace_at_a_time = threading.RLock()  # two of them could each wait for a generator that the other has locked
 
 
 @contextlib.contextmanager
-def draws_refused() -> Iterator[None]:
+def draws_refused(walk: Walk | None = None) -> Iterator[None]:
     """Let the block trace user code, which must not draw from a generator of Python or NumPy.
 
     Other threads may draw meanwhile (Keras reads Python generators in a background thread), so no state is restored
     that another thread could have moved:
 
     - A draw of this thread from ``random`` is stopped before it is made.
-    - NumPy's generators are locked, so that other threads wait for the trace. A draw of this thread is undone before
-      they go on. NumPy before 2.3 has no lock that allows this: there a draw is undone if no other thread has run.
+    - NumPy's generators are locked where the block may draw from them, so that other threads wait for the trace. A draw
+      of this thread is undone before they go on. NumPy before 2.3 has no lock that allows this: there a draw is undone
+      if no other thread has run.
+
+    Args:
+        walk: what is known of the block. Nothing is locked without it: the block could wait for a thread that draws.
 
     Raises:
-        NotEvaluated: the block drew, or may have drawn.
+        NotEvaluated: the block drew, or may have drawn; or it may draw and wait for others, and is not run.
     """
-    with _one_trace_at_a_time, contextlib.ExitStack() as locks:
-        before = [_State(generator, locks) for generator in _numpy_generators()]
+    apart = others_may_draw()
+    known_to_draw = walk is not None and walk.may_draw
+    if apart and walk is not None and known_to_draw and walk.may_wait:
+        raise NotEvaluated(BESIDE_OTHERS)
+    with contextlib.ExitStack() as locks:
+        watched = _numpy_generators() if walk is None or known_to_draw or not apart else []
+        before = [_State(generator, locks if apart and known_to_draw else None, not apart) for generator in watched]
         with _python_draws() as drawn:
             try:
                 yield
@@ -140,10 +149,10 @@ def _python_draws(only: Sequence[Any] = (), reason: str = REASON) -> Iterator[li
 
 
 def _numpy_generators() -> list[Any]:
-    """All generators of NumPy in this process."""
+    """All generators of NumPy in this process, in an order in which two threads can lock them."""
     found = {id(generator): generator for generator in _generators_in(gc.get_objects())}
     found.update((id(generator), generator) for generator in _FROZEN.generators())
-    return list(found.values())
+    return sorted(found.values(), key=lambda generator: id(_lock_of(generator)))
 
 
 def _generators_in(things: Iterable[Any]) -> list[Any]:
@@ -181,21 +190,27 @@ def _reachable() -> Iterable[Any]:
 _FROZEN = _Frozen()
 
 
+def _lock_of(generator: Any) -> Any:
+    return getattr(getattr(generator, "_bit_generator", generator), "lock", None)
+
+
 class _State:
     """The state of one of NumPy's generators, locked where that is possible.
 
     Args:
         generator: a ``RandomState`` or ``BitGenerator``.
-        locks: releases the lock.
+        locks: releases the lock; None where it is not locked.
+        alone: no other thread draws from it.
     """
 
-    def __init__(self, generator: Any, locks: contextlib.ExitStack):
+    def __init__(self, generator: Any, locks: contextlib.ExitStack | None, alone: bool = False):
         self.generator = generator
-        lock: Any = getattr(getattr(generator, "_bit_generator", generator), "lock", None)
-        self.locked = isinstance(lock, _RLOCK)
-        if self.locked:
+        lock = _lock_of(generator)
+        self.locked = locks is not None and isinstance(lock, _RLOCK)
+        if locks is not None and self.locked:
             locks.enter_context(lock)
-        self._state, self._others = self._read(), {} if self.locked else others()
+        self._safe = self.locked or alone
+        self._state, self._others = self._read(), {} if self._safe else others()
         self.undone = False
         """Whether what was drawn is put back."""
 
@@ -203,7 +218,7 @@ class _State:
         """Undo what was drawn since, if others cannot have drawn it. Returns whether anything was."""
         if _same(self._state, self._read()):
             return False
-        self.undone = self.locked or (is_known(self._others) and others() == self._others)
+        self.undone = self._safe or (is_known(self._others) and others() == self._others)
         if self.undone and isinstance(self.generator, np.random.RandomState):
             self.generator.set_state(self._state)
         elif self.undone:

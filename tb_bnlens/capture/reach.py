@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dis
 import gc
 import socketserver
 import sys
@@ -18,7 +17,8 @@ from contextvars import ContextVar
 from functools import partial
 from typing import Any, cast
 
-from tb_bnlens.capture.code import CALLED, functions_of, reads, slots_of
+from tb_bnlens.capture.ahead import ahead
+from tb_bnlens.capture.code import CALLED, all_slots_of, functions_of, own_classes, reads
 from tb_bnlens.capture.noted import LONG
 from tb_bnlens.capture.packages import is_closed, is_of_closed, is_of_python
 
@@ -29,11 +29,16 @@ STARTS_THREADS = ("threading", "concurrent.futures.thread")
 """Their frames hold what a thread began with."""
 HAVE_HANDLERS = (asyncio.BaseProtocol, socketserver.BaseServer, socketserver.BaseRequestHandler)
 """Python calls methods of such a class by names that no code needs to hold, as ``do_GET``."""
+UNCHANGED = (type(None), int, float, complex, str, bytes, tuple, frozenset)
+"""What ``+=`` leaves as it is."""
 WRAPPERS = (staticmethod, classmethod)
 SPECIAL = (*CALLED, "__iter__", "__next__", "__getitem__", "__enter__", "__exit__")
 """Methods of a user's class that code calls and does not name."""
 ANY_NAME = frozenset(("getattr", "setattr", "vars", "__dict__"))
 """Code that names one of these may read or assign any attribute."""
+LENS = "tb_bnlens."
+OF_A_LOOK = tuple(f"{LENS}capture.{name}" for name in ("noted", "reach", "threads", "touch", "walk"))
+"""Another lens keeps in objects of these what it has seen, of other threads too."""
 APART = (threading.local, ContextVar)
 """Each thread has a state of its own in them."""
 SUSPENDED = (types.GeneratorType, types.CoroutineType, types.AsyncGeneratorType)
@@ -45,10 +50,13 @@ class Reach:
     Args:
         innermost: where it is.
         unnamed: methods of a user's object that are followed although no code names them.
+        is_told: whether a thread that asks a signal again and again is told to go on.
     """
 
-    def __init__(self, innermost: types.FrameType, unnamed: Collection[str] = ()) -> None:
-        self._unnamed = unnamed
+    def __init__(self, innermost: types.FrameType, unnamed: Collection[str] = (), is_told: bool = False) -> None:
+        self._unnamed, self._is_told = unnamed, is_told
+        self.waits_for: dict[int, threading.Event] = {}
+        """id -> signal without which it runs the same few lines again and again. Nothing else is followed then."""
         self._own = _work_of_this_thread()
         self.met = {id(work): work for work in self._own}
         """id -> object. What the present thread runs is not followed for the sake of one that waits for it."""
@@ -81,59 +89,61 @@ class Reach:
         """Follow what a thread may use from where it is."""
         frames = list(outwards(innermost))
         waits = all(is_of_python(frame.f_globals.get("__name__")) for frame in frames)
-        for frame in frames:
-            if not is_of_closed(frame.f_globals.get("__name__")):
-                self._frame(frame)
-            elif waits or frame.f_globals.get("__name__") not in STARTS_THREADS:
+        returned, of_lens = True, _of_lens(frames)
+        for frame, is_ours in zip(frames, of_lens, strict=True):
+            name = frame.f_globals.get("__name__")
+            if not is_of_closed(name):
+                returned = self._frame(frame, returned)
+            elif not is_ours and (waits or name not in STARTS_THREADS):
                 self._follow(frame.f_locals.values())
                 # It may call any method of a user's object whose own method it is.
                 holders = [frame.f_locals.get(name) for name in frame.f_code.co_varnames[:1]]
                 self._follow(method for holder in holders for method in _methods(holder))
 
-    def _frame(self, frame: types.FrameType) -> None:
-        """Follow what the rest of a frame's code names."""
-        start, end, named = self._rest(frame)
+    def _frame(self, frame: types.FrameType, returned: bool = True) -> bool:
+        """Follow what the rest of a frame's code names. Returns whether the frame may return."""
         values = dict(frame.f_locals)
-        self._code(frame.f_code, frame.f_globals, values, start, end)
-        self._follow(value for name, value in values.items() if name in named)
+        rest = ahead(frame, returned, partial(self._goes_on, frame.f_globals, values))
+        names = reads(frame.f_code, rest.offsets)
+        self._code(frame.f_code, frame.f_globals, values, rest.offsets)
+        self._follow(values[name] for name in names.variables & values.keys())
         # Nothing tells the cells of a frame, but what they hold.
-        self.contents += [values[name] for name in reads(frame.f_code, start, end).cells & values.keys()]
-        self._stores(frame.f_globals, _stored(frame, start, end))
+        self.contents += [values[name] for name in names.cells & values.keys()]
+        if frame.f_locals is frame.f_globals:  # of a module
+            self.globals |= names.variables
+            self._stores(frame.f_globals, names.stored_names)
+        return rest.returns
 
-    def _rest(self, frame: types.FrameType) -> tuple[int, int | None, set[Any]]:
-        """What a frame runs and has yet to run: where that begins, at the head of its loop, and ends; the names there.
-
-        A loop that waits for the present thread is not left in a pass.
-        """
-        instructions = list(dis.get_instructions(frame.f_code))
-        jumps = [i for i in instructions if i.offset >= frame.f_lasti and "JUMP" in i.opname]
-        starts = [begin for begin, _, line in frame.f_code.co_lines() if line == frame.f_lineno]
-        start = min((frame.f_lasti, *starts, *(jump.argval for jump in jumps)))
-        for jump in jumps:
-            if jump.argval <= frame.f_lasti:
-                named = _names(instructions, jump.argval, jump.offset)
-                if any(value is work for value in _values(frame, named) for work in self._own):
-                    return jump.argval, jump.offset, named
-        return start, None, _names(instructions, start, None)
+    def _goes_on(self, space: Mapping[str, Any], values: Mapping[str, Any], path: tuple[str, ...]) -> bool:
+        """Whether something may tell a thread to go on that asks by this path of names."""
+        variable, *names, _ = path
+        try:
+            asked = _at(values[variable] if variable in values else space[variable], names)
+        except LookupError:
+            return True
+        if any(asked is work for work in self._own):
+            return False
+        if type(asked) is not threading.Event or asked.is_set() or self._is_told:
+            return True
+        self.waits_for[id(asked)] = asked
+        return False
 
     def _code(
         self,
         code: types.CodeType,
         space: Mapping[str, Any],
         values: Mapping[str, Any],
-        start: int = 0,
-        end: int | None = None,
+        offsets: frozenset[int] | None = None,
     ) -> None:
-        """Follow what a piece of code names in these globals, between two offsets.
+        """Follow what a piece of code names in these globals.
 
         Args:
             code: the code.
             space: the globals of its module.
             values: those of its variables that are known.
-            start: the first offset.
-            end: the one behind the last; None for all.
+            offsets: of its instructions; None for all.
         """
-        names = reads(code, start, end)
+        names = reads(code, offsets)
         self.names |= names.attributes | ANY_NAME.intersection(names.globals)
         self.globals.update(names.globals)
         self.assigned |= names.assigned
@@ -145,6 +155,13 @@ class Reach:
                 self.loose.add(name)
             else:
                 self.targets.add((id(holder), name))
+        for variable in names.changed:
+            paths = [(variable,), *(path[:-1] for path in names.aliases if path[-1] == variable)]
+            for first, *rest in paths:
+                with contextlib.suppress(LookupError):
+                    held = _at(values[first] if first in values else space[first], rest)
+                    if not isinstance(held, UNCHANGED):
+                        self.targets.add((id(held), ""))
         self.assigns_items |= names.assigns_items
         self._stores(space, names.stored)
         self._follow(space[name] for name in names.globals if name in space)
@@ -178,11 +195,11 @@ class Reach:
             spaces += new_spaces
 
     def _held(self, thing: Any) -> Iterator[Any]:
-        if isinstance(thing, APART):
+        if isinstance(thing, APART) or type(thing).__module__ in OF_A_LOOK:
             return
         if isinstance(thing, (*SEQUENCES, dict)):
             if len(thing) <= LONG:
-                yield from dict.values(thing) if isinstance(thing, dict) else thing
+                yield from list(dict.values(thing) if isinstance(thing, dict) else thing)
         elif isinstance(thing, types.MethodType):
             yield thing.__self__
             yield from self._called(thing.__func__, (thing.__self__,))
@@ -231,7 +248,7 @@ class Reach:
         frame = getattr(thing, f"{prefix}_frame")
         if frame is not None and not is_of_closed(frame.f_globals.get("__name__")):
             self._frame(frame)
-        elif frame is not None:
+        elif frame is not None and not str(frame.f_globals.get("__name__")).startswith(LENS):
             yield from frame.f_locals.values()
         yield getattr(thing, f"{prefix}_{'yieldfrom' if prefix == 'gi' else 'await'}")
 
@@ -241,7 +258,7 @@ class Reach:
             if not is_of_closed(thing.__name__):
                 yield vars(thing)
         elif isinstance(thing, type):
-            of_user = [cls for cls in thing.__mro__ if not is_closed(cls)]
+            of_user = own_classes(thing)
             yield from map(vars, of_user)
             if issubclass(thing, HAVE_HANDLERS):
                 self._follow(function for cls in of_user for function in functions_of(cls))
@@ -261,10 +278,9 @@ def _under(space: Mapping[str, Any], names: Collection[str]) -> list[Any]:
 def attributes_of(thing: Any) -> dict[str, Any]:
     """What a user's object holds by name, in slots too."""
     found = dict(own_of(thing))
-    for cls in type(thing).__mro__:
-        for slot in slots_of(cls):
-            with contextlib.suppress(AttributeError):  # nothing yet
-                found[slot.__name__] = slot.__get__(thing)
+    for slot in all_slots_of(type(thing)):
+        with contextlib.suppress(AttributeError):  # nothing yet
+            found[slot.__name__] = slot.__get__(thing)
     return found
 
 
@@ -283,6 +299,16 @@ def outwards(frame: types.FrameType | None) -> Iterator[types.FrameType]:
         frame = frame.f_back
 
 
+def _of_lens(frames: Sequence[types.FrameType]) -> list[bool]:
+    """Which frames run for a lens and are no user's, innermost first. It reaches no more than the user's code does."""
+    found, ours = list[bool](), False
+    for frame in reversed(frames):
+        name = str(frame.f_globals.get("__name__"))
+        ours = is_of_closed(name) and (ours or name.startswith(LENS))
+        found.append(ours)
+    return found[::-1]
+
+
 def _in_closed(thing: Any) -> Iterator[Any]:
     """What an object of a closed package holds. Those of Python are often in C, or have slots."""
     if isinstance(thing, HAVE_HANDLERS):  # and of what a server is given it calls any method
@@ -297,7 +323,7 @@ def _in_closed(thing: Any) -> Iterator[Any]:
 
 def _methods(thing: Any) -> list[types.MethodType]:
     """All that a user's classes give an object."""
-    of_user = [cls for cls in type(thing).__mro__ if not is_closed(cls)]
+    of_user = own_classes(type(thing))
     return [types.MethodType(function, thing) for cls in of_user for function in functions_of(cls)]
 
 
@@ -319,15 +345,6 @@ def _at(thing: Any, path: Iterable[str]) -> Any:
     return thing
 
 
-def _stored(frame: types.FrameType, start: int, end: int | None) -> set[str]:
-    """Variables of a module that the module's own code assigns."""
-    if frame.f_locals is not frame.f_globals:
-        return set()
-    instructions = dis.get_instructions(frame.f_code)
-    inside = [i for i in instructions if i.offset >= start and (end is None or i.offset < end)]
-    return {i.argval for i in inside if i.opname in ("STORE_NAME", "DELETE_NAME")}
-
-
 def _is_filled(value: Any) -> bool:
     return not isinstance(value, (*SEQUENCES, dict)) or bool(len(value))
 
@@ -339,21 +356,6 @@ def contents_of(cells: Iterable[types.CellType]) -> Iterator[Any]:
             yield cell.cell_contents
         except ValueError:  # nothing yet
             continue
-
-
-def _names(instructions: Iterable[dis.Instruction], start: int, end: int | None) -> set[Any]:
-    named = set[Any]()
-    for instruction in instructions:
-        if instruction.offset >= start and (end is None or instruction.offset < end):
-            named.update(instruction.argval if isinstance(instruction.argval, tuple) else (instruction.argval,))
-    return named
-
-
-def _values(frame: types.FrameType, names: Iterable[Any]) -> Iterator[Any]:
-    for name in names:
-        for space in (frame.f_locals, frame.f_globals):
-            if isinstance(name, str) and name in space:
-                yield space[name]
 
 
 def _work_of_this_thread() -> list[Any]:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import re
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
+_Method = TypeVar("_Method", bound=Callable[..., Any])
+IN_PASS = "_bn_lens_pass"
 LONGEST = 300
 """Characters of a reason: it stands in a warning and in the tab."""
 _NO_VALUE = ("SymbolicTensor", "symbolic tf.Tensor", "KerasTensor", "TracerArrayConversion", "ConcretizationTypeError")
@@ -12,6 +17,25 @@ _NO_VALUE = ("SymbolicTensor", "symbolic tf.Tensor", "KerasTensor", "TracerArray
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _KERAS = re.compile(r"Exception encountered when calling .*?\n\s*\n(.*?)(?:\n\s*\nArguments received by|\Z)", re.DOTALL)
 _GRAPH = re.compile(r"\{\{(?:function_)?node [^}]*\}\}|\[\[\{\{node [^}]*\}\}[^\]]*\]\]|\[Op:\w+\][^\n]*")
+
+
+def in_pass(name: str) -> Callable[[_Method], _Method]:
+    """Have ``cause_in_pass`` say which pass an exception comes from that a method raises."""
+
+    def decorated(method: _Method) -> _Method:
+        @functools.wraps(method)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return method(*args, **kwargs)
+            except Exception as error:
+                if not hasattr(error, IN_PASS):
+                    with contextlib.suppress(Exception):  # one that takes no attributes
+                        setattr(error, IN_PASS, name)
+                raise
+
+        return cast(_Method, call)
+
+    return decorated
 
 
 def cause_of(error: BaseException) -> str:
@@ -37,6 +61,12 @@ def cause_of(error: BaseException) -> str:
         line = " ".join(lines)  # what it announces
     line = re.sub(r"\s+", " ", line)
     return f"{name}: {line if len(line) <= LONGEST else line[: LONGEST - 3] + '...'}"
+
+
+def cause_in_pass(error: BaseException) -> str:
+    """``cause_of`` an exception, and the pass that raised it, if one did; see ``in_pass``."""
+    name = getattr(error, IN_PASS, "")
+    return f"{name} raised {cause_of(error)}" if name else cause_of(error)
 
 
 def what_is(value: Any) -> str:

@@ -24,11 +24,14 @@ def _handlers() -> dict[int, Callable[..., Any]]:
 def signals_wait() -> Iterator[None]:
     """Let the handlers of signals that come in the block run when it has ended, once for each kind of signal.
 
+    What the block sets as a handler is undone.
+
     Outside of the main thread nothing is done: no handler runs there.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    before = {number: signal.getsignal(number) for number in signal.valid_signals()}
     handlers, came = _handlers(), dict[int, Any]()
 
     def wait(number: int, frame: Any) -> None:
@@ -39,9 +42,9 @@ def signals_wait() -> Iterator[None]:
             signal.signal(number, wait)
         yield
     finally:
-        for number, handler in handlers.items():
-            if signal.getsignal(number) is wait:
-                signal.signal(number, handler)
+        for number, kept in before.items():
+            if signal.getsignal(number) is not kept and kept is not None:
+                signal.signal(number, kept)
         with contextlib.ExitStack() as last_first:  # all of them, whatever one raises
             for number, frame in reversed(came.items()):
                 last_first.callback(handlers[number], number, frame)

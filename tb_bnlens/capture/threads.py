@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping
 
 from tb_bnlens.capture.packages import is_of_closed
 from tb_bnlens.capture.reach import outwards
-from tb_bnlens.capture.touch import Held, Reached, Touch, reached, touches
+from tb_bnlens.capture.touch import Found, Held, Reached, Touch, reached, touches
 
 _WAITS = threading.Condition.wait.__code__
 INSTALLED = ("site-packages", "dist-packages")
@@ -27,12 +27,13 @@ TOOLS = (
 """How the modules of threads begin that change and draw nothing: progress bars, writers of logs, notebooks."""
 LOOK = 0.01
 """Seconds for which threads have to be still that can reach the model, before the first pass."""
+PATIENCE = 2.0
+"""Seconds for threads that a pass has started and not joined."""
 THREADS_CLOCK = 0b110
 """The kernel's mark of a clock that is one thread's (CPUCLOCK_PERTHREAD_MASK) and counts its time (CPUCLOCK_SCHED)."""
 BESIDE_THREADS = (
-    "another thread{} can change what the model or loss holds, and what it does could not be told from what an extra "
-    "pass does; let it end, or join the thread that trains, or keep what it uses out of both, to have the losses "
-    "measured"
+    "another thread{} can change {}, and what it does could not be told from what an extra pass does; let it end, or "
+    "join the thread that trains, or keep what it uses out of both, to have the losses measured"
 )
 Doing = tuple[types.FrameType, int]
 """Where a thread is, and the nanoseconds of CPU time that it has had; -1 where they cannot be read."""
@@ -51,7 +52,8 @@ class Company:
 
     def __init__(self, held: Held, like: Company | None = None):
         self._held = held
-        self._known: defaultdict[int, dict[Codes, Touch]] = defaultdict(dict)
+        self._known: defaultdict[int, dict[Codes, tuple[Found, Reached]]] = defaultdict(dict)
+        self._all = {thread.ident for thread in threading.enumerate()}
         self._before: dict[int, Doing] = _of_users() if like is None else like._before
         # At once: a thread that ends later may have changed something before.
         self._first: dict[int, tuple[Codes, Reached]] = _look_at(self._before) if like is None else like._first
@@ -63,16 +65,25 @@ class Company:
         that perhaps changes it must not run for a moment.
         """
         frames = frames_of_others()
-        touches = {ident: self._touch(ident) for ident in self._before}
-        writes = {ident for ident, touch in touches.items() if touch is Touch.WRITES}
+        found = {ident: self._found(ident) for ident in self._before}
+        writes = {ident for ident, one in found.items() if one.touch is Touch.WRITES}
         awake = {ident for ident in self._before.keys() & frames.keys() if not _waits_for_others(frames[ident])}
         # Another one that is awake may tell a thread to go on.
-        if writes & awake or (writes and any(touches[ident] for ident in awake)):
-            return _reason(writes & awake or writes)
-        if not any(touches.values()):
+        if writes & awake or (writes and any(found[ident].touch for ident in awake)):
+            return self._reason(writes & awake or writes)
+        if not any(one.touch for one in found.values()):
             return ""
         time.sleep(LOOK)
         return self.disturbed()
+
+    def wait_for_new(self) -> None:
+        """Wait for threads that were started since and may change what is held; a pass may have started them."""
+        ends = time.monotonic() + PATIENCE
+        for thread in threading.enumerate():
+            ident = thread.ident
+            if ident is not None and ident not in self._all and thread is not threading.current_thread():
+                if ident in _of_users() and self._found(ident).touch:
+                    thread.join(max(0.0, ends - time.monotonic()))
 
     def disturbed(self) -> str:
         """Why there is no further pass, for a thread has run code of the user's that can change what is held."""
@@ -81,19 +92,42 @@ class Company:
             ident for ident, doing in now.items() if doing != self._before.get(ident) or not is_known({ident: doing})
         }
         ran |= self._before.keys() - now.keys()
-        return _reason({ident for ident in ran if self._touch(ident)})
+        return self._reason({ident for ident in ran if self._found(ident).touch})
 
-    def _touch(self, ident: int) -> Touch:
+    def _found(self, ident: int) -> Found:
         """The most that a thread may have done, wherever it has been met."""
         known = self._known[ident]
         if ident in self._first:
             codes, first = self._first[ident]
             if codes not in known:
-                known[codes] = touches(first, self._held)
+                known[codes] = touches(first, self._held), first
         frame = frames_of_others().get(ident)
-        if frame is not None and _codes(frame) not in known:
-            known[_codes(frame)] = touches(reached(frame), self._held)
-        return max(known.values(), default=Touch.PERHAPS)
+        if frame is not None and (_codes(frame) not in known or self._is_told(ident, known[_codes(frame)][1])):
+            now = reached(frame)
+            known[_codes(frame)] = touches(now, self._held), now
+            if self._is_told(ident, now):
+                told = reached(frame, is_told=True)
+                known[_codes(frame)] = touches(told, self._held), told
+        return max((found for found, _ in known.values()), key=lambda found: found.touch, default=Found(Touch.PERHAPS))
+
+    def _is_told(self, ident: int, reached: Reached) -> bool:
+        """Whether one that asks a signal again and again is told to go on, or may be by another one that is awake."""
+        if reached is None:
+            return False
+        signals = {**reached[0].waits_for, **reached[1].waits_for}
+        if any(signal.is_set() for signal in signals.values()):
+            return True
+        frames = frames_of_others() if signals else {}
+        awake = {other for other, frame in frames.items() if other != ident and not _waits_for_others(frame)}
+        looks = [first for other, (_, first) in self._first.items() if other in awake]
+        return any(look is None or look[1].too_far or look[1].met.keys() & signals.keys() for look in looks)
+
+    def _reason(self, threads: Collection[int]) -> str:
+        if not threads:
+            return ""
+        names = ", ".join(repr(thread.name) for thread in threading.enumerate() if thread.ident in threads)
+        worst = max((self._found(ident) for ident in threads), key=lambda found: found.touch)
+        return BESIDE_THREADS.format(f" ({names})" if names else "", worst.what)
 
 
 def _look_at(threads: Collection[int]) -> dict[int, tuple[Codes, Reached]]:
@@ -103,11 +137,6 @@ def _look_at(threads: Collection[int]) -> dict[int, tuple[Codes, Reached]]:
 
 def _codes(frame: types.FrameType) -> Codes:
     return tuple(outer.f_code for outer in outwards(frame))
-
-
-def _reason(threads: Collection[int]) -> str:
-    names = ", ".join(repr(thread.name) for thread in threading.enumerate() if thread.ident in threads)
-    return BESIDE_THREADS.format(f" ({names})" if names else "") if threads else ""
 
 
 def others() -> dict[int, Doing]:

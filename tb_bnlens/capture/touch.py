@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import types
 from collections import OrderedDict, deque
@@ -10,9 +11,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from tb_bnlens.capture.code import attributes_read
+from tb_bnlens.capture.code import attributes_read, own_classes
 from tb_bnlens.capture.packages import is_closed
 from tb_bnlens.capture.reach import ANY_NAME, APART, SPECIAL, Reach, attributes_of, contents_of, is_part, own_of
+from tb_bnlens.capture.reasons import with_article
 
 CHANGED_FROM = {
     list: tuple,
@@ -40,6 +42,8 @@ WRITES_VALUES = frozenset(
 FIXED = (*(types.FunctionType, types.MethodType, types.BuiltinMethodType), partial, tuple, frozenset)
 """What both may hold: a thread changes no more than the attributes of these."""
 
+TRIES = 3
+"""Looks at a thread that runs meanwhile."""
 SPACES = (type, types.ModuleType, types.FunctionType)
 """They have attributes, and are no objects that keep what they have read."""
 
@@ -64,6 +68,8 @@ class Held:
     """Empty dictionaries, which are none of ``objects``."""
     classes: set[int] = field(default_factory=set)
     """The ids of the user's classes whose attributes are."""
+    denied: set[int] = field(default_factory=set)
+    """The ids of those of the objects that no pass uses, or that it leaves as they are, such as a lock."""
     variables: dict[int, set[str]] = field(default_factory=dict)
     """id of the globals of a module -> names of the variables that are put back."""
 
@@ -72,23 +78,40 @@ Reached = tuple[Reach, Reach] | None
 """What a thread reaches for sure, and perhaps; None where that cannot be read."""
 
 
-def reached(frame: types.FrameType) -> Reached:
-    """What a thread that is here reaches. Code that reaches an object may call it, and perhaps does not."""
-    try:
-        return Reach(frame), Reach(frame, SPECIAL)
-    except Exception:  # proxies and lazy objects may raise anything when an attribute is read
-        return None
+@dataclass(frozen=True)
+class Found:
+    """The most that a thread may do."""
+
+    touch: Touch
+    what: str = "what the model or loss holds"
+    """What of it."""
 
 
-def touches(reached: Reached, held: Held) -> Touch:
+def reached(frame: types.FrameType, is_told: bool = False) -> Reached:
+    """What a thread that is here reaches. Code that reaches an object may call it, and perhaps does not.
+
+    Args:
+        frame: where it is.
+        is_told: whether it is told to go on where it asks a signal again and again.
+    """
+    for _ in range(TRIES):
+        # Proxies and lazy objects may raise anything when an attribute is read; a thread may change what is looked at.
+        with contextlib.suppress(Exception):
+            return Reach(frame, is_told=is_told), Reach(frame, SPECIAL, is_told)
+    return None
+
+
+def touches(reached: Reached, held: Held) -> Found:
     """What a thread that reaches this may do to what is put back."""
     if reached is None:
-        return Touch.PERHAPS
+        return Found(Touch.PERHAPS)
     try:
         surely, perhaps = (_Changes(reach, held).most() for reach in reached)
     except Exception:
-        return Touch.PERHAPS
-    return Touch.WRITES if surely is Touch.WRITES else min(Touch.PERHAPS, perhaps)
+        return Found(Touch.PERHAPS)
+    if surely.touch is Touch.WRITES:
+        return surely
+    return Found(min(Touch.PERHAPS, perhaps.touch), perhaps.what)
 
 
 class _Changes:
@@ -96,34 +119,51 @@ class _Changes:
 
     def __init__(self, reach: Reach, held: Held):
         self._reach, self._model = reach, held
-        self._held: Collection[int] = held.objects.keys() | held.classes | set(map(id, held.empty))
+        self._held: Collection[int] = (held.objects.keys() - held.denied) | held.classes | set(map(id, held.empty))
         self._unnamed = set(self._unnamed_parts())
         # A watcher keeps what it has read under the same name.
         others = (thing for key, thing in reach.met.items() if key not in self._held and not isinstance(thing, SPACES))
         self._loose = reach.loose.difference(*map(own_of, others))
 
-    def most(self) -> Touch:
+    def most(self) -> Found:
         """The gravest of all changes."""
         if self._reach.too_far:  # so many names tell nothing, unless the object is known too
             surely = any(key in self._held for key, _ in self._reach.targets)
-            return Touch.WRITES if surely else Touch.PERHAPS
-        if self._variables():
-            return Touch.WRITES
+            return Found(Touch.WRITES if surely else Touch.PERHAPS)
+        variable = self._variable()
+        if variable:
+            return Found(Touch.WRITES, variable)
         reached = [thing for key, thing in self._reach.met.items() if key in self._held]
-        return max(map(self._of, reached), default=Touch.NOTHING)
+        worst = max(reached, key=self._of, default=None)
+        found = Touch.NOTHING if worst is None else self._of(worst)
+        return Found(found, self._described(worst)) if found else Found(found)
 
-    def _variables(self) -> bool:
-        """Whether the code assigns variables of functions or modules."""
+    def _described(self, thing: Any) -> str:
+        """An object in words, by an attribute that the code names, or by the one that holds it."""
+        reach, kind = self._reach, with_article(type(thing).__name__)
+        assigned = {name for key, name in reach.targets if key == id(thing)}
+        own = [name for name in attributes_of(thing) if name in reach.names or name in reach.assigned]
+        for name in (*sorted(assigned - {""}), *sorted(reach.loose.intersection(own)), *own):
+            return f"{name!r} of {kind} that the model or loss holds"
+        for holder in self._model.objects.values():
+            for name, value in own_of(holder).items():
+                if value is thing:
+                    return f"{name!r} of {with_article(type(holder).__name__)} that the model or loss holds"
+        return f"{kind} that the model or loss holds"
+
+    def _variable(self) -> str:
+        """A variable of a function or module that the code assigns, in words; empty where there is none."""
         reach, model = self._reach, self._model
-        if any(name in model.variables.get(space, ()) for space, name in reach.variables):
-            return True
         modules = [vars(thing) for thing in reach.met.values() if isinstance(thing, types.ModuleType)]
-        if any(not reach.assigned.isdisjoint(model.variables.get(id(space), ())) for space in modules):
-            return True
-        if not reach.cells.isdisjoint(model.objects):
-            return True
+        assigned = {*reach.variables, *((id(space), name) for space in modules for name in reach.assigned)}
+        for space, name in sorted(assigned):
+            if name in model.variables.get(space, ()):
+                return f"the variable {name!r} of a module, which the model or loss reads"
         held = [thing for thing in model.objects.values() if type(thing) is types.CellType] if reach.contents else []
-        return any(content is one for content in contents_of(held) for one in reach.contents)
+        shared = any(content is one for content in contents_of(held) for one in reach.contents)
+        if shared or not reach.cells.isdisjoint(model.objects):
+            return "a variable of an enclosing function, which the model or loss reads"
+        return ""
 
     def _unnamed_parts(self) -> Iterator[int]:
         """The ids of what is reached as a part of a module or layer, and by no name of its own."""
@@ -150,7 +190,7 @@ class _Changes:
             return Touch.NOTHING
         if is_closed(kind) and not callable(thing):
             return Touch.WRITES if self._writes_into(thing) else Touch.PERHAPS
-        of_user = [cls for cls in kind.__mro__ if not is_closed(cls)]
+        of_user = own_classes(kind)
         if "setattr" in reach.globals or self._loose & own.union(*map(vars, of_user), *_parts_of(thing).values()):
             return Touch.WRITES
         perhaps = reach.names & ANY_NAME or any(reach.assigned & attributes_read(cls) for cls in of_user)

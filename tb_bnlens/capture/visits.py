@@ -25,10 +25,13 @@ from tb_bnlens.capture.code import (
     slots_of,
 )
 from tb_bnlens.capture.containers import CONTAINERS
-from tb_bnlens.capture.library import keep_slot, visit_module
+from tb_bnlens.capture.library import FOR_GOOD, keep_slot, refuse_threads, visit_for_good, visit_module
 from tb_bnlens.capture.noted import Place
 from tb_bnlens.capture.packages import is_closed, is_of_closed, is_of_library, may_draw
 from tb_bnlens.capture.walk import Visit, Walk
+
+JOINS = frozenset("Executor Pool ThreadPoolExecutor join result shutdown wait".split())
+"""Names in code that waits for the end of the threads that it starts."""
 
 
 def visit_both(visit: Visit, walk: Walk, thing: Any) -> None:
@@ -105,6 +108,8 @@ def _keep_class(walk: Walk, cls: Any) -> None:
 
 def _visit_function(walk: Walk, function: Any) -> None:
     if is_closed(function):
+        if visit_for_good(walk, function):
+            return
         visit_module(walk, function.__module__)
         if is_of_library(function):  # a registry of functools.singledispatch is in a closure
             walk.then(function, *(function.__closure__ or ()))
@@ -113,6 +118,11 @@ def _visit_function(walk: Walk, function: Any) -> None:
     walk.dictionary(function.__kwdefaults__ or {})
     walk.dictionary(function.__dict__)
     space, names = function.__globals__, reads(function.__code__)
+    walk.joins = walk.joins or not JOINS.isdisjoint(names.attributes | names.globals.keys())
+    if "start" in names.attributes and walk.is_new(JOINS):
+        refuse_threads(walk)
+    # Code that sleeps may do so until another thread has done something.
+    walk.may_wait = walk.may_wait or "sleep" in names.attributes or "sleep" in names.globals
     for name in names.globals:
         if name in space:
             walk.reach(Place(name, partial(space.__getitem__, name), partial(space.__setitem__, name)))
@@ -141,6 +151,11 @@ def _keep_in_module(walk: Walk, module: Any, names: Reads) -> None:
         met.add(id(module))
         space = vars(module)
         visit_module(walk, space.get("__name__"))
+        for_good = FOR_GOOD.get(str(space.get("__name__")), {})
+        for name in names.attributes & for_good.keys():
+            place = Place(name, partial(space.__getitem__, name), partial(space.__setitem__, name))
+            place.value = for_good[name]  # and no stand-in of another lens
+            walk.reach(place)
         if kind is not types.ModuleType:
             for name in names.assigned:
                 _keep_patched(walk, module, name)
@@ -160,6 +175,8 @@ def _visit_cell(walk: Walk, cell: Any) -> None:
 
 
 def _visit_bound(walk: Walk, method: Any) -> None:
+    if visit_for_good(walk, method):
+        return
     walk.then(method, method.__self__, getattr(method, "__func__", None))
 
 

@@ -68,6 +68,8 @@ class Walk:
         """Whether a pass may draw from NumPy's global generator."""
         self.may_wait = False
         """Whether it may wait for another thread: it uses locks, or code for threads."""
+        self.joins = False
+        """Whether it may wait for the end of a thread that it starts."""
         self._noted, self._long = Noted(), Noted()
         self._held = Held(empty=self._noted.empty)
         self._company = Company(self._held)
@@ -241,6 +243,7 @@ class Walk:
     def cannot_put_back(self, thing: Any, why: str, when: Callable[[], bool] | None = None) -> None:
         """Deny this object to every pass, or to some; see ``Denied.add``."""
         self._denied.add(thing, why, when)
+        self._held.denied.add(id(thing))
 
     # --- each pass -----------------------------------------------------------------------------------
 
@@ -271,6 +274,7 @@ class Walk:
             NotEvaluated: another thread has run that may have changed something. There is no further pass.
             RuntimeError: some of it could not be put back.
         """
+        self._company.wait_for_new()
         restore_all("what the model holds", [self._denied.end, *self._beyond.steps(), *self._noted.steps()])
         self._refused = self._company.disturbed()
         if self._refused:

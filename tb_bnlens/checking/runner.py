@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tb_bnlens.capture.passes import Held, Outcome, Runner
+from tb_bnlens.capture.passes import Ending, Outcome, Runner
 from tb_bnlens.moments.moments import Mask, Moments
 
 MOST_BYTES = 64 * 2**20
@@ -55,7 +55,7 @@ class Remembering:
         made = self._made.get(key)
         if made is None:
             made = make()
-            if isinstance(made.predictions, Held):  # which the next pass ends
+            if isinstance(made.predictions, Ending):  # which the next pass ends
                 return made
             size = self._size(made.predictions)
             if size <= self._room:

@@ -70,7 +70,7 @@ class JaxEngine:
         key = function, tuple(_kind(leaf) for leaf in jax.tree_util.tree_leaves(args))
         if key in self._known:
             return
-        with self.cost.timed(), OBJECTS.put_back(self._model, self._loss), draws_refused():
+        with self.cost.timed(), OBJECTS.put_back(self._model, self._loss) as walk, draws_refused(walk):
             jax.block_until_ready(self._call(function, args))
         self._known.add(key)
 

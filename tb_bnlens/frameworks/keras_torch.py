@@ -15,6 +15,7 @@ from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.capture.randomness import draws_refused
 from tb_bnlens.capture.reasons import what_is
 from tb_bnlens.capture.stopwatch import OneTimeCost
+from tb_bnlens.capture.walk import Walk
 from tb_bnlens.frameworks.keras3.backend import Look
 from tb_bnlens.frameworks.keras3.batches import KerasBatches
 from tb_bnlens.frameworks.keras3.generation import LIBRARY, Keras3
@@ -62,11 +63,11 @@ class TorchEngine:
         key = function, tuple(_kind(leaf) for leaf in keras.tree.flatten(args))
         if key in self._known:
             return
-        with self.cost.timed(), self._undone(), draws_refused():
+        with self.cost.timed(), self._undone() as walk, draws_refused(walk):
             function(*args)
         self._known.add(key)
 
-    def _undone(self) -> contextlib.AbstractContextManager[None]:
+    def _undone(self) -> contextlib.AbstractContextManager[Walk]:
         return undone({variable.value.device for variable in self._called[0].variables}, *self._called, objects=OBJECTS)
 
     def map(self, function: Callable[[Any], Any], indices: Any) -> Any:

@@ -14,7 +14,7 @@ from tb_bnlens.frameworks.torch.adapter import TorchModel
 from tb_bnlens.frameworks.torch.batches import Batch
 from tb_bnlens.frameworks.torch.layers import unwrapped
 from tb_bnlens.frameworks.torch.ranks import PATIENCE, Ranks, Seen, apart, seen_by
-from tb_bnlens.frameworks.torch.untouched import modes, modes_around, unseen_by_modes
+from tb_bnlens.frameworks.torch.untouched import modes, modes_around, modes_of, unseen_by_modes
 from tb_bnlens.moments.moments import Moments
 from tb_bnlens.moments.segments import Segments
 
@@ -112,7 +112,7 @@ class Recorder(LoopRecorder):
     def _record(self, batch: Batch, step: int | None) -> None:
         if not self.quiet_for(1) and self.wanted:
             with self._guard(MODES):
-                self._modes = {module: module.training for module in unwrapped(self._model.model)[0].modules()}
+                self._modes = modes_of(unwrapped(self._model.model)[0])
         if self._follows:
             # Rank 0 counts steps and writes; this one is asked about its batches at the end.
             with self._guard(GAP):

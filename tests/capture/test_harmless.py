@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import copy
+import faulthandler
 import gc
 import math
 import pickle
 import random
+import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -158,6 +161,55 @@ def test_draws_refused() -> None:
         1 / 0  # noqa: B018
     with draws_refused():
         keras.random.normal((3,), seed=1)
+
+
+LOCK = threading.Lock()
+
+
+def samples() -> None:
+    with LOCK:
+        np.random.random()  # noqa: NPY002
+
+
+class WaitsForLock(keras.layers.Layer):  # type: ignore[misc]
+    """Waits for a thread that draws under a lock."""
+
+    def call(self, x: Any) -> Any:
+        time.sleep(0.01)
+        with LOCK:
+            return x
+
+
+class WaitsForThread(keras.layers.Layer):  # type: ignore[misc]
+    """Has a thread that draws."""
+
+    def call(self, x: Any) -> Any:
+        thread = threading.Thread(target=samples, daemon=True)
+        thread.start()
+        thread.join()
+        return x
+
+
+@pytest.mark.parametrize("how", ["lock", "thread", "thread beside another one"])
+def test_a_trace_does_not_wait_for_a_thread_that_draws(how: str, tmp_path: Path) -> None:
+    """Which waited for the trace in turn, where that had locked NumPy's generators."""
+    layer, stop = WaitsForLock if how == "lock" else WaitsForThread, threading.Event()
+
+    def goes_on() -> None:
+        while not stop.wait(0.001):
+            samples()
+
+    if how != "thread":
+        threading.Thread(target=goes_on, daemon=True).start()
+    faulthandler.dump_traceback_later(100, exit=True)
+    try:
+        fit(Setup("", lambda: models.functional(layer())), lens(tmp_path), epochs=1)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+        stop.set()
+    read = record(tmp_path)
+    assert ("losses" in read.manifest.not_evaluated) == ("thread" in how)
+    assert np.isfinite(read.last("distance_rms")).all()
 
 
 def test_generators_that_are_frozen_are_seen() -> None:

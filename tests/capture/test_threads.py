@@ -165,6 +165,15 @@ def grows(model: Model) -> None:
     model.calls += 1
 
 
+def adds_to(model: Model) -> None:
+    array = model.array
+    array += 1
+
+
+def extends(rows: list[int]) -> None:
+    rows += [1]
+
+
 def assigns_variable(_: Model) -> None:
     global LEVEL
     LEVEL = 1
@@ -196,10 +205,13 @@ WRITERS: dict[str, Callable[[Model], Callable[[], Any]]] = {
     "property": lambda model: partial(assigns_limit, model),
     "module that it imports": lambda _: assigns_in_imported,
     "attribute that grows": lambda model: lambda: grows(model),
+    "array through a variable": lambda model: partial(adds_to, model),
+    "list through a variable of its own": lambda model: partial(extends, model.rows),
     "setattr": lambda model: lambda: setattr(model, "calls", 9),
 }
 READERS: dict[str, Callable[[Model], Callable[[], Any]]] = {
     "attribute": lambda model: lambda: print(model.calls),
+    "what it counts in a variable": lambda model: lambda: counts(model),
     "containers": lambda model: lambda: print(len(model.rows), model.array.sum(), model.table.get("a")),
     "what it has of the same name": lambda model: Trainer(model).keeps,
     "what it keeps": lambda model: partial(keeps, SimpleNamespace(last={}, calls=0), model),
@@ -210,6 +222,12 @@ READERS: dict[str, Callable[[Model], Callable[[], Any]]] = {
 
 def keeps(watched: SimpleNamespace, model: Model) -> None:
     watched.last["calls"] = watched.calls = model.calls
+
+
+def counts(model: Model) -> None:
+    seen, total = model.calls, model.array.sum()
+    seen += 1
+    total += len(model.rows)
 
 
 def writes_apart(model: Model) -> None:
@@ -476,7 +494,43 @@ def waits_for_future(model: Model, found: list[bool]) -> None:
     model.stop = True
 
 
-@pytest.mark.parametrize("waits", [waits_for_thread, waits_for_future])
+def waits_for_join(model: Model, found: list[bool]) -> None:
+    thread = threading.Thread(target=lambda: found.append(passed(model)), daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(0.001)
+    model.stop = True
+
+
+def tells(done: threading.Event, model: Model, found: list[bool]) -> None:
+    def train() -> None:
+        found.append(passed(model))
+        done.set()
+
+    threading.Thread(target=train, daemon=True).start()
+
+
+def asks_a_signal(model: Model, found: list[bool]) -> None:
+    done, shown = threading.Event(), 0
+    tells(done, model, found)
+    while not done.is_set():
+        shown += len(found)
+        time.sleep(0.001)
+    model.stop = True
+
+
+def waits_for_a_signal(model: Model, found: list[bool]) -> None:
+    done = threading.Event()
+    tells(done, model, found)
+    while True:
+        if done.wait(0.001):
+            break
+    model.stop = True
+
+
+@pytest.mark.parametrize(
+    "waits", [waits_for_thread, waits_for_future, waits_for_join, asks_a_signal, waits_for_a_signal]
+)
 def test_beside_one_that_waits_for_this_one_passes_are_made(waits: Any) -> None:
     """As the thread of a window while another one trains: what it does then comes later."""
     model, found = Model(), list[bool]()
@@ -484,6 +538,89 @@ def test_beside_one_that_waits_for_this_one_passes_are_made(waits: Any) -> None:
     thread.start()
     thread.join()  # not for some time alone, after which this one would go on
     assert found == [True] and model.stop
+
+
+@pytest.mark.parametrize("how", ["other thread", "handler", "limit", "loop"])
+def test_beside_one_that_may_stop_to_wait_no_pass_is_made(how: str) -> None:
+    """Another one may tell it, an exception or the time ends its wait, or it assigns in between."""
+    model, done, ends = Model(), threading.Event(), threading.Event()
+
+    def waits() -> None:
+        while not done.is_set():
+            time.sleep(0.001)
+        model.stop = True
+
+    def waits_for_interrupt() -> None:
+        try:
+            while not done.is_set():
+                time.sleep(0.001)
+        except KeyboardInterrupt:
+            model.stop = True
+
+    def waits_long() -> None:
+        began = time.monotonic()
+        while not done.is_set():
+            if time.monotonic() > began + 60:
+                model.stop = True
+            time.sleep(0.001)
+
+    def assigns() -> None:
+        while not done.is_set():
+            time.sleep(0.001)
+            model.stop = False
+
+    targets = {"other thread": waits, "handler": waits_for_interrupt, "limit": waits_long, "loop": assigns}
+    thread = threading.Thread(target=targets[how], daemon=True)
+    thread.start()
+    with in_sleep(done.set) if how == "other thread" else contextlib.nullcontext():
+        assert not passed(model)
+    done.set()
+    thread.join(10)
+    ends.set()
+
+
+def test_a_reason_names_what_a_thread_can_change() -> None:
+    model = Model()
+    named = {"attribute": "'stop' of a Model", "variable of a module": "'LEVEL'", "method in C": "'rows' of a Model"}
+    for what, words in named.items():
+        with in_sleep(WRITERS[what](model)):
+            time.sleep(0.05)
+            with pytest.raises(NotEvaluated, match=words), Objects().put_back(model):
+                model(1.0)
+
+
+def test_beside_another_training_passes_are_made() -> None:
+    """Of a model of its own, beside a lens of its own; both append to one list, under one lock."""
+    lock, results, stop = threading.Lock(), list[float](), threading.Event()
+
+    class Counts:
+        calls = 0
+
+        def __call__(self, x: float) -> float:
+            self.calls += 1
+            return x
+
+    def train(model: Any) -> None:
+        while not stop.is_set():
+            model.kept = model(1.0)
+            model.calls = 0
+            found = passed(model)
+            with lock:
+                results.append(found)
+
+    ours: Any = Counts()
+    thread = threading.Thread(target=train, args=(Counts(),), daemon=True)
+    thread.start()
+    try:
+        made = []
+        for _ in range(5):
+            made.append(passed(ours))
+            with lock:
+                results.append(1.0)
+    finally:
+        stop.set()
+        thread.join(10)
+    assert made == [True] * 5
 
 
 def test_looking_at_a_thread_calls_no_method_of_its_objects() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import configparser
 import contextlib
 import decimal
@@ -11,6 +12,7 @@ import gc
 import hashlib
 import io
 import itertools
+import locale
 import logging
 import math
 import multiprocessing
@@ -400,6 +402,26 @@ class Typed(nn.Module):  # type: ignore[misc, name-defined]
         return x * (1.0 + 0.01 * (self.calls + len(self.seen))) - self.mean
 
 
+class Watched(Net):
+    """Counts each look for an attribute, and each call of what PyTorch lets a module override."""
+
+    def __getattribute__(self, name: str) -> Any:
+        COUNTED[0] += 1
+        return super().__getattribute__(name)
+
+    def modules(self) -> Any:
+        COUNTED[0] += 1
+        return super().modules()
+
+    def named_modules(self, *args: Any, **kwargs: Any) -> Any:
+        COUNTED[0] += 1
+        return super().named_modules(*args, **kwargs)
+
+    def named_parameters(self, *args: Any, **kwargs: Any) -> Any:
+        COUNTED[0] += 1
+        return super().named_parameters(*args, **kwargs)
+
+
 def averages(self: Any, x: Any) -> Any:
     with torch.no_grad():
         self.code.add_(0.1 * (x.mean(0) - self.code))
@@ -441,6 +463,9 @@ def sets_for_all(self: Any, x: Any) -> Any:
         sys.setrecursionlimit(sys.getrecursionlimit() + 1)
         os.chdir("/")
         gc.disable()
+        torch.set_flush_denormal(True)
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+        locale.setlocale(locale.LC_ALL, "C.UTF-8")
     states: tuple[Any, ...] = (
         torch.get_default_dtype(),
         torch.get_num_threads(),
@@ -448,6 +473,8 @@ def sets_for_all(self: Any, x: Any) -> Any:
         gc.isenabled(),
     )
     states += np.geterr()["divide"], sys.getrecursionlimit(), os.getcwd()
+    states += torch.tensor([1e-320], dtype=torch.float64).mul(1.0).item(), signal.getsignal(signal.SIGUSR2)
+    states += (locale.setlocale(locale.LC_ALL),)
     self.seen = [*self.seen[-1:], states]
     return x
 
@@ -548,6 +575,7 @@ def own_generators() -> Part:
 
 
 MODELS: dict[str, Callable[[], Any]] = {
+    "watched": Watched,
     "dropped weights": lambda: Net(DropsWeights()),
     "built at inference": lambda: Net(Part(builds_at_inference)),
     "resized": lambda: Net(Part(resizes, row=torch.zeros(2))),
@@ -890,6 +918,75 @@ def test_a_reason_says_what_to_do(name: str, tmp_path: Path) -> None:
     assert re.search(said, record_of(tmp_path).manifest.not_evaluated["losses"])
 
 
+on_exit = atexit.register
+
+
+def last_words() -> None:
+    """Nothing."""
+
+
+class Registered:
+    """Is compared with all that is registered."""
+
+    def __init__(self) -> None:
+        self.found: list[Any] = []
+
+    def __eq__(self, other: object) -> bool:
+        self.found.append(other)
+        return False
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+FOR_GOOD: dict[str, Callable[[], Any]] = {
+    "register": lambda: atexit.register(last_words),
+    "umask": lambda: os.umask(0o77),
+    "setitimer": lambda: signal.setitimer(signal.ITIMER_REAL, 1000),
+    "on_exit": lambda: on_exit(last_words),
+}
+
+
+@pytest.mark.parametrize("name", FOR_GOOD)
+def test_what_changes_the_process_for_good_is_not_called(name: str, tmp_path: Path) -> None:
+    call = FOR_GOOD[name]
+
+    def forward(self: Any, x: Any) -> Any:
+        if not self.training:
+            call()
+        return x
+
+    trained(lambda: Net(Part(forward)), lambda: LOSS, tmp_path)
+    registered: Any = Registered()
+    atexit.unregister(registered)
+    assert last_words not in registered.found
+    os.umask(umask := os.umask(0))
+    assert umask != 0o77 and signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+    assert f"uses '{name}'" in record_of(tmp_path).manifest.not_evaluated["losses"]
+
+
+@pytest.mark.parametrize("action", ["default", "once", "module"])
+def test_a_pass_does_not_use_up_a_warning(action: Any, tmp_path: Path) -> None:
+    """Python shows it once."""
+
+    def forward(self: Any, x: Any) -> Any:
+        if not self.training:
+            warnings.warn(f"rarely given, {action}", stacklevel=1)
+        return x
+
+    model, ((x, y), *_) = Net(Part(forward)), data()
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter(action)
+        with Recorder(model, str(tmp_path), LOSS, overhead=math.inf, on_error="raise", verbose=0) as lens:
+            model(x)
+            lens.record(x, y)
+        of_passes = len(shown)
+        for _ in range(2):
+            model.eval()(x)
+    assert [of_passes, len(shown)] == [1, 2]
+    assert warnings.showwarning.__module__ == "warnings"
+    assert "losses" not in record_of(tmp_path).manifest.not_evaluated
+
+
 def test_the_frames_of_an_error_that_the_loop_handles_stay(tmp_path: Path) -> None:
     def forward(_: Any, x: Any) -> Any:
         if not torch.is_grad_enabled():
@@ -909,7 +1006,10 @@ def test_the_frames_of_an_error_that_the_loop_handles_stay(tmp_path: Path) -> No
             lens.record(x, y)
             assert error.__traceback__ and error.__traceback__.tb_next
             assert error.__traceback__.tb_next.tb_frame.f_locals["kept"] == [1]
-    assert "not in a pass" in record_of(tmp_path).manifest.not_evaluated["losses"]
+    assert (
+        "a pass with batch statistics raised ValueError: not in a pass"
+        in record_of(tmp_path).manifest.not_evaluated["losses"]
+    )
 
 
 def test_an_interrupt_reaches_the_user(tmp_path: Path) -> None:
@@ -1056,6 +1156,36 @@ def test_what_a_timer_assigns_in_a_pass_stays(tmp_path: Path) -> None:
     trained(lambda: model, lambda: LOSS, tmp_path)
     timer.join()
     assert model.middle.stop
+
+
+@pytest.mark.parametrize("joins", [False, True])
+def test_a_thread_of_a_pass_does_not_go_on_behind_it(joins: bool, tmp_path: Path) -> None:
+    started: list[threading.Thread] = []
+
+    def forward(self: Any, x: Any) -> Any:
+        def late() -> None:
+            time.sleep(0.02)
+            self.calls += 1
+
+        if not self.training:
+            thread = threading.Thread(target=late, daemon=True)
+            thread.start()
+            started.append(thread)
+        return x
+
+    def names_a_join(self: Any, x: Any) -> Any:
+        return forward(self, x) if "".join("") == "" else x
+
+    model = Net(Part(names_a_join if joins else forward, calls=0))
+    trained(lambda: model, lambda: LOSS, tmp_path)
+    time.sleep(0.1)
+    assert model.middle.calls == 0 and not started
+    assert type(vars(threading.Thread)["start"]) is types.FunctionType
+    reason = record_of(tmp_path).manifest.not_evaluated.get("losses", "")
+    assert ("would start a thread" in reason) == (not joins)
+    model.eval()(data()[0][0])
+    started[0].join(10)
+    assert model.middle.calls == 1
 
 
 @pytest.mark.parametrize("wait", ["queue", "pipe"])

@@ -18,6 +18,7 @@ from flax import nnx
 from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.capture.passes import Outcome
 from tb_bnlens.capture.randomness import draws_refused
+from tb_bnlens.capture.reasons import in_pass
 from tb_bnlens.capture.stopwatch import OneTimeCost
 from tb_bnlens.frameworks.flax import batches as of
 from tb_bnlens.frameworks.flax.layers import FlaxLayer, find_layers
@@ -112,12 +113,14 @@ class FlaxRunner:
 
     # --- the passes ----------------------------------------------------------------------------------
 
+    @in_pass("an inference pass")
     def inference(self, batch: Any, moving: Moments) -> Outcome:
         """Every layer on these moving statistics, everything else in inference mode."""
         calls, (loss, predictions, *_) = self._run(self._trace_inference, batch, *_statistics(moving))
         self.at_inference = dict(calls.by_batch)
         return Outcome(float(loss), predictions)
 
+    @in_pass("a pass with batch statistics")
     def batch(self, batch: Any, moving: Moments, on_moving: Mask | None = None) -> Outcome:
         """Every channel on the batch's statistics, but for those of the mask [C_total]; else in inference mode."""
         if on_moving is None or not np.any(on_moving):
@@ -131,6 +134,7 @@ class FlaxRunner:
         several = {i: each for i, each in by_layer.items() if len(each) > 1}
         return Outcome(float(loss), predictions, mean_of_calls(by_layer, self._segments), several)
 
+    @in_pass("a training pass")
     def training(self, batch: Any) -> Outcome:
         """As the training step does: every layer in the mode that it is in now."""
         self.gain = gains(self._layers)
@@ -180,7 +184,7 @@ class FlaxRunner:
         return program.calls, result
 
     def _compiled(self, program: Program, *args: Any) -> Program:
-        with self.tracing.timed(), OBJECTS.put_back(*self._called), draws_refused():
+        with self.tracing.timed(), OBJECTS.put_back(*self._called) as walk, draws_refused(walk):
             jax.block_until_ready(program.function(*args))
         return program
 

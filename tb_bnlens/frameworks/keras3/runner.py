@@ -16,7 +16,7 @@ import numpy as np
 
 from tb_bnlens.capture.errors import NoLoss, NotEvaluated
 from tb_bnlens.capture.passes import Outcome
-from tb_bnlens.capture.reasons import cause_of, why_no_loss
+from tb_bnlens.capture.reasons import cause_of, in_pass, why_no_loss
 from tb_bnlens.frameworks.keras3.backend import Backend, Scope
 from tb_bnlens.frameworks.keras3.layers import KerasLayer
 from tb_bnlens.frameworks.keras3.outcomes import NO_LOSS, packed
@@ -76,6 +76,7 @@ class KerasRunner:
 
     # --- the passes ----------------------------------------------------------------------------------
 
+    @in_pass("an inference pass")
     def inference(self, batch: Any, moving: Moments) -> Outcome:
         """Every layer on these moving statistics: what ``test_on_batch`` gives."""
         if self._is_shared(batch):
@@ -102,6 +103,7 @@ class KerasRunner:
             self.count_calls(batch)
         return self._rent < self.tracing.cpu_seconds and not any(self.at_inference.values())
 
+    @in_pass("a pass with batch statistics")
     def batch(self, batch: Any, moving: Moments, on_moving: Mask | None = None) -> Outcome:
         """Every channel on the batch's statistics, but for the mask's [C_total]; all else in inference mode."""
         flags = np.zeros(len(moving.mean), bool) if on_moving is None else on_moving
@@ -113,6 +115,7 @@ class KerasRunner:
         flags = self._ops.convert_to_tensor(on_moving)
         return self._engine.run(self._trace_batch, batch, *self._statistics(moving), flags)
 
+    @in_pass("a training pass")
     def training(self, batch: Any) -> Outcome:
         """As the training step does, dropout on and frozen layers as frozen, with its update."""
         if self._trains_by_batch is None:

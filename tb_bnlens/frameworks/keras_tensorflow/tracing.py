@@ -71,8 +71,8 @@ class Tracer:
         traces = traced.experimental_get_tracing_count()
         with contextlib.ExitStack() as stack:
             if self._put_back is not None:
-                stack.enter_context(self._put_back())
-                stack.enter_context(draws_refused())
+                walk = stack.enter_context(self._put_back())
+                stack.enter_context(draws_refused(walk))
             concrete = self._concrete(traced, batch, others)
         if id(concrete) not in self._checked:
             self._refuse(concrete)

@@ -12,7 +12,7 @@ import torch
 
 from tb_bnlens.capture.passes import Array
 from tb_bnlens.capture.reasons import what_is
-from tb_bnlens.frameworks.torch import unreached
+from tb_bnlens.frameworks.torch import parts, unreached
 from tb_bnlens.frameworks.torch.batches import TorchBatches
 from tb_bnlens.frameworks.torch.layers import (
     StatisticsReader,
@@ -95,7 +95,7 @@ class TorchModel:
 
     def weights_mark(self) -> Array:
         """Sums of the smallest parameters."""
-        return mark(self.model.parameters())
+        return mark(parts.parameters(self.model))
 
     def learning_rate(self) -> float | None:
         """Of the first group of parameters, None where no optimizer was given."""
@@ -110,6 +110,6 @@ class TorchModel:
 def as_in_training(model: Any) -> Iterator[None]:
     """Let a model that is in eval mode as a whole be in training mode in the block: what training would make of it."""
     plain, _ = unwrapped(model)
-    wanted = {} if plain.training else dict.fromkeys(plain.modules(), True)
+    wanted = {} if parts.value_of(plain, "training") else dict.fromkeys(parts.modules(plain), True)
     with modes(wanted):
         yield

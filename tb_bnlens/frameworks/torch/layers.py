@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parameter import UninitializedTensorMixin
 
+from tb_bnlens.frameworks.torch import parts
 from tb_bnlens.history import Layer
 from tb_bnlens.metadata import CUMULATIVE
 from tb_bnlens.moments.layers import described, without_statistics
@@ -74,29 +75,29 @@ class TorchLayer:
     @property
     def cumulative(self) -> bool:
         """``momentum=None``: a plain mean of all batches so far."""
-        return self.module.momentum is None
+        return parts.value_of(self.module, "momentum") is None
 
     @property
     def updates(self) -> int:
         """Updates of the statistics so far, as the module counts them."""
-        return int(self.module.num_batches_tracked)
+        return int(parts.value_of(self.module, "num_batches_tracked"))
 
     @property
     def momentum(self) -> float:
         """Share that the next update keeps."""
         if self.cumulative:
             return 1 - 1 / (self.updates + 1)
-        return 1 - float(self.module.momentum)
+        return 1 - float(parts.value_of(self.module, "momentum"))
 
     @property
     def channels(self) -> int:
         """Length of the statistics."""
-        return int(self.module.num_features)
+        return int(parts.value_of(self.module, "num_features"))
 
     @property
     def epsilon(self) -> float:
         """What is added to the variance."""
-        return float(self.module.eps)
+        return float(parts.value_of(self.module, "eps"))
 
     @property
     def trainable(self) -> bool:
@@ -136,7 +137,7 @@ class TorchLayer:
     @property
     def coarse(self) -> bool:
         """Running statistics of two or three digits, which float32's seven cannot be recovered from."""
-        return self.module.running_mean.dtype in COARSE
+        return parts.value_of(self.module, "running_mean").dtype in COARSE
 
     def describe(self, index: int, order: int = -1, calls: int = 1) -> Layer:
         """The manifest's entry for this layer."""
@@ -157,12 +158,12 @@ def find_layers(model: Any, optimizer: Any = None) -> tuple[TorchLayer, ...]:
     plain, access = unwrapped(model)
     found = []
     before: tuple[Any, ...] = ()
-    for path, module in plain.named_modules():
-        own = tuple(module.parameters(recurse=False))
-        if isinstance(module, _BatchNorm) and tracks(module):
+    for path, module in parts.named_modules(plain):
+        own = tuple(parts.own_tensors(module, "_parameters"))
+        if issubclass(type(module), _BatchNorm) and tracks(module):
             reach = f"{access}.get_submodule({path!r})" if path else access
             weights = (*own, *before)
-            counted = int(module.num_batches_tracked)
+            counted = int(parts.value_of(module, "num_batches_tracked"))
             found.append(TorchLayer(module, path, reach, weights, mark(weights), counted, optimizer))
         elif own:
             before = own
@@ -171,23 +172,26 @@ def find_layers(model: Any, optimizer: Any = None) -> tuple[TorchLayer, ...]:
 
 def tracks(module: Any) -> bool:
     """Whether a BatchNorm module has running statistics; a lazy one has none before its first batch."""
-    return module.running_mean is not None and not isinstance(module.running_mean, UninitializedTensorMixin)
+    mean = parts.value_of(module, "running_mean")
+    return mean is not None and not isinstance(mean, UninitializedTensorMixin)
 
 
 def untracked(model: Any) -> tuple[str, ...]:
     """Names of BatchNorm modules with ``track_running_stats=False``, which normalize by the batch at inference too."""
-    return tuple(name for name, m in batch_norms(model) if m.running_mean is None)
+    return tuple(name for name, m in batch_norms(model) if parts.value_of(m, "running_mean") is None)
 
 
 def is_built(model: Any) -> bool:
     """Whether every lazy BatchNorm module has met a batch."""
-    return not any(isinstance(m.running_mean, UninitializedTensorMixin) for _, m in batch_norms(model))
+    return not any(
+        isinstance(parts.value_of(m, "running_mean"), UninitializedTensorMixin) for _, m in batch_norms(model)
+    )
 
 
 def batch_norms(model: Any) -> Iterator[tuple[str, Any]]:
     """Every BatchNorm module with its name, whether it tracks statistics or not."""
-    for path, module in unwrapped(model)[0].named_modules():
-        if isinstance(module, _BatchNorm):
+    for path, module in parts.named_modules(unwrapped(model)[0]):
+        if issubclass(type(module), _BatchNorm):
             yield _name(path, module), module
 
 
@@ -214,10 +218,12 @@ class StatisticsReader:
     def read(self) -> Snapshot:
         """The running statistics now, as copies."""
         # The buffers are looked up each time: load_state_dict(assign=True) and .to() replace them.
-        parts = [m.running_mean for m in self._modules] + [m.running_var for m in self._modules]
+        tensors = [parts.value_of(m, name) for name in ("running_mean", "running_var") for m in self._modules]
         with torch.no_grad():
-            flat = torch.cat([p.detach().float().reshape(-1) for p in parts]).cpu().numpy()
-            counted = torch.stack([m.num_batches_tracked.detach() for m in self._modules]).cpu().numpy()
+            flat = torch.cat([p.detach().float().reshape(-1) for p in tensors]).cpu().numpy()
+            counted = (
+                torch.stack([parts.value_of(m, "num_batches_tracked").detach() for m in self._modules]).cpu().numpy()
+            )
         half = len(flat) // 2
         ranks = np.stack(self._rank_means) if self._rank_means else None
         return Snapshot(flat[:half], flat[half:], ranks, counted.astype(np.int64))

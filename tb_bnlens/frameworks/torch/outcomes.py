@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.capture.packages import is_closed
-from tb_bnlens.capture.passes import Held
+from tb_bnlens.capture.passes import Ending
 from tb_bnlens.capture.reasons import cause_of, why_no_loss, with_article
 from tb_bnlens.frameworks.torch.batches import Batch, leaves, mapped, objects_put_back, samples
 from tb_bnlens.frameworks.torch.untouched import undone
@@ -157,13 +157,13 @@ def _kind(value: Any) -> str:
 
 
 def held(predictions: Any) -> Any:
-    """Predictions as they are, or in a ``Held`` where their end may change something."""
-    return predictions if _ends_quietly(predictions) else Held(predictions)
+    """Predictions as they are, or in a ``Ending`` where their end may change something."""
+    return predictions if _ends_quietly(predictions) else Ending(predictions)
 
 
 def value_of(predictions: Any) -> Any:
     """The predictions that ``held`` was given."""
-    return predictions.value if isinstance(predictions, Held) else predictions
+    return predictions.value if isinstance(predictions, Ending) else predictions
 
 
 def _ends_quietly(value: Any) -> bool:

@@ -18,16 +18,17 @@ from numpy.typing import NDArray
 from torch.overrides import TorchFunctionMode
 
 from tb_bnlens.capture.errors import NotEvaluated
-from tb_bnlens.capture.passes import Array, Held, Outcome
-from tb_bnlens.capture.reasons import cause_of, why_no_loss_in_both
+from tb_bnlens.capture.passes import Array, Ending, Outcome
+from tb_bnlens.capture.reasons import cause_of, in_pass, why_no_loss_in_both
 from tb_bnlens.capture.still import when_it_ends
 from tb_bnlens.capture.stopwatch import OneTimeCost
 from tb_bnlens.frameworks.torch import batches as of
+from tb_bnlens.frameworks.torch import parts
 from tb_bnlens.frameworks.torch.forward import call, left_out
 from tb_bnlens.frameworks.torch.layers import TorchLayer, untracked, unwrapped
 from tb_bnlens.frameworks.torch.outcomes import Outcomes, held, kind_of
 from tb_bnlens.frameworks.torch.unreached import BY_BATCH, UnreachedCalls
-from tb_bnlens.frameworks.torch.untouched import untouched
+from tb_bnlens.frameworks.torch.untouched import modes_of, untouched
 from tb_bnlens.frameworks.torch.writes import unseen
 from tb_bnlens.moments.moments import Mask, Moments
 from tb_bnlens.moments.recovery import Snapshot
@@ -73,10 +74,10 @@ class TorchRunner:
         self._forward = forward or call
         self._called = (self._model, self._forward, loss)
         self._outcomes = Outcomes(loss, metrics)
-        self._held: list[Held] = []
+        self._held: list[Ending] = []
         self._kinds: dict[bool, str] = {}
         self._cause = ""
-        devices = {p.device for p in self._model.parameters()}
+        devices = {p.device for p in parts.parameters(self._model)}
         self._device = devices.pop() if len(devices) == 1 else None
         self.tracing = OneTimeCost()
         self.accelerated = self._device is None or self._device.type != "cpu"
@@ -94,7 +95,7 @@ class TorchRunner:
         self.metric_state, self.update = self._outcomes.metric_state, self._outcomes.update
         self.metrics = self._outcomes.metrics
         self.compose, self.inputs = of.compose, of.inputs
-        if any(type(p).__name__ == "DTensor" for p in self._model.parameters()):
+        if any(type(p).__name__ == "DTensor" for p in parts.parameters(self._model)):
             raise NotEvaluated("the parameters are sharded over processes (DTensor), so one cannot run the model alone")
 
     @property
@@ -109,26 +110,29 @@ class TorchRunner:
 
     def trained(self) -> Mask:
         """Layers that normalize by the batch in training, for they are not in eval mode, [L]."""
-        return np.asarray([self.trains.get(i, t.module.training) for i, t in enumerate(self._layers)], bool)
+        now = [parts.value_of(t.module, "training") for t in self._layers]
+        return np.asarray([self.trains.get(i, mode) for i, mode in enumerate(now)], bool)
 
     def count_calls(self, batch: Any) -> None:
         """Updates are counted by the modules themselves, so there is nothing to find out."""
 
     # --- the passes ----------------------------------------------------------------------------------
 
+    @in_pass("an inference pass")
     def inference(self, batch: Any, moving: Moments) -> Outcome:
         """Every layer on these running statistics, everything else in eval mode."""
         everything = np.ones(int(self._segments.sizes.sum()), bool)
         look = UnreachedCalls(self._model) if self._unreached is None else None
-        loss, predictions, _ = self._run(batch, moving, everything, dict.fromkeys(self._model.modules(), False), look)
+        loss, predictions, _ = self._run(batch, moving, everything, self._in_eval_mode(), look)
         if look is not None:
             self._unreached = tuple(look.names)
         return Outcome(loss, predictions)
 
+    @in_pass("a pass with batch statistics")
     def batch(self, batch: Any, moving: Moments, on_moving: Mask | None = None) -> Outcome:
         """Every channel on the batch's statistics, but for those of the mask [C_total]; else in eval mode."""
         mask = np.zeros(int(self._segments.sizes.sum()), bool) if on_moving is None else on_moving
-        loss, predictions, seen = self._run(batch, moving, mask, dict.fromkeys(self._model.modules(), False))
+        loss, predictions, seen = self._run(batch, moving, mask, self._in_eval_mode())
         # With every layer on its moving statistics nothing is hooked, and no call is seen.
         self.order = tuple(seen.order) or self.order
         calls = _arrays(seen.moments)
@@ -136,13 +140,14 @@ class TorchRunner:
             loss, predictions, mean_of_calls(calls, self._segments), {i: c for i, c in calls.items() if len(c) > 1}
         )
 
+    @in_pass("a training pass")
     def training(self, batch: Any) -> Outcome:
         """As the training step does: every module in the mode that it is in now."""
-        self.trains = {i: bool(t.module.training) for i, t in enumerate(self._layers)}
+        self.trains = {i: bool(parts.value_of(t.module, "training")) for i, t in enumerate(self._layers)}
         self.gain = self._gain()
         moving = self._moving()
         trained = self._segments.per_channel(self.trained()).astype(bool)
-        now = {module: module.training for module in self._model.modules()}
+        now = modes_of(self._model)
         loss, predictions, seen = self._run(batch, moving, ~trained, now)
         # What nothing calls or trains has no mode in training: a part of the network that is not used.
         used = {i for i, layer in enumerate(self._layers) if not seen.order or i in seen.order or layer.moved}
@@ -184,6 +189,9 @@ class TorchRunner:
             predictions = self._hold(predictions)
         return loss, predictions, seen
 
+    def _in_eval_mode(self) -> dict[Any, bool]:
+        return dict.fromkeys(parts.modules(self._model), False)
+
     def _hold(self, predictions: Any) -> Any:
         """Let the predictions end within a pass, or what follows the last one, if their end may change something."""
         kept = held(predictions)
@@ -194,7 +202,7 @@ class TorchRunner:
         return kept
 
     def _end_last(self) -> None:
-        with untouched(dict.fromkeys(self._model.modules(), False), (), *self._called):
+        with untouched(self._in_eval_mode(), (), *self._called):
             self._let_go()
 
     def _let_go(self) -> None:
@@ -245,21 +253,18 @@ class TorchRunner:
         return np.asarray([1 - t.momentum for t in self._layers], np.float64)
 
     def _moving(self) -> Moments:
-        parts = [(t.module.running_mean, t.module.running_var) for t in self._layers]
-        mean, variance = (
-            np.concatenate([p[i].detach().double().cpu().numpy() for p in parts]) if parts else np.zeros(0)
-            for i in range(2)
-        )
-        return Moments(mean, variance)
+        both = ([parts.value_of(t.module, name) for t in self._layers] for name in ("running_mean", "running_var"))
+        flat = [[tensor.detach().double().cpu().numpy() for tensor in tensors] for tensors in both]
+        return Moments(*(np.concatenate(arrays) if arrays else np.zeros(0) for arrays in flat))
 
     def _own(self, moving: Moments, on_moving: Mask, seen: Seen) -> Iterator[_Own]:
         # As copies: a tensor made of an array shares its memory.
         flat = [torch.tensor(np.asarray(x, np.float32)) for x in (moving.mean, moving.variance)]
         sizes = [layer.channels for layer in self._layers]
-        parts = (x.split(sizes) for x in (*flat, torch.tensor(np.asarray(on_moving, bool))))
+        split = (x.split(sizes) for x in (*flat, torch.tensor(np.asarray(on_moving, bool))))
         masks: Any = self._segments.split(np.asarray(on_moving)) if self._layers else []
-        for index, (m, v, mask) in enumerate(zip(*parts, strict=True)):
-            device = self._layers[index].module.running_mean.device
+        for index, (m, v, mask) in enumerate(zip(*split, strict=True)):
+            device = parts.value_of(self._layers[index].module, "running_mean").device
             yield _Own(index, m.to(device), v.to(device), mask.to(device), masks[index], seen)
 
     def _after(self, moving: Moments, calls: Mapping[int, Sequence[Moments]]) -> Snapshot:

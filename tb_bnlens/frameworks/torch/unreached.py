@@ -12,6 +12,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.overrides import TorchFunctionMode
 
+from tb_bnlens.frameworks.torch import parts
+
 BY_BATCH = (torch.nn.functional.batch_norm, torch.batch_norm)
 TRAINING = 5
 """Position of the argument ``training`` of both."""
@@ -30,7 +32,7 @@ class UnreachedCalls(TorchFunctionMode):  # type: ignore[misc]
     def __init__(self, model: Any):
         super().__init__()
         self._model = model
-        self._paths = {module: path for path, module in model.named_modules()}
+        self._paths = {module: path for path, module in parts.named_modules(model)}
         self.names: dict[str, None] = {}
         """What the calls are told by, in order, each once."""
 
@@ -45,7 +47,7 @@ class UnreachedCalls(TorchFunctionMode):  # type: ignore[misc]
 
     def _name(self, frame: FrameType | None) -> str:
         """Of the innermost module on the stack; empty for a BatchNorm module of the model."""
-        callers = [m for m in _selves(frame) if isinstance(m, torch.nn.Module)]
+        callers = [m for m in _selves(frame) if issubclass(type(m), torch.nn.Module)]
         if not callers:
             return "batch_norm"
         inner, within = callers[0], next((m for m in callers if m in self._paths), self._model)
@@ -69,7 +71,7 @@ def _selves(frame: FrameType | None) -> Iterator[Any]:
 def _held(paths: Mapping[Any, str]) -> Iterator[tuple[str, Any]]:
     """Modules in plain containers that are attributes of modules, as ``path.attribute[key]``."""
     for module, path in paths.items():
-        for attribute, value in vars(module).items():
+        for attribute, value in parts.held_by(module).items():
             if attribute.startswith("_") or not isinstance(value, list | tuple | dict):
                 continue
             for key, item in value.items() if isinstance(value, dict) else enumerate(value):
@@ -78,16 +80,18 @@ def _held(paths: Mapping[Any, str]) -> Iterator[tuple[str, Any]]:
 
 def not_read(model: Any) -> tuple[str, ...]:
     """Sentences on modules that keep running statistics, or hide them, and are not recorded."""
-    if isinstance(model, torch.jit.ScriptModule):
+    if issubclass(type(model), torch.jit.ScriptModule):
         return (
             "The model is compiled by torch.jit, which hides its modules. Record the module that it was made from: "
             "torch.jit.script shares its parameters and statistics.",
         )
     own = {
         path or type(module).__name__: type(module).__name__
-        for path, module in model.named_modules()
-        if not isinstance(module, _BatchNorm | _InstanceNorm)
-        and any(isinstance(b, torch.Tensor) and _is_statistic(name) for name, b in module._buffers.items())
+        for path, module in parts.named_modules(model)
+        if not issubclass(type(module), (_BatchNorm, _InstanceNorm))
+        and any(
+            isinstance(b, torch.Tensor) and _is_statistic(name) for name, b in parts.held_by(module)["_buffers"].items()
+        )
     }
     if not own:
         return ()

@@ -23,9 +23,11 @@ from tb_bnlens.capture.packages import is_closed
 from tb_bnlens.capture.randomness import draws_undone, others_may_draw
 from tb_bnlens.capture.remembered import remembered
 from tb_bnlens.capture.walk import Visit, Walk
+from tb_bnlens.frameworks.torch import parts
 from tb_bnlens.frameworks.torch.draws import DrawsApart
 from tb_bnlens.frameworks.torch.writes import unseen, writes_undone
 
+TENSORS = ("_parameters", "_buffers")
 AUTOCAST = ("cpu", "cuda")
 """Kinds of devices whose autocast a pass may switch."""
 LOG = "log"
@@ -39,7 +41,7 @@ def modes(given: Mapping[Any, bool]) -> Iterator[None]:
 
     The flags are set as such. ``train()`` and ``eval()`` may be overridden and do more: merge weights, or freeze some.
     """
-    before = {module: (module.training, "training" in vars(module)) for module in given}
+    before = {module: (parts.value_of(module, "training"), "training" in parts.held_by(module)) for module in given}
     try:
         for module, mode in given.items():
             _set_mode(module, mode)
@@ -48,14 +50,19 @@ def modes(given: Mapping[Any, bool]) -> Iterator[None]:
         for module, (mode, own) in before.items():
             _set_mode(module, mode)
             if not own:  # a property of the class, or a flag in C++
-                vars(module).pop("training", None)
+                parts.held_by(module).pop("training", None)
 
 
 def _set_mode(module: Any, mode: bool) -> None:
-    if not isinstance(module, torch.jit.ScriptModule):
-        vars(module)["training"] = mode
+    if not issubclass(type(module), torch.jit.ScriptModule):
+        parts.held_by(module)["training"] = mode
     elif module._c.hasattr("training"):
         module._c.setattr("training", mode)
+
+
+def modes_of(model: Any) -> dict[Any, bool]:
+    """Every module and whether it is in training mode."""
+    return {module: parts.value_of(module, "training") for module in parts.modules(model)}
 
 
 @contextlib.contextmanager
@@ -63,16 +70,16 @@ def unlogged(modules: Iterable[Any]) -> Iterator[None]:
     """Let modules of Lightning log nothing in the block: by what they log, training stops or goes slower."""
     kinds: list[tuple[Any, Any]] = [(module, type(module)) for module in modules]
     logging = [module for module, kind in kinds if _logs(kind)]
-    before = [vars(module).get(LOG) for module in logging]
+    before = [parts.held_by(module).get(LOG) for module in logging]
     try:
         for module in logging:
-            vars(module)[LOG] = _ignored
+            parts.held_by(module)[LOG] = _ignored
         yield
     finally:
         for module, own in zip(logging, before, strict=True):
-            vars(module)[LOG] = own
+            parts.held_by(module)[LOG] = own
             if own is None:
-                del vars(module)[LOG]
+                del parts.held_by(module)[LOG]
 
 
 @remembered
@@ -92,7 +99,7 @@ def cloned_buffers(modules: Sequence[Any]) -> Iterator[None]:
     ``torch.func.functional_call`` does the same in six times the time, most of it in looking for shared tensors.
     """
     clones: dict[int, Any] = {}
-    before = [(module, module._buffers) for module in modules if module._buffers]
+    before = [(module, buffers) for module in modules if (buffers := parts.held_by(module)["_buffers"])]
     try:
         for module, buffers in before:
             with unseen(*(b for b in buffers.values() if b is not None)):
@@ -100,11 +107,11 @@ def cloned_buffers(modules: Sequence[Any]) -> Iterator[None]:
                     name: b if b is None else clones.setdefault(id(b), b.detach().clone())
                     for name, b in buffers.items()
                 }
-            vars(module)["_buffers"] = own
+            parts.held_by(module)["_buffers"] = own
         yield
     finally:
         for module, buffers in before:
-            vars(module)["_buffers"] = buffers
+            parts.held_by(module)["_buffers"] = buffers
 
 
 @contextlib.contextmanager
@@ -157,9 +164,15 @@ def _own_parametrizations() -> Iterator[None]:
         parametrize._cache = cached
 
 
+def _flushes(tiny: float = 5e-324) -> bool:
+    """Whether this thread takes numbers for zero that are too small for all digits."""
+    return tiny * 1.0 == 0.0
+
+
 SETTINGS: tuple[tuple[Callable[[], Any], Callable[[Any], Any]], ...] = (
     (torch.get_default_dtype, torch.set_default_dtype),
     (torch.get_num_threads, torch.set_num_threads),
+    (_flushes, torch.set_flush_denormal),
     (torch._C._get_mkldnn_enabled, torch._C._set_mkldnn_enabled),
     (torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly),
     (
@@ -200,7 +213,7 @@ def unseen_by_modes() -> contextlib.AbstractContextManager[Any]:
 
 
 @contextlib.contextmanager
-def undone(devices: set[torch.device], *called: Any, objects: Objects | None = None) -> Iterator[None]:
+def undone(devices: set[torch.device], *called: Any, objects: Objects | None = None) -> Iterator[Walk]:
     """Undo what code of the user's does in the block: it draws, writes to tensors, changes objects. No gradients.
 
     Args:
@@ -213,10 +226,10 @@ def undone(devices: set[torch.device], *called: Any, objects: Objects | None = N
     """
     walked = (objects or OBJECTS).put_back(*called, *GLOBAL_HOOKS, *modes_around())
     # The walk first: a draw that is stopped is looked for in every call that follows.
-    owners = [thing.__self__ if isinstance(thing, types.MethodType) else thing for thing in called]
+    owners = [thing.__self__ if type(thing) is types.MethodType else thing for thing in called]
     with torch.no_grad(), walked as walk, settings_undone(), random_state(devices, walk), writes_undone():
         with _frames_cleared(), unlogged(owners):
-            yield
+            yield walk
 
 
 @contextlib.contextmanager
@@ -242,7 +255,7 @@ def untouched(given: Mapping[Any, bool], exchanged: Sequence[Any], *called: Any)
         exchanged: modules whose buffers are clones within the block.
         called: the model, and what is called beside it.
     """
-    devices = {p.device for m in given for p in (*m._parameters.values(), *m._buffers.values()) if p is not None}
+    devices = {p.device for m in given for kind in TENSORS for p in parts.own_tensors(m, kind)}
     with contextlib.ExitStack() as stack:
         stack.enter_context(undone(devices, *called))
         stack.enter_context(own_precision(devices))

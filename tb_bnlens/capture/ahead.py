@@ -1,0 +1,113 @@
+"""What a thread has yet to run of the code of a frame: the instructions that can be reached from where it is."""
+
+from __future__ import annotations
+
+import dis
+import functools
+import types
+from bisect import bisect_left
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from tb_bnlens.capture.code import Path
+
+TOLD = {"is_set": True, "wait": True, "done": True, "is_alive": False}
+"""Methods that ask whether to go on, and the answer to those that do."""
+ENDS = ("RETURN_VALUE", "RETURN_CONST", "RAISE_VARARGS", "RERAISE")
+BEFORE_JUMP = ("LOAD_CONST", "LOAD_FAST", "PRECALL", "CALL", "KW_NAMES", "TO_BOOL", "PUSH_NULL", "CACHE", "NOT_TAKEN")
+"""How the instructions begin between the name of such a method and the jump that follows its answer."""
+
+
+@dataclass
+class _Flow:
+    """How the instructions of a piece of code follow each other, by offset."""
+
+    next: dict[int, list[int]] = field(default_factory=dict)
+    told: dict[int, tuple[tuple[str, ...], int]] = field(default_factory=dict)
+    """Jumps behind one of ``TOLD``: the path of names that is asked, and where those go on that are told to."""
+    returns: set[int] = field(default_factory=set)
+    caught: dict[int, list[int]] = field(default_factory=dict)
+    """Where an exception goes on that is raised there."""
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """What is ahead of a thread in a frame."""
+
+    offsets: frozenset[int]
+    returns: bool
+    """Whether the frame may return to its caller."""
+
+
+def ahead(frame: types.FrameType, returned: bool, is_told: Callable[[tuple[str, ...]], bool]) -> Ahead:
+    """What a frame may still run.
+
+    Args:
+        frame: where the thread is, or a caller of it.
+        returned: whether what it calls may return; it may raise at any rate.
+        is_told: whether something may tell a thread to go on that asks the last name of this path.
+    """
+    flow = _flow(frame.f_code)
+    at = max((offset for offset in flow.next if offset <= frame.f_lasti), default=0)  # and not a cache behind it
+    seen, waiting = set[int](), [at] if returned else list(flow.caught.get(at, ()))
+    while waiting:
+        offset = waiting.pop()
+        if offset in seen:
+            continue
+        seen.add(offset)
+        following = flow.next.get(offset, [])
+        path, goes_on = flow.told.get(offset, ((), None))
+        if path and not is_told(path):
+            following = [other for other in following if other != goes_on]
+        waiting += [*following, *flow.caught.get(offset, ())]
+    # What the rest of a statement uses may have been read before.
+    begin = _line_of(frame) if returned else at + 1
+    read = {offset for offset in flow.next if begin <= offset <= at}
+    return Ahead(frozenset(seen | read), not seen.isdisjoint(flow.returns))
+
+
+def _line_of(frame: types.FrameType) -> int:
+    """Where the statement begins that a frame runs."""
+    start, now = frame.f_lasti, frame.f_lineno  # which takes a walk through the code to find
+    for begin, end, line in reversed(list(frame.f_code.co_lines())):
+        if line == now and begin <= start <= end:
+            start = begin
+    return start
+
+
+@functools.lru_cache(maxsize=4096)
+def _flow(code: types.CodeType) -> _Flow:
+    found, path, asked = _Flow(), Path(), tuple[str, ...]()
+    table: Any = getattr(dis, "_parse_exception_table", lambda _: ())
+    caught = [(entry.start, entry.end, entry.target) for entry in table(code)]
+    instructions = list(dis.get_instructions(code))
+    for instruction, following in zip(instructions, [*instructions[1:], None], strict=True):
+        name, offset = instruction.opname, instruction.offset
+        path.add(instruction)
+        jumps = instruction.opcode in dis.hasjrel or instruction.opcode in dis.hasjabs
+        target = [int(instruction.argval)] if jumps else []
+        straight = [following.offset] if following is not None and name not in ENDS and not _always(name) else []
+        found.next[offset] = target + straight
+        if name.startswith("RETURN"):
+            found.returns.add(offset)
+        if name.startswith("SETUP_") and target:  # before Python 3.11
+            caught.append((offset, target[0], target[0]))
+        if name in ("LOAD_ATTR", "LOAD_METHOD") and instruction.argval in TOLD and path.holder:
+            asked = (*path.holder, instruction.argval)
+        elif "JUMP" in name and "_IF_" in name and asked and straight:
+            jumps_if = "TRUE" in name
+            found.told[offset] = asked, (target if TOLD[asked[-1]] == jumps_if else straight)[0]
+            asked = ()
+        elif not name.startswith(BEFORE_JUMP):
+            asked = ()
+    offsets = list(found.next)
+    for begin, end, handler in caught:
+        for offset in offsets[bisect_left(offsets, begin) : bisect_left(offsets, end)]:
+            found.caught.setdefault(offset, []).append(handler)
+    return found
+
+
+def _always(name: str) -> bool:
+    """Whether a jump is always made."""
+    return name.startswith("JUMP") and "IF" not in name
