@@ -348,14 +348,14 @@ def in_served_object(call: Callable[[], Any]) -> Iterator[None]:
 WHERE = (in_timer, in_sleep, in_server, in_loop, in_task, in_package, in_served_object)
 
 
-def passed(model: Model) -> bool:
+def passed(model: Model, beside: str = "Thread-") -> bool:
     """Whether a pass is made; what it changes is put back."""
     time.sleep(0.05)  # the thread has begun to wait
     try:
         with Objects().put_back(model):
             model(1.0)
     except NotEvaluated as reason:
-        assert "another thread ('Thread-" in str(reason)
+        assert f"another thread ('{beside}" in str(reason)
         return False
     assert model.calls == 0
     return True
@@ -592,9 +592,11 @@ def test_a_reason_names_what_a_thread_can_change() -> None:
 def test_beside_another_training_passes_are_made() -> None:
     """Of a model of its own, beside a lens of its own; both append to one list, under one lock."""
     lock, results, stop = threading.Lock(), list[float](), threading.Event()
+    theirs: list[bool] = []
 
     class Counts:
-        calls = 0
+        def __init__(self) -> None:
+            self.calls = 0
 
         def __call__(self, x: float) -> float:
             self.calls += 1
@@ -604,9 +606,9 @@ def test_beside_another_training_passes_are_made() -> None:
         while not stop.is_set():
             model.kept = model(1.0)
             model.calls = 0
-            found = passed(model)
+            theirs.append(passed(model, beside="MainThread"))
             with lock:
-                results.append(found)
+                results.append(1.0)
 
     ours: Any = Counts()
     thread = threading.Thread(target=train, args=(Counts(),), daemon=True)
@@ -620,7 +622,7 @@ def test_beside_another_training_passes_are_made() -> None:
     finally:
         stop.set()
         thread.join(10)
-    assert made == [True] * 5
+    assert made == [True] * 5 and theirs and all(theirs)
 
 
 def test_looking_at_a_thread_calls_no_method_of_its_objects() -> None:
