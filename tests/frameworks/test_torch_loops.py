@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ torch = pytest.importorskip("torch")
 nn: Any = torch.nn
 
 from tb_bnlens.torch import lightning, transformers  # noqa: E402
+from tests.frameworks.torch_gathers import CALLS  # noqa: E402
 from tests.frameworks.torch_runs import LOSS, batches, report_of, small, state  # noqa: E402
 
 torch.set_num_threads(1)
@@ -61,6 +63,35 @@ def test_ranks_with_data_of_one_kind_are_fine(tmp_path: Path) -> None:
     report, _ = together(tmp_path / "similar", True, shift=0.0)
     (found,) = (f for f in report["findings"] if f["rule"] == "replica-spread")
     assert found["status"] == "pass", found["summary"]
+
+
+def test_no_pass_asks_the_other_ranks(tmp_path: Path) -> None:
+    """They would wait for one another: rank 0 makes passes, and the others go on to the next step."""
+    command = [sys.executable, "-W", "ignore", "-m", "tests.frameworks.torch_gathers"]
+    processes = [
+        subprocess.Popen([*command, str(rank), str(tmp_path)], stderr=subprocess.PIPE, text=True) for rank in range(2)
+    ]
+    try:
+        for process in processes:
+            _, errors = process.communicate(timeout=120)
+            assert process.returncode == 0, errors
+    finally:
+        for process in processes:
+            process.kill()
+    for rank in range(2):
+        for name, (plain, recorded) in json.loads((tmp_path / f"{rank}.json").read_text()).items():
+            assert recorded["state"] == plain["state"], name
+            if rank:
+                continue
+            call, _, where = name.partition(" in the ")
+            if name == "a part in DDP":
+                assert "the model or loss calls broadcast of torch.distributed" in recorded["why"]
+            elif name == "metrics":
+                assert not recorded["why"] and recorded["measured"]["inference"]["error"] > 0
+            elif "caught" in name or where == "model":
+                assert f"the model or loss calls {CALLS[call][1]}" in recorded["why"], name
+            else:
+                assert f"The loss calls {CALLS[call][1]}" in recorded["why"], name
 
 
 # --- callbacks, driven as their frameworks drive them ------------------------------------------------------

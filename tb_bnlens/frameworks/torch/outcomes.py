@@ -16,6 +16,7 @@ from tb_bnlens.capture.packages import is_closed
 from tb_bnlens.capture.passes import Held
 from tb_bnlens.capture.reasons import cause_of, why_no_loss, with_article
 from tb_bnlens.frameworks.torch.batches import Batch, leaves, mapped, objects_put_back, samples
+from tb_bnlens.frameworks.torch.together import Together, nothing_together
 from tb_bnlens.frameworks.torch.untouched import undone
 
 NO_LOSS = (
@@ -72,6 +73,9 @@ class Outcomes:
             return own_loss(predictions)
         try:
             return self._loss(predictions, target)
+        except Together as reason:
+            reason.known = True
+            raise NotEvaluated(reason.of_loss()) from reason
         except Exception as error:
             raise NotEvaluated(why_no_loss(error, targets=target is not None)) from error
 
@@ -133,7 +137,8 @@ class Outcomes:
 
     def metrics(self, state: Mapping[str, Any]) -> dict[str, float]:
         """Their values."""
-        return {name: self._value(held) for name, held in state.items()}
+        with nothing_together():
+            return {name: self._value(held) for name, held in state.items()}
 
     @staticmethod
     def _value(held: Any) -> float:
@@ -195,5 +200,8 @@ def _keeps_state(metric: Any) -> bool:
 def _fresh(metric: Any) -> Any:
     # A copy: the user's own may be in use by the training loop.
     own = copy.deepcopy(metric)
+    for part in own.modules() if isinstance(own, torch.nn.Module) else (own,):
+        if hasattr(part, "sync_on_compute"):  # of torchmetrics, which would ask the other ranks
+            part.sync_on_compute = False
     own.reset()
     return own

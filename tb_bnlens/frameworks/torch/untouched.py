@@ -23,6 +23,7 @@ from tb_bnlens.capture.packages import is_closed
 from tb_bnlens.capture.randomness import draws_undone, others_may_draw
 from tb_bnlens.capture.walk import Visit, Walk
 from tb_bnlens.frameworks.torch.draws import DrawsApart
+from tb_bnlens.frameworks.torch.together import nothing_together
 from tb_bnlens.frameworks.torch.writes import unseen, writes_undone
 
 AUTOCAST = ("cpu", "cuda")
@@ -214,7 +215,7 @@ def undone(devices: set[torch.device], *called: Any, objects: Objects | None = N
     # The walk first: a draw that is stopped is looked for in every call that follows.
     owners = [thing.__self__ if isinstance(thing, types.MethodType) else thing for thing in called]
     with torch.no_grad(), walked as walk, settings_undone(), random_state(devices, walk), writes_undone():
-        with _frames_cleared(), unlogged(owners):
+        with nothing_together(), _frames_cleared(), unlogged(owners):
             yield
 
 
