@@ -103,6 +103,8 @@ class Recorder(LoopRecorder):
             y: the loss' target; None where the model computes its own loss.
             step: number of steps made so far; counted where it is not given.
         """
+        if self.idle:
+            return
         batch = Batch(x, y)
         if step is None and not modes_around() and self.passes_by(batch):
             return
@@ -128,6 +130,8 @@ class Recorder(LoopRecorder):
             ended: how the run has ended, ``"planned"``, ``"early"`` or ``"interrupted"``; by the plan where it is not
                 given.
         """
+        if self.idle:
+            return
         in_training, self._modes = self._modes, {}
         with self._unseen(), modes(in_training):
             if not self._closed and ended != "interrupted":

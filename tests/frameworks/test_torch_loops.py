@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import io
 import json
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +18,7 @@ import pytest
 torch = pytest.importorskip("torch")
 nn: Any = torch.nn
 
-from tb_bnlens.torch import lightning, transformers  # noqa: E402
+from tb_bnlens.torch import Recorder, lightning, transformers  # noqa: E402
 from tests.frameworks.torch_gathers import CALLS  # noqa: E402
 from tests.frameworks.torch_runs import LOSS, batches, report_of, small, state  # noqa: E402
 
@@ -179,3 +182,68 @@ def test_the_trainer_of_transformers_shows_no_batch_and_is_recorded(tmp_path: Pa
     report = report_of(tmp_path)
     assert report["last_step"] == STEPS and report["layers"][0]["updates"] == STEPS - 1
     assert report["losses"]["inference"] < 1e3
+
+
+# --- copies --------------------------------------------------------------------------------------------------
+
+
+def pickled(thing: Any) -> Any:
+    return pickle.loads(pickle.dumps(thing))
+
+
+def saved(model: Any) -> Any:
+    file = io.BytesIO()
+    torch.save(model, file)
+    assert b"tb_bnlens" not in file.getvalue()
+    file.seek(0)
+    return torch.load(file, weights_only=False)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, saved])
+def test_a_model_that_the_trainer_of_transformers_trains_can_be_copied(copied: Any, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model, state_ = WithLoss(), SimpleNamespace(max_steps=STEPS, global_step=0)
+    callback = transformers.BNLens(str(tmp_path), on_error="raise", verbose=0)
+    callback.on_train_begin(SimpleNamespace(), state_, None, model=model)
+    for x, y in batches(3):
+        model(x=x, labels=y)
+        state_.global_step += 1
+        callback.on_step_end(None, state_, None)
+    other = copied(model).train()
+    other(x=x + 1, labels=y)
+    assert callback._inputs is None
+    assert all(np.array_equal(value, state(other)[name]) for name, value in state(copied(other)).items())
+    assert copy.deepcopy({"callback": callback})["callback"].recorder is None
+    callback.on_train_end(None, state_, None)
+    assert report_of(tmp_path)["last_step"] == 3
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickled])
+def test_copies_of_a_recorder_record_nothing(copied: Any, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = small(0.1)
+    with Recorder(model, str(tmp_path), LOSS, on_error="raise") as lens:
+        for i, (x, y) in enumerate(batches(4)):
+            model(x)
+            lens.record(x, y)
+            if i == 2:
+                with copied({"lens": lens})["lens"] if copied is not copy.copy else copied(lens) as other:
+                    assert other is not lens and isinstance(other, Recorder)
+                    other.record(x, y)
+                    other.step_made((x, y))
+                assert other.planned_steps is None and other.directory is None and other.step == 0
+                other.abandon()
+    assert report_of(tmp_path)["last_step"] == 4
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickled])
+def test_copies_of_a_callback_of_lightning_record_by_themselves(copied: Any, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    callback = lightning.BNLens(str(tmp_path / "one"), LOSS, on_error="raise", verbose=0)
+    trainer = Trainer(small(0.1), callback)
+    callback.on_train_start(trainer, trainer.model)
+    other = copied(callback)
+    assert other.recorder is None and callback.recorder is not None
+    other._log_dir = str(tmp_path / "two")
+    Trainer(small(0.1), other).fit()
+    assert report_of(tmp_path / "two")["last_step"] == STEPS
