@@ -409,3 +409,56 @@ def test_the_rescue_is_told_how_the_model_is_called(tmp_path: Path) -> None:
     assert "forward=forward" in rescue
     exec(compile(rescue, "rescue", "exec"), {"model": model, "data": [step(model, 0)[1]] * 8, "forward": forward})
     assert model.norm.running_var.max() > 100
+
+
+# --- tensors that hold no value for each index ---------------------------------------------------------------
+
+BAGS: dict[str, tuple[Callable[[Any], Any], str]] = {
+    "COO": (lambda x: x.to_sparse(), ""),
+    "CSR": (lambda x: x.to_sparse_csr(), ""),
+    "CSC": (lambda x: x.to_sparse_csc(), ""),
+    "BSR": (lambda x: x.to_sparse_bsr((2, 2)), "the layout torch.sparse_bsr"),
+    "jagged": (lambda x: nested(x, torch.jagged), "nested tensors"),
+    "nested": (lambda x: nested(x, torch.strided), "nested tensors"),
+}
+"""How a batch is made, and what is told of those whose rows are not recombined."""
+
+
+def nested(x: Any, layout: Any) -> Any:
+    return torch.nested.nested_tensor([row.repeat(1 + i % 3, 1) for i, row in enumerate(x)], layout=layout)
+
+
+class OfBags(Net):
+    """Takes any of them."""
+
+    def forward(self, x: Any) -> Any:
+        return super().forward(torch.stack([part.mean(0) for part in x.unbind()]) if x.is_nested else x.to_dense())
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", BAGS)
+def test_batches_of_sparse_and_nested_tensors(name: str, tmp_path: Path) -> None:
+    make, told = BAGS[name]
+
+    def step(model: Any, i: int) -> tuple[Any, Any, Any]:
+        x, y = rows()
+        bag = make(x.relu())
+        return LOSS(model(bag), y), bag, y
+
+    _, plain, _ = trained(OfBags, step, None)
+    _, recorded, _ = trained(OfBags, step, tmp_path, loss=LOSS)
+    assert_same(plain, recorded)
+    read = record_of(tmp_path)
+    assert not read.manifest.not_evaluated and not read.manifest.notes
+    last = read.evidence[-1]
+    assert last.passes.keys() >= {"inference", "batch", "training", "robust"}
+    assert ("recombined" in last.passes) == (not told) and told in last.not_evaluated.get("recombined", "")
+
+
+@pytest.mark.parametrize("make", [lambda x: x.to_sparse(), lambda x: x.to_sparse_csr()])
+def test_a_sparse_batch_is_as_large_as_what_it_holds(make: Callable[[Any], Any]) -> None:
+    wide = torch.zeros(ROWS, 100_000)
+    wide[:, 0] = 1
+    batch = Batch(make(wide))
+    assert TorchBatches().bytes(batch) < 1000
+    assert torch.equal(TorchBatches().head(batch, 3).x.to_dense(), wide[:3])

@@ -15,7 +15,7 @@ from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.capture.packages import is_closed
 from tb_bnlens.capture.passes import Held
 from tb_bnlens.capture.reasons import cause_of, why_no_loss, with_article
-from tb_bnlens.frameworks.torch.batches import Batch, leaves, mapped, objects_put_back, samples
+from tb_bnlens.frameworks.torch.batches import Batch, leaves, length, objects_put_back, rows_of, samples
 from tb_bnlens.frameworks.torch.together import Together, nothing_together
 from tb_bnlens.frameworks.torch.untouched import undone
 
@@ -89,14 +89,14 @@ class Outcomes:
             raise NotEvaluated("the model computes its own loss, which is not known for single rows")
         size, predictions = samples(batch), value_of(predictions)
         for leaf in leaves((predictions, batch.y)):
-            if not len(leaf.shape) or leaf.shape[0] != size:
+            if length(leaf) is None or length(leaf) != size:
                 raise NotEvaluated("predictions or targets have no row for each sample")
         with objects_put_back(batch), undone(_devices(predictions), self._loss):
             found = [self._row(batch, predictions, int(i)) for i in indices]
         return np.asarray(torch.stack(found).double().cpu().numpy(), np.float64)
 
     def _row(self, batch: Any, predictions: Any, index: int) -> Any:
-        row = mapped(lambda leaf: leaf[index : index + 1], (predictions, batch.y))
+        row = rows_of((predictions, batch.y), slice(index, index + 1))
         return self._of(*row).float().mean()
 
     def weights(self, batch: Any) -> None:
