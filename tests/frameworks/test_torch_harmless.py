@@ -1233,3 +1233,55 @@ def test_a_set_that_grew_has_its_order_back() -> None:
     with OBJECTS.put_back([numbers]):
         numbers.add(3)
     assert list(numbers) == before
+
+
+# --- logs of the user's ----------------------------------------------------------------------------------------
+
+
+class Run:
+    """As of wandb, whose module keeps a bound method."""
+
+    def __init__(self) -> None:
+        self.logged: list[dict[str, Any]] = []
+
+    def log(self, values: dict[str, Any]) -> None:
+        self._log(values)
+
+    def _log(self, values: dict[str, Any]) -> None:
+        self.logged.append(values)
+
+
+def with_part(function: Callable[[Any, Any], Any]) -> Any:
+    return Net(Part(function))
+
+
+def test_a_pass_writes_nothing_in_logs_of_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+    from torch.utils.tensorboard import SummaryWriter
+
+    module: Any = types.ModuleType("wandb.sdk.wandb_run")
+    module.Run = Run
+    Run.__module__ = module.__name__
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    run = Run()
+    writers = {name: SummaryWriter(str(tmp_path / name)) for name in ("plain", "recorded")}
+    for name, where in (("plain", None), ("recorded", tmp_path / "log")):
+
+        def writes(self: Any, x: Any, name: str = name, log: Any = run.log) -> Any:
+            log({"mean": 0})
+            writers[name].add_scalar("mean", x.detach().mean(), 0)
+            writers[name].add_scalars("means", {"a": x.detach().mean()})
+            return x
+
+        trained(functools.partial(with_part, writes), lambda: LOSS, where)
+        writers[name].close()
+        assert len(run.logged) == STEPS
+        run.logged.clear()
+
+    def events(name: str) -> int:
+        files = [file for file in (tmp_path / name).rglob("events*") if file.is_file()]
+        return sum(event.HasField("summary") for file in files for event in EventFileLoader(str(file)).Load())
+
+    assert events("recorded") == events("plain") == 2 * STEPS
+    assert "losses" not in record_of(tmp_path / "log").manifest.not_evaluated
+    assert SummaryWriter.add_scalar.__name__ == "add_scalar" and Run.log.__name__ == "log"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from tb_bnlens.capture.denied import Stopped
 from tb_bnlens.capture.errors import NotEvaluated
+from tb_bnlens.frameworks.torch.swapped import swap
 
 NAMESPACES = ("c10d", "_c10d_functional", "c10d_functional", "_c10d_functional_autograd", "symm_mem", "_dtensor")
 """Of the operations of ``torch.distributed``."""
@@ -75,13 +75,14 @@ class _Refusal:
 
     def __init__(self) -> None:
         self.last: Together | None = None
-        self._thread = threading.get_ident()
 
     def __call__(self, name: str) -> None:
-        if threading.get_ident() != self._thread:
-            return
         again, self.last = self.last is not None and not self.last.known, Together(name)
         raise Stopped(str(self.last)) if again else self.last
+
+    def by(self, name: str) -> Callable[..., None]:
+        """A function that refuses under this name, whatever its arguments are."""
+        return lambda *_, **__: self(name)
 
 
 class _Operations(TorchDispatchMode):  # type: ignore[misc]
@@ -120,29 +121,15 @@ def nothing_together() -> Iterator[None]:
             c10d: Any = torch._C._distributed_c10d
             for cls, names, what in ((c10d.Store, STORE, "Store"), (c10d.Backend, BACKEND, "the backend")):
                 for name in names:
-                    _refused(stack, cls, name, refuse, f"{name} of {what}")
+                    swap(stack, cls, name, refuse.by(f"{name} of {what}"))
             for name in GROUPS:
-                _refused(stack, torch.distributed.distributed_c10d, name, refuse, "new_group")
+                swap(stack, torch.distributed.distributed_c10d, name, refuse.by("new_group"))
             stack.enter_context(_Operations(refuse))
         if rpc is not None:
-            _refused(stack, rpc, "_invoke_rpc", refuse, "rpc")
+            swap(stack, rpc, "_invoke_rpc", refuse.by("rpc"))
         try:
             yield
         except Stopped:
             raise NotEvaluated(str(refuse.last)) from None
         if refuse.last is not None and not refuse.last.known:
             raise refuse.last
-
-
-def _refused(stack: contextlib.ExitStack, owner: Any, name: str, refuse: Callable[[str], None], told: str) -> None:
-    own = vars(owner).get(name)
-    if own is None:  # another version of PyTorch
-        return
-
-    def called(*args: Any, **kwargs: Any) -> Any:
-        refuse(told)
-        return bound(*args, **kwargs)
-
-    bound = getattr(owner, name)
-    setattr(owner, name, called)
-    stack.callback(setattr, owner, name, own)
