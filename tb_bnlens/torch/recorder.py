@@ -134,10 +134,14 @@ class Recorder(LoopRecorder):
             return
         in_training, self._modes = self._modes, {}
         with self._unseen(), modes(in_training):
-            if not self._closed and ended != "interrupted":
-                self._batches.settle()
-                with self._guard(GAP):
-                    self._compare_ranks()
+            if not self._closed:
+                if ended != "interrupted":
+                    self._batches.settle()
+                    with self._guard(GAP):
+                        self._compare_ranks()
+                if self._ranks is not None:
+                    with self._guard(GAP):
+                        self._ranks.leave()
             self._closed = self._closed or self._follows
             super().close(ended)
 
@@ -175,7 +179,10 @@ class Recorder(LoopRecorder):
         for rank in others:
             found = self._ranks.fetch("seen", rank, until)
             if found is None:
-                self.note(f"Rank {rank} has not told its losses within {PATIENCE:.0f} seconds; is its recorder closed?")
+                self.note(
+                    f"Rank {rank} has told no losses. The recorders of all ranks have to be closed, within "
+                    f"{PATIENCE:.0f} seconds of one another, and after a block with model.join()."
+                )
             else:
                 seen.append(Seen(**found))
         if len(seen) > 1:

@@ -8,6 +8,9 @@ import json
 import pickle
 import subprocess
 import sys
+import time
+from collections import Counter
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +21,7 @@ import pytest
 torch = pytest.importorskip("torch")
 nn: Any = torch.nn
 
+from tb_bnlens.frameworks.torch.ranks import Ranks  # noqa: E402
 from tb_bnlens.torch import Recorder, lightning, transformers  # noqa: E402
 from tests.frameworks.torch_gathers import CALLS  # noqa: E402
 from tests.frameworks.torch_runs import LOSS, batches, report_of, small, state  # noqa: E402
@@ -95,6 +99,25 @@ def test_no_pass_asks_the_other_ranks(tmp_path: Path) -> None:
                 assert f"the model or loss calls {CALLS[call][1]}" in recorded["why"], name
             else:
                 assert f"The loss calls {CALLS[call][1]}" in recorded["why"], name
+
+
+def test_no_rank_waits_for_one_that_has_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = torch.distributed.HashStore()
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    monkeypatch.setattr(torch.distributed.distributed_c10d, "_get_default_store", lambda: store)
+    ranks = []
+    for rank in range(2):
+        monkeypatch.setattr(torch.distributed, "get_rank", partial(int, rank))
+        monkeypatch.setattr("tb_bnlens.frameworks.torch.ranks._made", Counter())
+        ranks.append(Ranks("log"))
+    start = time.monotonic()
+    assert ranks[1].fetch("statistics", 0, start) is None
+    ranks[1].leave()
+    assert ranks[0].fetch("seen", 1, start + 100) is None
+    ranks[0].publish("statistics", mean=np.ones(2))
+    ranks[0].leave()
+    assert (ranks[1].fetch("statistics", 0, start + 100) or {}).keys() == {"mean"}
+    assert time.monotonic() - start < 50
 
 
 # --- callbacks, driven as their frameworks drive them ------------------------------------------------------
