@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.capture.packages import is_closed
 from tb_bnlens.capture.passes import Held
-from tb_bnlens.capture.reasons import cause_of, why_no_loss, with_article
+from tb_bnlens.capture.reasons import cause_of, what_is, why_no_loss, with_article
 from tb_bnlens.frameworks.torch.batches import Batch, leaves, length, objects_put_back, rows_of, samples
 from tb_bnlens.frameworks.torch.together import Together, nothing_together
 from tb_bnlens.frameworks.torch.untouched import undone
@@ -23,8 +23,20 @@ NO_LOSS = (
     "The model has no loss: pass loss=..., called as loss(predictions, target), or have the model return an output "
     "that holds its loss."
 )
-
-
+NO_TENSOR = (
+    "The loss returns {}, and a tensor is needed: pass a function that returns one alone, with a number or one for "
+    "each row."
+)
+NO_GRADIENT = "does not require grad"
+"""What PyTorch says where a derivative is taken of what was computed without gradients."""
+DERIVED = (
+    "The loss takes derivatives, and passes run without gradients ({}): give the recorder a loss without that term to "
+    "have the losses measured."
+)
+DERIVED_IN_MODEL = (
+    "the model takes derivatives, and passes run without gradients ({}): take them in a block with torch.enable_grad() "
+    "to have the losses measured"
+)
 NO_METRICS = "no metrics were given: pass metrics={'accuracy': function_of(predictions, target)}"
 
 
@@ -72,12 +84,19 @@ class Outcomes:
         if self._loss is None:
             return own_loss(predictions)
         try:
-            return self._loss(predictions, target)
+            loss = self._loss(predictions, target)
         except Together as reason:
             reason.known = True
             raise NotEvaluated(reason.of_loss()) from reason
         except Exception as error:
+            if NO_GRADIENT in str(error):
+                raise NotEvaluated(DERIVED.format(cause_of(error))) from error
             raise NotEvaluated(why_no_loss(error, targets=target is not None)) from error
+        if isinstance(loss, int | float | np.generic | np.ndarray):
+            return torch.as_tensor(loss)
+        if not isinstance(loss, torch.Tensor):
+            raise NotEvaluated(NO_TENSOR.format(what_is(loss)))
+        return loss
 
     def rows(self, batch: Any, predictions: Any, indices: NDArray[np.int64]) -> NDArray[np.float64]:
         """Loss of these rows of a batch, each as a separate batch, [len(indices)].
