@@ -24,7 +24,8 @@ R = TypeVar("R", bound="LoopRecorder")
 class LoopRecorder:
     """Records a training loop. Each framework's ``Recorder`` is one of these with an adapter for its models.
 
-    A loop calls ``step_made`` after each step, or ``before`` and ``after`` around it. Faults stay inside.
+    A loop calls ``step_made`` after each step, or ``before`` and ``after`` around it. Faults stay inside. A copy, and
+    what was pickled, records nothing: a trainer that holds a recorder can be copied and saved.
 
     Args:
         adapter: the model.
@@ -33,7 +34,8 @@ class LoopRecorder:
         verbose: print the verdict in one line when the record is closed.
     """
 
-    # A recorder of a model that is not supported never gets further: it does nothing, and needs no framework.
+    # A copy, or a recorder of a model that is not supported, never gets further. It does nothing and needs no
+    # framework.
     _active, _closed, _waited, _told = False, False, 0, False
     _recording: Recording | None = None
 
@@ -64,6 +66,9 @@ class LoopRecorder:
         if self._active:
             with self._guard(START):
                 self._lacking = frozenset(t.name for t in self._adapter.layers() if t.lacks_statistics)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _idle, (type(self),)
 
     # --- a loop of the user's own --------------------------------------------------------------------
 
@@ -281,6 +286,11 @@ class LoopRecorder:
     # --- how far it is -------------------------------------------------------------------------------
 
     @property
+    def idle(self) -> bool:
+        """Whether it has nothing to record by: a copy, or one of a model that is not supported."""
+        return "_log" not in vars(self)
+
+    @property
     def wanted(self) -> bool:
         """Whether there is anything left to record."""
         return self._active and not self._closed and self._guard.works(RECORD)
@@ -298,7 +308,7 @@ class LoopRecorder:
     @property
     def planned_steps(self) -> int | None:
         """Steps that the loop will make in all, None where it is not known."""
-        return self._log.planned_steps
+        return None if self.idle else self._log.planned_steps
 
     @property
     def directory(self) -> str | None:
@@ -343,3 +353,7 @@ class LoopRecorder:
         self._log.note(sentence)
         if part == LOSSES:
             self._log.not_evaluated("losses", self._guard.given_up[part])
+
+
+def _idle(kind: type[LoopRecorder]) -> LoopRecorder:
+    return kind.__new__(kind)

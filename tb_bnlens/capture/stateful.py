@@ -12,8 +12,12 @@ import multiprocessing.managers
 import multiprocessing.pool
 import multiprocessing.queues
 import multiprocessing.sharedctypes
+import os
 import queue
 import socket
+import stat
+import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -41,6 +45,22 @@ _STATEFUL: dict[type | tuple[type, ...], str] = {
     (concurrent.futures.Executor, multiprocessing.pool.Pool): "whose other threads or processes are not watched",
     _SHARED: "whose memory others may share",
 }
+_TALKING = {
+    ("subprocess", "Popen"): "with which an extra pass would talk",
+    **dict.fromkeys((("sqlite3", "Connection"), ("sqlite3", "Cursor"), ("sqlite3", "Blob")), "whose data are outside"),
+    **dict.fromkeys(
+        (("shelve", "Shelf"), ("http.client", "HTTPConnection"), ("ftplib", "FTP")), "whose data are outside"
+    ),
+    **dict.fromkeys((("smtplib", "SMTP"), ("xmlrpc.client", "ServerProxy")), "to which an extra pass would send"),
+}
+"""Module and name of further classes, which need not be imported for it."""
+_FILES = (
+    io.TextIOWrapper,
+    io.BufferedIOBase,
+    io.RawIOBase,
+    tempfile._TemporaryFileWrapper,
+    tempfile.SpooledTemporaryFile,
+)
 _POSITION = "an iterator whose position an extra pass would move"
 
 
@@ -51,7 +71,12 @@ def stateful(kind: type) -> Visit | None:
     for kinds, why in _STATEFUL.items():
         if issubclass(kind, kinds):
             return partial(_refuse, why=why)
-    # A user's iterator is an object like any other, and files are no state of training.
+    for cls in kind.__mro__:
+        if (cls.__module__, cls.__name__) in _TALKING:
+            return partial(_refuse, why=_TALKING[cls.__module__, cls.__name__])
+    if issubclass(kind, _FILES) and not issubclass(kind, io.BytesIO):
+        return _visit_file
+    # A user's iterator is an object like any other.
     if issubclass(kind, Iterator) and is_closed(kind) and not issubclass(kind, io.IOBase):
         return partial(_refuse, why=_POSITION)
     return None
@@ -67,6 +92,25 @@ def _is_held(lock: Any) -> bool:
         return True
     lock.release()
     return False
+
+
+def _visit_file(walk: Walk, file: Any) -> None:
+    """A file that is only written, as a log is, gets what each pass writes."""
+    if file.closed or file in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
+        return
+    if _is_pipe(file):
+        walk.cannot_put_back(file, "a pipe in which an extra pass would write or read")
+    elif file.readable():
+        walk.cannot_put_back(file, "a file whose position an extra pass would move")
+
+
+def _is_pipe(file: Any) -> bool:
+    try:
+        number = file.fileno()
+        mode = os.fstat(number).st_mode
+    except (OSError, ValueError):  # in memory, or compressed
+        return False
+    return number > 2 and (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode))
 
 
 def _refuse(walk: Walk, thing: Any, why: str) -> None:

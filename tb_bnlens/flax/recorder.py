@@ -85,6 +85,8 @@ class Recorder(LoopRecorder):
             y: the loss' target.
             step: number of steps made so far; counted where it is not given.
         """
+        if self.idle:
+            return
         if not self.quiet_for(1) and self.wanted:
             with self._guard(MODES):
                 self._modes = modes_of(self._model.model)
@@ -97,6 +99,8 @@ class Recorder(LoopRecorder):
             ended: how the run has ended, ``"planned"``, ``"early"`` or ``"interrupted"``; by the plan where it is not
                 given.
         """
+        if self.idle:
+            return
         in_training, self._modes = self._modes, []
         with in_modes(in_training):
             super().close(ended)

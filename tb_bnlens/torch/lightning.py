@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 from collections.abc import Callable
 from typing import Any
@@ -51,6 +52,13 @@ class BNLens(_callback()):  # type: ignore[misc]
         self.recorder: Recorder | None = None
         """The recorder of the fit that runs."""
         self._step = 0
+
+    def __deepcopy__(self, memo: Any) -> BNLens:
+        """A callback with the same options that records nothing yet. What it was given is shared."""
+        return copy.copy(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "recorder": None}
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Begin a record."""

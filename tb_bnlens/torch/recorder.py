@@ -103,6 +103,8 @@ class Recorder(LoopRecorder):
             y: the loss' target; None where the model computes its own loss.
             step: number of steps made so far; counted where it is not given.
         """
+        if self.idle:
+            return
         batch = Batch(x, y)
         if step is None and not modes_around() and self.passes_by(batch):
             return
@@ -128,12 +130,18 @@ class Recorder(LoopRecorder):
             ended: how the run has ended, ``"planned"``, ``"early"`` or ``"interrupted"``; by the plan where it is not
                 given.
         """
+        if self.idle:
+            return
         in_training, self._modes = self._modes, {}
         with self._unseen(), modes(in_training):
-            if not self._closed and ended != "interrupted":
-                self._batches.settle()
-                with self._guard(GAP):
-                    self._compare_ranks()
+            if not self._closed:
+                if ended != "interrupted":
+                    self._batches.settle()
+                    with self._guard(GAP):
+                        self._compare_ranks()
+                if self._ranks is not None:
+                    with self._guard(GAP):
+                        self._ranks.leave()
             self._closed = self._closed or self._follows
             super().close(ended)
 
@@ -171,7 +179,10 @@ class Recorder(LoopRecorder):
         for rank in others:
             found = self._ranks.fetch("seen", rank, until)
             if found is None:
-                self.note(f"Rank {rank} has not told its losses within {PATIENCE:.0f} seconds; is its recorder closed?")
+                self.note(
+                    f"Rank {rank} has told no losses. The recorders of all ranks have to be closed, within "
+                    f"{PATIENCE:.0f} seconds of one another, and after a block with model.join()."
+                )
             else:
                 seen.append(Seen(**found))
         if len(seen) > 1:

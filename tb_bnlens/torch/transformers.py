@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import importlib
 from collections.abc import Callable
 from typing import Any
@@ -43,6 +45,13 @@ class BNLens(_callback()):  # type: ignore[misc]
         self._inputs: Any = None
         self._hook: Any = None
 
+    def __deepcopy__(self, memo: Any) -> BNLens:
+        """A callback with the same options that records nothing yet. What it was given is shared."""
+        return copy.copy(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "recorder": None, "_inputs": None, "_hook": None}
+
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
         """Begin a record."""
         plain, _ = unwrapped(model)
@@ -50,17 +59,19 @@ class BNLens(_callback()):  # type: ignore[misc]
         planned = int(state.max_steps) if getattr(state, "max_steps", 0) > 0 else None
         settings = {"planned_steps": planned, "optimizer": kwargs.get("optimizer"), "forward": _call, **self._options}
         self.recorder = Recorder(plain, directory, self._loss, **settings)
-        self._hook = plain.register_forward_pre_hook(self._look, with_kwargs=True)
+        self._hook = plain.register_forward_pre_hook(_Look(self.look), with_kwargs=True)
 
-    def _look(self, module: Any, args: Any, kwargs: Any) -> None:
+    def look(self, module: Any, args: Any, kwargs: Any) -> None:
+        """Keep the arguments of a call in training mode."""
         if module.training:
             self._inputs = (args, dict(kwargs))
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Record a step of the optimizer."""
         if self.recorder is not None and self._inputs is not None:
-            inputs, self._inputs = self._inputs, None
+            inputs = self._inputs
             self.recorder.record(inputs, inputs[1] if self._loss is not None else None, step=int(state.global_step))
+            self._inputs = None  # also those of a pass
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Judge and close the record."""
@@ -69,6 +80,19 @@ class BNLens(_callback()):  # type: ignore[misc]
             self._hook = None
         if self.recorder is not None:
             self.recorder.close()
+
+
+class _Look:
+    """The hook on the model. In a copy or file of the model a function that does nothing, of Python's own, is there."""
+
+    def __init__(self, look: Callable[..., None]):
+        self._look = look
+
+    def __call__(self, module: Any, args: Any, kwargs: Any) -> None:
+        self._look(module, args, kwargs)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return getattr, (contextlib.nullcontext(), "__exit__")
 
 
 def _call(model: Any, x: Any) -> Any:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable
@@ -212,6 +214,17 @@ def test_an_evaluation_in_training_mode_after_the_last_step(tmp_path: Path) -> N
         made(5.0 + 0.0 * arrays(8)[0], training=True)
     (event,) = [event for event in record(tmp_path).manifest.events if event.kind == "outside"]
     assert (event.step, event.layers) == (10, (0, 1))
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda lens: pickle.loads(pickle.dumps(lens))])
+def test_copies_record_nothing(copied: Any, tmp_path: Path) -> None:
+    made = keras.Sequential([keras.Input((2,)), keras.layers.BatchNormalization()])
+    with tb_bnlens.Recorder(made, str(tmp_path), verbose=0, on_error="raise") as lens:
+        lens.record(np.zeros((4, 2)))
+        with copied(lens) as other:
+            assert other is not lens and isinstance(other, tb_bnlens.Recorder)
+            other.record(np.zeros((4, 2)))
+            assert other.step == 0 and other.directory is None and other.planned_steps is None
 
 
 def test_arguments() -> None:

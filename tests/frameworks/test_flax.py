@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -312,6 +314,14 @@ def test_what_is_no_nnx_module_or_data_is_refused(tmp_path: Path) -> None:
         FlaxBatches().first(batches(1), 32, 1)
     with pytest.raises(TypeError, match="a tuple of 3"):
         FlaxBatches().first([(1, 2, 3)], 32, 1)
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda lens: pickle.loads(pickle.dumps(lens))])
+def test_copies_of_a_recorder_record_nothing(copied: Any, faulty: Trained, tmp_path: Path) -> None:
+    with Recorder(faulty.model, str(tmp_path), verbose=0, on_error="raise") as lens, copied(lens) as other:
+        assert other is not lens and isinstance(other, Recorder)
+        other.record(np.zeros((4, 8), np.float32))
+        assert other.step == 0 and other.directory is None and other.planned_steps is None
 
 
 def test_neither_tensorflow_nor_keras_is_loaded() -> None:

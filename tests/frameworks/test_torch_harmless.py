@@ -21,8 +21,11 @@ import queue
 import random
 import re
 import signal
+import sqlite3
 import string
+import subprocess
 import sys
+import tempfile
 import threading
 import time
 import types
@@ -262,6 +265,39 @@ def line() -> Any:
     return ends[1]
 
 
+def lines(path: Any = None, mode: str = "r") -> Any:
+    """A file of numbers."""
+    file = tempfile.NamedTemporaryFile("w+", suffix=".txt", delete=False)
+    file.write("\n".join(map(str, range(1000))))
+    file.seek(0)
+    return file if path is None else open(file.name, mode)
+
+
+def counting() -> Any:
+    """A process that answers with the number of lines that it was told."""
+    code = "import sys\nfor i, _ in enumerate(sys.stdin):\n    print(i)"
+    pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "bufsize": 1, "text": True}
+    process: Any = subprocess.Popen([sys.executable, "-u", "-c", code], **pipes)
+    atexit.register(process.kill)
+    return process
+
+
+def asked(process: Any) -> int:
+    process.stdin.write("\n")
+    return int(process.stdout.readline())
+
+
+def table() -> Any:
+    connection = sqlite3.connect(":memory:")
+    connection.execute("create table t (n int)")
+    return connection
+
+
+def inserted(connection: Any) -> Any:
+    connection.execute("insert into t values (1)")
+    return connection.execute("select count(*) from t").fetchone()[0]
+
+
 HELD: dict[str, tuple[Callable[[], Any], Callable[[Any], Any], str]] = {
     "generator": (lambda: (i for i in range(1000)), next, "generator, an iterator whose position"),
     "cycle": (lambda: itertools.cycle(range(7)), next, "cycle, an iterator whose position"),
@@ -275,6 +311,13 @@ HELD: dict[str, tuple[Callable[[], Any], Callable[[Any], Any], str]] = {
     "shared value": (lambda: multiprocessing.Value("i", 1), lambda held: held.value, "Synchronized, whose memory"),
     "pool": (lambda: ThreadPoolExecutor(1), lambda held: held.submit(int, 1).result(), "ThreadPoolExecutor, whose"),
     "line": (line, lambda held: held.send(1) or 1, "Connection, to which an extra pass would send"),
+    "process": (counting, asked, "Popen, with which an extra pass would talk"),
+    "pipe": (lambda: counting().stdin, lambda held: held.write("a\n"), "TextIOWrapper, a pipe in which an extra pass"),
+    "table": (table, inserted, "Connection, whose data are outside"),
+    "file": (lambda: lines(True), lambda held: int(held.readline()), "TextIOWrapper, a file whose position"),
+    "lines": (lambda: lines(True), lambda held: int(next(held)), "TextIOWrapper, a file whose position"),
+    "bytes": (lambda: lines(True, "rb"), lambda held: held.read(1)[0], "BufferedReader, a file whose position"),
+    "temporary file": (lines, lambda held: int(held.readline()), "_TemporaryFileWrapper, a file whose position"),
     "unreadable": (Unreadable, lambda held: held(), "Unreadable, whose attributes cannot be read"),
     "hash": (hashlib.md5, lambda held: held.update(b"a") or held.digest()[0], "HASH, whose state is kept in C"),
     "large array": (lambda: np.zeros(2**23 + 1), lambda held: held[1], "ndarray, which is too large"),
@@ -681,7 +724,7 @@ def trained(
         lens.close()
     left = dict(model.state_dict()) | (dict(loss.state_dict()) if isinstance(loss, nn.Module) else {})
     held = {f"{name}.{key}": str(v) for name, m in model.named_modules() for key, v in vars(m).items() if key != "norm"}
-    left |= {name: value for name, value in held.items() if "0x" not in value}
+    left |= {name: value for name, value in held.items() if "0x" not in value and "name=" not in value}
     inner = getattr(getattr(model, "middle", None), "inner", ())
     left |= {f"inner.{name}": value for module in inner for name, value in module.state_dict().items()}
     states: tuple[Any, ...] = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
@@ -745,6 +788,18 @@ def test_what_cannot_be_put_back_is_not_used(name: str, tmp_path: Path) -> None:
 
     assert_same(trained(build, lambda: LOSS, None), trained(build, lambda: LOSS, tmp_path))
     assert f"uses 'held' of type {said}" in record_of(tmp_path).manifest.not_evaluated["losses"]
+
+
+def test_a_file_that_is_only_written_is_a_log(tmp_path: Path) -> None:
+    def writes(self: Any, x: Any) -> Any:
+        print("called", file=self.log)
+        print("called", file=self.out)
+        return x
+
+    with open(tmp_path / "log.txt", "a") as log:
+        model = Net(Part(writes, log=log, out=sys.stdout))
+        trained(lambda: model, lambda: LOSS, tmp_path / "run")
+    assert "losses" not in record_of(tmp_path / "run").manifest.not_evaluated
 
 
 def test_a_model_that_catches_all_is_not_measured_without_its_queue(tmp_path: Path) -> None:
@@ -1400,3 +1455,55 @@ def test_a_set_that_grew_has_its_order_back() -> None:
     with OBJECTS.put_back([numbers]):
         numbers.add(3)
     assert list(numbers) == before
+
+
+# --- logs of the user's ----------------------------------------------------------------------------------------
+
+
+class Run:
+    """As of wandb, whose module keeps a bound method."""
+
+    def __init__(self) -> None:
+        self.logged: list[dict[str, Any]] = []
+
+    def log(self, values: dict[str, Any]) -> None:
+        self._log(values)
+
+    def _log(self, values: dict[str, Any]) -> None:
+        self.logged.append(values)
+
+
+def with_part(function: Callable[[Any, Any], Any]) -> Any:
+    return Net(Part(function))
+
+
+def test_a_pass_writes_nothing_in_logs_of_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+    from torch.utils.tensorboard import SummaryWriter
+
+    module: Any = types.ModuleType("wandb.sdk.wandb_run")
+    module.Run = Run
+    Run.__module__ = module.__name__
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    run = Run()
+    writers = {name: SummaryWriter(str(tmp_path / name)) for name in ("plain", "recorded")}
+    for name, where in (("plain", None), ("recorded", tmp_path / "log")):
+
+        def writes(self: Any, x: Any, name: str = name, log: Any = run.log) -> Any:
+            log({"mean": 0})
+            writers[name].add_scalar("mean", x.detach().mean(), 0)
+            writers[name].add_scalars("means", {"a": x.detach().mean()})
+            return x
+
+        trained(functools.partial(with_part, writes), lambda: LOSS, where)
+        writers[name].close()
+        assert len(run.logged) == STEPS
+        run.logged.clear()
+
+    def events(name: str) -> int:
+        files = [file for file in (tmp_path / name).rglob("events*") if file.is_file()]
+        return sum(event.HasField("summary") for file in files for event in EventFileLoader(str(file)).Load())
+
+    assert events("recorded") == events("plain") == 2 * STEPS
+    assert "losses" not in record_of(tmp_path / "log").manifest.not_evaluated
+    assert SummaryWriter.add_scalar.__name__ == "add_scalar" and Run.log.__name__ == "log"

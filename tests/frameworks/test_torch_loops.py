@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+import io
+import json
+import pickle
 import subprocess
 import sys
+import time
+from collections import Counter
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +21,9 @@ import pytest
 torch = pytest.importorskip("torch")
 nn: Any = torch.nn
 
-from tb_bnlens.torch import lightning, transformers  # noqa: E402
+from tb_bnlens.frameworks.torch.ranks import Ranks  # noqa: E402
+from tb_bnlens.torch import Recorder, lightning, transformers  # noqa: E402
+from tests.frameworks.torch_gathers import CALLS  # noqa: E402
 from tests.frameworks.torch_runs import LOSS, batches, report_of, small, state  # noqa: E402
 
 torch.set_num_threads(1)
@@ -61,6 +70,54 @@ def test_ranks_with_data_of_one_kind_are_fine(tmp_path: Path) -> None:
     report, _ = together(tmp_path / "similar", True, shift=0.0)
     (found,) = (f for f in report["findings"] if f["rule"] == "replica-spread")
     assert found["status"] == "pass", found["summary"]
+
+
+def test_no_pass_asks_the_other_ranks(tmp_path: Path) -> None:
+    """They would wait for one another: rank 0 makes passes, and the others go on to the next step."""
+    command = [sys.executable, "-W", "ignore", "-m", "tests.frameworks.torch_gathers"]
+    processes = [
+        subprocess.Popen([*command, str(rank), str(tmp_path)], stderr=subprocess.PIPE, text=True) for rank in range(2)
+    ]
+    try:
+        for process in processes:
+            _, errors = process.communicate(timeout=120)
+            assert process.returncode == 0, errors
+    finally:
+        for process in processes:
+            process.kill()
+    for rank in range(2):
+        for name, (plain, recorded) in json.loads((tmp_path / f"{rank}.json").read_text()).items():
+            assert recorded["state"] == plain["state"], name
+            if rank:
+                continue
+            call, _, where = name.partition(" in the ")
+            if name == "a part in DDP":
+                assert "the model or loss calls broadcast of torch.distributed" in recorded["why"]
+            elif name == "metrics":
+                assert not recorded["why"] and recorded["measured"]["inference"]["error"] > 0
+            elif "caught" in name or where == "model":
+                assert f"the model or loss calls {CALLS[call][1]}" in recorded["why"], name
+            else:
+                assert f"The loss calls {CALLS[call][1]}" in recorded["why"], name
+
+
+def test_no_rank_waits_for_one_that_has_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = torch.distributed.HashStore()
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    monkeypatch.setattr(torch.distributed.distributed_c10d, "_get_default_store", lambda: store)
+    ranks = []
+    for rank in range(2):
+        monkeypatch.setattr(torch.distributed, "get_rank", partial(int, rank))
+        monkeypatch.setattr("tb_bnlens.frameworks.torch.ranks._made", Counter())
+        ranks.append(Ranks("log"))
+    start = time.monotonic()
+    assert ranks[1].fetch("statistics", 0, start) is None
+    ranks[1].leave()
+    assert ranks[0].fetch("seen", 1, start + 100) is None
+    ranks[0].publish("statistics", mean=np.ones(2))
+    ranks[0].leave()
+    assert (ranks[1].fetch("statistics", 0, start + 100) or {}).keys() == {"mean"}
+    assert time.monotonic() - start < 50
 
 
 # --- callbacks, driven as their frameworks drive them ------------------------------------------------------
@@ -148,3 +205,68 @@ def test_the_trainer_of_transformers_shows_no_batch_and_is_recorded(tmp_path: Pa
     report = report_of(tmp_path)
     assert report["last_step"] == STEPS and report["layers"][0]["updates"] == STEPS - 1
     assert report["losses"]["inference"] < 1e3
+
+
+# --- copies --------------------------------------------------------------------------------------------------
+
+
+def pickled(thing: Any) -> Any:
+    return pickle.loads(pickle.dumps(thing))
+
+
+def saved(model: Any) -> Any:
+    file = io.BytesIO()
+    torch.save(model, file)
+    assert b"tb_bnlens" not in file.getvalue()
+    file.seek(0)
+    return torch.load(file, weights_only=False)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, saved])
+def test_a_model_that_the_trainer_of_transformers_trains_can_be_copied(copied: Any, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model, state_ = WithLoss(), SimpleNamespace(max_steps=STEPS, global_step=0)
+    callback = transformers.BNLens(str(tmp_path), on_error="raise", verbose=0)
+    callback.on_train_begin(SimpleNamespace(), state_, None, model=model)
+    for x, y in batches(3):
+        model(x=x, labels=y)
+        state_.global_step += 1
+        callback.on_step_end(None, state_, None)
+    other = copied(model).train()
+    other(x=x + 1, labels=y)
+    assert callback._inputs is None
+    assert all(np.array_equal(value, state(other)[name]) for name, value in state(copied(other)).items())
+    assert copy.deepcopy({"callback": callback})["callback"].recorder is None
+    callback.on_train_end(None, state_, None)
+    assert report_of(tmp_path)["last_step"] == 3
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickled])
+def test_copies_of_a_recorder_record_nothing(copied: Any, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = small(0.1)
+    with Recorder(model, str(tmp_path), LOSS, on_error="raise") as lens:
+        for i, (x, y) in enumerate(batches(4)):
+            model(x)
+            lens.record(x, y)
+            if i == 2:
+                with copied({"lens": lens})["lens"] if copied is not copy.copy else copied(lens) as other:
+                    assert other is not lens and isinstance(other, Recorder)
+                    other.record(x, y)
+                    other.step_made((x, y))
+                assert other.planned_steps is None and other.directory is None and other.step == 0
+                other.abandon()
+    assert report_of(tmp_path)["last_step"] == 4
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickled])
+def test_copies_of_a_callback_of_lightning_record_by_themselves(copied: Any, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    callback = lightning.BNLens(str(tmp_path / "one"), LOSS, on_error="raise", verbose=0)
+    trainer = Trainer(small(0.1), callback)
+    callback.on_train_start(trainer, trainer.model)
+    other = copied(callback)
+    assert other.recorder is None and callback.recorder is not None
+    other._log_dir = str(tmp_path / "two")
+    Trainer(small(0.1), other).fit()
+    assert report_of(tmp_path / "two")["last_step"] == STEPS

@@ -409,3 +409,148 @@ def test_the_rescue_is_told_how_the_model_is_called(tmp_path: Path) -> None:
     assert "forward=forward" in rescue
     exec(compile(rescue, "rescue", "exec"), {"model": model, "data": [step(model, 0)[1]] * 8, "forward": forward})
     assert model.norm.running_var.max() > 100
+
+
+# --- tensors that hold no value for each index ---------------------------------------------------------------
+
+BAGS: dict[str, tuple[Callable[[Any], Any], str]] = {
+    "COO": (lambda x: x.to_sparse(), ""),
+    "CSR": (lambda x: x.to_sparse_csr(), ""),
+    "CSC": (lambda x: x.to_sparse_csc(), ""),
+    "BSR": (lambda x: x.to_sparse_bsr((2, 2)), "the layout torch.sparse_bsr"),
+    "jagged": (lambda x: nested(x, torch.jagged), "nested tensors"),
+    "nested": (lambda x: nested(x, torch.strided), "nested tensors"),
+}
+"""How a batch is made, and what is told of those whose rows are not recombined."""
+
+
+def nested(x: Any, layout: Any) -> Any:
+    return torch.nested.nested_tensor([row.repeat(1 + i % 3, 1) for i, row in enumerate(x)], layout=layout)
+
+
+class OfBags(Net):
+    """Takes any of them."""
+
+    def forward(self, x: Any) -> Any:
+        return super().forward(torch.stack([part.mean(0) for part in x.unbind()]) if x.is_nested else x.to_dense())
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", BAGS)
+def test_batches_of_sparse_and_nested_tensors(name: str, tmp_path: Path) -> None:
+    make, told = BAGS[name]
+
+    def step(model: Any, i: int) -> tuple[Any, Any, Any]:
+        x, y = rows()
+        bag = make(x.relu())
+        return LOSS(model(bag), y), bag, y
+
+    _, plain, _ = trained(OfBags, step, None)
+    _, recorded, _ = trained(OfBags, step, tmp_path, loss=LOSS)
+    assert_same(plain, recorded)
+    read = record_of(tmp_path)
+    assert not read.manifest.not_evaluated and not read.manifest.notes
+    last = read.evidence[-1]
+    assert last.passes.keys() >= {"inference", "batch", "training", "robust"}
+    assert ("recombined" in last.passes) == (not told) and told in last.not_evaluated.get("recombined", "")
+
+
+@pytest.mark.parametrize("make", [lambda x: x.to_sparse(), lambda x: x.to_sparse_csr()])
+def test_a_sparse_batch_is_as_large_as_what_it_holds(make: Callable[[Any], Any]) -> None:
+    wide = torch.zeros(ROWS, 100_000)
+    wide[:, 0] = 1
+    batch = Batch(make(wide))
+    assert TorchBatches().bytes(batch) < 1000
+    assert torch.equal(TorchBatches().head(batch, 3).x.to_dense(), wide[:3])
+
+
+# --- what cannot be recorded is told in a sentence -----------------------------------------------------------
+
+
+def squares(predictions: Any, target: Any) -> Any:
+    return ((predictions - target) ** 2).mean()
+
+
+class OfInputs(Net):
+    """Gives what a loss takes derivatives of."""
+
+    def forward(self, x: Any) -> Any:
+        x = x.requires_grad_()
+        return {"out": super().forward(x), "x": x}
+
+
+def by_physics(predictions: Any, target: Any) -> Any:
+    (slope,) = torch.autograd.grad(predictions["out"].sum(), predictions["x"], create_graph=True)
+    return LOSS(predictions["out"], target) + slope.square().mean()
+
+
+class Sloped(Net):
+    """Takes a derivative in its forward pass."""
+
+    def forward(self, x: Any) -> Any:
+        x = x.detach().requires_grad_()
+        out = super().forward(x)
+        return out + torch.autograd.grad(out.sum(), x, create_graph=True)[0].mean()
+
+
+TOLD: dict[str, tuple[Callable[[], Any], Callable[..., Any], str]] = {
+    "a tuple": (Net, lambda p, t: (LOSS(p, t), {"log": 1}), "The loss returns a tuple, and a tensor is needed"),
+    "None": (Net, lambda p, t: None, "The loss returns None, and a tensor is needed"),
+    "derivatives in the loss": (OfInputs, by_physics, "The loss takes derivatives, and passes run without gradients"),
+    "derivatives in the model": (Sloped, LOSS, "the model takes derivatives, and passes run without gradients"),
+}
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_why_there_is_no_loss(name: str, tmp_path: Path) -> None:
+    build, loss, told = TOLD[name]
+
+    def step(model: Any, i: int) -> tuple[Any, Any, Any]:
+        x, y = rows()
+        found = loss(model(x), y)
+        return (found if isinstance(found, torch.Tensor) else LOSS(model(x), y)), x.detach(), y
+
+    _, plain, _ = trained(build, step, None)
+    _, recorded, _ = trained(build, step, tmp_path, loss=loss)
+    assert_same(plain, recorded)
+    assert told in record_of(tmp_path).manifest.not_evaluated["losses"]
+
+
+def test_a_loss_may_be_a_number(tmp_path: Path) -> None:
+    def step(model: Any, i: int) -> tuple[Any, Any, Any]:
+        x, y = rows()
+        return LOSS(model(x), y), x, y
+
+    trained(Net, step, tmp_path, loss=lambda p, t: float(squares(p, t)))
+    read = record_of(tmp_path)
+    assert "losses" not in read.manifest.not_evaluated and read.evidence[-1].passes["inference"].mean > 0
+
+
+def test_statistics_that_are_dropped_while_training(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Linear(8, 1))
+    with Recorder(model, str(tmp_path), LOSS, overhead=math.inf, verbose=0) as lens:
+        for i in range(6):
+            x, y = rows()
+            if i == 3:
+                torch.func.replace_all_batch_norm_modules_(model)
+            model(x)
+            if i == 3:
+                with pytest.warns(UserWarning, match="module '1' has no running statistics any more"):
+                    lens.record(x, y)
+            else:
+                lens.record(x, y)
+    assert record_of(tmp_path).last_step == 3
+
+
+def test_a_lazy_model_is_recorded_from_its_first_batch_on(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.LazyLinear(8), nn.LazyBatchNorm1d(), nn.Linear(8, 1))
+    with Recorder(model, str(tmp_path), LOSS, overhead=math.inf, on_error="raise", verbose=0) as lens:
+        lens.record(*rows())
+        for _ in range(4):
+            x, y = rows()
+            model(x)
+            lens.record(x, y)
+    read = record_of(tmp_path)
+    assert [layer.name for layer in read.manifest.layers] == ["1"] and not read.manifest.notes
+    assert read.last_step == 5

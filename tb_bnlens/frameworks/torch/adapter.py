@@ -21,6 +21,7 @@ from tb_bnlens.frameworks.torch.layers import (
     is_built,
     mark,
     unwrapped,
+    waits_for_a_batch,
 )
 from tb_bnlens.frameworks.torch.layers import untracked as untracked_in
 from tb_bnlens.frameworks.torch.runner import TorchRunner
@@ -78,8 +79,8 @@ class TorchModel:
         return not (dist.is_available() and dist.is_initialized()) or dist.get_rank() == 0
 
     def is_built(self, after_a_step: bool) -> bool:
-        """Whether lazy modules have met a batch."""
-        return after_a_step or is_built(self.model)
+        """Whether lazy modules have met a batch; after a step some may be left that nothing calls."""
+        return not waits_for_a_batch(self.model) if after_a_step else is_built(self.model)
 
     def layers(self) -> tuple[TorchLayer, ...]:
         """The BatchNorm modules that track statistics."""

@@ -25,6 +25,15 @@ WHILE_TRAINING = "a list of batches, or tensors (x, y)"
 MOST_HELD = 1000
 """Objects in a batch whose memory is counted, at most."""
 _VALUES = (torch.Tensor, np.ndarray, np.generic, bool, int, float, complex, str, bytes)
+_ROWWISE, _COLUMNWISE = (f"{name} values".split() for name in ("crow_indices col_indices", "ccol_indices row_indices"))
+_SPARSE = {
+    torch.sparse_coo: ("_indices", "_values"),
+    **dict.fromkeys((torch.sparse_csr, torch.sparse_bsr), _ROWWISE),
+    **dict.fromkeys((torch.sparse_csc, torch.sparse_bsc), _COLUMNWISE),
+}
+"""Layout of sparse tensors -> methods that give the tensors in which they hold their values."""
+_BY_ROWS = (torch.sparse_coo, torch.sparse_csr, torch.sparse_csc)
+"""Those of which rows can be taken; blocks hold several."""
 EXPECTED = f"a DataLoader, {WHILE_TRAINING}"
 
 
@@ -66,6 +75,57 @@ def leaves(batch: Any) -> Iterator[Any]:
         yield batch
 
 
+def length(leaf: Any) -> int | None:
+    """Rows of a tensor or array; None where it has no dimensions. Nested tensors have no ``shape``."""
+    return (leaf.size(0) if isinstance(leaf, torch.Tensor) else leaf.shape[0]) if leaf.ndim else None
+
+
+def is_dense(leaf: Any) -> bool:
+    """Whether a tensor or array holds a value for each index, in memory that can be indexed."""
+    return not isinstance(leaf, torch.Tensor) or (leaf.layout == torch.strided and not leaf.is_nested)
+
+
+def taken(leaf: Any, rows: Any) -> Any:
+    """Rows of a tensor or array.
+
+    Args:
+        leaf: it.
+        rows: a slice or indices.
+
+    Raises:
+        NotEvaluated: no rows can be had of it.
+    """
+    if is_dense(leaf):
+        return leaf[rows]
+    _require_rows(leaf)
+    index = torch.arange(length(leaf) or 0, device=leaf.device)[rows]
+    return leaf.to_sparse_coo().index_select(0, index).to_sparse(layout=leaf.layout)
+
+
+def _joined(column: Sequence[Any]) -> Any:
+    tensors = [torch.as_tensor(leaf) for leaf in column]
+    if all(map(is_dense, tensors)):
+        return torch.cat(tensors)
+    for tensor in tensors:
+        _require_rows(tensor)
+    layout = tensors[0].layout
+    return torch.cat([tensor.to_sparse_coo() for tensor in tensors]).to_sparse(layout=layout)
+
+
+def _require_rows(leaf: Any) -> None:
+    if not is_dense(leaf) and leaf.layout not in _BY_ROWS:
+        kind = "nested tensors" if leaf.is_nested else f"tensors in the layout {leaf.layout}"
+        raise NotEvaluated(f"the batches hold {kind}, whose rows BN Lens cannot take one by one")
+
+
+def _bytes(leaf: Any) -> int:
+    """Memory of a tensor or array."""
+    if isinstance(leaf, torch.Tensor) and leaf.layout in _SPARSE:
+        parts = [getattr(leaf, name)() for name in _SPARSE[leaf.layout]]
+        return sum(int(part.nbytes) for part in parts)
+    return int(leaf.nbytes)
+
+
 def objects(batch: Any) -> list[Any]:
     """What of a batch is of a class that ``mapped`` does not know, as a graph is: a pass gets the object itself."""
     if isinstance(batch, Batch):
@@ -93,7 +153,7 @@ def _held(thing: Any) -> int:
             continue
         met[id(thing)] = thing
         if isinstance(thing, torch.Tensor | np.ndarray):
-            total += sys.maxsize if getattr(thing, "grad_fn", None) is not None else int(thing.nbytes)
+            total += sys.maxsize if getattr(thing, "grad_fn", None) is not None else _bytes(thing)
         elif isinstance(thing, Mapping | list | tuple):
             waiting += thing.values() if isinstance(thing, Mapping) else thing
         elif not isinstance(thing, type | types.ModuleType | types.FunctionType):
@@ -105,8 +165,8 @@ def samples(batch: Any) -> int | None:
     """The first dimension of the first tensor that has one; None where none has."""
     first = batch.x if isinstance(batch, Batch) else batch
     if isinstance(first, torch.Tensor) and first.dim():
-        return int(first.shape[0])
-    return next((int(leaf.shape[0]) for leaf in leaves(batch) if len(leaf.shape)), None)
+        return length(first)
+    return next((length(leaf) for leaf in leaves(batch) if leaf.ndim), None)
 
 
 class TorchBatches:
@@ -118,16 +178,16 @@ class TorchBatches:
 
     def bytes(self, batch: Any) -> int:
         """Memory that a batch holds."""
-        return sum(int(leaf.nbytes) for leaf in leaves(batch)) + sum(_held(thing) for thing in objects(batch))
+        return sum(map(_bytes, leaves(batch))) + sum(_held(thing) for thing in objects(batch))
 
     def kind(self, batch: Any) -> Any:
         """The types and ranks of its tensors, in order."""
-        return tuple((str(leaf.dtype), len(leaf.shape)) for leaf in leaves(batch))
+        return tuple((str(leaf.dtype), leaf.ndim) for leaf in leaves(batch))
 
     def head(self, batch: Any, count: int) -> Any:
         """The first samples of a batch."""
         size = samples(batch)
-        return mapped(lambda leaf: leaf[:count] if len(leaf.shape) and leaf.shape[0] == size else leaf, batch)
+        return mapped(lambda leaf: taken(leaf, slice(count)) if length(leaf) == size else leaf, batch)
 
     def copied(self, batch: Any) -> Any:
         """The batch as clones."""
@@ -140,7 +200,7 @@ class TorchBatches:
 
 def rows_of(batch: Any, rows: Any) -> Any:
     """These rows of every tensor: a slice or indices."""
-    return mapped(lambda leaf: leaf[rows], batch)
+    return mapped(lambda leaf: taken(leaf, rows), batch)
 
 
 def first_batches(data: Any, size: int, most: int) -> list[Any]:
@@ -253,7 +313,7 @@ def spread(data: Any, most: int, size: int) -> list[Any]:
 def inputs(batch: Batch) -> Array | None:
     """Real-valued inputs of a batch, [B, F]; None where there are none."""
     tensors = (torch.as_tensor(leaf) for leaf in leaves(batch.x))
-    real = [tensor for tensor in tensors if tensor.is_floating_point() and tensor.dim()]
+    real = [tensor for tensor in tensors if tensor.is_floating_point() and tensor.dim() and is_dense(tensor)]
     columns = [tensor.detach().float().reshape(len(tensor), -1).cpu().numpy() for tensor in real]
     if len({len(column) for column in columns}) != 1:
         return None
@@ -288,15 +348,17 @@ def compose(
     flat = [list(leaves(batch)) for batch in batches]
     columns = list(zip(*flat, strict=True))
     for column in columns:
+        for leaf in column:
+            _require_rows(leaf)
         if len({(tuple(leaf.shape[1:]), leaf.dtype) for leaf in column}) > 1:
             raise NotEvaluated("rows of different batches have different shapes")
-    if any(len({len(leaf) if len(leaf.shape) else None for leaf in of_one}) > 1 for of_one in flat):
+    if any(len(set(map(length, of_one))) > 1 for of_one in flat):
         raise NotEvaluated("the batches hold tensors without a row for each sample")
-    whole = [torch.cat([torch.as_tensor(leaf) for leaf in column]) for column in columns]
+    whole = [_joined(column) for column in columns]
 
     def composed(chosen: NDArray[np.int64]) -> Batch:
-        taken = iter([tensor[torch.as_tensor(chosen, device=tensor.device)] for tensor in whole])
-        made = mapped(lambda _: next(taken), batches[0])
+        parts = iter([taken(tensor, torch.as_tensor(chosen, device=tensor.device)) for tensor in whole])
+        made = mapped(lambda _: next(parts), batches[0])
         assert isinstance(made, Batch)
         return made
 

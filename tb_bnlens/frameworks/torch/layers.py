@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parameter import UninitializedTensorMixin
 
+from tb_bnlens.capture.guard import NotRecorded
 from tb_bnlens.frameworks.torch import parts
 from tb_bnlens.history import Layer
 from tb_bnlens.metadata import CUMULATIVE
@@ -188,6 +189,11 @@ def is_built(model: Any) -> bool:
     )
 
 
+def waits_for_a_batch(model: Any) -> bool:
+    """Whether there are lazy BatchNorm modules, and no other module that tracks statistics."""
+    return not is_built(model) and not any(tracks(m) for _, m in batch_norms(model))
+
+
 def batch_norms(model: Any) -> Iterator[tuple[str, Any]]:
     """Every BatchNorm module with its name, whether it tracks statistics or not."""
     for path, module in parts.named_modules(unwrapped(model)[0]):
@@ -214,9 +220,20 @@ class StatisticsReader:
 
     def __init__(self, layers: Sequence[TorchLayer], rank_means: Sequence[Any] = ()):
         self._modules, self._rank_means = [t.module for t in layers], rank_means
+        self._names = [t.name for t in layers]
 
     def read(self) -> Snapshot:
-        """The running statistics now, as copies."""
+        """The running statistics now, as copies.
+
+        Raises:
+            NotRecorded: a module has none any more.
+        """
+        lost = [any(parts.value_of(m, name) is None for name in ("running_mean", "running_var")) for m in self._modules]
+        if any(lost):
+            raise NotRecorded(
+                f"module {self._names[lost.index(True)]!r} has no running statistics any more (running_mean is None), "
+                "as after torch.func.replace_all_batch_norm_modules_; make another recorder behind that"
+            )
         # The buffers are looked up each time: load_state_dict(assign=True) and .to() replace them.
         tensors = [parts.value_of(m, name) for name in ("running_mean", "running_var") for m in self._modules]
         with torch.no_grad():

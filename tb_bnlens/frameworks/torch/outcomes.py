@@ -14,16 +14,29 @@ from numpy.typing import NDArray
 from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.capture.packages import is_closed
 from tb_bnlens.capture.passes import Ending
-from tb_bnlens.capture.reasons import cause_of, why_no_loss, with_article
-from tb_bnlens.frameworks.torch.batches import Batch, leaves, mapped, objects_put_back, samples
+from tb_bnlens.capture.reasons import cause_of, what_is, why_no_loss, with_article
+from tb_bnlens.frameworks.torch.batches import Batch, leaves, length, objects_put_back, rows_of, samples
+from tb_bnlens.frameworks.torch.together import Together, nothing_together
 from tb_bnlens.frameworks.torch.untouched import undone
 
 NO_LOSS = (
     "The model has no loss: pass loss=..., called as loss(predictions, target), or have the model return an output "
     "that holds its loss."
 )
-
-
+NO_TENSOR = (
+    "The loss returns {}, and a tensor is needed: pass a function that returns one alone, with a number or one for "
+    "each row."
+)
+NO_GRADIENT = "does not require grad"
+"""What PyTorch says where a derivative is taken of what was computed without gradients."""
+DERIVED = (
+    "The loss takes derivatives, and passes run without gradients ({}): give the recorder a loss without that term to "
+    "have the losses measured."
+)
+DERIVED_IN_MODEL = (
+    "the model takes derivatives, and passes run without gradients ({}): take them in a block with torch.enable_grad() "
+    "to have the losses measured"
+)
 NO_METRICS = "no metrics were given: pass metrics={'accuracy': function_of(predictions, target)}"
 
 
@@ -71,14 +84,19 @@ class Outcomes:
         if self._loss is None:
             return own_loss(predictions)
         try:
-            found = self._loss(predictions, target)
+            loss = self._loss(predictions, target)
+        except Together as reason:
+            reason.known = True
+            raise NotEvaluated(reason.of_loss()) from reason
         except Exception as error:
+            if NO_GRADIENT in str(error):
+                raise NotEvaluated(DERIVED.format(cause_of(error))) from error
             raise NotEvaluated(why_no_loss(error, target is not None, "loss(predictions, target)")) from error
-        if isinstance(found, int | float):
-            return torch.tensor(float(found))  # as with loss.item()
-        if not isinstance(found, torch.Tensor):
-            raise NotEvaluated(f"The loss returns {with_article(type(found).__name__)} and not a tensor.")
-        return found
+        if isinstance(loss, int | float | np.generic | np.ndarray):
+            return torch.as_tensor(loss)
+        if not isinstance(loss, torch.Tensor):
+            raise NotEvaluated(NO_TENSOR.format(what_is(loss)))
+        return loss
 
     def rows(self, batch: Any, predictions: Any, indices: NDArray[np.int64]) -> NDArray[np.float64]:
         """Loss of these rows of a batch, each as a separate batch, [len(indices)].
@@ -90,14 +108,14 @@ class Outcomes:
             raise NotEvaluated("the model computes its own loss, which is not known for single rows")
         size, predictions = samples(batch), value_of(predictions)
         for leaf in leaves((predictions, batch.y)):
-            if not len(leaf.shape) or leaf.shape[0] != size:
+            if length(leaf) is None or length(leaf) != size:
                 raise NotEvaluated("predictions or targets have no row for each sample")
         with objects_put_back(batch), undone(_devices(predictions), self._loss):
             found = [self._row(batch, predictions, int(i)) for i in indices]
         return np.asarray(torch.stack(found).double().cpu().numpy(), np.float64)
 
     def _row(self, batch: Any, predictions: Any, index: int) -> Any:
-        row = mapped(lambda leaf: leaf[index : index + 1], (predictions, batch.y))
+        row = rows_of((predictions, batch.y), slice(index, index + 1))
         return self._of(*row).float().mean()
 
     def weights(self, batch: Any) -> None:
@@ -138,7 +156,8 @@ class Outcomes:
 
     def metrics(self, state: Mapping[str, Any]) -> dict[str, float]:
         """Their values."""
-        return {name: self._value(held) for name, held in state.items()}
+        with nothing_together():
+            return {name: self._value(held) for name, held in state.items()}
 
     @staticmethod
     def _value(held: Any) -> float:
@@ -200,5 +219,8 @@ def _keeps_state(metric: Any) -> bool:
 def _fresh(metric: Any) -> Any:
     # A copy: the user's own may be in use by the training loop.
     own = copy.deepcopy(metric)
+    for part in own.modules() if isinstance(own, torch.nn.Module) else (own,):
+        if hasattr(part, "sync_on_compute"):  # of torchmetrics, which would ask the other ranks
+            part.sync_on_compute = False
     own.reset()
     return own

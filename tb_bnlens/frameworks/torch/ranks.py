@@ -76,11 +76,21 @@ class Ranks:
         np.savez(file, **arrays)
         self._store.set(self._key(what, self.rank), file.getvalue())
 
+    def leave(self) -> None:
+        """Let no other rank wait for more of this one."""
+        self._store.set(self._key("left", self.rank), "1")
+
     def fetch(self, what: str, rank: int, until: float) -> dict[str, Any] | None:
-        """What a rank has published under a name, None where it has not by then, in seconds of the monotonic clock."""
-        key = self._key(what, rank)
-        while not self._store.check([key]):
-            if time.monotonic() > until:
+        """What a rank has published under a name.
+
+        None where it has left without, or has not by then, in seconds of the monotonic clock.
+        """
+        key, left = self._key(what, rank), self._key("left", rank)
+        while True:
+            is_over = self._store.check([left]) or time.monotonic() > until
+            if self._store.check([key]):
+                break
+            if is_over:
                 return None
             time.sleep(POLL)
         with np.load(io.BytesIO(self._store.get(key)), allow_pickle=False) as found:

@@ -26,7 +26,7 @@ from tb_bnlens.frameworks.torch import batches as of
 from tb_bnlens.frameworks.torch import parts
 from tb_bnlens.frameworks.torch.forward import call, left_out
 from tb_bnlens.frameworks.torch.layers import TorchLayer, untracked, unwrapped
-from tb_bnlens.frameworks.torch.outcomes import Outcomes, held, kind_of
+from tb_bnlens.frameworks.torch.outcomes import DERIVED_IN_MODEL, NO_GRADIENT, Outcomes, held, kind_of
 from tb_bnlens.frameworks.torch.unreached import BY_BATCH, UnreachedCalls
 from tb_bnlens.frameworks.torch.untouched import modes_of, untouched
 from tb_bnlens.frameworks.torch.writes import unseen
@@ -180,7 +180,7 @@ class TorchRunner:
                     stack.enter_context(_hooked(layer.module, mine))
             if by_batch:
                 stack.enter_context(_at_normalization(self._layers, own))
-            with look or contextlib.nullcontext(), _no_variance(), self._arguments_told(batch.x):
+            with look or contextlib.nullcontext(), _no_variance(), self._failure_told(batch.x):
                 predictions = self._forward(self._model, batch.x)
             self._kinds[given[self._model]] = kind_of(predictions)
             if not by_batch:
@@ -234,11 +234,13 @@ class TorchRunner:
         return loss
 
     @contextlib.contextmanager
-    def _arguments_told(self, x: Any) -> Iterator[None]:
-        """A model may take targets as an argument that it needs in training mode alone."""
+    def _failure_told(self, x: Any) -> Iterator[None]:
+        """A model may take targets as an argument that it needs in training mode alone, or derivatives."""
         try:
             yield
         except Exception as error:
+            if NO_GRADIENT in str(error):
+                raise NotEvaluated(DERIVED_IN_MODEL.format(cause_of(error))) from error
             missing = [name for name in left_out(self._model, x) if name in str(error)] if self._forward is call else []
             if not missing:
                 raise

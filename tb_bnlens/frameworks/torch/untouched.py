@@ -25,11 +25,20 @@ from tb_bnlens.capture.remembered import remembered
 from tb_bnlens.capture.walk import Visit, Walk
 from tb_bnlens.frameworks.torch import parts
 from tb_bnlens.frameworks.torch.draws import DrawsApart
+from tb_bnlens.frameworks.torch.swapped import swap
+from tb_bnlens.frameworks.torch.together import nothing_together
 from tb_bnlens.frameworks.torch.writes import unseen, writes_undone
 
 TENSORS = ("_parameters", "_buffers")
 AUTOCAST = ("cpu", "cuda")
 """Kinds of devices whose autocast a pass may switch."""
+LOGGERS = (
+    ("torch.utils.tensorboard.writer", "SummaryWriter", "add_"),
+    ("tensorboardX.writer", "SummaryWriter", "add_"),
+    ("wandb.sdk.wandb_run", "Run", "log"),
+    ("wandb.sdk.wandb_run", "Run", "_log"),
+)
+"""Module, class and how the names of its methods begin that write in the user's log."""
 LOG = "log"
 """The method of a ``LightningModule``; ``log_dict`` calls it."""
 GLOBAL_HOOKS = [hooks for name, hooks in vars(torch.nn.modules.module).items() if name.startswith("_global_")]
@@ -86,6 +95,17 @@ def unlogged(modules: Iterable[Any]) -> Iterator[None]:
 def _logs(kind: Any) -> bool:
     of_lightning = ("lightning.", "pytorch_lightning.")
     return any(cls.__name__ == "LightningModule" and cls.__module__.startswith(of_lightning) for cls in kind.__mro__)
+
+
+@contextlib.contextmanager
+def silent_loggers() -> Iterator[None]:
+    """Let writers of TensorBoard and the like write nothing in the block: a curve would get a point for each pass."""
+    with contextlib.ExitStack() as stack:
+        for module, name, prefix in LOGGERS:
+            cls = getattr(sys.modules.get(module), name, None)
+            for method in [m for m in vars(cls) if m.startswith(prefix)] if isinstance(cls, type) else ():
+                swap(stack, cls, method, _ignored)
+        yield
 
 
 def _ignored(*_: Any, **__: Any) -> None:
@@ -228,7 +248,7 @@ def undone(devices: set[torch.device], *called: Any, objects: Objects | None = N
     # The walk first: a draw that is stopped is looked for in every call that follows.
     owners = [thing.__self__ if type(thing) is types.MethodType else thing for thing in called]
     with torch.no_grad(), walked as walk, settings_undone(), random_state(devices, walk), writes_undone():
-        with _frames_cleared(), unlogged(owners):
+        with nothing_together(), silent_loggers(), _frames_cleared(), unlogged(owners):
             yield walk
 
 
