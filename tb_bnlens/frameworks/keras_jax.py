@@ -22,7 +22,7 @@ from tb_bnlens.frameworks.keras3.backend import Look
 from tb_bnlens.frameworks.keras3.batches import KerasBatches
 from tb_bnlens.frameworks.keras3.feed import IteratorLook
 from tb_bnlens.frameworks.keras3.generation import LIBRARY, Keras3
-from tb_bnlens.frameworks.keras3.objects import objects_of
+from tb_bnlens.frameworks.keras3.objects import called_undone, objects_of
 from tb_bnlens.moments.recovery import Snapshot
 
 Array = NDArray[np.floating[Any]]
@@ -130,6 +130,10 @@ class JaxBackend(Keras3):
         if jax.process_count() > 1:
             raise NotEvaluated("several processes train the model, and a pass on one of them would wait for the others")
         return JaxEngine(model, loss)
+
+    def undone(self, *called: Any) -> contextlib.AbstractContextManager[None]:
+        """Undo what these do to Python objects."""
+        return called_undone(OBJECTS, *called)
 
     def reader(self, layers: Sequence[Any]) -> JaxReader:
         """A reader of these layers."""

@@ -67,7 +67,7 @@ class TorchEngine:
         self._known.add(key)
 
     def _undone(self) -> contextlib.AbstractContextManager[None]:
-        return undone({variable.value.device for variable in self._called[0].variables}, *self._called, objects=OBJECTS)
+        return _undone(*self._called)
 
     def map(self, function: Callable[[Any], Any], indices: Any) -> Any:
         """One after another."""
@@ -136,6 +136,10 @@ class TorchBackend(Keras3):
                 )
         return TorchEngine(model, loss)
 
+    def undone(self, *called: Any) -> contextlib.AbstractContextManager[None]:
+        """Undo what these do to objects and tensors."""
+        return _undone(*called)
+
     def reader(self, layers: Sequence[Any]) -> TorchReader:
         """A reader of these layers."""
         return TorchReader(layers)
@@ -164,6 +168,11 @@ class TorchBackend(Keras3):
     def traced_by(self, batch: Any) -> str:
         """PyTorch's compiler."""
         return "a function under torch.compile" if torch.compiler.is_compiling() else ""
+
+
+def _undone(*called: Any) -> contextlib.AbstractContextManager[None]:
+    devices = {variable.value.device for thing in called for variable in getattr(thing, "variables", ())}
+    return undone(devices, *called, objects=OBJECTS)
 
 
 def _kind(leaf: Any) -> Any:

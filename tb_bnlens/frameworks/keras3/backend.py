@@ -141,6 +141,13 @@ class Backend(Protocol):
     def moments(self, layer: Any, args: Any, kwargs: Any) -> tuple[Any, Any, Any]:
         """Mean and variance of the inputs of a call, and the variance as the layer averages it, [C] each."""
 
+    def undone(self, *called: Any) -> contextlib.AbstractContextManager[Any]:
+        """Undo what these do where they are called as they are, and not in a function that an engine runs.
+
+        Raises:
+            NotEvaluated: it cannot be undone.
+        """
+
     def outcomes(self, model: Any, engine: Engine, loss: Callable[..., Any] | None) -> Outcomes:
         """Loss and metrics of this model."""
 

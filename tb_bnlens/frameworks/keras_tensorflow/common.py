@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tb_bnlens.frameworks.keras3.backend import Look
 from tb_bnlens.frameworks.keras3.library import Library
-from tb_bnlens.frameworks.keras3.objects import objects_of
+from tb_bnlens.frameworks.keras3.objects import called_undone, objects_of
 from tb_bnlens.frameworks.keras3.own_code import has_keras_metrics, is_all_keras
 from tb_bnlens.frameworks.keras_tensorflow.batches import EXPECTED, TensorBatches
 from tb_bnlens.frameworks.keras_tensorflow.look import END_OF_DATA, DatasetLooks
@@ -75,6 +75,10 @@ class OnTensorFlow:
         own = is_all_keras(self.library, model, loss)
         alone = own and has_keras_metrics(self.library, model)
         return TensorFlowEngine(self.library, own, None if alone else self.put_back(model, loss))
+
+    def undone(self, *called: Any) -> contextlib.AbstractContextManager[None]:
+        """Undo what these do to Python objects."""
+        return called_undone(self._objects, *called)
 
     def reader(self, layers: Sequence[Any]) -> SnapshotReader:
         """A reader of these layers."""
