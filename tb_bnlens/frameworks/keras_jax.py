@@ -178,6 +178,10 @@ class JaxBackend(Keras3):
         """Batches are recorded whatever the distribution: they are arrays over all devices."""
         return ""
 
+    def in_parts(self, model: Any, batch: Any) -> str:
+        """Empty: every batch is whole."""
+        return ""
+
     def traced_by(self, batch: Any) -> str:
         """A batch stands for the argument of a function that is being traced."""
         traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree_util.tree_leaves(batch))

@@ -17,6 +17,7 @@ from tb_bnlens.capture.reasons import what_is
 from tb_bnlens.capture.stopwatch import OneTimeCost
 from tb_bnlens.frameworks.keras3.backend import Look
 from tb_bnlens.frameworks.keras3.batches import KerasBatches
+from tb_bnlens.frameworks.keras3.feed import NO_LOOK
 from tb_bnlens.frameworks.keras3.generation import LIBRARY, Keras3
 from tb_bnlens.frameworks.keras3.objects import objects_of
 from tb_bnlens.frameworks.torch.untouched import CLOSED, PARTS, VISITS, undone
@@ -104,7 +105,9 @@ class TorchLook:
     def batches(self, count: int) -> list[Any]:
         """Up to ``count`` batches."""
         data = self.given_back
-        self.taken = list(data[:count]) if isinstance(data, (list, tuple)) else []
+        if not isinstance(data, (list, tuple)):
+            raise NotEvaluated(NO_LOOK.format(f"the step gets {what_is(data)}"))
+        self.taken = list(data[:count])
         return [keras.tree.map_structure(self._copied, batch) for batch in self.taken]
 
     def _copied(self, leaf: Any) -> Any:
@@ -163,6 +166,10 @@ class TorchBackend(Keras3):
 
     def no_losses(self, model: Any) -> str:
         """Empty: losses are measured in every set-up."""
+        return ""
+
+    def in_parts(self, model: Any, batch: Any) -> str:
+        """Empty: every batch is whole."""
         return ""
 
     def traced_by(self, batch: Any) -> str:
