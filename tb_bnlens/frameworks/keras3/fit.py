@@ -14,7 +14,7 @@ from tb_bnlens.frameworks.keras3 import stack
 from tb_bnlens.frameworks.keras3.adapter import counting_optimizer, steps_made
 from tb_bnlens.frameworks.keras3.backend import Look, backend
 from tb_bnlens.frameworks.keras3.feed import PeekingTrainFunction
-from tb_bnlens.metadata import EventKind
+from tb_bnlens.metadata import OWN_STEP, EventKind
 
 LONG_EPOCH = 64
 """An epoch of this many steps pays for two reads of the statistics."""
@@ -63,10 +63,7 @@ class FitWatch:
         """Put the wrapper on. The record begins with the first epoch, when other callbacks have restored the model."""
         with self.recorder.guarded():
             if type(self.model).train_step is not self.backend.library.keras.Model.train_step:
-                self.recorder.note(
-                    "The model has its own train_step: the paired losses are those of compile(loss=...), which "
-                    "may not be what it minimizes."
-                )
+                self.recorder.note(OWN_STEP)
             self._wrap()
 
     def epoch_begins(self, epoch: int) -> None:
