@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import math
 import pickle
+import signal
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ import pytest
 import tensorflow as tf
 
 from tb_bnlens.frameworks.keras3.feed import PeekingTrainFunction
+from tb_bnlens.frameworks.keras3.runner import KerasRunner
 from tests.capture import models
 from tests.capture.runs import assert_clean, assert_same, assert_unharmed, fit, lens, record, state
 from tests.capture.setups import BATCH, DROPOUT, SAMPLES, SETUPS, Setup, arrays
@@ -303,3 +307,50 @@ def test_a_batch_that_is_not_seen_has_a_reason(tmp_path: Path) -> None:
     model.compile("sgd", "mse", steps_per_execution=2)
     model.fit(*arrays(SAMPLES), batch_size=BATCH, verbose=0, callbacks=[Wraps(), lens(tmp_path)])
     assert "train_function is not Keras' own" in record(tmp_path).manifest.not_evaluated["losses"]
+
+
+@pytest.mark.parametrize("where", ["call", "callback"])
+def test_a_fit_that_raises_leaves_nothing(where: str, tmp_path: Path) -> None:
+    class Fails(keras.Model):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm, self.out = models.batch_norm("norm"), keras.layers.Dense(1)
+
+        def call(self, x: Any, training: bool = False) -> Any:
+            if where == "call":
+                raise ValueError("shape")
+            return self.out(self.norm(x, training=training))
+
+    def stop(_: Any) -> None:
+        raise ValueError("stop")
+
+    model = Fails()
+    model.compile("sgd", "mse")
+    with contextlib.suppress(ValueError):
+        model.fit(*arrays(SAMPLES), batch_size=BATCH, verbose=0, callbacks=[AtStep(2, stop), lens(tmp_path)])
+    assert not isinstance(model.train_function, PeekingTrainFunction)
+    held = weakref.ref(model)
+    del model
+    gc.collect()
+    assert held() is None
+
+
+def test_handlers_of_signals_see_no_pass(tmp_path: Path, monkeypatch: Any) -> None:
+    model, seen, came = DROPOUT.make(), [], []
+    forward = KerasRunner._forward
+
+    def signalled(*args: Any, **kwargs: Any) -> Any:
+        came.append(1)
+        signal.raise_signal(signal.SIGUSR1)
+        return forward(*args, **kwargs)
+
+    def handler(*_: Any) -> None:
+        seen.append(any("call" in vars(layer) for layer in model._flatten_layers()))
+
+    monkeypatch.setattr(KerasRunner, "_forward", signalled)
+    before = signal.signal(signal.SIGUSR1, handler)
+    try:
+        fit(DROPOUT, lens(tmp_path), model=model)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert came and seen and not any(seen)
