@@ -101,6 +101,11 @@ class EventKind(Name):
     REPLACED = "replaced"  # weights changed between two training steps, too
 
 
+OWN_STEP = (
+    "The model has its own train_step: the paired losses are those of compile(loss=...), which may not be what it "
+    "minimizes."
+)
+"""A note of the manifest."""
 TIME_DISTRIBUTED = "time distributed"
 """In the ``kind`` of a layer that a ``TimeDistributed`` calls once a time step."""
 CUMULATIVE = "cumulative"

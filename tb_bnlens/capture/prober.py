@@ -93,7 +93,7 @@ class Prober:
         """Have one pass traced, which tells how often each layer is called, unless that is known."""
         batch = self._batches.to_probe() if self.works and not self._measurement.runner.order else None
         if batch is not None:
-            with self._guard(LOSSES, self._batches.argument), self._tracing_told_apart():
+            with self._guard(LOSSES, self._batches.argument), self._tracing_told_apart(), still():
                 self._measurement.runner.count_calls(batch)
 
     def probe(self, level: Level, step: int, windows: Windows) -> None:
@@ -151,7 +151,7 @@ class Prober:
         """See ``Measurement.compare_window``; for a loop that shows its batch after the step."""
         if windows.step != self.probed_step:
             return  # the last window is of an earlier step than the probed batch
-        with self._guard(UPDATES):
+        with self._guard(UPDATES), still():
             self._measurement.compare_window(windows, self._probed[0])
 
     @property
@@ -162,7 +162,7 @@ class Prober:
     def settle(self, step: int) -> None:
         """See ``Measurement.settle``."""
         if self.unsettled:
-            with self._guard(UPDATES), self._schedule.timed("probe"), self._tracing_told_apart():
+            with self._guard(UPDATES), self._schedule.timed("probe"), self._tracing_told_apart(), still():
                 self._measurement.settle(step == self.probed_step + 1)
 
     def step_made(self, fit_loss: float | None, now: Callable[[], Snapshot]) -> None:
@@ -177,7 +177,7 @@ class Prober:
         if fit_loss is not None:
             self._losses["train"]["fit_loss"] = fit_loss
         if self.works and not self._measurement.runner.carries_state:
-            with self._guard("the loss after the update"), self._schedule.timed("probe"):
+            with self._guard("the loss after the update"), self._schedule.timed("probe"), still():
                 self._losses["train"]["updated"] = self._measurement.inference(self._probed, now())
         self.write()
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from tb_bnlens.capture.adapter import ModelAdapter, StatisticsReader
 from tb_bnlens.capture.batches import Batches
+from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.capture.guard import LOSSES, RECORD, Guard, weakly
 from tb_bnlens.capture.log import RunLog
 from tb_bnlens.capture.measure import Measurement
@@ -132,7 +133,11 @@ class Recording:
             return
         if not (level or look or self._batches.reservoir.wants(self.step, steps)):
             return
-        batches = take()
+        try:
+            batches = take()
+        except NotEvaluated as reason:
+            self._nothing_seen(str(reason))
+            return
         if not batches:
             return
         self._batches.reservoir.offer(self.step, batches)
@@ -249,6 +254,8 @@ class Recording:
             if len(self._segments):
                 self._prober.attribute(self._windows.last, self._tolerance)
             self._prober.write()
+        if self._prober.works and self._batches.to_probe() is None:
+            self._nothing_seen("no training batch was seen")
         self._judge(Moment.END)
         if len(self._segments):
             self._log.want_channels()
@@ -261,6 +268,10 @@ class Recording:
         self._log.write_manifest(self._watch.describe(), replicas(self._windows), self.step)
 
     # --- inside --------------------------------------------------------------------------------------
+
+    def _nothing_seen(self, reason: str) -> None:
+        if self._prober.probed_step < 0:
+            self._log.not_evaluated("losses", reason)
 
     def _event(self, kind: EventKind, text: str, layers: Any = ()) -> None:
         self._log.event(self.step, kind, text, layers)

@@ -161,7 +161,7 @@ def not_as_set(f: Facts) -> Mask:
     if f.parts is not None:
         # Where a step is made of other data as well, its size says nothing of the momentum.
         off = off & ~f.parts.unexplained
-    return off | f.frozen_yet_updating | f.thawed
+    return off | f.frozen_after_trace | f.thawed
 
 
 def drift_known(f: Facts) -> bool:

@@ -22,7 +22,7 @@ from tb_bnlens.frameworks.keras3.backend import Look
 from tb_bnlens.frameworks.keras3.batches import KerasBatches
 from tb_bnlens.frameworks.keras3.feed import IteratorLook
 from tb_bnlens.frameworks.keras3.generation import LIBRARY, Keras3
-from tb_bnlens.frameworks.keras3.objects import objects_of
+from tb_bnlens.frameworks.keras3.objects import called_undone, objects_of
 from tb_bnlens.moments.recovery import Snapshot
 
 Array = NDArray[np.floating[Any]]
@@ -131,6 +131,10 @@ class JaxBackend(Keras3):
             raise NotEvaluated("several processes train the model, and a pass on one of them would wait for the others")
         return JaxEngine(model, loss)
 
+    def undone(self, *called: Any) -> contextlib.AbstractContextManager[None]:
+        """Undo what these do to Python objects."""
+        return called_undone(OBJECTS, *called)
+
     def reader(self, layers: Sequence[Any]) -> JaxReader:
         """A reader of these layers."""
         return JaxReader(layers)
@@ -172,6 +176,10 @@ class JaxBackend(Keras3):
 
     def no_losses(self, model: Any) -> str:
         """Batches are recorded whatever the distribution: they are arrays over all devices."""
+        return ""
+
+    def in_parts(self, model: Any, batch: Any) -> str:
+        """Empty: every batch is whole."""
         return ""
 
     def traced_by(self, batch: Any) -> str:

@@ -18,6 +18,7 @@ from tb_bnlens.capture.stopwatch import OneTimeCost
 from tb_bnlens.capture.walk import Walk
 from tb_bnlens.frameworks.keras3.backend import Look
 from tb_bnlens.frameworks.keras3.batches import KerasBatches
+from tb_bnlens.frameworks.keras3.feed import NO_LOOK
 from tb_bnlens.frameworks.keras3.generation import LIBRARY, Keras3
 from tb_bnlens.frameworks.keras3.objects import objects_of
 from tb_bnlens.frameworks.torch.untouched import CLOSED, PARTS, VISITS, undone
@@ -68,7 +69,7 @@ class TorchEngine:
         self._known.add(key)
 
     def _undone(self) -> contextlib.AbstractContextManager[Walk]:
-        return undone({variable.value.device for variable in self._called[0].variables}, *self._called, objects=OBJECTS)
+        return _undone(*self._called)
 
     def map(self, function: Callable[[Any], Any], indices: Any) -> Any:
         """One after another."""
@@ -105,7 +106,9 @@ class TorchLook:
     def batches(self, count: int) -> list[Any]:
         """Up to ``count`` batches."""
         data = self.given_back
-        self.taken = list(data[:count]) if isinstance(data, (list, tuple)) else []
+        if not isinstance(data, (list, tuple)):
+            raise NotEvaluated(NO_LOOK.format(f"the step gets {what_is(data)}"))
+        self.taken = list(data[:count])
         return [keras.tree.map_structure(self._copied, batch) for batch in self.taken]
 
     def _copied(self, leaf: Any) -> Any:
@@ -137,6 +140,10 @@ class TorchBackend(Keras3):
                 )
         return TorchEngine(model, loss)
 
+    def undone(self, *called: Any) -> contextlib.AbstractContextManager[None]:
+        """Undo what these do to objects and tensors."""
+        return _undone(*called)
+
     def reader(self, layers: Sequence[Any]) -> TorchReader:
         """A reader of these layers."""
         return TorchReader(layers)
@@ -162,9 +169,18 @@ class TorchBackend(Keras3):
         """Empty: losses are measured in every set-up."""
         return ""
 
+    def in_parts(self, model: Any, batch: Any) -> str:
+        """Empty: every batch is whole."""
+        return ""
+
     def traced_by(self, batch: Any) -> str:
         """PyTorch's compiler."""
         return "a function under torch.compile" if torch.compiler.is_compiling() else ""
+
+
+def _undone(*called: Any) -> contextlib.AbstractContextManager[Walk]:
+    devices = {variable.value.device for thing in called for variable in getattr(thing, "variables", ())}
+    return undone(devices, *called, objects=OBJECTS)
 
 
 def _kind(leaf: Any) -> Any:

@@ -73,7 +73,8 @@ def _verdict(run: Mapping[str, Any], style: Style) -> list[str]:
 def _losses(run: Mapping[str, Any], style: Style) -> list[str]:
     losses = run["losses"]
     if losses["step"] is None or all(losses[name] is None for name in MODES):
-        return style.wrap("  losses not evaluated: ", " ".join(dict.fromkeys(losses["not_evaluated"].values())))
+        why = " ".join(dict.fromkeys(losses["not_evaluated"].values()))
+        return style.wrap("  losses not evaluated: ", why) if why else []
     lines = _table(losses, style)
     if losses["batches"] is not None:
         lines.append(f"  means over {count(losses['batches'], 'batch', 'batches')} at step {losses['step']:,}")

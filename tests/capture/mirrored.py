@@ -37,7 +37,7 @@ def fitted(strategy: Any, *callbacks: Any) -> dict[str, Any]:
     return state(made)
 
 
-def looped(strategy: Any, directory: Path | None = None) -> dict[str, Any]:
+def looped(strategy: Any, directory: Path | None = None, parts: bool = False) -> dict[str, Any]:
     made = model(strategy)
 
     @tf.function
@@ -54,7 +54,9 @@ def looped(strategy: Any, directory: Path | None = None) -> dict[str, Any]:
     for start in range(0, 64, 16):
         x, y = (part[start : start + 16] for part in arrays(64))
         step(tf.constant(x), tf.constant(y))
-        if opened:
+        if opened and parts:
+            opened.record(*next(iter(strategy.experimental_distribute_dataset(tf.data.Dataset.from_tensors((x, y))))))
+        elif opened:
             opened.record(x, y)
     if opened:
         opened.close()
@@ -76,6 +78,7 @@ def main(directory: Path) -> None:
             without, fitted(strategy, lens(directory / "fit on probe data", probe_data=arrays(16)))
         ),
         "loop": different(looped(strategy), looped(strategy, directory / "loop")),
+        "loop on parts": different(looped(strategy), looped(strategy, directory / "loop on parts", parts=True)),
     }
     x = arrays(64)[0].reshape(4, 2, 8, models.FEATURES)[:, 0].mean((0, 1))
     print(json.dumps({"different": result, "batch_mean_rms": float(np.sqrt(np.mean(np.square(x))))}))

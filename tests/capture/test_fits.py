@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import math
 import pickle
+import signal
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,11 +15,13 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tb_bnlens.frameworks.keras3.feed import PeekingTrainFunction
+from tb_bnlens.frameworks.keras3.runner import KerasRunner
 from tests.capture import models
 from tests.capture.runs import assert_clean, assert_same, assert_unharmed, fit, lens, record, state
-from tests.capture.setups import BATCH, DROPOUT, SETUPS, Setup, arrays
+from tests.capture.setups import BATCH, DROPOUT, SAMPLES, SETUPS, Setup, arrays
 
 # Keras' own saving, against NumPy 2.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
@@ -257,3 +263,94 @@ def test_evaluate_and_predict_see_no_trace(name: str, tmp_path: Path) -> None:
         data = setup.data()
         results.append((model.evaluate(data["x"], data["y"], verbose=0), model.predict(data["x"], verbose=0).tolist()))
     assert results[0] == results[1]
+
+
+ONE_REPLICA: dict[str, Callable[[], Any]] = {
+    "mirrored": lambda: tf.distribute.MirroredStrategy(["CPU:0"]),
+    "one device": lambda: tf.distribute.OneDeviceStrategy("CPU:0"),
+}
+
+
+@pytest.mark.parametrize("name", ONE_REPLICA)
+@pytest.mark.parametrize(("within", "executions", "endless"), [(False, 1, False), (True, 3, False), (True, 1, True)])
+def test_strategies_with_one_replica(name: str, within: bool, executions: int, endless: bool, tmp_path: Path) -> None:
+    """The usual code on a machine with one GPU."""
+
+    def trained(*callbacks: Any) -> dict[str, Any]:
+        data = tf.data.Dataset.from_tensor_slices(arrays(SAMPLES)).batch(BATCH)
+        strategy = ONE_REPLICA[name]()
+        keras.backend.clear_session()
+        keras.utils.set_random_seed(1)
+        with strategy.scope():
+            model = DROPOUT.model()
+            model.compile(keras.optimizers.Adam(0.01), "mse", steps_per_execution=executions)
+        with strategy.scope() if within else contextlib.nullcontext():
+            given = {"x": data.repeat(), "steps_per_epoch": 6} if endless else {"x": data}
+            model.fit(**given, epochs=2, verbose=0, callbacks=list(callbacks))
+        return state(model)
+
+    assert_same(trained(), trained(lens(tmp_path)))
+    found = record(tmp_path)
+    assert len(found.loss("inference")) and np.all(np.isfinite(found.loss("inference")))
+    assert not found.manifest.not_evaluated
+
+
+def test_a_batch_that_is_not_seen_has_a_reason(tmp_path: Path) -> None:
+    model = DROPOUT.model()
+
+    class Wraps(keras.callbacks.Callback):  # type: ignore[misc]
+        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+            self.model.make_train_function(force=True)
+            made = self.model.train_function
+            self.model.train_function = lambda data: made(data)
+
+    model.compile("sgd", "mse", steps_per_execution=2)
+    model.fit(*arrays(SAMPLES), batch_size=BATCH, verbose=0, callbacks=[Wraps(), lens(tmp_path)])
+    assert "train_function is not Keras' own" in record(tmp_path).manifest.not_evaluated["losses"]
+
+
+@pytest.mark.parametrize("where", ["call", "callback"])
+def test_a_fit_that_raises_leaves_nothing(where: str, tmp_path: Path) -> None:
+    class Fails(keras.Model):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm, self.out = models.batch_norm("norm"), keras.layers.Dense(1)
+
+        def call(self, x: Any, training: bool = False) -> Any:
+            if where == "call":
+                raise ValueError("shape")
+            return self.out(self.norm(x, training=training))
+
+    def stop(_: Any) -> None:
+        raise ValueError("stop")
+
+    model = Fails()
+    model.compile("sgd", "mse")
+    with contextlib.suppress(ValueError):
+        model.fit(*arrays(SAMPLES), batch_size=BATCH, verbose=0, callbacks=[AtStep(2, stop), lens(tmp_path)])
+    assert not isinstance(model.train_function, PeekingTrainFunction)
+    held = weakref.ref(model)
+    del model
+    gc.collect()
+    assert held() is None
+
+
+def test_handlers_of_signals_see_no_pass(tmp_path: Path, monkeypatch: Any) -> None:
+    model, seen, came = DROPOUT.make(), [], []
+    forward = KerasRunner._forward
+
+    def signalled(*args: Any, **kwargs: Any) -> Any:
+        came.append(1)
+        signal.raise_signal(signal.SIGUSR1)
+        return forward(*args, **kwargs)
+
+    def handler(*_: Any) -> None:
+        seen.append(any("call" in vars(layer) for layer in model._flatten_layers()))
+
+    monkeypatch.setattr(KerasRunner, "_forward", signalled)
+    before = signal.signal(signal.SIGUSR1, handler)
+    try:
+        fit(DROPOUT, lens(tmp_path), model=model)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert came and seen and not any(seen)

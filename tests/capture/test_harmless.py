@@ -31,6 +31,40 @@ from tests.capture.setups import BATCH, DROPOUT, SAMPLES, Setup, arrays
 from tests.capture.test_faults import complaints
 from tests.capture.test_fits import AtStep
 
+
+class Rows(keras.metrics.Metric):  # type: ignore[misc]
+    """Holds the rows of an epoch in Python, as metrics around scikit-learn do."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.rows: list[Any] = []
+        self.cleared: list[int] = []
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        tf.py_function(self.rows.append, [y_pred], [])
+
+    def result(self) -> Any:
+        return tf.py_function(lambda: float(len(self.rows)), [], tf.float32)
+
+    def reset_state(self) -> None:
+        self.cleared.append(len(self.rows))
+        self.rows.clear()
+
+
+@pytest.mark.parametrize("options", [{}, {"run_eagerly": True}])
+def test_a_metric_that_holds_rows_in_python(options: dict[str, Any], tmp_path: Path) -> None:
+    def trained(*callbacks: Any) -> Any:
+        rows = Rows(name="rows")
+        setup = Setup("", DROPOUT.model, compile={"metrics": [rows, "mae"], **options})
+        model = fit(setup, keras.callbacks.ReduceLROnPlateau("rows", mode="max", patience=1), *callbacks)
+        return state(model), model.history.history, rows.cleared, len(rows.rows)
+
+    plain, watched = trained(), trained(lens(tmp_path))
+    assert_same(plain[0], watched[0])
+    assert plain[1:] == watched[1:]
+    assert "metrics" in record(tmp_path).evidence[-1].not_evaluated
+
+
 # --- random numbers -------------------------------------------------------------------------------------
 
 

@@ -248,11 +248,13 @@ def test_two_replicas(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr[-3000:]
     result = json.loads(done.stdout.splitlines()[-1])
-    assert result["different"] == {"fit": [], "fit on probe data": [], "loop": []}
+    assert result["different"] == {key: [] for key in ("fit", "fit on probe data", "loop", "loop on parts")}
 
     read = record(tmp_path / "fit")
     assert read.manifest.replicas == 2 and not read.problems
-    assert "distribution strategy" in read.manifest.not_evaluated["losses"]
+    assert "distribution strategy (MirroredStrategy" in read.manifest.not_evaluated["losses"]
+    in_parts = record(tmp_path / "loop on parts").manifest.not_evaluated["losses"]
+    assert "MirroredStrategy" in in_parts and "probe_data" in in_parts
     assert np.all(read.last("replica_spread") > 0) and np.all(np.isfinite(read.last("distance_rms")))
     calls = [layer.calls for layer in read.manifest.layers]
     assert calls == [1, 2] and read.last("updates").tolist() == [8, 16], "no pass is traced: the graph tells"

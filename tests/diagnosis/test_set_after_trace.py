@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tb_bnlens.history import Event
+from tb_bnlens.history import Event, History
+from tb_bnlens.metadata import OWN_STEP
 from tests.diagnosis.checks import limits_of, silence_of
 from tests.diagnosis.runs import FROZEN_FIT, behind, causes, finding, run
 from tests.simulation import SimLayer
@@ -29,6 +30,22 @@ def test_trainable() -> None:
     called = replace(FROZEN_FIT, state="inference_mode")
     assert CAUSE in causes(run(called, events=(UNFREEZE,)))
     assert CAUSE not in causes(run(called, events=(UNFREEZE, Event(100, "recompile", "compiled"))))
+
+
+def test_a_step_that_freezes_a_layer_itself() -> None:
+    """A GAN freezes the discriminator in one half of each step and trains it in the other."""
+
+    def frozen(*events: Event, notes: tuple[str, ...] = ()) -> History:
+        history = run(SimLayer(momentum=0.9), events=(Event(0, "start", "begins"), *events))
+        layers = tuple(replace(layer, trainable=False) for layer in history.manifest.layers)
+        return replace(history, manifest=replace(history.manifest, layers=layers, notes=notes))
+
+    later, first = Event(100, "freeze", "trainable set to False", (0, 1, 2)), Event(1, "freeze", "set", (0,))
+    back = Event(100, "unfreeze", "trainable set to True", (0, 1, 2))
+    for faulty in (frozen(), frozen(later), frozen(later, notes=(OWN_STEP,))):
+        assert finding(faulty, CAUSE)["status"] == "fail"
+    for healthy in (frozen(first, notes=(OWN_STEP,)), frozen(notes=(OWN_STEP,)), frozen(first, back, later)):
+        assert finding(healthy, CAUSE)["status"] == "pass"
 
 
 def test_a_step_that_calls_a_layer_more_often_than_the_model_does() -> None:

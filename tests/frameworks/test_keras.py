@@ -118,6 +118,66 @@ def record(directory: Path) -> History:
     return history
 
 
+def rows_metric(keras: Any) -> Any:
+    class Rows(keras.metrics.Metric):  # type: ignore[misc]
+        """Holds the rows of an epoch in Python, as metrics around scikit-learn do."""
+
+        def __init__(self, name: str = "rows", **options: Any) -> None:
+            super().__init__(name=name, **options)
+            self.rows: list[Any] = []
+            self.cleared: list[int] = []
+
+        def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+            self.rows.append(y_pred)
+
+        def result(self) -> float:
+            return float(len(self.rows))
+
+        def reset_state(self) -> None:
+            self.cleared.append(len(self.rows))
+            self.rows.clear()
+
+    return Rows()
+
+
+def test_a_metric_that_holds_rows_in_python(keras: Any, tmp_path: Path) -> None:
+    def trained(*callbacks: Any) -> Any:
+        model, rows = network(keras), rows_metric(keras)
+        model.compile(keras.optimizers.Adam(0.01), "mse", metrics=[rows], run_eagerly=True)
+        shown = fitted(model, keras.callbacks.ReduceLROnPlateau("rows", mode="max", patience=1), *callbacks)
+        return *shown, rows.cleared, len(rows.rows)
+
+    plain, watched = trained(), trained(lens(tmp_path))
+    assert_identical(plain[0], watched[0])
+    assert str(plain[1:]) == str(watched[1:])
+    found = record(tmp_path)
+    assert np.all(np.isfinite(found.loss("inference")))
+    assert "metrics" in found.evidence[-1].not_evaluated
+    assert "rows" not in found.evidence[-1].passes["inference"].metrics
+
+
+def test_a_schedule_that_counts(keras: Any, tmp_path: Path) -> None:
+    class Counts(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]
+        calls = 0
+
+        def __call__(self, step: Any) -> float:
+            self.calls += 1
+            return 0.1 / self.calls
+
+        def get_config(self) -> dict[str, Any]:
+            return {}
+
+    def trained(*callbacks: Any) -> Any:
+        model, schedule = network(keras), Counts()
+        model.compile(keras.optimizers.Adam(schedule), "mse", run_eagerly=True)
+        return fitted(model, *callbacks), schedule.calls
+
+    (plain, _), calls = trained()
+    (watched, _), with_lens = trained(lens(tmp_path))
+    assert_identical(plain, watched)
+    assert calls == with_lens
+
+
 @pytest.mark.parametrize("name", MAKERS)
 def test_training_is_the_same_to_the_bit(keras: Any, name: str, tmp_path: Path) -> None:
     plain, shown = fitted(MAKERS[name](keras))

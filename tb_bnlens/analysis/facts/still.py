@@ -14,10 +14,13 @@ from tb_bnlens.analysis.lag import LARGE_DISTANCE
 from tb_bnlens.analysis.loss_gap import NOTE_HARM, WARNING_HARM, Gap
 from tb_bnlens.analysis.rival import in_training
 from tb_bnlens.history import Event, History
-from tb_bnlens.metadata import CUMULATIVE, EventKind
+from tb_bnlens.metadata import CUMULATIVE, OWN_STEP, EventKind
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
+
+
+_BEGINS = (EventKind.START, EventKind.RESTART, EventKind.FIT)
 
 
 class StillFacts(StaleFacts):
@@ -119,6 +122,24 @@ class StillFacts(StaleFacts):
         """Layers with trainable=False whose statistics move."""
         flag = np.array([layer.trainable for layer in self.manifest.layers], bool)
         return np.asarray(self.layers.updating & self.layers.is_state("updating") & ~flag)
+
+    @cached_property
+    def frozen_after_trace(self) -> Mask:
+        """Those that were frozen after the step was traced, as far as it can be told.
+
+        A step of the user's own may set the flag itself, as that of a GAN does in turn. It does so when it is traced,
+        in the first step of the record or in an earlier fit; other code may set it to and fro around each step.
+        """
+        found = self.frozen_yet_updating.copy()
+        begins = min((e.step for e in self.manifest.events if e.kind in _BEGINS), default=0)
+        own_step = OWN_STEP in self.manifest.notes
+        for i in np.flatnonzero(found):
+            events = [e for e in self.manifest.events if i in e.layers]
+            frozen = [e.step for e in events if e.kind == EventKind.FREEZE]
+            to_and_fro = any(e.kind == EventKind.UNFREEZE and e.step >= min(frozen, default=e.step + 1) for e in events)
+            by_step = own_step and all(step == begins + 1 for step in frozen)
+            found[i] = not (to_and_fro or by_step)
+        return np.asarray(found)
 
     def off_momentum(self, factor: float) -> Mask:
         """Layers whose statistics show another momentum: windows ``1/(1-beta)`` that differ by more than the factor."""

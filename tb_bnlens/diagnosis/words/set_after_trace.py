@@ -25,7 +25,7 @@ def passed(f: Facts, _d: Decision) -> str:
 
 def failed(f: Facts, d: Decision) -> Said:
     """Which attribute does not hold, and in how many layers."""
-    other, updating, thawed = f.off_momentum(WINDOW_FACTOR), f.frozen_yet_updating, f.thawed
+    other, updating, thawed = f.off_momentum(WINDOW_FACTOR), f.frozen_after_trace, f.thawed
     parts, evidence = [], {}
     if other.any():
         shown, said = f.layers.effective[other], momentum_range(f, f.layers.momentum[other])

@@ -16,7 +16,7 @@ from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.capture.randomness import draws_refused
 from tb_bnlens.frameworks.keras2.library import LIBRARY
 from tb_bnlens.frameworks.keras2.scope import Replaced
-from tb_bnlens.frameworks.keras3.outcomes import Outcomes, of_the_user, unpacked
+from tb_bnlens.frameworks.keras3.outcomes import HELD_ELSEWHERE, Outcomes, of_the_user, unpacked
 
 State = Sequence[NDArray[Any]]
 
@@ -48,10 +48,11 @@ class ContainerOutcomes(Outcomes):
         """
         if not self._is_compiled():
             raise NotEvaluated("the model is not compiled, so it has no metrics")
-        metrics = self._metrics()
-        if metrics.none():
-            raise NotEvaluated("the model is compiled without metrics")
-        return metrics.reset()
+        with self._undone():
+            metrics = self._metrics()
+            if metrics.none():
+                raise NotEvaluated("the model is compiled without metrics")
+            return metrics.reset()
 
     def update(self, state: State, batch: Any, predictions: Any) -> State:
         """The values after one more batch.
@@ -63,7 +64,8 @@ class ContainerOutcomes(Outcomes):
             raise NotEvaluated("the predictions are no tensors")
         metrics = self._metrics()
         if not metrics.container.built:
-            state = metrics.build(predictions[0], self._library.unpacked(batch)[1])
+            with self._undone():
+                state = metrics.build(predictions[0], self._library.unpacked(batch)[1])
         metrics.restore(state)
         with self._engine.writing_to(metrics.variables()):  # type: ignore[attr-defined]
             self._engine.run(metrics.update, batch, predictions)
@@ -73,7 +75,8 @@ class ContainerOutcomes(Outcomes):
         """Results by the names that Keras shows."""
         metrics = self._metrics()
         metrics.restore(state)
-        return metrics.results()
+        with self._undone():
+            return metrics.results()
 
     def _metrics(self) -> _Metrics:
         compiled = self._model.compiled_metrics
@@ -85,6 +88,9 @@ class ContainerOutcomes(Outcomes):
         _, y, weight = self._library.unpacked(batch)
         with of_the_user("the metrics"):
             container.update_state(y, unpacked(self._library, predictions), weight)
+        for metric in container.metrics:
+            if not metric.variables:
+                raise NotEvaluated(HELD_ELSEWHERE.format(metric.name))
         return tf.zeros(())
 
 

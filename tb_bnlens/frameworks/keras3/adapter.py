@@ -13,6 +13,7 @@ from tb_bnlens.capture.adapter import BatchFormat, StatisticsReader
 from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.frameworks.keras3.backend import backend
 from tb_bnlens.frameworks.keras3.layers import KerasLayer, find_layers, has_call, norms_built, parts_built
+from tb_bnlens.frameworks.keras3.own_code import is_of_keras
 from tb_bnlens.frameworks.keras3.runner import KerasRunner
 from tb_bnlens.moments.segments import Segments
 
@@ -96,6 +97,17 @@ class KerasModel:
         optimizer = getattr(self._model, "optimizer", None)
         if optimizer is None:
             return None
+        inner = counting_optimizer(self._model)
+        schedule = getattr(inner, "_hyper", {}).get("learning_rate", getattr(inner, "_learning_rate", None))
+        if is_of_keras(schedule):
+            return self._rate(optimizer)
+        try:
+            with self._backend.undone(schedule):
+                return self._rate(optimizer)
+        except NotEvaluated:
+            return None
+
+    def _rate(self, optimizer: Any) -> float:
         rate = optimizer.learning_rate
         # The legacy optimizers of Keras 2 give the schedule itself.
         return float(self._backend.library.host(rate(steps_made(self._model)) if callable(rate) else rate))

@@ -72,7 +72,11 @@ class Look(Protocol):
         """What was seen."""
 
     def batches(self, count: int) -> list[Any]:
-        """Up to ``count`` batches; fewer at the end of the data."""
+        """Up to ``count`` batches; fewer at the end of the data.
+
+        Raises:
+            NotEvaluated: they cannot be looked at; nothing is taken then.
+        """
 
     @property
     def given_back(self) -> Any:
@@ -141,6 +145,13 @@ class Backend(Protocol):
     def moments(self, layer: Any, args: Any, kwargs: Any) -> tuple[Any, Any, Any]:
         """Mean and variance of the inputs of a call, and the variance as the layer averages it, [C] each."""
 
+    def undone(self, *called: Any) -> contextlib.AbstractContextManager[Any]:
+        """Undo what these do where they are called as they are, and not in a function that an engine runs.
+
+        Raises:
+            NotEvaluated: it cannot be undone.
+        """
+
     def outcomes(self, model: Any, engine: Engine, loss: Callable[..., Any] | None) -> Outcomes:
         """Loss and metrics of this model."""
 
@@ -178,6 +189,9 @@ class Backend(Protocol):
 
     def no_losses(self, model: Any) -> str:
         """Why training batches cannot be recorded in a fit of this model; empty where they can."""
+
+    def in_parts(self, model: Any, batch: Any) -> str:
+        """Why a batch that a loop shows is not one that a model takes; empty where it is."""
 
     def traced_by(self, batch: Any) -> str:
         """What traces the Python code that has this batch, so that nothing can be read; empty where nothing does."""

@@ -7,8 +7,16 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
+from tb_bnlens.capture.errors import NotEvaluated
+from tb_bnlens.capture.reasons import what_is
 from tb_bnlens.frameworks.keras3.backend import Backend, Look
 from tb_bnlens.frameworks.keras3.batches import KerasBatches
+
+NO_LOOK = (
+    "{}, so the training batch cannot be read without disturbing the input; pass probe_data=(x, y) to have the losses "
+    "measured on it"
+)
+"""Of the cause."""
 
 
 class Observer(Protocol):
@@ -123,14 +131,18 @@ class IteratorLook:
         """What the data raised."""
 
     def batches(self, count: int) -> list[Any]:
-        """Up to ``count`` batches, as tensors. An error of the data is kept for the step."""
+        """Up to ``count`` batches, as tensors. An error of the data is kept for the step.
+
+        Raises:
+            NotEvaluated: the data are no iterator.
+        """
         self.take(count)
         return [self._form.tree.map_structure(self._tensor, element) for element in self.taken]
 
     def take(self, count: int) -> None:
         """Take up to ``count`` elements."""
         if not isinstance(self._data, Iterator):
-            return
+            raise NotEvaluated(NO_LOOK.format(f"the step gets {what_is(self._data)}"))
         for _ in range(count):
             try:
                 self.taken.append(next(self._data))

@@ -14,7 +14,7 @@ from tb_bnlens.frameworks.keras3 import stack
 from tb_bnlens.frameworks.keras3.adapter import counting_optimizer, steps_made
 from tb_bnlens.frameworks.keras3.backend import Look, backend
 from tb_bnlens.frameworks.keras3.feed import PeekingTrainFunction
-from tb_bnlens.metadata import EventKind
+from tb_bnlens.metadata import OWN_STEP, EventKind
 
 LONG_EPOCH = 64
 """An epoch of this many steps pays for two reads of the statistics."""
@@ -42,9 +42,13 @@ class FitWatch:
         self._log_dir = log_dir
         self._phase: Phase | None = None
         self._wrapper: PeekingTrainFunction | None = None
+        self._inner: Any = None
+        """The function that the wrapper stood for, once it is off."""
         # Keras calls no hook after an exception: the record is flushed when the fit's frame, and with it the list of
         # its callbacks, is gone; or with this object or the process.
-        self._left = weakref.finalize(self if callbacks is None else callbacks, recorder.abandon)
+        self._left = (
+            weakref.finalize(self, recorder.abandon) if callbacks is None else weakref.finalize(callbacks, self._gone)
+        )
         self._expecting = False
         self._epoch = 0
         self._epoch_end = False
@@ -63,10 +67,7 @@ class FitWatch:
         """Put the wrapper on. The record begins with the first epoch, when other callbacks have restored the model."""
         with self.recorder.guarded():
             if type(self.model).train_step is not self.backend.library.keras.Model.train_step:
-                self.recorder.note(
-                    "The model has its own train_step: the paired losses are those of compile(loss=...), which "
-                    "may not be what it minimizes."
-                )
+                self.recorder.note(OWN_STEP)
             self._wrap()
 
     def epoch_begins(self, epoch: int) -> None:
@@ -106,6 +107,12 @@ class FitWatch:
         function = self._unwrap()
         self.recorder.abandon()
         self._leave(function)
+
+    def _gone(self) -> None:
+        # The finalizer holds the model.
+        self._left.detach()
+        self._unwrap()
+        self.recorder.abandon()
 
     def _leave(self, function: Any) -> None:
         self._left.detach()
@@ -171,7 +178,7 @@ class FitWatch:
     def failed(self, error: BaseException) -> None:
         """The step raised, and ``fit`` ends with it unless the data have only come to their end."""
         if not isinstance(error, self.backend.end_of_data):
-            self.recorder.abandon()
+            self._gone()
 
     def fault(self, error: Exception) -> None:
         """One of the methods above raised: nothing more is recorded."""
@@ -249,13 +256,14 @@ class FitWatch:
         """Take the wrapper off. Returns the function it stood for."""
         wrapper, self._wrapper = self._wrapper, None
         if wrapper is None:
-            return None
+            return self._inner
         wrapper.observer = None
         function = self.model.train_function
         while isinstance(function, PeekingTrainFunction) and function.observer is None:
             function = function.inner
         self.model.train_function = function
-        return wrapper.inner
+        self._inner = wrapper.inner
+        return self._inner
 
     def _note_averages(self) -> None:
         if getattr(counting_optimizer(self.model), "use_ema", False) and self.recorder.begun:

@@ -14,7 +14,7 @@ from tb_bnlens.frameworks.keras3.backend import Engine, Statistics
 from tb_bnlens.frameworks.keras3.compiled import built_apart
 from tb_bnlens.frameworks.keras3.layers import KerasLayer
 from tb_bnlens.frameworks.keras3.library import Library
-from tb_bnlens.frameworks.keras3.outcomes import Outcomes, of_the_user, unpacked
+from tb_bnlens.frameworks.keras3.outcomes import HELD_ELSEWHERE, Outcomes, of_the_user, unpacked
 from tb_bnlens.frameworks.keras3.own_code import trains_as_it_infers
 from tb_bnlens.metadata import KERAS
 
@@ -66,7 +66,7 @@ class StatelessOutcomes(Outcomes):
             raise NotEvaluated("the metrics are not built yet, as by fit or evaluate, and building them adds variables")
         if not self._names():
             raise NotEvaluated("the model is compiled without metrics")
-        with ReadingScope() as scope:
+        with self._undone(), ReadingScope() as scope:
             for metric in self._model.metrics:
                 metric.reset_state()
             return [scope.get_current_value(v) for v in self._model.metrics_variables]
@@ -83,7 +83,7 @@ class StatelessOutcomes(Outcomes):
 
     def metrics(self, state: Sequence[Any]) -> dict[str, float]:
         """Results by the names that Keras shows, without the running loss."""
-        with self._scope(state):
+        with self._undone(), self._scope(state):
             results = self._model.get_metrics_result()
         return {
             str(name): float(np.asarray(value))
@@ -95,7 +95,7 @@ class StatelessOutcomes(Outcomes):
         # The trackers of the loss, and of each output's loss, are losses again.
         trackers = {id(getattr(self._model, "_loss_tracker", None))}
         trackers |= {id(m) for m in getattr(getattr(self._model, "_compile_loss", None), "metrics", ())}
-        with ReadingScope():
+        with self._undone(), ReadingScope():
             names: list[str] = []
             for metric in self._model.metrics:
                 if id(metric) in trackers:
@@ -103,6 +103,13 @@ class StatelessOutcomes(Outcomes):
                 result = metric.result()
                 names += list(result) if isinstance(result, dict) else [metric.name]
         return names
+
+    def _require_updates(self, scope: ReadingScope, state: Sequence[Any]) -> None:
+        """Each compiled metric has written to a variable."""
+        kept = {id(v): value for v, value in zip(self._model.metrics_variables, state, strict=True)}
+        for metric in getattr(getattr(self._model, "_compile_metrics", None), "metrics", ()):
+            if all(scope.get_current_value(v) is kept.get(id(v)) for v in metric.variables):
+                raise NotEvaluated(HELD_ELSEWHERE.format(metric.name))
 
     def _scope(self, state: Sequence[Any]) -> ReadingScope:
         own = list(zip(self._model.metrics_variables, state, strict=True))
@@ -113,6 +120,7 @@ class StatelessOutcomes(Outcomes):
         with self._scope(state) as scope:
             with of_the_user("the metrics"):
                 self._model.compute_metrics(x, y, unpacked(self._library, predictions), sample_weight=weight)
+            self._require_updates(scope, state)
             return [scope.get_current_value(v) for v in self._model.metrics_variables]
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tb_bnlens.capture.objects import Objects
+from tb_bnlens.capture.randomness import draws_undone, others_may_draw
 from tb_bnlens.capture.walk import Visit
 from tb_bnlens.frameworks.keras3.library import Library
 
@@ -33,3 +35,18 @@ def objects_of(
     kept = (keras.optimizers.Optimizer, keras.callbacks.Callback, library.sequence)
     variable = (keras.Variable,) if hasattr(keras, "Variable") else ()
     return Objects((*known, *parts), (*kept, *variable, *closed), visits)
+
+
+@contextlib.contextmanager
+def called_undone(objects: Objects, *called: Any) -> Iterator[None]:
+    """Undo what code of the user's does in the block: to what it reaches, and by draws of Python and NumPy.
+
+    Args:
+        objects: how it is walked.
+        called: what is called.
+
+    Raises:
+        NotEvaluated: it cannot be undone.
+    """
+    with objects.put_back(*called) as walk, draws_undone(others_may_draw(), walk.may_draw, walk.may_wait):
+        yield

@@ -14,7 +14,12 @@ from tb_bnlens.capture.errors import NoLoss, NotEvaluated
 from tb_bnlens.capture.reasons import cause_of
 from tb_bnlens.frameworks.keras3.backend import Backend, Engine
 from tb_bnlens.frameworks.keras3.library import Library
+from tb_bnlens.frameworks.keras3.own_code import has_keras_metrics
 
+HELD_ELSEWHERE = (
+    "{!r} holds its values outside of Keras' variables, where those of an extra pass cannot be told from training's"
+)
+"""Of a metric."""
 NO_LOSS = "The model has no loss: compile it with one, or pass loss=... to Recorder or check."
 
 
@@ -100,6 +105,12 @@ class Outcomes(ABC):
     @abstractmethod
     def metrics(self, state: Any) -> dict[str, float]:
         """Results by the names that Keras shows, without the running loss."""
+
+    def _undone(self) -> contextlib.AbstractContextManager[Any]:
+        """Undo what metrics of the user's do where they are called as they are: many hold their values in Python."""
+        if has_keras_metrics(self._library, self._model):
+            return contextlib.nullcontext()
+        return self._backend.undone(self._model, self._loss)
 
     def rows(self, batch: Any, predictions: Any, indices: NDArray[np.int64]) -> NDArray[np.float64]:
         """Loss of these rows of a batch, each as a separate batch, [len(indices)].

@@ -24,14 +24,16 @@ def is_all_keras(library: Library, model: Any, loss: Any) -> bool:
         loss: what stands in for the loss that it is compiled with, if anything does.
     """
     losses = library.tree.flatten(getattr(model, "loss", None) if loss is None else loss)
-    return all(_is_keras_alone(library, op) for op in _operations(model)) and all(map(_is_of_keras, losses))
+    return all(_is_keras_alone(library, op) for op in _operations(model)) and all(map(is_of_keras, losses))
 
 
 def has_keras_metrics(library: Library, model: Any) -> bool:
-    """Whether all metrics that a model is compiled with are Keras' own."""
-    compiled = getattr(model, "_compile_metrics", None)
+    """Whether all metrics of a model, and those that it is compiled with, are Keras' own."""
+    if type(model).metrics is not library.keras.Model.metrics:
+        return False
+    compiled = getattr(model, "_compile_metrics", None) or getattr(model, "compiled_metrics", None)
     asked = [getattr(compiled, name, None) for name in ("_user_metrics", "_user_weighted_metrics")]
-    return all(map(_is_of_keras, library.tree.flatten(asked)))
+    return all(map(is_of_keras, [*library.tree.flatten(asked), *model.metrics]))
 
 
 def trains_as_it_infers(library: Library, model: Any, loss: Any) -> bool:
@@ -69,7 +71,7 @@ def _is_keras_alone(library: Library, operation: Any) -> bool:
         type(operation).__module__.startswith(KERAS)
         and not isinstance(operation, library.keras.layers.Lambda)
         and str(type(operation).call.__module__).startswith(KERAS)
-        and all(map(_is_of_keras, _held([held for name, held in vars(operation).items() if name not in STEPS])))
+        and all(map(is_of_keras, _held([held for name, held in vars(operation).items() if name not in STEPS])))
     )
 
 
@@ -84,7 +86,7 @@ def _held(value: Any) -> Iterator[Any]:
         yield value
 
 
-def _is_of_keras(thing: Any) -> bool:
+def is_of_keras(thing: Any) -> bool:
     """Whether calling this runs Keras' code only: a wrapper of a function may be Keras' own and the function not."""
     if not callable(thing):
         return True

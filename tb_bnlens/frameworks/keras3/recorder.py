@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from tb_bnlens.capture.options import Options
@@ -62,7 +63,8 @@ class Recorder(LoopRecorder):
         options = Options(log_dir, validation_data, probe_data, overhead, tolerance, ignore, on_error)
         if refused(unsupported(model), options.on_error):
             return
-        self._backend = backend(model)
+        self._backend, self._shown = backend(model), False
+        self._in_parts = partial(self._backend.in_parts, model)
         if not isinstance(model, self._backend.library.keras.layers.Layer):
             raise ValueError(f"model is {what_is(model)}; expected a keras.Model")
         super().__init__(KerasModel(model, loss), options, planned_steps, verbose=verbose)
@@ -85,4 +87,8 @@ class Recorder(LoopRecorder):
         tracer = self._backend.traced_by(batch)
         if tracer:
             raise RuntimeError(f"Recorder.record was called inside {tracer}; call it after the compiled step")
+        if not self._shown:
+            self._shown, reason = True, self._in_parts(batch)
+            if reason:
+                self.give_up_losses(reason)
         self.step_made(batch, step)

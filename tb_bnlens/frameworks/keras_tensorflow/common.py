@@ -12,17 +12,25 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from tb_bnlens.frameworks.keras3.backend import Look
+from tb_bnlens.frameworks.keras3.feed import NO_LOOK
 from tb_bnlens.frameworks.keras3.library import Library
-from tb_bnlens.frameworks.keras3.objects import objects_of
+from tb_bnlens.frameworks.keras3.objects import called_undone, objects_of
 from tb_bnlens.frameworks.keras3.own_code import has_keras_metrics, is_all_keras
 from tb_bnlens.frameworks.keras_tensorflow.batches import EXPECTED, TensorBatches
-from tb_bnlens.frameworks.keras_tensorflow.look import END_OF_DATA, DatasetLooks
+from tb_bnlens.frameworks.keras_tensorflow.look import END_OF_DATA, DatasetLooks, has_one_replica, strategy_name
 from tb_bnlens.frameworks.keras_tensorflow.reader import SnapshotReader, native
 from tb_bnlens.frameworks.keras_tensorflow.side_effects import refuse_traced_calls
 from tb_bnlens.frameworks.keras_tensorflow.tracing import PutBack, Tracer
 from tb_bnlens.frameworks.keras_tensorflow.tracked import TRACKED
 
 Array = NDArray[np.floating[Any]]
+
+
+IN_PARTS = (
+    "the batch is one of {}, with a part for each replica, which the model itself does not take; "
+    "pass probe_data=(x, y) to have the losses measured on it"
+)
+"""Of the strategy."""
 
 
 class TensorFlowEngine(Tracer):
@@ -76,6 +84,10 @@ class OnTensorFlow:
         alone = own and has_keras_metrics(self.library, model)
         return TensorFlowEngine(self.library, own, None if alone else self.put_back(model, loss))
 
+    def undone(self, *called: Any) -> contextlib.AbstractContextManager[None]:
+        """Undo what these do to Python objects."""
+        return called_undone(self._objects, *called)
+
     def reader(self, layers: Sequence[Any]) -> SnapshotReader:
         """A reader of these layers."""
         return SnapshotReader(layers)
@@ -104,11 +116,16 @@ class OnTensorFlow:
 
     def no_losses(self, model: Any) -> str:
         """Why training batches cannot be recorded: a strategy."""
-        if tf.distribute.has_strategy() or int(model.distribute_strategy.num_replicas_in_sync) > 1:
-            return (
-                "under a distribution strategy the training batch cannot be read without disturbing the input; "
-                "pass probe_data=(x, y) to have the losses measured on it"
-            )
+        around = [tf.distribute.get_strategy()] if tf.distribute.has_strategy() else []
+        for strategy in (model.distribute_strategy, *around):
+            if strategy.num_replicas_in_sync > 1 or (strategy in around and not has_one_replica(strategy)):
+                return NO_LOOK.format(f"training runs under {strategy_name(strategy)}")
+        return ""
+
+    def in_parts(self, model: Any, batch: Any) -> str:
+        """Why a batch is none that a model takes: a strategy has given each replica a part of it."""
+        if any(isinstance(leaf, tf.distribute.DistributedValues) for leaf in self.library.tree.flatten(batch)):
+            return IN_PARTS.format(type(model.distribute_strategy).__name__)
         return ""
 
     def traced_by(self, batch: Any) -> str:

@@ -7,7 +7,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from tb_bnlens.frameworks.keras3.feed import IteratorLook
+from tb_bnlens.capture.errors import NotEvaluated
+from tb_bnlens.frameworks.keras3.feed import NO_LOOK, IteratorLook
 from tb_bnlens.frameworks.keras3.own_code import KERAS
 from tb_bnlens.frameworks.keras_tensorflow.batches import TensorBatches
 from tb_bnlens.frameworks.keras_tensorflow.stand_in import StandIn, as_it_is, fits
@@ -46,6 +47,10 @@ class DatasetLooks:
             self._asked = spec, fits(spec)
         return self._asked[1]
 
+    def can_give_back_distributed(self, data: Any) -> bool:
+        """The same for the iterator of a strategy, whose values are plain tensors if it has one replica."""
+        return self._is_of_keras and has_one_replica(data._strategy)
+
     def give(self, data: tf.data.Iterator, taken: list[Any]) -> Any:
         """An iterator of the same spec that gives these elements, and then what the step may take besides."""
         spec = data.element_spec
@@ -69,27 +74,58 @@ class DatasetLook(IteratorLook):
         self._looks, self._without_optionals = looks, form.without_optionals
 
     def batches(self, count: int) -> list[Any]:
-        """Up to ``count`` batches, as tensors; none of an iterator to which they could not be given back."""
+        """Up to ``count`` batches, as tensors.
+
+        Raises:
+            NotEvaluated: they could not be given back to the iterator.
+        """
         if isinstance(self._data, tf.distribute.DistributedIterator):
-            return []
-        if not isinstance(self._data, tf.data.Iterator):
+            possible, give = self._looks.can_give_back_distributed(self._data), _distributed
+            why = f"training runs under {strategy_name(self._data._strategy)}"
+        elif isinstance(self._data, tf.data.Iterator):
+            possible, give = self._looks.can_give_back(self._data, count), self._looks.give
+            why = "train_function is not Keras' own and may take more batches than one"
+        else:
             return super().batches(count)
-        if not self._looks.can_give_back(self._data, count):
-            return []
+        if not possible:
+            raise NotEvaluated(NO_LOOK.format(why))
         self.take(count)
         if self.taken:
             # Where it cannot be made, Keras takes the elements from a plain iterator.
-            self.given_back = self._looks.give(self._data, self.taken)
+            self.given_back = give(self._data, self.taken)
         if self._looks.are_tensors(self._data.element_spec):
             return list(self.taken)
         return [self._without_optionals(element) for element in self.taken]
 
 
 def _replay(elements: list[Any], spec: Any) -> Any:
+    return as_it_is(_variant(elements), spec)
+
+
+def _distributed(data: Any, taken: list[Any]) -> Any:
+    """An iterator of the same strategy and spec that gives these elements."""
+    dataset = tf.data.experimental.from_variant(_variant(taken), data.element_spec)
+    if data._cardinality == tf.data.INFINITE_CARDINALITY:
+        dataset = dataset.repeat()  # a step on data without an end does not look for one, and is traced so
+    return iter(data._strategy.experimental_distribute_dataset(dataset))
+
+
+def _variant(elements: list[Any]) -> Any:
     dataset = tf.data.Dataset.from_tensors(elements[0])
     for element in elements[1:]:
         dataset = dataset.concatenate(tf.data.Dataset.from_tensors(element))
-    return as_it_is(tf.data.experimental.to_variant(dataset), spec)
+    return tf.data.experimental.to_variant(dataset)
+
+
+def has_one_replica(strategy: Any) -> bool:
+    """Whether a strategy runs the step once, in this process, on batches that are plain tensors."""
+    known = (tf.distribute.MirroredStrategy, tf.distribute.OneDeviceStrategy)
+    return isinstance(strategy, known) and strategy.num_replicas_in_sync == 1
+
+
+def strategy_name(strategy: Any) -> str:
+    """A strategy, for a sentence."""
+    return f"a distribution strategy ({type(strategy).__name__}, replicas: {strategy.num_replicas_in_sync})"
 
 
 def _code_of(function: Any) -> str:
