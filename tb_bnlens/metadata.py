@@ -320,5 +320,5 @@ EVIDENCE_ROWS = (
     # batch explains it, less where the step transforms its input or feeds the layer other data as well
     "batch_at_inference",  # 1 where the layer normalizes by the batch when the model is called in inference mode
     "ordinary_distance_rms",  # W between the statistics of all rows and of the rows with ordinary inputs
-    "extreme_share",  # share of rows whose inputs are not: the same in all layers
+    "extreme_share",  # share of rows whose inputs are not: the same in all layers; NaN where inputs cannot be compared
 )

@@ -212,8 +212,13 @@ class Composition:
 
     @property
     def extreme_share(self) -> float:
-        """Share of rows whose inputs lie far outside of the others'; NaN where there are none, or too many."""
+        """Share of rows whose inputs lie far outside of the others'; NaN where inputs were not compared."""
         return robust.largest(self._row("extreme_share"))
+
+    @property
+    def left_out(self) -> float:
+        """The same where statistics without those rows were measured, else NaN: there are none, or too many."""
+        return self.extreme_share if self._measured.has("ordinary") else math.nan
 
     @cached_property
     def without_few(self) -> str:
@@ -234,7 +239,7 @@ class Composition:
         The extreme rows may suffer, so that a mean tells less than a median does.
         """
         m = self._measured
-        if not m.has("ordinary") or not math.isfinite(self.extreme_share):
+        if not math.isfinite(self.left_out):
             return UNKNOWN
         ordinary, stale = m.undone("ordinary"), m.undone("recalibrated")
         most = m.share(ordinary) >= SMALLER_PART and not stale.value > SMALLER_PART * ordinary.value
