@@ -255,6 +255,7 @@ PASSES = (
     "mismatched",  # as training sees it, each row held against the target of another: the loss of knowing nothing
     "ordinary",  # statistics of the rows whose inputs are not far outside of where most lie
     "recombined_inference",  # inference on the compositions of recombined: differs where the loss compares rows
+    "swapped",  # mismatched, with the targets of other rows of the same batch: as low as batch where these are alike
 )
 """Passes without a group. ``put_right:GROUP`` is inference with one group of layers on recalibrated statistics, and
 ``only:GROUP`` is ``batch`` with that group alone on its moving statistics."""
