@@ -261,6 +261,7 @@ PASSES = (
     "mismatched",  # as training sees it, each row held against the target of another: the loss of knowing nothing
     "ordinary",  # statistics of the rows whose inputs are not far outside of where most lie
     "recombined_inference",  # inference on the compositions of recombined: differs where the loss compares rows
+    "swapped",  # mismatched, with the targets of other rows of the same batch: as low as batch where these are alike
 )
 """Passes without a group. ``put_right:GROUP`` is inference with one group of layers on recalibrated statistics, and
 ``only:GROUP`` is ``batch`` with that group alone on its moving statistics."""
@@ -326,5 +327,5 @@ EVIDENCE_ROWS = (
     # batch explains it, less where the step transforms its input or feeds the layer other data as well
     "batch_at_inference",  # 1 where the layer normalizes by the batch when the model is called in inference mode
     "ordinary_distance_rms",  # W between the statistics of all rows and of the rows with ordinary inputs
-    "extreme_share",  # share of rows whose inputs are not: the same in all layers
+    "extreme_share",  # share of rows whose inputs are not: the same in all layers; NaN where inputs cannot be compared
 )

@@ -13,7 +13,7 @@ from tb_bnlens.analysis import robust
 from tb_bnlens.analysis.drift import FALSE_ALARM_Z
 from tb_bnlens.analysis.loss_gap import NOTE_HARM, Gap, Losses
 from tb_bnlens.analysis.measured import UNKNOWN, Measured
-from tb_bnlens.analysis.rival import of_company, standard_error
+from tb_bnlens.analysis.rival import company_tells, of_company, standard_error
 from tb_bnlens.analysis.yardstick import EASIEST
 from tb_bnlens.metadata import REPLAY_ROWS
 
@@ -93,6 +93,16 @@ class Composition:
         in_order = own[np.argsort(self._evidence.batch_steps, kind="stable")]
         return by_batch or chance_of_neighbours(in_order) <= ORDERED
 
+    @cached_property
+    def of_one_kind(self) -> bool:
+        """Whether the rows of a batch have much the same target; see ``rival.company_tells``."""
+        return company_tells(self._evidence)
+
+    @property
+    def differ(self) -> bool:
+        """Whether the batches are not draws of one kind, by their statistics, their losses or their targets."""
+        return bool(self._measured.unlike.any()) or self.losses_unlike or self.of_one_kind
+
     @property
     def losses_comparable(self) -> bool:
         """Whether there are batches enough to tell at that chance: so few have fewer regroupings."""
@@ -133,8 +143,7 @@ class Composition:
         """
         m = self._measured
         error = m.error_of_rows("inference", m.rival)
-        unlike = m.unlike.any() or self.losses_unlike
-        return replace(m.over_rival, uncertainty=error) if unlike and not math.isnan(error) else UNKNOWN
+        return replace(m.over_rival, uncertainty=error) if self.differ and not math.isnan(error) else UNKNOWN
 
     @cached_property
     def carriers(self) -> int:
@@ -227,8 +236,13 @@ class Composition:
 
     @property
     def extreme_share(self) -> float:
-        """Share of rows whose inputs lie far outside of the others'; NaN where there are none, or too many."""
+        """Share of rows whose inputs lie far outside of the others'; NaN where inputs were not compared."""
         return robust.largest(self._row("extreme_share"))
+
+    @property
+    def left_out(self) -> float:
+        """The same where statistics without those rows were measured, else NaN: there are none, or too many."""
+        return self.extreme_share if self._measured.has("ordinary") else math.nan
 
     @cached_property
     def without_few(self) -> str:
@@ -249,7 +263,7 @@ class Composition:
         The extreme rows may suffer, so that a mean tells less than a median does.
         """
         m = self._measured
-        if not m.has("ordinary") or not math.isfinite(self.extreme_share):
+        if not math.isfinite(self.left_out):
             return UNKNOWN
         ordinary, stale = m.undone("ordinary"), m.undone("recalibrated")
         most = m.share(ordinary) >= SMALLER_PART and not stale.value > SMALLER_PART * ordinary.value

@@ -11,6 +11,8 @@ from tb_bnlens.history import Evidence, PassResult
 ERRORS_APART = 3.09
 """New compositions do worse where they do so by more than this many standard errors: once in a thousand times by chance
 (one-sided normal quantile). At 2 it was one of 45 trainings with reshuffled batches."""
+BY_COMPANY = 0.5
+"""Share of what a row's own target is better than any other by which the target of its company is, too."""
 SAME_MODE = 0.1
 """Share of the difference between two passes within which training agrees with one of them, on every batch."""
 
@@ -55,15 +57,30 @@ def similar(evidence: Evidence) -> bool:
     return not unlike(evidence).any()
 
 
+def company_tells(evidence: Evidence) -> bool:
+    """Whether a row's target shows in its company: the targets of other rows of its batch serve as well as its own.
+
+    So it is where each batch holds one class. What the targets of other batches make worse is due to the batch.
+    """
+    strange, swapped = (evidence.passes.get(name) for name in ("mismatched", "swapped"))
+    own = evidence.passes.get(trained(evidence))
+    if strange is None or swapped is None or own is None or len(strange.losses) != len(swapped.losses):
+        return False
+    of_batch = strange.losses - swapped.losses
+    surely = strange.mean - swapped.mean > ERRORS_APART * standard_error(of_batch, strange.sizes)
+    return bool(surely and strange.mean - swapped.mean > BY_COMPANY * (strange.mean - own.mean))
+
+
 def memorized(evidence: Evidence) -> bool:
     """Whether new compositions of the same rows do worse than those of training, although these are random draws.
 
     What the loss itself makes of a new company is left out; where that is the larger part, nothing is known by heart.
+    Where a batch is of one class, other compositions are another task, and batches of one class may do as well as ever.
     By the mean, or by the ranks of the batches: where a few new compositions are very bad, the mean's standard error is
     as large as the difference, and every new one may still be worse than every old one.
     """
     new, old = (evidence.passes.get(name) for name in ("recombined", trained(evidence)))
-    if new is None or old is None or not similar(evidence):
+    if new is None or old is None or not similar(evidence) or company_tells(evidence):
         return False
     noise, company = float(np.hypot(spread_of_mean(new), spread_of_mean(old))), of_company(evidence)
     worse, losses = new.mean - company - old.mean, new.losses - company

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tb_bnlens.capture.bench import Bench
+from tb_bnlens.capture.bench import Bench, Rows
 from tb_bnlens.capture.passes import Array
 from tb_bnlens.capture.spread import evenly
 
@@ -47,6 +47,17 @@ def one_at_a_time(bench: Bench, batch_at_inference: Array) -> None:
         bench.run("on_moving", bench.by_batch(~bench.nothing, moving))
 
 
+def _each_anothers(rows: Rows) -> Rows:
+    """For each row another one of its batch, drawn at random."""
+    found = []
+    for batch in rows:
+        order = np.random.default_rng(SEED).permutation(len(batch))
+        others = np.empty_like(batch)
+        others[order] = batch[np.roll(order, 1)]
+        found.append(others)
+    return found
+
+
 def other_batches(bench: Bench) -> None:
     """Batch mode on rows that training has not put together."""
     sizes = bench.sizes
@@ -61,9 +72,11 @@ def other_batches(bench: Bench) -> None:
     # A loss that compares the rows of a batch changes with their company on fixed statistics too.
     bench.composed("recombined_inference", other, bench.on(bench.subject.moving), essential=True)
     few = evenly(len(own), ROUGH)
+    rows = [own[i] for i in few]
     # Where training runs on constant statistics no other loss tells whether it has learned with them.
     constant = not bench.subject.trained_channels.all()
-    bench.composed("mismatched", [own[i] for i in few], as_trained, [other[i] for i in few], essential=constant)
+    bench.composed("mismatched", rows, as_trained, [other[i] for i in few], essential=constant)
+    bench.composed("swapped", rows, as_trained, _each_anothers(rows))
     large = POOLED * max(sizes)
     whole = len(order) // large
     if whole and large <= LARGEST_POOLED:

@@ -62,11 +62,11 @@ def _without_extremes(bench: Bench, present: Present) -> None:
     if any(c is None or c.shape[1:] != columns[0].shape[1:] for c in columns):  # type: ignore[union-attr]
         return
     extreme = extreme_rows(np.concatenate(columns))  # type: ignore[arg-type]
+    bench.describe({"extreme_share": np.full(len(bench.subject.segments), extreme.mean())})
     if not 0 < extreme.mean() < MOST_EXTREME:
         return
     ordinary = [np.flatnonzero(rows) for rows in np.split(~extreme, np.cumsum(bench.sizes)[:-1])]
-    if bench.on_rows("ordinary", ordinary, present, with_rows=True):
-        bench.describe({"extreme_share": np.full(len(bench.subject.segments), extreme.mean())})
+    bench.on_rows("ordinary", ordinary, present, with_rows=True)
 
 
 def _perturb(bench: Bench, present: Present) -> None:

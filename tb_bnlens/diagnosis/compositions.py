@@ -59,18 +59,18 @@ def loss_alone(f: Facts, _where: Mask) -> Severity:
 
 
 def unlike(f: Facts) -> Mask:
-    """Layers whose batch means differ; or the run, where it is the batches' losses that do."""
+    """Layers whose batch means differ; or the run, where it is the batches' losses or targets that do."""
     if f.composition is None or f.measured is None:
         return f.batches.unlike
     layers = f.measured.unlike
-    return on.whole_run(True) if f.composition.losses_unlike and not layers.any() else layers
+    return on.whole_run(True) if f.composition.differ and not layers.any() else layers
 
 
 def order_known(f: Facts) -> bool:
     """Whether batches that differ would have been told from random ones, by their means or by their losses."""
     if f.composition is None or f.measured is None:
         return not np.isnan(f.batches.overall).all()
-    return bool(f.measured.unlike.any()) or f.composition.losses_comparable
+    return f.composition.differ or f.composition.losses_comparable
 
 
 def cost_of_order(f: Facts, where: Mask) -> Severity:

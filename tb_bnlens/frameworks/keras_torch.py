@@ -140,7 +140,7 @@ class TorchBackend(Keras3):
                 )
         return TorchEngine(model, loss)
 
-    def undone(self, *called: Any) -> contextlib.AbstractContextManager[None]:
+    def undone(self, *called: Any) -> contextlib.AbstractContextManager[Any]:
         """Undo what these do to objects and tensors."""
         return _undone(*called)
 

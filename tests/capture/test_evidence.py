@@ -131,6 +131,11 @@ def test_rows_put_together_in_another_way_against_keras(measured: Measured) -> N
     few = evenly(len(measured.batches), other_batches.ROUGH)
     targets_of_others = [(measured.batches[i][0], mixed[i][1]) for i in few]
     measured.assert_by_batch("mismatched", targets_of_others, measured.trains)
+    own = [np.asarray(measured.batches[i][1]) for i in few]
+    orders = [np.random.default_rng(other_batches.SEED).permutation(len(y)) for y in own]
+    of_company = [y[np.roll(order, 1)][np.argsort(order)] for y, order in zip(own, orders, strict=True)]
+    swapped = [(measured.batches[i][0], y) for i, y in zip(few, of_company, strict=True)]
+    measured.assert_by_batch("swapped", swapped, measured.trains)
 
 
 def test_passes_of_a_frozen_layer_against_keras(measured: Measured) -> None:

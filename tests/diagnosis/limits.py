@@ -153,6 +153,12 @@ def recomposed(x: float) -> History:
     )
 
 
+def of_one_target(x: float) -> History:
+    """The targets of a row's company serve it by so much of what its own do, and inference is held against training."""
+    swapped = 3.0 - x * rival.BY_COMPANY * (3.0 - 1.0)
+    return runs.measured(level(), inference=1.6, batch=1.0, recombined=1.55, mismatched=3.0, swapped=swapped)
+
+
 def held_in_training(x: float) -> History:
     """Frozen layers at fault, and a training pass that is nearer to batch statistics, or not."""
     training = 1.0 + rival.SAME_MODE * (9.0 - 1.0) / x
@@ -374,6 +380,7 @@ CASES: dict[tuple[Any, str, str], Build] = {
     (measured, "FEW_ROWS_CARRY", "train-inference-gap"): in_few_rows,
     (sudden, "FARTHER", "moved-outside-training"): leapt,
     (rival, "ERRORS_APART", "train-inference-gap"): recomposed,
+    (rival, "BY_COMPANY", "unlike-batches"): of_one_target,
     (rival, "SAME_MODE", "train-inference-gap"): held_in_training,
     (yardstick, "LEAST_BATCHES", "train-inference-gap"): (
         lambda x: (

@@ -63,6 +63,38 @@ def test_what_inference_loses_may_lie_in_fewer_than_half_of_the_rows() -> None:
     assert CAUSE not in causes(median_row) and CAUSE not in causes(with_ordinary(2.0))
 
 
+@pytest.mark.parametrize(
+    ("share", "loss", "rescued"), [(0.02, 1.2, True), (0.02, 31.0, False), (0.44, None, False), (None, None, False)]
+)
+def test_a_rescue_that_drops_rows_is_measured_on_all_rows(
+    share: float | None, loss: float | None, rescued: bool
+) -> None:
+    """Statistics of the ordinary rows may be far worse for the others, which are rows to be predicted as well."""
+    history = dominated()
+    (found,) = history.evidence
+    sizes = found.passes["batch"].sizes
+    of_ordinary = {} if loss is None else {"ordinary": PassResult(np.full(len(sizes), loss), sizes, {})}
+    row = {} if share is None else {"extreme_share": np.full(3, share)}
+    seen = replace(found, passes={**found.passes, **of_ordinary}, layers={**found.layers, **row})
+    told = finding(replace(history, evidence=(seen,)), CAUSE)
+    assert causes(history) == {CAUSE: "error"} and "clip_by_value" in told["fix"]
+    assert ("inference loss 1.2" in told["rescue"]) is rescued and bool(told["rescue"]) is rescued
+    assert told["rescue_loss"] == (loss if rescued else None)
+    assert ("no rescue" in told["summary"]) is (loss == 31.0) and ("44%" in told["summary"]) is (share == 0.44)
+
+
+def test_the_limit_of_the_evidence_is_in_its_own_unit() -> None:
+    """An ordinary row's loss is lower than the mean, and so is what it is held against."""
+    rows = {
+        "batch": {"mean": 1.0, "q01": 0.0, "median": 0.1},
+        "inference-robust": {"median": 0.3, "q10": 0.25, "q90": 0.35},
+        "inference-recalibrated": {"median": 0.0, "q10": -0.1, "q90": 0.1},
+    }
+    history = dominated(rows=rows)
+    assert causes(history) == {CAUSE: "error"}
+    assert finding(history, CAUSE)["evidence"]["part"]["limit"] == pytest.approx(0.05)
+
+
 @pytest.mark.parametrize("size", [8, 32])
 def test_batches_of_normal_rows_are_below_the_limit(size: int) -> None:
     """The variance of a few rows is skewed: its mean lies far above its median."""
@@ -86,7 +118,7 @@ def in_unmeasured(errors: Sequence[float], **other: Any) -> History:
     layers[-len(errors) :, :, LAYER_INDEX["error_p95"]] = np.array(errors)[:, None]
     passes = {"inference": 3.0, "batch": 1.0, "recalibrated": 1.0, "put_right__settled": 1.0, "replay_0.5": 1.0}
     groups = {"updating": (0, 1, 2), "settled": (0, 1, 2)}
-    rows = {"error_p95": [500.0] * 3, "update_explained": [1.0] * 3}
+    rows = {"error_p95": [500.0] * 3, "update_explained": [1.0] * 3, "extreme_share": [0.0] * 3}
     return measured(replace(history, layers=layers), groups=groups, layers=rows, **{**passes, **other})
 
 
@@ -97,6 +129,10 @@ def test_a_rare_row_that_no_measured_batch_holds() -> None:
     assert causes(history) == {CAUSE: "error"} and found["share"] == pytest.approx(1.0)
     assert "unlike all others" in found["summary"] and "clip_by_value" in found["fix"]
     assert "recalibrate" in found["rescue"] and "inference loss 1" in found["rescue"]
+    # Where the filter of the printed rescue leaves out measured rows, what it gives was not measured.
+    (seen,) = history.evidence
+    many = replace(seen, layers={**seen.layers, "extreme_share": np.full(3, 0.4)})
+    assert "clip_by_value" in (told := finding(replace(history, evidence=(many,)), CAUSE))["fix"] and not told["rescue"]
     # Batches that move away and stay away are drift. Without harm there is no finding.
     assert CAUSE not in causes(in_unmeasured([0.5, 5.0, 50.0, 500.0]))
     assert CAUSE not in causes(in_unmeasured([500.0, 0.5, 400.0, 500.0], inference=1.02))

@@ -92,6 +92,29 @@ def test_batches_that_differ_by_chance_come_in_no_order() -> None:
     assert causes(sorted_batches(9.0, 0.5, batch=shares, recombined=mixed, recombined_inference=1.0)) != {}
 
 
+def of_one_class(swapped: Any = 0.3, between: float = 0.2, **passes: Any) -> History:
+    """Batches of one class each: means and losses are alike, and new compositions do worse than those of training."""
+    means = {"inference": 0.49, "batch": 0.28, "recombined": 0.47, "recalibrated": 0.49, "mismatched": 0.73, **passes}
+    return sorted_batches(9.0, between, swapped=swapped, scatter=0.01, **means)
+
+
+def test_targets_tell_classes_that_neither_statistics_nor_losses_do() -> None:
+    """Each batch is of one class. The company of a row tells its target, which is no memory of that very batch."""
+    history = of_one_class()
+    assert causes(history) == {CAUSE: "warning"}
+    said = summary(history, CAUSE)
+    assert "0.28 with their own targets, 0.3 with those of other rows of the batch and 0.73" in said
+    assert "shuffle" in finding(history, CAUSE)["fix"]
+    assert causes(of_one_class(inference=0.281, recalibrated=0.281, recombined=0.281)) == {CAUSE: "info"}
+
+
+def test_targets_of_mixed_batches_tell_nothing() -> None:
+    assert causes(of_one_class(swapped=0.72)) == {"memorized-batches": "info"}
+    # Six batches with targets of other rows of theirs scatter too.
+    by_chance = 0.3 + np.resize([2.0, -2.0], 12)
+    assert causes(of_one_class(swapped=by_chance)) == {"memorized-batches": "info"}
+
+
 def test_a_loss_that_compares_rows_changes_with_their_company() -> None:
     """Triplets of a sampler of few kinds are harder than those of random rows, on fixed statistics too."""
     passes = {"inference": 1.0, "batch": 1.0, "recombined": 0.5, "recombined_inference": 0.5}

@@ -87,10 +87,10 @@ class RecordFacts:
 
     @cached_property
     def batches_differ(self) -> bool:
-        """Whether the batches are not draws of one kind, by their statistics or by their losses."""
+        """Whether the batches are not draws of one kind."""
         if self.measured is None or self.composition is None:
             return bool(self.batches.unlike.any())
-        return not self.measured.similar or self.composition.losses_unlike
+        return self.composition.differ
 
     @cached_property
     def losses(self) -> Losses:

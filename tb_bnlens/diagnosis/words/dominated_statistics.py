@@ -8,11 +8,12 @@ import numpy as np
 
 from tb_bnlens.analysis import robust
 from tb_bnlens.analysis.facts import Facts
+from tb_bnlens.analysis.loss_gap import NOTE_HARM, WARNING_HARM
 from tb_bnlens.diagnosis.compositions import composition, set_by_few
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.severity import Severity, of_gap
 from tb_bnlens.diagnosis.words import code
-from tb_bnlens.diagnosis.words.phrases import WARNING_FROM, loss, number, part_of
+from tb_bnlens.diagnosis.words.phrases import WARNING_FROM, loss, number, part_of, percent
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
 ORDINARY = """\
@@ -97,11 +98,16 @@ def failed(f: Facts, d: Decision) -> Said:
         if typical
         else f"Inference loss is {number(f.typical('inference'))}; {of_ordinary} (means)."
     )
-    part = c.ordinary.value if typical else c.on_average.value
+    part = c.ordinary if typical else c.on_average
     return Said(
-        f"A few rows dominate the statistics: {found}. {suffers}",
+        f"A few rows dominate the statistics: {found}. {suffers}{_no_rescue(f)}",
         evidence={
-            "part": Evidence("loss added to an ordinary row", part, f.warning_loss, against=WARNING_FROM),
+            "part": Evidence(
+                "loss added to an ordinary row" if typical else "loss added to a row (mean)",
+                part.value,
+                part.value * WARNING_HARM / part.harm,
+                against=WARNING_FROM,
+            ),
             "dominance": Evidence("mean of the batches' variances over their median", times, c.dominance_limit),
             "extreme": Evidence("share of rows with extreme inputs", share),
             "recalibrated": Evidence(
@@ -109,8 +115,8 @@ def failed(f: Facts, d: Decision) -> Said:
                 _rows(f, "recalibrated") if typical else f.typical("recalibrated"),
             ),
         },
-        rescue=_rescue(f, ordinary),
-        rescued="" if typical else "ordinary",
+        rescue=_rescue(f) if math.isfinite(c.left_out) else "",
+        rescued="ordinary",
         fix=_fix(f),
         next="The mean of the batches' variances is then near their median.",
     )
@@ -134,7 +140,8 @@ def _not_measured(f: Facts, d: Decision) -> Said:
                 "inference loss with statistics of the measured batches", f.typical("recalibrated")
             ),
         },
-        rescue=_rescue(f),
+        # The measured statistics are of all rows. Those that are printed are the same if no row of theirs is left out.
+        rescue=_rescue(f) if composition(f).extreme_share == 0.0 else "",
         rescued="recalibrated",
         fix=_fix(f),
         next="The moving statistics then stay near those of the batches.",
@@ -155,20 +162,27 @@ def _fix(f: Facts) -> str:
     )
 
 
-def _rescue(f: Facts, ordinary: float | None = None) -> str:
-    told = (
-        ""
-        if ordinary is None
-        else f"# median inference loss of a row about {ordinary:.4g} (with the statistics of ordinary rows)\n"
+def _no_rescue(f: Facts) -> str:
+    """Statistics without some rows may serve the others, and be far worse for these."""
+    if f.undone("ordinary").at_least(NOTE_HARM):
+        return ""
+    if not math.isfinite(f.typical("ordinary")):
+        share = composition(f).extreme_share
+        return f" With {percent(share)} of the rows extreme, none can be left out." if share > 0.0 else ""
+    return (
+        f" The mean over all rows is {loss(f, f.typical('ordinary'))} with statistics without the extreme ones, and "
+        f"{loss(f, f.typical('inference'))} now, so that is no rescue."
     )
+
+
+def _rescue(f: Facts) -> str:
     return code.told(
         f,
         keras=ORDINARY + "\n\ndef ordinary_rows(x, *rest):\n"
         "    kept = tf.reduce_all(tf.abs(x - middle) <= reach, axis=list(range(1, len(x.shape))))\n"
         "    return tuple(tf.boolean_mask(part, kept) for part in (x, *rest))\n\n\n"
         "import tb_bnlens\n\n"
-        f"{code.UNDO}tb_bnlens.recalibrate(model, data.map(ordinary_rows), batches=200)\n"
-        f"{told}",
+        f"{code.UNDO}tb_bnlens.recalibrate(model, data.map(ordinary_rows), batches=200)\n",
         torch=ORDINARY_IN_TORCH + RECALIBRATE_IN_TORCH,
         flax=ORDINARY_IN_FLAX + RECALIBRATE_IN_FLAX,
     )

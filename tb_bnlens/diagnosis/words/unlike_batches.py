@@ -28,6 +28,8 @@ MORE_KINDS = """\
 """
 NEXT = "The batch means vary no more than random samples can, and inference loss nears that with batch statistics."
 
+NEXT_TARGETS = "A row's company then says nothing of its target, and inference loss nears that with batch statistics."
+
 
 def failed(f: Facts, d: Decision) -> Said:
     """How much the batches vary, and over what stretch."""
@@ -50,6 +52,19 @@ def _by_evidence(f: Facts, d: Decision) -> Said:
         )
         evidence["losses"] = Evidence(
             "variance of the batches' losses, over that of shuffled rows", c.losses_over_random
+        )
+    if c.of_one_kind:
+        swapped, strange = number(m.mean("swapped")), number(m.mean("mismatched"))
+        said.append(
+            f"The rows of a batch have much the same target: the loss is {_own(f)} with their own targets, {swapped} "
+            f"with those of other rows of the batch and {strange} with those of other batches. So batch statistics "
+            "tell the target, and inference has to do without."
+        )
+        evidence["swapped"] = Evidence(
+            "loss with the targets of other rows of the batch",
+            m.mean("swapped"),
+            m.mean("mismatched"),
+            against="of other batches",
         )
     said.append(COMPANY if c.compares_rows else ORDER)
     in_turn = c.last_is_served_best
@@ -90,7 +105,7 @@ def _by_evidence(f: Facts, d: Decision) -> Said:
         rescue="# `data` has all kinds of rows in it:\n" + code.RECALIBRATE if serves else "",
         rescued="recalibrated",
         fix=_fix(f),
-        next=NEXT,
+        next=NEXT_TARGETS if c.of_one_kind else NEXT,
     )
 
 
