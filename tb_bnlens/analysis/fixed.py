@@ -55,4 +55,4 @@ def constant_part(losses: Losses, layers: LayerTable) -> Gap:
     noise = np.nan_to_num(np.clip(losses.window.get("recalibrated", batch) - batch, 0.0, None), posinf=0.0)
     if len(best) != len(batch):
         return Gap(np.nan, np.nan, np.nan)
-    return losses.judge(best - batch - np.minimum(noise, np.clip(best - batch, 0.0, None)))
+    return losses.judge_window(best - batch - np.minimum(noise, np.clip(best - batch, 0.0, None)))

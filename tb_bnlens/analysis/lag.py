@@ -24,6 +24,8 @@ START_SHARE = 0.25
 channel of the layer, and the lag that it is held against is the median channel's."""
 LARGE_DISTANCE = 0.2
 """Distance of a layer from which three networks lost a factor of ten or more (docs/design.md, Distance and loss)."""
+LAST_BATCH = 0.5
+"""At or below this momentum the last batch counts for as much as all before."""
 SPARSE = "the records are farther apart than the memory of the moving average"
 """Why a lag, or what becomes of it, is not known."""
 
@@ -118,7 +120,8 @@ class LayerTable:
         """
         hidden = self.permanent_lag < noise_floor(self.noise_mean, self.beta)
         moves = ((self.rate > 0) & ~hidden) | np.isnan(self.rate)
-        return np.asarray(self.lagging & ~self.starting & moves)
+        # What keeps little but the last batch scatters as that does, and is not behind.
+        return np.asarray(self.lagging & ~self.starting & moves & (self.beta > LAST_BATCH))
 
     @property
     def wandering(self) -> Mask:

@@ -53,6 +53,7 @@ def measure(history: History, probe: str = "train", evidence: Evidence | None = 
         measured=measured,
         judged=late[steps[late] >= (1.0 - WINDOW_SHARE) * steps[last]],
         settled=np.flatnonzero(steps[: last + 1] >= SPREAD_SHARE * steps[last]),
+        old=bool(steps[last] < (1.0 - WINDOW_SHARE) * (history.last_step or 0)),
         diverged=diverged,
         not_evaluated=reasons,
     )

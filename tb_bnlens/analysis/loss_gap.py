@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -22,8 +22,8 @@ Indices = NDArray[np.int64]
 WINDOW = 5
 """Last probes that are judged together; a median of five survives two odd batches."""
 CORROBORATION = 3
-"""Probes of cheap steps are few and far between. With fewer than this many in the window, the median over the last
-this many of any age has to show the gap too, or one odd batch would be a verdict."""
+"""Probes of cheap steps are few and far between. With fewer than this many in the window, the last this many of any age
+tell how sure a gap is: their median has to show it too, and their spread is what one batch scatters by."""
 JUMP_QUANTILE = 0.9
 """A jump is what one probe in ten exceeds."""
 STANDARD_ERRORS = 2.0
@@ -55,6 +55,8 @@ class Gap:
     """``value`` against the scale of the loss: 1 doubles the loss or undoes the training."""
     corroborated: bool = True
     """False where it rests on a probe or two that those before contradict."""
+    tentative: bool = False
+    """It rests on fewer than ``CORROBORATION`` probes, or on old ones: that is not sure enough for an error."""
     drop: float = math.nan
     """What a metric loses beyond chance, 0 for nothing, where the metric shows a fault that the loss does not; else
     NaN. ``harm`` is that of the drop then."""
@@ -107,6 +109,8 @@ class Losses:
     natural_zero: bool = True
     unit: float = math.nan
     """``yardstick.unit``; NaN without a measurement on many batches."""
+    old: bool = False
+    """Training went on for long after the last probe, so its losses are those of another network."""
     diverged: bool = False
     """The losses themselves are no longer finite, in training mode too."""
     not_evaluated: Mapping[str, str] = field(default_factory=dict)
@@ -115,6 +119,11 @@ class Losses:
     def step(self) -> int | None:
         """Of the last probe that measured a loss."""
         return int(self.steps[self.measured[-1]]) if len(self.measured) else None
+
+    @property
+    def tentative(self) -> bool:
+        """Whether the window holds fewer than ``CORROBORATION`` probes, or old ones."""
+        return self.old or len(self.judged) < CORROBORATION
 
     @cached_property
     def window(self) -> Mapping[str, Array]:
@@ -153,15 +162,32 @@ class Losses:
 
     def gap(self, upper: str, lower: str) -> Gap:
         """The gap between two kinds, paired probe by probe."""
-        level = self.typical.get(lower, math.nan)
-        gap = self.judge(_difference(self.window, upper, lower), level)
-        last = _difference(self.tail, upper, lower)[-CORROBORATION:]
-        last = last[~np.isnan(last)]
-        if len(last) < CORROBORATION or np.sum(~np.isnan(_difference(self.window, upper, lower))) >= CORROBORATION:
+        return self.paired(lambda of: _difference(of, upper, lower), self.typical.get(lower, math.nan))
+
+    def paired(self, difference: Callable[[Mapping[str, Array]], Array], level: float = math.nan) -> Gap:
+        """The gap over the window of a difference that is taken of each probe's losses.
+
+        Args:
+            difference: kind -> losses of some probes [n] in, differences [n] out; NaN where not measured.
+            level: as for ``judge``.
+        """
+        here = difference(self.window)
+        gap, count = self.judge_window(here, level), int(np.sum(~np.isnan(here)))
+        if not count or count >= CORROBORATION or math.isinf(gap.value):
             return gap
+        last = difference(self.tail)[-CORROBORATION:]
+        last = last[np.isfinite(last)]
+        if len(last) < CORROBORATION:
+            return gap
+        agreed = self.harm(float(np.median(last)), level) >= NOTE_HARM
+        spread = float(np.std(last, ddof=1)) / math.sqrt(count)
+        return replace(gap, uncertainty=spread, corroborated=agreed)
+
+    def judge_window(self, difference: Array, level: float = math.nan) -> Gap:
+        """As ``judge``, of the probes of the window."""
+        gap = self.judge(difference, level)
         # A statistic that is not finite stays so: it needs no second probe.
-        agreed = math.isinf(gap.value) or self.harm(float(np.median(last)), level) >= NOTE_HARM
-        return replace(gap, corroborated=agreed)
+        return replace(gap, tentative=self.tentative and gap.known and not math.isinf(gap.value))
 
     def lasting_gap(self, upper: str, lower: str) -> Gap:
         """The same over more probes, for parts that have nothing to do with the age of the statistics."""

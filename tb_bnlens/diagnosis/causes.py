@@ -440,6 +440,7 @@ CAUSES: tuple[Cause, ...] = (
     Cause(
         "overfitting",
         applies=lambda f: f.both_probed,
+        known=lambda f: f.validation_excess.known,
         shows=in_batches.overfitted,
         cost=on.free,
         note=always,

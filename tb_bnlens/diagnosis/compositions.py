@@ -213,10 +213,10 @@ def cost_of_constant(f: Facts, where: Mask) -> Severity:
 
 
 def noise_known(f: Facts) -> bool:
-    """Some fixed statistics were held against batch statistics."""
+    """Some fixed statistics were held against batch statistics, on enough batches for what none of them serves."""
     if f.composition is not None:
         return f.composition.noise.known
-    return f.losses.gap("recalibrated", "batch").known and f.noise.known
+    return f.losses.gap("recalibrated", "batch").known and f.noise.known and not f.noise.tentative
 
 
 def fixed_statistics_fail(f: Facts) -> Mask:

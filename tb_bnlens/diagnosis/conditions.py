@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 from tb_bnlens.analysis.facts import Facts
-from tb_bnlens.analysis.lag import LARGE_DISTANCE
+from tb_bnlens.analysis.lag import LARGE_DISTANCE, LAST_BATCH
 from tb_bnlens.analysis.loss_gap import WARNING_HARM, Gap
 from tb_bnlens.analysis.measured import LEAST, MOST, UNKNOWN
 from tb_bnlens.diagnosis.cause import Mask
@@ -24,8 +24,8 @@ NONE, INFO, WARNING, ERROR = Severity
 WINDOW_FACTOR = 1.25
 """The window 1/(1-momentum) that the statistics show has to differ by a quarter: the estimate is good to a few parts
 in a thousand, and no two momentum values in use are closer."""
-PASTED = 0.5
-"""At or below this momentum the last batch counts for as much as all before, which is seldom meant."""
+PASTED = LAST_BATCH
+"""Such a momentum is seldom meant."""
 SCATTER = 0.05
 """Statistics have to scatter this much, as a distance, before the loss can depend on it: below it three measured
 networks lost 10 to 30% at most."""
@@ -185,9 +185,11 @@ def drift_cost(f: Facts, _where: Mask) -> Severity:
 
 def drift_noted(f: Facts, where: Mask) -> bool:
     """Without harm it is worth a note where the batch statistics were seen to move, and dropout does not explain it."""
-    if f.parts is None:
-        return far(f, where) or not f.evaluated
+    if not f.evaluated:
+        return True
     moving = (f.layers.drifting & (f.layers.rate > 0.0)) | f.layers.wandering
+    if f.parts is None:
+        return far(f, where & moving & ~f.layers.outdated)
     return far(f, where & moving & ~(f.row("mode_distance_rms") > f.layers.tolerance))
 
 

@@ -29,8 +29,9 @@ class Severity(IntEnum):
 
 
 def of_gap(gap: Gap) -> Severity:
-    """Severity of a measured difference of losses."""
-    for harm, severity in ((ERROR_HARM, Severity.ERROR), (WARNING_HARM, Severity.WARNING), (NOTE_HARM, Severity.INFO)):
+    """Severity of a measured difference of losses; no error where it is ``tentative``."""
+    worst = Severity.WARNING if gap.tentative else Severity.ERROR
+    for harm, severity in ((ERROR_HARM, worst), (WARNING_HARM, Severity.WARNING), (NOTE_HARM, Severity.INFO)):
         if gap.at_least(harm):
             return severity
     return Severity.NONE

@@ -13,7 +13,7 @@ from tb_bnlens.analysis.loss_gap import NOTE_HARM
 from tb_bnlens.diagnosis.decide import Status
 from tb_bnlens.diagnosis.diagnose import Diagnosis
 from tb_bnlens.diagnosis.severity import Severity, of_gap
-from tb_bnlens.diagnosis.words import code
+from tb_bnlens.diagnosis.words.code import check
 from tb_bnlens.diagnosis.words.phrases import be, count, loss, metric, rival, sentence, times
 from tb_bnlens.numbers import number
 
@@ -89,19 +89,9 @@ def _unmeasured(f: Facts) -> list[str]:
     if f.manifest.ended != "interrupted" or at is None or ended is None or at >= ended:
         return []
     return [
-        f"Training was interrupted at step {ended:,}, and the last measurement is of step {at:,}: {_check(f)} measures "
+        f"Training was interrupted at step {ended:,}, and the last measurement is of step {at:,}: {check(f)} measures "
         "the present model."
     ]
-
-
-def _check(f: Facts) -> str:
-    """The call that measures the model in hand."""
-    return code.told(
-        f,
-        keras="tb_bnlens.check(model, data)",
-        torch="tb_bnlens.torch.check(model, data, loss=...)",
-        flax="tb_bnlens.flax.check(model, data, loss=...)",
-    )
 
 
 def _reason(d: Diagnosis) -> str:
@@ -162,7 +152,8 @@ def _headline(f: Facts, healthy: bool) -> str:
     if f.trains_on_constant and f.constant_far and not of_gap(f.constant_part) > Severity.INFO:
         return f"{sentence(said)}. That cannot show what constant statistics cost, since training runs on them too."
     if healthy and _relation(f, inference, batch) == ABOVE:
-        return f"{sentence(said)}. The difference is too small for a warning."
+        small = "too small for a warning" if f.gap.significant else "no more than chance"
+        return f"{sentence(said)}. The difference is {small}."
     if healthy:
         return f"No BatchNorm problem found: {said}."
     return f"{sentence(said)}."
@@ -228,10 +219,15 @@ def _compared(f: Facts) -> tuple[float, float, str]:
     if f.measured is not None:
         m = f.measured
         return m.mean("inference"), m.mean(m.rival), f"mean of {m.batches} batches at step {m.evidence.step:,}"
-    inference, batch, step = f.now("inference"), f.now("batch"), f"step {losses.step or 0:,}"
+    inference, batch, step = f.now("inference"), f.now("batch"), f"step {losses.step or 0:,}{_since(f)}"
     if of_gap(losses.judge(np.array([inference - batch]))) < of_gap(f.gap):
         return f.typical("inference"), f.typical("batch"), f"{step}, median of the last probes"
     return inference, batch, step
+
+
+def _since(f: Facts) -> str:
+    """How far training has gone on since the last probe, where that is long."""
+    return f", and training went on to step {f.last_step:,}" if f.losses.old else ""
 
 
 def _without_losses(f: Facts, healthy: bool) -> str:
@@ -250,7 +246,7 @@ def _without_losses(f: Facts, healthy: bool) -> str:
     if old:
         return (
             f"Inference is not judged. {because} Whether the statistics of {count(old, 'BatchNorm layer')} lag is not "
-            f"known: {SPARSE}. {_check(f)} measures it."
+            f"known: {SPARSE}. {check(f)} measures it."
         )
     return (
         f"Inference is not judged. {because} The statistics alone show no problem in "

@@ -69,11 +69,12 @@ def old_probes(x: float) -> History:
     return replace(history, loss_steps=steps)
 
 
-def lone_probe(x: float) -> History:
-    """One recent bad probe, and a second of the last three that is bad or good."""
-    history = put(level(), "inference", [9.0 if x > 1 else 1.0, 9.0])
+def few_probes(x: float) -> History:
+    """One recent bad probe fewer than it takes, or as many."""
+    recent = loss_gap.CORROBORATION - (x < 1)
+    history = put(level(), "inference", [9.0] * recent)
     steps = history.loss_steps.copy()
-    steps[:-1] = np.linspace(1, 300, len(steps) - 1)
+    steps[:-recent] = np.linspace(1, 300, len(steps) - recent)
     return replace(history, loss_steps=steps)
 
 
@@ -282,7 +283,7 @@ def scattering(layer: SimLayer, distance: float, **kwargs: Any) -> History:
 
 
 def pasted(x: float) -> History:
-    return run(SimLayer(momentum=conditions.PASTED / x, samples=1e5))
+    return run(SimLayer(momentum=lag.LAST_BATCH / x, samples=1e5))
 
 
 def jumping(x: float) -> History:
@@ -364,7 +365,7 @@ CASES: dict[tuple[Any, str, str], Build] = {
     (loss_gap, "STANDARD_ERRORS", "train-inference-gap"): standard_errors,
     (loss_gap, "WINDOW", "train-inference-gap"): odd_probes,
     (last_probes, "WINDOW_SHARE", "train-inference-gap"): old_probes,
-    (loss_gap, "CORROBORATION", "train-inference-gap"): lone_probe,
+    (loss_gap, "CORROBORATION", "train-inference-gap"): few_probes,
     (loss_gap, "JUMP_QUANTILE", "unlike-batches"): odd_jumps,
     (last_probes, "SPREAD_SHARE", "unlike-batches"): old_jumps,
     (loss_gap, "GEOMETRIC_SHARE", "train-inference-gap"): near_zero,
@@ -419,12 +420,12 @@ CASES: dict[tuple[Any, str, str], Build] = {
     (lag, "LARGE_DISTANCE", "frozen-weights-moving-statistics"): (
         lambda x: runs.rows(runs.of_torch(run(CALM), trainable=False), start_distance=x * lag.LARGE_DISTANCE)
     ),
-    (conditions, "PASTED", "mixed-conventions"): lambda x: runs.of_torch(pasted(x)),
+    (lag, "LAST_BATCH", "mixed-conventions"): lambda x: runs.of_torch(pasted(x)),
     (conditions, "SCATTER", "batch-noise"): (
         lambda x: scattering(SimLayer(samples=4), x * conditions.SCATTER, noise_penalty=2.0)
     ),
     (advice, "ENLARGED", "batch-noise"): lambda x: noisy(x * advice.ENLARGED),
-    (conditions, "PASTED", "momentum-too-low"): pasted,
+    (lag, "LAST_BATCH", "momentum-too-low"): pasted,
     (conditions, "SCATTER", "momentum-too-low"): jumping,
     (in_batches, "CALL_NOISE_FACTOR", "alternating-domains"): (
         lambda x: shared(x, in_batches.CALL_NOISE_FACTOR * math.sqrt(3 / 32), noise_penalty=2.0)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tb_bnlens.report import run_report
 from tests.diagnosis.checks import limits_of, silence_of
-from tests.diagnosis.runs import behind, causes, finding, measured, ruled_out, run, summary
+from tests.diagnosis.runs import behind, causes, finding, level, measured, rows, ruled_out, run, summary
 from tests.simulation import SimLayer, pose_network
 
 CAUSE = "drift"
@@ -66,3 +67,18 @@ def test_no_learning_rate_is_derived_where_nothing_was_seen_to_move() -> None:
     groups, rows = {"settled": (0, 1, 2)}, {"error_p95": [900.0] * 3, "update_explained": [1.0] * 3}
     fix = finding(measured(history, groups=groups, layers=rows, **passes), CAUSE)["fix"]
     assert "float(model.optimizer.learning_rate) * 0.1" in fix
+
+
+def test_a_memory_of_one_batch_does_not_drift() -> None:
+    """It scatters as single batches do: told as a momentum that is too low, whatever the lag."""
+    history = rows(
+        run(SimLayer(momentum=0.01, samples=32)), error_p95=9.0, error_p50=9.0, distance_rms=0.9, shift=np.nan
+    )
+    assert finding(history, CAUSE)["status"] in ("pass", "not_evaluated")
+
+
+def test_drift_is_no_note_where_no_movement_was_seen() -> None:
+    """Without bursts nothing tells drift from noise, so far-off statistics alone are worth no note."""
+    history = rows(level(), error_p95=9.0, error_p50=9.0, distance_rms=0.9, shift=np.nan)
+    assert CAUSE not in causes(history)
+    assert "?" not in finding(history, CAUSE)["summary"]

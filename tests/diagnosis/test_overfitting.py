@@ -42,3 +42,17 @@ def test_stale_statistics_explain_only_what_recalibrating_takes_away(renewed: fl
     assert "momentum-too-high" in causes(history)
     assert (found["status"], found["severity"]) == (("fail", "info") if own else ("another_cause", "none"))
     assert ("With recalibrated statistics the loss is 5 on validation data" in found["summary"]) == own
+
+
+def test_validation_no_better_than_the_start_may_have_wrong_labels() -> None:
+    """As where the labels of the validation data are shuffled: the network knows nothing of those."""
+    worse, better = (finding(run(CALM, validation=(x, x)), CAUSE) for x in (9.0, 2.5))
+    assert "or their labels are wrong" in worse["summary"] and worse["next"].startswith("First look at some validation")
+    assert "labels" not in better["summary"] and better["next"].startswith("More data")
+
+
+def test_one_probe_of_validation_data_does_not_tell() -> None:
+    history = run(CALM, validation=(5.0, 5.0))
+    steps = history.loss_steps.copy()
+    steps[:-1] = range(1, len(steps))
+    assert finding(replace(history, loss_steps=steps), CAUSE)["status"] == "not_evaluated"

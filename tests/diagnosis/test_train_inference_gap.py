@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tb_bnlens.history import History
 from tb_bnlens.report import run_report
 from tests.diagnosis.checks import limits_of, silence_of
-from tests.diagnosis.runs import CALM, causes, finding, level, measured, rows, run
+from tests.diagnosis.runs import CALM, causes, finding, level, measured, put, rows, run
 from tests.simulation import Sim, SimLayer, simulate
 
 CAUSE = "train-inference-gap"
@@ -112,3 +114,44 @@ def test_a_gap_below_a_warning_is_not_called_no_problem_in_one_breath() -> None:
     assert headline(0.02).startswith("No BatchNorm problem found: inference loss 0.52 matches")
     assert headline(0.1).startswith("Inference loss 0.6 is above the loss with batch statistics (0.5")
     assert headline(0.1).endswith("The difference is too small for a warning.")
+
+
+def live(inference: list[float], steps: list[int]) -> History:
+    """A run of 600 steps whose last probes are at these steps, with a loss of 1 with batch statistics."""
+    history = put(level(CALM), "inference", inference)
+    at = history.loss_steps.copy()
+    at[: -len(steps)] = np.linspace(1, 2, len(at) - len(steps))
+    at[-len(steps) :] = steps
+    return replace(history, loss_steps=at)
+
+
+def test_one_probe_is_no_error() -> None:
+    """It may be a bad batch: a warning at most, with the spread of the last three as its standard error."""
+    sure, chance, many = (
+        live([2.8, 3.0, 3.1], [100, 200, 600]),
+        live([1.2, 1.1, 3.1], [100, 200, 600]),
+        live([2.8, 3.0, 3.1], [580, 590, 600]),
+    )
+    assert causes(sure) == {CAUSE: "warning"} and causes(many) == {CAUSE: "error"}
+    assert causes(chance) == {}
+    assert "no more than chance" in run_report(chance)["headline"]
+    found = finding(sure, CAUSE)
+    assert "This is of 1 probe up to step 600" in found["summary"] and not found["fix"]
+
+
+def test_what_no_statistics_serve_takes_several_batches() -> None:
+    history = live([2.8, 3.0, 3.1], [100, 200, 600])
+    for kind in ("recalibrated", "recalibrated_long", "recalibrated_now"):
+        put(history, kind, [3.0] * len(history.losses))
+    found = finding(history, "batch-noise")
+    assert (found["status"], found["summary"]) == (
+        "not_evaluated",
+        "This takes more batches than have been probed lately.",
+    )
+
+
+def test_losses_of_long_ago_are_said_to_be_old() -> None:
+    history = live([1.0, 1.0, 1.0], [80, 90, 100])
+    assert run_report(history)["headline"].endswith("at step 100, and training went on to step 600.")
+    assert "went on" not in run_report(level())["headline"]
+    assert causes(live([3.0, 3.0, 3.0], [80, 90, 100])) == {CAUSE: "warning"}

@@ -133,6 +133,8 @@ class LossFacts(RecordFacts):
     def _excess(self, kind: str) -> Gap:
         value = self.on_validation(kind) - self.typical(kind)
         if self.measured is None or self.measured_validation is None:
+            if self.losses.tentative or self.validation.tentative:
+                return UNKNOWN  # a probe or two do not tell how much losses differ between batches
             return Gap(value, self.losses.probe_noise, self.losses.harm(value))
         here, there = (x.passes.get(kind) for x in (self.measured, self.measured_validation))
         if here is None or there is None:

@@ -56,10 +56,14 @@ class RecordFacts:
     @cached_property
     def composition(self) -> Composition | None:
         """What it says of the rows in a batch, None where there is none."""
+        return None if self.measured is None else Composition(self.measured, self.losses, self.start_loss)
+
+    @cached_property
+    def start_loss(self) -> float:
+        """The loss with batch statistics at the start, of a network that knows nothing; NaN where it is not known."""
         batch = self.history.loss("batch").astype(np.float64)
         first = batch[np.isfinite(batch)][:FIRST_PROBES]
-        start = float(first.max()) if len(first) else math.nan
-        return None if self.measured is None else Composition(self.measured, self.losses, start)
+        return float(first.max()) if len(first) else math.nan
 
     @cached_property
     def parts(self) -> Parts | None:

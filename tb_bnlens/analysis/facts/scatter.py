@@ -143,7 +143,7 @@ class ScatterFacts(StillFacts):
         batch = self.losses.window.get("batch", np.empty(0))
         if len(self.best_fixed) != len(batch) or not len(batch):
             return UNKNOWN
-        return self.losses.judge(self.best_fixed - batch)
+        return self.losses.judge_window(self.best_fixed - batch)
 
     @cached_property
     def largest_scatter(self) -> float:

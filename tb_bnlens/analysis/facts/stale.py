@@ -196,14 +196,16 @@ class StaleFacts(LossFacts):
         """What the newest statistics take away from the inference loss."""
         if self.parts is not None:
             return self.parts.rest
-        return self.losses.judge(self.losses.window["inference"] - self.newest) if self.newest_paired else self.gap
+        return (
+            self.losses.judge_window(self.losses.window["inference"] - self.newest) if self.newest_paired else self.gap
+        )
 
     @cached_property
     def drift_left(self) -> Gap:
         """What the newest statistics leave over batch statistics."""
         if self.measured is not None and self.parts is not None:
             return self.measured.gap("recalibrated", self.measured.rival)
-        return self.losses.judge(self.newest - self.losses.window["batch"]) if self.newest_paired else self.gap
+        return self.losses.judge_window(self.newest - self.losses.window["batch"]) if self.newest_paired else self.gap
 
     @cached_property
     def drift_rate(self) -> float:

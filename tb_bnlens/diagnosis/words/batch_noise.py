@@ -80,7 +80,11 @@ WORDS = Words(
     "learned with them loses when they are fixed. Waiting does not help, nor does accumulating gradients: each small "
     "batch is still normalized alone.",
     absent="The model has no BatchNorm layers.",
-    unknown=lambda _: "This takes the loss with recalibrated statistics.",
+    unknown=lambda f: (
+        "This takes more batches than have been probed lately."
+        if f.noise.known
+        else "This takes the loss with recalibrated statistics."
+    ),
     passed=passed,
     failed=failed,
 )

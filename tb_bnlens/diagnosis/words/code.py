@@ -74,6 +74,16 @@ def told(f: Facts, *, keras: str, torch: str, flax: str) -> str:
     return {KERAS: keras, KERAS_2: keras, TORCH: torch, FLAX: flax}[f.manifest.framework]
 
 
+def check(f: Facts) -> str:
+    """The call that measures the model in hand."""
+    return told(
+        f,
+        keras="tb_bnlens.check(model, data)",
+        torch="tb_bnlens.torch.check(model, data, loss=...)",
+        flax="tb_bnlens.flax.check(model, data, loss=...)",
+    )
+
+
 def load_statistics(f: Facts) -> str:
     """Load them with the weights, as a comment."""
     return told(

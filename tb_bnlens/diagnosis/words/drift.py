@@ -26,6 +26,8 @@ def passed(f: Facts, d: Decision) -> str:
     """How fast the batch statistics move, and what lag that leaves."""
     lag = robust.median(f.layers.permanent_lag[f.layers.updating])
     if d.where is not None:
+        if math.isnan(lag):
+            return "The moving statistics lag behind the batches, and inference loss does not suffer."
         return f"The batch statistics drift, and inference loss does not suffer (lag {number(lag)})."
     if math.isnan(lag):
         return "No layer lags by more than batch noise and its initial statistics explain."

@@ -9,6 +9,11 @@ from tb_bnlens.diagnosis.severity import Severity, of_gap
 from tb_bnlens.diagnosis.words.phrases import LESS_BATCH, number
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
+LABELS = (
+    "First look at some validation rows with their labels: rows and labels may be shuffled apart, classes numbered in "
+    "another order, or rows of one source be kept together in training only. Then: "
+)
+
 
 def _numbers(f: Facts) -> str:
     there, here = number(f.on_validation("inference")), number(f.typical("inference"))
@@ -23,9 +28,16 @@ def failed(f: Facts, _d: Decision) -> Said:
     # Validation batches of other shares of the classes have statistics that serve worse than those of training.
     worse = batch - inference > f.validation_warning_loss
     because = "Their own statistics do not help" if worse else "Both modes agree"
+    unlearned = inference > f.start_loss > f.typical("inference")
+    what = "the network overfits, or the validation data are harder"
+    if unlearned:
+        what = (
+            f"{what}, or their labels are wrong. The loss at the start of training was {number(f.start_loss)}, so "
+            "validation is no better than knowing nothing"
+        )
     return Said(
         f"{_numbers(f)}; with batch statistics it is {number(batch)} on validation data. {because}, so this is not "
-        "BatchNorm: the network overfits, or the validation data are harder.",
+        f"BatchNorm: {what}.",
         evidence={
             "validation": Evidence(
                 "inference loss on validation data - on training data",
@@ -34,7 +46,7 @@ def failed(f: Facts, _d: Decision) -> Said:
             ),
             "modes": Evidence(f"{LESS_BATCH}, on validation data", f.validation_gap.value),
         },
-        next="More data, regularization or an earlier stop. BatchNorm is in order.",
+        next=f"{LABELS if unlearned else ''}More data, regularization or an earlier stop. BatchNorm is in order.",
     )
 
 

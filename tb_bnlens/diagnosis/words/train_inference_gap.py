@@ -13,6 +13,7 @@ from tb_bnlens.diagnosis.words.phrases import (
     LESS_BATCH,
     WARNING_FROM,
     against_batch,
+    count,
     loss,
     modes,
     no_losses,
@@ -35,9 +36,10 @@ def failed(f: Facts, d: Decision) -> Said:
     recalibrated = loss(f, f.typical("recalibrated"))
     noise = f.losses.gap("recalibrated", "batch") if f.parts is None else f.drift_left
     unexplained = _unexplained(f)
+    reason = f"{unexplained} With recalibrated statistics the loss is {recalibrated}."
     return Said(
         f"With the same weights and batch, {against_batch(f)}. {unexplained}",
-        reason=f"{unexplained} With recalibrated statistics the loss is {recalibrated}.",
+        reason=unexplained if f.gap.tentative else reason,
         evidence={
             "gap": Evidence(LESS_BATCH, f.gap.value, f.warning_loss, against=WARNING_FROM),
             "stale": Evidence("part from stale statistics (inference - recalibrated)", f.stale.value),
@@ -46,8 +48,8 @@ def failed(f: Facts, d: Decision) -> Said:
         },
         rescue=code.rescue(f, d.severity),
         rescued="recalibrated",
-        fix=code.RECALIBRATE if f.parts is None else "",
-        next=_what_is_left(f),
+        fix=code.RECALIBRATE if f.parts is None and not f.gap.tentative else "",
+        next="" if f.gap.tentative else _what_is_left(f),
     )
 
 
@@ -72,6 +74,12 @@ def _is_stale(f: Facts) -> bool:
 
 def _unexplained(f: Facts) -> str:
     """What is known of the cause."""
+    if f.gap.tentative:
+        probes = f"{count(len(f.losses.judged), 'probe')} up to step {f.losses.step or 0:,}"
+        return (
+            f"This is of {probes}, too little to name a cause. The end of training is measured on many batches, and "
+            f"{code.check(f)} measures the present model."
+        )
     if f.checked:  # which has not looked for causes that show over time, such as drift
         return NOT_OF_THESE if _is_stale(f) else ONE_MOMENT
     off = robust.largest(f.layers.distance)
