@@ -100,8 +100,12 @@ def _visit_file(walk: Walk, file: Any) -> None:
         return
     if _is_pipe(file):
         walk.cannot_put_back(file, "a pipe in which an extra pass would write or read")
-    elif file.readable():
+    elif getattr(file, "readable", _yes)():  # SpooledTemporaryFile has none before Python 3.11
         walk.cannot_put_back(file, "a file whose position an extra pass would move")
+
+
+def _yes() -> bool:
+    return True
 
 
 def _is_pipe(file: Any) -> bool:

@@ -33,7 +33,7 @@ _SPARSE = {
 }
 """Layout of sparse tensors -> methods that give the tensors in which they hold their values."""
 _BY_ROWS = (torch.sparse_coo, torch.sparse_csr, torch.sparse_csc)
-"""Those of which rows can be taken; blocks hold several."""
+"""Layouts whose rows can be taken one by one; a block holds several."""
 EXPECTED = f"a DataLoader, {WHILE_TRAINING}"
 
 

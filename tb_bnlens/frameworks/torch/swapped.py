@@ -13,7 +13,7 @@ def swap(stack: contextlib.ExitStack, owner: Any, name: str, instead: Callable[.
 
     Args:
         stack: puts it back.
-        owner: the class or module; one that has no such function in some version of its package is left as it is.
+        owner: the class or module; nothing is done where this version of it has no such function.
         name: of the function, which is looked up there at each call.
         instead: what is called.
     """

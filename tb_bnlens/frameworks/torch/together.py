@@ -21,7 +21,7 @@ from tb_bnlens.frameworks.torch.swapped import swap
 NAMESPACES = ("c10d", "_c10d_functional", "c10d_functional", "_c10d_functional_autograd", "symm_mem", "_dtensor")
 """Of the operations of ``torch.distributed``."""
 ALONE = ("wait_tensor", "_wrap_tensor_autograd")
-"""Those that send nothing."""
+"""Operations that send nothing."""
 STORE = "set get add append check compare_set delete_key wait multi_get multi_set queue_push queue_pop barrier".split()
 BACKEND = (
     "broadcast allreduce allreduce_coalesced reduce allgather allgather_coalesced gather scatter reduce_scatter "
@@ -71,7 +71,7 @@ class Together(NotEvaluated):
 
 
 class _Refusal:
-    """Ends a pass; one that goes on ends by what no code catches."""
+    """Ends a pass by an exception, and by one that no code catches if the pass calls another operation."""
 
     def __init__(self) -> None:
         self.last: Together | None = None
@@ -107,7 +107,7 @@ def nothing_together() -> Iterator[None]:
     """Let the block do nothing that other ranks would have to do too; a rank that is alone may.
 
     Raises:
-        NotEvaluated: it goes on to. Nothing is sent.
+        NotEvaluated: it calls such an operation, which is not sent.
     """
     dist = torch.distributed
     several = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1

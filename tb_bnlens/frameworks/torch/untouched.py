@@ -99,7 +99,7 @@ def _logs(kind: Any) -> bool:
 
 @contextlib.contextmanager
 def silent_loggers() -> Iterator[None]:
-    """Let writers of TensorBoard and the like write nothing in the block: a curve would get a point for each pass."""
+    """Let ``LOGGERS`` write nothing in the block: a curve would get a point for each pass."""
     with contextlib.ExitStack() as stack:
         for module, name, prefix in LOGGERS:
             cls = getattr(sys.modules.get(module), name, None)
