@@ -95,6 +95,10 @@ class Recorder(LoopRecorder):
         with self._guard(GAP):
             self._ranks = Ranks.of(options.log_dir)
 
+    def _look_for_statistics(self) -> None:
+        with self._unseen():
+            super()._look_for_statistics()
+
     def record(self, x: Any, y: Any = None, *, step: int | None = None) -> None:
         """Take note of one step of the optimizer that has just been made on this batch.
 

@@ -318,3 +318,20 @@ def test_keras_3_is_not_loaded(keras: Any) -> None:
     assert "keras" not in sys.modules
     assert tf.keras.Model is keras.Model
     assert issubclass(tb_bnlens.BNLens, tf.keras.callbacks.Callback)
+
+
+def test_a_strategy_with_one_replica(keras: Any, tmp_path: Path) -> None:
+    """Its variables give NumPy no array, the count of steps among them."""
+    x = RNG.normal(size=(SAMPLES, 5)).astype("float32")
+
+    def trained(*callbacks: Any) -> Any:
+        keras.utils.set_random_seed(1)
+        with tf.distribute.MirroredStrategy(["/cpu:0"]).scope():
+            parts = [keras.layers.Dense(6), keras.layers.BatchNormalization(), keras.layers.Dense(1)]
+            model = keras.Sequential([keras.Input((5,)), *parts])
+            model.compile("adam", "mse", steps_per_execution=2)
+        history = model.fit(x, x[:, :1], batch_size=SIZE, epochs=2, verbose=0, callbacks=list(callbacks))
+        return [value.tobytes() for value in model.get_weights()], history.history
+
+    assert trained() == trained(lens(tmp_path))
+    assert np.all(np.isfinite(record(tmp_path).loss("inference")))

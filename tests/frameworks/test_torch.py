@@ -565,7 +565,7 @@ def test_a_fault_in_the_loss_is_no_fault_of_training(tmp_path: Path) -> None:
     ("loss", "said"),
     [
         (None, "The model has no loss: pass loss=..."),
-        (lambda p, y: None, "The loss returns a NoneType and not a tensor"),
+        (lambda p, y: None, "The loss returns None, and a tensor is needed"),
     ],
 )
 def test_that_there_is_no_loss_is_said_once_while_it_can_be_mended(loss: Any, said: str, tmp_path: Path) -> None:

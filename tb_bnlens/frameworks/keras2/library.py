@@ -36,7 +36,8 @@ class Ops:
     @staticmethod
     def convert_to_numpy(value: Any) -> NDArray[Any]:
         """A tensor or variable as an array."""
-        return np.asarray(value)
+        # A variable of a strategy gives NumPy no array.
+        return np.asarray(value.read_value() if isinstance(value, tf.distribute.DistributedValues) else value)
 
 
 # SyncBatchNormalization and the layer of Keras 1 have this base too.

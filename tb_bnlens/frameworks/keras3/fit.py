@@ -232,7 +232,9 @@ class FitWatch:
         return bool(planned and self.recorder.step + self._steps_per_execution() >= planned)
 
     def _steps_per_execution(self) -> int:
-        return int(self.model.steps_per_execution or 1)
+        steps = self.model.steps_per_execution
+        # Keras 2 has a variable, which may be one of a strategy.
+        return int(steps or 1) if isinstance(steps, int | None) else int(self.backend.library.host(steps))
 
     def _wrap(self) -> None:
         reason = self.backend.no_losses(self.model)
