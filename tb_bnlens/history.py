@@ -126,6 +126,9 @@ class Evidence:
     """Samples, [B]."""
     batch_phases: NDArray[np.int64]
     """The ``fit`` that each batch is from, [B]."""
+    earlier: Mapping[str, PassResult] = field(default_factory=dict)
+    """Where the data changed in the course of training, ``inference`` and ``batch`` (as training has it) on batches
+    from before that. All else is of batches since then."""
     passes: Mapping[str, PassResult] = field(default_factory=dict)
     validation: Mapping[str, PassResult] = field(default_factory=dict)
     """The same on validation data."""

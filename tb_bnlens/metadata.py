@@ -225,9 +225,10 @@ CHANNEL_ROWS = ("batch_mean", "batch_variance", "moving_mean", "moving_variance"
 
 # --- bn_lens/evidence: JSON ----------------------------------------------------------------------------
 #
-# One object: {step, moment, batches: {steps, sizes, phases}, passes: {name: {losses, sizes?, metrics?}}, validation:
-# likewise, samples: {name: {figure: number}}, layers: {row: [L]}, groups: {name: [layer]}, not_evaluated: {name:
-# reason}, seconds}. ``sizes`` stands with a pass only where they are not those of ``batches``. Numbers have seven
+# One object: {step, moment, batches: {steps, sizes, phases}, passes: {name: {losses, sizes?, metrics?}}, validation and
+# earlier (where the data changed for good: inference and batch on batches from before) likewise, samples: {name:
+# {figure: number}}, layers: {row: [L]}, groups: {name: [layer]}, not_evaluated: {name: reason}, seconds}. ``sizes``
+# stands with a pass only where they are not those of ``batches``. Numbers have seven
 # digits; what is not finite is written as "NaN", "Infinity" or "-Infinity".
 
 

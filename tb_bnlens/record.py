@@ -150,6 +150,7 @@ def _evidence(value: Evidence) -> dict[str, Any]:
             "sizes": value.batch_sizes.tolist(),
             "phases": value.batch_phases.tolist(),
         },
+        **({"earlier": results(value.earlier)} if value.earlier else {}),
         "passes": results(value.passes),
         "validation": results(value.validation),
         "samples": {name: _by_name(figures) for name, figures in value.samples.items()},

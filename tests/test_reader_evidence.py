@@ -37,6 +37,7 @@ def measured(step: int = 7, moment: str = "end") -> Evidence:
         samples={"inference-batch": {"q99": -np.inf}},
         layers={"distance_rms": np.array([0.5, 1 / 3, np.nan])},
         groups={"frozen": (2,)},
+        earlier={"inference": PassResult(np.array([4.0, 5.0, 6.0]), np.array([8, 8, 8]))},
         not_evaluated={"pooled": "too few rows"},
         seconds=0.25,
     )
@@ -65,6 +66,7 @@ def test_what_is_written_reads_back(provider: Callable[[Path], Any], tmp_path: P
     assert found.passes["inference"].metrics == {"accuracy": 0.5}
     assert found.passes["one_at_a_time"].sizes.tolist() == [1] and np.isinf(found.mean("one_at_a_time"))
     assert found.validation["inference"].sizes.tolist() == [8]
+    assert found.earlier["inference"].losses.tolist() == [4.0, 5.0, 6.0]
     assert found.samples == expected.samples and found.groups == expected.groups
     np.testing.assert_allclose(found.layers["distance_rms"], expected.layers["distance_rms"], rtol=1e-6)
     assert found.not_evaluated == expected.not_evaluated and found.seconds == 0.25

@@ -169,6 +169,24 @@ class Composition:
         fallen = float(start - self._easiest(name))
         return self._level(name) / fallen if fallen > 0.0 else math.nan
 
+    @property
+    def changed(self) -> bool:
+        """Whether the data changed in the course of training, so that batches since then alone are measured."""
+        return bool(self._evidence.earlier)
+
+    @property
+    def steps_since(self) -> int:
+        """Steps from the first measured batch on, where the data changed."""
+        return max(int(self._evidence.step - self._evidence.batch_steps[0] + 1), 1)
+
+    @cached_property
+    def on_past(self) -> Gap:
+        """Inference minus batch statistics on batches from before the data changed; unknown where they did not."""
+        inference, own = (self._evidence.earlier.get(name) for name in ("inference", "batch"))
+        if inference is None or own is None or len(inference.losses) != len(own.losses):
+            return UNKNOWN
+        return self._judged(inference.mean - own.mean, standard_error(inference.losses - own.losses, own.sizes))
+
     @cached_property
     def of_targets(self) -> Gap:
         """What the targets of other rows lose against a row's own; unknown where the loss takes no targets.

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from tb_bnlens.capture.bench import Bench, Present
-from tb_bnlens.capture.other_batches import one_at_a_time, other_batches
+from tb_bnlens.capture.changed import newer_kind
+from tb_bnlens.capture.other_batches import one_at_a_time, other_batches, targets_changed
 from tb_bnlens.capture.other_statistics import (
     averaged_calls,
     other_statistics,
@@ -23,7 +24,7 @@ from tb_bnlens.capture.put_right import put_right
 from tb_bnlens.capture.reservoir import Kept
 from tb_bnlens.capture.samples import summary, summary_of_difference
 from tb_bnlens.capture.subject import Subject
-from tb_bnlens.history import Evidence
+from tb_bnlens.history import Evidence, PassResult
 from tb_bnlens.metadata import Moment
 from tb_bnlens.moments.statistics import BatchMoments, distance_rows
 
@@ -67,6 +68,7 @@ class Judgement:
         def bench(batches: Sequence[Any], sizes: Sequence[int]) -> Bench:
             return Bench(runner, subject, batches, sizes, Passes(runner, time_left, strict))
 
+        self._new_bench = bench
         self._bench = bench([k.batch for k in kept], [k.size for k in kept])
         self._validation = bench([b for b, _ in validation], [n for _, n in validation])
         self._groups = subject.groups()
@@ -115,6 +117,39 @@ class Judgement:
         bench.passes.same_as("batch", "inference")
         bench.run("training", lambda _, batch: bench.runner.training(batch), essential=True)
         one_at_a_time(bench, np.zeros(1))
+
+    def newer_kind(self, epoch_steps: int | None) -> int | None:
+        """Step of the first batch from which on the data are of another kind than before; None where they are not.
+
+        What changes within an epoch comes back in the next one, and batches of one class each may come in any order.
+
+        Args:
+            epoch_steps: of an epoch, where known.
+        """
+        bench, subject, present = self._bench, self._subject, self._present
+        steps = [k.step for k in self._kept]
+        if present is None or len({k.phase for k in self._kept}) > 1 or steps != sorted(set(steps)):
+            return None
+        first = newer_kind(present.of_trained, subject.segments, subject.epsilon)
+        if first is None or steps[-1] - steps[first - 1] < (epoch_steps or 0):
+            return None
+        # Their passes are no part of the evidence.
+        return None if targets_changed(self._new_bench(bench.batches, bench.sizes), first) else steps[first]
+
+    def before(self, step: int) -> dict[str, PassResult]:
+        """What inference and batch statistics give on the batches before this step."""
+        earlier = np.array([k.step < step for k in self._kept])
+        results = self._bench.passes.results
+        return {
+            name: PassResult(results[of].losses[earlier], results[of].sizes[earlier])
+            for name, of in (("inference", "inference"), ("batch", self._trained))
+            if of in results
+        }
+
+    @property
+    def _trained(self) -> str:
+        """The pass with batch statistics in the layers that training normalizes by the batch."""
+        return "batch_as_trained" if "batch_as_trained" in self._bench.passes.results else "batch"
 
     def finds_inference_worse(self) -> bool:
         """Whether inference is worse than batch statistics by more than healthy networks show."""

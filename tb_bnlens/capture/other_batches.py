@@ -16,6 +16,8 @@ SINGLE_ROWS = 64
 """Rows of the pass over single rows."""
 ROUGH = 6
 """Batches of a pass whose mean alone counts, and needs to be known to a third."""
+OF_COMPANY = 0.5
+"""Of what a row's own target does, the targets of its company do this share where a batch is of one class."""
 UNMOVED = 1e-6
 """Relative difference of two losses that may be rounding."""
 SEED = 20_150_211
@@ -56,6 +58,21 @@ def _each_anothers(rows: Rows) -> Rows:
         others[order] = batch[np.roll(order, 1)]
         found.append(others)
     return found
+
+
+def targets_changed(bench: Bench, first: int) -> bool:
+    """Whether targets tell the batches from this one on from those before, as where classes come one after another.
+
+    Then the targets of other rows of a batch serve more than half as well as a row's own, against earlier ones.
+    """
+    own = np.split(np.arange(sum(bench.sizes)), np.cumsum(bench.sizes)[:-1])
+    rows = [own[i] for i in first + evenly(len(own) - first, ROUGH)]
+    earlier = np.random.default_rng(SEED).permutation(np.concatenate(own[:first]))
+    of_earlier = [np.resize(earlier, len(batch)) for batch in rows]
+    for name, targets in (("batch", rows), ("swapped", _each_anothers(rows)), ("mismatched", of_earlier)):
+        bench.composed(name, rows, bench.as_trained(), targets)
+    found = [bench.passes.results[x].mean for x in ("batch", "swapped", "mismatched") if x in bench.passes.results]
+    return len(found) == 3 and found[2] - found[1] > OF_COMPANY * (found[2] - found[0])
 
 
 def other_batches(bench: Bench) -> None:

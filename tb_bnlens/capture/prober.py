@@ -35,6 +35,8 @@ FEWEST_JUDGED = 4
 """Batches that are judged however long their passes take."""
 FEWEST_EXPLAINED = 8
 """The same where inference is worse: four batches with every pass left 3 of 18 faults without their cause."""
+FEWEST_NEWER = 3
+"""Batches since the data changed by which alone a run is judged: fewer have no spread of their statistics."""
 ESSENTIAL_PASSES = 5
 """What the essential passes take, in units of one inference pass."""
 TIMED_PASSES = 3
@@ -237,7 +239,14 @@ class Prober:
             enough = min(FEWEST_EXPLAINED, len(kept))
             if last and count < enough and judgement.finds_inference_worse():
                 judgement = judgement_of(self._representative(kept, enough))
+            changed = judgement.newer_kind(self._batches.reservoir.epoch_steps) if last else None
+            newer = [k for k in kept if changed is not None and k.step >= changed]
+            earlier = judgement.before(changed) if changed is not None and len(newer) >= FEWEST_NEWER else {}
+            if earlier:
+                # The model is for what it is trained on now; statistics of two kinds fit neither.
+                judgement = judgement_of(self._representative(newer, count))
             evidence = judgement.evidence(step, moment, measurement.counts(windows), interventions=last)
+            evidence = replace(evidence, earlier=earlier)
             if runner.loss_reason:
                 self._log.not_evaluated("losses", runner.loss_reason)
             self._log.write_evidence(replace(evidence, seconds=watch.seconds()), step)

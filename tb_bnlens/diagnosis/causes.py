@@ -261,7 +261,7 @@ CAUSES: tuple[Cause, ...] = (
             Yields("averaged-weights", on.drift_takes_little),
             Yields("short-last-batch", on.drift_takes_little),
             Yields("unseen-updates", always),
-            Yields("unlike-batches", always),
+            Yields("unlike-batches", of.differ_now),
             Yields("batch-noise", on.newer_leave_more),
             Yields("train-inference-gap", on.newer_leave_more),
             Yields("non-finite-statistics", on.poison_is_all),
@@ -350,7 +350,7 @@ CAUSES: tuple[Cause, ...] = (
         cost=of.noise_cost,
         yields=(
             ONE_VALUE,
-            Yields("unlike-batches", always),
+            Yields("unlike-batches", of.differ_now),
             Yields("dominated-statistics", always),
             Yields("padded-rows", always),
             Yields("momentum-too-low", of.noise_is_less),
@@ -381,7 +381,7 @@ CAUSES: tuple[Cause, ...] = (
         shows=of.noisy_in_training,
         cost=of.cost_in_training,
         least=Severity.INFO,
-        yields=(ONE_VALUE, Yields("unlike-batches", always), *to("batch-noise")),
+        yields=(ONE_VALUE, Yields("unlike-batches", of.differ_now), *to("batch-noise")),
         rivals=("batch-noise",),
     ),
     Cause(
@@ -410,7 +410,9 @@ CAUSES: tuple[Cause, ...] = (
                 "alternating-domains",
                 "padded-rows",
                 "dominated-statistics",
-                "unlike-batches",
+            ),
+            Yields("unlike-batches", of.order_takes_the_gap),
+            *to(
                 "drift",
                 "frozen-mismatch",
                 "inference-mode-layer",

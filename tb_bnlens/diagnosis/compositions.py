@@ -59,18 +59,47 @@ def loss_alone(f: Facts, _where: Mask) -> Severity:
 
 
 def unlike(f: Facts) -> Mask:
-    """Layers whose batch means differ; or the run, where it is the batches' losses or targets that do."""
+    """Layers whose batch means differ; or the run, where it is the batches' losses or targets, or those of the past."""
     if f.composition is None or f.measured is None:
         return f.batches.unlike
     layers = f.measured.unlike
-    return on.whole_run(True) if f.composition.differ and not layers.any() else layers
+    c = f.composition
+    run = c.differ or c.on_past.at_least(NOTE_HARM) or past_explains(f)
+    return on.whole_run(True) if run and not layers.any() else layers
+
+
+def left_of_past(f: Facts) -> float:
+    """Share of the moving statistics that is from before the data changed (median layer); 0 where they did not."""
+    if f.composition is None or not f.composition.changed:
+        return 0.0
+    layers, since = f.layers, f.composition.steps_since
+    with np.errstate(all="ignore"):
+        return float(np.nan_to_num(robust.median((layers.beta ** (since * layers.updates_per_step))[layers.updating])))
+
+
+def past_explains(f: Facts) -> bool:
+    """Newer statistics serve, and more than the tolerance is left of data before a change, most of it not the start."""
+    start = float(np.nan_to_num(robust.median(f.layers.memory[f.layers.updating])))
+    of_data = left_of_past(f) - start
+    return of_data > max(start, f.layers.tolerance) and of_gap(f.gap) > INFO and mostly_stale(f)
+
+
+def differ_now(f: Facts, _where: Mask) -> bool:
+    """The measured batches differ, or the gap is due to those before the data changed."""
+    return f.composition is None or f.composition.differ or past_explains(f)
+
+
+def order_takes_the_gap(f: Facts, where: Mask) -> bool:
+    """They do, and that takes as much as the whole gap."""
+    return differ_now(f, where) and cost_of_order(f, unlike(f)) >= of_gap(f.gap)
 
 
 def order_known(f: Facts) -> bool:
     """Whether batches that differ would have been told from random ones, by their means or by their losses."""
     if f.composition is None or f.measured is None:
         return not np.isnan(f.batches.overall).all()
-    return f.composition.differ or f.composition.losses_comparable
+    c = f.composition
+    return c.differ or c.on_past.known or c.losses_comparable
 
 
 def cost_of_order(f: Facts, where: Mask) -> Severity:
@@ -78,6 +107,9 @@ def cost_of_order(f: Facts, where: Mask) -> Severity:
     c = f.composition
     if c is None:
         return in_batches.worst_turn(f, where)
+    if not c.differ:
+        # Nothing tells whether the model is still for data like those from before: that they are not served is a note.
+        return of_gap(f.gap) if past_explains(f) else NONE
     # One class at a time leaves little to learn: normalizing removes what tells whole batches apart.
     hampered = c.hampered.at_least(NOTE_HARM) or c.left(trained(f)) > LITTLE_LEARNED
     some = max(of_gap(c.uneven), of_gap(c.in_some))
@@ -92,7 +124,7 @@ def trained(f: Facts) -> str:
 def start_explains(f: Facts, _where: Mask) -> bool:
     """The statistics are still those of the start, and newer ones serve although the batches differ."""
     starting = f.measured is not None and bool(f.measured.group("from_start"))
-    return starting and mostly_stale(f)
+    return starting and mostly_stale(f) and not past_explains(f)
 
 
 def mostly_stale(f: Facts) -> bool:
@@ -101,8 +133,8 @@ def mostly_stale(f: Facts) -> bool:
 
 
 def order_explains(f: Facts, _where: Mask) -> bool:
-    """Newer statistics do not serve, since the batches differ from each other."""
-    return measured(f) and not mostly_stale(f)
+    """Newer statistics do not serve, since the batches differ from each other; or the data changed, and these do."""
+    return measured(f) and ((composition(f).differ and not mostly_stale(f)) or past_explains(f))
 
 
 def order_sets_last_batch(f: Facts, where: Mask) -> bool:
@@ -112,7 +144,7 @@ def order_sets_last_batch(f: Facts, where: Mask) -> bool:
 
 def order_limits_memory(f: Facts, where: Mask) -> bool:
     """A longer memory helps only because neighbouring batches are similar: the momentum itself is not low."""
-    return f.lowest_momentum > on.PASTED and cost_of_order(f, where) >= on.jumps(f, where)
+    return differ_now(f, where) and f.lowest_momentum > on.PASTED and cost_of_order(f, where) >= on.jumps(f, where)
 
 
 # --- rows that set the statistics ----------------------------------------------------------------------

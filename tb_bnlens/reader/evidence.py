@@ -52,6 +52,7 @@ def parse_evidence(raw: object, layers: int | None = None) -> Evidence:
         batch_steps=steps,
         batch_sizes=sizes,
         batch_phases=phases,
+        earlier=_results(mapping("earlier"), "earlier", sizes),
         passes=_results(mapping("passes"), "passes", sizes),
         validation=_results(mapping("validation"), "validation", sizes),
         samples={name: _figures(figures, f"samples/{name}") for name, figures in mapping("samples").items()},

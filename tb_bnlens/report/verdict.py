@@ -14,7 +14,7 @@ from tb_bnlens.diagnosis.decide import Status
 from tb_bnlens.diagnosis.diagnose import Diagnosis
 from tb_bnlens.diagnosis.severity import Severity, of_gap
 from tb_bnlens.diagnosis.words.code import check
-from tb_bnlens.diagnosis.words.phrases import be, count, loss, metric, rival, sentence, times
+from tb_bnlens.diagnosis.words.phrases import be, changed, count, loss, metric, rival, sentence, times
 from tb_bnlens.numbers import number
 
 MOST_METRICS = 2
@@ -40,7 +40,7 @@ def verdict(facts: Facts, diagnoses: Sequence[Diagnosis]) -> tuple[str, list[str
     if facts.has_layers and history.last_step is None:
         return "Nothing is recorded yet.", ["Records appear as soon as training has done its first steps."]
     reasons, healthy = _reasons(diagnoses)
-    reasons += _unmeasured(facts)
+    reasons += _unmeasured(facts) + _of_the_past(facts, reasons)
     if not facts.has_layers:
         return _without_layers(facts, bool(reasons)), reasons
     shifted = any(d.id == "validation-shift" and d.counts for d in diagnoses)
@@ -92,6 +92,12 @@ def _unmeasured(f: Facts) -> list[str]:
         f"Training was interrupted at step {ended:,}, and the last measurement is of step {at:,}: {check(f)} measures "
         "the present model."
     ]
+
+
+def _of_the_past(f: Facts, said: Sequence[str]) -> list[str]:
+    """That the run is judged by its later batches, where no cause has said so."""
+    told = changed(f)
+    return [told] if told and not any(told in reason for reason in said) else []
 
 
 def _reason(d: Diagnosis) -> str:

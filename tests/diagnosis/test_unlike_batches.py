@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from tb_bnlens.analysis.composition import UNMET
-from tb_bnlens.history import History
+from tb_bnlens.history import History, PassResult
 from tests.diagnosis.checks import limits_of, silence_of
-from tests.diagnosis.runs import CALM, causes, finding, level, measured, put, rows, run, summary
+from tests.diagnosis.runs import CALM, behind, causes, finding, level, measured, put, rows, run, summary
 from tests.simulation import SimLayer, band_locator
 
 CAUSE = "unlike-batches"
@@ -205,3 +205,47 @@ def test_a_rescue_that_gives_nothing_is_not_printed() -> None:
 def test_several_fits_of_the_same_data() -> None:
     history = sorted_batches(9.0, 0.9, phases=(0, 1, 2), inference=1.0 + 0.1 * np.resize([1.0, -1.0], 12))
     assert causes(history) == {}
+
+
+# --- data that changed in the course of training -------------------------------------------------------
+
+
+def changed(past: float = 3.0, since: int = 30, momentum: float = 0.99, **passes: Any) -> History:
+    """The measured batches are those of the last steps, and inference gives so much on those before."""
+    history = measured(
+        run(SimLayer(momentum=momentum), steps=1000),
+        layers={"between_within": [0.5] * 3},
+        groups={"updating": (0, 1, 2), "settled": (0, 1, 2)},
+        scatter=0.01,
+        **{"batch": 1.0, "recombined": 1.0, **passes},
+    )
+    (found,) = history.evidence
+    sizes = np.full(19, 32)
+    earlier = {"inference": PassResult(np.full(19, past), sizes), "batch": PassResult(np.full(19, 1.0), sizes)}
+    steps = np.linspace(found.step - since + 1, found.step, len(found.batch_sizes)).astype(np.int64)
+    return replace(history, evidence=(replace(found, batch_steps=steps, earlier=earlier),))
+
+
+def test_statistics_from_before_a_change_are_the_cause() -> None:
+    history = changed(inference=3.0, recalibrated=1.0, put_right__settled=1.0)
+    assert causes(history) == {CAUSE: "error"}
+    assert behind(history, "train-inference-gap") == CAUSE
+    said, found = summary(history, CAUSE), finding(history, CAUSE)
+    assert "changed by step 971" in said and "74% is from before" in said and "inference loss is 1 instead of 3" in said
+    assert "set_momentum(model, 0.9)" in found["fix"] and found["rescue_loss"] == pytest.approx(1.0)
+
+
+def test_what_is_no_longer_in_use_is_a_note() -> None:
+    """A network that serves the present data may have left earlier ones behind on purpose."""
+    history = changed(past=80.0, inference=1.0, recalibrated=1.0)
+    assert causes(history) == {CAUSE: "info"}
+    assert "On batches from before, inference loss is 80 and 1 with batch statistics" in summary(history, CAUSE)
+    assert not finding(history, CAUSE)["rescue"] and "Only if" in finding(history, CAUSE)["fix"]
+    assert causes(changed(past=1.0, inference=1.0, recalibrated=1.0)) == {}
+
+
+def test_a_change_long_ago_explains_nothing() -> None:
+    long_ago = changed(since=900, past=1.0, inference=3.0, recalibrated=1.0, put_right__settled=1.0)
+    assert CAUSE not in causes(long_ago) and causes(long_ago) != {}
+    noisy = changed(past=1.0, inference=3.0, recalibrated=3.0, put_right__settled=3.0)
+    assert CAUSE not in causes(noisy) and causes(noisy) != {}

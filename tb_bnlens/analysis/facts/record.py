@@ -91,10 +91,10 @@ class RecordFacts:
 
     @cached_property
     def batches_differ(self) -> bool:
-        """Whether the batches are not draws of one kind."""
+        """Whether the batches are not draws of one kind, or those of the past were of another."""
         if self.measured is None or self.composition is None:
             return bool(self.batches.unlike.any())
-        return self.composition.differ
+        return self.composition.differ or self.composition.changed
 
     @cached_property
     def losses(self) -> Losses:

@@ -221,3 +221,11 @@ def against_batch(f: Facts) -> str:
     if math.isinf(f.typical("inference")):
         return f"inference loss is not finite; with batch statistics it is {loss(f, f.rival_loss)}"
     return f"inference loss is {much} the loss with batch statistics ({modes(f)})"
+
+
+def changed(f: Facts) -> str:
+    """Since when the data are of another kind, where they changed in the course of training; else empty."""
+    if f.evidence is None or not f.evidence.earlier or f.measured is None:
+        return ""
+    since = count(f.measured.batches, "batch", "batches")
+    return f"The data changed by step {int(f.evidence.batch_steps[0]):,}, and the losses are of {since} since then."

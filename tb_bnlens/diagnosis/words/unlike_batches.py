@@ -6,13 +6,14 @@ import math
 
 from tb_bnlens.analysis import robust
 from tb_bnlens.analysis.facts import Facts
-from tb_bnlens.analysis.loss_gap import WARNING_HARM
-from tb_bnlens.diagnosis.compositions import LITTLE_LEARNED, mostly_stale
+from tb_bnlens.analysis.loss_gap import NOTE_HARM, WARNING_HARM
+from tb_bnlens.diagnosis.compositions import LITTLE_LEARNED, left_of_past, mostly_stale, past_explains
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.severity import Severity
 from tb_bnlens.diagnosis.words import code
-from tb_bnlens.diagnosis.words.phrases import LESS_BATCH, number, percent
+from tb_bnlens.diagnosis.words.phrases import LESS_BATCH, WARNING_FROM, changed, number, percent
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
+from tb_bnlens.metadata import REPLAY_MOMENTUMS
 
 AT_MOST = "those of random samples can"
 ORDER = "The data are sorted, change over time, or come from domains in turn."
@@ -21,6 +22,7 @@ APART = """\
 # Domains that have to stay apart need a BatchNorm layer each. Where data change over time, as in a replay buffer,
 # recalibrate on recent ones before the model is used.
 """
+AT_THE_END = "import tb_bnlens; tb_bnlens.recalibrate(model, data, batches=200)"
 COMPANY = "The loss compares the rows of a batch, so a sampler that sets their company may be meant."
 MORE_KINDS = """\
 # Shuffling would change the loss itself. Where inference suffers, put more kinds and fewer rows of each into a batch,
@@ -40,6 +42,8 @@ def _by_evidence(f: Facts, d: Decision) -> Said:
     """From the measurement on many batches."""
     c, m = f.composition, f.measured
     assert c is not None and m is not None
+    if not c.differ:
+        return _since_then(f)
     said = []
     evidence = {}
     if m.unlike.any():
@@ -106,6 +110,60 @@ def _by_evidence(f: Facts, d: Decision) -> Said:
         rescued="recalibrated",
         fix=_fix(f),
         next=NEXT_TARGETS if c.of_one_kind else NEXT,
+    )
+
+
+def _since_then(f: Facts) -> Said:
+    """The measured batches are alike, and the data before them were of another kind."""
+    c, past = f.composition, f.evidence.earlier if f.evidence is not None else {}
+    assert c is not None
+    lags, forgotten = past_explains(f), c.on_past.at_least(NOTE_HARM)
+    said = [changed(f)]
+    evidence = {}
+    if lags:
+        left, recalibrated = left_of_past(f), number(f.typical("recalibrated"))
+        said.append(
+            f"Of the moving statistics, {percent(left)} is from before. With statistics of the batches since, "
+            f"inference loss is {recalibrated} instead of {number(f.typical('inference'))}."
+        )
+        evidence["left"] = Evidence("share of the statistics from before the change (median layer)", left)
+        evidence["stale"] = Evidence(
+            "loss added by stale statistics (inference - recalibrated)",
+            f.stale.value,
+            f.warning_loss,
+            against=WARNING_FROM,
+        )
+    if forgotten:
+        inference, own = (number(past[name].mean) for name in ("inference", "batch"))
+        said.append(f"On batches from before, inference loss is {inference} and {own} with batch statistics.")
+        evidence["past"] = Evidence(
+            f"{LESS_BATCH} on earlier batches", c.on_past.value, f.gap.value, against="on those since"
+        )
+    return Said(
+        " ".join(said),
+        evidence=evidence,
+        rescue="# `data` is like the present data:\n" + code.RECALIBRATE if lags else "",
+        rescued="recalibrated",
+        fix="\n".join([_follow(f)] * lags + [_both(f)] * forgotten),
+        next="Inference loss nears that with batch statistics on the data that the model is for.",
+    )
+
+
+def _follow(f: Facts) -> str:
+    """The largest common momentum that forgets the data before the change, and a recalibration otherwise."""
+    assert f.composition is not None
+    forgets = f.layers.tolerance ** (1.0 / f.composition.steps_since)
+    slower = [m for m in REPLAY_MOMENTUMS if m <= forgets and m < f.lowest_momentum]
+    lower = (
+        "" if not slower else "# A momentum that forgets the data from before:\n" + code.set_momentum(f, max(slower))
+    )
+    return f"{lower}\n# At the end of training, on data like the present ones:\n# {AT_THE_END}\n"
+
+
+def _both(f: Facts) -> str:
+    return (
+        "# Only if the model is also for data like those from before. Mix both kinds:\n"
+        f"{code.shuffle(f, f.batches.size)}# or give each kind a BatchNorm layer of its own.\n"
     )
 
 
