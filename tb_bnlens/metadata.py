@@ -124,6 +124,9 @@ def replay_row(momentum: float) -> str:
 
 REPLAY_ROWS = tuple(replay_row(m) for m in REPLAY_MOMENTUMS)
 
+HALF_PRECISION = "keep their moving statistics in half precision"
+"""What a note of the manifest says of layers whose small updates are lost."""
+
 # --- bn_lens/layers: float32 [L, K], K positions named here --------------------------------------------
 #
 # Notation, per channel: mu, v = mean and (biased) variance of the batch statistics, pooled over the last

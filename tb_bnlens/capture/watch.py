@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tb_bnlens.capture.passes import NoPasses, Runner
 from tb_bnlens.history import Layer
-from tb_bnlens.metadata import KERAS, EventKind, State
+from tb_bnlens.metadata import HALF_PRECISION, KERAS, EventKind, State
 from tb_bnlens.moments.layers import TrackedLayer, gains, kept
 from tb_bnlens.moments.recovery import Snapshot, WindowRecovery
 from tb_bnlens.moments.segments import Segments
@@ -127,7 +127,7 @@ class LayerWatch:
         coarse = self._names(self._coarse)
         if coarse:
             sentences.append(
-                f"{len(coarse)} layers ({coarse[0]!r} ...) keep their moving statistics in half precision, from "
+                f"{len(coarse)} layers ({coarse[0]!r} ...) {HALF_PRECISION}, from "
                 "which batch statistics cannot be recovered: those of the probe stand in for them. Mixed precision "
                 "(mixed_bfloat16 in Keras, autocast in PyTorch) keeps them in float32."
             )

@@ -306,9 +306,16 @@ def jumps(f: Facts, where: Mask) -> Severity:
 
 
 def longer_memory(f: Facts) -> Gap:
-    """What the best higher momentum, replayed, takes away from the inference loss at the end."""
+    """What the best higher momentum, replayed, takes away from the inference loss at the end.
+
+    Where all replays still hold the start, statistics of many batches stand in for a memory of little but the last one.
+    """
+    if f.parts is None:
+        return UNKNOWN
     best = f.best_higher(PASTED)
-    return UNKNOWN if best is None or f.parts is None else f.undone(replay_row(best))
+    if best is not None:
+        return f.undone(replay_row(best))
+    return f.stale if f.lowest_momentum <= PASTED and not f.replays_forget(PASTED) else UNKNOWN
 
 
 def pasted(f: Facts, _where: Mask) -> bool:

@@ -23,6 +23,8 @@ from tb_bnlens.report.losses import reported_losses
 from tb_bnlens.report.numbers import number, rounded
 from tb_bnlens.report.verdict import verdict
 
+STALLS = "not known: half precision loses small updates"
+
 
 def build_report(histories: Sequence[History]) -> schema.Report:
     """Report on several runs, ``{"format": 1, "runs": [...]}`` in the order given."""
@@ -167,6 +169,9 @@ def _layers(facts: Facts, diagnoses: Sequence[Diagnosis]) -> list[schema.LayerRe
         ratio = history.last("moving_variance_gm") / history.last("batch_variance_gm")
     replays = {m: history.last(replay_row(m)) for m in REPLAY_MOMENTUMS}
     updates, updates_worst = table.converge_updates, table.converge_updates_worst
+    # A small update is lost in half precision, so the statistics stop before they converge.
+    stalls = table.updating & (table.error > table.tolerance) & np.bool_(facts.half_precision)
+    updates, updates_worst = (np.where(stalls, np.nan, x) for x in (updates, updates_worst))
     return [
         {
             "index": layer.index,
@@ -186,7 +191,7 @@ def _layers(facts: Facts, diagnoses: Sequence[Diagnosis]) -> list[schema.LayerRe
             "steps_to_converge_worst": _steps(float(updates_worst[i])),
             "steps_interval": _interval(table.converge_low[i], table.converge_high[i]),
             "steps_reliable": bool(np.isfinite(table.error[i]) and not np.isnan(table.converge_low[i])),
-            "steps_reason": table.reason(i),
+            "steps_reason": STALLS if stalls[i] else table.reason(i),
             "error_p95": number(table.error[i]),
             "error_max": number(table.error_max[i]),
             "error_renewed": number(table.standing[i]),

@@ -16,6 +16,7 @@ from tb_bnlens.report import schema
 from tb_bnlens.report.numbers import number
 
 IN_EVERY_LAYER = "the loss with batch statistics in every layer"
+RENEWED = "the loss with recalibrated statistics"
 KEPT = (State.FROZEN, State.INFERENCE_MODE)
 """States of layers that ``recalibrate`` leaves alone by default."""
 
@@ -73,6 +74,9 @@ def _harm(facts: Facts, severity: Severity) -> dict[str, Any]:
     if severity > max(of_gap(gap), Severity.INFO) and measured is not None and measured.rival == "batch_as_trained":
         # Frozen layers that training uses as they are: what they cost shows against batch statistics everywhere.
         gap, held_against, loss = measured.gap("inference", "batch"), IN_EVERY_LAYER, measured.mean("batch")
+    elif severity > max(of_gap(gap), Severity.INFO) and measured is not None and of_gap(facts.stale) > of_gap(gap):
+        # Batch statistics of few rows are bad themselves; what inference could be is the better measure.
+        gap, held_against, loss = facts.stale, RENEWED, measured.mean("recalibrated")
     return {
         "harm": number(gap.harm),
         "harm_is_sure": gap.significant,

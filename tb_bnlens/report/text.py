@@ -78,10 +78,12 @@ def _losses(run: Mapping[str, Any], style: Style) -> list[str]:
     lines = _table(losses, style)
     if losses["batches"] is not None:
         lines.append(f"  means over {count(losses['batches'], 'batch', 'batches')} at step {losses['step']:,}")
-    frozen = any(layer["state"] == "frozen" for layer in run["layers"])
+    states = {layer["state"] for layer in run["layers"]}
+    frozen = "frozen" in states
+    constant = "frozen" if frozen else "constant" if "inference_mode" in states else ""
     if frozen and losses["recalibrated"] is not None:
         lines.append("  recalibrated: frozen layers keep their statistics")
-    lines += _parts(losses, run["framework"], frozen, style)
+    lines += _parts(losses, run["framework"], constant, style)
     lines += _harm(losses, style)
     validation = losses.get("validation")
     if validation:
@@ -114,14 +116,14 @@ def _one_below_another(shown: Mapping[str, str], metrics: Mapping[str, Sequence[
     return lines
 
 
-def _parts(losses: Mapping[str, Any], framework: str, frozen: bool, style: Style) -> list[str]:
+def _parts(losses: Mapping[str, Any], framework: str, constant: str, style: Style) -> list[str]:
     """The parts of the gap, and inference replayed with another momentum."""
     lines = []
-    # A frozen layer uses its moving statistics in training and after a recalibration too.
-    too = " and frozen layers" if frozen else ""
+    # A layer whose statistics are constant uses them in training and after a recalibration too.
+    too = f" and {constant} layers" if constant else ""
     labels = {"dropout": f"training-only layers{too}", "noise": f"batch noise{too}", "stale": "stale statistics"}
-    if frozen and losses["recalibrated"] is None:
-        labels["noise"] = "frozen layers"
+    if constant and losses["recalibrated"] is None:
+        labels["noise"] = f"{constant} layers"
     parts = [f"{label} {signed(losses[part])}" for part, label in labels.items() if losses[part]]
     if parts:
         lines += style.wrap("  parts: ", ", ".join(parts))

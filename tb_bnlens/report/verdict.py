@@ -118,7 +118,10 @@ def _silenced(silenced: Sequence[Diagnosis]) -> str:
 
 def _headline(f: Facts, healthy: bool) -> str:
     if f.losses.diverged:
-        return "Training has diverged: the loss in training mode is not finite."
+        last, losses = f.last_finite, "Training has diverged: the loss in training mode is not finite"
+        return (
+            f"{losses}." if last is None else f"{losses}; the last that was, at step {last[0]:,}, is {number(last[1])}."
+        )
     if not f.gap.known:
         return _without_losses(f, healthy)
     inference, batch, where = _compared(f)

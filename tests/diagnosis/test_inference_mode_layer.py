@@ -6,6 +6,8 @@ from dataclasses import replace
 
 from tb_bnlens.history import Event
 from tb_bnlens.metadata import LAYER_INDEX, State
+from tb_bnlens.report import run_report
+from tb_bnlens.report.text import render_run
 from tests.diagnosis.checks import silence_of
 from tests.diagnosis.runs import CALM, FROZEN_FIT, FROZEN_OFF, causes, finding, run, summary
 
@@ -37,3 +39,9 @@ def test_unfrozen_yet_in_inference_mode() -> None:
     history = run(FIT, events=events)
     assert causes(history) == {CAUSE: "info"}
     assert "unfrozen at step 100" in summary(history, CAUSE)
+
+
+def test_the_parts_of_the_loss_name_constant_layers() -> None:
+    """Neither dropout nor batch noise is behind what training and batch statistics differ by."""
+    text = render_run(run_report(run(OFF)))
+    assert "constant layers" in text and "batch noise" not in text

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tb_bnlens.report import run_report
 from tests.diagnosis.checks import limits_of, silence_of
 from tests.diagnosis.runs import causes, finding, measured, run, summary
 from tests.simulation import SimLayer
@@ -65,3 +66,19 @@ def test_noise_that_no_memory_averages_is_a_cause_of_its_own() -> None:
     assert "averages over some 100 batches, too few" in summary(history, CAUSE)
     history = measured(trained, layers=scattering, **{**passes, "replay_0.997": 1.2})
     assert causes(history) == {CAUSE: "error"}
+
+
+def test_many_batches_tell_where_no_replay_does() -> None:
+    """Small batches make batch statistics bad as well, so the gap is small; inference could be far better."""
+    passes: dict[str, Any] = {"batch": 0.74, "inference": 1.06, "recalibrated": 0.39, "replay_0.999": 0.5}
+    history = measured(run(SimLayer(momentum=0.1, samples=8), gain=0.1, steps=300, planned=300), **passes)
+    found, report = finding(history, CAUSE), run_report(history)
+    assert causes(history) == {CAUSE: "warning"}
+    assert "Recalibrated, inference loss would be 0.39 instead of 1.06" in found["summary"]
+    assert "recalibrate" in found["rescue"] and found["rescue_loss"] == 0.39
+    assert report["headline"].endswith("recalibrated it would be 0.39.")
+    assert (
+        report["losses"]["rival"] == "the loss with recalibrated statistics" and (report["losses"]["harm"] or 0.0) > 0.5
+    )
+    near = measured(run(SimLayer(momentum=0.1, samples=8), gain=0.1), **{**passes, "inference": 0.4})
+    assert finding(near, CAUSE)["rescue"] == ""

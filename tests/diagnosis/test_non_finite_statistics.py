@@ -5,7 +5,7 @@ from __future__ import annotations
 from tb_bnlens.history import History
 from tb_bnlens.report import run_report
 from tests.diagnosis.checks import silence_of
-from tests.diagnosis.runs import CALM, behind, causes, finding, run, summary
+from tests.diagnosis.runs import CALM, behind, causes, finding, put, run, summary
 from tests.simulation import Sim, SimLayer, simulate
 
 CAUSE = "non-finite-statistics"
@@ -33,6 +33,12 @@ def test_diverged_training_is_not_blamed_on_batchnorm() -> None:
     history.losses[history.loss_steps > 100] = float("nan")
     assert "diverged" in summary(history, CAUSE)
     assert "diverged" in run_report(history)["headline"]
+    assert "the last that was, at step" in run_report(history)["headline"]
+    # Not grown, and yet the steps come before the data.
+    assert finding(history, CAUSE)["fix"].index("learning rate") < finding(history, CAUSE)["fix"].index("Keep values")
+    assert "grew" not in summary(history, CAUSE)
+    put(history, "training", [1e30], first=int((history.loss_steps > 100).argmax()) - 1)
+    assert "The loss grew before that, to 1e30 at step" in summary(history, CAUSE)
     assert finding(history, CAUSE)["rescue"] == "" and "earlier step" in summary(history, CAUSE)
 
 

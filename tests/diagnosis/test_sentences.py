@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 
+from tb_bnlens.history import History
+from tb_bnlens.metadata import LAYER_INDEX
 from tb_bnlens.report import run_report
 from tests.diagnosis.corpus import drawn, named, recorded
 
@@ -62,3 +66,17 @@ def test_sentences_of_every_run_read_well() -> None:
         if (what := flaws(text))
     }
     assert len(runs) > 60 and found == {}
+
+
+def without_bursts(history: History) -> History:
+    """The run as one whose records are too far apart for what neighbouring steps tell."""
+    bare = copy.deepcopy(history)
+    for row in ("noise_mean", "noise_variance", "shift", "shift_noise", "lag_cosine", "between_within"):
+        bare.layers[..., LAYER_INDEX[row]] = np.nan
+    return bare
+
+
+def test_no_number_is_said_that_a_sparse_record_does_not_hold() -> None:
+    runs = {**dict(named()), **recorded()}
+    texts = (text for history in runs.values() for text in sentences(run_report(without_bursts(history))))
+    assert [text for text in texts if flaws(text)] == []

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tb_bnlens.history import History
+from tb_bnlens.metadata import HALF_PRECISION
 from tb_bnlens.report import run_report
 from tests.diagnosis.checks import limits_of, silence_of
 from tests.diagnosis.runs import CALM, causes, finding, level, measured, put, rows, run
@@ -155,3 +156,18 @@ def test_losses_of_long_ago_are_said_to_be_old() -> None:
     assert run_report(history)["headline"].endswith("at step 100, and training went on to step 600.")
     assert "went on" not in run_report(level())["headline"]
     assert causes(live([3.0, 3.0, 3.0], [80, 90, 100])) == {CAUSE: "warning"}
+
+
+def test_half_precision_loses_small_updates() -> None:
+    """The statistics stop on their way, so no number of updates brings them there."""
+    passes: dict[str, Any] = {"batch": 0.18, "inference": 3.0, "recalibrated": 0.08}
+    history = measured(run(SimLayer(momentum=0.9)), layers={"error_p95": [9.0] * 3}, **passes)
+    note = f"3 layers ('a' ...) {HALF_PRECISION}, from which batch statistics cannot be recovered."
+    coarse = replace(history, manifest=replace(history.manifest, notes=(note,)))
+    found, layer = finding(coarse, CAUSE), run_report(coarse)["layers"][0]
+    assert "half a unit in the last place is lost" in found["summary"] and "mixed_bfloat16" in found["fix"]
+    assert (layer["steps_to_converge"], layer["steps_reason"]) == (
+        None,
+        "not known: half precision loses small updates",
+    )
+    assert "half" not in finding(history, CAUSE)["summary"] and not finding(history, CAUSE)["fix"]

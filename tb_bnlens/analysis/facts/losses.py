@@ -42,6 +42,23 @@ class LossFacts(RecordFacts):
             return self.losses.lasting_gap("inference", "training")
         return self.losses.gap("inference", "batch") if self.measured is None else self.measured.over_rival
 
+    @cached_property
+    def last_finite(self) -> tuple[int, float] | None:
+        """Step and value of the last finite loss in training mode, None where there is none."""
+        loss = self.history.loss("training").astype(np.float64)
+        at = np.flatnonzero(np.isfinite(loss))
+        return (int(self.history.loss_steps[at[-1]]), float(loss[at[-1]])) if len(at) else None
+
+    @cached_property
+    def grew(self) -> bool:
+        """Whether the last finite loss in training mode is above those before it, those in the mean of fit included."""
+        if self.last_finite is None:
+            return False
+        training, fit = (self.history.loss(kind).astype(np.float64) for kind in ("training", "fit_loss"))
+        before = self.history.loss_steps < self.last_finite[0]
+        earlier = np.append(training[before], fit[self.history.loss_steps <= self.last_finite[0]])
+        return bool(self.last_finite[1] > np.max(earlier[np.isfinite(earlier)], initial=-np.inf)) and len(earlier) > 0
+
     @property
     def evaluated(self) -> bool:
         """Whether inference and its rival were measured."""

@@ -17,7 +17,7 @@ from tb_bnlens.analysis.measured import Measured, final
 from tb_bnlens.analysis.parts import Parts
 from tb_bnlens.analysis.sudden import Leap, comes_and_goes, leap
 from tb_bnlens.history import Evidence, History, Manifest
-from tb_bnlens.metadata import FLAX, KERAS, KERAS_2, TORCH, Moment
+from tb_bnlens.metadata import FLAX, HALF_PRECISION, KERAS, KERAS_2, TORCH, Moment
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -141,6 +141,11 @@ class RecordFacts:
     def first_step(self) -> int | None:
         """The first step of the record, None where it is empty."""
         return min((int(s[0]) for s in (self.history.steps, self.history.loss_steps) if len(s)), default=None)
+
+    @property
+    def half_precision(self) -> bool:
+        """Whether layers keep their moving statistics in half precision, which loses small updates."""
+        return any(HALF_PRECISION in note for note in self.manifest.notes)
 
     @property
     def in_keras(self) -> bool:

@@ -90,15 +90,25 @@ class ScatterFacts(StillFacts):
         The nearest of those, a customary one where there is one. What still holds the start is no average of more
         batches.
         """
-        low = self.low(limit)
-        top, updates = float(np.max(self.layers.beta[low])), robust.median(self.layers.updates[low])
-        forgets = [m for m in self.replayed if not m**updates > self.layers.tolerance]
-        higher = {m: self.replayed[m] for m in replays.longer(forgets, top)}
+        higher, top = {m: self.replayed[m] for m in self.replays_forget(limit)}, self._top(limit)
         if not higher:
             return None
         least, used = min(higher.values()), self._as_used(top)
         good = [m for m, x in higher.items() if x < used and self.losses.harm(x - least) < NOTE_HARM]
         return min(replays.customary(good) or good, default=None)
+
+    def replays_forget(self, limit: float) -> list[float]:
+        """Replayed momentums above those layers' that hold nothing of the start any more."""
+        low = self.low(limit)
+        if not low.any():
+            return []
+        updates = robust.median(self.layers.updates[low])
+        forgets = [m for m in self.replayed if not m**updates > self.layers.tolerance]
+        return list(replays.longer(forgets, self._top(limit)))
+
+    def _top(self, limit: float) -> float:
+        """Greatest momentum of those layers."""
+        return float(np.max(self.layers.beta[self.low(limit)], initial=0.0))
 
     def _as_used(self, momentum: float) -> float:
         """What a replay at a higher momentum is held against: inference, or the replay nearest to the one in use.

@@ -50,9 +50,14 @@ def failed(f: Facts, _d: Decision) -> Said:
         evidence["pooled"] = Evidence(
             "inference loss with statistics of batches four times as large", f.typical("pooled")
         )
+    summary = f"No fixed statistics serve this network: {_losses(f)}."
+    if not math.isnan(_scatter(f)):
+        summary += (
+            f" With {size}, the statistics of a single batch scatter by {number(_scatter(f))} standard deviations in "
+            "the noisiest layer."
+        )
     return Said(
-        f"No fixed statistics serve this network: {_losses(f)}. With {size}, the statistics of a single batch scatter "
-        f"by {number(_scatter(f))} standard deviations in the noisiest layer.",
+        summary,
         evidence=evidence,
         rescue=_each_by_itself(f),
         rescued="batch",

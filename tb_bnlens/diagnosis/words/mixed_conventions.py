@@ -15,6 +15,7 @@ from tb_bnlens.diagnosis.words.phrases import (
     as_set,
     momentum_range,
     number,
+    recalibrated_would,
     some_of,
     verb,
 )
@@ -38,8 +39,9 @@ def failed(f: Facts, d: Decision) -> Said:
     )
     if len(others):
         summary += f" Other layers of this model have {momentum_range(f, others)}."
-    if d.severity > Severity.INFO:
+    if d.severity > Severity.INFO and f.jump.value > 0:
         summary += f" At one probe in ten, inference loss is {number(f.jump.value)} above what an average gives."
+    summary += recalibrated_would(f)
     return Said(
         summary,
         evidence={
@@ -49,7 +51,7 @@ def failed(f: Facts, d: Decision) -> Said:
                 "scatter of the moving statistics", robust.largest(f.moving_scatter[list(d.layers)]), SCATTER, STANDARD
             ),
         },
-        rescue=code.rescue(f, d.severity),
+        rescue=code.RECALIBRATE if recalibrated_would(f) else "",
         rescued="recalibrated",
         fix=code.set_momentum(f, round(1.0 - meant, 6)),
         next="Inference loss follows the loss with batch statistics smoothly.",

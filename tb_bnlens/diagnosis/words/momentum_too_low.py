@@ -16,6 +16,7 @@ from tb_bnlens.diagnosis.words.phrases import (
     count,
     momentum_range,
     number,
+    recalibrated_would,
     replayed,
 )
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
@@ -48,8 +49,10 @@ def failed(f: Facts, d: Decision) -> Said:
             )
         if best is not None and longer_memory(f).significant:
             summary += f" Replayed with momentum {as_set(f, best):g}, {replayed(f, best)}."
+        elif best is None:
+            summary += recalibrated_would(f)
     else:
-        summary += " The loss does not jump with them in this run."
+        summary += recalibrated_would(f) or " The loss does not jump with them in this run."
     if mirrored is not None and not f.in_torch:
         own = "Keras' momentum" if f.in_keras else "The momentum of flax"
         summary += f" {own} is the share that is kept: PyTorch's {value:g} is {mirrored:g} here."
@@ -63,10 +66,11 @@ def failed(f: Facts, d: Decision) -> Said:
                 "scatter of the moving statistics", robust.largest(f.moving_scatter[list(d.layers)]), SCATTER, STANDARD
             ),
         },
-        rescue=code.rescue(f, d.severity),
+        rescue=code.RECALIBRATE if recalibrated_would(f) else "",
         rescued="recalibrated",
         fix=code.set_momentum(f, round(advice, 6)),
-        next="Inference loss follows the loss with batch statistics smoothly.",
+        next="Inference loss follows the loss with batch statistics smoothly."
+        + (" A replay is of the weights of this training; those of another one differ." if best is not None else ""),
     )
 
 

@@ -14,6 +14,14 @@ FIX = """\
 # Keep values that are not finite, or far too large, out of the data, in a tf.data pipeline for instance with:
 #   data = data.map(lambda x, y: (tf.clip_by_value(tf.where(tf.math.is_finite(x), x, 0.0), -1e4, 1e4), y))
 """
+TOO_FAST = """\
+# A loss that grows until it is not finite comes from too large steps far more often than from the data. Lower the
+# learning rate, scale regression targets to a standard deviation of about 1, and clip the gradients: {clip}
+"""
+CLIP = "\n#   optimizer = keras.optimizers.Adam(1e-3, clipnorm=1.0)"
+CLIP_IN_TORCH = "between\n# backward and step:\n#   torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)"
+CLIP_IN_FLAX = "\n#   tx = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(1e-3))"
+OTHERWISE = "# If that does not help, look at the data:\n"
 FIX_IN_TORCH = """\
 # Keep values that are not finite, or far too large, out of the data, for instance in the Dataset:
 #   x = torch.nan_to_num(x, nan=0.0).clamp(-1e4, 1e4)
@@ -48,6 +56,8 @@ def failed(f: Facts, d: Decision) -> Said:
             " The loss in training mode is not finite either: training has diverged, and the statistics show it. New "
             "statistics do not help then; go back to weights of an earlier step."
         )
+        if f.grew and f.last_finite is not None:
+            summary += f" The loss grew before that, to {number(f.last_finite[1])} at step {f.last_finite[0]:,}."
     elif math.isfinite(batch):
         summary += f" Training does not read it: with batch statistics the loss is {number(batch)}."
     evidence = {
@@ -66,10 +76,21 @@ def failed(f: Facts, d: Decision) -> Said:
         evidence=evidence,
         rescue=_reset(f, d) + "\n" + code.RECALIBRATE,
         rescued="recalibrated",
-        fix=code.told(f, keras=FIX, torch=FIX_IN_TORCH, flax=FIX_IN_FLAX),
-        next="The statistics stay finite. If they do not, look at the data and at the code that writes to the layers"
+        fix=_fix(f),
+        next="The loss stays finite, and the statistics with it."
+        if f.losses.diverged
+        else "The statistics stay finite. If they do not, look at the data and at the code that writes to the layers"
         f"{'' if since is None else f' by step {since:,}'}.",
     )
+
+
+def _fix(f: Facts) -> str:
+    """What keeps values finite: smaller steps where training itself has diverged, then the data."""
+    data = code.told(f, keras=FIX, torch=FIX_IN_TORCH, flax=FIX_IN_FLAX)
+    if not f.losses.diverged:
+        return data
+    clip = code.told(f, keras=CLIP, torch=CLIP_IN_TORCH, flax=CLIP_IN_FLAX)
+    return TOO_FAST.format(clip=clip).replace(": \n", ":\n") + OTHERWISE + data
 
 
 _NEW = {"mean": "zeros", "var": "ones"}

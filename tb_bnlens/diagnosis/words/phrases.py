@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tb_bnlens.analysis.facts import Facts
+from tb_bnlens.analysis.loss_gap import NOTE_HARM
 from tb_bnlens.analysis.metrics import is_share
 from tb_bnlens.metadata import replay_row
 from tb_bnlens.numbers import as_set as in_convention
@@ -73,8 +74,9 @@ def be(n: int) -> str:
 
 
 def verb(n: int, plural: str) -> str:
-    """A verb for so many: "uses" for 1, "use" for others."""
-    return f"{plural}s" if n == 1 else plural
+    """A verb for so many: "uses" or "varies" for 1, "use" or "vary" for others."""
+    one = f"{plural[:-1]}ies" if plural.endswith("ry") else f"{plural}s"
+    return one if n == 1 else plural
 
 
 def part_of(n: int, total: int) -> str:
@@ -187,6 +189,14 @@ def replayed(f: Facts, momentum: float) -> str:
     return ", ".join([said, *told])
 
 
+def recalibrated_would(f: Facts) -> str:
+    """What statistics of many batches give, where that is worth a note: " Recalibrated, ... instead of 1.06."."""
+    if f.parts is None or not f.stale.at_least(NOTE_HARM):
+        return ""
+    fresh, now = loss(f, f.typical("recalibrated")), loss(f, f.typical("inference"))
+    return f" Recalibrated, inference loss would be {fresh} instead of {now}."
+
+
 def no_statistics(f: Facts) -> str:
     """Why there is nothing to compare the moving statistics with."""
     waiting = "There are no batch statistics to compare with yet; that takes two snapshots."
@@ -212,7 +222,9 @@ def rival(f: Facts) -> str:
 
 def modes(f: Facts) -> str:
     """The two losses that matter: "inference 15,127, batch statistics 1.18"."""
-    return f"inference {loss(f, f.typical('inference'))}, batch statistics {loss(f, f.rival_loss)}"
+    as_trained = f.measured is not None and f.measured.rival == "batch_as_trained"
+    named = "as training normalizes" if as_trained else "batch statistics"
+    return f"inference {loss(f, f.typical('inference'))}, {named} {loss(f, f.rival_loss)}"
 
 
 def against_batch(f: Facts) -> str:

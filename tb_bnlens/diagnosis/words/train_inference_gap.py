@@ -25,7 +25,16 @@ ONE_MOMENT = "A check looks at one moment, which does not tell the cause. Record
 NOT_OF_THESE = (
     "The moving statistics are not those of this data at these weights. They may have lagged when training ended, been "
     "moved by calls in training mode on other data, belong to weights that were changed since, or not be loaded as "
-    "they were saved. A check does not tell which; a record of the training does."
+    "they were saved, with the same epsilon. A check does not tell which; a record of the training does."
+)
+
+IN_KERAS = "# Keep variables in float32:\nimport keras\n\nkeras.mixed_precision.set_global_policy('mixed_bfloat16')\n"
+IN_TORCH = (
+    "# Keep the model in float32, without .half() or .bfloat16(), and compute in half precision:\n"
+    "#   with torch.autocast(device, dtype=torch.bfloat16):\n"
+)
+IN_FLAX = (
+    "# Keep the statistics in float32:\n#   nnx.BatchNorm(channels, dtype=jnp.bfloat16, param_dtype=jnp.float32)\n"
 )
 
 
@@ -48,9 +57,15 @@ def failed(f: Facts, d: Decision) -> Said:
         },
         rescue=code.rescue(f, d.severity),
         rescued="recalibrated",
-        fix=code.RECALIBRATE if f.parts is None and not f.gap.tentative else "",
+        fix=_fix(f),
         next="" if f.gap.tentative else _what_is_left(f),
     )
+
+
+def _fix(f: Facts) -> str:
+    if f.half_precision and _is_stale(f):
+        return code.told(f, keras=IN_KERAS, torch=IN_TORCH, flax=IN_FLAX)
+    return code.RECALIBRATE if f.parts is None and not f.gap.tentative else ""
 
 
 def _without_layers(f: Facts) -> Said:
@@ -86,6 +101,11 @@ def _unexplained(f: Facts) -> str:
     if not _is_stale(f) or math.isnan(off):
         return "No known cause explains it."
     said = f"It comes from the moving statistics, which are at most {number(off)} standard deviations off."
+    if f.half_precision:
+        return (
+            f"{said} They are kept in half precision, where an update smaller than half a unit in the last place is "
+            "lost: the statistics stop on their way, the farther off the slower they move."
+        )
     if f.parts is not None and f.parts.drifting.any():
         # The records are too far apart to tell which.
         return (

@@ -44,7 +44,8 @@ def failed(f: Facts, _d: Decision) -> Said:
         n, total = int(f.layers.collapsed[where].sum()), int(f.layers.channels[where].sum())
         summary += (
             f" In {names([f.layers.names[i] for i in where])}, {n:,} of {count(total, 'channel')} hardly "
-            f"{verb(n, 'vary')} in training. Epsilon sets their scale, so what varies there in validation is magnified."
+            f"{verb(n, 'vary')} in training. Epsilon sets {'its' if n == 1 else 'their'} scale, so what varies there "
+            "in validation is magnified."
         )
         fix = "# Leave out inputs that are constant in the training data, or train on data in which they vary.\n" + fix
     return Said(
