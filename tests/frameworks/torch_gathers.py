@@ -66,13 +66,6 @@ def stored(x: Any) -> Any:
     return float(store.get("part")) * x.detach().mean()
 
 
-def grouped(x: Any) -> Any:
-    group = dist.new_group([0, 1])
-    value = 0.1 * dist.get_world_size(group) * x.detach().mean()
-    dist.destroy_process_group(group)
-    return value
-
-
 def sent(x: Any) -> Any:
     found = x.detach().mean()
     dist.send(found, 1) if dist.get_rank() == 0 else dist.recv(found, 0)
@@ -88,7 +81,6 @@ CALLS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "objects": (of_objects, "all_gather"),
     "barrier": (told, "barrier"),
     "a store": (stored, "set of Store"),
-    "a new group": (grouped, "new_group"),
     "send": (sent, "send"),
     "one that is caught": (caught, "all_reduce"),
 }
