@@ -84,7 +84,7 @@ def _losses(run: Mapping[str, Any], style: Style) -> list[str]:
     if frozen and losses["recalibrated"] is not None:
         lines.append("  recalibrated: frozen layers keep their statistics")
     lines += _parts(losses, run["framework"], constant, style)
-    lines += _harm(losses, style)
+    lines += _harm(losses, run["severity"], style)
     validation = losses.get("validation")
     if validation:
         over = validation["batches"]
@@ -133,15 +133,17 @@ def _parts(losses: Mapping[str, Any], framework: str, constant: str, style: Styl
     return lines
 
 
-def _harm(losses: Mapping[str, Any], style: Style) -> list[str]:
+def _harm(losses: Mapping[str, Any], severity: str, style: Style) -> list[str]:
     """The figure that the severity goes by, beside the steps of severity where it comes near them."""
     harm = losses["harm"]
     if harm is None:
         return []
     against = "" if losses["rival_loss"] is None else f" ({number(losses['rival_loss'])})"
     said = f"{number(harm)} against {losses['rival']}{against}"
+    few = losses["batches"] is None and harm >= ERROR_HARM and severity != "error"
     if harm >= NOTE_HARM:
-        said += f": {HARM if losses['harm_is_sure'] else 'no more than chance'}"
+        steps = "a warning at most, from so few batches" if few else HARM
+        said += f": {steps if losses['harm_is_sure'] else 'no more than chance'}"
     return style.wrap("  harm: ", said)
 
 

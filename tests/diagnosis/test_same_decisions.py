@@ -49,7 +49,7 @@ INTENDED = {
     ("drawn 36", "batch-noise"): "momentum-too-low explained it and was itself explained by set-after-trace: a cause "
     "that yields explains nothing, so batch-noise is named beside set-after-trace",
     ("drawn 34", "warming-up"): "the layer lags because the step was traced with another momentum: set-after-trace",
-    **{(f"drawn {seed}", "momentum-too-low"): REPLAYS_NO_BETTER for seed in (30, 36, 53, 54, 59)},
+    **{(f"drawn {seed}", "momentum-too-low"): REPLAYS_NO_BETTER for seed in (30, 36, 53, 54)},
     **{(f"drawn {seed}", "short-last-batch"): ORDER_IS_BEHIND for seed in (22, 41, 62, 80)},
     **{
         (f"drawn {seed}", "momentum-too-low"): "short-last-batch explained it, and yields to unlike-batches now"
@@ -57,15 +57,12 @@ INTENDED = {
     },
 }
 """Other decisions that differ on purpose."""
-FEW_PROBES = {
-    ("recorded fault pretrained, loop without training=True", "never-updated"): "the one late probe differs by less "
-    "than the last three scatter",
-    ("recorded fault pretrained, loop without training=True", "train-inference-gap"): "the same",
-    ("drawn 2", "drift"): "the same",
-    ("drawn 2", "train-inference-gap"): "the same",
+OLD_LIMIT = "limit train-inference-gap, WINDOW_SHARE, above"
+INTENDED |= {
+    ("named low and drift", "drift"): "a momentum that keeps little but the last batch does not lag",
+    (OLD_LIMIT, "batch-noise"): "two late probes do not tell",
+    (OLD_LIMIT, "train-inference-gap"): "two late probes are a warning",
 }
-"""Decisions that rested on a probe or two, which are not sure enough now."""
-INTENDED |= FEW_PROBES
 
 KNOWN = {name for run in OLD.values() for name in run}
 """Causes that the rules knew. Others were added to the table since."""
@@ -109,10 +106,9 @@ def compare(runs: Mapping[str, History]) -> tuple[int, dict[tuple[str, str], str
         decisions = decide(CAUSES, facts)
         count += len(decisions)
         found |= {(name, cause): text for cause, text in differences(OLD[name], decisions).items()}
-        if facts.losses.tentative:
-            # These take more probes than there were.
-            silent = {x for x in ("batch-noise", "overfitting") if not decisions[x].failed}
-            found = {key: text for key, text in found.items() if key[0] != name or key[1] not in silent}
+        if facts.losses.tentative and name.split()[0] != "limit":
+            # The rules made errors of a probe or two; test_train_inference_gap.py has what is made of them now.
+            found = {key: text for key, text in found.items() if key[0] != name or key in INTENDED}
     return count, found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.diagnosis.checks import limits_of, silence_of
-from tests.diagnosis.runs import CALM, causes, finding, run, with_last_probe
+from tests.diagnosis.runs import CALM, causes, finding, rows, run, with_last_probe
 from tests.simulation import SimLayer
 
 CAUSE = "short-last-batch"
@@ -22,3 +22,11 @@ def test_by_the_loss_after_it() -> None:
 def test_a_high_momentum_hardly_feels_it() -> None:
     assert causes(run(SimLayer(momentum=0.99), overrides=SHORT)) == {}
     assert finding(run(CALM), CAUSE)["status"] == "not_applicable"
+
+
+def test_one_odd_last_batch_is_not_a_short_one() -> None:
+    """Heavy tails make any batch odd now and then; what is short is short in each epoch."""
+    history = run(SimLayer(momentum=0.7), overrides={**SHORT, "epoch_end_distance": 0.1})
+    assert causes(history) == {}
+    assert causes(rows(history, last_only=True, epoch_end_distance=1.4)) == {}
+    assert causes(rows(history, epoch_end_distance=1.4)) == {CAUSE: "info"}

@@ -11,6 +11,7 @@ import pytest
 from tb_bnlens.history import History
 from tb_bnlens.metadata import HALF_PRECISION
 from tb_bnlens.report import run_report
+from tb_bnlens.report.text import render_run
 from tests.diagnosis.checks import limits_of, silence_of
 from tests.diagnosis.runs import CALM, causes, finding, level, measured, put, rows, run
 from tests.simulation import Sim, SimLayer, simulate
@@ -136,6 +137,8 @@ def test_one_probe_is_no_error() -> None:
     assert causes(sure) == {CAUSE: "warning"} and causes(many) == {CAUSE: "error"}
     assert causes(chance) == {}
     assert "no more than chance" in run_report(chance)["headline"]
+    texts = [render_run(run_report(history)) for history in (sure, many)]
+    assert ["a warning at most, from so few batches" in text for text in texts] == [True, False]
     found = finding(sure, CAUSE)
     assert "This is of 1 probe up to step 600" in found["summary"] and not found["fix"]
 

@@ -12,8 +12,7 @@ from tb_bnlens.analysis import replays, robust
 from tb_bnlens.analysis.arrival import NOISE_SIGMAS
 from tb_bnlens.analysis.facts.still import StillFacts
 from tb_bnlens.analysis.fixed import best_average
-from tb_bnlens.analysis.lag import latest
-from tb_bnlens.analysis.loss_gap import NOTE_HARM, Gap
+from tb_bnlens.analysis.loss_gap import CORROBORATION, NOTE_HARM, Gap
 from tb_bnlens.analysis.measured import UNKNOWN
 from tb_bnlens.analysis.noise import noise_floor
 from tb_bnlens.metadata import TIME_DISTRIBUTED
@@ -50,8 +49,13 @@ class ScatterFacts(StillFacts):
 
     @cached_property
     def last_batch(self) -> Array:
-        """Distance of the last, short batch of an epoch."""
-        return latest(self.history, "epoch_end_distance")
+        """Distance of the last, short batch of an epoch: the median of the last epochs', the lower one of two.
+
+        One may be odd by chance; what is short is short in each epoch.
+        """
+        course = self.history.row("epoch_end_distance")
+        known = [column[~np.isnan(column)][-CORROBORATION:] for column in course.T]
+        return np.array([np.sort(x)[(len(x) - 1) // 2] if len(x) else np.nan for x in known])
 
     @cached_property
     def last_batch_left(self) -> Array:
