@@ -332,4 +332,5 @@ EVIDENCE_ROWS = (
     "batch_at_inference",  # 1 where the layer normalizes by the batch when the model is called in inference mode
     "ordinary_distance_rms",  # W between the statistics of all rows and of the rows with ordinary inputs
     "extreme_share",  # share of rows whose inputs are not: the same in all layers; NaN where inputs cannot be compared
+    "dominance_mixed",  # dominance_max of new compositions of the same rows: as large where it is rows that set it
 )

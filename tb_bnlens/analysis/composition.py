@@ -101,7 +101,8 @@ class Composition:
     @property
     def differ(self) -> bool:
         """Whether the batches are not draws of one kind, by their statistics, their losses or their targets."""
-        return bool(self._measured.unlike.any()) or self.losses_unlike or self.of_one_kind
+        by_statistics = self._measured.unlike.any() or self.unlike_variances.any()
+        return bool(by_statistics) or self.losses_unlike or self.of_one_kind
 
     @property
     def losses_comparable(self) -> bool:
@@ -247,10 +248,16 @@ class Composition:
         return MINORITY * of_normal * (1.0 + FALSE_ALARM_Z * scatter)
 
     @cached_property
+    def unlike_variances(self) -> Mask:
+        """Layers whose mean variance whole batches of another kind set, [L]: the same rows mixed set it no more."""
+        limit = self.dominance_limit
+        return np.asarray((self._row("dominance_max") > limit) & (self._row("dominance_mixed") <= limit))
+
+    @cached_property
     def dominated(self) -> Mask:
         """Layers with a channel whose mean variance a minority of the batches sets, or that extreme rows move, [L]."""
-        by_batches = self._row("dominance_max") > self.dominance_limit
-        return np.asarray(by_batches | (self._row("ordinary_distance_rms") > self._row("reference_noise")))
+        by_rows = (self._row("dominance_max") > self.dominance_limit) & ~self.unlike_variances
+        return np.asarray(by_rows | (self._row("ordinary_distance_rms") > self._row("reference_noise")))
 
     @property
     def extreme_share(self) -> float:

@@ -82,12 +82,12 @@ class Bench:
 
     def composed(
         self, name: str, rows: Rows, forward: Forward, targets: Rows | None = None, *, essential: bool = False
-    ) -> None:
-        """A pass over new batches, of these rows of all batches laid end to end."""
+    ) -> list[Outcome]:
+        """A pass over new batches, of these rows of all batches laid end to end; see ``Passes.run``."""
         made: list[Any] = []
         self.passes.measured(name, lambda: made.extend(self.runner.compose(self.batches, rows, targets)))
         if not made:
-            return
+            return []
 
         def taken(index: int, batch: Any) -> Outcome:
             try:
@@ -101,11 +101,13 @@ class Bench:
                 ) from error
 
         why = self.runner.loss_reason
-        self.passes.run(name, made, [len(r) for r in rows], taken, essential=essential)
+        outcomes = self.passes.run(name, made, [len(r) for r in rows], taken, essential=essential)
         if self.runner.loss_reason != why:
             # A loss may have to know the size of the batch, as one with a mask or a queue does.
             self.passes.results.pop(name, None)
             self.passes.not_evaluated[name], self.runner.loss_reason = self.runner.loss_reason, why
+            return []
+        return outcomes
 
     def on_rows(self, name: str, rows: Rows, present: Present, *, with_rows: bool = False) -> bool:
         """Inference on the statistics of some rows of each batch alone, and how far they are from those of all rows.

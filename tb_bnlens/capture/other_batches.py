@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from tb_bnlens.capture.bench import Bench, Rows
-from tb_bnlens.capture.passes import Array
+from tb_bnlens.capture.passes import Array, moments_of
 from tb_bnlens.capture.spread import evenly
+from tb_bnlens.moments.statistics import BatchMoments
 
 POOLED = 4
 """Times the usual batch size that ``pooled`` shows."""
@@ -85,7 +86,12 @@ def other_batches(bench: Bench) -> None:
     own, other = np.split(np.arange(len(order)), stops), np.split(order, stops)
     as_trained = bench.as_trained()
     # Nothing else tells that rows come in an order. That is a frequent fault, and no loss may show it.
-    bench.composed("recombined", other, as_trained, essential=True)
+    outcomes = bench.composed("recombined", other, as_trained, essential=True)
+    if outcomes:
+        mixed = BatchMoments([moments_of(o) for o in outcomes], [len(rows) for rows in other])
+        spread = mixed.spread_rows(bench.subject.segments, bench.subject.epsilon)
+        if spread:
+            bench.describe({"dominance_mixed": spread["dominance_max"]})
     # A loss that compares the rows of a batch changes with their company on fixed statistics too.
     bench.composed("recombined_inference", other, bench.on(bench.subject.moving), essential=True)
     few = evenly(len(own), ROUGH)

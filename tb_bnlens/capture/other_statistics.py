@@ -63,9 +63,12 @@ def _without_extremes(bench: Bench, present: Present) -> None:
         return
     extreme = extreme_rows(np.concatenate(columns))  # type: ignore[arg-type]
     bench.describe({"extreme_share": np.full(len(bench.subject.segments), extreme.mean())})
-    if not 0 < extreme.mean() < MOST_EXTREME:
+    each = np.split(extreme, np.cumsum(bench.sizes)[:-1])
+    # Where most rows of a batch are extreme, the batch is of another kind. Few rows drawn at random are so placed.
+    of_kinds = sum(int(rows.sum()) for rows in each if len(rows) > 1 and 2 * rows.sum() > len(rows))
+    if not 0 < extreme.mean() < MOST_EXTREME or 2 * of_kinds > extreme.sum():
         return
-    ordinary = [np.flatnonzero(rows) for rows in np.split(~extreme, np.cumsum(bench.sizes)[:-1])]
+    ordinary = [np.flatnonzero(~rows) for rows in each]
     bench.on_rows("ordinary", ordinary, present, with_rows=True)
 
 

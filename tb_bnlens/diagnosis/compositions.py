@@ -62,8 +62,8 @@ def unlike(f: Facts) -> Mask:
     """Layers whose batch means differ; or the run, where it is the batches' losses or targets, or those of the past."""
     if f.composition is None or f.measured is None:
         return f.batches.unlike
-    layers = f.measured.unlike
     c = f.composition
+    layers = f.measured.unlike if f.measured.unlike.any() else c.unlike_variances
     run = c.differ or c.on_past.at_least(NOTE_HARM) or past_explains(f)
     return on.whole_run(True) if run and not layers.any() else layers
 

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tb_bnlens import Recorder
 from tb_bnlens.capture.changed import newer_kind
@@ -118,3 +119,14 @@ def test_one_class_after_another_is_an_order(tmp_path: Path) -> None:
     data = [(random.normal(size=(32, 8)) + 3.0 * (k >= 60), np.full((32, 1), int(k >= 60))) for k in range(100)]
     history = looped(tmp_path, network(2, "sparse_categorical_crossentropy"), data)
     assert not history.evidence[-1].earlier
+
+
+def test_whole_batches_are_no_extreme_rows(tmp_path: Path) -> None:
+    """One batch in six is of another contrast: its rows are extreme beside the others', and not among themselves."""
+    data = [(tf.constant(z * (12.0 if k % 6 == 1 else 1.0)), y) for k, (z, y) in enumerate(two_kinds(0, 120))]
+    history = looped(tmp_path, network(), data)
+    measured = history.evidence[-1]
+    assert measured.layers["extreme_share"][0] > 0.05 and "ordinary" not in measured.passes
+    assert measured.layers["dominance_mixed"][0] < 2.0 < measured.layers["dominance_max"][0]
+    told = {f["rule"]: f["status"] for f in run_report(history)["findings"]}
+    assert told["dominated-statistics"] == "pass" and told["unlike-batches"] == "fail"

@@ -83,6 +83,20 @@ def test_a_rescue_that_drops_rows_is_measured_on_all_rows(
     assert ("no rescue" in told["summary"]) is (loss == 31.0) and ("44%" in told["summary"]) is (share == 0.44)
 
 
+def test_batches_of_another_kind_are_no_rows() -> None:
+    """New compositions of the same rows are dominated as well, if it is rows that do it."""
+    history = dominated()
+    (found,) = history.evidence
+
+    def mixed(times: float) -> History:
+        layers = {**found.layers, "between_within": np.full(3, 0.5), "dominance_mixed": np.array([times, 1.0, 1.0])}
+        return replace(history, evidence=(replace(found, layers=layers),))
+
+    assert causes(mixed(18.0)) == {CAUSE: "error"}
+    assert causes(mixed(1.1)) == {"unlike-batches": "error"}
+    assert "20 times their median, and 1.1 times in new batches" in finding(mixed(1.1), "unlike-batches")["summary"]
+
+
 def test_the_limit_of_the_evidence_is_in_its_own_unit() -> None:
     """An ordinary row's loss is lower than the mean, and so is what it is held against."""
     rows = {

@@ -50,6 +50,15 @@ def _by_evidence(f: Facts, d: Decision) -> Said:
         times = robust.largest(m.row("between_within"))
         said.append(f"Batches differ from each other: their means vary {number(times)} times as much as {AT_MOST}.")
         evidence["overall"] = Evidence(OVERALL, times, m.spread_limit)
+    if c.unlike_variances.any():
+        high, of_mixed = (
+            robust.largest(m.row(name)[c.unlike_variances]) for name in ("dominance_max", "dominance_mixed")
+        )
+        said.append(
+            f"A minority of the batches has far higher variances: their mean is {number(high)} times their median, and "
+            f"{number(of_mixed)} times in new batches of the same rows."
+        )
+        evidence["variances"] = Evidence("mean of the batches' variances over their median", high, c.dominance_limit)
     if c.losses_unlike:
         said.append(
             f"The batches' losses vary {number(c.losses_over_random)} times as much as if the same rows were shuffled."
