@@ -24,6 +24,8 @@ WINDOW = 5
 CORROBORATION = 3
 """Probes of cheap steps are few and far between. With fewer than this many in the window, the last this many of any age
 tell how sure a gap is: their median has to show it too, and their spread is what one batch scatters by."""
+BEYOND_DOUBT = 10.0
+"""Harm that a probe or two tell: losses of single batches differ by some factor, and not by that of ten more losses."""
 JUMP_QUANTILE = 0.9
 """A jump is what one probe in ten exceeds."""
 STANDARD_ERRORS = 2.0
@@ -56,7 +58,8 @@ class Gap:
     corroborated: bool = True
     """False where it rests on a probe or two that those before contradict."""
     tentative: bool = False
-    """It rests on fewer than ``CORROBORATION`` probes, or on old ones: that is not sure enough for an error."""
+    """It rests on fewer than ``CORROBORATION`` probes, or on old ones, and is below ``BEYOND_DOUBT``: that is not sure
+    enough for an error."""
     drop: float = math.nan
     """What a metric loses beyond chance, 0 for nothing, where the metric shows a fault that the loss does not; else
     NaN. ``harm`` is that of the drop then."""
@@ -187,7 +190,8 @@ class Losses:
         """As ``judge``, of the probes of the window."""
         gap = self.judge(difference, level)
         # A statistic that is not finite stays so: it needs no second probe.
-        return replace(gap, tentative=self.tentative and gap.known and not math.isinf(gap.value))
+        doubtful = gap.known and not math.isinf(gap.value) and not gap.harm >= BEYOND_DOUBT
+        return replace(gap, tentative=self.tentative and doubtful)
 
     def lasting_gap(self, upper: str, lower: str) -> Gap:
         """The same over more probes, for parts that have nothing to do with the age of the statistics."""

@@ -78,6 +78,14 @@ def few_probes(x: float) -> History:
     return replace(history, loss_steps=steps)
 
 
+def few_and_far(x: float) -> History:
+    """A gap of the last three probes, of which one is recent."""
+    history = put(level(), "inference", [1 + x * loss_gap.BEYOND_DOUBT] * 3)
+    steps = history.loss_steps.copy()
+    steps[:-1] = np.linspace(1, 200, len(steps) - 1)
+    return replace(history, loss_steps=steps)
+
+
 def odd_jumps(x: float) -> History:
     """Batches that differ, where every so many probes of the second half are bad."""
     history = rows(level(), between_within=9.0)
@@ -366,6 +374,7 @@ CASES: dict[tuple[Any, str, str], Build] = {
     (loss_gap, "WINDOW", "train-inference-gap"): odd_probes,
     (last_probes, "WINDOW_SHARE", "train-inference-gap"): old_probes,
     (loss_gap, "CORROBORATION", "train-inference-gap"): few_probes,
+    (loss_gap, "BEYOND_DOUBT", "train-inference-gap"): few_and_far,
     (loss_gap, "JUMP_QUANTILE", "unlike-batches"): odd_jumps,
     (last_probes, "SPREAD_SHARE", "unlike-batches"): old_jumps,
     (loss_gap, "GEOMETRIC_SHARE", "train-inference-gap"): near_zero,
