@@ -126,9 +126,6 @@ class Evidence:
     """Samples, [B]."""
     batch_phases: NDArray[np.int64]
     """The ``fit`` that each batch is from, [B]."""
-    earlier: Mapping[str, PassResult] = field(default_factory=dict)
-    """Where the data changed in the course of training, ``inference`` and ``batch`` (as training has it) on batches
-    from before that. All else is of batches since then."""
     passes: Mapping[str, PassResult] = field(default_factory=dict)
     validation: Mapping[str, PassResult] = field(default_factory=dict)
     """The same on validation data."""
@@ -142,6 +139,9 @@ class Evidence:
     """Pass or other part -> why it was not measured."""
     seconds: float = float("nan")
     """What the measurement took, tracing left out."""
+    earlier: Mapping[str, PassResult] = field(default_factory=dict)
+    """Where the data changed in the course of training, ``inference`` and ``batch`` (as training has it) on batches
+    from before that. All else is of batches since then."""
 
     def mean(self, name: str) -> float:
         """Mean loss of a sample in a pass; NaN where it was not made."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dis
 import functools
+import sys
 import types
 from bisect import bisect_left
 from collections.abc import Callable
@@ -15,8 +16,12 @@ from tb_bnlens.capture.code import Path
 TOLD = {"is_set": True, "wait": True, "done": True, "is_alive": False}
 """Methods that ask whether to go on, and the answer to those that do."""
 ENDS = ("RETURN_VALUE", "RETURN_CONST", "RAISE_VARARGS", "RERAISE")
-BEFORE_JUMP = ("LOAD_CONST", "LOAD_FAST", "PRECALL", "CALL", "KW_NAMES", "TO_BOOL", "PUSH_NULL", "CACHE", "NOT_TAKEN")
-"""How the instructions begin between the name of such a method and the jump that follows its answer."""
+GIVES_BACK = ("RETURN", "YIELD", "SEND")
+"""How the instructions begin with which the code that has called this goes on."""
+ARGUMENTS = ("LOAD_", "PRECALL", "KW_NAMES", "PUSH_NULL", "CACHE")
+"""How they begin between the name of such a method and its call."""
+BEFORE_JUMP = ("TO_BOOL", "CACHE", "NOT_TAKEN")
+"""How they begin between the call and the jump that follows the answer."""
 
 
 @dataclass
@@ -27,8 +32,25 @@ class _Flow:
     told: dict[int, tuple[tuple[str, ...], int]] = field(default_factory=dict)
     """Jumps behind one of ``TOLD``: the path of names that is asked, and where those go on that are told to."""
     returns: set[int] = field(default_factory=set)
+    stored: dict[int, set[str]] = field(default_factory=dict)
+    """Names of variables and attributes that are assigned there."""
     caught: dict[int, list[int]] = field(default_factory=dict)
     """Where an exception goes on that is raised there."""
+
+    def after(self, starts: list[int], goes_on: Callable[[tuple[str, ...]], bool]) -> set[int]:
+        """The instructions that can be reached from some, where loops go on of which this is so."""
+        seen, waiting = set[int](), starts
+        while waiting:
+            offset = waiting.pop()
+            if offset in seen:
+                continue
+            seen.add(offset)
+            following = self.next.get(offset, [])
+            path, told = self.told.get(offset, ((), None))
+            if path and not goes_on(path):
+                following = [other for other in following if other != told]
+            waiting += [*following, *self.caught.get(offset, ())]
+        return seen
 
 
 @dataclass(frozen=True)
@@ -50,17 +72,10 @@ def ahead(frame: types.FrameType, returned: bool, is_told: Callable[[tuple[str, 
     """
     flow = _flow(frame.f_code)
     at = max((offset for offset in flow.next if offset <= frame.f_lasti), default=0)  # and not a cache behind it
-    seen, waiting = set[int](), [at] if returned else list(flow.caught.get(at, ()))
-    while waiting:
-        offset = waiting.pop()
-        if offset in seen:
-            continue
-        seen.add(offset)
-        following = flow.next.get(offset, [])
-        path, goes_on = flow.told.get(offset, ((), None))
-        if path and not is_told(path):
-            following = [other for other in following if other != goes_on]
-        waiting += [*following, *flow.caught.get(offset, ())]
+    starts = [at] if returned else list(flow.caught.get(at, ()))
+    # What is assigned on the way may be another object by the time that it is asked.
+    anew = {name for offset in flow.after([*starts], lambda _: True) for name in flow.stored.get(offset, ())}
+    seen = flow.after(starts, lambda path: not anew.isdisjoint(path) or is_told(path))
     # What the rest of a statement uses may have been read before.
     begin = _line_of(frame) if returned else at + 1
     read = {offset for offset in flow.next if begin <= offset <= at}
@@ -78,7 +93,7 @@ def _line_of(frame: types.FrameType) -> int:
 
 @functools.lru_cache(maxsize=4096)
 def _flow(code: types.CodeType) -> _Flow:
-    found, path, asked = _Flow(), Path(), tuple[str, ...]()
+    found, path, asked, called = _Flow(), Path(), tuple[str, ...](), False
     table: Any = getattr(dis, "_parse_exception_table", lambda _: ())
     caught = [(entry.start, entry.end, entry.target) for entry in table(code)]
     instructions = list(dis.get_instructions(code))
@@ -89,23 +104,34 @@ def _flow(code: types.CodeType) -> _Flow:
         target = [int(instruction.argval)] if jumps else []
         straight = [following.offset] if following is not None and name not in ENDS and not _always(name) else []
         found.next[offset] = target + straight
-        if name.startswith("RETURN"):
+        if name.startswith(GIVES_BACK):
             found.returns.add(offset)
+        if name.startswith(("STORE_", "DELETE_")):
+            given = instruction.argval
+            found.stored[offset] = {str(part) for part in (given if isinstance(given, tuple) else (given,))}
         if name.startswith("SETUP_") and target:  # before Python 3.11
             caught.append((offset, target[0], target[0]))
-        if name in ("LOAD_ATTR", "LOAD_METHOD") and instruction.argval in TOLD and path.holder:
-            asked = (*path.holder, instruction.argval)
-        elif "JUMP" in name and "_IF_" in name and asked and straight:
+        if _is_method(instruction) and instruction.argval in TOLD and path.holder:
+            asked, called = (*path.holder, instruction.argval), False
+        elif "JUMP" in name and "_IF_" in name and asked and called and straight:
             jumps_if = "TRUE" in name
             found.told[offset] = asked, (target if TOLD[asked[-1]] == jumps_if else straight)[0]
             asked = ()
-        elif not name.startswith(BEFORE_JUMP):
+        elif name.startswith("CALL") and asked and not called:
+            called = True
+        elif not name.startswith(BEFORE_JUMP if called else ARGUMENTS):
             asked = ()
     offsets = list(found.next)
     for begin, end, handler in caught:
         for offset in offsets[bisect_left(offsets, begin) : bisect_left(offsets, end)]:
             found.caught.setdefault(offset, []).append(handler)
     return found
+
+
+def _is_method(instruction: dis.Instruction) -> bool:
+    """Whether it loads a method to call it at once."""
+    with_flag = sys.version_info >= (3, 12) and instruction.opname == "LOAD_ATTR"
+    return instruction.opname == "LOAD_METHOD" or (with_flag and bool((instruction.arg or 0) & 1))
 
 
 def _always(name: str) -> bool:

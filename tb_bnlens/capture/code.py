@@ -5,12 +5,11 @@ from __future__ import annotations
 import dis
 import functools
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from tb_bnlens.capture.packages import is_closed
-from tb_bnlens.capture.remembered import remembered, remembered_functions
 
 CALLED = ("forward", "call", "__call__", "__get__", "compute_loss")
 """Methods with which a pass enters an object."""
@@ -143,6 +142,8 @@ class Path:
     def add(self, instruction: dis.Instruction) -> None:
         """Go on by an instruction."""
         name = instruction.opname
+        if instruction.is_jump_target:  # what comes from elsewhere has left another object there
+            self._top = self._copied = ()
         self.holder, self.is_changed = self._top, self._adds
         self._adds = name.startswith("INPLACE_") or (name == "BINARY_OP" and instruction.argrepr.endswith("="))
         if name.endswith(("LOAD_FAST", "LOAD_FAST_BORROW")) or name in ("LOAD_DEREF", "LOAD_GLOBAL", "LOAD_NAME"):
@@ -158,10 +159,9 @@ class Path:
             self._top = ()
 
 
-@remembered_functions
-def functions_of(cls: type) -> Iterator[Any]:
+def functions_of(cls: type) -> list[Any]:
     """The functions of a class, static and class methods and properties included, constructors left out."""
-    return (function for _, function in _functions(cls))
+    return [function for _, function in _functions(cls)]
 
 
 def constructors_of(cls: type) -> list[Any]:
@@ -185,8 +185,7 @@ def all_slots_of(kind: type) -> list[Any]:
     return [slot for cls in kind.__mro__ for slot in slots_of(cls)]
 
 
-@remembered_functions
-def functions_called(kind: type) -> Sequence[Any]:
+def functions_called(kind: type) -> list[Any]:
     """The functions of an object's class and its base classes, a user's, that may run when it is called.
 
     A base class may call what another class defines.
@@ -207,7 +206,7 @@ def functions_called(kind: type) -> Sequence[Any]:
         if framework.intersection(CALLED):
             waiting = [name for name in own if name in framework and not name.endswith("_dataloader")]
             if not waiting and not unnamed:
-                return ()
+                return []
             waiting += unnamed
     else:
         waiting += unnamed
@@ -228,7 +227,6 @@ def functions_called(kind: type) -> Sequence[Any]:
     return [function for functions in own.values() for function in functions]
 
 
-@remembered
 def attributes_read(cls: type) -> frozenset[str]:
     """Names of attributes that these functions read or assign, of whatever object."""
     return frozenset[str]().union(*(reads(function.__code__).attributes for function in functions_of(cls)))

@@ -9,8 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import types
-import weakref
-from collections.abc import Iterator, Mapping, MutableMapping, MutableSet, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ import numpy as np
 from tb_bnlens.capture.denied import Stopped
 from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.capture.library import visit_of_library
-from tb_bnlens.capture.packages import is_closed, may_draw
+from tb_bnlens.capture.packages import is_closed
 from tb_bnlens.capture.stateful import stateful
 from tb_bnlens.capture.still import still, walk_of
 from tb_bnlens.capture.visits import VISITS, visit_both, visit_object, visit_own_part, visit_part
@@ -48,8 +47,6 @@ class Objects:
         visits: Mapping[type, Visit] | None = None,
     ):
         self._parts, self._closed, self._visits = parts, closed, {**(visits or {}), **VISITS}
-        self._known: MutableMapping[type, Visit | None] = weakref.WeakKeyDictionary()
-        self._drawing: MutableSet[type] = weakref.WeakSet()
 
     @contextlib.contextmanager
     def put_back(self, *roots: Any) -> Iterator[Walk]:
@@ -86,18 +83,12 @@ class Objects:
                 raise NotEvaluated(walk.stopped)
 
     def _walked(self, roots: Sequence[Any]) -> Walk:
-        walk = Walk(self._known, self._visit_of, self._drawing)
+        walk = Walk(self._visit_of)
         walk.over(roots)
         return walk
 
     def _visit_of(self, kind: type) -> Visit | None:
         """How objects of a type are walked; None where they are not."""
-        self._known[kind] = found = self._found(kind)
-        if found is None and may_draw(kind.__module__):
-            self._drawing.add(kind)
-        return found
-
-    def _found(self, kind: type) -> Visit | None:
         if (issubclass(kind, PLAIN) and is_closed(kind)) or issubclass(kind, self._closed):
             return None
         found = stateful(kind)

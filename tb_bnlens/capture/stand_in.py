@@ -6,8 +6,6 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from tb_bnlens.capture.remembered import remembered
-
 _OWN = frozenset(dir(object)) - {"__reduce_ex__"} | {"__del__"}
 """What every object has, such as a hash. It changes nothing."""
 
@@ -47,7 +45,6 @@ def stand_in(thing: Any, stop: Callable[[], None]) -> Any:
     return _class_for(kind)(thing, stop)
 
 
-@remembered
 def _class_for(kind: Any) -> Any:
     names = {name for cls in kind.__mro__ for name in vars(cls) if name.startswith("__") and name.endswith("__")}
     methods = {name: _forwarded(name) for name in names - _OWN if callable(getattr(kind, name, None))}

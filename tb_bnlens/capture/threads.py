@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 import threading
 import time
@@ -31,6 +32,8 @@ PATIENCE = 2.0
 """Seconds for threads that a pass has started and not joined."""
 THREADS_CLOCK = 0b110
 """The kernel's mark of a clock that is one thread's (CPUCLOCK_PERTHREAD_MASK) and counts its time (CPUCLOCK_SCHED)."""
+EVERYTHING = frozenset({"_active", "_current_frames", "enumerate", "get_objects", "get_referrers"})
+"""Attributes of modules by which code finds threads, and other objects, that it does not hold."""
 BESIDE_THREADS = (
     "another thread{} can change {}, and what it does could not be told from what an extra pass does; let it end, or "
     "join the thread that trains, or keep what it uses out of both, to have the losses measured"
@@ -68,9 +71,9 @@ class Company:
         found = {ident: self._found(ident) for ident in self._before}
         writes = {ident for ident, one in found.items() if one.touch is Touch.WRITES}
         awake = {ident for ident in self._before.keys() & frames.keys() if not _waits_for_others(frames[ident])}
-        # Another one that is awake may tell a thread to go on.
-        if writes & awake or (writes and any(found[ident].touch for ident in awake)):
-            return self._reason(writes & awake or writes)
+        woken = {ident for ident in writes - awake if ident in frames and self._may_be_woken(frames[ident], awake)}
+        if writes & awake or woken:
+            return self._reason(writes & awake or woken)
         if not any(one.touch for one in found.values()):
             return ""
         time.sleep(LOOK)
@@ -102,13 +105,25 @@ class Company:
             if codes not in known:
                 known[codes] = touches(first, self._held), first
         frame = frames_of_others().get(ident)
-        if frame is not None and (_codes(frame) not in known or self._is_told(ident, known[_codes(frame)][1])):
+        codes = () if frame is None else _codes(frame)  # once: the thread may go on meanwhile
+        if frame is not None and (codes not in known or self._is_told(ident, known[codes][1])):
             now = reached(frame)
-            known[_codes(frame)] = touches(now, self._held), now
+            known[codes] = touches(now, self._held), now
             if self._is_told(ident, now):
                 told = reached(frame, is_told=True)
-                known[_codes(frame)] = touches(told, self._held), told
+                known[codes] = touches(told, self._held), told
         return max((found for found, _ in known.values()), key=lambda found: found.touch, default=Found(Touch.PERHAPS))
+
+    def _may_be_woken(self, frame: types.FrameType, awake: Collection[int]) -> bool:
+        """Whether some of these threads may tell one to go on that waits in a method of Python's until it is told."""
+        waiting = itertools.takewhile(lambda outer: not _is_users(outer), outwards(frame))
+        return self._reach(awake, {id(held) for outer in waiting for held in outer.f_locals.values()})
+
+    def _reach(self, threads: Collection[int], ids: Collection[int]) -> bool:
+        """Whether some of these threads may reach an object with one of these ids."""
+        looks = [self._first[ident][1] if ident in self._first else None for ident in threads]
+        everything = (look is None or look[1].too_far or not EVERYTHING.isdisjoint(look[1].names) for look in looks)
+        return any(everything) or any(look is not None and not look[1].met.keys().isdisjoint(ids) for look in looks)
 
     def _is_told(self, ident: int, reached: Reached) -> bool:
         """Whether one that asks a signal again and again is told to go on, or may be by another one that is awake."""
@@ -119,8 +134,7 @@ class Company:
             return True
         frames = frames_of_others() if signals else {}
         awake = {other for other, frame in frames.items() if other != ident and not _waits_for_others(frame)}
-        looks = [first for other, (_, first) in self._first.items() if other in awake]
-        return any(look is None or look[1].too_far or look[1].met.keys() & signals.keys() for look in looks)
+        return self._reach(awake & self._before.keys(), signals)
 
     def _reason(self, threads: Collection[int]) -> str:
         if not threads:

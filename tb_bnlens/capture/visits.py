@@ -18,7 +18,6 @@ from tb_bnlens.capture.code import (
     Reads,
     attributes_read,
     constructors_of,
-    functions_called,
     functions_of,
     own_classes,
     reads,
@@ -67,7 +66,7 @@ def _visit_attributes(walk: Walk, thing: Any) -> None:
 def _visit_code(walk: Walk, thing: Any) -> None:
     kind: Any = type(thing)
     walk.kind(thing)
-    walk.then(thing, *functions_called(kind))
+    walk.then(thing, *walk.functions_of(thing))
     for cls in own_classes(kind):
         if walk.is_new(cls):
             _keep_class(walk, cls)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from tb_bnlens.capture.code import functions_called
 from tb_bnlens.capture.denied import Denied
 from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.capture.noted import EMPTY, LONG, Noted, Place, methods_of, restore_all
+from tb_bnlens.capture.packages import may_draw
 from tb_bnlens.capture.reasons import cause_of
 from tb_bnlens.capture.threads import Company
 from tb_bnlens.capture.touch import Held
@@ -50,20 +52,17 @@ class Walk:
 
     A visit denies what it cannot put back.
 
+    What is found out of classes is forgotten with the walk: a class may change, and one that was made for a single
+    model holds what its methods close over, such as the weights.
+
     Args:
-        known: how objects of a type are walked; None where they are not.
-        visit_of: finds that for a type that is not known yet.
-        drawing: types of those that are not, whose code may draw from NumPy's global generator.
+        visit_of: how objects of a type are walked; None where they are not.
     """
 
-    def __init__(
-        self,
-        known: Mapping[type, Visit | None],
-        visit_of: Callable[[type], Visit | None],
-        drawing: Collection[type] = (),
-    ):
-        self._known, self._visit_of, self._drawing = known, visit_of, drawing
-        self._visits: dict[type, Visit | None] = {}  # a look at a weak key takes eight times as long
+    def __init__(self, visit_of: Callable[[type], Visit | None]):
+        self._visit_of = visit_of
+        self._visits: dict[int, Visit | None] = {}
+        self._functions: dict[int, list[Any]] = {}
         self.may_draw = False
         """Whether a pass may draw from NumPy's global generator."""
         self.may_wait = False
@@ -106,7 +105,6 @@ class Walk:
             kind = type(thing)
             visit = self._visit(kind)
             if visit is None:
-                self.may_draw = self.may_draw or kind in self._drawing
                 continue
             if (kind is OrderedDict or kind is dict) and not thing:
                 self._noted.empty.append(thing)
@@ -138,14 +136,14 @@ class Walk:
             self._held.objects.update(self._beyond.met)
 
     def _visit(self, kind: type) -> Visit | None:
+        key = id(kind)  # a metaclass may have an equality of its own
         try:
-            return self._visits[kind]
+            return self._visits[key]
         except KeyError:
-            visit = self._known[kind] if kind in self._known else self._visit_of(kind)
-            self._visits[kind] = visit
+            visit = self._visits[key] = self._visit_of(kind)
+            if visit is None:
+                self.may_draw = self.may_draw or may_draw(kind.__module__)
             return visit
-        except TypeError:  # a metaclass without a hash
-            return None
 
     # --- what visits ask for -------------------------------------------------------------------------
 
@@ -161,6 +159,13 @@ class Walk:
         """Walk these too, which the holder cannot exchange: it is a tuple, or a bound method."""
         self._waiting += things
         self._denied.held_for_good(holder, things)
+
+    def functions_of(self, thing: Any) -> list[Any]:
+        """The functions of an object's class that may run when it is called."""
+        kind = type(thing)
+        if id(kind) not in self._functions:
+            self._functions[id(kind)] = functions_called(kind)
+        return self._functions[id(kind)]
 
     def later(self, visit: Visit, thing: Any) -> None:
         """Walk an object of the standard library when all others are walked; see ``_Beyond``."""

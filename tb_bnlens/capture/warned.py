@@ -11,48 +11,41 @@ from typing import Any
 
 from tb_bnlens.capture.reach import outwards
 
+_LOCK = threading.Lock()
+
 
 class _Forgetting:
-    """Stands for ``warnings.showwarning`` while threads make passes: what those warn of counts as not shown.
+    """Stands for ``warnings.showwarning`` in a pass: what its thread warns of is not shown, and counts as not shown.
 
-    It shows the same warning of passes once.
+    Other code may keep it, as a function of its own that calls it. Behind the pass it calls what was there before.
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._passing: list[int] = []
-        self._show: Any = self.show
-        self._before: Any = None
-        self._shown: set[Any] = set()
+        self.before: Any = warnings.showwarning
+        self.passing: int | None = threading.get_ident()
 
-    @contextlib.contextmanager
-    def __call__(self) -> Iterator[None]:
-        """A pass of this thread."""
-        thread = threading.get_ident()
-        with self._lock:
-            self._passing.append(thread)
-            if warnings.showwarning is not self._show:
-                self._before, warnings.showwarning = warnings.showwarning, self._show
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._passing.remove(thread)
-                if not self._passing and warnings.showwarning is self._show:
-                    warnings.showwarning = self._before
-
-    def show(self, message: Any, category: Any, filename: str, lineno: int, *others: Any) -> None:
-        """Show a warning."""
-        if threading.get_ident() in self._passing:
-            what = str(message), category
-            registries = [frame.f_globals.get("__warningregistry__") or {} for frame in outwards(sys._getframe(1))]
-            for registry in (*registries, getattr(warnings, "onceregistry", {})):
-                for key in ((*what, lineno), (*what, 0), what):
-                    registry.pop(key, None)
-            if (*what, filename, lineno) in self._shown:
-                return
-            self._shown.add((*what, filename, lineno))
-        self._before(message, category, filename, lineno, *others)
+    def __call__(self, message: Any, category: Any, filename: str, lineno: int, *others: Any) -> None:
+        if threading.get_ident() != self.passing:
+            self.before(message, category, filename, lineno, *others)
+            return
+        what = str(message), category
+        registries = [frame.f_globals.get("__warningregistry__") or {} for frame in outwards(sys._getframe(1))]
+        for registry in (*registries, getattr(warnings, "onceregistry", {})):
+            for key in ((*what, lineno), (*what, 0), what):
+                registry.pop(key, None)
 
 
-warnings_forgotten = _Forgetting()
+@contextlib.contextmanager
+def warnings_forgotten() -> Iterator[None]:
+    """Let training give the warnings of the block as if the block had not."""
+    with _LOCK:
+        forgetting: Any = _Forgetting()
+        warnings.showwarning = forgetting
+    try:
+        yield
+    finally:
+        with _LOCK:
+            forgetting.passing = None
+            shows: Any = warnings.showwarning
+            while type(shows) is _Forgetting and shows.passing is None:  # also those of passes that overlapped
+                shows = warnings.showwarning = shows.before

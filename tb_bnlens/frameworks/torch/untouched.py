@@ -21,7 +21,6 @@ from tb_bnlens.capture.noted import restore_all
 from tb_bnlens.capture.objects import Objects
 from tb_bnlens.capture.packages import is_closed
 from tb_bnlens.capture.randomness import draws_undone, others_may_draw
-from tb_bnlens.capture.remembered import remembered
 from tb_bnlens.capture.walk import Visit, Walk
 from tb_bnlens.frameworks.torch import parts
 from tb_bnlens.frameworks.torch.draws import DrawsApart
@@ -39,6 +38,7 @@ LOGGERS = (
     ("wandb.sdk.wandb_run", "Run", "_log"),
 )
 """Module, class and how the names of its methods begin that write in the user's log."""
+LIGHTNING = frozenset({"lightning", "pytorch_lightning"})
 LOG = "log"
 """The method of a ``LightningModule``; ``log_dict`` calls it."""
 GLOBAL_HOOKS = [hooks for name, hooks in vars(torch.nn.modules.module).items() if name.startswith("_global_")]
@@ -77,8 +77,8 @@ def modes_of(model: Any) -> dict[Any, bool]:
 @contextlib.contextmanager
 def unlogged(modules: Iterable[Any]) -> Iterator[None]:
     """Let modules of Lightning log nothing in the block: by what they log, training stops or goes slower."""
-    kinds: list[tuple[Any, Any]] = [(module, type(module)) for module in modules]
-    logging = [module for module, kind in kinds if _logs(kind)]
+    here = not LIGHTNING.isdisjoint(sys.modules)
+    logging = [module for module in modules if here and _logs(type(module))]
     before = [parts.held_by(module).get(LOG) for module in logging]
     try:
         for module in logging:
@@ -91,10 +91,9 @@ def unlogged(modules: Iterable[Any]) -> Iterator[None]:
                 del parts.held_by(module)[LOG]
 
 
-@remembered
 def _logs(kind: Any) -> bool:
-    of_lightning = ("lightning.", "pytorch_lightning.")
-    return any(cls.__name__ == "LightningModule" and cls.__module__.startswith(of_lightning) for cls in kind.__mro__)
+    classes = [cls for cls in kind.__mro__ if cls.__name__ == "LightningModule"]
+    return any(cls.__module__.partition(".")[0] in LIGHTNING for cls in classes)
 
 
 @contextlib.contextmanager
