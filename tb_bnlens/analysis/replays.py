@@ -1,4 +1,4 @@
-"""Which momentum the replays advise: a customary one of those that serve, else the largest."""
+"""Which momentum the replays advise: a customary one that serves, else the largest that does."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def preferred(good: Iterable[float]) -> float | None:
 
 
 def customary(momentums: Iterable[float]) -> list[float]:
-    """Those that are defaults."""
+    """The customary ones among them."""
     return [m for m in momentums if any(abs(m - c) < ROUNDING for c in CUSTOMARY)]
 
 

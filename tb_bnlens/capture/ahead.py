@@ -14,14 +14,14 @@ from typing import Any
 from tb_bnlens.capture.code import Path
 
 TOLD = {"is_set": True, "wait": True, "done": True, "is_alive": False}
-"""Methods that ask whether to go on, and the answer to those that do."""
+"""Methods of signals, threads and futures that a loop asks, and the answer that ends its wait."""
 ENDS = ("RETURN_VALUE", "RETURN_CONST", "RAISE_VARARGS", "RERAISE")
 GIVES_BACK = ("RETURN", "YIELD", "SEND")
-"""How the instructions begin with which the code that has called this goes on."""
+"""How instructions begin after which the caller's code runs."""
 ARGUMENTS = ("LOAD_", "PRECALL", "KW_NAMES", "PUSH_NULL", "CACHE")
-"""How they begin between the name of such a method and its call."""
+"""How instructions begin between the name of such a method and its call."""
 BEFORE_JUMP = ("TO_BOOL", "CACHE", "NOT_TAKEN")
-"""How they begin between the call and the jump that follows the answer."""
+"""How instructions begin between the call and the jump on its answer."""
 
 
 @dataclass
@@ -30,15 +30,15 @@ class _Flow:
 
     next: dict[int, list[int]] = field(default_factory=dict)
     told: dict[int, tuple[tuple[str, ...], int]] = field(default_factory=dict)
-    """Jumps behind one of ``TOLD``: the path of names that is asked, and where those go on that are told to."""
+    """Jumps on the answer of one of ``TOLD``: the path of names that is asked, and where the wait ends."""
     returns: set[int] = field(default_factory=set)
     stored: dict[int, set[str]] = field(default_factory=dict)
     """Names of variables and attributes that are assigned there."""
     caught: dict[int, list[int]] = field(default_factory=dict)
-    """Where an exception goes on that is raised there."""
+    """Handlers of an exception that is raised there."""
 
-    def after(self, starts: list[int], goes_on: Callable[[tuple[str, ...]], bool]) -> set[int]:
-        """The instructions that can be reached from some, where loops go on of which this is so."""
+    def after(self, starts: list[int], is_told: Callable[[tuple[str, ...]], bool]) -> set[int]:
+        """The instructions that can be reached from these, where a wait ends only if ``is_told`` says so."""
         seen, waiting = set[int](), starts
         while waiting:
             offset = waiting.pop()
@@ -46,9 +46,9 @@ class _Flow:
                 continue
             seen.add(offset)
             following = self.next.get(offset, [])
-            path, told = self.told.get(offset, ((), None))
-            if path and not goes_on(path):
-                following = [other for other in following if other != told]
+            path, end = self.told.get(offset, ((), None))
+            if path and not is_told(path):
+                following = [other for other in following if other != end]
             waiting += [*following, *self.caught.get(offset, ())]
         return seen
 
@@ -68,14 +68,14 @@ def ahead(frame: types.FrameType, returned: bool, is_told: Callable[[tuple[str, 
     Args:
         frame: where the thread is, or a caller of it.
         returned: whether what it calls may return; it may raise at any rate.
-        is_told: whether something may tell a thread to go on that asks the last name of this path.
+        is_told: whether something may answer a thread that asks the last name of this path, so that its wait ends.
     """
     flow = _flow(frame.f_code)
     at = max((offset for offset in flow.next if offset <= frame.f_lasti), default=0)  # and not a cache behind it
     starts = [at] if returned else list(flow.caught.get(at, ()))
     # What is assigned on the way may be another object by the time that it is asked.
-    anew = {name for offset in flow.after([*starts], lambda _: True) for name in flow.stored.get(offset, ())}
-    seen = flow.after(starts, lambda path: not anew.isdisjoint(path) or is_told(path))
+    stored = {name for offset in flow.after([*starts], lambda _: True) for name in flow.stored.get(offset, ())}
+    seen = flow.after(starts, lambda path: not stored.isdisjoint(path) or is_told(path))
     # What the rest of a statement uses may have been read before.
     begin = _line_of(frame) if returned else at + 1
     read = {offset for offset in flow.next if begin <= offset <= at}

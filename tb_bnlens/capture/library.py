@@ -158,7 +158,7 @@ _IDS_FOR_GOOD = frozenset(id(function) for functions in FOR_GOOD.values() for fu
 
 def visit_for_good(walk: Walk, function: Any) -> bool:
     """Deny one of ``FOR_GOOD`` to a pass. Returns whether it is one."""
-    if function is _START:  # of which ``refuse_threads`` takes care
+    if function is _START:  # left to ``refuse_threads``
         return True
     if id(function) not in _IDS_FOR_GOOD:
         return False

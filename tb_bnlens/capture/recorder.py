@@ -121,7 +121,7 @@ class LoopRecorder:
                     self._warn_of_no_loss()
 
     def _warn_of_no_loss(self) -> None:
-        """Say once, while it can still be mended, that there is no loss: a loop is given its own."""
+        """Say once, early in the run, that there is no loss."""
         why = self._log.why_not("losses")
         if why and not self._told:
             self._told = True

@@ -136,7 +136,7 @@ class Walk:
             self._held.objects.update(self._beyond.met)
 
     def _visit(self, kind: type) -> Visit | None:
-        key = id(kind)  # a metaclass may have an equality of its own
+        key = id(kind)  # a metaclass may define equality
         try:
             return self._visits[key]
         except KeyError:

@@ -17,7 +17,7 @@ _LOCK = threading.Lock()
 class _Forgetting:
     """Stands for ``warnings.showwarning`` in a pass: what its thread warns of is not shown, and counts as not shown.
 
-    Other code may keep it, as a function of its own that calls it. Behind the pass it calls what was there before.
+    Other code may keep it and call it later: behind the pass it calls what was there before.
     """
 
     def __init__(self) -> None:

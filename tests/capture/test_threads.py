@@ -349,14 +349,14 @@ def in_served_object(call: Callable[[], Any]) -> Iterator[None]:
 WHERE = (in_timer, in_sleep, in_server, in_loop, in_task, in_package, in_served_object)
 
 
-def passed(model: Model, beside: str = "Thread-") -> bool:
+def passed(model: Model) -> bool:
     """Whether a pass is made; what it changes is put back."""
     time.sleep(0.05)  # the thread has begun to wait
     try:
         with Objects().put_back(model):
             model(1.0)
     except NotEvaluated as reason:
-        assert f"another thread ('{beside}" in str(reason)
+        assert "another thread ('Thread-" in str(reason)
         return False
     assert model.calls == 0
     return True
@@ -715,8 +715,7 @@ def test_a_warning_that_other_code_wraps_in_a_pass_is_given_behind_it() -> None:
 
 def test_beside_another_training_passes_are_made() -> None:
     """Of a model of its own, beside a lens of its own; both append to one list, under one lock."""
-    lock, results, stop = threading.Lock(), list[float](), threading.Event()
-    theirs: list[bool] = []
+    lock, results, made = threading.Lock(), list[float](), list[bool]()
 
     class Counts:
         def __init__(self) -> None:
@@ -727,26 +726,19 @@ def test_beside_another_training_passes_are_made() -> None:
             return x
 
     def train(model: Any) -> None:
-        while not stop.is_set():
+        for _ in range(5):
             model.kept = model(1.0)
             model.calls = 0
-            theirs.append(passed(model, beside="MainThread"))
+            made.append(passed(model))
             with lock:
                 results.append(1.0)
 
-    ours: Any = Counts()
-    thread = threading.Thread(target=train, args=(Counts(),), daemon=True)
-    thread.start()
-    try:
-        made, ends = list[bool](), time.monotonic() + 30
-        while len(made) < 5 or (not any(theirs) and time.monotonic() < ends):
-            made.append(passed(ours))
-            with lock:
-                results.append(1.0)
-    finally:
-        stop.set()
-        thread.join(10)
-    assert all(made) and any(theirs)
+    both = [threading.Thread(target=train, args=(Counts(),), daemon=True) for _ in range(2)]
+    for thread in both:
+        thread.start()
+    for thread in both:
+        thread.join()
+    assert made == [True] * 10
 
 
 def test_looking_at_a_thread_calls_no_method_of_its_objects() -> None:

@@ -125,7 +125,7 @@ class StillFacts(StaleFacts):
 
     @cached_property
     def frozen_after_trace(self) -> Mask:
-        """Those that were frozen after the step was traced, as far as it can be told.
+        """Layers that were frozen after the step was traced, as far as the record tells.
 
         A step of the user's own may set the flag itself, as that of a GAN does in turn. It does so when it is traced,
         in the first step of the record or in an earlier fit; other code may set it to and fro around each step.

@@ -140,7 +140,7 @@ def _not_measured(f: Facts, d: Decision) -> Said:
                 "inference loss with statistics of the measured batches", f.typical("recalibrated")
             ),
         },
-        # The measured statistics are of all rows. Those that are printed are the same if no row of theirs is left out.
+        # The measured statistics are of all rows; those of the printed code are the same if it leaves no row out.
         rescue=_rescue(f) if composition(f).extreme_share == 0.0 else "",
         rescued="recalibrated",
         fix=_fix(f),

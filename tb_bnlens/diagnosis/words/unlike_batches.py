@@ -172,7 +172,7 @@ def _follow(f: Facts) -> str:
 def _both(f: Facts) -> str:
     return (
         "# Only if the model is also for data like those from before. Mix both kinds:\n"
-        f"{code.shuffle(f, f.batches.size)}# or give each kind a BatchNorm layer of its own.\n"
+        f"{code.shuffle(f, f.batches.size)}# or give each kind its own BatchNorm layer.\n"
     )
 
 

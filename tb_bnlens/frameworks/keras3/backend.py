@@ -75,7 +75,7 @@ class Look(Protocol):
         """Up to ``count`` batches; fewer at the end of the data.
 
         Raises:
-            NotEvaluated: they cannot be looked at; nothing is taken then.
+            NotEvaluated: no batch can be taken and handed back; none is taken then.
         """
 
     @property

@@ -28,7 +28,7 @@ def is_all_keras(library: Library, model: Any, loss: Any) -> bool:
 
 
 def has_keras_metrics(library: Library, model: Any) -> bool:
-    """Whether all metrics of a model, and those that it is compiled with, are Keras' own."""
+    """Whether all metrics of a model, compiled ones included, are Keras' own."""
     if type(model).metrics is not library.keras.Model.metrics:
         return False
     compiled = getattr(model, "_compile_metrics", None) or getattr(model, "compiled_metrics", None)
