@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.frameworks.keras_tensorflow.backend import BACKEND
 from tests.capture.runs import assert_same, lens, record, state, strange_datasets
 from tests.capture.setups import Setup, arrays
@@ -175,8 +176,8 @@ def test_peek_at_a_generator() -> None:
 
 
 def test_peek_leaves_what_it_does_not_know() -> None:
-    thing = object()
-    assert peek(thing, 1) == (thing, [])
+    with pytest.raises(NotEvaluated, match="the step gets an object"):
+        peek(object(), 1)
 
 
 def test_structures_survive() -> None:
