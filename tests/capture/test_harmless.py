@@ -51,6 +51,7 @@ class Rows(keras.metrics.Metric):  # type: ignore[misc]
         self.rows.clear()
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of Keras' callback, with NumPy 2
 @pytest.mark.parametrize("options", [{}, {"run_eagerly": True}])
 def test_a_metric_that_holds_rows_in_python(options: dict[str, Any], tmp_path: Path) -> None:
     def trained(*callbacks: Any) -> Any:
