@@ -131,6 +131,7 @@ def _visit_bit_generator(walk: Walk, generator: Any) -> None:
     if generator in _OF_ALL:
         walk.may_draw = True
     else:
+        walk.generators.append(generator)
         walk.keep(functools.partial(setattr, generator, "state", generator.state))
 
 

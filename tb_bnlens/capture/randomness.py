@@ -54,7 +54,8 @@ def draws_refused(walk: Walk | None = None) -> Iterator[None]:
     if apart and walk is not None and known_to_draw and walk.may_wait:
         raise NotEvaluated(BESIDE_OTHERS)
     with contextlib.ExitStack() as locks:
-        watched = _numpy_generators() if walk is None or known_to_draw or not apart else []
+        all_of_them = walk is None or known_to_draw or not apart
+        watched = _numpy_generators() if all_of_them or walk is None else walk.generators
         before = [_State(generator, locks if apart and known_to_draw else None, not apart) for generator in watched]
         with _python_draws() as drawn:
             try:

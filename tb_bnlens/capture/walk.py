@@ -65,6 +65,8 @@ class Walk:
         self._functions: dict[int, list[Any]] = {}
         self.may_draw = False
         """Whether a pass may draw from NumPy's global generator."""
+        self.generators: list[Any] = []
+        """NumPy's generators that are held, other than the global one."""
         self.may_wait = False
         """Whether it may wait for another thread: it uses locks, or code for threads."""
         self.joins = False

@@ -155,6 +155,21 @@ def test_layers_that_draw_in_python(draw: Any, eagerly: bool, tmp_path: Path) ->
     assert np.all(np.isfinite(read.last("distance_rms")))
 
 
+def test_a_draw_beside_another_thread_is_refused(tmp_path: Path) -> None:
+    """From a generator of the model's: another thread of the user's makes NumPy's own generators unsafe to lock."""
+    ends = threading.Event()
+    thread = threading.Thread(target=ends.wait, daemon=True)
+    thread.start()
+    try:
+        model = models.functional(Draws(own_generator.normal))
+        model.compile("sgd", "mse", run_eagerly=True)
+        fit(Setup("", lambda: model), lens(tmp_path), model=model)
+    finally:
+        ends.set()
+        thread.join(10)
+    assert "draws random numbers" in record(tmp_path).manifest.not_evaluated["losses"]
+
+
 class Counts(keras.layers.Layer):  # type: ignore[misc]
     """Counts in an attribute and a dictionary each time it is traced, or called eagerly."""
 
