@@ -31,6 +31,7 @@ from tb_bnlens.capture.objects import Objects
 from tb_bnlens.capture.randomness import others_may_draw
 from tb_bnlens.capture.signals import signals_wait
 from tb_bnlens.capture.still import still
+from tests.conftest import wait_for
 
 
 @pytest.fixture
@@ -83,7 +84,7 @@ def test_the_thread_of_an_event_loop_may_draw() -> None:
     """It runs what a user gives it, as a loader of data that fills a queue."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
-    assert not others_may_draw()
+    wait_for(lambda: not others_may_draw(), "the end of threads of other tests")
     thread.start()
     try:
         assert others_may_draw()
@@ -471,7 +472,7 @@ def test_no_pass_follows_one_in_which_it_wakes() -> None:
 
     thread = threading.Thread(target=wakes_late, daemon=True)
     thread.start()
-    time.sleep(0.05)
+    wait_for(lambda: passed(model), "the wait of the thread")
     with still():
         assert passed(model)
         with pytest.raises(NotEvaluated, match="another thread can change"), Objects().put_back(model):
