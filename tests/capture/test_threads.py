@@ -480,12 +480,16 @@ def test_no_pass_follows_one_in_which_it_wakes() -> None:
             thread.join(10)
 
 
-def waits_for_thread(model: Model, found: list[bool]) -> None:
+def waits_while_alive(pause: Callable[[threading.Thread], None], model: Model, found: list[bool]) -> None:
     thread = threading.Thread(target=lambda: found.append(passed(model)), daemon=True)
     thread.start()
     while thread.is_alive():
-        time.sleep(0.001)
+        pause(thread)
     model.stop = True
+
+
+waits_for_thread = partial(waits_while_alive, lambda _: time.sleep(0.001))
+waits_for_join = partial(waits_while_alive, lambda thread: thread.join(0.001))
 
 
 def waits_for_future(model: Model, found: list[bool]) -> None:
@@ -493,14 +497,6 @@ def waits_for_future(model: Model, found: list[bool]) -> None:
     while not future.done():
         time.sleep(0.001)
     found.append(future.result())
-    model.stop = True
-
-
-def waits_for_join(model: Model, found: list[bool]) -> None:
-    thread = threading.Thread(target=lambda: found.append(passed(model)), daemon=True)
-    thread.start()
-    while thread.is_alive():
-        thread.join(0.001)
     model.stop = True
 
 
@@ -715,8 +711,9 @@ def test_a_warning_that_other_code_wraps_in_a_pass_is_given_behind_it() -> None:
 
 
 def test_beside_another_training_passes_are_made() -> None:
-    """Of a model of its own, beside a lens of its own; both append to one list, under one lock."""
+    """Each has its model and its lens; both append to one list, under one lock."""
     lock, results, made = threading.Lock(), list[float](), list[bool]()
+    main, both_end = threading.main_thread().ident or 0, threading.Barrier(2)
 
     class Counts:
         def __init__(self) -> None:
@@ -727,12 +724,17 @@ def test_beside_another_training_passes_are_made() -> None:
             return x
 
     def train(model: Any) -> None:
+        ends = time.monotonic() + 10
+        joins = ("join", "_wait_for_tstate_lock")
+        while sys._current_frames()[main].f_code.co_name not in joins and time.monotonic() < ends:
+            time.sleep(0.001)
         for _ in range(5):
             model.kept = model(1.0)
             model.calls = 0
             made.append(passed(model))
             with lock:
                 results.append(1.0)
+        both_end.wait()  # the main thread stays in its first join
 
     both = [threading.Thread(target=train, args=(Counts(),), daemon=True) for _ in range(2)]
     for thread in both:
