@@ -110,6 +110,11 @@ class PassResult:
         return float(np.average(self.losses, weights=self.sizes)) if len(self.losses) else float("nan")
 
 
+def trained(passes: Mapping[str, PassResult]) -> str:
+    """The pass with batch statistics in the layers that should use them in training, without dropout."""
+    return "batch_as_trained" if "batch_as_trained" in passes else "batch"
+
+
 @dataclass(frozen=True)
 class Evidence:
     """What each cause's intervention gives, measured on one set of batches at one moment.

@@ -21,10 +21,9 @@ from tb_bnlens.analysis.rival import (
     spread_limit,
     spread_of_mean,
     standard_error,
-    trained,
     unlike,
 )
-from tb_bnlens.history import Evidence, History, PassResult
+from tb_bnlens.history import Evidence, History, PassResult, trained
 from tb_bnlens.metadata import REPLAY_MOMENTUMS, replay_row
 
 Array = NDArray[np.float64]
@@ -189,8 +188,8 @@ class Measured:
 
     @property
     def trained(self) -> str:
-        """The pass with batch statistics where training should use them; see ``rival.trained``."""
-        return trained(self.evidence)
+        """The pass with batch statistics where training should use them; see ``history.trained``."""
+        return trained(self.evidence.passes)
 
     @cached_property
     def spread_limit(self) -> float:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tb_bnlens.analysis import drift
-from tb_bnlens.history import Evidence, PassResult
+from tb_bnlens.history import Evidence, PassResult, trained
 
 ERRORS_APART = 3.09
 """New compositions do worse where they do so by more than this many standard errors: once in a thousand times by chance
@@ -17,18 +17,14 @@ SAME_MODE = 0.1
 """Share of the difference between two passes within which training agrees with one of them, on every batch."""
 
 
-def trained(evidence: Evidence) -> str:
-    """The pass with batch statistics in the layers that should use them in training, without dropout."""
-    return "batch_as_trained" if "batch_as_trained" in evidence.passes else "batch"
-
-
 def in_training(evidence: Evidence) -> str:
     """The pass that shows what training sees, without dropout.
 
     Frozen layers stay on their moving statistics, but one of the user's own class may normalize with the batch all the
     same. Then the training pass gives the loss of the pass with batch statistics everywhere, batch for batch.
     """
-    passes, usual = evidence.passes, trained(evidence)
+    passes = evidence.passes
+    usual = trained(passes)
     if usual == "batch" or "training" not in passes or "batch" not in passes:
         return usual
     seen, batch, held = (passes[name].losses for name in ("training", "batch", usual))
@@ -63,7 +59,7 @@ def company_tells(evidence: Evidence) -> bool:
     So it is where each batch holds one class. What the targets of other batches make worse is due to the batch.
     """
     strange, swapped = (evidence.passes.get(name) for name in ("mismatched", "swapped"))
-    own = evidence.passes.get(trained(evidence))
+    own = evidence.passes.get(trained(evidence.passes))
     if strange is None or swapped is None or own is None or len(strange.losses) != len(swapped.losses):
         return False
     of_batch = strange.losses - swapped.losses
@@ -79,7 +75,7 @@ def memorized(evidence: Evidence) -> bool:
     By the mean, or by the ranks of the batches: where a few new compositions are very bad, the mean's standard error is
     as large as the difference, and every new one may still be worse than every old one.
     """
-    new, old = (evidence.passes.get(name) for name in ("recombined", trained(evidence)))
+    new, old = (evidence.passes.get(name) for name in ("recombined", trained(evidence.passes)))
     if new is None or old is None or not similar(evidence) or company_tells(evidence):
         return False
     noise, company = float(np.hypot(spread_of_mean(new), spread_of_mean(old))), of_company(evidence)

@@ -12,8 +12,8 @@ import math
 
 import numpy as np
 
-from tb_bnlens.analysis.rival import rival, trained
-from tb_bnlens.history import Evidence
+from tb_bnlens.analysis.rival import rival
+from tb_bnlens.history import Evidence, trained
 
 EASIEST = "q01"
 """The easiest rows: a quantile, since the least of many rows may be an outlier."""
@@ -50,4 +50,4 @@ def from_zero(evidence: Evidence) -> bool:
 
 def _rows(evidence: Evidence) -> dict[str, float]:
     """Losses of single rows as training sees them."""
-    return dict(evidence.samples.get(trained(evidence), evidence.samples.get("batch", {})))
+    return dict(evidence.samples.get(trained(evidence.passes), evidence.samples.get("batch", {})))

@@ -24,7 +24,7 @@ from tb_bnlens.capture.put_right import put_right
 from tb_bnlens.capture.reservoir import Kept
 from tb_bnlens.capture.samples import summary, summary_of_difference
 from tb_bnlens.capture.subject import Subject
-from tb_bnlens.history import Evidence, PassResult
+from tb_bnlens.history import Evidence, PassResult, trained
 from tb_bnlens.metadata import Moment
 from tb_bnlens.moments.statistics import BatchMoments, distance_rows
 
@@ -142,14 +142,9 @@ class Judgement:
         results = self._bench.passes.results
         return {
             name: PassResult(results[of].losses[earlier], results[of].sizes[earlier])
-            for name, of in (("inference", "inference"), ("batch", self._trained))
+            for name, of in (("inference", "inference"), ("batch", trained(results)))
             if of in results
         }
-
-    @property
-    def _trained(self) -> str:
-        """The pass with batch statistics in the layers that training normalizes by the batch."""
-        return "batch_as_trained" if "batch_as_trained" in self._bench.passes.results else "batch"
 
     def finds_inference_worse(self) -> bool:
         """Whether inference is worse than batch statistics by more than healthy networks show."""
@@ -189,20 +184,20 @@ class Judgement:
     def _present(self) -> Present | None:
         """The pair that every verdict begins with, and the statistics at the present weights."""
         bench, sizes = self._bench, self._bench.sizes
-        trained = self._subject.trained_channels
+        channels = self._subject.trained_channels
         bench.run("inference", bench.on(self._subject.moving), essential=True, with_rows=True)
         everything = bench.run("batch", bench.by_batch(bench.nothing), essential=True, with_rows=True)
         if not everything:
             return None
         as_trained = everything
-        if not trained.all():
+        if not channels.all():
             as_trained = bench.run("batch_as_trained", bench.as_trained(), essential=True, with_rows=True)
         if not as_trained:
             return None
         present = Present(
             BatchMoments([moments_of(o) for o in as_trained], sizes),
             BatchMoments([moments_of(o) for o in everything], sizes),
-            trained,
+            channels,
         )
         recalibrated = bench.on_each(lambda index: bench.renewed(present.of_trained.mean(index)))
         bench.run("recalibrated", recalibrated, essential=True, with_rows=True)
