@@ -229,7 +229,7 @@ CHANNEL_ROWS = ("batch_mean", "batch_variance", "moving_mean", "moving_variance"
 # --- bn_lens/evidence: JSON ----------------------------------------------------------------------------
 #
 # One object: {step, moment, batches: {steps, sizes, phases}, passes: {name: {losses, sizes?, metrics?}}, validation and
-# earlier (where the data changed for good: inference and batch on batches from before) likewise, samples: {name:
+# earlier (inference and batch on batches from before the data changed) likewise, samples: {name:
 # {figure: number}}, layers: {row: [L]}, groups: {name: [layer]}, not_evaluated: {name: reason}, seconds}. ``sizes``
 # stands with a pass only where they are not those of ``batches``. Numbers have seven
 # digits; what is not finite is written as "NaN", "Infinity" or "-Infinity".
@@ -265,7 +265,7 @@ PASSES = (
     "mismatched",  # as training sees it, each row held against the target of another: the loss of knowing nothing
     "ordinary",  # statistics of the rows whose inputs are not far outside of where most lie
     "recombined_inference",  # inference on the compositions of recombined: differs where the loss compares rows
-    "swapped",  # mismatched, with the targets of other rows of the same batch: as low as batch where these are alike
+    "swapped",  # mismatched, with the targets of other rows of the same batch: low where a batch is of one class
 )
 """Passes without a group. ``put_right:GROUP`` is inference with one group of layers on recalibrated statistics, and
 ``only:GROUP`` is ``batch`` with that group alone on its moving statistics."""

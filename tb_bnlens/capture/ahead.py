@@ -7,7 +7,7 @@ import functools
 import sys
 import types
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,9 +37,9 @@ class _Flow:
     caught: dict[int, list[int]] = field(default_factory=dict)
     """Handlers of an exception that is raised there."""
 
-    def after(self, starts: list[int], is_told: Callable[[tuple[str, ...]], bool]) -> set[int]:
+    def after(self, starts: Iterable[int], is_told: Callable[[tuple[str, ...]], bool]) -> set[int]:
         """The instructions that can be reached from these, where a wait ends only if ``is_told`` says so."""
-        seen, waiting = set[int](), starts
+        seen, waiting = set[int](), list(starts)
         while waiting:
             offset = waiting.pop()
             if offset in seen:
@@ -72,9 +72,9 @@ def ahead(frame: types.FrameType, returned: bool, is_told: Callable[[tuple[str, 
     """
     flow = _flow(frame.f_code)
     at = max((offset for offset in flow.next if offset <= frame.f_lasti), default=0)  # and not a cache behind it
-    starts = [at] if returned else list(flow.caught.get(at, ()))
+    starts = [at] if returned else flow.caught.get(at, [])
     # What is assigned on the way may be another object by the time that it is asked.
-    stored = {name for offset in flow.after([*starts], lambda _: True) for name in flow.stored.get(offset, ())}
+    stored = {name for offset in flow.after(starts, lambda _: True) for name in flow.stored.get(offset, ())}
     seen = flow.after(starts, lambda path: not stored.isdisjoint(path) or is_told(path))
     # What the rest of a statement uses may have been read before.
     begin = _line_of(frame) if returned else at + 1

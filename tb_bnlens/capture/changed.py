@@ -1,4 +1,4 @@
-"""Where the data changed for good in the course of training: a curriculum, another resolution, another source."""
+"""The batch from which on training had other data: a curriculum, another resolution, another source."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from the mean of the others of it. A batch of few rows scatters by a third of it
 FEWEST = 2
 """Batches of the newer kind: one alone may be any batch."""
 BY_CHANCE = 0.01
-"""Chance at which the batches of a kind that comes and goes all stand at the end."""
+"""Probability that the batches of a kind that comes and goes are all the last ones."""
 
 
 def newer_kind(moments: BatchMoments, segments: Segments, epsilon: Array) -> int | None:

@@ -12,7 +12,7 @@ from tb_bnlens.capture.stand_in import stand_in
 
 
 class Stopped(BaseException):
-    """A pass goes on to use what is denied."""
+    """A pass uses what is denied again, after it was refused."""
 
 
 class Denied:

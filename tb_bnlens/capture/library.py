@@ -162,7 +162,7 @@ def visit_for_good(walk: Walk, function: Any) -> bool:
         return True
     if id(function) not in _IDS_FOR_GOOD:
         return False
-    walk.cannot_put_back(function, "which changes the process for good")
+    walk.cannot_put_back(function, "which changes the process in a way that cannot be undone")
     return True
 
 

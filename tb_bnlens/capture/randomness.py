@@ -50,13 +50,12 @@ def draws_refused(walk: Walk | None = None) -> Iterator[None]:
         NotEvaluated: the block drew, or may have drawn; or it may draw and wait for others, and is not run.
     """
     apart = others_may_draw()
-    known_to_draw = walk is not None and walk.may_draw
-    if apart and walk is not None and known_to_draw and walk.may_wait:
+    may_draw, may_wait = (False, False) if walk is None else (walk.may_draw, walk.may_wait)
+    if apart and may_draw and may_wait:
         raise NotEvaluated(BESIDE_OTHERS)
     with contextlib.ExitStack() as locks:
-        all_of_them = walk is None or known_to_draw or not apart
-        watched = _numpy_generators() if all_of_them or walk is None else walk.generators
-        before = [_State(generator, locks if apart and known_to_draw else None, not apart) for generator in watched]
+        watched = _numpy_generators() if walk is None or may_draw or not apart else walk.generators
+        before = [_State(generator, locks if apart and may_draw else None, not apart) for generator in watched]
         with _python_draws() as drawn:
             try:
                 yield

@@ -30,7 +30,7 @@ STARTS_THREADS = ("threading", "concurrent.futures.thread")
 HAVE_HANDLERS = (asyncio.BaseProtocol, socketserver.BaseServer, socketserver.BaseRequestHandler)
 """Python calls methods of such a class by names that no code needs to hold, as ``do_GET``."""
 UNCHANGED = (type(None), int, float, complex, str, bytes, tuple, frozenset)
-"""What ``+=`` leaves as it is."""
+"""Types whose objects ``+=`` does not change."""
 WRAPPERS = (staticmethod, classmethod)
 SPECIAL = (*CALLED, "__iter__", "__next__", "__getitem__", "__enter__", "__exit__")
 """Methods of a user's class that code calls and does not name."""

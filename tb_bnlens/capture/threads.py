@@ -40,9 +40,8 @@ BESIDE_THREADS = (
 )
 Doing = tuple[types.FrameType, int]
 """Where a thread is, and the nanoseconds of CPU time that it has had; -1 where they cannot be read."""
-
-
 Codes = tuple[types.CodeType, ...]
+"""The code that a thread is in, and that of its callers."""
 
 
 class Company:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import functools
 import types
 from collections import OrderedDict, deque
 from collections.abc import Collection, Iterator
@@ -95,7 +96,7 @@ def reached(frame: types.FrameType, is_told: bool = False) -> Reached:
         is_told: whether it is told to go on where it asks a signal again and again.
     """
     for _ in range(TRIES):
-        # Proxies and lazy objects may raise anything when an attribute is read; a thread may change what is looked at.
+        # Proxies and lazy objects may raise anything when an attribute is read; the thread may change what is read.
         with contextlib.suppress(Exception):
             return Reach(frame, is_told=is_told), Reach(frame, SPECIAL, is_told)
     return None
@@ -124,6 +125,7 @@ class _Changes:
         # A watcher keeps what it has read under the same name.
         others = (thing for key, thing in reach.met.items() if key not in self._held and not isinstance(thing, SPACES))
         self._loose = reach.loose.difference(*map(own_of, others))
+        self._attributes_read = functools.cache(attributes_read)  # many objects are of one class
 
     def most(self) -> Found:
         """The gravest of all changes."""
@@ -193,7 +195,7 @@ class _Changes:
         of_user = own_classes(kind)
         if "setattr" in reach.globals or self._loose & own.union(*map(vars, of_user), *_parts_of(thing).values()):
             return Touch.WRITES
-        perhaps = reach.names & ANY_NAME or any(reach.assigned & attributes_read(cls) for cls in of_user)
+        perhaps = reach.names & ANY_NAME or any(reach.assigned & self._attributes_read(cls) for cls in of_user)
         return Touch.PERHAPS if perhaps else Touch.NOTHING
 
     def _writes_into(self, thing: Any) -> bool:

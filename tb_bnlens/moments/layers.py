@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -82,15 +83,18 @@ def described(layer: TrackedLayer, index: int, order: int, calls: int, **own: An
     return Layer(index, layer.name, layer.channels, layer.momentum, layer.epsilon, order=order, calls=calls, **own)
 
 
-def without_statistics(offsets: Any, mean: Any, variance: Any) -> bool:
+def without_statistics(array: Callable[[Any], Any], offsets: Any, mean: Any, variance: Any) -> bool:
     """Whether a layer has the statistics of a new one, and offsets that a new one has only where they are random.
 
     Args:
+        array: makes an array of one of the others.
         offsets: what it adds to each channel (beta), None where it adds nothing; a new layer adds the same to all.
         mean: moving mean, [C].
         variance: moving variance, [C].
     """
-    return offsets is not None and bool(np.ptp(offsets) > 0) and bool(Moments(mean, variance).are_new().all())
+    if offsets is None:
+        return False
+    return bool(np.ptp(array(offsets)) > 0) and bool(Moments(array(mean), array(variance)).are_new().all())
 
 
 def kept(layer: TrackedLayer) -> float:

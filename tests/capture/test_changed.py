@@ -1,4 +1,4 @@
-"""Data that change for good in the course of training: the run is judged by the batches since then."""
+"""Data that change in the course of training: the run is judged by the batches since then."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def two_kinds(first: int, second: int) -> list[Any]:
 
 
 def test_a_run_is_judged_by_the_batches_since(tmp_path: Path) -> None:
-    """No row is extreme among those of its own time."""
+    """No row is extreme among the rows of its phase."""
     history = looped(tmp_path, network(), two_kinds(200, 40))
     measured = history.evidence[-1]
     assert 200 < measured.batch_steps.min() and {"inference", "batch"} == set(measured.earlier)

@@ -177,7 +177,7 @@ def test_trained_layers_with_new_statistics_are_noted(tmp_path: Path) -> None:
         made = model()
         made.compile("sgd", "mse")
         x, y = batches()[0]
-        for _ in range(2):  # the second fit goes on with what the first has left
+        for _ in range(2):  # the second fit continues the record of the first
             made.fit(
                 x, y, verbose=0, callbacks=[tb_bnlens.BNLens(str(tmp_path / name / "run"), on_error="raise"), *load]
             )

@@ -79,7 +79,7 @@ def few_probes(x: float) -> History:
 
 
 def few_and_far(x: float) -> History:
-    """A gap of the last three probes, of which one is recent."""
+    """A gap in the last three probes; only one of them is recent."""
     history = put(level(), "inference", [1 + x * loss_gap.BEYOND_DOUBT] * 3)
     steps = history.loss_steps.copy()
     steps[:-1] = np.linspace(1, 200, len(steps) - 1)

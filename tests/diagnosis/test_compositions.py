@@ -110,7 +110,7 @@ def test_rows_of_weight_0_left_out_of_the_statistics(tmp_path: Path, monkeypatch
 
 
 def test_statistics_without_the_dominating_rows(recorded: Recorded) -> None:
-    """They serve ordinary rows, and ruin those that were left out, which are told by the mean over all rows."""
+    """The statistics serve ordinary rows and ruin the rows left out; the mean over all rows shows it."""
     found, model, data = printed("unscaled rows", recorded)
     assert not found["rescue"] and "so that is no rescue" in found["summary"] and "clip_by_value" in found["fix"]
     x, y = rows_of(data)

@@ -213,12 +213,12 @@ def test_the_verdict_tells_when_batch_statistics_were_as_good() -> None:
 
 
 def test_the_headline_leaves_out_metrics_that_print_alike() -> None:
-    alike = {"inference": {"accuracy": 0.99996, "mae": 0.3}, "batch": {"accuracy": 1.0, "mae": 0.11}}
-    said = run_report(lagging(metrics=alike))["headline"]
+    same = {"inference": {"accuracy": 0.99996, "mae": 0.3}, "batch": {"accuracy": 1.0, "mae": 0.11}}
+    said = run_report(lagging(metrics=same))["headline"]
     assert "accuracy" not in said and said.endswith(": mae 0.3 instead of 0.11.")
-    for each in alike.values():
+    for each in same.values():
         del each["mae"]
-    assert run_report(lagging(metrics=alike))["headline"].endswith("at step 400).")
+    assert run_report(lagging(metrics=same))["headline"].endswith("at step 400).")
 
 
 def test_the_rival_is_named_where_it_is_another_than_batch_statistics() -> None:

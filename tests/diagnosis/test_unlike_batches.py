@@ -93,7 +93,7 @@ def test_batches_that_differ_by_chance_come_in_no_order() -> None:
 
 
 def of_one_class(swapped: Any = 0.3, between: float = 0.2, **passes: Any) -> History:
-    """Batches of one class each: means and losses are alike, and new compositions do worse than those of training."""
+    """Batches of one class each: means and losses do not differ; new compositions do worse than those of training."""
     means = {"inference": 0.49, "batch": 0.28, "recombined": 0.47, "recalibrated": 0.49, "mismatched": 0.73, **passes}
     return sorted_batches(9.0, between, swapped=swapped, scatter=0.01, **means)
 

@@ -123,7 +123,7 @@ def _by_evidence(f: Facts, d: Decision) -> Said:
 
 
 def _since_then(f: Facts) -> Said:
-    """The measured batches are alike, and the data before them were of another kind."""
+    """For data that have changed: the measured batches, all since then, do not differ from each other."""
     c, past = f.composition, f.evidence.earlier if f.evidence is not None else {}
     assert c is not None
     lags, forgotten = past_explains(f), c.on_past.at_least(NOTE_HARM)

@@ -64,7 +64,7 @@ class FlaxLayer:
     def lacks_statistics(self) -> bool:
         """Whether it has been trained and has the statistics of a new layer now."""
         held = self.module.bias, self.module.mean, self.module.var
-        return held[0] is not None and without_statistics(*(np.asarray(variable[...]) for variable in held))
+        return without_statistics(lambda variable: np.asarray(variable[...]), *held)
 
     def describe(self, index: int, order: int = -1, calls: int = 1) -> Layer:
         """The manifest's entry for this layer."""

@@ -62,8 +62,7 @@ class KerasLayer:
     def lacks_statistics(self) -> bool:
         """Whether it has been trained and has the statistics of a new layer now."""
         held = getattr(self.layer, "beta", None), self.layer.moving_mean, self.averaged
-        host = backend(self.layer).library.host
-        return held[0] is not None and without_statistics(*map(host, held))
+        return without_statistics(backend(self.layer).library.host, *held)
 
     @property
     def averaged(self) -> Any:

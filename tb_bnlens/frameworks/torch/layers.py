@@ -125,10 +125,8 @@ class TorchLayer:
     @property
     def lacks_statistics(self) -> bool:
         """Whether it has been trained and has the statistics of a new layer now."""
-        held = self.module.bias, self.module.running_mean, self.module.running_var
-        if self.updates or held[0] is None:
-            return False
-        return without_statistics(*(tensor.detach().float().cpu().numpy() for tensor in held))
+        held = (parts.value_of(self.module, name) for name in ("bias", "running_mean", "running_var"))
+        return not self.updates and without_statistics(lambda tensor: tensor.detach().float().cpu().numpy(), *held)
 
     @property
     def moved(self) -> bool:

@@ -32,10 +32,9 @@ TENSORS = ("_parameters", "_buffers")
 AUTOCAST = ("cpu", "cuda")
 """Kinds of devices whose autocast a pass may switch."""
 LOGGERS = (
-    ("torch.utils.tensorboard.writer", "SummaryWriter", "add_"),
-    ("tensorboardX.writer", "SummaryWriter", "add_"),
-    ("wandb.sdk.wandb_run", "Run", "log"),
-    ("wandb.sdk.wandb_run", "Run", "_log"),
+    ("torch.utils.tensorboard.writer", "SummaryWriter", ("add_",)),
+    ("tensorboardX.writer", "SummaryWriter", ("add_",)),
+    ("wandb.sdk.wandb_run", "Run", ("log", "_log")),
 )
 """Module, class and how the names of its methods begin that write in the user's log."""
 LIGHTNING = frozenset({"lightning", "pytorch_lightning"})
@@ -100,9 +99,9 @@ def _logs(kind: Any) -> bool:
 def silent_loggers() -> Iterator[None]:
     """Let ``LOGGERS`` write nothing in the block: a curve would get a point for each pass."""
     with contextlib.ExitStack() as stack:
-        for module, name, prefix in LOGGERS:
+        for module, name, prefixes in LOGGERS:
             cls = getattr(sys.modules.get(module), name, None)
-            for method in [m for m in vars(cls) if m.startswith(prefix)] if isinstance(cls, type) else ():
+            for method in [m for m in vars(cls) if m.startswith(prefixes)] if isinstance(cls, type) else ():
                 swap(stack, cls, method, _ignored)
         yield
 
