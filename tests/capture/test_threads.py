@@ -25,13 +25,21 @@ from xmlrpc.server import SimpleXMLRPCServer
 import numpy as np
 import pytest
 
-from tb_bnlens.capture import threads
+from tb_bnlens.capture import randomness, threads
 from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.capture.objects import Objects
 from tb_bnlens.capture.randomness import others_may_draw
 from tb_bnlens.capture.signals import signals_wait
 from tb_bnlens.capture.still import still
 from tests.conftest import wait_for
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads of other tests count as those of a tool: that of the browser's connection may tell any other to go on."""
+    before, is_of_a_tool = set(threading.enumerate()), threads.is_of_a_tool
+    for module in (threads, randomness):
+        monkeypatch.setattr(module, "is_of_a_tool", lambda thread: thread in before or is_of_a_tool(thread))
 
 
 @pytest.fixture
