@@ -80,6 +80,11 @@ def gap_explains_shift(f: Facts, _where: Mask) -> bool:
     return not of_gap(f.renewed_validation_gap) > INFO or of_gap(f.drift_left) > INFO
 
 
+def newer_serve_validation(f: Facts, _where: Mask) -> bool:
+    """Recalibrated statistics of training data serve validation data: those in use are stale, nothing is shifted."""
+    return f.renewed_validation_gap.known and not of_gap(f.renewed_validation_gap) > INFO
+
+
 def constant_explain_shift(f: Facts, _where: Mask) -> bool:
     """Batch statistics in every layer, constant ones too, win as much on training data.
 
