@@ -380,11 +380,15 @@ class Composition:
 
     def _against(self, upper: str, lower: str) -> Gap:
         """A difference against the level of its lower pass instead of that which inference is held against."""
-        gap, scale = self._measured.part((upper, lower)), replace(self._losses, unit=self._level(lower))
-        return replace(gap, harm=scale.harm(gap.value))
+        gap = self._measured.part((upper, lower))
+        return replace(gap, harm=self._over(self._level(lower)).harm(gap.value))
+
+    def _over(self, level: float) -> Losses:
+        """The scale of losses over this level; that of the run where it is not known to be above the easiest rows."""
+        return replace(self._losses, unit=level) if level > 0.0 else self._losses
 
     def _level(self, name: str) -> float:
-        """Mean loss of a pass above that of its easiest rows, as ``yardstick.unit``."""
+        """Mean loss of a pass above that of its easiest rows, as ``yardstick.unit``; these may be of another pass."""
         return self._measured.mean(name) - self._easiest(name)
 
     def _easiest(self, name: str) -> float:
@@ -402,8 +406,7 @@ class Composition:
         # As the mean difference is held against the mean loss: the median row's, above the easiest rows.
         typical = self._evidence.samples.get(self._measured.trained, {})
         level = typical.get("median", math.nan) - typical.get(EASIEST, math.nan)
-        losses = replace(self._losses, unit=level) if level > 0.0 else self._losses
-        return Gap(median, 1.2533 * deviation / math.sqrt(count), losses.harm(median))
+        return Gap(median, 1.2533 * deviation / math.sqrt(count), self._over(level).harm(median))
 
 
 def chance_of_ratio(upper: Array, lower: Array) -> float:

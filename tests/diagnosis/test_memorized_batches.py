@@ -9,7 +9,7 @@ import pytest
 from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.history import History
 from tests.diagnosis.checks import silence_of
-from tests.diagnosis.runs import causes, finding, level, measured
+from tests.diagnosis.runs import causes, finding, level, measured, put
 
 CAUSE = "memorized-batches"
 
@@ -57,6 +57,14 @@ def test_new_compositions_of_a_loss_that_compares_rows_tell_nothing() -> None:
     by_rows, compared = (Facts(each).measured for each in (history, mixed))
     assert by_rows is not None and by_rows.rival == "recombined"
     assert compared is not None and compared.rival == "batch"
+
+
+def test_rows_of_one_loss_are_judged_by_the_scale_of_the_run() -> None:
+    """As where training has learned nothing: the easiest rows may be a rounding error above the mean of the batches."""
+    history = put(by_heart(), "batch", [5.0, 4.0, 3.0], first=0)
+    (found,) = history.evidence
+    rows = {"batch": {"mean": found.passes["batch"].mean, "q01": found.passes["batch"].mean + 1e-6}}
+    assert causes(replace(history, evidence=(replace(found, samples=rows),))) == {CAUSE: "info"}
 
 
 def test_nothing_to_explain() -> None:
