@@ -433,9 +433,9 @@ CAUSES: tuple[Cause, ...] = (
         cost=in_batches.validation_cost,
         yields=(
             Yields("train-inference-gap", in_batches.gap_explains_shift),
-            Yields("momentum-too-high", in_batches.newer_serve_validation),
-            Yields("drift", in_batches.newer_serve_validation),
-            Yields("moved-outside-training", in_batches.newer_serve_validation),
+            Yields("momentum-too-high", in_batches.lag_explains_shift),
+            Yields("drift", in_batches.lag_explains_shift),
+            Yields("moved-outside-training", in_batches.lag_explains_shift),
             Yields("frozen-mismatch", in_batches.constant_explain_shift),
             Yields("inference-mode-layer", in_batches.constant_explain_shift),
         ),

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.analysis.loss_gap import ERROR_HARM, WARNING_HARM, Gap
 from tb_bnlens.diagnosis.cause import Mask
-from tb_bnlens.diagnosis.conditions import INFO, SCATTER, noisy, whole_run
+from tb_bnlens.diagnosis.conditions import INFO, SCATTER, noisy, staleness, whole_run
 from tb_bnlens.diagnosis.severity import Severity, of_gap, of_harm
 
 CALL_NOISE_FACTOR = 2.0
@@ -80,9 +80,13 @@ def gap_explains_shift(f: Facts, _where: Mask) -> bool:
     return not of_gap(f.renewed_validation_gap) > INFO or of_gap(f.drift_left) > INFO
 
 
-def newer_serve_validation(f: Facts, _where: Mask) -> bool:
-    """Recalibrated statistics of training data serve validation data: those in use are stale, nothing is shifted."""
-    return f.renewed_validation_gap.known and not of_gap(f.renewed_validation_gap) > INFO
+def lag_explains_shift(f: Facts, where: Mask) -> bool:
+    """Recalibrated statistics of training data serve validation data, and stale ones are more than a note on training.
+
+    A note on training data explains no warning or error on validation data: the verdict would be lost.
+    """
+    renewed = f.renewed_validation_gap
+    return renewed.known and not of_gap(renewed) > INFO and staleness(f, where) > INFO
 
 
 def constant_explain_shift(f: Facts, _where: Mask) -> bool:
