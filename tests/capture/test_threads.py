@@ -92,7 +92,7 @@ def test_the_thread_of_an_event_loop_may_draw() -> None:
     """It runs what a user gives it, as a loader of data that fills a queue."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
-    wait_for(lambda: not others_may_draw(), "the end of threads of other tests")
+    assert not others_may_draw()
     thread.start()
     try:
         assert others_may_draw()
@@ -731,18 +731,20 @@ def test_beside_another_training_passes_are_made() -> None:
             self.calls += 1
             return x
 
+    def joins() -> bool:
+        return sys._current_frames()[main].f_code.co_name in ("join", "_wait_for_tstate_lock")
+
     def train(model: Any) -> None:
-        ends = time.monotonic() + 10
-        joins = ("join", "_wait_for_tstate_lock")
-        while sys._current_frames()[main].f_code.co_name not in joins and time.monotonic() < ends:
-            time.sleep(0.001)
-        for _ in range(5):
-            model.kept = model(1.0)
-            model.calls = 0
-            made.append(passed(model))
-            with lock:
-                results.append(1.0)
-        both_end.wait()  # the main thread stays in its first join
+        try:
+            wait_for(joins, "the join of the main thread")
+            for _ in range(5):
+                model.kept = model(1.0)
+                model.calls = 0
+                made.append(passed(model))
+                with lock:
+                    results.append(1.0)
+        finally:
+            both_end.wait()  # the main thread stays in its first join
 
     both = [threading.Thread(target=train, args=(Counts(),), daemon=True) for _ in range(2)]
     for thread in both:
