@@ -62,11 +62,17 @@ class Outside:
         """Remember the weights after a step."""
         self._marked = self._weights()
 
-    def change(self, then: Snapshot, now: Snapshot) -> Change | None:
-        """What has changed since the statistics were ``then``; None where nothing has."""
+    def change(self, then: Snapshot, now: Snapshot, of_step: NDArray[np.bool_]) -> Change | None:
+        """What has changed since the statistics were ``then``; None where nothing has.
+
+        Args:
+            then: after the last step.
+            now: before the next one.
+            of_step: layers whose statistics the step itself may have moved on, [L].
+        """
         marked, self._marked = self._marked, None
         moved = _differ(then.mean, now.mean) | _differ(then.spread, now.spread)
-        layers = tuple(map(int, np.flatnonzero(self._segments.count(moved))))
+        layers = tuple(map(int, np.flatnonzero((self._segments.count(moved) > 0) & ~of_step)))
         weights = None if marked is None else bool(np.any(_differ(marked, self._weights())))
         if not (layers or weights):
             return None

@@ -204,8 +204,8 @@ class Recording:
         self._batches.meet(batch)
         self._log.meet_size(self._batches.usual_size)
 
-    def snapshot(self, short_batch: bool = False) -> None:
-        """Read the moving statistics now, unless that was done at this step."""
+    def snapshot(self, short_batch: bool = False, ended: bool = False) -> None:
+        """Read the moving statistics now, unless that was done at this step; ``ended``: no step follows."""
         windows = self._windows
         if not len(self._segments) or windows.step == self.step:
             return
@@ -214,7 +214,7 @@ class Recording:
             now = self._reader.read()
             steps = self.step - windows.step
             updates = self._watch.updates(windows.last, now, steps)
-            besides = self._watch.updated_besides(updates, steps)
+            besides = self._watch.updated_besides(updates, steps, ended)
             if besides:
                 text = self._outside.counted(besides)
                 if self._outside.to_report:
@@ -235,7 +235,7 @@ class Recording:
             return
         with self._guard(RECORD), self._schedule.timed("snapshot"):
             now = self._reader.read()
-            change = self._outside.change(windows.last, now)
+            change = self._outside.change(windows.last, now, self._watch.rest_of_step(windows.last, now))
             if change is None:
                 return
             windows.restart(now)
@@ -245,7 +245,7 @@ class Recording:
     def finish(self) -> None:
         """Make the last probe and record."""
         self.look_outside(at_epoch=True)
-        self.snapshot()
+        self.snapshot(ended=True)
         if len(self._segments):
             # What the user will hold: other code may have changed it since the last step.
             self._windows.restart(self._reader.read())

@@ -162,27 +162,53 @@ class LayerWatch:
             return np.where((self._coarse & (made > 0)) | (made < 0), np.nan, made)
         return np.where(self._still, 0.0, np.where(self._coarse, np.nan, steps * self.calls()))
 
-    def updated_besides(self, updates: Array, steps: int) -> tuple[int, ...]:
+    def updated_besides(self, updates: Array, steps: int, ended: bool) -> tuple[int, ...]:
         """Layers that count more updates than so many steps make; none where that is not known.
 
         A step makes the median of what single steps made lately. Validation in training mode adds to few of them, and
         a short group of accumulated batches takes from few. A single step with more is told at the next ordinary one.
+
+        Args:
+            updates: of each layer since the last snapshot, [L].
+            steps: since then.
+            ended: no step follows, so the last one may have gone on after it was shown; see ``rest_of_step``.
         """
         if not self._counted or steps < 1:
             return ()
         if steps == 1:
             self._of_a_step.append(np.where(updates > 0, updates, np.inf))
-        if len(self._of_a_step) < FEWEST_COUNTED:
+        usual = self._usual
+        if usual is None:
             return ()
-        counted = np.sort(self._of_a_step, axis=0)
-        middle = (np.maximum(np.isfinite(counted).sum(0), 1) - 1) // 2
-        usual = np.take_along_axis(counted, middle[None], 0)[0]  # infinite for a layer that no step updates
-        more = updates > usual * steps
+        more = updates >= usual * (steps + 1) if ended else updates > usual * steps
         # Where every step makes more from now on, as with a schedule of accumulation, nothing comes from elsewhere.
         if steps > 1:
             return tuple(map(int, np.flatnonzero(more & (updates % steps != 0))))
         besides, self._more = self._more & ~more, more
         return tuple(map(int, np.flatnonzero(besides)))
+
+    def rest_of_step(self, before: Snapshot, after: Snapshot) -> NDArray[np.bool_]:
+        """Layers that have counted updates since a step was shown, and fewer than a whole step makes, [L].
+
+        A loop may call the model again after it has shown its batch, as one that trains a generator calls the
+        discriminator.
+        """
+        if before.counts is None or after.counts is None or self._usual is None:
+            return np.zeros(len(self._layers), bool)
+        made = after.counts - before.counts
+        return np.asarray((made > 0) & (made < self._usual) & np.isfinite(self._usual))
+
+    @property
+    def _usual(self) -> Array | None:
+        """Updates of each layer in the median of single steps, [L]; infinite for a layer that no step updates.
+
+        None while too few were seen.
+        """
+        if len(self._of_a_step) < FEWEST_COUNTED:
+            return None
+        counted = np.sort(self._of_a_step, axis=0)
+        middle = (np.maximum(np.isfinite(counted).sum(0), 1) - 1) // 2
+        return np.asarray(np.take_along_axis(counted, middle[None], 0)[0])
 
     def states(self, windows: Windows) -> Array:
         """Position in ``metadata.State`` of what each layer does, [L]."""

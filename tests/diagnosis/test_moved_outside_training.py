@@ -22,7 +22,8 @@ def moved(step: int = 600, **other: Any) -> History:
     event = Event(step, "outside", "the moving statistics of 3 layers changed between two training steps", (0, 1, 2))
     history = replace(history, manifest=replace(history.manifest, events=(event,)))
     passes = {"inference": 3.0, "batch": 1.0, "recalibrated": 1.0, "put_right__settled": 1.0, "replay_0.5": 1.0}
-    return measured(history, groups=ALL, layers={"error_p95": [2.0] * 3}, **{**passes, **other})
+    layers = {"error_p95": [2.0] * 3, **other.pop("layers", {})}
+    return measured(history, groups=ALL, layers=layers, **{**passes, **other})
 
 
 test_limits = limits_of(CAUSE)
@@ -52,6 +53,12 @@ def test_it_is_told_where_recalibrating_cures() -> None:
     assert causes(moved()) == {CAUSE: "error"}
     assert found["share"] == pytest.approx(1.0) and found["first_step"] == 600
     assert "recalibrate" in found["rescue"] and "training=False" in found["fix"]
+
+
+def test_recalibrating_is_no_rescue_where_a_step_calls_the_model_on_other_data_as_well() -> None:
+    apart = {"update_explained": [0.8] * 3, "decay_observed": [0.81] * 3, "decay_expected": [0.9] * 3}
+    found = finding(moved(layers=apart), CAUSE)
+    assert found["status"] == "fail" and found["rescue"] == "" and "training=False" in found["fix"]
 
 
 def test_a_change_that_does_no_harm_is_silent() -> None:

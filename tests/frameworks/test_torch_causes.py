@@ -340,6 +340,28 @@ def test_accumulated_batches_are_updates_of_the_step(groups: tuple[int, ...], tm
     assert len([e for e in record_of(tmp_path).manifest.events if e.kind == "outside"]) <= (groups[0] == 1)
 
 
+@pytest.mark.parametrize("steps", [100, 101])
+def test_a_step_that_goes_on_after_its_batch_was_shown(steps: int, tmp_path: Path) -> None:
+    """As in a GAN, whose discriminator is called for the generator after its own update."""
+    torch.manual_seed(0)
+    model = small(0.1)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    with Recorder(model, str(tmp_path), LOSS, optimizer=optimizer) as lens:
+        for x, y in batches(steps):
+            optimizer.zero_grad()
+            (LOSS(model(x), y) + model(4 * x + 9).square().mean()).backward()
+            optimizer.step()
+            lens.record(x, y)
+            with torch.no_grad():
+                model(4 * x + 9)
+    report = report_of(tmp_path)
+    assert not [e for e in record_of(tmp_path).manifest.events if e.kind == "outside"]
+    assert named(report)["unseen-updates"] in ("warning", "error")
+    found = finding(report, "unseen-updates")
+    assert "3 updates a step" in found["summary"] and not found["rescue"] and "recalibrate" not in report["headline"]
+    assert "Predictions for the other data may get worse" in found["fix"]
+
+
 def test_a_momentum_that_replaces_everything_is_no_unseen_data(tmp_path: Path) -> None:
     report = train(lambda: small(0.99), tmp_path, steps=STEPS, size=8).report
     assert finding(report, "unseen-updates")["status"] == "pass"

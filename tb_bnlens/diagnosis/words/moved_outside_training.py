@@ -79,7 +79,8 @@ def failed(f: Facts, d: Decision) -> Said:
             "amount": Evidence("largest change", amount, None, STANDARD),
             "recalibrated": Evidence("inference loss with statistics of training batches", rescued),
         },
-        rescue=code.RECALIBRATE,
+        # Where training itself calls the model on other data, statistics of the recorded ones may ruin those.
+        rescue="" if f.parts is not None and f.parts.more_updates.any() else code.RECALIBRATE,
         rescued="recalibrated",
         fix=code.told(f, keras=FIX, torch=FIX_IN_TORCH, flax=FIX_IN_FLAX),
         next="No change between training steps in the list of events.",

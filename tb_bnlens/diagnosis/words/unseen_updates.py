@@ -30,6 +30,12 @@ ASIDE_IN_TORCH = """\
 #   ...
 #   model.train()
 """
+ONLY = "# Right for data like the recorded batches, and only for those:\n"
+ALONE = """\
+# If the model will predict data like the recorded batches and no others, take the statistics of those at the end.
+# Predictions for the other data may get worse:
+# import tb_bnlens; tb_bnlens.recalibrate(model, data, batches=200)
+"""
 CHANGED = """\
 # If the training step changes its input (mixup, noise, augmentation), the statistics are those of changed inputs. Take
 # them of inputs as they are at use, at the end of training:
@@ -78,9 +84,8 @@ def failed(f: Facts, d: Decision) -> Said:
             ),
             "recalibrated": Evidence("inference loss with statistics of the recorded batches", rescued),
         },
-        rescue="# Right for data like the recorded batches, and only for those:\n" + code.RECALIBRATE
-        if d.severity > Severity.INFO
-        else "",
+        # The loss on the other data is not known, and statistics of the recorded ones alone may ruin it.
+        rescue=ONLY + code.RECALIBRATE if d.severity > Severity.INFO and not several else "",
         rescued="recalibrated",
         fix=_apart(f) if several else CHANGED + "# import tb_bnlens; tb_bnlens.recalibrate(model, data, batches=200)\n",
         next="The batch explains the updates, and inference loss is near the loss with batch statistics.",
@@ -100,7 +105,7 @@ def _gives(f: Facts, d: Decision) -> str:
 
 
 def _apart(f: Facts) -> str:
-    return code.told(f, keras=APART, torch=APART_IN_TORCH + ASIDE_IN_TORCH, flax=APART_IN_FLAX)
+    return code.told(f, keras=APART, torch=APART_IN_TORCH + ASIDE_IN_TORCH, flax=APART_IN_FLAX) + ALONE
 
 
 WORDS = Words(
