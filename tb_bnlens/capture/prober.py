@@ -239,12 +239,17 @@ class Prober:
             enough = min(FEWEST_EXPLAINED, len(kept))
             if last and count < enough and judgement.finds_inference_worse():
                 judgement = judgement_of(self._representative(kept, enough))
-            changed = judgement.newer_kind(self._batches.reservoir.epoch_steps) if last else None
+            changed = judgement.newer_kind(self._batches.reservoir.comes_back_after) if last else None
             newer = [k for k in kept if changed is not None and k.step >= changed]
             earlier = judgement.before(changed) if changed is not None and len(newer) >= FEWEST_NEWER else {}
             if earlier:
                 # The model is for what it is trained on now; statistics of two kinds fit neither.
                 judgement = judgement_of(self._representative(newer, count))
+            elif newer:
+                self._log.note(
+                    f"The data changed by step {changed:,}. Only {len(newer)} of the batches since then were kept, so "
+                    "the losses are of both kinds of data together. Recalibrate on data like those of inference."
+                )
             evidence = judgement.evidence(step, moment, measurement.counts(windows), interventions=last)
             evidence = replace(evidence, earlier=earlier)
             if runner.loss_reason:

@@ -75,6 +75,12 @@ class Reservoir:
         self.phase = 0
         """Which ``fit`` the coming batches are from."""
 
+    @property
+    def comes_back_after(self) -> int:
+        """Steps after which the same data come again; 0 where they do not, or nobody said so."""
+        epoch = self.epoch_steps or 0
+        return epoch if epoch < (self.planned_steps or math.inf) else 0
+
     def resume(self, earlier: Sequence[Kept], phase: int) -> None:
         """Go on with what earlier fits kept, whose steps are counted on."""
         self._kept, self.phase = list(earlier), phase

@@ -68,19 +68,10 @@ def unlike(f: Facts) -> Mask:
     return on.whole_run(True) if run and not layers.any() else layers
 
 
-def left_of_past(f: Facts) -> float:
-    """Share of the moving statistics that is from before the data changed (median layer); 0 where they did not."""
-    if f.composition is None or not f.composition.changed:
-        return 0.0
-    layers, since = f.layers, f.composition.steps_since
-    with np.errstate(all="ignore"):
-        return float(np.nan_to_num(robust.median((layers.beta ** (since * layers.updates_per_step))[layers.updating])))
-
-
 def past_explains(f: Facts) -> bool:
     """Newer statistics serve, and more than the tolerance is left of data before a change, most of it not the start."""
     start = float(np.nan_to_num(robust.median(f.layers.memory[f.layers.updating])))
-    of_data = left_of_past(f) - start
+    of_data = f.left_of_past - start
     return of_data > max(start, f.layers.tolerance) and of_gap(f.gap) > INFO and mostly_stale(f)
 
 

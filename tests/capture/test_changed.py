@@ -110,8 +110,22 @@ def test_a_run_is_judged_by_the_batches_since(tmp_path: Path) -> None:
 def test_what_comes_back_in_each_epoch_has_not_changed(tmp_path: Path) -> None:
     data = two_kinds(60, 40)
     x, y = (np.concatenate([batch[k] for batch in data]) for k in (0, 1))
-    network().fit(x, y, shuffle=False, verbose=0, callbacks=[lens(tmp_path)])
+    network().fit(x, y, epochs=2, shuffle=False, verbose=0, callbacks=[lens(tmp_path)])
     assert not record(tmp_path).evidence[-1].earlier
+
+
+def test_nothing_comes_back_in_a_stream_of_one_epoch(tmp_path: Path) -> None:
+    data = two_kinds(200, 40)
+    x, y = (np.concatenate([batch[k] for batch in data]) for k in (0, 1))
+    network().fit(x, y, shuffle=False, verbose=0, callbacks=[lens(tmp_path)])
+    assert 200 < record(tmp_path).evidence[-1].batch_steps.min()
+
+
+def test_a_change_since_which_too_few_batches_were_kept_is_a_note(tmp_path: Path) -> None:
+    history = looped(tmp_path, network(), two_kinds(232, 8))
+    assert history.evidence[-1].batch_steps.min() < 200 and not history.evidence[-1].earlier
+    (note,) = (note for note in run_report(history)["notes"] if note.startswith("The data changed by step 23"))
+    assert "Only 2 of the batches" in note
 
 
 def test_one_class_after_another_is_an_order(tmp_path: Path) -> None:

@@ -210,11 +210,11 @@ def test_several_fits_of_the_same_data() -> None:
 # --- data that changed in the course of training -------------------------------------------------------
 
 
-def changed(past: float = 3.0, since: int = 30, momentum: float = 0.99, **passes: Any) -> History:
+def changed(past: float = 3.0, since: int = 30, momentum: float = 0.99, layers: Any = None, **passes: Any) -> History:
     """The measured batches are those of the last steps, and inference gives so much on those before."""
     history = measured(
         run(SimLayer(momentum=momentum), steps=1000),
-        layers={"between_within": [0.5] * 3},
+        layers={"between_within": [0.5] * 3, **(layers or {})},
         groups={"updating": (0, 1, 2), "settled": (0, 1, 2)},
         scatter=0.01,
         **{"batch": 1.0, "recombined": 1.0, **passes},
@@ -247,5 +247,10 @@ def test_what_is_no_longer_in_use_is_a_note() -> None:
 def test_a_change_long_ago_explains_nothing() -> None:
     long_ago = changed(since=900, past=1.0, inference=3.0, recalibrated=1.0, put_right__settled=1.0)
     assert CAUSE not in causes(long_ago) and causes(long_ago) != {}
+    # A shorter memory serves, so the statistics lag behind what has moved since.
+    lags = {"inference": 3.0, "recalibrated": 1.0, "put_right__settled": 1.0, "replay_0.5": 1.0}
+    apart = {"error_p95": [1.0] * 3}
+    assert causes(changed(since=900, past=1.0, layers=apart, **lags)) == {"drift": "error"}
+    assert causes(changed(since=30, past=1.0, layers=apart, **lags)) == {CAUSE: "error"}
     noisy = changed(past=1.0, inference=3.0, recalibrated=3.0, put_right__settled=3.0)
     assert CAUSE not in causes(noisy) and causes(noisy) != {}

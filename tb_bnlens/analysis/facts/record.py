@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from tb_bnlens.analysis import robust
 from tb_bnlens.analysis.batches import BatchScatter, batches
 from tb_bnlens.analysis.composition import Composition
 from tb_bnlens.analysis.lag import LayerTable, table
@@ -91,10 +92,20 @@ class RecordFacts:
 
     @cached_property
     def batches_differ(self) -> bool:
-        """Whether the batches are not draws of one kind, or those of the past were of another."""
+        """Whether the batches are not draws of one kind, or the statistics still hold those of another from before."""
         if self.measured is None or self.composition is None:
             return bool(self.batches.unlike.any())
-        return self.composition.differ or self.composition.changed
+        return self.composition.differ or self.left_of_past > self.layers.tolerance
+
+    @cached_property
+    def left_of_past(self) -> float:
+        """Share of the moving statistics that is from before the data changed (median layer); 0 where they did not."""
+        if self.composition is None or not self.composition.changed:
+            return 0.0
+        layers, since = self.layers, self.composition.steps_since
+        with np.errstate(all="ignore"):
+            left = (layers.beta ** (since * layers.updates_per_step))[layers.updating]
+        return float(np.nan_to_num(robust.median(left)))
 
     @cached_property
     def losses(self) -> Losses:

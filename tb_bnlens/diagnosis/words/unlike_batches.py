@@ -7,7 +7,7 @@ import math
 from tb_bnlens.analysis import robust
 from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.analysis.loss_gap import NOTE_HARM, WARNING_HARM
-from tb_bnlens.diagnosis.compositions import LITTLE_LEARNED, left_of_past, mostly_stale, past_explains
+from tb_bnlens.diagnosis.compositions import LITTLE_LEARNED, mostly_stale, past_explains
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.severity import Severity
 from tb_bnlens.diagnosis.words import code
@@ -130,7 +130,7 @@ def _since_then(f: Facts) -> Said:
     said = [changed(f)]
     evidence = {}
     if lags:
-        left, recalibrated = left_of_past(f), number(f.typical("recalibrated"))
+        left, recalibrated = f.left_of_past, number(f.typical("recalibrated"))
         said.append(
             f"Of the moving statistics, {percent(left)} is from before. With statistics of the batches since, "
             f"inference loss is {recalibrated} instead of {number(f.typical('inference'))}."
