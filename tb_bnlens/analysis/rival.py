@@ -11,6 +11,9 @@ from tb_bnlens.history import Evidence, PassResult, trained
 ERRORS_APART = 3.09
 """New compositions do worse where they do so by more than this many standard errors: once in a thousand times by chance
 (one-sided normal quantile). At 2 it was one of 45 trainings with reshuffled batches."""
+GAPS_APART = 2.0
+"""What inference loses on training's batches is due to these where new compositions lose so many standard errors less.
+What a fault of the statistics takes is the same on both, and by chance one run in 45 passes this limit."""
 BY_COMPANY = 0.5
 """Share of what a row's own target is better than any other by which the target of its company is, too."""
 SAME_MODE = 0.1
@@ -73,7 +76,8 @@ def memorized(evidence: Evidence) -> bool:
     What the loss itself makes of a new company is left out; where that is the larger part, nothing is known by heart.
     Where a batch is of one class, other compositions are another task, and batches of one class may do as well as ever.
     By the mean, or by the ranks of the batches: where a few new compositions are very bad, the mean's standard error is
-    as large as the difference, and every new one may still be worse than every old one.
+    as large as the difference, and every new one may still be worse than every old one. Or by what inference loses,
+    where rows differ so much that only differences between passes over the same rows tell.
     """
     new, old = (evidence.passes.get(name) for name in ("recombined", trained(evidence.passes)))
     if new is None or old is None or not similar(evidence) or company_tells(evidence):
@@ -82,7 +86,20 @@ def memorized(evidence: Evidence) -> bool:
     worse, losses = new.mean - company - old.mean, new.losses - company
     if abs(company) > abs(worse):
         return False
-    return bool(worse > ERRORS_APART * noise or (worse > 0 and ranked_above(losses, old.losses) > ERRORS_APART))
+    by_rank = ranked_above(losses, old.losses) > ERRORS_APART
+    return bool(worse > ERRORS_APART * noise or (worse > 0 and (by_rank or _costs_there_alone(evidence))))
+
+
+def _costs_there_alone(evidence: Evidence) -> bool:
+    """Whether inference is worse than batch statistics on training's batches, and clearly less so on new ones."""
+    pairs = (("inference", trained(evidence.passes)), ("recombined_inference", "recombined"))
+    if not all(name in evidence.passes for pair in pairs for name in pair):
+        return False
+    apart = [evidence.passes[a].losses - evidence.passes[b].losses for a, b in pairs]
+    sizes = [evidence.passes[a].sizes for a, _ in pairs]
+    there, elsewhere = (float(np.average(x, weights=n)) for x, n in zip(apart, sizes, strict=True))
+    noise = np.hypot(*(standard_error(x, n) for x, n in zip(apart, sizes, strict=True)))
+    return bool(there > 0.0 and there - elsewhere > GAPS_APART * noise)
 
 
 def of_company(evidence: Evidence) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from tb_bnlens.analysis.facts import Facts
@@ -46,6 +47,29 @@ def test_it_is_a_note_and_inference_is_in_order() -> None:
 )
 def test_what_looks_alike(changed: dict[str, float]) -> None:
     assert CAUSE not in causes(by_heart(**changed))
+
+
+def uneven(elsewhere: float) -> History:
+    """Rows of unlike losses hide how much more new compositions lose, and inference loses so much more than those."""
+    rows, wave = np.resize([0.0, 0.0, 1.6, 1.6], 12), np.resize([0.05, -0.05], 12)
+    new = 0.7 - elsewhere
+    return measured(
+        level(),
+        inference=0.7 + rows + wave,
+        batch=0.1 + rows,
+        recombined=new + rows,
+        recombined_inference=0.7 + rows + wave,
+        layers={"between_within": [0.9] * 3, "noise_mean": [0.2] * 3},
+    )
+
+
+def test_what_inference_loses_is_compared_where_rows_differ_much() -> None:
+    """As in pairs of images that are alike or not: the spread of the batches' losses exceeds what is learned by heart.
+
+    A fault of the statistics costs as much on new batches.
+    """
+    assert causes(uneven(elsewhere=0.0)) == {CAUSE: "info"}
+    assert causes(uneven(elsewhere=0.6)) == {"batch-noise": "warning"}
 
 
 def test_new_compositions_of_a_loss_that_compares_rows_tell_nothing() -> None:
