@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -98,7 +100,7 @@ def _costs_there_alone(evidence: Evidence) -> bool:
     apart = [evidence.passes[a].losses - evidence.passes[b].losses for a, b in pairs]
     sizes = [evidence.passes[a].sizes for a, _ in pairs]
     there, elsewhere = (float(np.average(x, weights=n)) for x, n in zip(apart, sizes, strict=True))
-    noise = np.hypot(*(standard_error(x, n) for x, n in zip(apart, sizes, strict=True)))
+    noise = math.hypot(*(standard_error(x, n) for x, n in zip(apart, sizes, strict=True)))
     return bool(there > 0.0 and there - elsewhere > GAPS_APART * noise)
 
 
