@@ -210,7 +210,9 @@ class Parts:
         mask = np.array(self._leapt)
         events = [e for e in self._manifest.events if e.kind == EventKind.OUTSIDE]
         for event in events:
-            mask |= self._held(event)
+            # A step that calls a layer on other data may do so after it has shown its batch, the last step as well.
+            of_step = self.fed_otherwise & (len(events) == 1 and event.step >= self._last)
+            mask |= self._held(event) & ~of_step
         # What a callback does at the end of each epoch it also does after the last step, where no step follows.
         goes_on = bool(events) and self._goes_on([e.step for e in events])
         return np.asarray(mask | self._of(events[-1])) if goes_on else mask

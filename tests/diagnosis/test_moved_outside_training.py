@@ -17,6 +17,10 @@ CAUSE = "moved-outside-training"
 ALL = {"updating": (0, 1, 2), "settled": (0, 1, 2)}
 
 
+APART = {"update_explained": [0.8] * 3, "decay_observed": [0.81] * 3, "decay_expected": [0.9] * 3}
+"""A step that updates the layers twice, and of which the recorded batch explains one update."""
+
+
 def moved(step: int = 600, **other: Any) -> History:
     history = run(CALM)
     event = Event(step, "outside", "the moving statistics of 3 layers changed between two training steps", (0, 1, 2))
@@ -56,9 +60,14 @@ def test_it_is_told_where_recalibrating_cures() -> None:
 
 
 def test_recalibrating_is_no_rescue_where_a_step_calls_the_model_on_other_data_as_well() -> None:
-    apart = {"update_explained": [0.8] * 3, "decay_observed": [0.81] * 3, "decay_expected": [0.9] * 3}
-    found = finding(moved(layers=apart), CAUSE)
+    found = finding(moved(step=590, layers=APART), CAUSE)
     assert found["status"] == "fail" and found["rescue"] == "" and "training=False" in found["fix"]
+
+
+def test_what_is_seen_after_the_last_step_alone_may_be_its_rest() -> None:
+    """As in a GAN, whose discriminator is called for the generator after its batch was recorded."""
+    assert causes(moved(layers=APART)) == {"unseen-updates": "error"}
+    assert CAUSE in causes(moved())
 
 
 def test_a_change_that_does_no_harm_is_silent() -> None:
