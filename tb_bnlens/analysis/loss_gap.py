@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -60,6 +60,9 @@ class Gap:
     tentative: bool = False
     """It rests on fewer than ``CORROBORATION`` probes, or on old ones, and is below ``BEYOND_DOUBT``: that is not sure
     enough for an error."""
+    seen: float = math.inf
+    """Harm that the probes before show as well, each at the loss that it had: what rests on fewer than
+    ``CORROBORATION`` probes counts for no more, unless it is beyond doubt."""
     drop: float = math.nan
     """What a metric loses beyond chance, 0 for nothing, where the metric shows a fault that the loss does not; else
     NaN. ``harm`` is that of the drop then."""
@@ -83,8 +86,8 @@ class Gap:
         return self.known and self.corroborated and self.value > STANDARD_ERRORS * noise
 
     def at_least(self, harm: float) -> bool:
-        """Whether it is significant and does at least this much harm."""
-        return self.significant and self.harm >= harm
+        """Whether it is significant and does at least this much harm, as far as the probes before it agree."""
+        return self.significant and min(self.harm, self.seen) >= harm
 
 
 @dataclass(frozen=True)
@@ -165,26 +168,20 @@ class Losses:
 
     def gap(self, upper: str, lower: str) -> Gap:
         """The gap between two kinds, paired probe by probe."""
-        return self.paired(lambda of: _difference(of, upper, lower), self.typical.get(lower, math.nan))
-
-    def paired(self, difference: Callable[[Mapping[str, Array]], Array], level: float = math.nan) -> Gap:
-        """The gap over the window of a difference that is taken of each probe's losses.
-
-        Args:
-            difference: kind -> losses of some probes [n] in, differences [n] out; NaN where not measured.
-            level: as for ``judge``.
-        """
-        here = difference(self.window)
+        here, level = _difference(self.window, upper, lower), self.typical.get(lower, math.nan)
         gap, count = self.judge_window(here, level), int(np.sum(~np.isnan(here)))
         if not count or count >= CORROBORATION or math.isinf(gap.value):
             return gap
-        last = difference(self.tail)[-CORROBORATION:]
-        last = last[np.isfinite(last)]
+        difference, levels = (x[-CORROBORATION:] for x in (_difference(self.tail, upper, lower), self.tail[lower]))
+        known = np.isfinite(difference)
+        last = difference[known]
         if len(last) < CORROBORATION:
             return gap
         agreed = self.harm(float(np.median(last)), level) >= NOTE_HARM
+        # A loss that has fallen since makes the same difference a greater harm: each probe goes by its own.
+        own = float(np.median([self.harm(d, at) for d, at in zip(last, levels[known], strict=True)]))
         spread = float(np.std(last, ddof=1)) / math.sqrt(count)
-        return replace(gap, uncertainty=spread, corroborated=agreed)
+        return replace(gap, uncertainty=spread, corroborated=agreed, seen=own if gap.tentative else math.inf)
 
     def judge_window(self, difference: Array, level: float = math.nan) -> Gap:
         """As ``judge``, of the probes of the window."""
@@ -192,6 +189,16 @@ class Losses:
         # A statistic that is not finite stays so: it needs no second probe.
         doubtful = gap.known and not math.isinf(gap.value) and not gap.harm >= BEYOND_DOUBT
         return replace(gap, tentative=self.tentative and doubtful)
+
+    @property
+    def windows_serve(self) -> bool:
+        """Whether the statistics of the last batches serve about as well as the moving ones at the last probe.
+
+        A probe takes them from windows of past weights. Where these are worse than the moving average, what they
+        leave is neither its age nor batch noise.
+        """
+        worse = self.now.get("recalibrated", math.nan) - self.now.get("inference", math.nan)
+        return not self.harm(worse, self.typical.get("batch", math.nan)) >= NOTE_HARM
 
     def lasting_gap(self, upper: str, lower: str) -> Gap:
         """The same over more probes, for parts that have nothing to do with the age of the statistics."""

@@ -17,6 +17,11 @@ from tb_bnlens.report.numbers import number
 
 IN_EVERY_LAYER = "the loss with batch statistics in every layer"
 RENEWED = "the loss with recalibrated statistics"
+OF_THE_PAST = (
+    "The statistics of the last batches are those of past weights, and serve worse than the moving ones. A measurement "
+    "on many batches takes them at the present weights."
+)
+"""Why a probe has no recalibrated loss, nor the parts that it tells."""
 KEPT = (State.FROZEN, State.INFERENCE_MODE)
 """States of layers that ``recalibrate`` leaves alone by default."""
 
@@ -43,12 +48,16 @@ def _block(losses: Losses, measured: Measured | None, kept: bool) -> dict[str, A
     """One set of losses; ``kept``: training leaves the statistics of all layers as they are."""
     now: dict[str, float] = {kind: losses.now.get(kind, math.nan) for kind in LOSS_KINDS}
     fresh = losses.now.get("recalibrated_now", math.nan)
+    not_evaluated = {what: why for what, why in losses.not_evaluated.items() if what not in LAYER_INDEX}
     step, replayed = losses.step, losses.replayed
     if measured is not None and measured.has("inference", "batch"):
         # One figure, one meaning: what a probe measured of one batch is no part of the same table.
         now = {kind: measured.mean(kind) for kind in LOSS_KINDS}
         fresh = math.nan
         step, replayed = measured.evidence.step, measured.replayed or replayed
+    elif math.isnan(fresh) and not losses.windows_serve:
+        now["recalibrated"] = math.nan
+        not_evaluated["recalibrated"] = OF_THE_PAST
     out: dict[str, Any] = {"step": step, **{kind: number(value) for kind, value in now.items()}}
     out["batches"] = None if measured is None else measured.batches
     out["recalibrated_now"] = number(fresh)
@@ -57,7 +66,7 @@ def _block(losses: Losses, measured: Measured | None, kept: bool) -> dict[str, A
         # It would be inference once more, under a name that promises better statistics.
         out["recalibrated"] = out["recalibrated_now"] = None
     out["metrics"] = {} if measured is None else _metrics(measured)
-    out["not_evaluated"] = {what: why for what, why in losses.not_evaluated.items() if what not in LAYER_INDEX}
+    out["not_evaluated"] = not_evaluated
     # JSON has no infinity, and a loss that overflowed is not one that was not measured.
     out["overflowed"] = [kind for kind, value in now.items() if math.isinf(value)]
     out["forecast"] = _points("updates", ((int(n), loss) for n, loss in losses.forecast[1:]))
@@ -78,7 +87,7 @@ def _harm(facts: Facts, severity: Severity) -> dict[str, Any]:
         # Batch statistics of few rows are bad themselves; what inference could be is the better measure.
         gap, held_against, loss = facts.stale, RENEWED, measured.mean("recalibrated")
     return {
-        "harm": number(gap.harm),
+        "harm": number(min(gap.harm, gap.seen)),
         "harm_is_sure": gap.significant,
         "rival": held_against,
         "rival_loss": number(loss),

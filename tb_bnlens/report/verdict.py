@@ -9,7 +9,7 @@ import numpy as np
 
 from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.analysis.lag import SPARSE
-from tb_bnlens.analysis.loss_gap import NOTE_HARM
+from tb_bnlens.analysis.loss_gap import NOTE_HARM, WARNING_HARM
 from tb_bnlens.diagnosis.decide import Status
 from tb_bnlens.diagnosis.diagnose import Diagnosis
 from tb_bnlens.diagnosis.severity import Severity, of_gap
@@ -162,6 +162,8 @@ def _headline(f: Facts, healthy: bool) -> str:
         return f"{sentence(said)}. That cannot show what constant statistics cost, since training runs on them too."
     if healthy and _relation(f, inference, batch) == ABOVE:
         small = "too small for a warning" if f.gap.significant else "no more than chance"
+        if f.gap.significant and f.gap.seen < WARNING_HARM <= f.gap.harm:
+            small = f"of {count(len(f.losses.judged), 'probe')}, and those before show less"
         return f"{sentence(said)}. The difference is {small}."
     if healthy:
         return f"No BatchNorm problem found: {said}."

@@ -174,3 +174,34 @@ def test_half_precision_loses_small_updates() -> None:
         "not known: half precision loses small updates",
     )
     assert "half" not in finding(history, CAUSE)["summary"] and not finding(history, CAUSE)["fix"]
+
+
+def falling(inference: list[float], **last: float) -> History:
+    """A live run whose loss with batch statistics is 0.9, 0.6 and 0.3 at its last probes, of which one is recent."""
+    history = live(inference, [100, 200, 600])
+    for kind in ("batch", "training", "updated"):
+        put(history, kind, [0.9, 0.6, 0.3])
+    for kind, value in last.items():
+        put(history, kind, [value])
+    return history
+
+
+def test_a_probe_is_no_graver_than_those_before_at_their_own_loss() -> None:
+    """Where the loss fell, one difference is a greater harm at the end than it was."""
+    once, ever = falling([1.1, 0.8, 0.55]), falling([1.4, 1.1, 0.8])
+    assert CAUSE not in causes(once) and causes(ever)[CAUSE] == "warning"
+    report = run_report(once)
+    assert report["headline"].endswith("The difference is of 1 probe, and those before show less.")
+    assert report["losses"]["harm"] == pytest.approx(0.2 / 0.6, rel=1e-3)
+
+
+def test_statistics_of_past_weights_tell_no_parts() -> None:
+    """Windows that serve worse than the moving statistics are older than these."""
+    past = falling([1.4, 1.1, 0.8], recalibrated=6.0, recalibrated_now=np.nan)
+    losses = run_report(past)["losses"]
+    assert (losses["noise"], losses["stale"], losses["recalibrated"]) == (None, None, None)
+    assert "past weights" in losses["not_evaluated"]["recalibrated"]
+    assert finding(past, CAUSE)["evidence"].keys() == {"gap", "uncertainty"}
+    fine = falling([1.4, 1.1, 0.8], recalibrated=0.4, recalibrated_now=np.nan)
+    assert run_report(fine)["losses"]["noise"] == pytest.approx(0.1, rel=1e-3)
+    assert {"noise", "stale"} <= finding(fine, CAUSE)["evidence"].keys()

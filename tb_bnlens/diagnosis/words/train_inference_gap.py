@@ -6,6 +6,7 @@ import math
 
 from tb_bnlens.analysis import robust
 from tb_bnlens.analysis.facts import Facts
+from tb_bnlens.analysis.loss_gap import Gap
 from tb_bnlens.analysis.measured import MOST
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.words import code
@@ -51,8 +52,7 @@ def failed(f: Facts, d: Decision) -> Said:
         reason=unexplained if f.gap.tentative else reason,
         evidence={
             "gap": Evidence(LESS_BATCH, f.gap.value, f.warning_loss, against=WARNING_FROM),
-            "stale": Evidence("part from stale statistics (inference - recalibrated)", f.stale.value),
-            "noise": Evidence("part from batch noise (recalibrated - batch statistics)", noise.value),
+            **(_parts(f, noise) if f.parts is not None or f.losses.windows_serve else {}),
             "uncertainty": Evidence("standard error of the gap", f.gap.uncertainty),
         },
         rescue=code.rescue(f, d.severity),
@@ -60,6 +60,13 @@ def failed(f: Facts, d: Decision) -> Said:
         fix=_fix(f),
         next="" if f.gap.tentative else _what_is_left(f),
     )
+
+
+def _parts(f: Facts, noise: Gap) -> dict[str, Evidence]:
+    return {
+        "stale": Evidence("part from stale statistics (inference - recalibrated)", f.stale.value),
+        "noise": Evidence("part from batch noise (recalibrated - batch statistics)", noise.value),
+    }
 
 
 def _fix(f: Facts) -> str:
