@@ -429,7 +429,7 @@ CAUSES: tuple[Cause, ...] = (
     Cause(
         "validation-shift",
         applies=lambda f: f.both_probed,
-        shows=lambda f: on.whole_run(of_gap(f.validation_gap) > Severity.INFO),
+        shows=in_batches.shifted,
         cost=in_batches.validation_cost,
         yields=(
             Yields("train-inference-gap", in_batches.gap_explains_shift),

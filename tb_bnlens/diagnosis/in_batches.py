@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tb_bnlens.analysis.facts import Facts
-from tb_bnlens.analysis.loss_gap import ERROR_HARM, WARNING_HARM, Gap
+from tb_bnlens.analysis.loss_gap import ERROR_HARM, NOTE_HARM, WARNING_HARM, Gap
 from tb_bnlens.diagnosis.cause import Mask
 from tb_bnlens.diagnosis.conditions import INFO, SCATTER, noisy, staleness, whole_run
 from tb_bnlens.diagnosis.severity import Severity, of_gap, of_harm
@@ -75,6 +75,19 @@ def validation_cost(f: Facts, _where: Mask) -> Severity:
     return of_gap(f.validation_gap)
 
 
+def shifted(f: Facts) -> Mask:
+    """Validation data suffer, and not just as training data do, which suffer too little for a warning."""
+    suffers = of_gap(f.validation_gap) > INFO
+    return whole_run(suffers and (of_gap(f.gap) > INFO or _beyond(f.validation_gap, f.gap, f).at_least(NOTE_HARM)))
+
+
+def _beyond(there: Gap, here: Gap, f: Facts) -> Gap:
+    """What a gap on validation data is more than one on training data."""
+    noise = math.hypot(*(x.uncertainty if x.uncertainty >= 0 else 0.0 for x in (there, here)))
+    beyond = there.value - here.value
+    return Gap(beyond, noise, f.losses.harm(beyond))
+
+
 def gap_explains_shift(f: Facts, _where: Mask) -> bool:
     """Recalibrated statistics serve both data or neither, or what they do is not known."""
     return not of_gap(f.renewed_validation_gap) > INFO or of_gap(f.drift_left) > INFO
@@ -95,10 +108,8 @@ def constant_explain_shift(f: Facts, _where: Mask) -> bool:
     On validation data no pass leaves constant layers on their statistics, so both data are held against batch
     statistics everywhere.
     """
-    there, here = f.validation_gap, f.undone("batch")
-    noise = math.hypot(*(x.uncertainty if x.uncertainty >= 0 else 0.0 for x in (there, here)))
-    beyond = there.value - here.value
-    return here.known and not of_gap(Gap(beyond, noise, f.losses.harm(beyond))) > INFO
+    here = f.undone("batch")
+    return here.known and not of_gap(_beyond(f.validation_gap, here, f)) > INFO
 
 
 def validation_distance(f: Facts) -> NDArray[np.float64]:

@@ -111,3 +111,15 @@ def test_an_error_is_above_its_own_limit() -> None:
     found = finding(history, CAUSE)
     gap = found["evidence"]["validation"]
     assert found["severity"] == "error" and gap["value"] >= 2 * gap["limit"]
+
+
+@pytest.mark.parametrize(("in_training", "there"), [(1.45, None), (1.2, "loses more"), (1.0, "fit the training data")])
+def test_a_gap_that_training_data_have_too_is_no_shift(in_training: float, there: str | None) -> None:
+    """Just below a warning on training data and just above on validation data is one gap."""
+    validation = {"inference": 1.54, "batch": 1.0, "recalibrated": 1.54}
+    history = beside_validation(level(), validation, inference=in_training, batch=1.0, recalibrated=in_training)
+    found = finding(history, CAUSE)
+    if there is None:
+        assert found["status"] == "pass" and "On training data: inference 1.45" in found["summary"]
+    else:
+        assert found["severity"] == "warning" and there in found["summary"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tb_bnlens.analysis.facts import Facts
+from tb_bnlens.analysis.loss_gap import NOTE_HARM
 from tb_bnlens.diagnosis.compositions import constant_in_training
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.in_batches import validation_distance
@@ -27,14 +28,21 @@ def _there(f: Facts) -> str:
     return f"inference {number(f.on_validation('inference'))}, batch statistics {number(f.on_validation('batch'))}"
 
 
+def _passed(f: Facts, _d: Decision) -> str:
+    as_there = f" On training data: {modes(f)}." if of_gap(f.validation_gap) > Severity.INFO else ""
+    return f"On validation data: {_there(f)}.{as_there}"
+
+
 def failed(f: Facts, _d: Decision) -> Said:
     """The gap on both data."""
-    summary = (
-        "Recalibrated statistics fit the training data and not the validation data (recalibrated "
-        f"{number(f.on_validation('recalibrated'))}, batch statistics {number(f.on_validation('batch'))})."
-        if of_gap(f.gap) > Severity.INFO
-        else f"The moving statistics fit the training data ({modes(f)}) but not the validation data ({_there(f)})."
-    )
+    summary = f"The moving statistics fit the training data ({modes(f)}) but not the validation data ({_there(f)})."
+    if of_gap(f.gap) > Severity.INFO:
+        summary = (
+            "Recalibrated statistics fit the training data and not the validation data (recalibrated "
+            f"{number(f.on_validation('recalibrated'))}, batch statistics {number(f.on_validation('batch'))})."
+        )
+    elif f.gap.harm >= NOTE_HARM:
+        summary = f"Inference loses more on validation data ({_there(f)}) than on training data ({modes(f)})."
     where = np.flatnonzero(constant_in_training(f))
     fix = (
         "# Check first that validation data are preprocessed as training data are. If they come from elsewhere,\n"
@@ -77,6 +85,6 @@ WORDS = Words(
     description="Inference agrees with batch statistics on training data and not on validation data. The validation "
     "data are distributed or preprocessed differently, and normalizing them with their own batch helps.",
     absent="There are no losses on validation data.",
-    passed=lambda f, _: f"On validation data: {_there(f)}.",
+    passed=_passed,
     failed=failed,
 )
