@@ -265,6 +265,7 @@ class Recording:
     def write_manifest(self) -> None:
         """Write what is known of the run as a whole."""
         self._log.unreached = self._watch.runner.unreached
+        self._calls = self._watch.calls()
         self._log.write_manifest(self._watch.describe(), replicas(self._windows), self.step)
 
     # --- inside --------------------------------------------------------------------------------------
@@ -341,7 +342,8 @@ class Recording:
             self._log.write_layers(table, self.step)
             if self._log.channels_due(self.step):
                 self._write_channels()
-            if self._log.manifest_due:
+            counted = not np.array_equal(self._calls, self._watch.calls(), equal_nan=True)
+            if self._log.manifest_due or counted:
                 self.write_manifest()
 
     def _write_channels(self) -> None:

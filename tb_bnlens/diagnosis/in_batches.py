@@ -65,8 +65,13 @@ def worst_replica(f: Facts, _where: Mask) -> Severity:
     return max([of_gap(f.gap), *(of_harm(f.losses.harm(gap)) for gap in apart if math.isfinite(gap))])
 
 
+def is_pair(calls: int) -> bool:
+    """Whether a layer sees two kinds of data. A single call is one that nobody has counted yet."""
+    return calls == 2
+
+
 def is_more_than_a_pair(calls: int) -> bool:
-    """Whether a layer sees more than two kinds of data; where nobody has counted its calls, it sees two."""
+    """Whether a layer sees more than two kinds of data."""
     return calls > 2
 
 

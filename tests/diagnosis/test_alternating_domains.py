@@ -25,6 +25,12 @@ def test_a_head_that_all_levels_share() -> None:
     assert made in finding(history, CAUSE)["fix"]
 
 
+def test_calls_that_nobody_has_counted_yet_are_no_pair() -> None:
+    history = run(SimLayer(), noise_penalty=2.0, overrides={"call_alternation": 1.5})
+    assert "are called more than once in each step" in summary(history, CAUSE)
+    assert "see two kinds of data in each step" in summary(of_torch(history, calls=2), CAUSE)
+
+
 def test_calls_on_parts_of_a_batch_differ_by_more_noise() -> None:
     """As in ghost batch normalization, where each call has a fourth of the rows."""
     history = run(SimLayer(), noise_penalty=2.0, overrides={"call_alternation": 1.1})

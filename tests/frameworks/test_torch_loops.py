@@ -24,7 +24,7 @@ nn: Any = torch.nn
 from tb_bnlens.frameworks.torch.ranks import Ranks  # noqa: E402
 from tb_bnlens.torch import Recorder, lightning, transformers  # noqa: E402
 from tests.frameworks.torch_gathers import CALLS  # noqa: E402
-from tests.frameworks.torch_runs import LOSS, batches, report_of, small, state  # noqa: E402
+from tests.frameworks.torch_runs import LOSS, batches, record_of, report_of, small, state, usual_step  # noqa: E402
 
 torch.set_num_threads(1)
 STEPS = 30
@@ -270,3 +270,26 @@ def test_copies_of_a_callback_of_lightning_record_by_themselves(copied: Any, tmp
     other._log_dir = str(tmp_path / "two")
     Trainer(small(0.1), other).fit()
     assert report_of(tmp_path / "two")["last_step"] == STEPS
+
+
+def test_a_record_of_a_run_that_goes_on_has_the_calls(tmp_path: Path) -> None:
+    """They are counted by the first pass, after the first manifest is written."""
+
+    class Unrolled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner, self.norm, self.out = nn.Linear(8, 8), nn.BatchNorm1d(8), nn.Linear(8, 1)
+
+        def forward(self, x: Any) -> Any:
+            for _ in range(5):
+                x = torch.tanh(self.norm(self.inner(x)))
+            return self.out(x)
+
+    model = Unrolled()
+    optimizer = torch.optim.SGD(model.parameters(), 0.01)
+    with Recorder(model, str(tmp_path / "log"), loss=LOSS) as lens:
+        for i, (x, y) in enumerate(batches(40)):
+            usual_step(model, optimizer, x, y, i)
+            lens.record(x, y)
+        (layer,) = record_of(tmp_path / "log").manifest.layers
+    assert layer.calls == 5

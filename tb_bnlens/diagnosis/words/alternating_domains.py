@@ -9,7 +9,7 @@ import numpy as np
 from tb_bnlens.analysis import robust
 from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.diagnosis.decide import Decision
-from tb_bnlens.diagnosis.in_batches import CALL_NOISE_FACTOR, is_more_than_a_pair
+from tb_bnlens.diagnosis.in_batches import CALL_NOISE_FACTOR, is_more_than_a_pair, is_pair
 from tb_bnlens.diagnosis.words import code
 from tb_bnlens.diagnosis.words.phrases import STANDARD, WARNING_FROM, be, count, number, verb
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
@@ -24,10 +24,11 @@ def failed(f: Facts, d: Decision) -> Said:
 
 def _two_kinds(f: Facts, d: Decision) -> Said:
     n, calls = len(d.layers), _calls(f, d)
+    times = f"{calls} times" if calls > 1 else "more than once"
     sees, fits = (
-        (f"{be(n)} called {calls} times in each step, on unlike data", "all calls, which fits none")
-        if is_more_than_a_pair(calls)
-        else (f"{verb(n, 'see')} two kinds of data in each step", "both, which fits neither")
+        (f"{verb(n, 'see')} two kinds of data in each step", "both, which fits neither")
+        if is_pair(calls)
+        else (f"{be(n)} called {times} in each step, on unlike data", "all calls, which fits none")
     )
     return Said(
         f"{count(n)} {sees}: the batch statistics of the calls differ by up to {number(_largest(f))} standard "
@@ -39,7 +40,7 @@ def _two_kinds(f: Facts, d: Decision) -> Said:
 
 
 def _calls(f: Facts, d: Decision) -> int:
-    """Calls of these layers in a step, at most."""
+    """Calls of these layers in a step, at most; 1 where they were not counted yet."""
     return max(f.manifest.layers[i].calls for i in d.layers)
 
 
@@ -53,13 +54,14 @@ def _own_layers(f: Facts, d: Decision) -> str:
     )
     package = code.told(f, keras="import keras", torch="import torch", flax="from flax import nnx")
     calls = _calls(f, d)
-    own = f"norm_a, norm_b = {made}, {made}"
+    of, own = "kind of data", f"norm_a, norm_b = {made}, {made}"
     if is_more_than_a_pair(calls):
+        of = "call"
         layers = f"[{made} for _ in range({calls})]"
         own = (
             f"norms = {code.told(f, keras=layers, torch=f'torch.nn.ModuleList({layers})', flax=f'nnx.List({layers})')}"
         )
-    return f"{package}\n\n# One layer for each kind of data; the other weights stay shared:\n{own}\n"
+    return f"{package}\n\n# One layer for each {of}; the other weights stay shared:\n{own}\n"
 
 
 def _over_time(f: Facts, d: Decision) -> Said:
@@ -121,7 +123,7 @@ def passed(f: Facts, d: Decision) -> str:
 WORDS = Words(
     name="a layer shared by two domains",
     title="Shared layers serve all their inputs",
-    failure_title="A shared layer averages two domains",
+    failure_title="A shared layer averages unlike data",
     description="A layer that is called on two kinds of data in one step (two towers, real and generated samples) "
     "normalizes each with its own batch in training, and both with one mean at inference.",
     absent="No layer is called more than once in a step.",
