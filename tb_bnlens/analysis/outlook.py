@@ -211,8 +211,8 @@ def advised_momentum(layers: LayerTable, losses: Losses, steps: int) -> float | 
 
     A replay has the lag and the noise of that momentum in it. Of those whose inference loss is no warning it is one
     (``replays.preferred``) that forgets the start within the run and does as well as the best, or that forgets it early
-    (``usable_momentum``). Where none was measured, it is ``untried_momentum``, capped by ``following_momentum``. None
-    when every replay that was measured is a warning.
+    (``usable_momentum``). Where none was measured, it is ``untried_momentum``, capped by ``following_momentum`` but not
+    below ``COMMON``. None when every replay that was measured is a warning.
     """
     candidate = usable_momentum(layers, steps, layers.starting)
     in_the_end = usable_momentum(layers, steps, layers.starting, 1.0)
@@ -220,7 +220,7 @@ def advised_momentum(layers: LayerTable, losses: Losses, steps: int) -> float | 
     used = float(layers.beta[layers.updating].max(initial=0.0))
     lower = {m: losses.replayed[m] for m in shorter(losses.replayed, used)}
     if not lower or not math.isfinite(batch):
-        return round_down(min(untried_momentum(layers, steps), following_momentum(layers)))
+        return round_down(min(untried_momentum(layers, steps), max(following_momentum(layers), COMMON)))
     good = {m: loss for m, loss in lower.items() if m <= in_the_end and losses.harm(loss - batch) < WARNING_HARM}
     best = min(good.values(), default=math.nan)
     as_good = [m for m, loss in good.items() if m <= candidate or losses.harm(loss - best) < NOTE_HARM]

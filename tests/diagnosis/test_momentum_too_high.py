@@ -13,7 +13,8 @@ from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.history import Event
 from tb_bnlens.report import run_report
 from tests.diagnosis.checks import limits_of, silence_of
-from tests.diagnosis.runs import behind, causes, finding, measured, ruled_out, run, silenced, summary
+from tests.diagnosis.limits import without_replays
+from tests.diagnosis.runs import behind, causes, finding, measured, put, ruled_out, run, silenced, summary
 from tests.simulation import Sim, SimLayer, band_locator, simulate
 
 CAUSE = "momentum-too-high"
@@ -48,6 +49,24 @@ def test_without_a_replay_no_small_momentum_is_advised_where_a_common_one_forget
     assert [advised(steps) for steps in (20, 100, 2_000)] == [0.5, 0.9, 0.97]
     monkeypatch.setattr(outlook, "COMMON", 0.0)
     assert advised(100) == 0.5
+
+
+def test_without_a_replay_drift_advises_no_small_momentum(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What seems to drift may be the order of the batches."""
+    layers = Facts(band_locator(layers=3, steps=600, probe=False)).layers
+    moving = replace(layers, rate=np.full(3, 0.01), noise_mean=np.full(3, 0.02))
+    losses = Facts(band_locator(layers=3, steps=600, probe=False)).losses
+    assert outlook.following_momentum(moving) < 0.5
+    assert outlook.advised_momentum(moving, losses, 600) == 0.9
+
+
+@pytest.mark.parametrize(("newer", "advised"), [(1.3, False), (0.97, True)])
+def test_a_start_that_serves_better_than_newer_statistics_is_not_to_blame(newer: float, advised: bool) -> None:
+    history = without_replays(run(SimLayer(momentum=0.999, true_variance=0.05), gain=0.0))
+    for kind, value in {"inference": 1.0, "recalibrated": newer, "recalibrated_now": np.nan}.items():
+        put(history, kind, [value] * len(history.losses))
+    found = finding(history, CAUSE)
+    assert found["severity"] == "info" and bool(found["fix"]) == advised
 
 
 def test_the_headline_names_what_newer_statistics_give_where_the_batches_own_do_not() -> None:

@@ -78,7 +78,8 @@ def failed(f: Facts, d: Decision) -> Said:
         f"statistics. {needs or _left(f, beta)}; {had}.{not_loaded(f)}"
     )
     # Early in a training the initial statistics may serve better than later ones.
-    serves = d.severity is Severity.INFO and f.advised_loss > f.typical("inference")
+    later = f.advised_loss if math.isfinite(f.advised_loss) else f.typical("recalibrated")
+    serves = d.severity is Severity.INFO and later > f.typical("inference")
     is_to_blame = not (serves or f.start_is_missing)
     if advice is not None and math.isfinite(f.advised_loss) and is_to_blame:
         summary += f" Replayed with momentum {set_to}, {replayed(f, advice)}{_least(f)}."
@@ -175,7 +176,7 @@ def _evidence(f: Facts) -> dict[str, Evidence]:
         )
     if not math.isnan(f.stale.drop):
         evidence["stale"] = Evidence("metric lost to stale statistics (recalibrated - inference)", f.stale.drop)
-    elif f.stale.known:
+    elif f.stale.known and (f.parts is not None or f.losses.windows_serve):
         evidence["stale"] = Evidence(
             "loss added by stale statistics (inference - recalibrated)",
             f.stale.value,
