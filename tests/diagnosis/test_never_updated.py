@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from tb_bnlens.metadata import FLAX, KERAS, TORCH
 from tb_bnlens.report import run_report
 from tests.diagnosis.checks import silence_of
 from tests.diagnosis.runs import CALM, causes, finding, measured, run
@@ -53,6 +55,17 @@ def test_a_loop_without_training_mode_is_told_in_one_way(initial: float, means: 
     # Updates that are lost leave a network that was trained with batch statistics.
     lost = measured(history, groups=groups, layers=layers, **{**passes, "inference": 2.6})
     assert "its updates are dropped" in finding(lost, CAUSE)["summary"] and causes(lost) == {CAUSE: "error"}
+
+
+@pytest.mark.parametrize("framework", [KERAS, TORCH, FLAX])
+def test_an_average_of_weights_needs_statistics_of_its_own(framework: str) -> None:
+    """Copies of the statistics of the network that is trained leave an average of weights far off."""
+    passes: dict[str, Any] = {"inference": 9.0, "batch": 1.0, "recalibrated": 1.0, "put_right__never_updated": 1.0}
+    history = replace(run(STILL), manifest=replace(run(STILL).manifest, framework=framework))
+    history = measured(history, groups={"never_updated": (0, 1, 2)}, layers={"initial_share": [1.0] * 3}, **passes)
+    fix = finding(history, CAUSE)["fix"]
+    average, copies = fix.index("a moving average of another network's"), fix.index("(a target network), copy")
+    assert "recalibrate(model, data, batches=200)" in fix[average:copies]
 
 
 def test_updated_layers_pass() -> None:

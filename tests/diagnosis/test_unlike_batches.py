@@ -11,7 +11,7 @@ import pytest
 from tb_bnlens.analysis.composition import UNMET
 from tb_bnlens.history import History, PassResult
 from tests.diagnosis.checks import limits_of, silence_of
-from tests.diagnosis.runs import CALM, behind, causes, finding, level, measured, put, rows, run, summary
+from tests.diagnosis.runs import CALM, behind, causes, finding, level, measured, of_torch, put, rows, run, summary
 from tests.simulation import SimLayer, band_locator
 
 CAUSE = "unlike-batches"
@@ -26,6 +26,13 @@ def test_batches_that_alternate() -> None:
     history = run(TURNS, gain=2.0)
     assert causes(history) == {CAUSE: "error"}
     assert "or come from domains in turn" in summary(history, CAUSE)
+
+
+def test_the_fix_knows_arrays_and_batches_that_are_groups() -> None:
+    fix = finding(run(TURNS, gain=2.0), CAUSE)["fix"]
+    assert "model.fit(x, y, batch_size=32, shuffle=True)" in fix and "where `data` is a tf.data pipeline" in fix
+    assert "Where a batch is one group by design" in fix
+    assert "where an item of `data.dataset` is a row" in finding(of_torch(run(TURNS, gain=2.0)), CAUSE)["fix"]
 
 
 def test_batches_that_are_sorted() -> None:

@@ -121,7 +121,8 @@ def larger_batches(f: Facts, size: int, groups: int = 8) -> str:
     other = "# Or normalize without batches: {} in place of each {}.\n".format
     return told(
         f,
-        keras=f"{larger}; `data` is the tf.data pipeline:\n"
+        keras=f"{larger}:\n#   model.fit(x, y, batch_size={size})\n"
+        "# or, where `data` is a tf.data pipeline of batches:\n"
         f"data = data.unbatch().batch({size}, drop_remainder=True)\n"
         + other(f"keras.layers.GroupNormalization(groups={groups})", "BatchNormalization"),
         torch=f"{larger}:\n{_loader(size)}" + other(f"torch.nn.GroupNorm({groups}, channels)", "BatchNorm module"),
@@ -172,8 +173,9 @@ def shuffle(f: Facts, batch_size: int | None) -> str:
     size = batch_size or 32
     return told(
         f,
-        keras="# Shuffle across the whole data set before batching; `data` is the tf.data pipeline of batches:\n"
+        keras=f"# Shuffle across the whole data set:\n#   model.fit(x, y, batch_size={size}, shuffle=True)\n"
+        "# or, where `data` is a tf.data pipeline of batches:\n"
         f"data = data.unbatch().shuffle(10_000).batch({size}, drop_remainder=True)\n",
-        torch=f"# Shuffle across the whole data set; `data` is the DataLoader:\n{_loader(size)}",
+        torch=f"# Shuffle across the whole data set, where an item of `data.dataset` is a row:\n{_loader(size)}",
         flax=f"# Shuffle across the whole data set:\n{_batches(size)}",
     )

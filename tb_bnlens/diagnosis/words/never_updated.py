@@ -16,8 +16,14 @@ MODE = "# In your training step:  y_pred = model(x, training=True)\n"
 RETRAIN = """\
 # Then train again: weights that were trained with the initial statistics need these. New ones would break the model.
 """
-COPY_IN_TORCH = """\
-# If the weights are copied from another network (a target network, a moving average of weights), copy the buffers too:
+AVERAGED = f"""\
+# If the weights are a moving average of another network's, neither its statistics nor an average of them fit these
+# weights. Take new ones before the average is used:
+#   {code.RECALIBRATE.splitlines()[-1]}
+# If they are copied from another network in training (a target network), copy {{}} too:
+"""
+COPY_IN_TORCH = f"""\
+{AVERAGED.format("the buffers")}\
 #   for a, b in zip(target.parameters(), online.parameters()): a.data.lerp_(b.data, 0.02)
 #   for a, b in zip(target.buffers(), online.buffers()): a.copy_(b)
 """
@@ -25,14 +31,12 @@ MODE_IN_FLAX = """\
 # Before the training loop. A step under jax.jit has to return the new nnx.BatchStat, as nnx.jit does.
 model.train()
 """
-COPY_IN_FLAX = """\
-# If the weights are copied from another network (a target network, a moving average of weights), copy the statistics
-# too: they are nnx.BatchStat, and not nnx.Param.
+COPY_IN_FLAX = f"""\
+{AVERAGED.format("the nnx.BatchStat")}\
 #   nnx.update(target, nnx.state(online, nnx.BatchStat))
 """
-COPY = """\
-# If the weights are copied from another network (a target network, a moving average of weights), copy the moving
-# statistics too: they are weights, but not trainable ones.
+COPY = f"""\
+{AVERAGED.format("the weights that are not trainable")}\
 #   for a, b in zip(target.weights, online.weights): a.assign(0.98 * a + 0.02 * b)
 #   for a, b in zip(target.non_trainable_variables, online.non_trainable_variables): a.assign(b)
 """

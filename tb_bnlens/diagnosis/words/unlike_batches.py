@@ -16,9 +16,11 @@ from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 from tb_bnlens.metadata import REPLAY_MOMENTUMS
 
 AT_MOST = "those of random samples can"
-ORDER = "The data are sorted, change over time, or come from domains in turn."
+ORDER = "The data are sorted, change over time or come from domains in turn, or each batch is one group by design."
 OVERALL = "variance of the batch means, over the most that random samples give"
 APART = """\
+# Where a batch is one group by design (the candidates of a query, a graph), its rows stay together. Batch statistics
+# take out what they share, and fixed ones do not: take it out of the inputs, as by subtracting the group's mean.
 # Domains that have to stay apart need a BatchNorm layer each. Where data change over time, as in a replay buffer,
 # recalibrate on recent ones before the model is used.
 """
