@@ -113,6 +113,10 @@ class Measured:
         """Whether a metric drops from inference to this pass, whatever the loss does."""
         return self.has(name, "inference") and metrics.harm(self.passes[name], self.passes["inference"]) > 0.0
 
+    def falls(self, name: str) -> list[str]:
+        """Metrics that are lower in this pass than at inference, beyond chance."""
+        return metrics.fallen(self.passes[name], self.passes["inference"])
+
     def cost(self, name: str) -> float:
         """What passes are compared by: the share that ``lost`` leaves wrong, else the mean loss."""
         told = self.lost and name in self.passes and self.lost in self.passes[name].metrics

@@ -54,6 +54,16 @@ def lost(upper: PassResult, lower: PassResult) -> str:
     return worst if worst and harms[worst] > 0.0 else ""
 
 
+def fallen(upper: PassResult, lower: PassResult) -> list[str]:
+    """Metrics that are lower in a pass than in another one, beyond chance, whatever harm that does."""
+    found = []
+    for name in upper.metrics:
+        if name in lower.metrics and is_share(name):
+            there, here = 1.0 - upper.metrics[name], 1.0 - lower.metrics[name]
+            found += [name] if there - here > _chance(there + here, _rows(upper, lower)) else []
+    return found
+
+
 def drop(name: str, here: float, pairs: Sequence[tuple[PassResult, PassResult]]) -> tuple[float, float]:
     """What a metric loses over a sum of differences between passes, 0 within chance, and the harm of that.
 

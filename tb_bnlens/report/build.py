@@ -10,10 +10,11 @@ import numpy as np
 
 from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.analysis.loss_gap import NOTE_HARM
+from tb_bnlens.analysis.measured import Measured
 from tb_bnlens.diagnosis.decide import Status
 from tb_bnlens.diagnosis.diagnose import Diagnosis, diagnose
 from tb_bnlens.diagnosis.severity import Severity
-from tb_bnlens.diagnosis.words.phrases import count, metrics
+from tb_bnlens.diagnosis.words.phrases import count, metric, metrics
 from tb_bnlens.diagnosis.words.phrases import number as phrased
 from tb_bnlens.diagnosis.words.words import Evidence, Said
 from tb_bnlens.history import History
@@ -144,7 +145,19 @@ def _rescue(said: Said, facts: Facts) -> str:
     if not measured.gap("inference", said.rescued).at_least(NOTE_HARM):
         return ""
     told = ", ".join([f"inference loss {phrased(gives)}", *metrics(facts, said.rescued)])
-    return f"{said.rescue}# {told} (measured on {count(measured.batches, 'batch', 'batches')})\n"
+    return (
+        f"{said.rescue}# {told} (measured on {count(measured.batches, 'batch', 'batches')})\n{_price(said, measured)}"
+    )
+
+
+def _price(said: Said, measured: Measured) -> str:
+    """Metrics that the rescue lowers although the loss falls, as a comment."""
+    now, then = (measured.passes[name].metrics for name in ("inference", said.rescued))
+    lower = [
+        f"{name} falls from {metric(name, now[name])} to {metric(name, then[name])}"
+        for name in measured.falls(said.rescued)
+    ]
+    return f"# but {', '.join(lower)}\n" if lower else ""
 
 
 def _evidence(e: Evidence) -> schema.Evidence:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from tb_bnlens.history import Evidence, History
 from tb_bnlens.metadata import Moment
 from tb_bnlens.report import run_report
@@ -40,6 +42,23 @@ def test_new_statistics_that_cost_accuracy_are_no_rescue() -> None:
     assert found["severity"] == "warning" and found["rescue"] == ""
     assert "they give accuracy 26.0% instead of accuracy 43.0%" in found["summary"]
     assert "recalibrate" in finding(measured(run(FROZEN_OFF), **passes), CAUSE)["rescue"]
+
+
+@pytest.mark.parametrize(("accuracy", "lower"), [(0.5, True), (0.6, False)])
+def test_a_rescue_says_which_metric_it_lowers(accuracy: float, lower: bool) -> None:
+    """A drop of a tenth of what is right, in many rows, is beyond chance and below a warning."""
+    passes: dict[str, Any] = {"inference": 5.0, "batch_as_trained": 5.0, "batch": 1.7, "recalibrated": 5.0}
+    right = {"inference": 0.59, "batch": 0.5, "recalibrated_all": accuracy}
+    history = measured(
+        run(FROZEN_OFF),
+        size=1000,
+        metrics={k: {"accuracy": v} for k, v in right.items()},
+        recalibrated_all=1.7,
+        **passes,
+    )
+    rescue = finding(history, CAUSE)["rescue"]
+    assert "recalibrate" in rescue
+    assert ("# but accuracy falls from 59.0% to 50.0%\n" in rescue) == lower
 
 
 def test_on_other_data_harmless() -> None:
