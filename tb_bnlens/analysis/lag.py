@@ -28,6 +28,8 @@ LAST_BATCH = 0.5
 """At or below this momentum the last batch counts for as much as all before."""
 SPARSE = "the records are farther apart than the memory of the moving average"
 """Why a lag, or what becomes of it, is not known."""
+TOO_FAR_APART = "not known: records too far apart"
+"""The same in a table."""
 
 
 @dataclass(frozen=True)
@@ -136,14 +138,18 @@ class LayerTable:
         """Why no number of steps is given for a layer, or why none are needed."""
         if self.nonfinite[i] > 0:
             return "never: NaN and infinity do not decay"
-        if np.isnan(self.error[i]):
+        # Channels that hardly vary have no relative error.
+        off = self.distance[i] if np.isnan(self.error[i]) else self.error[i]
+        if np.isnan(off):
             return "not measured yet"
-        if self.error[i] <= self.tolerance:
+        if off <= self.tolerance:
             return "within tolerance"
         if self.state[i] in ("frozen", "inference_mode", "never_updated"):
             return f"never: the statistics are constant ({self.state[i].replace('_', ' ')})"
+        if np.isnan(self.error[i]):
+            return "not measured: its channels hardly vary" if self.collapsed[i] else "not measured yet"
         if self.sparse[i]:
-            return "not known: records too far apart"
+            return TOO_FAR_APART
         if self.error[i] <= NOISE_SIGMAS * self.error_noise[i]:
             return "within batch noise"
         if self.momentum[i] >= 1.0:

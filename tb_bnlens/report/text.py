@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from tb_bnlens.analysis.lag import SPARSE, TOO_FAR_APART
 from tb_bnlens.analysis.loss_gap import ERROR_HARM, NOTE_HARM, WARNING_HARM
 from tb_bnlens.diagnosis.words.phrases import STANDARD, count, signed
 from tb_bnlens.metadata import HOW_TO_RECORD
@@ -210,6 +211,8 @@ def _layers(run: Mapping[str, Any], style: Style) -> list[str]:
         words = x["steps_reason"] if steps is None or steps == "never" else f"{steps:,}"
         momentum = as_set(x["momentum"], run["framework"])
         lines += style.wrap(f"  {padded(name, width)}  {momentum:>8g}  {number(x['distance']):>8}  ", words)
+    if any(x["steps_reason"] == TOO_FAR_APART for x in known):
+        lines += style.wrap("  ", f"Records too far apart: {SPARSE}, so what it follows is not seen.")
     return [*lines, ""]
 
 

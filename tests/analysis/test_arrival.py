@@ -16,6 +16,7 @@ from tb_bnlens.diagnosis.words.phrases import about_steps
 from tb_bnlens.history import History
 from tb_bnlens.metadata import LAYER_INDEX, LOSS_INDEX
 from tb_bnlens.report import run_report
+from tb_bnlens.report.text import render_run
 from tests.simulation import Sim, SimLayer, simulate
 
 
@@ -67,6 +68,7 @@ def test_records_farther_apart_than_the_memory_say_nothing() -> None:
     layer = report_of(history)
     assert (layer["steps_to_converge"], layer["steps_interval"], layer["steps_reliable"]) == (None, None, False)
     assert "too far apart" in layer["steps_reason"]
+    assert "Records too far apart: the records are farther" in render_run(run_report(history))
 
 
 def test_a_steady_drift_never_arrives() -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tb_bnlens.history import Evidence, History
 from tb_bnlens.metadata import Moment
 from tb_bnlens.report import run_report
 from tests.diagnosis.checks import limits_of, silence_of
-from tests.diagnosis.runs import CALM, FROZEN_FIT, FROZEN_OFF, causes, finding, measured, run, summary
+from tests.diagnosis.runs import CALM, FROZEN_FIT, FROZEN_OFF, causes, finding, measured, rows, run, summary
 from tests.simulation import Sim, SimLayer, simulate
 
 CAUSE = "frozen-mismatch"
@@ -59,6 +60,14 @@ def test_a_rescue_says_which_metric_it_lowers(accuracy: float, lower: bool) -> N
     rescue = finding(history, CAUSE)["rescue"]
     assert "recalibrate" in rescue
     assert ("# but accuracy falls from 59.0% to 50.0%\n" in rescue) == lower
+
+
+def test_channels_that_hardly_vary_are_constant_too() -> None:
+    """They have no relative error, and a distance all the same."""
+    for layer, reason in ((FROZEN_OFF, "never: the statistics are constant"), (CALM, "not measured: its channels")):
+        history = rows(run(layer), error_p50=np.nan, error_p95=np.nan, error_max=np.nan, channels_collapsed=16.0)
+        history = rows(history, distance_rms=1.0)
+        assert all(x["steps_reason"].startswith(reason) for x in run_report(history)["layers"])
 
 
 def test_on_other_data_harmless() -> None:
