@@ -17,7 +17,7 @@ from tb_bnlens.analysis.loss_gap import WARNING_HARM, Gap
 from tb_bnlens.analysis.measured import LEAST, MOST, UNKNOWN
 from tb_bnlens.diagnosis.cause import Mask
 from tb_bnlens.diagnosis.severity import Severity, estimated, of_gap
-from tb_bnlens.metadata import State, replay_row
+from tb_bnlens.metadata import replay_row
 
 NONE, INFO, WARNING, ERROR = Severity
 
@@ -127,12 +127,12 @@ def from_start(f: Facts) -> int | None:
 
 
 def standing_since(of: Callable[[Facts], Mask]) -> Callable[[Facts], int | None]:
-    """The first record from which on none of these layers was updated."""
+    """The first record after which none of these layers was updated."""
 
     def since(f: Facts) -> int | None:
-        updated = np.flatnonzero((f.history.row("state")[:, of(f)] == State.UPDATING.position).any(1))
-        after = int(updated[-1]) + 1 if len(updated) else 0
-        return int(f.history.steps[after]) if 0 < after < len(f.history.steps) else f.first_step
+        updates = np.nan_to_num(f.history.row("updates")[:, of(f)])
+        made = np.flatnonzero((updates[1:] != updates[:-1]).any(1))
+        return int(f.history.steps[made[-1] + 1]) if len(made) else f.first_step
 
     return since
 
