@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from typing import Any
 
 import pytest
@@ -208,3 +209,13 @@ def test_a_slow_average_is_not_told_to_change_its_momentum(trained: Any) -> None
     found = checked(average)
     told = [f for f in found.findings if f["rule"] == "momentum-too-high"]
     assert told and "a slow average of weights" in told[0]["summary"] and told[0]["fix"] == ""
+
+
+def test_a_statistic_that_overflowed_gives_no_warning(trained: Any) -> None:
+    """As in a checkpoint that was saved in half precision."""
+    model = copy.deepcopy(trained)
+    model[1].running_var[:] = float("inf")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = checked(model)
+    assert named(found)["non-finite-statistics"] == "error"

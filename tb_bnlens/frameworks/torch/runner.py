@@ -274,8 +274,9 @@ class TorchRunner:
         for index, each in calls.items():
             part = slice(self._segments.starts[index], self._segments.stops[index])
             for seen in each:
-                mean[part] += self.gain[index] * (seen.mean - mean[part])
-                variance[part] += self.gain[index] * (seen.variance - variance[part])
+                with np.errstate(invalid="ignore"):  # statistics that are not finite stay so
+                    mean[part] += self.gain[index] * (seen.mean - mean[part])
+                    variance[part] += self.gain[index] * (seen.variance - variance[part])
         return Snapshot(mean, variance)
 
 
