@@ -27,6 +27,12 @@ def test_batches_of_validation_data_may_be_served_worst_by_their_own_statistics(
     assert "own statistics do not help" in summary(run(CALM, validation=(20.0, 5.0)), CAUSE)
 
 
+def test_a_gap_that_explains_little_is_no_agreement_of_the_modes() -> None:
+    found = finding(run(CALM, validation=(4.0, 5.0)), CAUSE)
+    assert "Their own statistics help too little to explain it, so this is not BatchNorm" in found["summary"]
+    assert "in order" not in found["next"]
+
+
 def test_modes_that_differ_are_another_cause() -> None:
     history = run(SimLayer(samples=4), noise_penalty=2.0, validation=(5.0, 5.0))
     assert finding(history, CAUSE)["status"] == "another_cause"

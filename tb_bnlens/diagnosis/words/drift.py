@@ -53,9 +53,11 @@ def failed(f: Facts, d: Decision) -> Said:
     at = f" at learning rate {learning_rate:g}" if math.isfinite(learning_rate) else ""
     some, momentums = part_of(len(d.layers), len(f.layers.names)), momentum_range(f, f.layers.beta[where])
     if rate > 0.0:
+        lag = robust.median(f.layers.permanent_lag[where])
+        behind = f"{number(lag)} standard deviations behind" if math.isfinite(lag) else "behind"
         summary = (
-            f"The batch statistics of {some} drift{per_update}{at}. Momentum {momentums} cannot follow, so they never "
-            "converge at this rate."
+            f"The batch statistics of {some} drift{per_update}{at}. Momentum {momentums} follows {behind} for as long "
+            "as that lasts."
         )
     else:
         summary = (

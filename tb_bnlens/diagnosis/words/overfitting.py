@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tb_bnlens.analysis.facts import Facts
-from tb_bnlens.analysis.loss_gap import ERROR_HARM
+from tb_bnlens.analysis.loss_gap import ERROR_HARM, NOTE_HARM
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.severity import Severity, of_gap
 from tb_bnlens.diagnosis.words.phrases import LESS_BATCH, number
@@ -28,6 +28,8 @@ def failed(f: Facts, _d: Decision) -> Said:
     # Validation batches of other shares of the classes have statistics that serve worse than those of training.
     worse = batch - inference > f.validation_warning_loss
     because = "Their own statistics do not help" if worse else "Both modes agree"
+    if f.validation_gap.harm >= NOTE_HARM:
+        because = "Their own statistics help too little to explain it"
     unlearned = inference > f.start_loss > f.typical("inference")
     what = "the network overfits, or the validation data are harder"
     if unlearned:
@@ -46,7 +48,7 @@ def failed(f: Facts, _d: Decision) -> Said:
             ),
             "modes": Evidence(f"{LESS_BATCH}, on validation data", f.validation_gap.value),
         },
-        next=f"{LABELS if unlearned else ''}More data, regularization or an earlier stop. BatchNorm is in order.",
+        next=f"{LABELS if unlearned else ''}More data, regularization or an earlier stop.",
     )
 
 
