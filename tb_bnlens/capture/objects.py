@@ -20,7 +20,7 @@ from tb_bnlens.capture.library import visit_of_library
 from tb_bnlens.capture.packages import is_closed
 from tb_bnlens.capture.stateful import stateful
 from tb_bnlens.capture.still import still, walk_of
-from tb_bnlens.capture.visits import VISITS, visit_both, visit_object, visit_own_part, visit_part
+from tb_bnlens.capture.visits import VISITS, patched, visit_both, visit_object, visit_own_part, visit_part
 from tb_bnlens.capture.walk import Visit, Walk
 from tb_bnlens.capture.warned import warnings_forgotten
 
@@ -38,6 +38,7 @@ class Objects:
         parts: walked although they are of a closed package: modules, layers, losses.
         closed: not walked although they are a user's: optimizers, loaders, datasets.
         visits: type -> how its objects are walked, e.g. tensors.
+        patched_in: classes and modules of the framework that any pass calls, into which users patch functions.
     """
 
     def __init__(
@@ -45,7 +46,9 @@ class Objects:
         parts: tuple[type, ...] = (),
         closed: tuple[type, ...] = (),
         visits: Mapping[type, Visit] | None = None,
+        patched_in: Sequence[Any] = (),
     ):
+        self._patched_in = patched_in
         self._parts, self._closed, self._visits = parts, closed, {**(visits or {}), **VISITS}
 
     @contextlib.contextmanager
@@ -84,7 +87,7 @@ class Objects:
 
     def _walked(self, roots: Sequence[Any]) -> Walk:
         walk = Walk(self._visit_of)
-        walk.over(roots)
+        walk.over([*roots, *(function for holder in self._patched_in for function in patched(holder))])
         return walk
 
     def _visit_of(self, kind: type) -> Visit | None:

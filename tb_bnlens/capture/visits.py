@@ -40,14 +40,34 @@ def visit_both(visit: Visit, walk: Walk, thing: Any) -> None:
 
 
 def visit_part(walk: Walk, thing: Any) -> None:
-    """A framework's own module or layer: its class holds nothing that changes."""
+    """A framework's own module or layer: its class holds nothing that changes, but for what users patch into it."""
     walk.part(vars(thing))
+    _visit_patched(walk, thing)
 
 
 def visit_own_part(walk: Walk, thing: Any) -> None:
     """A user's module or layer."""
     walk.part(object.__getattribute__(thing, "__dict__"))
     _visit_code(walk, thing)
+    _visit_patched(walk, thing)
+
+
+def _visit_patched(walk: Walk, thing: Any) -> None:
+    if walk.is_first_of_kind(thing):
+        for cls in type(thing).__mro__:
+            if is_closed(cls):
+                walk.then(thing, *patched(cls))
+
+
+def patched(holder: Any) -> list[Any]:
+    """Functions of a user's that a class or module of a closed package has instead of its own."""
+    held = [getattr(value, "__func__", value) for value in list(vars(holder).values())]
+    return [function for function in held if type(function) is types.FunctionType and not _is_closed_code(function)]
+
+
+def _is_closed_code(function: Any) -> bool:
+    """Whether a function is of a closed package: ``functools.wraps`` gives it the module of the one that it wraps."""
+    return is_closed(function) and is_of_closed(function.__globals__.get("__name__"))
 
 
 def visit_object(walk: Walk, thing: Any) -> None:
@@ -106,7 +126,7 @@ def _keep_class(walk: Walk, cls: Any) -> None:
 
 
 def _visit_function(walk: Walk, function: Any) -> None:
-    if is_closed(function):
+    if _is_closed_code(function) if isinstance(function, types.FunctionType) else is_closed(function):
         if visit_for_good(walk, function):
             return
         visit_module(walk, function.__module__)

@@ -76,6 +76,7 @@ class Walk:
         self._company = Company(self._held)
         self._looked = False
         self._once: set[int] = set()
+        self._kinds: set[int] = set()
         self._waiting: list[Any] = []
         self._beyond = _Beyond()
         self._places: list[Place] = []
@@ -155,6 +156,12 @@ class Walk:
         self._once.add(id(thing))
         if isinstance(thing, type):
             self._held.classes.add(id(thing))
+        return new
+
+    def is_first_of_kind(self, thing: Any) -> bool:
+        """Whether this was not asked yet of an object of the same class."""
+        new = id(type(thing)) not in self._kinds
+        self._kinds.add(id(type(thing)))
         return new
 
     def then(self, holder: Any, *things: Any) -> None:

@@ -790,6 +790,68 @@ def test_what_cannot_be_put_back_is_not_used(name: str, tmp_path: Path) -> None:
     assert f"uses 'held' of type {said}" in record_of(tmp_path).manifest.not_evaluated["losses"]
 
 
+def counted_calls(function: Any, calls: list[int], wraps: bool) -> Any:
+    def call(*args: Any, **kwargs: Any) -> Any:
+        calls[0] += 1
+        return function(*args, **kwargs)
+
+    return functools.wraps(function)(call) if wraps else call
+
+
+PATCHED: dict[str, tuple[Any, str]] = {
+    "__call__": (nn.Module, "__call__"),
+    "_call_impl": (nn.Module, "_call_impl"),
+    "__getattr__": (nn.Module, "__getattr__"),
+    "forward": (nn.Linear, "forward"),
+    "functional": (nn.functional, "batch_norm"),
+    "torch": (torch, "relu"),
+    "tensor": (torch.Tensor, "mul"),
+}
+
+
+@pytest.mark.parametrize("wraps", [False, True])
+@pytest.mark.parametrize("name", PATCHED)
+def test_what_is_patched_into_pytorch_counts_no_pass(
+    name: str, wraps: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    holder, attribute = PATCHED[name]
+
+    def counts_of(where: Path | None) -> int:
+        calls = [0]
+        with monkeypatch.context() as patch:
+            patch.setattr(holder, attribute, counted_calls(getattr(holder, attribute), calls, wraps))
+            trained(lambda: Net(Part(lambda _, x: x.mul(2))), lambda: LOSS, where)
+        return calls[0]
+
+    assert 0 < counts_of(None) == counts_of(tmp_path)
+
+
+def test_a_global_hook_counts_no_pass(tmp_path: Path) -> None:
+    def counts_of(where: Path | None) -> list[int]:
+        calls = [0, 0]
+
+        def hook(*_: Any) -> None:
+            calls[0] += 1
+            COUNTED[0] += 1
+
+        handles = [
+            register(hook)
+            for register in (
+                nn.modules.module.register_module_forward_pre_hook,
+                nn.modules.module.register_module_forward_hook,
+            )
+        ]
+        try:
+            trained(Net, lambda: LOSS, where)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return [*calls, COUNTED[0]]
+
+    plain = counts_of(None)
+    assert plain[0] and plain == counts_of(tmp_path)
+
+
 def test_a_file_that_is_only_written_is_a_log(tmp_path: Path) -> None:
     def writes(self: Any, x: Any) -> Any:
         print("called", file=self.log)

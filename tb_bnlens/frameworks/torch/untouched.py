@@ -365,5 +365,6 @@ PARTS = (
     torch.quasirandom.SobolEngine,
 )
 CLOSED = (torch.utils.data.DataLoader,)
-OBJECTS = Objects(PARTS, CLOSED, VISITS)
-DATASETS = Objects((*PARTS, torch.utils.data.Dataset), CLOSED, VISITS)
+PATCHED_IN = (torch, torch.Tensor, torch.nn.functional)
+OBJECTS = Objects(PARTS, CLOSED, VISITS, PATCHED_IN)
+DATASETS = Objects((*PARTS, torch.utils.data.Dataset), CLOSED, VISITS, PATCHED_IN)
