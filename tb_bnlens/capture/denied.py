@@ -8,7 +8,7 @@ from typing import Any
 
 from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.capture.noted import Place
-from tb_bnlens.capture.stand_in import stand_in
+from tb_bnlens.capture.stand_in import guarded, stand_in
 
 
 class Stopped(BaseException):
@@ -21,23 +21,33 @@ class Denied:
     def __init__(self) -> None:
         self._reasons: dict[int, str] = {}
         self._when: dict[int, Callable[[], bool]] = {}
+        self._calls: dict[int, Callable[..., bool]] = {}
         self._fixed: list[tuple[Any, tuple[Any, ...]]] = []
         self._stand_ins: list[tuple[Place, Any, Callable[[], bool]]] = []
         self._passing = False
         self.stopped = ""
         """Why the last pass was ended; empty where it was not."""
 
-    def add(self, thing: Any, why: str, when: Callable[[], bool] | None = None) -> None:
+    def add(
+        self,
+        thing: Any,
+        why: str,
+        when: Callable[[], bool] | None = None,
+        calls: Callable[..., bool] | None = None,
+    ) -> None:
         """Deny an object.
 
         Args:
             thing: the object.
             why: a relative clause.
             when: asked before each pass whether it is denied in that one; in all where it is not given.
+            calls: told the arguments of each call of it, whether that call is denied; all use where it is not given.
         """
         self._reasons.setdefault(id(thing), why)
         if when is not None:
             self._when[id(thing)] = when
+        if calls is not None:
+            self._calls[id(thing)] = calls
 
     def held_for_good(self, holder: Any, things: tuple[Any, ...]) -> None:
         """Take note that a holder cannot exchange what it holds: it is denied with any of it."""
@@ -66,7 +76,9 @@ class Denied:
         for place in places(self._reasons) if self._reasons else ():
             stop = partial(self._stop, self._reason(place.value, place.name))
             when = self._when.get(id(place.value), _always)
-            self._stand_ins.append((place, stand_in(place.value, stop), when))
+            calls = self._calls.get(id(place.value))
+            other = stand_in(place.value, stop) if calls is None else guarded(place.value, stop, calls)
+            self._stand_ins.append((place, other, when))
 
     def begin(self) -> None:
         """Put the stand-ins in their places, before a pass."""
@@ -83,7 +95,7 @@ class Denied:
                 place.put(place.value)
 
     def _is_always(self, thing: Any) -> bool:
-        return id(thing) in self._reasons and id(thing) not in self._when
+        return id(thing) in self._reasons and id(thing) not in self._when and id(thing) not in self._calls
 
     def _reason(self, thing: Any, name: Any) -> str:
         return (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -53,3 +54,28 @@ def _class_for(kind: Any) -> Any:
 
 def _forwarded(name: str) -> Callable[..., Any]:
     return lambda self, *args, **kwargs: getattr(_used(self), name)(*args, **kwargs)
+
+
+def guarded(function: Any, stop: Callable[[], None], ends: Callable[..., bool]) -> Any:
+    """A stand-in for a function or method of which some calls alone end the pass.
+
+    Args:
+        function: the function.
+        stop: as for ``StandIn``.
+        ends: told the arguments of a call; whether it ends the pass.
+    """
+    thread = threading.get_ident()
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if threading.get_ident() == thread and ends(*args, **kwargs):
+            stop()
+        return function(*args, **kwargs)
+
+    call.is_guarded = True  # type: ignore[attr-defined]
+    return call
+
+
+def unguarded(function: Any) -> Any:
+    """The function itself where this is a guarded one of another lens."""
+    return function.__wrapped__ if getattr(function, "is_guarded", False) else function

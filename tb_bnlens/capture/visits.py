@@ -24,6 +24,7 @@ from tb_bnlens.capture.code import (
     slots_of,
 )
 from tb_bnlens.capture.containers import CONTAINERS
+from tb_bnlens.capture.files import reach_open, visit_open
 from tb_bnlens.capture.library import FOR_GOOD, keep_slot, refuse_threads, visit_for_good, visit_module
 from tb_bnlens.capture.noted import Place
 from tb_bnlens.capture.packages import is_closed, is_of_closed, is_of_library, may_draw
@@ -127,7 +128,7 @@ def _keep_class(walk: Walk, cls: Any) -> None:
 
 def _visit_function(walk: Walk, function: Any) -> None:
     if _is_closed_code(function) if isinstance(function, types.FunctionType) else is_closed(function):
-        if visit_for_good(walk, function):
+        if visit_for_good(walk, function) or visit_open(walk, function):
             return
         visit_module(walk, function.__module__)
         if is_of_library(function):  # a registry of functools.singledispatch is in a closure
@@ -154,6 +155,7 @@ def _visit_function(walk: Walk, function: Any) -> None:
             _keep_in_module(walk, cell.cell_contents, names)
     for name in names.stored:
         walk.variable(space, name)
+    reach_open(walk, names)
 
 
 def _keep_in_module(walk: Walk, module: Any, names: Reads) -> None:
@@ -194,7 +196,7 @@ def _visit_cell(walk: Walk, cell: Any) -> None:
 
 
 def _visit_bound(walk: Walk, method: Any) -> None:
-    if visit_for_good(walk, method):
+    if visit_for_good(walk, method) or visit_open(walk, method):
         return
     walk.then(method, method.__self__, getattr(method, "__func__", None))
 

@@ -254,9 +254,15 @@ class Walk:
         self._bytes += count
         return True
 
-    def cannot_put_back(self, thing: Any, why: str, when: Callable[[], bool] | None = None) -> None:
+    def cannot_put_back(
+        self,
+        thing: Any,
+        why: str,
+        when: Callable[[], bool] | None = None,
+        calls: Callable[..., bool] | None = None,
+    ) -> None:
         """Deny this object to every pass, or to some; see ``Denied.add``."""
-        self._denied.add(thing, why, when)
+        self._denied.add(thing, why, when, calls)
         self._held.denied.add(id(thing))
 
     # --- each pass -----------------------------------------------------------------------------------

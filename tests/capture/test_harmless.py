@@ -198,6 +198,30 @@ def test_layers_and_losses_that_count_in_python(tmp_path: Path) -> None:
     assert np.all(np.isfinite(record(tmp_path).loss("inference")))
 
 
+class Logs(keras.layers.Layer):  # type: ignore[misc]
+    """Opens a file and appends to it each time it is traced, or called eagerly."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.log = path
+
+    def call(self, x: Any) -> Any:
+        with self.log.open("a") as file:
+            file.write("called\n")
+        return x
+
+
+def test_a_layer_that_opens_a_file_to_write(tmp_path: Path) -> None:
+    def lines(name: str, *callbacks: Any) -> int:
+        (tmp_path / name).touch()
+        layer = Logs(tmp_path / name)
+        fit(Setup("", lambda: models.functional(layer), compile={"run_eagerly": True}), *callbacks)
+        return len((tmp_path / name).read_text().splitlines())
+
+    assert 0 < lines("plain") == lines("watched", lens(tmp_path))
+    assert "opens a file to write" in record(tmp_path).manifest.not_evaluated["losses"]
+
+
 def test_draws_refused() -> None:
     before = random.getstate(), np.random.get_state(legacy=False)  # noqa: NPY002
     own = copy.deepcopy((own_generator.bit_generator.state, own_python.getstate()))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import atexit
+import builtins
 import configparser
 import contextlib
 import decimal
 import functools
 import gc
+import gzip
 import hashlib
 import io
 import itertools
@@ -850,6 +852,79 @@ def test_a_global_hook_counts_no_pass(tmp_path: Path) -> None:
 
     plain = counts_of(None)
     assert plain[0] and plain == counts_of(tmp_path)
+
+
+def by_function(path: Path) -> None:
+    with open(path, "a") as file:
+        file.write("called\n")
+
+
+def by_path(path: Path) -> None:
+    with path.open(mode="a") as file:
+        file.write("called\n")
+
+
+def whole_text(path: Path) -> None:
+    path.write_text((path.read_text() if path.exists() else "") + "called\n")
+
+
+def by_descriptor(path: Path) -> None:
+    file = os.open(path, os.O_APPEND | os.O_CREAT | os.O_WRONLY)
+    os.write(file, b"called\n")
+    os.close(file)
+
+
+def compressed(path: Path) -> None:
+    with gzip.open(path, "at") as file:
+        file.write("called\n")
+
+
+def read_only() -> None:
+    with open(__file__) as one, open(os.devnull, "w") as nowhere, tempfile.TemporaryFile("w") as own:
+        own.write(one.readline())
+        nowhere.write("called\n")
+
+
+@pytest.mark.parametrize("write", [by_function, by_path, whole_text, by_descriptor, compressed])
+def test_no_pass_opens_a_file_to_write(write: Callable[[Path], None], tmp_path: Path) -> None:
+    log = tmp_path / "log.txt"
+
+    def opens(self: Any, x: Any) -> Any:
+        write(log)
+        return x
+
+    opened = builtins.open, io.open, os.open, Path.open
+    trained(lambda: Net(Part(opens)), lambda: LOSS, tmp_path)
+    content = gzip.decompress(log.read_bytes()) if write is compressed else log.read_bytes()
+    assert content == b"called\n" * STEPS
+    assert opened == (builtins.open, io.open, os.open, Path.open)
+    assert "uses 'open' of type" in record_of(tmp_path).manifest.not_evaluated["losses"]
+
+
+def test_a_file_that_a_pass_opens_to_read_is_no_reason_against_it(tmp_path: Path) -> None:
+    def opens(self: Any, x: Any) -> Any:
+        read_only()
+        return x
+
+    trained(lambda: Net(Part(opens)), lambda: LOSS, tmp_path)
+    assert "losses" not in record_of(tmp_path).manifest.not_evaluated
+
+
+def test_an_open_of_the_users_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    theirs = open
+
+    def own(*args: Any, **kwargs: Any) -> Any:
+        return theirs(*args, **kwargs)
+
+    def opens(self: Any, x: Any) -> Any:
+        with open(tmp_path / "log.txt", "a") as file:
+            file.write("called\n")
+        return x
+
+    monkeypatch.setattr(builtins, "open", own)
+    trained(lambda: Net(Part(opens)), lambda: LOSS, tmp_path)
+    assert builtins.open is own
+    assert (tmp_path / "log.txt").read_text() == "called\n" * STEPS
 
 
 def test_a_file_that_is_only_written_is_a_log(tmp_path: Path) -> None:
