@@ -175,6 +175,15 @@ def slots_of(cls: type) -> list[Any]:
     return [member for member in members if isinstance(member, types.MemberDescriptorType)]
 
 
+def is_subclass(kind: Any, known: Any) -> bool:
+    """``issubclass``, also of a class whose metaclass defines no hash: abstract classes look for it by that."""
+    try:
+        return issubclass(kind, known)
+    except TypeError:
+        wanted = known if isinstance(known, tuple) else (known,)
+        return any(cls is one for cls in kind.__mro__ for one in wanted)
+
+
 def own_classes(kind: type) -> tuple[type, ...]:
     """A class and its base classes, those of a user's alone."""
     return tuple(cls for cls in kind.__mro__ if not is_closed(cls))

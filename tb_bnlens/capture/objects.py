@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from tb_bnlens.capture.code import is_subclass
 from tb_bnlens.capture.denied import Stopped
 from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.capture.library import visit_of_library
@@ -92,14 +93,14 @@ class Objects:
 
     def _visit_of(self, kind: type) -> Visit | None:
         """How objects of a type are walked; None where they are not."""
-        if (issubclass(kind, PLAIN) and is_closed(kind)) or issubclass(kind, self._closed):
+        if (is_subclass(kind, PLAIN) and is_closed(kind)) or is_subclass(kind, self._closed):
             return None
         found = stateful(kind)
         if found is not None:
             return found
         for known, visit in self._visits.items():
-            if issubclass(kind, known):
+            if is_subclass(kind, known):
                 return visit if is_closed(kind) else functools.partial(visit_both, visit)
-        if issubclass(kind, self._parts):
+        if is_subclass(kind, self._parts):
             return visit_part if is_closed(kind) else visit_own_part
         return visit_of_library(kind) if is_closed(kind) else visit_object

@@ -23,6 +23,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
+from tb_bnlens.capture.code import is_subclass
 from tb_bnlens.capture.packages import is_closed
 from tb_bnlens.capture.walk import Visit, Walk
 
@@ -66,18 +67,18 @@ _POSITION = "an iterator whose position an extra pass would move"
 
 def stateful(kind: type) -> Visit | None:
     """How objects of such a type are walked; None for other types."""
-    if issubclass(kind, _LOCKS):
+    if is_subclass(kind, _LOCKS):
         return _visit_lock
     for kinds, why in _STATEFUL.items():
-        if issubclass(kind, kinds):
+        if is_subclass(kind, kinds):
             return partial(_refuse, why=why)
     for cls in kind.__mro__:
         if (cls.__module__, cls.__name__) in _TALKING:
             return partial(_refuse, why=_TALKING[cls.__module__, cls.__name__])
-    if issubclass(kind, _FILES) and not issubclass(kind, io.BytesIO):
+    if is_subclass(kind, _FILES) and not is_subclass(kind, io.BytesIO):
         return _visit_file
     # A user's iterator is an object like any other.
-    if issubclass(kind, Iterator) and is_closed(kind) and not issubclass(kind, io.IOBase):
+    if is_subclass(kind, Iterator) and is_closed(kind) and not is_subclass(kind, io.IOBase):
         return partial(_refuse, why=_POSITION)
     return None
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import enum
-import functools
 import types
 from collections import OrderedDict, deque
 from collections.abc import Collection, Iterator
@@ -125,7 +124,7 @@ class _Changes:
         # A watcher keeps what it has read under the same name.
         others = (thing for key, thing in reach.met.items() if key not in self._held and not isinstance(thing, SPACES))
         self._loose = reach.loose.difference(*map(own_of, others))
-        self._attributes_read = functools.cache(attributes_read)  # many objects are of one class
+        self._read: dict[int, frozenset[str]] = {}
 
     def most(self) -> Found:
         """The gravest of all changes."""
@@ -197,6 +196,12 @@ class _Changes:
             return Touch.WRITES
         perhaps = reach.names & ANY_NAME or any(reach.assigned & self._attributes_read(cls) for cls in of_user)
         return Touch.PERHAPS if perhaps else Touch.NOTHING
+
+    def _attributes_read(self, cls: type) -> frozenset[str]:
+        key = id(cls)  # a metaclass may define no hash; many objects are of one class
+        if key not in self._read:
+            self._read[key] = attributes_read(cls)
+        return self._read[key]
 
     def _writes_into(self, thing: Any) -> bool:
         """Whether the code changes what a container, tensor or array holds."""

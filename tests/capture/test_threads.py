@@ -585,6 +585,37 @@ def test_beside_one_that_may_stop_to_wait_no_pass_is_made(how: str) -> None:
     ends.set()
 
 
+class Equals(type):
+    """A metaclass whose classes have no hash."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class Equal(metaclass=Equals):
+    """A part of a model, of such a class."""
+
+    ever = 0
+
+    def level_of_all(self) -> int:
+        return self.ever
+
+
+@pytest.mark.parametrize("assigns", [False, True])
+def test_a_class_without_a_hash_is_one_like_any_other(assigns: bool) -> None:
+    model, part, shown = Model(), Equal(), SimpleNamespace(total=0)
+    model.level = part.level_of_all  # type: ignore[assignment]
+
+    def shows() -> None:
+        shown.total = part.ever
+
+    def shows_and_assigns() -> None:
+        shows()
+        assigns_attribute(model)
+
+    with in_sleep(shows_and_assigns if assigns else shows):
+        assert passed(model) is not assigns
+
+
 def test_a_reason_names_what_a_thread_can_change() -> None:
     model = Model()
     named = {"attribute": "'stop' of a Model", "variable of a module": "'LEVEL'", "method in C": "'rows' of a Model"}

@@ -356,6 +356,27 @@ def counts_in_arguments(self: Any, x: Any) -> Any:
     return counters.scaled(x, self.arguments.step)
 
 
+class Equals(type):
+    """A metaclass whose classes are equal by name, and have no hash."""
+
+    def __eq__(cls, other: object) -> bool:
+        return isinstance(other, type) and cls.__name__ == other.__name__
+
+
+class Equal(metaclass=Equals):
+    """Counts in an object and in its class."""
+
+    ever = 0
+
+    def __init__(self) -> None:
+        self.calls = Equal.ever = 0
+
+    def __call__(self) -> int:
+        self.calls += 1
+        Equal.ever += 1
+        return self.calls + Equal.ever
+
+
 class Slot:
     """Counts in a slot whose name Python mangles."""
 
@@ -656,6 +677,7 @@ MODELS: dict[str, Callable[[], Any]] = {
     "hooks": hooked,
     "hidden module": lambda: Net(hidden()),
     "module of a package": lambda: Net(Part(counts_in_package)),
+    "metaclass without a hash": lambda: Net(Part(lambda self, x: counters.scaled(x, self.held()), held=Equal())),
     "input in place": lambda: nn.Sequential(Part(lambda self, x: x.mul_(0.99)), Net()),
 }
 
