@@ -66,6 +66,11 @@ def stored(x: Any) -> Any:
     return float(store.get("part")) * x.detach().mean()
 
 
+def grouped(x: Any) -> Any:
+    dist.new_group([0, 1])
+    return x.detach().mean()
+
+
 def sent(x: Any) -> Any:
     found = x.detach().mean()
     dist.send(found, 1) if dist.get_rank() == 0 else dist.recv(found, 0)
@@ -81,6 +86,7 @@ CALLS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "objects": (of_objects, "all_gather"),
     "barrier": (told, "barrier"),
     "a store": (stored, "set of Store"),
+    "a new group": (grouped, "new_group"),
     "send": (sent, "send"),
     "one that is caught": (caught, "all_reduce"),
 }
