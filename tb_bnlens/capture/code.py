@@ -18,6 +18,10 @@ UNNAMED = tuple(f"__{name}__" for name in "getattribute getattr setattr getitem 
 STORES = ("STORE_FAST", "STORE_NAME", "STORE_GLOBAL", "STORE_DEREF")
 MAKE_OBJECTS = ("__init__", "__new__", "__post_init__", "__init_subclass__")
 """A pass makes few objects of a user's, while many classes number theirs with a global counter."""
+MAIN_THREAD = "main_thread()"
+"""What a path has for the object that ``main_thread()`` gives; no attribute has such a name."""
+GOES_TO_CALL = ("PUSH_NULL", "PRECALL", "CALL")
+"""How instructions begin that lead from a function to its call without arguments."""
 BY_NAME = frozenset("__dict__ __import__ delattr getattr globals import_module modules setattr vars".split())
 """Code that names one of these may read or assign by a string that it holds."""
 
@@ -151,6 +155,11 @@ class Path:
             self._top = (str(variable),)
         elif name == "LOAD_ATTR" and self._top:
             self._top = (*self._top, str(instruction.argval))
+        elif name == "LOAD_METHOD" and instruction.argval == "main_thread" and self._top:
+            self._top = (*self._top, "main_thread")
+        elif self._top[-1:] == ("main_thread",) and name.startswith(GOES_TO_CALL) and not instruction.arg:
+            if name.startswith("CALL"):
+                self._top = (*self._top[:-1], MAIN_THREAD)
         elif name in ("COPY", "DUP_TOP"):  # of a += b
             self._copied = self._top
         elif name in ("SWAP", "ROT_TWO"):

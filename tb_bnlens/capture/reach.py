@@ -18,7 +18,7 @@ from functools import partial
 from typing import Any, cast
 
 from tb_bnlens.capture.ahead import ahead
-from tb_bnlens.capture.code import CALLED, all_slots_of, functions_of, own_classes, reads
+from tb_bnlens.capture.code import CALLED, MAIN_THREAD, all_slots_of, functions_of, own_classes, reads
 from tb_bnlens.capture.noted import LONG
 from tb_bnlens.capture.packages import is_closed, is_of_closed, is_of_python
 
@@ -116,11 +116,13 @@ class Reach:
 
     def _goes_on(self, space: Mapping[str, Any], values: Mapping[str, Any], path: tuple[str, ...]) -> bool:
         """Whether something may tell a thread to go on that asks by this path of names."""
-        variable, *names, _ = path
+        variable, *names = (name.removesuffix("()") for name in path[:-1])
         try:
             asked = _at(values[variable] if variable in values else space[variable], names)
         except LookupError:
             return True
+        if path[-2] == MAIN_THREAD and asked is threading.main_thread:
+            asked = threading.main_thread()
         if any(asked is work for work in self._own):
             return False
         if type(asked) is not threading.Event or asked.is_set() or self._is_told:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from functools import partial
+from threading import main_thread
 from types import SimpleNamespace
 from typing import Any
 from xmlrpc.server import SimpleXMLRPCServer
@@ -544,6 +545,36 @@ def test_beside_one_that_waits_for_this_one_passes_are_made(waits: Any) -> None:
     thread.start()
     thread.join()  # not for some time alone, after which this one would go on
     assert found == [True] and model.stop
+
+
+def of_the_module(model: Model, done: threading.Event) -> None:
+    while threading.main_thread().is_alive():
+        if done.wait(0.001):
+            return
+    model.end()
+
+
+def of_a_name(model: Model, done: threading.Event) -> None:
+    while main_thread().is_alive():
+        if done.wait(0.001):
+            return
+    model.end()
+
+
+@pytest.mark.parametrize("asks", [of_the_module, of_a_name])
+def test_beside_one_that_waits_for_the_main_thread_this_one_makes_passes(
+    asks: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, done = Model(), threading.Event()
+    thread = threading.Thread(target=asks, args=(model, done), daemon=True)
+    thread.start()
+    try:
+        assert passed(model)
+        monkeypatch.setattr(threading, "main_thread", lambda: thread)
+        assert not passed(model)  # of another one, the main thread may end meanwhile
+    finally:
+        done.set()
+        thread.join(10)
 
 
 @pytest.mark.parametrize("how", ["other thread", "handler", "limit", "loop"])
