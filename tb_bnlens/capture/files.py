@@ -13,7 +13,7 @@ from typing import Any
 from tb_bnlens.capture.code import Reads
 from tb_bnlens.capture.noted import Place
 from tb_bnlens.capture.packages import is_of_closed, is_of_python
-from tb_bnlens.capture.stand_in import unguarded
+from tb_bnlens.capture.stand_in import behind
 from tb_bnlens.capture.walk import Walk
 
 _HOLDERS: tuple[Any, ...] = (builtins, io, os, pathlib.Path)
@@ -30,20 +30,27 @@ def reach_open(walk: Walk, names: Reads) -> None:
         return
     for holder in _HOLDERS:
         place = Place("open", partial(vars(holder).__getitem__, "open"), partial(setattr, holder, "open"))
-        place.value = unguarded(place.value)
+        place.value = behind(place.value)
         walk.reach(place)
+        _deny(walk, place.value)
 
 
 def visit_open(walk: Walk, function: Any) -> bool:
     """Deny those calls of one of these functions that open a file to write. Returns whether it is one of them."""
     if id(function) not in _FUNCTIONS:
         return False
-    walk.cannot_put_back(function, "which opens a file to write, where an extra pass would write too", calls=_writes)
+    _deny(walk, function)
     return True
 
 
-def _writes(path: Any, how: Any = None, *_: Any, **named: Any) -> bool:
+def _deny(walk: Walk, function: Any) -> None:
+    walk.cannot_put_back(function, "which opens a file to write, where an extra pass would write too", calls=_writes)
+
+
+def _writes(*given: Any, **named: Any) -> bool:
     """Whether code of a user's calls ``open``, ``os.open`` or ``Path.open`` with these arguments to write."""
+    path, how = (*given, None, None)[:2]
+    path = named.get("file", named.get("path")) if path is None else path
     how = named.get("flags", named.get("mode", "r")) if how is None else how
     writes = how & _FLAGS if isinstance(how, int) else not set("wax+").isdisjoint(str(how))
     # A number is that of a file that is open.

@@ -24,6 +24,7 @@ import numpy as np
 from tb_bnlens.capture.code import all_slots_of
 from tb_bnlens.capture.noted import Place
 from tb_bnlens.capture.packages import is_of_library, may_draw
+from tb_bnlens.capture.stand_in import behind
 from tb_bnlens.capture.walk import Visit, Walk
 
 _OF_COMPANY = frozenset("_thread asyncio concurrent multiprocessing socketserver subprocess threading".split())
@@ -140,7 +141,7 @@ _PROCESS_WIDE: dict[str, Callable[[], Iterable[tuple[Visit, Any]]]] = {
 """Module -> what code that uses it can change for all code, and how that is walked."""
 
 
-FOR_GOOD: dict[str, dict[str, Any]] = {
+_FOR_GOOD: dict[str, dict[str, Any]] = {
     module.__name__: {name: getattr(module, name) for name in names.split() if hasattr(module, name)}
     for module, names in (
         (atexit, "register unregister"),
@@ -153,17 +154,30 @@ FOR_GOOD: dict[str, dict[str, Any]] = {
 }
 """Module -> functions that change the process, and what was before cannot be read or put back."""
 _START = threading.Thread.start
-_IDS_FOR_GOOD = frozenset(id(function) for functions in FOR_GOOD.values() for function in functions.values())
+_IDS_FOR_GOOD = frozenset(id(function) for functions in _FOR_GOOD.values() for function in functions.values())
 
 
 def visit_for_good(walk: Walk, function: Any) -> bool:
-    """Deny one of ``FOR_GOOD`` to a pass. Returns whether it is one."""
+    """Deny one of ``_FOR_GOOD`` to a pass. Returns whether it is one."""
     if function is _START:  # left to ``refuse_threads``
         return True
     if id(function) not in _IDS_FOR_GOOD:
         return False
-    walk.cannot_put_back(function, "which changes the process in a way that cannot be undone")
+    _deny_for_good(walk, function)
     return True
+
+
+def reach_for_good(walk: Walk, space: dict[str, Any], names: set[str]) -> None:
+    """Deny what a module holds under these names of ``_FOR_GOOD``, where a user may have patched it too."""
+    for name in _FOR_GOOD.get(str(space.get("__name__")), {}).keys() & names:
+        place = Place(name, functools.partial(space.__getitem__, name), functools.partial(space.__setitem__, name))
+        place.value = behind(place.value)
+        walk.reach(place)
+        _deny_for_good(walk, place.value)
+
+
+def _deny_for_good(walk: Walk, function: Any) -> None:
+    walk.cannot_put_back(function, "which changes the process in a way that cannot be undone")
 
 
 def refuse_threads(walk: Walk) -> None:
@@ -171,9 +185,10 @@ def refuse_threads(walk: Walk) -> None:
     cls = threading.Thread
     get, put = functools.partial(vars(cls).__getitem__, "start"), functools.partial(type.__setattr__, cls, "start")
     place = Place("start", get, put)
-    place.value = _START
+    place.value = behind(place.value)
     walk.reach(place)
-    walk.cannot_put_back(_START, "which would start a thread that no code waits for", lambda: not walk.joins)
+    for start in (_START, place.value):
+        walk.cannot_put_back(start, "which would start a thread that no code waits for", lambda: not walk.joins)
 
 
 def visit_module(walk: Walk, name: Any) -> None:

@@ -72,10 +72,14 @@ def guarded(function: Any, stop: Callable[[], None], ends: Callable[..., bool]) 
             stop()
         return function(*args, **kwargs)
 
-    call.is_guarded = True  # type: ignore[attr-defined]
     return call
 
 
-def unguarded(function: Any) -> Any:
-    """The function itself where this is a guarded one of another lens."""
-    return function.__wrapped__ if getattr(function, "is_guarded", False) else function
+_GUARDED = guarded(len, lambda: None, bool).__code__
+
+
+def behind(thing: Any) -> Any:
+    """The object itself where this is a stand-in of another lens."""
+    if issubclass(type(thing), StandIn):
+        return object.__getattribute__(thing, "_held")[0]
+    return thing.__wrapped__ if getattr(thing, "__code__", None) is _GUARDED else thing

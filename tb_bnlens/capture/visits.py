@@ -25,7 +25,7 @@ from tb_bnlens.capture.code import (
 )
 from tb_bnlens.capture.containers import CONTAINERS
 from tb_bnlens.capture.files import reach_open, visit_open
-from tb_bnlens.capture.library import FOR_GOOD, keep_slot, refuse_threads, visit_for_good, visit_module
+from tb_bnlens.capture.library import keep_slot, reach_for_good, refuse_threads, visit_for_good, visit_module
 from tb_bnlens.capture.noted import Place
 from tb_bnlens.capture.packages import is_closed, is_of_closed, is_of_library, may_draw
 from tb_bnlens.capture.walk import Visit, Walk
@@ -172,11 +172,7 @@ def _keep_in_module(walk: Walk, module: Any, names: Reads) -> None:
         met.add(id(module))
         space = vars(module)
         visit_module(walk, space.get("__name__"))
-        for_good = FOR_GOOD.get(str(space.get("__name__")), {})
-        for name in names.attributes & for_good.keys():
-            place = Place(name, partial(space.__getitem__, name), partial(space.__setitem__, name))
-            place.value = for_good[name]  # and no stand-in of another lens
-            walk.reach(place)
+        reach_for_good(walk, space, names.attributes)
         if kind is not types.ModuleType:
             for name in names.assigned:
                 _keep_patched(walk, module, name)

@@ -877,7 +877,7 @@ def test_a_global_hook_counts_no_pass(tmp_path: Path) -> None:
 
 
 def by_function(path: Path) -> None:
-    with open(path, "a") as file:
+    with open(file=path, mode="a") as file:
         file.write("called\n")
 
 
@@ -1175,6 +1175,33 @@ def test_what_changes_the_process_for_good_is_not_called(name: str, tmp_path: Pa
     assert last_words not in registered.found
     os.umask(umask := os.umask(0))
     assert umask != 0o77 and signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+    assert f"uses '{name}'" in record_of(tmp_path).manifest.not_evaluated["losses"]
+
+
+@pytest.mark.parametrize(("holder", "name"), [(threading.Thread, "start"), (os, "umask")])
+def test_what_the_user_has_patched_stays(
+    holder: Any, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As tools do that follow errors into threads."""
+    theirs, came = getattr(holder, name), list[bool]()
+
+    @functools.wraps(theirs)
+    def own(*args: Any, **kwargs: Any) -> Any:
+        came.append(model.training)
+        return theirs(*args, **kwargs)
+
+    def forward(self: Any, x: Any) -> Any:
+        if holder is threading.Thread:
+            threading.Thread(target=int, daemon=True).start()
+        else:
+            os.umask(0o22)
+        return x
+
+    monkeypatch.setattr(holder, name, own)
+    model = Net(Part(forward))
+    trained(lambda: model, lambda: LOSS, tmp_path)
+    assert getattr(holder, name) is own
+    assert came == [True] * STEPS
     assert f"uses '{name}'" in record_of(tmp_path).manifest.not_evaluated["losses"]
 
 
