@@ -55,7 +55,7 @@ def _visit_set(walk: Walk, thing: Any) -> None:
     kept = list(thing)
 
     def restore() -> None:
-        if set(map(id, thing)) == set(map(id, kept)):
+        if are_same(thing, kept) or set(map(id, thing)) == set(map(id, kept)):
             return
         set.difference_update(thing, set(thing).difference(kept))  # one by one, which leaves the others in their order
         if not are_same(list(thing), kept):

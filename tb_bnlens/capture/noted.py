@@ -67,6 +67,8 @@ class Noted:
         self.kinds: list[type] = []
         """Their classes."""
         self.restores: list[Callable[[], None]] = []
+        self.together: dict[Any, Any] = {}
+        """Kind of things -> what puts them back, which is one of ``restores``."""
 
     def steps(self) -> tuple[Callable[[], None], ...]:
         """What puts back all that differs, for ``restore_all``."""
@@ -79,8 +81,8 @@ class Noted:
                     object.__setattr__(thing, "__class__", kind)
 
     def _put_back_dicts(self) -> None:
-        for now in self.empty:
-            if dict.__len__(now):
+        if any(map(dict.__len__, self.empty)):
+            for now in self.empty:
                 methods_of(now).clear(now)
         for group in self._groups_of_dicts:
             for now, kept in group.differing():

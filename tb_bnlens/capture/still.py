@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, TypeVar
 
 from tb_bnlens.capture.noted import restore_all
 from tb_bnlens.capture.signals import signals_wait
@@ -13,6 +13,8 @@ from tb_bnlens.capture.walk import Walk
 
 _WALKS: ContextVar[dict[tuple[Any, frozenset[int]], Walk] | None] = ContextVar("bn_lens_walks", default=None)
 _LAST: ContextVar[contextlib.ExitStack | None] = ContextVar("bn_lens_last", default=None)
+_FOUND: ContextVar[dict[tuple[Any, int], tuple[Any, Any]] | None] = ContextVar("bn_lens_found", default=None)
+Found = TypeVar("Found")
 
 
 @contextlib.contextmanager
@@ -30,7 +32,23 @@ def still() -> Iterator[None]:
         stack.callback(_end, walks)
         stack.callback(_WALKS.reset, _WALKS.set(walks))
         stack.callback(_LAST.reset, _LAST.set(stack))
+        stack.callback(_FOUND.reset, _FOUND.set({}))
         yield
+
+
+def found_once(find: Callable[[Any], Found], thing: Any) -> Found:
+    """What is found of an object, such as the modules in a model; looked for once in a measurement.
+
+    It is forgotten with the measurement: the next one may meet another model in the same object.
+    """
+    found = _FOUND.get()
+    if found is None:
+        return find(thing)
+    key = find, id(thing)
+    if key not in found:
+        found[key] = thing, find(thing)
+    known: Found = found[key][1]
+    return known
 
 
 def when_it_ends(do: Callable[[], object]) -> None:

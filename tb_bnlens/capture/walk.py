@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from tb_bnlens.capture.code import functions_called
 from tb_bnlens.capture.denied import Denied
@@ -25,6 +25,9 @@ MOST_BYTES = 64 * 2**20
 """Of NumPy arrays and other memory that is copied; those beyond must not be used in a pass."""
 NAMES = {str}
 """Types of the keys of most dictionaries, which are not walked."""
+HOLD_NOTHING = {bool, int, float, str, type(None)}
+"""Types of most attributes of a module."""
+Together = TypeVar("Together", bound=Callable[[], None])
 Visit = Callable[["Walk", Any], None]
 """How an object of some type is walked."""
 
@@ -192,6 +195,15 @@ class Walk:
         """
         self._notes(long).restores.append(restore)
 
+    def together(self, kind: Callable[[], Together]) -> Together:
+        """What puts back all things of a kind behind each pass; made where there is none yet."""
+        notes = self._notes(False)
+        if kind not in notes.together:
+            notes.together[kind] = made = kind()
+            notes.restores.append(made)
+        found: Together = notes.together[kind]
+        return found
+
     def dictionary(self, thing: Any, follow: bool = True) -> None:
         """Note what a dictionary holds, its order included: parameters reach an optimizer in it."""
         if not dict.__len__(thing):
@@ -208,11 +220,17 @@ class Walk:
     def part(self, attributes: dict[str, Any]) -> None:
         """Note the attributes of a module or layer, and the dictionaries in which it keeps its parts."""
         self.dictionary(attributes, follow=False)
+        empty, waiting = self._noted.empty, self._waiting
         for name, value in attributes.items():
-            if name.startswith("_") and issubclass(type(value), dict):  # and no proxy of one
-                self.dictionary(value)
-            else:
-                self._waiting.append(value)
+            kind = type(value)
+            if (kind is OrderedDict or kind is dict) and not value:
+                empty.append(value)
+            elif kind not in HOLD_NOTHING:
+                # No proxy of a dictionary is one.
+                if name.startswith("_") and issubclass(kind, dict):
+                    self.dictionary(value)
+                else:
+                    waiting.append(value)
 
     def kind(self, thing: Any) -> None:
         """Note the class of an object, which may assign another one."""

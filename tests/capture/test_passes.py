@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.capture.passes import NoPasses, Outcome, Passes
+from tb_bnlens.capture.still import found_once, still
 
 
 class Rows(NoPasses):
@@ -33,3 +34,23 @@ def test_a_pass_that_ends_in_the_middle_leaves_no_rows() -> None:
     assert list(passes.rows.losses) == list(passes.results) == ["whole"]
     assert len(passes.rows.of("whole")) == 12
     assert passes.not_evaluated["cut"] == "this batch cannot be had"
+
+
+def test_what_is_found_of_a_model_is_forgotten_with_the_measurement() -> None:
+    model = [1]
+
+    def total(of: list[int]) -> int:
+        return sum(of)
+
+    def found() -> int:
+        return found_once(total, model)
+
+    with still():
+        assert found() == 1
+        model.append(2)
+        assert found() == 1
+        with still():
+            assert found() == 1
+    assert found() == 3
+    with still():
+        assert found() == 3

@@ -55,7 +55,7 @@ from tb_bnlens.capture.noted import LONG  # noqa: E402
 from tb_bnlens.capture.still import still  # noqa: E402
 from tb_bnlens.frameworks.torch.batches import TorchBatches  # noqa: E402
 from tb_bnlens.frameworks.torch.draws import DrawsApart  # noqa: E402
-from tb_bnlens.frameworks.torch.untouched import OBJECTS  # noqa: E402
+from tb_bnlens.frameworks.torch.untouched import OBJECTS, cloned_buffers  # noqa: E402
 from tb_bnlens.frameworks.torch.writes import writes_undone  # noqa: E402
 from tb_bnlens.torch import Recorder  # noqa: E402
 from tests.frameworks import counters  # noqa: E402
@@ -1631,6 +1631,80 @@ def test_what_was_written_looks_as_never_written() -> None:
     assert x.tolist() == [0, 1, 2, 3] and queue.tolist() == [0] * 6 and view.tolist() == [3, 3] and fresh[2] == 1
     y.backward()
     assert weight.grad.tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("change", ["data", "needs", "grad", "leaf"])
+def test_a_tensor_is_put_back_as_an_object(change: str) -> None:
+    """Most tensors are looked at together; the one that has changed is found among them."""
+    model = nn.Linear(3, 2)
+    model.bias.grad = torch.ones(2)
+    model.register_buffer("mean", torch.zeros(2))
+    data, grad = model.bias.data_ptr(), model.bias.grad
+    with OBJECTS.put_back(model):
+        if change == "data":
+            model.bias.data = torch.ones(2)
+        elif change == "needs":
+            model.bias.requires_grad_(False)
+            model.mean.requires_grad_()
+        elif change == "grad":
+            model.bias.grad = None
+            model.weight.grad = torch.ones(2, 3)
+        else:
+            model.mean.add_(model.bias)
+    assert model.bias.data_ptr() == data and model.bias.grad is grad and model.weight.grad is None
+    assert model.bias.requires_grad and (model.mean.requires_grad is False or change == "leaf")
+
+
+class Derived(nn.Module):  # type: ignore[misc, name-defined]
+    """Takes a derivative through two layers in its forward pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.BatchNorm1d(6), nn.Linear(6, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
+
+    def forward(self, x: Any) -> Any:
+        with torch.enable_grad():
+            x = x.clone().requires_grad_()
+            y = self.net(x)
+            (slope,) = torch.autograd.grad(y.sum(), x, create_graph=True)
+        return y + slope.square().mean()
+
+
+def test_a_pass_writes_the_statistics_of_each_layer_apart(tmp_path: Path) -> None:
+    """Their clones are neighbours in memory. What autograd saves of one layer is there when the next one is written."""
+    assert_same(trained(Derived, lambda: LOSS, None), trained(Derived, lambda: LOSS, tmp_path))
+    assert record_of(tmp_path).evidence[-1].passes.keys() >= {"inference", "batch", "training"}
+
+
+def test_buffers_of_all_kinds_are_cloned() -> None:
+    shared, wide = torch.arange(3.0), torch.ones(2, 3, 4, 5).contiguous(memory_format=torch.channels_last)
+    kinds = [
+        shared,
+        torch.tensor(7),
+        torch.ones(2, 2),
+        wide,
+        torch.ones(3).bfloat16(),
+        torch.ones(4)[::2],
+        torch.eye(2),
+    ]
+    kinds[-1] = kinds[-1].to_sparse()
+    modules = [nn.Module() for _ in range(2)]
+    for module in modules:
+        module.register_buffer("none", None)
+        for i, tensor in enumerate(kinds):
+            module.register_buffer(f"b{i}", tensor if i == 0 else tensor.clone())
+    before = [dict(module.named_buffers(remove_duplicate=False)) for module in modules]
+    with cloned_buffers(modules):
+        first, second = (dict(module.named_buffers(remove_duplicate=False)) for module in modules)
+        assert first["b0"] is second["b0"] and first["b0"] is not shared
+        for name, tensor in first.items():
+            own = before[0][name]
+            assert torch.equal(tensor.to_dense(), own.to_dense()) and tensor.dtype == own.dtype and tensor is not own
+            if tensor.layout == torch.strided:
+                assert tensor.stride() == own.stride() or name == "b5"
+                tensor.add_(1)
+        assert second["b1"] == 7 and first["b1"] == 8
+    assert shared.tolist() == [0, 1, 2] and modules[0].b0 is shared and modules[0].b1 == 7
 
 
 def test_a_set_that_grew_has_its_order_back() -> None:

@@ -226,19 +226,20 @@ class StatisticsReader:
         Raises:
             NotRecorded: a module has none any more.
         """
-        lost = [any(parts.value_of(m, name) is None for name in ("running_mean", "running_var")) for m in self._modules]
+        # The buffers are looked up each time: load_state_dict(assign=True) and .to() replace them.
+        means, variances, counts = (
+            [parts.value_of(m, name) for m in self._modules]
+            for name in ("running_mean", "running_var", "num_batches_tracked")
+        )
+        lost = [mean is None or variance is None for mean, variance in zip(means, variances, strict=True)]
         if any(lost):
             raise NotRecorded(
                 f"module {self._names[lost.index(True)]!r} has no running statistics any more (running_mean is None), "
                 "as after torch.func.replace_all_batch_norm_modules_; make another recorder behind that"
             )
-        # The buffers are looked up each time: load_state_dict(assign=True) and .to() replace them.
-        tensors = [parts.value_of(m, name) for name in ("running_mean", "running_var") for m in self._modules]
         with torch.no_grad():
-            flat = torch.cat([p.detach().float().reshape(-1) for p in tensors]).cpu().numpy()
-            counted = (
-                torch.stack([parts.value_of(m, "num_batches_tracked").detach() for m in self._modules]).cpu().numpy()
-            )
+            flat = torch.cat([p if p.dim() == 1 else p.reshape(-1) for p in (*means, *variances)]).float().cpu().numpy()
+            counted = torch.stack(counts).cpu().numpy()
         half = len(flat) // 2
         ranks = np.stack(self._rank_means) if self._rank_means else None
         return Snapshot(flat[:half], flat[half:], ranks, counted.astype(np.int64))

@@ -17,8 +17,11 @@ def held_by(module: Any) -> dict[str, Any]:
 def value_of(module: Any, name: str) -> Any:
     """An attribute, parameter or buffer of a module; what its class makes of the name where it holds none."""
     own = held_by(module)
-    for space in (own, own.get("_buffers") or {}, own.get("_parameters") or {}):
-        if name in space:
+    if name in own:
+        return own[name]
+    for kind in ("_buffers", "_parameters"):
+        space = own.get(kind)
+        if space and name in space:
             return space[name]
     return getattr(module, name)
 
@@ -37,8 +40,14 @@ def named_modules(model: Any) -> Iterator[tuple[str, Any]]:
 
 
 def modules(model: Any) -> list[Any]:
-    """A module and all in it."""
-    return [module for _, module in named_modules(model)]
+    """A module and all in it, in the same order."""
+    met, waiting = dict[int, Any](), [model]
+    while waiting:
+        module = waiting.pop()
+        if module is not None and id(module) not in met:
+            met[id(module)] = module
+            waiting += reversed(list(_table(module, "_modules").values()))
+    return list(met.values())
 
 
 def own_tensors(module: Any, kind: str) -> list[Any]:

@@ -8,7 +8,7 @@ subclass, needs no collective call for ``SyncBatchNorm`` and tells channels apar
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,7 +28,7 @@ from tb_bnlens.frameworks.torch.forward import call, left_out
 from tb_bnlens.frameworks.torch.layers import TorchLayer, untracked, unwrapped
 from tb_bnlens.frameworks.torch.outcomes import DERIVED_IN_MODEL, NO_GRADIENT, Outcomes, held, kind_of
 from tb_bnlens.frameworks.torch.unreached import BY_BATCH, UnreachedCalls
-from tb_bnlens.frameworks.torch.untouched import modes_of, untouched
+from tb_bnlens.frameworks.torch.untouched import modes_of, modules_once, untouched
 from tb_bnlens.frameworks.torch.writes import unseen
 from tb_bnlens.moments.moments import Mask, Moments
 from tb_bnlens.moments.recovery import Snapshot
@@ -42,8 +42,8 @@ class Seen:
 
     order: list[int] = field(default_factory=list)
     """Layer index of each BatchNorm call."""
-    moments: dict[int, list[tuple[Any, Any]]] = field(default_factory=dict)
-    """Layer index -> mean and unbiased variance of each call, where the layer uses those of its input."""
+    moments: dict[int, list[tuple[Any, Any, int]]] = field(default_factory=dict)
+    """Layer index -> mean, variance and number of values of each call, where the layer uses those of its input."""
 
 
 class TorchRunner:
@@ -165,20 +165,19 @@ class TorchRunner:
     ) -> tuple[float, Any, Seen]:
         seen, wanted = Seen(), dict(given)
         batch = of.on_device(batch, self._device)
-        own = list(self._own(moving, on_moving, seen))
+        own = self._own(moving, on_moving, seen)
         for layer, mine in zip(self._layers, own, strict=True):
             # Half-precision buffers would round the statistics of the batch, which training does not do.
             wanted[layer.module] = layer.coarse and mine.wholly
         with contextlib.ExitStack() as stack:
             stack.enter_context(of.objects_put_back(batch))
-            stack.enter_context(untouched(wanted, [layer.module for layer in self._layers], *self._called))
+            modules = [layer.module for layer in self._layers]
+            stack.enter_context(untouched(wanted, modules, *self._called))
             self._let_go()
+            _write(modules, own)
             by_batch = any(mine.by_batch for mine in own)
-            for layer, mine in zip(self._layers, own, strict=True):
-                mine.write(layer.module)
-                if by_batch:
-                    stack.enter_context(_hooked(layer.module, mine))
             if by_batch:
+                stack.enter_context(_hooked(modules, own))
                 stack.enter_context(_at_normalization(self._layers, own))
             with look or contextlib.nullcontext(), _no_variance(), self._failure_told(batch.x):
                 predictions = self._forward(self._model, batch.x)
@@ -190,7 +189,7 @@ class TorchRunner:
         return loss, predictions, seen
 
     def _in_eval_mode(self) -> dict[Any, bool]:
-        return dict.fromkeys(parts.modules(self._model), False)
+        return dict.fromkeys(modules_once(self._model), False)
 
     def _hold(self, predictions: Any) -> Any:
         """Let the predictions end within a pass, or what follows the last one, if their end may change something."""
@@ -214,8 +213,13 @@ class TorchRunner:
         """A module in eval mode writes no statistics, unless its forward pass has the mode written into it."""
         if not own:
             return
-        moved = [mine.has_moved(layer.module) for layer, mine in zip(self._layers, own, strict=True)]
-        self.at_inference = dict(enumerate(torch.stack([x.to(moved[0].device) for x in moved]).tolist()))
+        held = [layer.module.running_mean for layer in self._layers]
+        with unseen(*held):
+            # Buffers of half precision hold rounded ones.
+            exact = all(now.dtype == mine.mean.dtype for mine, now in zip(own, held, strict=True))
+            given = _flat(x.mean if exact else x.mean.to(now.dtype) for x, now in zip(own, held, strict=True))
+            moved = (_flat(held) != given) & ~np.isnan(given)
+        self.at_inference = dict(enumerate((self._segments.count(moved) > 0).tolist()))
 
     def _loss(self, predictions: Any, batch: Any, in_training: bool) -> float:
         try:
@@ -256,18 +260,24 @@ class TorchRunner:
 
     def _moving(self) -> Moments:
         both = ([parts.value_of(t.module, name) for t in self._layers] for name in ("running_mean", "running_var"))
-        flat = [[tensor.detach().double().cpu().numpy() for tensor in tensors] for tensors in both]
-        return Moments(*(np.concatenate(arrays) if arrays else np.zeros(0) for arrays in flat))
+        return Moments(*map(_flat, both))
 
-    def _own(self, moving: Moments, on_moving: Mask, seen: Seen) -> Iterator[_Own]:
+    def _own(self, moving: Moments, on_moving: Mask, seen: Seen) -> list[_Own]:
+        if not self._layers:
+            return []
         # As copies: a tensor made of an array shares its memory.
         flat = [torch.tensor(np.asarray(x, np.float32)) for x in (moving.mean, moving.variance)]
-        sizes = [layer.channels for layer in self._layers]
-        split = (x.split(sizes) for x in (*flat, torch.tensor(np.asarray(on_moving, bool))))
-        masks: Any = self._segments.split(np.asarray(on_moving)) if self._layers else []
-        for index, (m, v, mask) in enumerate(zip(*split, strict=True)):
-            device = parts.value_of(self._layers[index].module, "running_mean").device
-            yield _Own(index, m.to(device), v.to(device), mask.to(device), masks[index], seen)
+        flat.append(torch.tensor(np.asarray(on_moving, bool)))
+        sizes = self._segments.sizes.tolist()
+        devices = [parts.value_of(layer.module, "running_mean").device for layer in self._layers]
+        of_device = {device: zip(*(x.to(device).split(sizes) for x in flat), strict=True) for device in set(devices)}
+        each = {device: list(split) for device, split in of_device.items()}
+        masked = self._segments.count(np.asarray(on_moving))
+        by_batch, wholly = (masked < self._segments.sizes).tolist(), (masked == 0).tolist()
+        return [
+            _Own(index, *each[device][index], by_batch=by_batch[index], wholly=wholly[index], seen=seen)
+            for index, device in enumerate(devices)
+        ]
 
     def _after(self, moving: Moments, calls: Mapping[int, Sequence[Moments]]) -> Snapshot:
         mean, variance = moving.mean.copy(), moving.variance.copy()
@@ -283,13 +293,16 @@ class TorchRunner:
 class _Own:
     """Takes the statistics of one layer's input, and puts them in its buffers in the channels that use them."""
 
-    def __init__(self, index: int, mean: Any, variance: Any, on_moving: Any, mask: Mask, seen: Seen):
-        self._index, self._mean, self._variance, self._on_moving, self._seen = index, mean, variance, on_moving, seen
-        self.by_batch = not mask.all()
+    def __init__(
+        self, index: int, mean: Any, variance: Any, on_moving: Any, *, by_batch: bool, wholly: bool, seen: Seen
+    ):
+        self._index, self.mean, self.variance, self._on_moving, self._seen = index, mean, variance, on_moving, seen
+        self.by_batch = by_batch
         """Whether some channel uses the batch's."""
-        self.wholly = not mask.any()
+        self.wholly = wholly
         """Whether all do."""
-        self._buffers: tuple[Any, Any] = (None, None)
+        self.buffers: tuple[Any, Any] = (None, None)
+        """What the given statistics were written to."""
         self._seen_at: Any = None
 
     def __call__(self, module: Any, args: Any, kwargs: Any) -> None:
@@ -298,7 +311,7 @@ class _Own:
             return
         x = args[0] if args else kwargs["input"]
         self._seen_at = None
-        if x.dim() > 1 and x.shape[1] == len(self._mean):
+        if x.dim() > 1 and x.shape[1] == self.mean.shape[0]:
             self._look(module, x)
 
     def normalizes(self, module: Any, x: Any) -> None:
@@ -311,37 +324,34 @@ class _Own:
     def _look(self, module: Any, x: Any) -> None:
         self._seen_at = x
         # The forward pass may have put buffers of a user's in their place.
-        is_own = module.running_mean is self._buffers[0] and module.running_var is self._buffers[1]
-        with unseen(x, *self._buffers) if is_own else contextlib.nullcontext():
-            self._see(module, x.detach())
+        held = module.running_mean, module.running_var
+        is_own = held[0] is self.buffers[0] and held[1] is self.buffers[1]
+        with unseen(x, *held) if is_own else contextlib.nullcontext():
+            self._see(held, x.detach())
 
-    def _see(self, module: Any, x: Any) -> None:
+    def _see(self, held: tuple[Any, Any], x: Any) -> None:
         x = x if x.dtype == torch.float64 else x.float()
         # In two passes: on a CPU as exact as torch.var_mean, and up to 17 times as fast.
         axes = [d for d in range(x.dim()) if d != 1]
         mean = x.mean(axes, keepdim=True)
         variance, mean = (x - mean).square_().mean(axes), mean.flatten()
-        values = x.numel() // x.shape[1]
-        unbiased = variance * (values / (values - 1)) if values > 1 else variance
-        self._seen.moments.setdefault(self._index, []).append((mean, unbiased))
+        self._seen.moments.setdefault(self._index, []).append((mean, variance, x.numel() // x.shape[1]))
         if not self.wholly:
-            mean = torch.where(self._on_moving, self._mean, mean.to(self._mean.dtype))
-            variance = torch.where(self._on_moving, self._variance, variance.to(self._variance.dtype))
-        module.running_mean.copy_(mean)
-        module.running_var.copy_(variance)
+            mean = torch.where(self._on_moving, self.mean, mean.to(self.mean.dtype))
+            variance = torch.where(self._on_moving, self.variance, variance.to(self.variance.dtype))
+        held[0].copy_(mean)
+        held[1].copy_(variance)
 
-    def write(self, module: Any) -> None:
-        """Put the given statistics in the module's buffers, which are clones by now."""
-        self._buffers = module.running_mean, module.running_var
-        with unseen(*self._buffers):
-            module.running_mean.copy_(self._mean)
-            module.running_var.copy_(self._variance)
 
-    def has_moved(self, module: Any) -> Any:
-        """Whether its buffers hold other statistics than were given, as a tensor []."""
-        with unseen(module.running_mean):
-            given = self._mean.to(module.running_mean.dtype)
-            return ((module.running_mean != given) & ~given.isnan()).any()
+def _write(modules: Sequence[Any], own: Sequence[_Own]) -> None:
+    """Put the given statistics in the modules' buffers, which are clones by now."""
+    for module, mine in zip(modules, own, strict=True):
+        mine.buffers = module.running_mean, module.running_var
+    buffers = [buffer for mine in own for buffer in mine.buffers]
+    given = [x for mine in own for x in (mine.mean, mine.variance)]
+    with unseen(*buffers), torch.no_grad():
+        if buffers:
+            torch._foreach_copy_(buffers, given)
 
 
 class _Normalization(TorchFunctionMode):  # type: ignore[misc]
@@ -388,16 +398,34 @@ def _no_variance() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _hooked(module: Any, own: _Own) -> Iterator[None]:
-    handle = module.register_forward_pre_hook(own, with_kwargs=True)
+def _hooked(modules: Sequence[Any], own: Sequence[_Own]) -> Iterator[None]:
+    handles: list[Any] = []
     try:
+        for module, mine in zip(modules, own, strict=True):
+            handles.append(module.register_forward_pre_hook(mine, with_kwargs=True))
         yield
     finally:
-        handle.remove()
+        for handle in reversed(handles):
+            handle.remove()
 
 
-def _arrays(moments: Mapping[int, Sequence[tuple[Any, Any]]]) -> dict[int, list[Moments]]:
-    def array(tensor: Any) -> NDArray[np.float64]:
-        return np.asarray(tensor.double().cpu().numpy(), np.float64)
+def _arrays(moments: Mapping[int, Sequence[tuple[Any, Any, int]]]) -> dict[int, list[Moments]]:
+    """Mean and unbiased variance of each call."""
+    calls = [call for each in moments.values() for call in each]
+    if not calls:
+        return {}
+    means, variances, values = zip(*calls, strict=True)
+    sizes = [mean.shape[0] for mean in means]
+    unbiased = [n / (n - 1) if n > 1 else 1.0 for n in values]
+    flat = _flat(means), _flat(variances) * np.repeat(unbiased, sizes)
+    found = map(Moments, *(np.split(x, np.cumsum(sizes)[:-1]) for x in flat))
+    return {i: [next(found) for _ in each] for i, each in moments.items()}
 
-    return {i: [Moments(array(m), array(v)) for m, v in each] for i, each in moments.items()}
+
+def _flat(tensors: Iterable[Any]) -> NDArray[np.float64]:
+    """The values of some tensors laid end to end; as many copies from the device as there are kinds."""
+    with torch.no_grad():
+        known = [tensor if tensor.dim() == 1 else tensor.reshape(-1) for tensor in tensors]
+        if len({(tensor.device, tensor.dtype) for tensor in known}) == 1:
+            known = [torch.cat(known)]
+        return np.concatenate([np.zeros(0), *(tensor.detach().double().cpu().numpy() for tensor in known)])

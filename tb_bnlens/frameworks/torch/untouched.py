@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import operator
 import sys
 import traceback
 import types
@@ -21,6 +23,7 @@ from tb_bnlens.capture.noted import restore_all
 from tb_bnlens.capture.objects import Objects
 from tb_bnlens.capture.packages import is_closed
 from tb_bnlens.capture.randomness import draws_undone, others_may_draw
+from tb_bnlens.capture.still import found_once
 from tb_bnlens.capture.walk import Visit, Walk
 from tb_bnlens.frameworks.torch import parts
 from tb_bnlens.frameworks.torch.draws import DrawsApart
@@ -49,16 +52,24 @@ def modes(given: Mapping[Any, bool]) -> Iterator[None]:
 
     The flags are set as such. ``train()`` and ``eval()`` may be overridden and do more: merge weights, or freeze some.
     """
-    before = {module: (parts.value_of(module, "training"), "training" in parts.held_by(module)) for module in given}
+    held = [(parts.held_by(module), mode) for module, mode in given.items()]
+    plain = [(own, mode) for own, mode in held if "training" in own]
+    before = [own["training"] for own, _ in plain]
+    # A property of the class, or a flag in C++.
+    others = [module for module, (own, _) in zip(given, held, strict=True) if "training" not in own]
+    others_before = [parts.value_of(module, "training") for module in others]
     try:
-        for module, mode in given.items():
-            _set_mode(module, mode)
+        for own, mode in plain:
+            own["training"] = mode
+        for module in others:
+            _set_mode(module, given[module])
         yield
     finally:
-        for module, (mode, own) in before.items():
+        for (own, _), mode in zip(plain, before, strict=True):
+            own["training"] = mode
+        for module, mode in zip(others, others_before, strict=True):
             _set_mode(module, mode)
-            if not own:  # a property of the class, or a flag in C++
-                parts.held_by(module).pop("training", None)
+            parts.held_by(module).pop("training", None)
 
 
 def _set_mode(module: Any, mode: bool) -> None:
@@ -68,16 +79,26 @@ def _set_mode(module: Any, mode: bool) -> None:
         module._c.setattr("training", mode)
 
 
+def modules_once(model: Any) -> list[Any]:
+    """A module and all in it; looked for once in a measurement, whose passes put them back."""
+    return found_once(parts.modules, model)
+
+
+def _devices(model: Any) -> set[torch.device]:
+    """Where the tensors of a model are."""
+    return {p.device for m in modules_once(model) for kind in TENSORS for p in parts.own_tensors(m, kind)}
+
+
 def modes_of(model: Any) -> dict[Any, bool]:
     """Every module and whether it is in training mode."""
-    return {module: parts.value_of(module, "training") for module in parts.modules(model)}
+    return {module: parts.value_of(module, "training") for module in modules_once(model)}
 
 
 @contextlib.contextmanager
 def unlogged(modules: Iterable[Any]) -> Iterator[None]:
     """Let modules of Lightning log nothing in the block: by what they log, training stops or goes slower."""
-    here = not LIGHTNING.isdisjoint(sys.modules)
-    logging = [module for module in modules if here and _logs(type(module))]
+    here = not sys.modules.keys().isdisjoint(LIGHTNING)
+    logging = [module for module in modules if _logs(type(module))] if here else []
     before = [parts.held_by(module).get(LOG) for module in logging]
     try:
         for module in logging:
@@ -116,20 +137,43 @@ def cloned_buffers(modules: Sequence[Any]) -> Iterator[None]:
 
     ``torch.func.functional_call`` does the same in six times the time, most of it in looking for shared tensors.
     """
-    clones: dict[int, Any] = {}
     before = [(module, buffers) for module in modules if (buffers := parts.held_by(module)["_buffers"])]
+    clones = _clones([b for _, buffers in before for b in buffers.values() if b is not None])
     try:
         for module, buffers in before:
-            with unseen(*(b for b in buffers.values() if b is not None)):
-                own = {
-                    name: b if b is None else clones.setdefault(id(b), b.detach().clone())
-                    for name, b in buffers.items()
-                }
-            parts.held_by(module)["_buffers"] = own
+            parts.held_by(module)["_buffers"] = {name: clones.get(id(b)) for name, b in buffers.items()}
         yield
     finally:
         for module, buffers in before:
             parts.held_by(module)["_buffers"] = buffers
+
+
+def _clones(tensors: Iterable[Any]) -> dict[int, Any]:
+    """The clone of each tensor, by its id. Those of a kind are copied at once, into neighbouring memory."""
+    kinds: dict[Any, dict[int, Any]] = {}
+    for tensor in tensors:
+        kinds.setdefault(_kind_of(tensor), {})[id(tensor)] = tensor
+    clones: dict[int, Any] = {}
+    for kind, alike in kinds.items():
+        with unseen(*alike.values()):
+            copies = [t.detach().clone() for t in alike.values()] if kind is None else _copied(list(alike.values()))
+        clones.update(zip(alike, copies, strict=True))
+    return clones
+
+
+def _kind_of(tensor: Any) -> Any:
+    """What tensors have in common that can be copied at once; None where one cannot."""
+    dense = type(tensor) is torch.Tensor and tensor.layout == torch.strided and tensor.is_contiguous()
+    usual = not (tensor.is_quantized or tensor.is_nested or tensor.is_inference() or torch.is_inference_mode_enabled())
+    return (tensor.dtype, tensor.device) if dense and usual else None
+
+
+def _copied(tensors: Sequence[Any]) -> list[Any]:
+    with torch.no_grad():
+        flat = torch.cat([t if t.dim() == 1 else t.reshape(-1) for t in tensors])
+        # Each has a version of its own: autograd must not take a write to one for a write to all.
+        pieces = torch.unsafe_split_with_sizes(flat, [t.numel() for t in tensors])
+        return [x if t.dim() == 1 else x.view(t.shape) for x, t in zip(pieces, tensors, strict=True)]
 
 
 @contextlib.contextmanager
@@ -265,17 +309,18 @@ def _frames_cleared() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def untouched(given: Mapping[Any, bool], exchanged: Sequence[Any], *called: Any) -> Iterator[None]:
+def untouched(given: Mapping[Any, bool], exchanged: Sequence[Any], model: Any, *called: Any) -> Iterator[None]:
     """Run a model and leave nothing, with compiled parts run eagerly: they would be compiled again.
 
     Args:
         given: every module in it, and whether it is in training mode within the block.
         exchanged: modules whose buffers are clones within the block.
-        called: the model, and what is called beside it.
+        model: is called.
+        called: what is called beside it.
     """
-    devices = {p.device for m in given for kind in TENSORS for p in parts.own_tensors(m, kind)}
+    devices = found_once(_devices, model)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(undone(devices, *called))
+        stack.enter_context(undone(devices, model, *called))
         stack.enter_context(own_precision(devices))
         stack.enter_context(cloned_buffers(exchanged))
         stack.enter_context(modes(given))
@@ -293,19 +338,61 @@ def _visit_tensor(walk: Walk, tensor: Any) -> None:
     if isinstance(tensor, UninitializedTensorMixin):
         raise NotEvaluated("the model has lazy modules that no batch has reached, which an extra pass would build")
     walk.dictionary(vars(tensor))
+    if type(tensor) in (torch.Tensor, torch.nn.Parameter) and tensor.layout == torch.strided and tensor.is_leaf:
+        walk.together(_Leaves).add(tensor)
+        return
     data, needs = tensor.data, tensor.requires_grad
-    grad = tensor.grad if tensor.is_leaf else None
+    walk.keep(partial(_restore, tensor, data, needs, tensor.grad if tensor.is_leaf else None))
 
-    def restore() -> None:
-        if not _same_memory(tensor, data):
-            tensor.data = data
-        if tensor.is_leaf:
-            if tensor.requires_grad != needs:
-                tensor.requires_grad_(needs)
-            if tensor.grad is not grad:
-                tensor.grad = grad
 
-    walk.keep(restore)
+def _restore(tensor: Any, data: Any, needs: bool, grad: Any) -> None:
+    if not _same_memory(tensor, data):
+        tensor.data = data
+    if tensor.is_leaf:
+        if tensor.requires_grad != needs:
+            tensor.requires_grad_(needs)
+        if tensor.grad is not grad:
+            tensor.grad = grad
+
+
+class _Leaves:
+    """Puts back tensors, as objects: most of those in a model are of one kind, and are looked at together."""
+
+    def __init__(self) -> None:
+        self._tensors: list[Any] = []
+        self._data: list[Any] = []
+        self._needs: list[bool] = []
+        self._grads: list[Any] = []
+
+    def add(self, tensor: Any) -> None:
+        """Take note of one."""
+        self._tensors.append(tensor)
+        self._data.append(tensor.data)
+        self._needs.append(tensor.requires_grad)
+        self._grads.append(tensor.grad)
+
+    def __call__(self) -> None:
+        tensors = self._tensors
+        same = [t.requires_grad for t in tensors] == self._needs and all(t.is_leaf for t in tensors)
+        if same and all(map(operator.is_, [t.grad for t in tensors], self._grads)) and self._same_memory():
+            return
+        noted = zip(tensors, self._data, self._needs, self._grads, strict=True)
+        restore_all("a tensor", [partial(_restore, *one) for one in noted])
+
+    def _same_memory(self) -> bool:
+        try:
+            return all(list(map(part, self._tensors)) == kept for part, kept in self._memory)
+        except (NotImplementedError, RuntimeError):  # without a memory of their own
+            return False
+
+    @functools.cached_property
+    def _memory(self) -> list[tuple[Callable[[Any], Any], list[Any]]]:
+        # Those that are kept share it, so it does not move.
+        return [(part, list(map(part, self._data))) for part in MEMORY]
+
+
+MEMORY = (torch.Tensor.data_ptr, torch.Tensor.size, torch.Tensor.stride)
+"""Where the values of a tensor are."""
 
 
 def _same_memory(a: Any, b: Any) -> bool:
