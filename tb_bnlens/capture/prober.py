@@ -22,7 +22,7 @@ from tb_bnlens.capture.reservoir import Kept, fewer
 from tb_bnlens.capture.schedule import Level, Schedule
 from tb_bnlens.capture.still import still
 from tb_bnlens.capture.stopwatch import Stopwatch
-from tb_bnlens.metadata import Moment
+from tb_bnlens.metadata import EventKind, Moment
 from tb_bnlens.moments.recovery import Snapshot
 from tb_bnlens.moments.windows import Windows
 
@@ -241,15 +241,13 @@ class Prober:
                 judgement = judgement_of(self._representative(kept, enough))
             changed = judgement.newer_kind(self._batches.reservoir.comes_back_after) if last else None
             newer = [k for k in kept if changed is not None and k.step >= changed]
+            if changed is not None:
+                text = "the batches that were kept from here on are of another kind than all before"
+                self._log.event(changed, EventKind.DATA_CHANGED, text)
             earlier = judgement.before(changed) if changed is not None and len(newer) >= FEWEST_NEWER else {}
             if earlier:
                 # The model is for what it is trained on now; statistics of two kinds fit neither.
                 judgement = judgement_of(self._representative(newer, count))
-            elif newer:
-                self._log.note(
-                    f"The data changed by step {changed:,}. Only {len(newer)} of the batches since then were kept, so "
-                    "the losses are of both kinds of data together. Recalibrate on data like those of inference."
-                )
             evidence = judgement.evidence(step, moment, measurement.counts(windows), interventions=last)
             evidence = replace(evidence, earlier=earlier)
             if runner.loss_reason:

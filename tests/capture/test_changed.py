@@ -95,6 +95,7 @@ def test_a_run_is_judged_by_the_batches_since(tmp_path: Path) -> None:
     history = looped(tmp_path, network(), two_kinds(200, 40))
     measured = history.evidence[-1]
     assert 200 < measured.batch_steps.min() and {"inference", "batch"} == set(measured.earlier)
+    assert [e.step for e in history.manifest.events if e.kind == "data_changed"] == [measured.batch_steps[0]]
     inference, batch, recalibrated = (measured.mean(name) for name in ("inference", "batch", "recalibrated"))
     assert inference > 2 * batch > recalibrated
     told = run_report(history)
@@ -121,11 +122,13 @@ def test_nothing_comes_back_in_a_stream_of_one_epoch(tmp_path: Path) -> None:
     assert 200 < record(tmp_path).evidence[-1].batch_steps.min()
 
 
-def test_a_change_since_which_too_few_batches_were_kept_is_a_note(tmp_path: Path) -> None:
+def test_a_change_since_which_too_few_batches_were_kept_is_told(tmp_path: Path) -> None:
     history = looped(tmp_path, network(), two_kinds(232, 8))
     assert history.evidence[-1].batch_steps.min() < 200 and not history.evidence[-1].earlier
-    (note,) = (note for note in run_report(history)["notes"] if note.startswith("The data changed by step 23"))
-    assert "Only 2 of the batches" in note
+    (event,) = (event for event in history.manifest.events if event.kind == "data_changed")
+    assert 232 < event.step <= 234
+    detail = run_report(history)["verdict"]
+    assert f"The data changed by step {event.step}, and 2 of the" in detail and "Recalibrate on data like" in detail
 
 
 def test_one_class_after_another_is_an_order(tmp_path: Path) -> None:

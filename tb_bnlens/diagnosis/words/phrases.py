@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.analysis.loss_gap import NOTE_HARM
 from tb_bnlens.analysis.metrics import is_share
-from tb_bnlens.metadata import replay_row
+from tb_bnlens.metadata import EventKind, replay_row
 from tb_bnlens.numbers import as_set as in_convention
 from tb_bnlens.numbers import number as number
 from tb_bnlens.numbers import times as as_times
@@ -237,7 +237,17 @@ def against_batch(f: Facts) -> str:
 
 def changed(f: Facts) -> str:
     """Since when the data are of another kind, where they changed in the course of training; else empty."""
-    if f.evidence is None or not f.evidence.earlier or f.measured is None:
+    if f.evidence is None or f.measured is None:
         return ""
-    since = count(f.measured.batches, "batch", "batches")
-    return f"The data changed by step {int(f.evidence.batch_steps[0]):,}, and the losses are of {since} since then."
+    if f.evidence.earlier:
+        since = count(f.measured.batches, "batch", "batches")
+        return f"The data changed by step {int(f.evidence.batch_steps[0]):,}, and the losses are of {since} since then."
+    for step in (e.step for e in f.manifest.events if e.kind == EventKind.DATA_CHANGED):
+        after = int((f.evidence.batch_steps >= step).sum())
+        if 0 < after < f.measured.batches:
+            advice = " Recalibrate on data like those of inference." if f.gap.significant else ""
+            return (
+                f"The data changed by step {step:,}, and {after} of the {f.measured.batches} measured batches "
+                f"{be(after)} from since then: the losses are of both kinds of data.{advice}"
+            )
+    return ""
