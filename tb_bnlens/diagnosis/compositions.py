@@ -239,7 +239,8 @@ def noise_known(f: Facts) -> bool:
     """Some fixed statistics were held against batch statistics, on enough batches for what none of them serves."""
     if f.composition is not None:
         return f.composition.noise.known
-    return f.losses.gap("recalibrated", "batch").known and f.noise.known and not f.noise.tentative
+    fits_present = f.present_known or f.losses.windows_serve
+    return f.losses.gap("recalibrated", "batch").known and f.noise.known and not f.noise.tentative and fits_present
 
 
 def fixed_statistics_fail(f: Facts) -> Mask:

@@ -144,7 +144,7 @@ def _harm(losses: Mapping[str, Any], severity: str, style: Style) -> list[str]:
     few = losses["batches"] is None and harm >= ERROR_HARM and severity != "error"
     if harm >= NOTE_HARM:
         steps = "a warning at most, from so few batches" if few else HARM
-        said += f": {steps if losses['harm_is_sure'] else 'no more than chance'}"
+        said += f": {steps if losses['harm_is_sure'] else 'may be chance'}"
     return style.wrap("  harm: ", said)
 
 

@@ -161,10 +161,10 @@ def _headline(f: Facts, healthy: bool) -> str:
     if f.trains_on_constant and f.constant_far and not of_gap(f.constant_part) > Severity.INFO:
         return f"{sentence(said)}. That cannot show what constant statistics cost, since training runs on them too."
     if healthy and _relation(f, inference, batch) == ABOVE:
-        small = "too small for a warning" if f.gap.significant else "no more than chance"
+        small = "is too small for a warning" if f.gap.significant else "may be chance"
         if f.gap.significant and f.gap.seen < WARNING_HARM <= f.gap.harm:
-            small = f"of {count(len(f.losses.judged), 'probe')}, and those before show less"
-        return f"{sentence(said)}. The difference is {small}."
+            small = f"is of {count(len(f.losses.judged), 'probe')}, and those before show less"
+        return f"{sentence(said)}. The difference {small}."
     if healthy:
         return f"No BatchNorm problem found: {said}."
     return f"{sentence(said)}."

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from tb_bnlens.analysis import advice, loss_gap
 from tests.diagnosis.checks import limits_of, silence_of
-from tests.diagnosis.runs import behind, causes, finding, run
+from tests.diagnosis.runs import behind, causes, finding, put, run
 from tests.simulation import SimLayer
 
 CAUSE = "batch-noise"
@@ -42,3 +43,13 @@ def test_the_advised_learning_rate_is_lower_by_a_least_factor() -> None:
     assert advice.lower_learning_rate(0.03, 0.1, 0.1 * cut * 0.97) == pytest.approx(0.03 / cut)
     assert advice.lower_learning_rate(0.03, 0.1, 0.1 * cut * 1.03) == pytest.approx(0.03 / cut / 1.03)
     assert advice.lower_learning_rate(float("nan"), 0.1, 1.0) is advice.lower_learning_rate(0.1, 0.1, 0.0) is None
+
+
+def test_statistics_of_past_weights_tell_no_noise_where_the_moving_ones_serve_better() -> None:
+    """As at a probe in mid-training of a GAN: the best fixed statistics were not measured."""
+    noisy = run(SimLayer(samples=4), noise_penalty=2.0)
+    for kind, values in (("batch", 0.1), ("inference", 1.5), ("recalibrated", 1.4), ("recalibrated_now", np.nan)):
+        put(noisy, kind, [values] * len(noisy.losses), first=0)
+    assert CAUSE in causes(noisy)
+    put(noisy, "recalibrated", [4.0] * len(noisy.losses), first=0)
+    assert finding(noisy, CAUSE)["status"] == "not_evaluated"

@@ -63,7 +63,7 @@ export function RunsRow({ row, metric, now, chosen, onChoose }: Props) {
       </td>
       <td
         class={`right ${summary?.harm_is_sure ? '' : 'muted'}`}
-        title={summary?.harm && !summary.harm_is_sure ? 'No more than chance.' : undefined}
+        title={summary?.harm && !summary.harm_is_sure ? 'May be chance.' : undefined}
       >
         {number(summary?.harm)}
       </td>

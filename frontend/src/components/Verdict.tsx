@@ -51,7 +51,7 @@ function Harm({ losses: { harm, harm_is_sure, rival, rival_loss } }: { losses: L
   return (
     <p class="hint">
       <Term k="harm">Harm</Term> <b>{number(harm)}</b>
-      {harm > 0 && !harm_is_sure && ' (no more than chance)'} against {rival}
+      {harm > 0 && !harm_is_sure && ' (may be chance)'} against {rival}
       {rival_loss != null && ` (${number(rival_loss)})`}.
       {harm >= 0.1 && ' A warning from 0.5, an error from 1.'}
     </p>
