@@ -23,10 +23,10 @@ MOST_OBJECTS = 30_000
 would not do as a limit: a garbage collection within a walk takes 140 ms."""
 MOST_BYTES = 64 * 2**20
 """Of NumPy arrays and other memory that is copied; those beyond must not be used in a pass."""
-NAMES = {str}
-"""Types of the keys of most dictionaries, which are not walked."""
-HOLD_NOTHING = {bool, int, float, str, type(None)}
-"""Types of most attributes of a module."""
+NAMES = {id(str)}
+"""Types of the keys of most dictionaries, which are not walked; by identity, since a metaclass may define no hash."""
+HOLD_NOTHING = frozenset(map(id, (bool, int, float, str, type(None))))
+"""Types of most attributes of a module; by identity as well."""
 Together = TypeVar("Together", bound=Callable[[], None])
 Visit = Callable[["Walk", Any], None]
 """How an object of some type is walked."""
@@ -214,7 +214,7 @@ class Walk:
         self._notes(long).dicts.append((thing, kept))
         if follow and not long:
             self._waiting += kept.values()
-            if set(map(type, kept)) != NAMES:
+            if set(map(id, map(type, kept))) != NAMES:
                 self._waiting += kept
 
     def part(self, attributes: dict[str, Any]) -> None:
@@ -225,7 +225,7 @@ class Walk:
             kind = type(value)
             if (kind is OrderedDict or kind is dict) and not value:
                 empty.append(value)
-            elif kind not in HOLD_NOTHING:
+            elif id(kind) not in HOLD_NOTHING:
                 # No proxy of a dictionary is one.
                 if name.startswith("_") and issubclass(kind, dict):
                     self.dictionary(value)

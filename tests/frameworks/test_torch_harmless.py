@@ -678,6 +678,7 @@ MODELS: dict[str, Callable[[], Any]] = {
     "hidden module": lambda: Net(hidden()),
     "module of a package": lambda: Net(Part(counts_in_package)),
     "metaclass without a hash": lambda: Net(Part(lambda self, x: counters.scaled(x, self.held()), held=Equal())),
+    "such a key": lambda: Net(Part(lambda self, x: counters.scaled(x, next(iter(self.held))()), held={Equal(): 1})),
     "input in place": lambda: nn.Sequential(Part(lambda self, x: x.mul_(0.99)), Net()),
 }
 

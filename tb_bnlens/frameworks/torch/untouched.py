@@ -338,7 +338,11 @@ def _visit_tensor(walk: Walk, tensor: Any) -> None:
     if isinstance(tensor, UninitializedTensorMixin):
         raise NotEvaluated("the model has lazy modules that no batch has reached, which an extra pass would build")
     walk.dictionary(vars(tensor))
-    if type(tensor) in (torch.Tensor, torch.nn.Parameter) and tensor.layout == torch.strided and tensor.is_leaf:
+    if (
+        any(type(tensor) is kind for kind in (torch.Tensor, torch.nn.Parameter))
+        and tensor.layout == torch.strided
+        and tensor.is_leaf
+    ):
         walk.together(_Leaves).add(tensor)
         return
     data, needs = tensor.data, tensor.requires_grad
