@@ -17,6 +17,7 @@ from tb_bnlens.analysis.rival import (
     ERRORS_APART,
     memorized,
     rival,
+    rows_belong,
     similar,
     spread_limit,
     spread_of_mean,
@@ -219,6 +220,11 @@ class Measured:
     def memorized(self) -> bool:
         """Whether the network knows the compositions of its batches by heart."""
         return memorized(self.evidence)
+
+    @cached_property
+    def rows_belong(self) -> bool:
+        """Whether the rows of a batch belong together; see ``rival.rows_belong``."""
+        return rows_belong(self.evidence)
 
     @cached_property
     def over_rival(self) -> Gap:

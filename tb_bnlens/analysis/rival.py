@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
@@ -70,6 +71,32 @@ def company_tells(evidence: Evidence) -> bool:
     of_batch = strange.losses - swapped.losses
     surely = strange.mean - swapped.mean > ERRORS_APART * standard_error(of_batch, strange.sizes)
     return bool(surely and strange.mean - swapped.mean > BY_COMPANY * (strange.mean - own.mean))
+
+
+def rows_belong(evidence: Evidence) -> bool:
+    """Whether the rows of a batch belong together by their losses on fixed statistics, as where data come from sources.
+
+    Batches of the same rows drawn at random have a few bad rows as well, so that the two variances differ by little
+    more than those of normal values do.
+    """
+    own, mixed = (evidence.passes.get(name) for name in ("inference", "recombined_inference"))
+    if own is None or mixed is None or len(own.losses) != len(mixed.losses) or len(own.losses) < 3:
+        return False
+    with np.errstate(invalid="ignore"):
+        return bool(np.var(own.losses) > variance_ratio_limit(len(own.losses)) * np.var(mixed.losses))
+
+
+@functools.cache
+def variance_ratio_limit(count: int) -> float:
+    """Ratio of the variances of two samples of so many normal values that one in 1,000 exceeds (quantile of F).
+
+    Example:
+        >>> round(variance_ratio_limit(24))
+        4
+    """
+    random = np.random.default_rng(0)
+    ratios = np.divide(*(random.chisquare(count - 1, 100_000) for _ in range(2)))
+    return float(np.quantile(ratios, 1.0 - 1e-3))
 
 
 def memorized(evidence: Evidence) -> bool:

@@ -93,3 +93,20 @@ def test_rows_of_one_loss_are_judged_by_the_scale_of_the_run() -> None:
 
 def test_nothing_to_explain() -> None:
     assert causes(by_heart(inference=0.1)) == {}
+
+
+def test_rows_that_belong_together_by_their_losses_are_of_several_kinds() -> None:
+    """As in a stream whose data were others for a while: mixed rows do worse, and nothing was learned by heart."""
+
+    def history(own: float, mixed: float) -> History:
+        kinds = np.resize([1.0, -1.0, 1.0, 1.0, -1.0], 12)
+        return measured(
+            level(),
+            inference=0.9 + own * kinds,
+            batch=0.1,
+            recombined=1.0,
+            recombined_inference=0.9 + mixed * kinds,
+            layers={"between_within": [0.9] * 3, "noise_mean": [0.2] * 3},
+        )
+
+    assert CAUSE in causes(history(0.1, 0.1)) and CAUSE not in causes(history(0.4, 0.1))
