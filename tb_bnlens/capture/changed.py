@@ -20,16 +20,18 @@ BY_CHANCE = 0.01
 """Probability that the batches of a kind that comes and goes are all the last ones."""
 
 
-def newer_kind(moments: BatchMoments, segments: Segments, epsilon: Array) -> int | None:
-    """The first of the last batches that are of another kind than all before them, by their statistics in some layer.
+def newer_kind(moments: BatchMoments, segments: Segments, epsilon: Array, is_stream: bool = False) -> int | None:
+    """The first of the last batches that are of another kind than those before, by their statistics in some layer.
 
     The last batches are like each other and unlike every earlier one. Data that are sorted or take turns show the same
-    kind again, and a few extreme rows make a batch or two that lie anywhere.
+    kind again, and a few extreme rows make a batch or two that lie anywhere. In a stream that no order makes come back,
+    the first batches may be of the newer kind too: the data were others for a while.
 
     Args:
         moments: of each batch, in the order of training, at the same weights.
         segments: the channels of all layers.
         epsilon: of each channel.
+        is_stream: nothing comes again.
 
     Returns:
         Its index, or None where the data did not change, or too few batches tell.
@@ -43,11 +45,27 @@ def newer_kind(moments: BatchMoments, segments: Segments, epsilon: Array) -> int
         return np.fmin(*both)
 
     for first in range(count - FEWEST, 0, -1):
-        if math.comb(count, first) * BY_CHANCE < 1.0:
-            continue
         newer = BatchMoments(each[first:], [int(n) for n in moments.sizes[first:]])
         centre = newer.mean()
         within = np.max([apart(one, newer.mean(i)) for i, one in enumerate(each[first:])], axis=0)
-        if (APART * within < np.min([apart(one, centre) for one in each[:first]], axis=0)).any():
-            return first
+        far = np.array([APART * within < apart(one, centre) for one in each[:first]])
+        for other in far.T:
+            begin = _other_from(other)
+            # Of the orders of so many batches of two kinds one is as this, or one for each length of the first part.
+            orders = 1 if begin == 0 else count
+            alone = begin == 0 or (is_stream and first - begin >= FEWEST)
+            if alone and math.comb(count, first - begin) * BY_CHANCE >= orders:
+                return first
     return None
+
+
+def _other_from(other: Array) -> int:
+    """Where the batches begin that are other ones up to the last, with none before; past the end where that is not so.
+
+    Args:
+        other: whether each batch is of another kind than those that follow the last.
+    """
+    begin = len(other)
+    while begin and other[begin - 1]:
+        begin -= 1
+    return len(other) if other[:begin].any() else begin

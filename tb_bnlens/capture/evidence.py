@@ -21,7 +21,7 @@ from tb_bnlens.capture.other_statistics import (
 )
 from tb_bnlens.capture.passes import Array, Passes, Runner, moments_of
 from tb_bnlens.capture.put_right import put_right
-from tb_bnlens.capture.reservoir import Kept
+from tb_bnlens.capture.reservoir import Kept, Reservoir
 from tb_bnlens.capture.samples import summary, summary_of_difference
 from tb_bnlens.capture.subject import Subject
 from tb_bnlens.history import Evidence, PassResult, trained
@@ -118,20 +118,20 @@ class Judgement:
         bench.run("training", lambda _, batch: bench.runner.training(batch), essential=True)
         one_at_a_time(bench, np.zeros(1))
 
-    def newer_kind(self, comes_back_after: int) -> int | None:
+    def newer_kind(self, reservoir: Reservoir) -> int | None:
         """Step of the first batch from which on the data are of another kind than before; None where they are not.
 
         What changes within an epoch comes back in the next one, and batches of one class each may come in any order.
 
         Args:
-            comes_back_after: steps; see ``Reservoir``.
+            reservoir: knows whether data come again.
         """
         bench, subject, present = self._bench, self._subject, self._present
         steps = [k.step for k in self._kept]
         if present is None or len({k.phase for k in self._kept}) > 1 or steps != sorted(set(steps)):
             return None
-        first = newer_kind(present.of_trained, subject.segments, subject.epsilon)
-        if first is None or steps[-1] - steps[first - 1] < comes_back_after:
+        first = newer_kind(present.of_trained, subject.segments, subject.epsilon, reservoir.is_stream)
+        if first is None or steps[-1] - steps[first - 1] < reservoir.comes_back_after:
             return None
         # Their passes are no part of the evidence.
         return None if targets_changed(self._new_bench(bench.batches, bench.sizes), first) else steps[first]

@@ -239,7 +239,7 @@ class Prober:
             enough = min(FEWEST_EXPLAINED, len(kept))
             if last and count < enough and judgement.finds_inference_worse():
                 judgement = judgement_of(self._representative(kept, enough))
-            changed = judgement.newer_kind(self._batches.reservoir.comes_back_after) if last else None
+            changed = judgement.newer_kind(self._batches.reservoir) if last else None
             newer = [k for k in kept if changed is not None and k.step >= changed]
             if changed is not None:
                 text = "the batches that were kept from here on are of another kind than all before"

@@ -14,6 +14,8 @@ MOST_EARLY = 6
 """The same where a run with a known plan ends far before its end: a look at a batch costs about a millisecond. They are
 of all its steps, which takes half as many looks as those of the last half."""
 LEAST = 2
+LAST_OF_STREAM = 3
+"""Last batches of a run of one epoch that are kept: its data may have changed shortly before the end."""
 KEPT_BYTES = 64 * 2**20
 """Memory that the kept batches may take. A single batch is kept whatever its size."""
 WITHIN_EPOCH = (math.sqrt(5.0) - 1.0) / 2.0
@@ -78,8 +80,12 @@ class Reservoir:
     @property
     def comes_back_after(self) -> int:
         """Steps after which the same data come again; 0 where they do not, or nobody said so."""
-        epoch = self.epoch_steps or 0
-        return epoch if epoch < (self.planned_steps or math.inf) else 0
+        return 0 if self.is_stream else self.epoch_steps or 0
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether the plan has one epoch, so that nothing comes again."""
+        return self.planned_steps is not None and self.planned_steps <= (self.epoch_steps or 0)
 
     def resume(self, earlier: Sequence[Kept], phase: int) -> None:
         """Go on with what earlier fits kept, whose steps are counted on."""
@@ -139,5 +145,7 @@ class Reservoir:
         return max(step / 2, min(self.epoch_steps or 0, step))
 
     def _rank(self, step: int) -> float:
+        if self.is_stream and 0 <= (self.planned_steps or 0) - step < LAST_OF_STREAM:
+            return 0.0
         epoch, position = divmod(step - 1, self.epoch_steps) if self.epoch_steps else (0, step - 1)
         return math.modf(position * WITHIN_EPOCH + epoch * FROM_EPOCH_TO_EPOCH)[0]

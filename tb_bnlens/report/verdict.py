@@ -100,6 +100,11 @@ def _of_the_past(f: Facts, said: Sequence[str]) -> list[str]:
     return [told] if told and not any(told in reason for reason in said) else []
 
 
+def _is_of_two_kinds(f: Facts) -> bool:
+    """Whether the data changed and the run is judged by batches from before as well."""
+    return f.evidence is not None and not f.evidence.earlier and bool(changed(f))
+
+
 def _reason(d: Diagnosis) -> str:
     return d.said.reason or d.said.summary
 
@@ -160,14 +165,19 @@ def _headline(f: Facts, healthy: bool) -> str:
         return f"{sentence(said)}: training itself runs in inference mode."
     if f.trains_on_constant and f.constant_far and not of_gap(f.constant_part) > Severity.INFO:
         return f"{sentence(said)}. That cannot show what constant statistics cost, since training runs on them too."
-    if healthy and _relation(f, inference, batch) == ABOVE:
+    return _of_healthy(f, said, _relation(f, inference, batch) == ABOVE) if healthy else f"{sentence(said)}."
+
+
+def _of_healthy(f: Facts, said: str, above: bool) -> str:
+    """What the two losses, and whether inference is above, say of a run in which no cause counts."""
+    if above:
         small = "is too small for a warning" if f.gap.significant else "may be chance"
         if f.gap.significant and f.gap.seen < WARNING_HARM <= f.gap.harm:
             small = f"is of {count(len(f.losses.judged), 'probe')}, and those before show less"
         return f"{sentence(said)}. The difference {small}."
-    if healthy:
-        return f"No BatchNorm problem found: {said}."
-    return f"{sentence(said)}."
+    if _is_of_two_kinds(f):
+        return f"{sentence(said)}. That says little of the present data, which are others than before."
+    return f"No BatchNorm problem found: {said}."
 
 
 def _shifted(f: Facts) -> str:

@@ -56,8 +56,28 @@ def test_the_first_batch_of_a_newer_kind(kinds: Any, first: int | None) -> None:
     assert found(kinds) == first
 
 
+@pytest.mark.parametrize(
+    ("kinds", "first"),
+    [
+        ([5.0] * 8 + [0.2] * 8 + [5.0] * 8, 16),
+        ([5.0] * 17 + [0.2] * 4 + [5.0] * 3, 21),
+        ([5.0] * 19 + [0.2] * 2 + [5.0] * 3, None),  # two of 24 may follow each other by chance
+        (([5.0] * 4 + [0.2] * 4) * 3, None),  # they take turns
+        ([5.0, 0.2, 0.2, 5.0, 5.0], None),  # so may five batches of two kinds by chance
+    ],
+)
+def test_in_a_stream_the_data_may_have_been_others_for_a_while(kinds: Any, first: int | None) -> None:
+    assert newer_kind(batches(kinds), Segments(CHANNELS), np.full(sum(CHANNELS), 1e-3), is_stream=True) == first
+
+
 def test_batches_of_one_kind_have_no_newer_one() -> None:
-    assert {found([1.0] * 24, size=size, seed=seed) for size in (4, 32) for seed in range(40)} == {None}
+    alike = [found([1.0] * 24, size=size, seed=seed) for size in (4, 32) for seed in range(40)]
+    of_stream = [
+        newer_kind(batches([1.0] * 24, size, seed), Segments(CHANNELS), np.full(sum(CHANNELS), 1e-3), is_stream=True)
+        for size in (4, 32)
+        for seed in range(40)
+    ]
+    assert {*alike, *of_stream} == {None}
 
 
 # --- a real training -----------------------------------------------------------------------------------

@@ -85,3 +85,10 @@ def test_the_memory_of_a_batch_is_counted_once() -> None:
         if reservoir.wants(step):
             reservoir.offer(step, [step])
     assert len(reservoir.batches()) > 1 and len(set(counted)) == len(counted)
+
+
+def test_the_last_batches_of_a_run_of_one_epoch_are_kept() -> None:
+    assert kept(500, planned=500, epoch=500)[0][-3:] == [498, 499, 500]
+    assert kept(500, planned=500, epoch=50)[0][-3:] != [498, 499, 500]
+    # A run that goes on for more than its plan has no more of them.
+    assert len(kept(600, planned=500, epoch=500)[0]) <= MOST

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from tb_bnlens.analysis.composition import UNMET
-from tb_bnlens.history import History, PassResult
+from tb_bnlens.history import Event, History, PassResult
+from tb_bnlens.report.build import run_report
 from tests.diagnosis.checks import limits_of, silence_of
 from tests.diagnosis.runs import CALM, behind, causes, finding, level, measured, of_torch, put, rows, run, summary
 from tests.simulation import SimLayer, band_locator
@@ -261,3 +262,20 @@ def test_a_change_long_ago_explains_nothing() -> None:
     assert causes(changed(since=30, past=1.0, layers=apart, **lags)) == {CAUSE: "error"}
     noisy = changed(past=1.0, inference=3.0, recalibrated=3.0, put_right__settled=3.0)
     assert CAUSE not in causes(noisy) and causes(noisy) != {}
+
+
+def test_too_few_batches_since_a_change_cannot_clear_the_run() -> None:
+    history = changed(inference=0.9, recalibrated=0.9)
+    (found,) = history.evidence
+    steps = found.batch_steps
+    event = Event(int(steps[-2]), "data_changed", "the batches that were kept from here on are of another kind")
+    late = replace(
+        history,
+        evidence=(replace(found, earlier={}),),
+        manifest=replace(history.manifest, events=(event,)),
+    )
+    report = run_report(late)
+    assert "No BatchNorm problem found" not in report["headline"] and "little of the present data" in report["headline"]
+    assert f"changed by step {steps[-2]}, and 2 of the {len(steps)}" in report["verdict"]
+    before = replace(late, evidence=(replace(found, earlier={}, batch_steps=steps - 2000),))
+    assert "No BatchNorm problem found" in run_report(before)["headline"]
