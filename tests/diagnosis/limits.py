@@ -464,6 +464,9 @@ CASES: dict[tuple[Any, str, str], Build] = {
         lambda x: level(training=1 + x * in_batches.TRAINING_ONLY_HARM)
     ),
     (in_batches, "BATCH_SPREADS", "overfitting"): far_validation,
+    (in_batches, "FARTHER_OFF", "validation-shift"): lambda x: rows(
+        run(CALM, validation=(1.2, 5.0)), distance_rms=0.5, validation_distance_rms=x * in_batches.FARTHER_OFF * 0.5
+    ),
     (conditions, "WINDOW_FACTOR", "set-after-trace"): (
         lambda x: rows(run(CALM), momentum_effective=1 - 0.1 * x * conditions.WINDOW_FACTOR)
     ),

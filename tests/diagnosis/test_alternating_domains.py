@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from tb_bnlens.history import History
 from tests.diagnosis.checks import limits_of, silence_of
-from tests.diagnosis.runs import CALM, causes, finding, of_torch, run, summary
+from tests.diagnosis.runs import CALM, causes, finding, measured, of_torch, run, summary
 from tests.simulation import SimLayer
 
 CAUSE = "alternating-domains"
@@ -41,3 +42,27 @@ def test_calls_on_parts_of_a_batch_differ_by_more_noise() -> None:
 def test_one_domain_raises_nothing() -> None:
     assert causes(run(SimLayer(), overrides={"call_alternation": 0.3})) == {}
     assert finding(run(CALM), CAUSE)["status"] == "not_applicable"
+
+
+def near(averaged: float = 1.5, larger: float = 0.8, scatter: float = 0.01) -> History:
+    """Calls that differ by less than batch noise may, in a network measured on many batches."""
+    return measured(
+        of_torch(run(SimLayer(), overrides={"call_alternation": 0.3}), calls=2),
+        inference=1.7,
+        batch=0.8,
+        recombined=0.8,
+        recalibrated=1.7,
+        pooled=larger,
+        calls_averaged=averaged,
+        scatter=scatter,
+        layers={"noise_mean": [0.3] * 3, "between_within": [0.5] * 3},
+    )
+
+
+def test_calls_that_differ_by_little_on_which_the_loss_depends() -> None:
+    """As in a critic that sees real and generated rows apart."""
+    assert causes(near()) == {CAUSE: "error"}
+    assert finding(near(), CAUSE)["evidence"]["alternation"]["limit"] is None
+    assert CAUSE not in causes(near(averaged=1.1))  # a third of the gap
+    assert CAUSE not in causes(near(larger=1.5))  # larger batches lose as much, so it is the noise of a batch
+    assert CAUSE not in causes(near(scatter=1.0))  # no more than chance

@@ -10,6 +10,7 @@ import pytest
 
 from tb_bnlens.analysis import outlook
 from tb_bnlens.analysis.facts import Facts
+from tb_bnlens.diagnosis.words.phrases import hardly_felt
 from tb_bnlens.history import Event
 from tb_bnlens.report import run_report
 from tests.diagnosis.checks import limits_of, silence_of
@@ -207,3 +208,12 @@ def test_steps_in_which_a_layer_was_frozen_are_told_apart() -> None:
     short = simulate(Sim([lagging], steps=400, planned=400, overrides={"updates": 120.0}))
     assert "of which" not in summary(whole, CAUSE)
     assert "this run had 400, of which 121 updated it." in summary(short, CAUSE)
+
+
+def test_a_note_says_how_sure_it_is_that_the_loss_hardly_depends_on_it() -> None:
+    """A probe or two may show a great difference that is worth a note alone."""
+    probed = band_locator()
+    many = measured(probed, inference=3.0, batch=1.0, recalibrated=2.9)
+    assert "not sure yet" in hardly_felt(Facts(probed))
+    for felt_little in (band_locator(gain=0.0), many):
+        assert "hardly depends" in hardly_felt(Facts(felt_little))

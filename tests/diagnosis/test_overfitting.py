@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
+from tb_bnlens.history import PassResult
 from tests.diagnosis.checks import limits_of, silence_of
 from tests.diagnosis.runs import CALM, behind, causes, finding, measured, run, summary
 from tests.simulation import SimLayer
@@ -62,3 +64,15 @@ def test_one_probe_of_validation_data_does_not_tell() -> None:
     steps = history.loss_steps.copy()
     steps[:-1] = range(1, len(steps))
     assert finding(replace(history, loss_steps=steps), CAUSE)["status"] == "not_evaluated"
+
+
+def test_a_single_batch_of_validation_data_tells_what_is_beyond_doubt() -> None:
+    """Its spread is not known, and a loss many times that of training is no luck."""
+
+    def told(there: float) -> bool:
+        history = measured(run(CALM), inference=0.1, batch=0.1, recalibrated=0.1)
+        (found,) = history.evidence
+        one = {name: PassResult(np.array([there]), np.array([480])) for name in ("inference", "batch", "recalibrated")}
+        return CAUSE in causes(replace(history, evidence=(replace(found, validation=one),)))
+
+    assert told(1.9) and not told(0.5)

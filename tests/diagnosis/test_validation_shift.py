@@ -12,12 +12,13 @@ import pytest
 from tb_bnlens.history import History
 from tb_bnlens.report import build_report, run_report
 from tb_bnlens.report.text import render
-from tests.diagnosis.checks import silence_of
-from tests.diagnosis.runs import CALM, FROZEN_FIT, FROZEN_OFF, behind, causes, finding, level, measured, put, run
+from tests.diagnosis.checks import limits_of, silence_of
+from tests.diagnosis.runs import CALM, FROZEN_FIT, FROZEN_OFF, behind, causes, finding, level, measured, put, rows, run
 from tests.simulation import SimLayer, pose_network
 
 CAUSE = "validation-shift"
 
+test_limits = limits_of(CAUSE)
 test_silenced = silence_of(CAUSE, lambda: run(CALM, validation=(1.2, 5.0)))
 
 
@@ -25,6 +26,15 @@ def test_validation_data_with_other_statistics() -> None:
     history = run(CALM, validation=(1.2, 5.0))
     assert causes(history) == {CAUSE: "error"}
     assert behind(history, "overfitting") == CAUSE
+
+
+def test_validation_data_to_which_the_statistics_are_as_near_as_to_training_data_are_no_others() -> None:
+    """As in an overfitted network that has learned with constant statistics, which fit neither."""
+    shifted = run(CALM, validation=(1.2, 5.0))
+    near = rows(shifted, distance_rms=2.35, validation_distance_rms=2.28)
+    assert finding(near, CAUSE)["status"] == "pass" and CAUSE not in causes(near)
+    assert CAUSE in causes(rows(shifted, distance_rms=2.35, validation_distance_rms=[9.0, 2.3, 2.3]))
+    assert CAUSE in causes(rows(shifted, validation_distance_rms=np.nan))
 
 
 def test_the_headline_has_the_losses_of_both_data() -> None:

@@ -101,7 +101,8 @@ def _noise(f: Facts) -> float:
 
 def _evidence(f: Facts) -> dict[str, Evidence]:
     limit = CALL_NOISE_FACTOR * _noise(f)
-    found = {"alternation": Evidence("largest distance between two calls", _largest(f), limit, STANDARD)}
+    told = limit if _largest(f) > limit else None  # else the loss tells
+    found = {"alternation": Evidence("largest distance between two calls", _largest(f), told, STANDARD)}
     if f.composition is not None and f.composition.of_calls.known:
         found["calls"] = Evidence(
             "loss added by one mean for all calls",

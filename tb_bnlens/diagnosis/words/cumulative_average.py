@@ -10,7 +10,16 @@ from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.in_torch import half_life
 from tb_bnlens.diagnosis.severity import Severity
 from tb_bnlens.diagnosis.words import code
-from tb_bnlens.diagnosis.words.phrases import RELATIVE_ERROR, WARNING_FROM, as_set, be, loss, number, part_of
+from tb_bnlens.diagnosis.words.phrases import (
+    RELATIVE_ERROR,
+    WARNING_FROM,
+    as_set,
+    be,
+    hardly_felt,
+    loss,
+    number,
+    part_of,
+)
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
 
@@ -32,7 +41,7 @@ def failed(f: Facts, d: Decision) -> Said:
     if d.severity > Severity.INFO and math.isfinite(recalibrated):
         summary += f" With statistics of the present weights, inference loss is {loss(f, recalibrated)}."
     elif f.evaluated:
-        summary += " The loss hardly depends on it."
+        summary += hardly_felt(f)
     return Said(
         summary,
         evidence={

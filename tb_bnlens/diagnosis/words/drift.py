@@ -14,6 +14,7 @@ from tb_bnlens.diagnosis.words.phrases import (
     RELATIVE_ERROR,
     STANDARD,
     as_set,
+    hardly_felt,
     momentum_range,
     no_statistics,
     number,
@@ -65,7 +66,7 @@ def failed(f: Facts, d: Decision) -> Said:
             f"Momentum {momentums} keeps old batches for too long."
         )
     if d.severity is Severity.INFO and f.evaluated:
-        summary += " The loss hardly depends on it."
+        summary += hardly_felt(f)
     momentum = f.followed
     # From the start on, such a rate leaves a short training unfinished.
     fix = "# For the last part of the training, e.g. a tenth of it, so that the statistics catch up with the weights:\n"

@@ -21,6 +21,7 @@ from tb_bnlens.diagnosis.words.phrases import (
     as_set,
     be,
     count,
+    hardly_felt,
     loss,
     momentum_range,
     no_statistics,
@@ -84,7 +85,7 @@ def failed(f: Facts, d: Decision) -> Said:
     if advice is not None and math.isfinite(f.advised_loss) and is_to_blame:
         summary += f" Replayed with momentum {set_to}, {replayed(f, advice)}{_least(f)}."
     if d.severity is Severity.INFO and f.evaluated:
-        summary += " The loss hardly depends on it."
+        summary += hardly_felt(f)
     return Said(
         summary,
         evidence=_evidence(f),

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tb_bnlens.analysis.facts import Facts
-from tb_bnlens.analysis.loss_gap import NOTE_HARM
+from tb_bnlens.analysis.loss_gap import NOTE_HARM, WARNING_HARM
 from tb_bnlens.analysis.metrics import is_share
 from tb_bnlens.metadata import EventKind, replay_row
 from tb_bnlens.numbers import as_set as in_convention
@@ -233,6 +233,12 @@ def against_batch(f: Facts) -> str:
     if math.isinf(f.typical("inference")):
         return f"inference loss is not finite; with batch statistics it is {loss(f, f.rival_loss)}"
     return f"inference loss is {much} the loss with batch statistics ({modes(f)})"
+
+
+def hardly_felt(f: Facts) -> str:
+    """That a note takes little of the loss, as far as that is known: a probe or two may show a great difference."""
+    unsure = f.parts is None and f.gap.harm >= WARNING_HARM
+    return " Whether the loss depends on it is not sure yet." if unsure else " The loss hardly depends on it."
 
 
 def changed(f: Facts) -> str:
