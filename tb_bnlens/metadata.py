@@ -97,7 +97,7 @@ class EventKind(Name):
     UNFREEZE = "unfreeze"
     MOMENTUM = "momentum"
     AVERAGED = "averaged"  # averaged weights were put into the model
-    DATA_CHANGED = "data_changed"  # the kept batches from this step on are of another kind than all before
+    DATA_CHANGED = "data_changed"  # the kept batches from this step on are of another kind than those before them
     OUTSIDE = "outside"  # moving statistics alone changed between two training steps
     REPLACED = "replaced"  # weights changed between two training steps, too
 

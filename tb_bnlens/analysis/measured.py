@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tb_bnlens.analysis import metrics
 from tb_bnlens.analysis.last_probes import WINDOW_SHARE
-from tb_bnlens.analysis.loss_gap import Gap, Losses
+from tb_bnlens.analysis.loss_gap import STANDARD_ERRORS, Gap, Losses
 from tb_bnlens.analysis.rival import (
     ERRORS_APART,
     memorized,
@@ -154,10 +154,17 @@ class Measured:
             infinite = all(math.isfinite(self.mean(lower)) for _, lower in pairs)
             return Gap(math.inf, 0.0, math.inf) if infinite else UNKNOWN
         value, error = float(sum(means)), self._error(pairs)
-        if len(pairs) == 1:
+        if len(pairs) == 1 and self._is_carried_by_few(*pairs[0]):
             if not math.isnan(self.few_rows(*pairs[0])):
                 error = float(np.fmin(error, self.error_of_rows(*pairs[0])))
+            else:
+                # The mean of so skewed values is far from normal: two of its standard errors are no rare event.
+                error *= ERRORS_APART / STANDARD_ERRORS
         return Gap(value, error, self._losses.harm(value))
+
+    def _is_carried_by_few(self, upper: str, lower: str) -> bool:
+        share = self.evidence.samples.get(f"{upper}-{lower}", {}).get("share_of_top", math.nan)
+        return self.passes is self.evidence.passes and share >= FEW_ROWS_CARRY
 
     def few_rows(self, upper: str, lower: str) -> float:
         """Share of a difference that 5% of the rows make up; NaN where rows were not measured or share it equally."""

@@ -24,8 +24,8 @@ def newer_kind(moments: BatchMoments, segments: Segments, epsilon: Array, is_str
     """The first of the last batches that are of another kind than those before, by their statistics in some layer.
 
     The last batches are like each other and unlike every earlier one. Data that are sorted or take turns show the same
-    kind again, and a few extreme rows make a batch or two that lie anywhere. In a stream that no order makes come back,
-    the first batches may be of the newer kind too: the data were others for a while.
+    kind again, and a few extreme rows make a batch or two that lie anywhere. In a stream, in which nothing comes again,
+    the first batches may be of the newer kind as well: the data were others for a while.
 
     Args:
         moments: of each batch, in the order of training, at the same weights.
@@ -60,7 +60,7 @@ def newer_kind(moments: BatchMoments, segments: Segments, epsilon: Array, is_str
 
 
 def _other_from(other: Array) -> int:
-    """Where the batches begin that are other ones up to the last, with none before; past the end where that is not so.
+    """Where the other batches begin, if they are the last ones; past the end if others stand before them or none does.
 
     Args:
         other: whether each batch is of another kind than those that follow the last.

@@ -242,7 +242,7 @@ class Prober:
             changed = judgement.newer_kind(self._batches.reservoir) if last else None
             newer = [k for k in kept if changed is not None and k.step >= changed]
             if changed is not None:
-                text = "the batches that were kept from here on are of another kind than all before"
+                text = "the batches that were kept from here on are of another kind than those before them"
                 self._log.event(changed, EventKind.DATA_CHANGED, text)
             earlier = judgement.before(changed) if changed is not None and len(newer) >= FEWEST_NEWER else {}
             if earlier:

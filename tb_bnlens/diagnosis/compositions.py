@@ -259,8 +259,8 @@ def noise_is_less(f: Facts, where: Mask) -> bool:
 
 
 def noise_cost(f: Facts, where: Mask) -> Severity:
-    """What no fixed statistics take away."""
-    return in_batches.noise_cost(f, where) if f.composition is None else of_gap(f.composition.noise)
+    """What no fixed statistics take away: a part of the gap, and no surer than that is."""
+    return in_batches.noise_cost(f, where) if f.composition is None else min(of_gap(f.composition.noise), of_gap(f.gap))
 
 
 def noisy_in_training(f: Facts) -> Mask:

@@ -228,3 +228,21 @@ def test_a_drop_of_accuracy_counts_where_the_loss_does_not_stand_out() -> None:
         return facts.gap
 
     assert gap(0.57).at_least(1.0) and not gap(0.75).significant
+
+
+@pytest.mark.parametrize(("share", "significant"), [(0.3, True), (0.9, False)])
+def test_what_few_rows_carry_takes_more_than_two_standard_errors(share: float, significant: bool) -> None:
+    """One pair of 64 that is told apart wrongly: a third of the batches have it, and the mean is no normal value."""
+    rows = {"count": 384.0, "mean": 1 / 3, "deviation": 2.5, "share_of_top": share}
+    history = measured(
+        level(),
+        inference=[2.0] * 4 + [1.0] * 8,
+        batch=1.0,
+        recalibrated=[1.99] * 4 + [1.0] * 8,
+        samples={"batch": {"mean": 1.0, "q01": 0.9}, "inference-batch": rows},
+        layers={"noise_mean": [0.2] * 3, "between_within": [0.5] * 3},
+    )
+    assert Facts(history).gap.significant == significant
+    # The best fixed statistics leave a part of the gap, so they are no surer.
+    named = {f["rule"] for f in run_report(history)["findings"] if f["status"] == "fail"}
+    assert ("batch-noise" in named) == significant
