@@ -267,8 +267,8 @@ def noisy_in_training(f: Facts) -> Mask:
     """Layers whose batches are of few rows, where both fixed statistics and larger batches do better."""
     c = composition(f)
     few = np.asarray(c.batch_scatter >= FEW_ROWS)
-    # Batch statistics of few rows are a burden by design; a network that has learned well with them has borne it.
-    suffers = c.of_training.at_least(WARNING_HARM) and c.left(trained(f)) > WELL_LEARNED
+    # Batch statistics of few rows are a burden by design; a network that has learned well has borne it.
+    suffers = c.of_training.at_least(WARNING_HARM) and c.left("inference") > WELL_LEARNED
     return few & np.bool_(suffers and c.pooled.value > 0.0)
 
 

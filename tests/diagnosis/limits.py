@@ -413,7 +413,7 @@ CASES: dict[tuple[Any, str, str], Build] = {
         size=math.floor(x * composition.FEWEST_ROWS)
     ),
     (compositions, "LITTLE_LEARNED", "unlike-batches"): lambda x: unlike(1.0 / (x * compositions.LITTLE_LEARNED)),
-    (compositions, "WELL_LEARNED", "noisy-training"): lambda x: noisy_training(1.3 / (x * compositions.WELL_LEARNED)),
+    (compositions, "WELL_LEARNED", "noisy-training"): lambda x: noisy_training(0.7 / (x * compositions.WELL_LEARNED)),
     (composition, "SMALLER_PART", "dominated-statistics"): ordinary,
     (measured, "MOST", "variance-shift"): lambda x: under_dropout(2.2, x * measured.MOST),
     (measured, "LEAST", "variance-shift"): lambda x: under_dropout(5.0, x * measured.LEAST),

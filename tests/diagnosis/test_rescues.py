@@ -17,7 +17,6 @@ from tests.diagnosis.test_real_runs import record  # noqa: E402
 QUICK = {"dropout before BatchNorm"}
 RESCUED = (
     "dropout before BatchNorm",
-    "called on other data too",
     "momentum 0.9997",
     "momentum 1",
     "poisoned",
