@@ -168,11 +168,11 @@ class Measured:
 
     def few_rows(self, upper: str, lower: str) -> float:
         """Share of a difference that 5% of the rows make up; NaN where rows were not measured or share it equally."""
-        rows = self.evidence.samples.get(f"{upper}-{lower}", {})
-        share = rows.get("share_of_top", math.nan)
-        count, mean, deviation = (rows.get(x, math.nan) for x in ("count", "mean", "deviation"))
-        surely = self.passes is self.evidence.passes and mean > ERRORS_APART * deviation / math.sqrt(max(count, 1.0))
-        return share if share >= FEW_ROWS_CARRY and surely else math.nan
+        if not self._is_carried_by_few(upper, lower):
+            return math.nan
+        rows = self.evidence.samples[f"{upper}-{lower}"]
+        surely = rows.get("mean", math.nan) > ERRORS_APART * self.error_of_rows(upper, lower)
+        return rows["share_of_top"] if surely else math.nan
 
     def error_of_rows(self, upper: str, lower: str) -> float:
         """Standard error of a difference over rows; NaN where single rows were not measured.

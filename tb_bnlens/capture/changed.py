@@ -63,7 +63,7 @@ def _other_from(other: Array) -> int:
     """Where the other batches begin, if they are the last ones; past the end if others stand before them or none does.
 
     Args:
-        other: whether each batch is of another kind than those that follow the last.
+        other: whether each batch is of another kind than the newer ones, [batches before those].
     """
     begin = len(other)
     while begin and other[begin - 1]:

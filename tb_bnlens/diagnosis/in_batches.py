@@ -106,8 +106,8 @@ def shifted(f: Facts) -> Mask:
     Where no layer's moving statistics are farther from them than from training data, they are no other data.
     """
     there, here = validation_distance(f), f.layers.distance
-    alike = np.isfinite(there).any() and not (there > FARTHER_OFF * here).any()
-    suffers = of_gap(f.validation_gap) > INFO and not alike
+    no_farther = np.isfinite(there).any() and not (there > FARTHER_OFF * here).any()
+    suffers = of_gap(f.validation_gap) > INFO and not no_farther
     return whole_run(suffers and (of_gap(f.gap) > INFO or _beyond(f.validation_gap, f.gap, f).at_least(NOTE_HARM)))
 
 
