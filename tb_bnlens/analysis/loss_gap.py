@@ -179,9 +179,13 @@ class Losses:
             return gap
         agreed = self.harm(float(np.median(last)), level) >= NOTE_HARM
         # A loss that has fallen since makes the same difference a greater harm: each probe goes by its own.
-        own = float(np.median([self.harm(d, at) for d, at in zip(last, levels[known], strict=True)]))
+        own = [self.harm(d, at) for d, at in zip(last, levels[known], strict=True)]
+        if gap.harm >= BEYOND_DOUBT and min(own) >= NOTE_HARM:
+            # Each probe shows it: what their differences spread by is growth, not chance.
+            return replace(gap, uncertainty=math.nan)
         spread = float(np.std(last, ddof=1)) / math.sqrt(count)
-        return replace(gap, uncertainty=spread, corroborated=agreed, seen=own if gap.tentative else math.inf)
+        seen = float(np.median(own)) if gap.tentative else math.inf
+        return replace(gap, uncertainty=spread, corroborated=agreed, seen=seen)
 
     def judge_window(self, difference: Array, level: float = math.nan) -> Gap:
         """As ``judge``, of the probes of the window."""

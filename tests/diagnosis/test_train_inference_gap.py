@@ -41,6 +41,21 @@ def test_a_loss_near_zero_is_not_alarmed_by_its_ratio() -> None:
     assert causes(simulate(sim)) == {}
 
 
+@pytest.mark.parametrize(("before", "told"), [((1.2, 1.6), {CAUSE: "error"}), ((1.2, 1.02), {}), ((0.9, 1.6), {})])
+def test_a_gap_that_grows_at_each_probe_is_no_chance(before: tuple[float, float], told: dict[str, str]) -> None:
+    """The last one is beyond doubt; the spread of the last three is that of the growth."""
+    whole = put(put(level(), "inference", [*before, 13.0]), "recalibrated", [40.0] * 3)
+    history = replace(
+        whole,
+        losses=whole.losses[-6:],
+        loss_wall_times=whole.loss_wall_times[-6:],
+        loss_steps=np.array([1, 3, 9, 27, 81, 243]),
+    )
+    assert causes(history) == told
+    if told:
+        assert "too little to name a cause" in finding(history, CAUSE)["summary"]
+
+
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize(
     "layer",

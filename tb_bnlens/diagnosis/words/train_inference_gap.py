@@ -49,7 +49,7 @@ def failed(f: Facts, d: Decision) -> Said:
     reason = f"{unexplained} With recalibrated statistics the loss is {recalibrated}."
     return Said(
         f"With the same weights and batch, {against_batch(f)}. {unexplained}",
-        reason=unexplained if f.gap.tentative else reason,
+        reason=unexplained if _too_little(f) else reason,
         evidence={
             "gap": Evidence(LESS_BATCH, f.gap.value, f.warning_loss, against=WARNING_FROM),
             **(_parts(f, noise) if f.parts is not None or f.losses.windows_serve else {}),
@@ -58,7 +58,7 @@ def failed(f: Facts, d: Decision) -> Said:
         rescue=code.rescue(f, d.severity),
         rescued="recalibrated",
         fix=_fix(f),
-        next="" if f.gap.tentative else _what_is_left(f),
+        next="" if _too_little(f) else _what_is_left(f),
     )
 
 
@@ -72,7 +72,7 @@ def _parts(f: Facts, noise: Gap) -> dict[str, Evidence]:
 def _fix(f: Facts) -> str:
     if f.half_precision and _is_stale(f):
         return code.told(f, keras=IN_KERAS, torch=IN_TORCH, flax=IN_FLAX)
-    return code.RECALIBRATE if f.parts is None and not f.gap.tentative else ""
+    return code.RECALIBRATE if f.parts is None and not _too_little(f) else ""
 
 
 def _without_layers(f: Facts) -> Said:
@@ -94,9 +94,14 @@ def _is_stale(f: Facts) -> bool:
     return f.stale.significant and f.stale.size >= MOST * f.gap.size
 
 
+def _too_little(f: Facts) -> bool:
+    """Whether a probe or two show the gap and cannot tell its parts."""
+    return f.gap.tentative or (f.parts is None and f.losses.tentative and not f.losses.windows_serve)
+
+
 def _unexplained(f: Facts) -> str:
     """What is known of the cause."""
-    if f.gap.tentative:
+    if _too_little(f):
         probes = f"{count(len(f.losses.judged), 'probe')} up to step {f.losses.step or 0:,}"
         return (
             f"This is of {probes}, too little to name a cause. The end of training is measured on many batches, and "
