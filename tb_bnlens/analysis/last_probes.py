@@ -10,7 +10,7 @@ import numpy as np
 
 from tb_bnlens.analysis import yardstick
 from tb_bnlens.analysis.loss_gap import WINDOW, Array, Losses
-from tb_bnlens.history import Evidence, History
+from tb_bnlens.history import Evidence, History, trained
 from tb_bnlens.metadata import FORECAST_POINTS, LOSS_KINDS, REPLAY_MOMENTUMS, replay_row
 
 WINDOW_SHARE = 0.2
@@ -69,13 +69,26 @@ def measure(history: History, probe: str = "train", evidence: Evidence | None = 
         probe_noise=noise,
         natural_zero=_natural_zero(columns, evidence, unit),
         unit=unit,
+        classes=_classes(columns["classes"]),
+        unlearned=_unlearned(evidence),
     )
+
+
+def _unlearned(evidence: Evidence | None) -> float:
+    rise = math.nan if evidence is None else evidence.mean("mismatched") - evidence.mean(trained(evidence.passes))
+    return rise if rise > 0.0 else 0.0
+
+
+def _classes(counts: Array) -> int:
+    """Of all probed batches. A batch may hold some of the classes, and one value that is no class is enough."""
+    known = counts[~np.isnan(counts)]
+    return int(known.max()) if len(known) and known.min() > 0 else 0
 
 
 def _columns(history: History, probe: str) -> dict[str, Array]:
     names = [*LOSS_KINDS, *(replay_row(m) for m in REPLAY_MOMENTUMS), "fit_loss", "learning_rate", "batch_size"]
     names += [f"forecast{s}_{i}" for i in range(FORECAST_POINTS) for s in ("", "_step")]
-    names += ["short_updates", "long_updates", "recalibrated_now"]
+    names += ["short_updates", "long_updates", "recalibrated_now", "classes"]
     return {name: history.loss(name, probe).astype(np.float64) for name in names}
 
 

@@ -35,6 +35,10 @@ FLOOR_SHARE = 1e-4
 """A loss near zero makes any ratio large. What the loss fell since the start tells how small is small: a gap is
 measured against the geometric mean of the loss and a thousandth of that fall, and never against less than a
 ten-thousandth of it."""
+CLASS_SHARE = 0.04
+"""...nor against less than this share of the fall where targets are classes. A row is surely right while its loss is
+below the log of 2, so half a unit of that scale, a warning, leaves room for some 2% of wrong rows, as
+``metrics.DROP`` does."""
 NOTE_HARM = 0.1
 """Harm from which a gap is worth a note. These three are chosen, not derived: they say what a user would mind. Noise
 does not reach them, since a gap counts only beyond its spread over the last probes; the largest harm in 27 healthy
@@ -113,6 +117,10 @@ class Losses:
     probe_noise: float = 0.0
     """Standard deviation of the loss with batch statistics from probe to probe."""
     natural_zero: bool = True
+    classes: int = 0
+    """Of the targets; 0 where they are none, or nothing tells."""
+    unlearned: float = 0.0
+    """What the loss would rise by on the targets of other rows; 0 where that was not measured."""
     unit: float = math.nan
     """``yardstick.unit``; NaN without a measurement on many batches."""
     old: bool = False
@@ -257,7 +265,9 @@ class Losses:
         geometric = math.sqrt(GEOMETRIC_SHARE * size * self.progress)
         # Means over many batches have standard errors of their own; single probes do not.
         noise = self.probe_noise if math.isnan(self.unit) else 0.0
-        return max(size, geometric, FLOOR_SHARE * self.progress, noise)
+        # The fall is that of the user's loss, whatever it adds up; the log of the classes is that of a mean over rows.
+        fall = min(self.progress or self.unlearned, math.log(self.classes)) if self.classes >= 2 else 0.0
+        return max(size, geometric, FLOOR_SHARE * self.progress, CLASS_SHARE * fall, noise)
 
     @property
     def scale(self) -> float:

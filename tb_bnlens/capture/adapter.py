@@ -37,6 +37,9 @@ class BatchFormat(Protocol):
     def bytes(self, batch: Any) -> int:
         """Memory that a batch holds."""
 
+    def targets(self, batch: Any) -> Sequence[NDArray[Any]]:
+        """What the loss holds the predictions against, on the host: an array for each output, none where unknown."""
+
     def kind(self, batch: Any) -> Any:
         """Something that is equal for batches of one structure, with arrays of the same types and ranks."""
 

@@ -22,6 +22,7 @@ from tb_bnlens.capture.reservoir import Kept
 from tb_bnlens.capture.rows import ProbeState, layer_table
 from tb_bnlens.capture.still import still
 from tb_bnlens.capture.subject import Subject
+from tb_bnlens.capture.targets import classes_of_all
 from tb_bnlens.capture.watch import LayerWatch
 from tb_bnlens.checking.runner import Remembering
 from tb_bnlens.checking.start import start_left
@@ -99,7 +100,7 @@ def _without_layers(adapter: ModelAdapter, run: str, batches: Sequence[Any], tol
             not_evaluated["losses"] = runner.loss_reason
     except NotEvaluated as reason:
         not_evaluated["losses"] = str(reason)
-    losses, now = _losses(evidence, adapter.learning_rate() or math.nan), np.array([time.time()])
+    losses, now = _losses(evidence, adapter, batches), np.array([time.time()])
     return Checked(
         History(
             run=run,
@@ -200,7 +201,7 @@ class _Measurement:
 
     def _checked(self, state: ProbeState, evidence: Evidence) -> Checked:
         table = self._table(state, evidence.layers)
-        losses = _losses(evidence, self._adapter.learning_rate() or math.nan)
+        losses = _losses(evidence, self._adapter, [k.batch for k in self._kept])
         now = time.time()
         return Checked(
             History(
@@ -312,7 +313,7 @@ class _Measurement:
         )
 
 
-def _losses(evidence: Evidence | None, learning_rate: float) -> NDArray[np.float32]:
+def _losses(evidence: Evidence | None, adapter: ModelAdapter, data: Sequence[Any]) -> NDArray[np.float32]:
     """The means of the passes as the one probe of a record, [1, probes, kinds]; none where no pass was made."""
     if evidence is None or not evidence.passes:
         return np.empty((0, *record.empty_losses().shape), np.float32)
@@ -324,7 +325,8 @@ def _losses(evidence: Evidence | None, learning_rate: float) -> NDArray[np.float
             "short_updates": batches,
             "now_batches": batches,
             "batch_size": float(evidence.batch_sizes.max()),
-            "learning_rate": learning_rate,
+            "learning_rate": adapter.learning_rate() or math.nan,
+            "classes": classes_of_all(adapter.batches.targets, data),
         },
         "validation": {name: result.mean for name, result in evidence.validation.items()},
     }

@@ -118,6 +118,12 @@ def at_zero(x: float) -> History:
     return fallen(20.0, 0.0, x * loss_gap.WARNING_HARM * loss_gap.FLOOR_SHARE * 20.0)
 
 
+def near_zero_of_classes(x: float) -> History:
+    """The same where the targets are of two classes."""
+    gap = x * loss_gap.WARNING_HARM * loss_gap.CLASS_SHARE * 0.69
+    return put(fallen(0.69, 1e-3, gap), "classes", [2.0] * PROBES)
+
+
 def less_accurate(drop: float, growth: float, rows: int = 10**6) -> History:
     """A small gap of the loss, and an accuracy that drops so far and makes the rest to 1 so many times larger."""
     rest = drop / (growth - 1.0)
@@ -386,6 +392,7 @@ CASES: dict[tuple[Any, str, str], Build] = {
     (last_probes, "SPREAD_SHARE", "unlike-batches"): old_jumps,
     (loss_gap, "GEOMETRIC_SHARE", "train-inference-gap"): near_zero,
     (loss_gap, "FLOOR_SHARE", "train-inference-gap"): at_zero,
+    (loss_gap, "CLASS_SHARE", "train-inference-gap"): near_zero_of_classes,
     (last_probes, "LEAST_FALL", "train-inference-gap"): lambda x: fallen(x * last_probes.LEAST_FALL, 1.0, 0.06),
     (metrics, "DROP", "train-inference-gap"): lambda x: less_accurate(x * metrics.DROP, 1.6),
     (metrics, "GROWTH", "train-inference-gap"): lambda x: less_accurate(0.03, 1 + x * (metrics.GROWTH - 1)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import re
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from tb_bnlens.capture.errors import Refused  # noqa: E402
 from tb_bnlens.capture.measure import Measurement  # noqa: E402
 from tb_bnlens.capture.reservoir import Reservoir  # noqa: E402
 from tb_bnlens.capture.rows import ProbeState  # noqa: E402
+from tb_bnlens.capture.targets import classes_in  # noqa: E402
 from tb_bnlens.frameworks.torch.adapter import TorchModel  # noqa: E402
 from tb_bnlens.frameworks.torch.batches import Batch, TorchBatches  # noqa: E402
 from tb_bnlens.frameworks.torch.layers import StatisticsReader, find_layers  # noqa: E402
@@ -344,6 +346,26 @@ def test_steps_in_which_nothing_is_due_are_counted_and_their_batches_met(tmp_pat
         assert recorder.step == i and recorder._batches._newest.x is not None
         assert recorder._batches._newest.x.shape == x.shape and not (short and passed[-1])
     assert sum(passed) > 20
+
+
+class Own(torch.Tensor):  # type: ignore[misc, name-defined]
+    """A tensor of the user's, which runs code of its own."""
+
+
+@pytest.mark.parametrize(
+    ("y", "expected"),
+    [
+        (torch.tensor([0, 2]), 3),
+        (torch.tensor([0.0, 1.0]).bfloat16(), 2),
+        ({"a": torch.tensor([0, 2]), "b": torch.tensor([[0.1], [0.7]])}, 0),
+        (torch.tensor([0, 2]).as_subclass(Own), None),
+        (torch.eye(3).to_sparse(), None),
+        (None, None),
+    ],
+)
+def test_targets_that_are_classes(y: Any, expected: int | None) -> None:
+    found = classes_in(TorchBatches().targets, Batch(torch.zeros(2, 8), y))
+    assert math.isnan(found) if expected is None else found == expected
 
 
 def test_every_call_of_a_shared_layer_counts(tmp_path: Path) -> None:

@@ -49,6 +49,10 @@ class FlaxBatches:
         """Memory that a batch holds."""
         return sum(int(leaf.nbytes) for leaf in _arrays(batch))
 
+    def targets(self, batch: Any) -> list[NDArray[Any]]:
+        """The arrays of ``y``."""
+        return [np.asarray(leaf) for leaf in _arrays(packed(batch).y)]
+
     def kind(self, batch: Any) -> Any:
         """The structure, and the types and ranks of its arrays."""
         return jax.tree.structure(batch), tuple((str(leaf.dtype), leaf.ndim) for leaf in _arrays(batch))

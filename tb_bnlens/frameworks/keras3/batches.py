@@ -37,6 +37,13 @@ class KerasBatches:
         """Memory that a batch holds."""
         return sum(int(getattr(leaf, "nbytes", 0)) for leaf in self.tree.flatten(batch))
 
+    def targets(self, batch: Any) -> list[NDArray[Any]]:
+        """The tensors of ``y``; none where one is ragged or sparse."""
+        _, y, _ = self.library.unpacked(batch)
+        leaves = self.tree.flatten(y)
+        plain = all(self.library.is_plain(leaf) or isinstance(leaf, np.ndarray) for leaf in leaves)
+        return [self.library.host(leaf) for leaf in leaves] if plain else []
+
     def kind(self, batch: Any) -> Any:
         """Structure of a batch, with the types and ranks of its arrays. Batches of one kind are for one loss."""
         return self.tree.map_structure(

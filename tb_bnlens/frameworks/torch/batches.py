@@ -180,6 +180,13 @@ class TorchBatches:
         """Memory that a batch holds."""
         return sum(map(_bytes, leaves(batch))) + sum(_held(thing) for thing in objects(batch))
 
+    def targets(self, batch: Any) -> list[NDArray[Any]]:
+        """The tensors of ``y``; none where one is of a class of the user's, which may run code of its own."""
+        held = list(leaves(batch.y)) if isinstance(batch, Batch) else []
+        plain = all(type(leaf) in (torch.Tensor, np.ndarray) and is_dense(leaf) for leaf in held)
+        tensors = [torch.as_tensor(leaf).detach().cpu() for leaf in held] if plain else []
+        return [(leaf.float() if leaf.dtype == torch.bfloat16 else leaf).numpy() for leaf in tensors]
+
     def kind(self, batch: Any) -> Any:
         """The types and ranks of its tensors, in order."""
         return tuple((str(leaf.dtype), leaf.ndim) for leaf in leaves(batch))
