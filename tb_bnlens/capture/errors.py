@@ -9,5 +9,9 @@ class Refused(NotEvaluated):
     """An argument cannot be honoured without changing training; the message says what to pass instead."""
 
 
+class NoMetrics(NotEvaluated):
+    """The user has given no metrics."""
+
+
 class NoLoss(NotEvaluated):
     """A pass gives no loss; its statistics are worth having without one. The message is a sentence for the user."""

@@ -40,7 +40,8 @@ def check(
     training with ``BNLens`` to have them judged.
 
     Args:
-        model: a built Keras model. Loss and metrics come from ``compile``.
+        model: a built Keras model. Loss and metrics come from ``compile``; without metrics, the accuracy
+            where targets are classes and the predictions a score for each.
         data: a ``tf.data.Dataset``, a ``PyDataset``, arrays ``(x, y)`` or ``(x, y, sample_weight)``, or an iterable
             of batches. Batches are spread over the data where its length is known; rows of arrays are drawn at random.
         log_dir: TensorBoard run directory for a record, which the tab and ``bnlens report`` show as a run. Where it

@@ -37,6 +37,7 @@ class Recorder(LoopRecorder):
         loss: ``loss(predictions, target)``, one number or one for each row, which can be compiled. Without it losses
             are not evaluated, and statistics are recorded.
         metrics: name -> ``metric(predictions, target)``, likewise. Measured in both modes at the end.
+            Without it, the accuracy where the target is the class and the predictions a score for each class.
         forward: ``forward(model, x, training)`` where the model is not called as ``model(x)``, or ``model(*x)`` for a
             tuple. Modules are in the right mode by themselves; ``training`` is for models that take theirs as an
             argument.

@@ -11,11 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
+from tb_bnlens.capture.accuracy import Right
 from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.capture.reasons import cause_of, why_no_loss
 from tb_bnlens.frameworks.flax.batches import Batch, samples
 from tb_bnlens.frameworks.flax.objects import OBJECTS
 
+NO_METRICS = "no metrics were given: pass metrics={'accuracy': function_of(predictions, target)}"
 NO_LOSS = "The model has no loss: pass loss=..., called as loss(predictions, target)."
 
 
@@ -24,11 +26,11 @@ class Outcomes:
 
     Args:
         loss: ``loss(predictions, target)``, which gives one number or one for each row.
-        metrics: name -> ``metric(predictions, target)``, likewise.
+        metrics: name -> ``metric(predictions, target)``, likewise. None is the accuracy, where the target is a class.
     """
 
     def __init__(self, loss: Callable[..., Any] | None, metrics: Mapping[str, Any] | None = None):
-        self._loss, self._metrics = loss, dict(metrics or {})
+        self._loss, self._metrics, self._given = loss, dict(metrics or {}), metrics is not None
         self._rows = jax.jit(self._traced_rows)
         self._values = {name: jax.jit(functools.partial(_mean, metric)) for name, metric in self._metrics.items()}
 
@@ -70,22 +72,28 @@ class Outcomes:
 
     # --- metrics -------------------------------------------------------------------------------------
 
-    def metric_state(self) -> dict[str, tuple[float, int]]:
+    def metric_state(self) -> dict[str, tuple[float, int]] | Right:
         """Metrics before the first batch: sum over rows, and rows.
 
         Raises:
             NotEvaluated: there are none.
         """
+        if not self._given:
+            return Right(NO_METRICS)
         if not self._metrics:
-            raise NotEvaluated("no metrics were given: pass metrics={'accuracy': function_of(predictions, target)}")
+            raise NotEvaluated(NO_METRICS)
         return dict.fromkeys(self._metrics, (0.0, 0))
 
-    def update(self, state: dict[str, tuple[float, int]], batch: Batch, predictions: Any) -> dict[str, Any]:
+    def update(self, state: dict[str, tuple[float, int]] | Right, batch: Batch, predictions: Any) -> Any:
         """Metrics after one more batch.
 
         Raises:
             NotEvaluated: one cannot be taken of these predictions.
         """
+        if isinstance(state, Right):
+            if not (hasattr(predictions, "ndim") and hasattr(batch.y, "ndim")):
+                raise NotEvaluated(state.why)
+            return state.more(np.asarray(predictions), np.asarray(batch.y))
         rows, after = samples(batch) or 1, {}
         for name, (total, count) in state.items():
             try:
@@ -95,8 +103,10 @@ class Outcomes:
                 raise NotEvaluated(f"the metric {name!r} fails on the recorded batches ({cause_of(error)})") from error
         return after
 
-    def metrics(self, state: Mapping[str, tuple[float, int]]) -> dict[str, float]:
+    def metrics(self, state: Mapping[str, tuple[float, int]] | Right) -> dict[str, float]:
         """Their values, each the mean over rows."""
+        if isinstance(state, Right):
+            return state.values()
         return {name: total / max(count, 1) for name, (total, count) in state.items()}
 
 

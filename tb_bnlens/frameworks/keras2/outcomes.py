@@ -12,7 +12,7 @@ import tensorflow as tf
 import tf_keras
 from numpy.typing import NDArray
 
-from tb_bnlens.capture.errors import NotEvaluated
+from tb_bnlens.capture.errors import NoMetrics, NotEvaluated
 from tb_bnlens.capture.randomness import draws_refused
 from tb_bnlens.frameworks.keras2.library import LIBRARY
 from tb_bnlens.frameworks.keras2.scope import Replaced
@@ -40,28 +40,17 @@ class ContainerOutcomes(Outcomes):
             raise ValueError("the model is compiled without a loss")
         return loss
 
-    def metric_state(self) -> State:
-        """The values of the metrics' variables after a reset; none before the first update, which makes them.
-
-        Raises:
-            NotEvaluated: the model has no compiled metrics.
-        """
+    def _fresh_metrics(self) -> State:
+        # None before the first update, which makes the variables.
         if not self._is_compiled():
-            raise NotEvaluated("the model is not compiled, so it has no metrics")
+            raise NoMetrics("the model is not compiled, so it has no metrics")
         with self._undone():
             metrics = self._metrics()
             if metrics.none():
-                raise NotEvaluated("the model is compiled without metrics")
+                raise NoMetrics("the model is compiled without metrics")
             return metrics.reset()
 
-    def update(self, state: State, batch: Any, predictions: Any) -> State:
-        """The values after one more batch.
-
-        Raises:
-            NotEvaluated: the predictions are no tensors, or a metric writes to something besides its variables.
-        """
-        if predictions is None:
-            raise NotEvaluated("the predictions are no tensors")
+    def _updated(self, state: State, batch: Any, predictions: Any) -> State:
         metrics = self._metrics()
         if not metrics.container.built:
             with self._undone():
@@ -71,8 +60,7 @@ class ContainerOutcomes(Outcomes):
             self._engine.run(metrics.update, batch, predictions)
         return metrics.values()
 
-    def metrics(self, state: State) -> dict[str, float]:
-        """Results by the names that Keras shows."""
+    def _results(self, state: State) -> dict[str, float]:
         metrics = self._metrics()
         metrics.restore(state)
         with self._undone():

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tb_bnlens.capture.errors import NotEvaluated
+from tb_bnlens.capture.errors import NoMetrics, NotEvaluated
 from tb_bnlens.frameworks.keras3.backend import Engine, Statistics
 from tb_bnlens.frameworks.keras3.compiled import built_apart
 from tb_bnlens.frameworks.keras3.layers import KerasLayer
@@ -53,36 +53,23 @@ class StatelessOutcomes(Outcomes):
             return self._model._compute_loss(**parts, training=training)
         return self._model.compute_loss(**parts)
 
-    def metric_state(self) -> list[Any]:
-        """The metrics' variables as after a reset.
-
-        Raises:
-            NotEvaluated: the model has no compiled metrics.
-        """
+    def _fresh_metrics(self) -> list[Any]:
         if not self._is_compiled():
-            raise NotEvaluated("the model is not compiled, so it has no metrics")
+            raise NoMetrics("the model is not compiled, so it has no metrics")
         compiled = getattr(self._model, "_compile_metrics", None)
         if compiled is not None and not compiled.built:
             raise NotEvaluated("the metrics are not built yet, as by fit or evaluate, and building them adds variables")
         if not self._names():
-            raise NotEvaluated("the model is compiled without metrics")
+            raise NoMetrics("the model is compiled without metrics")
         with self._undone(), ReadingScope() as scope:
             for metric in self._model.metrics:
                 metric.reset_state()
             return [scope.get_current_value(v) for v in self._model.metrics_variables]
 
-    def update(self, state: Sequence[Any], batch: Any, predictions: Any) -> list[Any]:
-        """The metrics' variables after one more batch.
-
-        Raises:
-            NotEvaluated: the predictions are no tensors, or a metric keeps state outside Keras' variables.
-        """
-        if predictions is None:
-            raise NotEvaluated("the predictions are no tensors")
+    def _updated(self, state: Sequence[Any], batch: Any, predictions: Any) -> list[Any]:
         return list(self._engine.run(self._trace_update, list(state), batch, predictions))
 
-    def metrics(self, state: Sequence[Any]) -> dict[str, float]:
-        """Results by the names that Keras shows, without the running loss."""
+    def _results(self, state: Sequence[Any]) -> dict[str, float]:
         with self._undone(), self._scope(state):
             results = self._model.get_metrics_result()
         return {

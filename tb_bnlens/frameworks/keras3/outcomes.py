@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tb_bnlens.capture.errors import NoLoss, NotEvaluated
+from tb_bnlens.capture.accuracy import Right
+from tb_bnlens.capture.errors import NoLoss, NoMetrics, NotEvaluated
 from tb_bnlens.capture.reasons import cause_of
 from tb_bnlens.frameworks.keras3.backend import Backend, Engine
 from tb_bnlens.frameworks.keras3.library import Library
@@ -86,25 +87,57 @@ class Outcomes(ABC):
     def _compiled_loss(self, parts: dict[str, Any], training: bool) -> Any:
         """Its loss."""
 
-    @abstractmethod
     def metric_state(self) -> Any:
+        """The compiled metrics as after a reset; the accuracy where there are none.
+
+        Raises:
+            NotEvaluated: they cannot be had.
+        """
+        try:
+            return self._fresh_metrics()
+        except NoMetrics as reason:
+            return Right(str(reason))
+
+    def update(self, state: Any, batch: Any, predictions: Any) -> Any:
+        """The same after one more batch.
+
+        Raises:
+            NotEvaluated: the predictions are no tensors, a metric keeps state elsewhere, or there is no accuracy.
+        """
+        if predictions is None:
+            raise NotEvaluated("the predictions are no tensors")
+        if not isinstance(state, Right):
+            return self._updated(state, batch, predictions)
+        library, form = self._library, self._backend.batches
+        scores, targets = library.tree.flatten(predictions[0]), form.targets(batch)
+        if len(scores) != 1 or len(targets) != 1:
+            raise NotEvaluated(state.why)
+        return state.more(library.host(scores[0]), targets[0], form.weights(batch))
+
+    def metrics(self, state: Any) -> dict[str, float]:
+        """Results by the names that Keras shows, without the running loss."""
+        return state.values() if isinstance(state, Right) else self._results(state)
+
+    @abstractmethod
+    def _fresh_metrics(self) -> Any:
         """The compiled metrics as after a reset.
 
         Raises:
-            NotEvaluated: the model has none.
+            NoMetrics: the model has none.
+            NotEvaluated: they cannot be had.
         """
 
     @abstractmethod
-    def update(self, state: Any, batch: Any, predictions: Any) -> Any:
+    def _updated(self, state: Any, batch: Any, predictions: Any) -> Any:
         """The compiled metrics after one more batch.
 
         Raises:
-            NotEvaluated: the predictions are no tensors, or a metric keeps state elsewhere.
+            NotEvaluated: a metric keeps state elsewhere.
         """
 
     @abstractmethod
-    def metrics(self, state: Any) -> dict[str, float]:
-        """Results by the names that Keras shows, without the running loss."""
+    def _results(self, state: Any) -> dict[str, float]:
+        """Their values."""
 
     def _undone(self) -> contextlib.AbstractContextManager[Any]:
         """Undo what metrics of the user's do where they are called as they are: many hold their values in Python."""

@@ -1,0 +1,55 @@
+"""The accuracy of a classification, where the user has given no metric."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tb_bnlens.capture.errors import NotEvaluated
+
+
+@dataclass(frozen=True)
+class Right:
+    """Rows whose largest score is that of their class, over batches."""
+
+    why: str
+    """Why there are no other metrics: what is said where there is no accuracy either."""
+    right: float = 0.0
+    counted: float = 0.0
+
+    def more(self, scores: NDArray[Any], target: NDArray[Any], weights: NDArray[Any] | None = None) -> Right:
+        """The same with one more batch.
+
+        Args:
+            scores: [B, ..., C].
+            target: the number of a class, [B, ...] or [B, ..., 1]; or 1 for the class and 0 for others, [B, ..., C].
+                Numbers of no class, as -1 for what a loss ignores, do not count.
+            weights: rows of weight 0 do not count, [B].
+
+        Raises:
+            NotEvaluated: they are of another kind.
+        """
+        classes = scores.shape[-1] if scores.ndim > 1 else 0
+        if classes < 2 or scores.dtype.kind != "f":
+            raise NotEvaluated(self.why)
+        found = self._numbers(target, scores.shape)
+        counts = (found >= 0) & (found < classes)
+        if weights is not None:
+            counts &= weights.reshape(-1, *[1] * (counts.ndim - 1)) != 0
+        right = (np.argmax(scores, axis=-1) == found)[counts]
+        return replace(self, right=self.right + float(right.sum()), counted=self.counted + float(len(right)))
+
+    def _numbers(self, target: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+        if target.dtype.kind in "iu" and target.shape in (shape[:-1], (*shape[:-1], 1)):
+            return target.reshape(shape[:-1])
+        one_hot = target.shape == shape and np.isin(target, (0, 1)).all() and (target.sum(axis=-1) == 1).all()
+        if not one_hot:
+            raise NotEvaluated(self.why)
+        return np.asarray(np.argmax(target, axis=-1))
+
+    def values(self) -> dict[str, float]:
+        """The share that is right."""
+        return {"accuracy": self.right / self.counted} if self.counted else {}
