@@ -288,7 +288,7 @@ CAUSES: tuple[Cause, ...] = (
         "inference-mode-layer",
         applies=lambda f: bool(f.called.any()),
         shows=lambda f: f.called,
-        cost=of.cost_of_constant,
+        cost=of.cost_of_eval_mode,
         least=Severity.INFO,
         note=lambda f, where: on.far(f, where) or f.unfreezing is not None,
         yields=(Yields("non-finite-statistics", on.poison_is_all), *to("set-after-trace", "momentum-too-high")),

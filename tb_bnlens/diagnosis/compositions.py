@@ -233,6 +233,17 @@ def cost_of_constant(f: Facts, where: Mask) -> Severity:
     return WARNING if in_vain(f, where) else on.constant_cost(f, where)
 
 
+def cost_of_eval_mode(f: Facts, where: Mask) -> Severity:
+    """The same, and a warning where training has diverged since: nothing bounds what the next layers get then."""
+    return max(cost_of_constant(f, where), WARNING if diverged_on_constant(f) else NONE)
+
+
+def diverged_on_constant(f: Facts) -> bool:
+    """The loss was last finite before training ran on these statistics, and is not any more."""
+    since = on.standing_since(lambda facts: facts.called)(f)
+    return f.first_not_finite is not None and since is not None and f.first_step != since <= f.first_not_finite
+
+
 # --- noise of small batches ----------------------------------------------------------------------------
 
 

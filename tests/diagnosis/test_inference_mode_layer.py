@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from tb_bnlens.history import Event
-from tb_bnlens.metadata import LAYER_INDEX, State
+from tb_bnlens.metadata import LAYER_INDEX, LOSS_INDEX, State
 from tb_bnlens.report import run_report
 from tb_bnlens.report.text import render_run
 from tests.diagnosis.checks import silence_of
@@ -36,6 +36,24 @@ def test_since_the_last_update() -> None:
     # A record is of what was done since the one before, so the last updates may be long over.
     history.layers[:, :, LAYER_INDEX["updates"]] = np.minimum(np.arange(len(history.steps)), 8)[:, None]
     assert finding(history, CAUSE)["first_step"] == history.steps[8]
+
+
+def test_a_training_that_diverges_in_eval_mode() -> None:
+    """A loop that tells no loss of its own: the losses of its probes are not finite any more."""
+    history = run(OFF, gain=0.0)
+    history.layers[:, :, LAYER_INDEX["updates"]] = np.minimum(np.arange(len(history.steps)), 8)[:, None]
+    history.losses[..., LOSS_INDEX["fit_loss"]] = np.nan
+    assert causes(history) == {CAUSE: "info"}
+    late = history.loss_steps > history.steps[8]
+    kinds = [LOSS_INDEX[kind] for kind in ("training", "batch", "inference", "recalibrated")]
+    history.losses[np.ix_(late, [0], kinds)] = np.nan
+    assert causes(history) == {CAUSE: "warning"}
+    assert "Training has diverged since then" in summary(history, CAUSE)
+    assert "Training has diverged" in run_report(history)["headline"]
+    # It was not finite before the layers stood still.
+    history.losses[np.ix_(history.loss_steps > history.steps[2], [0], kinds)] = np.nan
+    assert causes(history) == {CAUSE: "info"}
+    assert "since then" not in summary(history, CAUSE)
 
 
 def test_unfrozen_yet_in_inference_mode() -> None:

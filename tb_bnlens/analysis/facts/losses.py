@@ -50,6 +50,14 @@ class LossFacts(RecordFacts):
         return (int(self.history.loss_steps[at[-1]]), float(loss[at[-1]])) if len(at) else None
 
     @cached_property
+    def first_not_finite(self) -> int | None:
+        """Step of the first probe after that, None where training has not diverged."""
+        if not self.losses.diverged:
+            return None
+        at = self.last_finite
+        return next((int(s) for s in self.history.loss_steps if at is None or s > at[0]), None)
+
+    @cached_property
     def grew(self) -> bool:
         """Whether the last finite loss in training mode is above those before it, those in the mean of fit included."""
         if self.last_finite is None:

@@ -6,6 +6,7 @@ import numpy as np
 
 from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.analysis.lag import LARGE_DISTANCE
+from tb_bnlens.diagnosis.compositions import diverged_on_constant
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.severity import Severity
 from tb_bnlens.diagnosis.words import code, constant
@@ -56,7 +57,12 @@ def failed(f: Facts, d: Decision) -> Said:
         still = "the call still passes training=False" if f.in_keras else "the layers are still in eval mode"
         summary += f" They were unfrozen at step {f.unfreezing.step:,}, but {still}."
     shown = d.severity > Severity.INFO and constant.shows(f, d)
-    if f.evaluated and d.severity is Severity.INFO:
+    if diverged_on_constant(f):
+        summary += (
+            f" Training has diverged since then: at step {f.first_not_finite or 0:,} its loss was not finite any more. "
+            "With constant statistics nothing bounds the activations while the weights grow."
+        )
+    elif f.evaluated and d.severity is Severity.INFO:
         summary += f"{constant.unfelt(f)} This is fine if it is intended."
     elif f.evaluated:
         summary += f" {sentence(against_batch(f))}." if shown else constant.in_vain(f)
