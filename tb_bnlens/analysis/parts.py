@@ -284,13 +284,14 @@ class Parts:
         """The explanation of the rest: ``outside``, ``exchanged``, ``unlike``, ``unseen``, ``few``, ``drift`` or none.
 
         Args:
-            unlike: the batches are not draws of one kind, so no statistics of some of them fit the others.
+            unlike: the batches are not draws of one kind, so statistics of some of them do not fit the others. Where
+                those of all take most of the gap away, and steps are made of other data as well, it is these.
         """
         if self.outside.any():
             return "outside"
         if self.exchanged:
             return "exchanged"
-        if unlike:
+        if unlike and not (self.fed_otherwise.any() and self.share(self.rest) >= MOST):
             return "unlike"
         if self.unexplained.any():
             return "unseen"

@@ -239,6 +239,7 @@ CAUSES: tuple[Cause, ...] = (
             Yields("momentum-too-high", of.start_explains),
             Yields("padded-rows", always),
             Yields("dominated-statistics", always),
+            Yields("unseen-updates", lambda f, _: of.mostly_stale(f)),
             *to("alternating-domains"),
         ),
         rivals=("batch-noise", "momentum-too-high"),

@@ -10,7 +10,7 @@ import pytest
 from tb_bnlens.history import History
 from tb_bnlens.metadata import LAYER_INDEX
 from tests.diagnosis.checks import limits_of, silence_of
-from tests.diagnosis.runs import CALM, causes, finding, measured, of_torch, run
+from tests.diagnosis.runs import CALM, behind, causes, finding, measured, of_torch, run
 from tests.simulation import SimLayer
 
 CAUSE = "unseen-updates"
@@ -67,6 +67,24 @@ def test_several_updates_a_step_are_no_drift_where_no_replay_tells() -> None:
         run(CALM), groups=ALL, layers=blind, inference=3.0, batch=1.0, recalibrated=1.0, put_right__settled=1.0
     )
     assert CAUSE in causes(history) and "drift" not in causes(history)
+
+
+def test_batches_whose_losses_differ_explain_nothing_where_their_own_statistics_serve() -> None:
+    """An agent acts in training mode between the steps, and old batches of its replay buffer are harder."""
+    blind = {**TWICE, "update_explained": [np.nan] * 3}
+    aged = np.linspace(1.9, 0.1, 12)
+    own = {
+        "batch": aged,
+        "recalibrated": aged,
+        "put_right__settled": aged,
+        "replay_0.5": 3.0,
+        "recombined_inference": 3.0,
+    }
+    history = mixed(blind, recombined=1.0 + 0.05 * np.resize([1.0, -1.0], 12), inference=2.0 + aged, **own)
+    assert causes(history) == {CAUSE: "error"}
+    assert behind(history, "unlike-batches") == CAUSE
+    once = {**blind, "decay_observed": [0.9] * 3}
+    assert "unlike-batches" in causes(mixed(once, recombined=1.0, inference=2.0 + aged, **own))
 
 
 def test_a_mixture_far_off_is_a_note_where_the_recorded_batches_do_not_suffer() -> None:
