@@ -171,13 +171,21 @@ def _headline(f: Facts, healthy: bool) -> str:
 def _of_healthy(f: Facts, said: str, above: bool) -> str:
     """What the two losses, and whether inference is above, say of a run in which no cause counts."""
     if above:
-        small = "is too small for a warning" if f.gap.significant else "may be chance"
+        small = "is too small for a warning" if f.gap.significant else _by_chance(f)
         if f.gap.significant and f.gap.seen < WARNING_HARM <= f.gap.harm:
             small = f"is of {count(len(f.losses.judged), 'probe')}, and those before show less"
         return f"{sentence(said)}. The difference {small}."
     if _is_of_two_kinds(f):
         return f"{sentence(said)}. That says little of the present data, which are others than before."
     return f"No BatchNorm problem found: {said}."
+
+
+def _by_chance(f: Facts) -> str:
+    """What else would tell, where a difference that matters does not stand out from the spread of the batches."""
+    if f.measured is None or f.gap.harm < WARNING_HARM:
+        return "may be chance"
+    rows = f"{int(f.measured.evidence.batch_sizes.sum()):,} rows are too few to tell"
+    return f"may be chance: {rows}, and {check(f).replace(')', ', batches=200)')} measures more"
 
 
 def _shifted(f: Facts) -> str:

@@ -142,6 +142,12 @@ def live(inference: list[float], steps: list[int]) -> History:
     return replace(history, loss_steps=at)
 
 
+def test_a_difference_that_few_rows_cannot_tell_says_what_can() -> None:
+    history = measured(level(), inference=[1.0, 12.0, 1.0, 1.0, 1.0, 1.0], batch=[1.0, 1.1] * 3, batches=6)
+    said = run_report(history)["headline"]
+    assert "may be chance: 192 rows are too few to tell, and tb_bnlens.check(model, data, batches=200) measures" in said
+
+
 def test_one_probe_is_no_error() -> None:
     """It may be a bad batch: a warning at most, with the spread of the last three as its standard error."""
     sure, chance, many = (
