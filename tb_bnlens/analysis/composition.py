@@ -13,7 +13,8 @@ from tb_bnlens.analysis import robust
 from tb_bnlens.analysis.drift import FALSE_ALARM_Z
 from tb_bnlens.analysis.loss_gap import NOTE_HARM, Gap, Losses
 from tb_bnlens.analysis.measured import UNKNOWN, Measured
-from tb_bnlens.analysis.rival import company_tells, of_company, standard_error
+from tb_bnlens.analysis.regrouped import FALSE_ALARMS, ORDERED, chance_of_neighbours, chance_of_ratio
+from tb_bnlens.analysis.rival import company_tells, of_company, served_apart, standard_error
 from tb_bnlens.analysis.yardstick import EASIEST
 from tb_bnlens.metadata import REPLAY_ROWS
 
@@ -31,12 +32,6 @@ FEWEST_ROWS = 8.0
 times their median in a network without any extreme row."""
 UNMET = 0.05
 """Chance at which a kind of batches that none of the measured ones is of would have been met."""
-FALSE_ALARMS = 1e-3
-"""Share of runs of random batches that are called unlike."""
-ORDERED = 0.05
-"""An order is called random unless fewer random orders than this share have neighbours that differ as little."""
-REGROUPINGS = 4999
-"""...which so many random regroupings tell to 14% (a standard error)."""
 
 
 class Composition:
@@ -98,11 +93,23 @@ class Composition:
         """Whether the rows of a batch have much the same target; see ``rival.company_tells``."""
         return company_tells(self._evidence)
 
+    @cached_property
+    def served_apart(self) -> bool:
+        """Whether inference serves some of the batches, and no new ones of the same rows; see ``rival``."""
+        return served_apart(self._evidence)
+
+    @cached_property
+    def fixed_over_random(self) -> float:
+        """As ``losses_over_random``, with the moving statistics."""
+        own, mixed = (self._losses_of(name) for name in ("inference", "recombined_inference"))
+        with np.errstate(all="ignore"):
+            return float(np.var(own) / np.var(mixed)) if len(own) == len(mixed) else math.nan
+
     @property
     def differ(self) -> bool:
         """Whether the batches are not draws of one kind, by their statistics, their losses or their targets."""
         by_statistics = self._measured.unlike.any() or self.unlike_variances.any()
-        return bool(by_statistics) or self.losses_unlike or self.of_one_kind
+        return bool(by_statistics) or self.losses_unlike or self.served_apart or self.of_one_kind
 
     @property
     def losses_comparable(self) -> bool:
@@ -407,36 +414,3 @@ class Composition:
         typical = self._evidence.samples.get(self._measured.trained, {})
         level = typical.get("median", math.nan) - typical.get(EASIEST, math.nan)
         return Gap(median, 1.2533 * deviation / math.sqrt(count), self._over(level).harm(median))
-
-
-def chance_of_ratio(upper: Array, lower: Array) -> float:
-    """Share of random regroupings of all values in which the ratio of the groups' variances is as large as here.
-
-    Batch losses have heavy tails, for which the F distribution calls chance a difference.
-
-    Example:
-        >>> values = np.arange(12.0)
-        >>> chance_of_ratio(values, values), chance_of_ratio(9 * values, values)
-        (1.0, 0.0002)
-    """
-    pooled = np.concatenate([upper, lower])
-    if len(upper) < 3 or len(lower) < 3 or not np.isfinite(pooled).all() or not np.var(upper) > np.var(lower):
-        return 1.0
-    groups = np.random.default_rng(0).permuted(np.tile(pooled, (REGROUPINGS, 1)), axis=1)
-    with np.errstate(all="ignore"):
-        ratios = np.var(groups[:, : len(upper)], axis=1) / np.var(groups[:, len(upper) :], axis=1)
-        as_large = int(np.sum(ratios >= np.var(upper) / np.var(lower)))
-    return (1 + as_large) / (1 + REGROUPINGS)
-
-
-def chance_of_neighbours(values: Array) -> float:
-    """Share of random orders in which neighbours differ as little as here, by the mean of their squared differences.
-
-    Example:
-        >>> chance_of_neighbours(np.arange(12.0)), chance_of_neighbours(np.resize([1.0, -1.0], 12))
-        (0.0002, 1.0)
-    """
-    orders = np.random.default_rng(0).permuted(np.tile(values, (REGROUPINGS, 1)), axis=1)
-    apart = np.square(np.diff(orders, axis=1)).sum(1)
-    as_alike = int(np.sum(apart <= np.square(np.diff(values)).sum()))
-    return (1 + as_alike) / (1 + REGROUPINGS)

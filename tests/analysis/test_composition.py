@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tb_bnlens.analysis.composition import FALSE_ALARMS, REGROUPINGS, Composition, chance_of_ratio
+from tb_bnlens.analysis.composition import Composition
 from tb_bnlens.analysis.facts import Facts
+from tb_bnlens.analysis.regrouped import FALSE_ALARMS, REGROUPINGS, chance_of_ratio
 from tests.diagnosis.runs import level, measured
 
 

@@ -100,6 +100,34 @@ def test_batches_that_differ_by_chance_come_in_no_order() -> None:
     assert causes(sorted_batches(9.0, 0.5, batch=shares, recombined=mixed, recombined_inference=1.0)) != {}
 
 
+IN_TURN = np.resize([1.0, 0.2], 12) + 0.01 * np.arange(12)
+ALIKE = 0.6 + 0.05 * np.resize([1.0, -1.0], 12)
+
+
+def sources(inference: Any = IN_TURN, **passes: Any) -> History:
+    """Batch statistics adapt to each source, and new batches of the rows of both are worse than those of training."""
+    own = {"batch": 0.1 + 0.01 * np.resize([1.0, 2.0, 3.0], 12), "recombined": 0.7 + ALIKE - 0.6}
+    means = {"recalibrated": inference, "recombined_inference": ALIKE, **own, **passes}
+    return sorted_batches(9.0, 0.9, inference=inference, **means)
+
+
+def test_sources_in_turn_are_not_learned_by_heart() -> None:
+    """Their means differ no more than those of random rows may, and inference serves one of them."""
+    history = sources()
+    assert causes(history) == {CAUSE: "error"}
+    assert "serves some batches and not others" in summary(history, CAUSE)
+    assert run_report(history)["headline"].startswith("Inference loss is")
+
+
+def test_what_makes_no_source_of_batches() -> None:
+    # New batches of the same rows differ as much.
+    assert causes(sources(recombined_inference=IN_TURN)) == {"memorized-batches": "info"}
+    # The early batches are those of data that changed since.
+    assert causes(sources(np.sort(IN_TURN)[::-1])) == {}
+    # Some batches are harder by themselves, whatever normalizes them, and fixed statistics serve better.
+    assert CAUSE not in causes(sources(batch=IN_TURN + 0.1))
+
+
 def of_one_class(swapped: Any = 0.3, between: float = 0.2, **passes: Any) -> History:
     """Batches of one class each: means and losses do not differ; new compositions do worse than those of training."""
     means = {"inference": 0.49, "batch": 0.28, "recombined": 0.47, "recalibrated": 0.49, "mismatched": 0.73, **passes}

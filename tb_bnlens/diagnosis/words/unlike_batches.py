@@ -68,6 +68,13 @@ def _by_evidence(f: Facts, d: Decision) -> Said:
         evidence["losses"] = Evidence(
             "variance of the batches' losses, over that of shuffled rows", c.losses_over_random
         )
+    if c.served_apart:
+        apart = c.fixed_over_random
+        said.append(
+            f"Inference serves some batches and not others: its losses vary {number(apart)} times as much as if the "
+            "same rows were shuffled, and batch statistics adapt to each batch."
+        )
+        evidence["fixed"] = Evidence("variance of the batches' inference losses, over that of shuffled rows", apart)
     if c.of_one_kind:
         swapped, strange = number(m.mean("swapped")), number(m.mean("mismatched"))
         said.append(
