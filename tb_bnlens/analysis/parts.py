@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from tb_bnlens.analysis import replays, robust
 from tb_bnlens.analysis.lag import LayerTable
-from tb_bnlens.analysis.loss_gap import Gap
+from tb_bnlens.analysis.loss_gap import WARNING_HARM, Gap
 from tb_bnlens.analysis.measured import MOST, Measured
 from tb_bnlens.history import Event, Manifest
 from tb_bnlens.metadata import REPLAY_MOMENTUMS, TORCH, EventKind, replay_row
@@ -245,8 +245,15 @@ class Parts:
 
     @cached_property
     def drifting(self) -> Mask:
-        """Layers that have forgotten their start and lag, [L]."""
-        return np.asarray(self._layers.lagging & ~self.from_start & ~self.unexplained & ~self.by_mode)
+        """Layers that have forgotten their start and lag, [L].
+
+        Batch noise may explain the error of each, and the loss tell all the same that the statistics are behind.
+        """
+        layers = self._layers
+        told = self.rest.at_least(WARNING_HARM) and self.shorter_helps
+        off = layers.updating & (layers.error > layers.tolerance)
+        behind = off if told else layers.lagging
+        return np.asarray(behind & ~self.from_start & ~self.unexplained & ~self.by_mode)
 
     @cached_property
     def set_by_few(self) -> Mask:
@@ -266,11 +273,8 @@ class Parts:
         Where those are not measured, it is whether the batch statistics were seen to move beyond their noise, and a
         longer memory does not help instead. That a layer lags is not enough: another call may have moved it.
         """
-        where = self._layers.updating & ~self.from_start
-        used = float(np.min(self._layers.beta[where])) if where.any() else 0.0
-        names = [replay_row(m) for m in replays.shorter(REPLAY_MOMENTUMS, used)]
-        helped = [self._measured.undone(name) for name in names if self._measured.has(name)]
-        if names and not helped:
+        shorter, used = self._shorter
+        if shorter and not self._helped:
             if self.more_updates.any():
                 # With several updates in a step the average forgets in fewer steps, and is less apt to lag.
                 return False
@@ -278,7 +282,23 @@ class Parts:
             averaged = any(gap.significant for gap in longer)
             moves = self._layers.drifting & (self._layers.rate > 0.0)
             return bool((moves & self.drifting).any()) and not averaged
-        return any(h.significant and h.size >= MOST * self.rest.size for h in helped)
+        return self.shorter_helps
+
+    @cached_property
+    def shorter_helps(self) -> bool:
+        """Whether a shorter memory was replayed, and takes away half of the rest at least."""
+        return any(h.significant and h.size >= MOST * self.rest.size for h in self._helped)
+
+    @property
+    def _shorter(self) -> tuple[list[str], float]:
+        """Replays of shorter memories than the layers use, and the momentum that these use, as Keras has it."""
+        where = self._layers.updating & ~self.from_start
+        used = float(np.min(self._layers.beta[where])) if where.any() else 0.0
+        return [replay_row(m) for m in replays.shorter(REPLAY_MOMENTUMS, used)], used
+
+    @cached_property
+    def _helped(self) -> list[Gap]:
+        return [self._measured.undone(name) for name in self._shorter[0] if self._measured.has(name)]
 
     def why(self, unlike: bool) -> str:
         """The explanation of the rest: ``outside``, ``exchanged``, ``unlike``, ``unseen``, ``few``, ``drift`` or none.

@@ -70,6 +70,16 @@ def test_no_learning_rate_is_derived_where_nothing_was_seen_to_move() -> None:
     assert "float(model.optimizer.learning_rate) * 0.1" in fix
 
 
+@pytest.mark.parametrize(("replayed", "error", "told"), [(1.05, 0.15, True), (1.8, 0.15, False), (1.05, 0.05, False)])
+def test_the_loss_tells_a_lag_that_batch_noise_would_explain(replayed: float, error: float, told: bool) -> None:
+    """Newer statistics give back half of the loss and more, and so does a shorter memory."""
+    passes: dict[str, Any] = {"inference": 1.8, "batch": 1.25, "recalibrated": 1.0, "put_right__settled": 1.0}
+    passes["replay_0.5"] = replayed
+    layers = {"error_p95": [0.05, 0.05, error], "reference_noise": [0.5] * 3, "noise_mean": [0.01] * 3}
+    history = measured(level(), groups={"settled": (0, 1, 2)}, layers=layers, **passes)
+    assert (causes(history) == {CAUSE: "warning"}) == told
+
+
 def test_a_memory_of_one_batch_does_not_drift() -> None:
     """It scatters as single batches do: told as a momentum that is too low, whatever the lag."""
     history = rows(
