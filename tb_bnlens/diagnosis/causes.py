@@ -435,8 +435,10 @@ CAUSES: tuple[Cause, ...] = (
         yields=(
             Yields("train-inference-gap", in_batches.gap_explains_shift),
             Yields("momentum-too-high", in_batches.lag_explains_shift),
+            Yields("warming-up", in_batches.lag_explains_shift),
             Yields("drift", in_batches.lag_explains_shift),
             Yields("moved-outside-training", in_batches.lag_explains_shift),
+            Yields("unseen-updates", in_batches.lag_explains_shift),
             Yields("frozen-mismatch", in_batches.constant_explain_shift),
             Yields("inference-mode-layer", in_batches.constant_explain_shift),
         ),

@@ -99,7 +99,23 @@ def of_part(f: Facts, part: Gap) -> Severity:
 
 def start_cost(f: Facts, where: Mask) -> Severity:
     """What the initial statistics take."""
-    return staleness(f, where) if f.parts is None else of_part(f, f.parts.start)
+    if f.parts is None:
+        return max(staleness(f, where), on_validation(f))
+    leads = f.parts.start.value >= f.parts.rest.value
+    return max(of_part(f, f.parts.start), on_validation(f) if leads else NONE)
+
+
+def rest_cost(f: Facts) -> Severity:
+    """What statistics of the past take that are not the initial ones."""
+    assert f.parts is not None
+    leads = f.parts.rest.value > f.parts.start.value
+    return max(of_part(f, f.parts.rest), on_validation(f) if leads else NONE)
+
+
+def on_validation(f: Facts) -> Severity:
+    """What validation data lose and recalibrated statistics of training data give back: that is no shift, but a lag."""
+    renewed = f.renewed_validation_gap
+    return of_gap(f.validation_gap) if renewed.known and not of_gap(renewed) > INFO else NONE
 
 
 def never_cost(f: Facts, where: Mask) -> Severity:
@@ -177,10 +193,10 @@ def drifts(f: Facts) -> Mask:
 def drift_cost(f: Facts, _where: Mask) -> Severity:
     """What newer statistics take away, and no more than the gap."""
     if f.parts is not None:
-        return of_part(f, f.parts.rest) if f.rest_is == "drift" else NONE
+        return rest_cost(f) if f.rest_is == "drift" else NONE
     # Only what newer statistics take away is drift; without any at the present weights the pool's are too old to tell.
     told = f.present_known or not f.pool_is_old
-    return min(of_gap(f.drift_cured), of_gap(f.gap)) if told else of_gap(f.gap)
+    return max(min(of_gap(f.drift_cured), of_gap(f.gap)) if told else of_gap(f.gap), on_validation(f))
 
 
 def drift_noted(f: Facts, where: Mask) -> bool:
@@ -207,7 +223,7 @@ def of_rest(kind: str) -> Callable[[Facts, Mask], Severity]:
     """What statistics of the past take where this is why."""
 
     def cost(f: Facts, _where: Mask) -> Severity:
-        return NONE if f.parts is None or f.rest_is != kind else of_part(f, f.parts.rest)
+        return NONE if f.parts is None or f.rest_is != kind else rest_cost(f)
 
     return cost
 

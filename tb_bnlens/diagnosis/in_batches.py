@@ -12,7 +12,7 @@ from tb_bnlens.analysis.loss_gap import BEYOND_DOUBT, ERROR_HARM, NOTE_HARM, WAR
 from tb_bnlens.analysis.measured import MOST
 from tb_bnlens.analysis.rival import ERRORS_APART
 from tb_bnlens.diagnosis.cause import Mask
-from tb_bnlens.diagnosis.conditions import INFO, SCATTER, noisy, staleness, whole_run
+from tb_bnlens.diagnosis.conditions import INFO, SCATTER, noisy, on_validation, whole_run
 from tb_bnlens.diagnosis.severity import Severity, of_gap, of_harm
 
 CALL_NOISE_FACTOR = 2.0
@@ -123,13 +123,9 @@ def gap_explains_shift(f: Facts, _where: Mask) -> bool:
     return not of_gap(f.renewed_validation_gap) > INFO or of_gap(f.drift_left) > INFO
 
 
-def lag_explains_shift(f: Facts, where: Mask) -> bool:
-    """Recalibrated statistics of training data serve validation data, and stale ones are more than a note on training.
-
-    A note on training data explains no warning or error on validation data: the verdict would be lost.
-    """
-    renewed = f.renewed_validation_gap
-    return renewed.known and not of_gap(renewed) > INFO and staleness(f, where) > INFO
+def lag_explains_shift(f: Facts, _where: Mask) -> bool:
+    """Recalibrated statistics of training data serve validation data."""
+    return on_validation(f) > INFO
 
 
 def constant_explain_shift(f: Facts, _where: Mask) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.analysis.lag import SPARSE
 from tb_bnlens.analysis.loss_gap import NOTE_HARM, WARNING_HARM
+from tb_bnlens.diagnosis.conditions import on_validation
 from tb_bnlens.diagnosis.decide import Status
 from tb_bnlens.diagnosis.diagnose import Diagnosis
 from tb_bnlens.diagnosis.severity import Severity, of_gap
@@ -43,7 +44,10 @@ def verdict(facts: Facts, diagnoses: Sequence[Diagnosis]) -> tuple[str, list[str
     reasons += _unmeasured(facts) + _of_the_past(facts, reasons)
     if not facts.has_layers:
         return _without_layers(facts, bool(reasons)), reasons
-    shifted = any(d.id == "validation-shift" and d.counts for d in diagnoses)
+    behind = (
+        any(d.counts and d.decision.cost > Severity.INFO for d in diagnoses) and on_validation(facts) > Severity.INFO
+    )
+    shifted = behind or any(d.id == "validation-shift" and d.counts for d in diagnoses)
     headline = _shifted(facts) if shifted and not of_gap(facts.gap) > Severity.INFO else _headline(facts, healthy)
     if of_gap(facts.gap) > Severity.INFO:
         reasons += _asides(facts)

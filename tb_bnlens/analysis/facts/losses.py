@@ -125,7 +125,7 @@ class LossFacts(RecordFacts):
     def renewed_validation_gap(self) -> Gap:
         """The same with recalibrated statistics of training data."""
         there = self.measured_validation
-        return UNKNOWN if there is None else there.gap("recalibrated", "batch")
+        return (self.validation if there is None else there).gap("recalibrated", "batch")
 
     @cached_property
     def both_probed(self) -> bool:

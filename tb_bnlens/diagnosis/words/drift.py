@@ -19,6 +19,7 @@ from tb_bnlens.diagnosis.words.phrases import (
     no_statistics,
     number,
     part_of,
+    validation_suffers,
 )
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
@@ -65,8 +66,8 @@ def failed(f: Facts, d: Decision) -> Said:
             f"The moving statistics of {some} lag behind the batches{at}, although their initial values are forgotten. "
             f"Momentum {momentums} keeps old batches for too long."
         )
-    if d.severity is Severity.INFO and f.evaluated:
-        summary += hardly_felt(f)
+    suffers = validation_suffers(f)
+    summary += suffers or (hardly_felt(f) if d.severity is Severity.INFO and f.evaluated else "")
     momentum = f.followed
     # From the start on, such a rate leaves a short training unfinished.
     fix = "# For the last part of the training, e.g. a tenth of it, so that the statistics catch up with the weights:\n"

@@ -32,6 +32,7 @@ from tb_bnlens.diagnosis.words.phrases import (
     some_of,
     start_left,
     until,
+    validation_suffers,
     verb,
 )
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
@@ -84,8 +85,8 @@ def failed(f: Facts, d: Decision) -> Said:
     is_to_blame = not (serves or f.start_is_missing)
     if advice is not None and math.isfinite(f.advised_loss) and is_to_blame:
         summary += f" Replayed with momentum {set_to}, {replayed(f, advice)}{_least(f)}."
-    if d.severity is Severity.INFO and f.evaluated:
-        summary += hardly_felt(f)
+    suffers = validation_suffers(f)
+    summary += suffers or (hardly_felt(f) if d.severity is Severity.INFO and f.evaluated else "")
     return Said(
         summary,
         evidence=_evidence(f),

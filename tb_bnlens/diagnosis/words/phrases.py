@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.analysis.loss_gap import NOTE_HARM, WARNING_HARM
 from tb_bnlens.analysis.metrics import is_share
+from tb_bnlens.diagnosis.conditions import on_validation
+from tb_bnlens.diagnosis.severity import of_gap
 from tb_bnlens.metadata import EventKind, replay_row
 from tb_bnlens.numbers import as_set as in_convention
 from tb_bnlens.numbers import number as number
@@ -233,6 +235,15 @@ def against_batch(f: Facts) -> str:
     if math.isinf(f.typical("inference")):
         return f"inference loss is not finite; with batch statistics it is {loss(f, f.rival_loss)}"
     return f"inference loss is {much} the loss with batch statistics ({modes(f)})"
+
+
+def validation_suffers(f: Facts) -> str:
+    """That stale statistics harm validation data, where training data do not show it; else empty."""
+    if not on_validation(f) > of_gap(f.gap):
+        return ""
+    there = f"{loss(f, f.on_validation('inference'))} against {loss(f, f.on_validation('batch'))}"
+    renewed = loss(f, f.on_validation("recalibrated"))
+    return f" Validation data suffer ({there}); recalibrated statistics of training data serve them ({renewed})."
 
 
 def hardly_felt(f: Facts) -> str:

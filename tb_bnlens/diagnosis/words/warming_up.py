@@ -7,7 +7,16 @@ import math
 from tb_bnlens.analysis import robust
 from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.diagnosis.decide import Decision
-from tb_bnlens.diagnosis.words.phrases import about_steps, loss, no_statistics, not_loaded, of_what, percent, start_left
+from tb_bnlens.diagnosis.words.phrases import (
+    about_steps,
+    loss,
+    no_statistics,
+    not_loaded,
+    of_what,
+    percent,
+    start_left,
+    validation_suffers,
+)
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
 
@@ -34,7 +43,7 @@ def failed(f: Facts, d: Decision) -> Said:
         now += " How many steps are planned is not known: if training ends before, recalibrate."
     return Said(
         f"The moving statistics{where} are still warming up and should converge by {by}. Do not trust validation "
-        f"metrics before then.{now}{not_loaded(f)}",
+        f"metrics before then.{now}{validation_suffers(f)}{not_loaded(f)}",
         evidence={
             "steps": Evidence(
                 f"steps to converge, from now ({of_what(f)})", f.outlook.steps, remaining, "steps", "steps left"
