@@ -235,6 +235,11 @@ class Composition:
         apart, sizes = (inference.losses - own.losses)[batches], own.sizes[batches]
         return self._judged(float(np.average(apart, weights=sizes)), standard_error(apart, sizes))
 
+    @property
+    def rows(self) -> float:
+        """Rows of a batch, the harmonic mean."""
+        return 1.0 / float(np.mean(1.0 / self._evidence.batch_sizes))
+
     # --- rows that set the statistics ---
 
     @cached_property
@@ -245,10 +250,9 @@ class Composition:
         lies above its median, and both scatter with the number of batches. Batches of fewer rows have skewed variances
         whatever their rows are, so there is no limit for them.
         """
-        rows = 1.0 / float(np.mean(1.0 / self._evidence.batch_sizes))
-        if rows < FEWEST_ROWS:
+        if self.rows < FEWEST_ROWS:
             return math.inf
-        freedom = rows - 1.0
+        freedom = self.rows - 1.0
         of_normal = (1.0 - 2.0 / (9.0 * freedom)) ** -3  # Wilson and Hilferty (1931)
         # 1.25 makes the standard error of a mean that of a median; the two errors add up at most.
         scatter = (1.0 + 1.25) * math.sqrt(2.0 / (freedom * self._measured.batches))

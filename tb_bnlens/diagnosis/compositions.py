@@ -275,9 +275,12 @@ def noise_cost(f: Facts, where: Mask) -> Severity:
 
 
 def noisy_in_training(f: Facts) -> Mask:
-    """Layers whose batches are of few rows, where both fixed statistics and larger batches do better."""
+    """Layers whose batches are of few rows, where both fixed statistics and larger batches do better.
+
+    The positions of an image are no independent rows: their mean scatters little, and the image sets it.
+    """
     c = composition(f)
-    few = np.asarray(c.batch_scatter >= FEW_ROWS)
+    few = np.asarray((c.batch_scatter >= FEW_ROWS) | (f.layers.updating & np.bool_(c.rows <= FEW_ROWS**-2)))
     # Batch statistics of few rows are a burden by design; a network that has learned well has borne it.
     suffers = c.of_training.at_least(WARNING_HARM) and c.left("inference") > WELL_LEARNED
     return few & np.bool_(suffers and c.pooled.value > 0.0)

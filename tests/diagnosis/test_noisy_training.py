@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tb_bnlens.diagnosis.compositions import FEW_ROWS
@@ -15,10 +17,11 @@ CAUSE = "noisy-training"
 test_limits = limits_of(CAUSE)
 
 
-def noisy(batch: float = 1.3, pooled: float = 0.8, scatter: float = 0.7, start: float = 1.5) -> History:
+def noisy(batch: float = 1.3, pooled: float = 0.8, scatter: float = 0.7, start: float = 1.5, size: int = 32) -> History:
     history = put(level(), "batch", [start] * 3, first=0)
     layers = {"noise_mean": [scatter] * 3, "between_within": [0.9] * 3}
-    return measured(history, inference=0.7, batch=batch, recombined=batch, pooled=pooled, scatter=0.01, layers=layers)
+    passes: dict[str, Any] = {"inference": 0.7, "batch": batch, "recombined": batch, "pooled": pooled}
+    return measured(history, scatter=0.01, layers=layers, size=size, **passes)
 
 
 test_silenced = silence_of(CAUSE, noisy)
@@ -40,10 +43,18 @@ def test_it_costs_training_and_not_inference(batch: float, severity: str) -> Non
         {"start": 15.0},  # it has learned well for all that
     ],
 )
-def test_what_looks_alike(changed: dict[str, float]) -> None:
+def test_what_looks_alike(changed: dict[str, Any]) -> None:
     assert causes(noisy(**changed)) == {}
 
 
 def test_few_rows_are_eight() -> None:
     assert causes(noisy(scatter=BELOW * FEW_ROWS)) == {}
     assert causes(noisy(scatter=ABOVE * FEW_ROWS)).keys() == {CAUSE}
+
+
+def test_the_positions_of_few_images_are_no_rows() -> None:
+    """Their mean scatters little, and each image sets much of it."""
+    history = noisy(scatter=0.1, size=2)
+    assert causes(history).keys() == {CAUSE}
+    assert "A batch has 2 rows" in finding(history, CAUSE)["summary"]
+    assert causes(noisy(scatter=0.1, size=9)) == {}

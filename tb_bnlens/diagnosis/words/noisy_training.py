@@ -20,17 +20,23 @@ def _losses(f: Facts) -> str:
 def failed(f: Facts, _d: Decision) -> Said:
     """The losses in training, on larger batches and at inference."""
     scatter = robust.largest(composition(f).batch_scatter)
-    size = f.batches.size or 8
+    size, rows = f.batches.size or 8, composition(f).rows
+    by_scatter = scatter >= FEW_ROWS
+    few = f"The mean of a single batch scatters by {number(scatter)} standard deviations of a row."
+    if not by_scatter:
+        few = f"A batch has {number(rows)} rows, and the positions of one image are no independent samples."
     return Said(
         f"Training suffers from its small batches: {_losses(f)[0].lower()}{_losses(f)[1:]}, and at inference "
-        f"{number(f.typical('inference'))}. The mean of a single batch scatters by {number(scatter)} standard "
-        "deviations of a row. Inference is not at fault; what the network learned from such batches may be.",
+        f"{number(f.typical('inference'))}. {few} Inference is not at fault; what the network learned from such "
+        "batches may be.",
         evidence={
             "training": Evidence("batch statistics - inference", composition(f).of_training.value),
             "pooled": Evidence(
                 "batch statistics - the same on batches four times as large", composition(f).pooled.value
             ),
-            "scatter": Evidence("scatter of a single batch's mean (noisiest layer)", scatter, FEW_ROWS, STANDARD),
+            "scatter": Evidence("scatter of a single batch's mean (noisiest layer)", scatter, FEW_ROWS, STANDARD)
+            if by_scatter
+            else Evidence("rows of a batch", rows, FEW_ROWS**-2, against="few up to"),
         },
         fix=code.larger_batches(f, max(4 * size, 16)),
         next="The loss with batch statistics comes down to that at inference, and both may fall further.",
