@@ -79,6 +79,9 @@ class ModelAdapter(Protocol):
     def not_read(self) -> Sequence[str]:
         """Sentences on parts of the model that keep statistics which are not recorded."""
 
+    def left_out(self, layers: Sequence[ModelLayer]) -> Sequence[int]:
+        """Indices of trainable layers whose weights the optimizer does not know: they were set so after compile."""
+
     def is_chief(self) -> bool:
         """Whether this process is the one that writes, in training on several."""
 

@@ -81,6 +81,9 @@ class Recording:
         if bare and not earlier.fits:
             text = "recording begins with the moving statistics of new layers, and weights that are not"
             self._event(EventKind.NEW_STATISTICS, text, bare)
+        left_out = () if earlier.fits else adapter.left_out(layers)
+        if left_out:
+            self._event(EventKind.LEFT_OUT, "the optimizer was built without the weights of trainable layers", left_out)
         if earlier.updates is not None and len(earlier.updates) == len(layers):
             self._windows.updates = np.array(earlier.updates)
         self._outside = Outside(adapter.weights_mark, self._recovery, self._segments)

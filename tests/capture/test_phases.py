@@ -130,6 +130,23 @@ def test_what_was_set_between_two_fits_is_an_event(tmp_path: Path) -> None:
     assert kinds(record(tmp_path)) == [(0, "start"), (8, "fit"), (8, "unfreeze")]
 
 
+@pytest.mark.parametrize("compiled", [False, True])
+def test_what_was_set_before_the_first_recorded_fit_is_an_event(compiled: bool, tmp_path: Path) -> None:
+    """The step of the first fit was traced for other weights, and its optimizer was built for these."""
+    model = models.functional()
+    model.get_layer("a").trainable = False
+    setup = Setup("", lambda: model)
+    fit(setup)
+    model.get_layer("a").trainable = True
+    if compiled:
+        model.compile(keras.optimizers.SGD(0.01), "mse", jit_compile=False)
+    gamma = model.get_layer("a").gamma.numpy()
+    fit(setup, lens(tmp_path), model=model, epochs=1)
+    found = [e.layers for e in record(tmp_path).manifest.events if e.kind == "left_out"]
+    assert found == ([] if compiled else [(0,)])
+    assert np.array_equal(gamma, model.get_layer("a").gamma.numpy()) != compiled
+
+
 def test_several_lenses_on_one_network_are_one_record(tmp_path: Path) -> None:
     model = fit(DROPOUT, lens(tmp_path))
     model.train_on_batch(*arrays(BATCH))

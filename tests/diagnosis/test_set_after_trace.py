@@ -32,6 +32,16 @@ def test_trainable() -> None:
     assert CAUSE not in causes(run(called, events=(UNFREEZE, Event(100, "recompile", "compiled"))))
 
 
+def test_layers_that_the_optimizer_was_not_built_for() -> None:
+    """They were set to trainable between a fit that was not recorded and this one."""
+    called, left_out = replace(FROZEN_FIT, state="never_updated"), Event(0, "left_out", "", (0, 1, 2))
+    history = run(called, events=(Event(0, "start", "begins"), left_out))
+    assert CAUSE in causes(history) and "weights are not trained" in finding(history, CAUSE)["summary"]
+    assert behind(history, "never-updated") == CAUSE
+    assert CAUSE not in causes(run(called, events=(left_out, Event(100, "recompile", "compiled"))))
+    assert CAUSE not in causes(run(SimLayer(momentum=0.9), events=(left_out,))), "the statistics move"
+
+
 def test_a_step_that_freezes_a_layer_itself() -> None:
     """A GAN freezes the discriminator in one half of each step and trains it in the other."""
 

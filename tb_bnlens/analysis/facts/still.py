@@ -112,10 +112,22 @@ class StillFacts(StaleFacts):
         thawed = np.zeros(len(self.layers.names), bool)
         for event in events:
             # A flag set before the run's first trace is a matter of the call, not of the trace.
-            if event.kind == "unfreeze" and event.step > compiled:
+            if event.kind == EventKind.UNFREEZE and event.step > compiled:
                 thawed[[i for i in event.layers if i < len(thawed)]] = True
         # The change is seen at the record that follows it, so the statistics have to stay constant to the end.
-        return np.asarray(thawed & self.layers.is_state("inference_mode", "never_updated", "unknown"))
+        constant = self.layers.is_state("inference_mode", "never_updated", "unknown")
+        return np.asarray((thawed | self.left_out) & constant)
+
+    @cached_property
+    def left_out(self) -> Mask:
+        """Trainable layers whose weights the optimizer was not built for, unless the model was compiled since."""
+        found = np.zeros(len(self.layers.names), bool)
+        for event in self.manifest.events:
+            if event.kind == EventKind.RECOMPILE:
+                found[:] = False
+            elif event.kind == EventKind.LEFT_OUT:
+                found[[i for i in event.layers if i < len(found)]] = True
+        return found
 
     @cached_property
     def frozen_yet_updating(self) -> Mask:

@@ -42,7 +42,10 @@ def failed(f: Facts, d: Decision) -> Said:
     if updating.any():
         parts.append(f"{count(int(updating.sum()))} with trainable=False still {verb(int(updating.sum()), 'update')}")
     if thawed.any():
-        parts.append(f"{count(int(thawed.sum()))} with trainable=True {verb(int(thawed.sum()), 'stay')} constant")
+        weights = ", and their weights are not trained" if f.left_out.any() else ""
+        parts.append(
+            f"{count(int(thawed.sum()))} with trainable=True {verb(int(thawed.sum()), 'stay')} constant{weights}"
+        )
     return Said(
         "; ".join(parts) + ". The attribute was set after the training step was traced, and compile was not called.",
         evidence=evidence

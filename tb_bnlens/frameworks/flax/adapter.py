@@ -54,6 +54,10 @@ class FlaxModel:
         """None that is known of."""
         return ()
 
+    def left_out(self, layers: Sequence[Any]) -> tuple[int, ...]:
+        """None: a step reads what is trainable each time."""
+        return ()
+
     def is_chief(self) -> bool:
         """Whether this is the first process."""
         return bool(jax.process_index() == 0)

@@ -55,6 +55,15 @@ class KerasModel:
         """None that is known of."""
         return ()
 
+    def left_out(self, layers: Sequence[Any]) -> tuple[int, ...]:
+        """Those whose weights a built optimizer of Keras 3 lacks; one of Keras 2 takes up new ones at any step."""
+        optimizer = counting_optimizer(self._model)
+        known = {id(variable) for variable in getattr(optimizer, "_trainable_variables", ())}
+        if not known or not getattr(optimizer, "built", False):
+            return ()
+        weights = [[id(variable) for variable in layer.layer.trainable_variables] for layer in layers]
+        return tuple(i for i, own in enumerate(weights) if own and known.isdisjoint(own))
+
     def is_chief(self) -> bool:
         """Whether this process is the one that writes, in training on several."""
         return self._backend.is_chief()

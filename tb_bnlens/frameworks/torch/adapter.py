@@ -73,6 +73,10 @@ class TorchModel:
         """Modules of other classes with statistics, and models compiled by ``torch.jit``."""
         return unreached.not_read(unwrapped(self.model)[0])
 
+    def left_out(self, layers: Sequence[Any]) -> tuple[int, ...]:
+        """None: a step reads what is trainable each time."""
+        return ()
+
     def is_chief(self) -> bool:
         """Whether this process has rank 0, or is alone."""
         dist = torch.distributed
