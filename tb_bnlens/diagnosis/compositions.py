@@ -282,8 +282,16 @@ def noisy_in_training(f: Facts) -> Mask:
     c = composition(f)
     few = np.asarray((c.batch_scatter >= FEW_ROWS) | (f.layers.updating & np.bool_(c.rows <= FEW_ROWS**-2)))
     # Batch statistics of few rows are a burden by design; a network that has learned well has borne it.
-    suffers = c.of_training.at_least(WARNING_HARM) and c.left("inference") > WELL_LEARNED
-    return few & np.bool_(suffers and c.pooled.value > 0.0)
+    if not c.left("inference") > WELL_LEARNED:
+        return on.no_layers(f)
+    suffers = c.of_training.at_least(WARNING_HARM) and c.pooled.value > 0.0
+    return few & np.bool_(suffers) | one_of_two(f)
+
+
+def one_of_two(f: Facts) -> Mask:
+    """Layers that get two independent rows: of each channel they pass on which of the two is larger, and no more."""
+    c = composition(f)
+    return np.asarray((c.batch_scatter >= FEW_ROWS) & np.bool_(c.rows <= 2.0))
 
 
 def cost_in_training(f: Facts, _where: Mask) -> Severity:

@@ -58,3 +58,13 @@ def test_the_positions_of_few_images_are_no_rows() -> None:
     assert causes(history).keys() == {CAUSE}
     assert "A batch has 2 rows" in finding(history, CAUSE)["summary"]
     assert causes(noisy(scatter=0.1, size=9)) == {}
+
+
+def test_of_two_rows_a_layer_passes_on_which_is_larger() -> None:
+    """Larger batches of the same network do no better: it has learned with pairs."""
+    pairs = noisy(batch=0.72, pooled=0.72, size=2)
+    assert causes(pairs) == {CAUSE: "info"}
+    assert "which of the two is larger" in finding(pairs, CAUSE)["summary"]
+    assert causes(noisy(batch=0.72, pooled=0.72, size=3)) == {}
+    assert causes(noisy(batch=0.72, pooled=0.72, size=2, scatter=0.1)) == {}, "the positions of images are more values"
+    assert causes(noisy(batch=0.72, pooled=0.72, size=2, start=15.0)) == {}, "it has learned well for all that"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from tb_bnlens.analysis import robust
 from tb_bnlens.analysis.facts import Facts
-from tb_bnlens.diagnosis.compositions import FEW_ROWS, composition
+from tb_bnlens.analysis.loss_gap import WARNING_HARM
+from tb_bnlens.diagnosis.compositions import FEW_ROWS, composition, one_of_two
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.words import code
 from tb_bnlens.diagnosis.words.phrases import STANDARD, number
@@ -25,6 +26,8 @@ def failed(f: Facts, _d: Decision) -> Said:
     few = f"The mean of a single batch scatters by {number(scatter)} standard deviations of a row."
     if not by_scatter:
         few = f"A batch has {number(rows)} rows, and the positions of one image are no independent samples."
+    if one_of_two(f).any() and not composition(f).of_training.at_least(WARNING_HARM):
+        return _of_pairs(f, scatter)
     return Said(
         f"Training suffers from its small batches: {_losses(f)[0].lower()}{_losses(f)[1:]}, and at inference "
         f"{number(f.typical('inference'))}. {few} Inference is not at fault; what the network learned from such "
@@ -40,6 +43,21 @@ def failed(f: Facts, _d: Decision) -> Said:
         },
         fix=code.larger_batches(f, max(4 * size, 16)),
         next="The loss with batch statistics comes down to that at inference, and both may fall further.",
+    )
+
+
+def _of_pairs(f: Facts, scatter: float) -> Said:
+    """What normalizing does to two rows, where no loss tells what it costs: larger batches of the same network."""
+    return Said(
+        "Batches have two rows. Normalized, they are +1 and -1 in every channel of a layer that sees one value of each "
+        "row: it passes on which of the two is larger, and not by how much. What training could learn otherwise is not "
+        "measured.",
+        evidence={
+            "rows": Evidence("rows of a batch", composition(f).rows),
+            "scatter": Evidence("scatter of a single batch's mean (noisiest layer)", scatter, FEW_ROWS, STANDARD),
+        },
+        fix=code.larger_batches(f, 16),
+        next="Both losses may fall further.",
     )
 
 
