@@ -181,6 +181,8 @@ def _of_healthy(f: Facts, said: str, above: bool) -> str:
         return f"{sentence(said)}. The difference {small}."
     if _is_of_two_kinds(f):
         return f"{sentence(said)}. That says little of the present data, which are others than before."
+    if f.measured is not None and f.stale.at_least(NOTE_HARM):
+        return f"No BatchNorm problem found: {said}; recalibrated it would be {loss(f, f.typical('recalibrated'))}."
     return f"No BatchNorm problem found: {said}."
 
 

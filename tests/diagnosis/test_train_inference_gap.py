@@ -148,6 +148,14 @@ def test_a_difference_that_few_rows_cannot_tell_says_what_can() -> None:
     assert "may be chance: 192 rows are too few to tell, and tb_bnlens.check(model, data, batches=200) measures" in said
 
 
+@pytest.mark.parametrize(("recalibrated", "told"), [(1.0, True), (1.15, False), (1.4, False)])
+def test_what_recalibrating_would_give_a_healthy_run(recalibrated: float, told: bool) -> None:
+    """Inference is as good as batch statistics, which pay for their noise."""
+    history = measured(level(), inference=1.2, batch=1.2, recalibrated=recalibrated, scatter=0.01)
+    assert causes(history) == {}
+    assert ("; recalibrated it would be 1." in run_report(history)["headline"]) == told
+
+
 def test_one_probe_is_no_error() -> None:
     """It may be a bad batch: a warning at most, with the spread of the last three as its standard error."""
     sure, chance, many = (
