@@ -97,7 +97,9 @@ def _alone(cause: Cause, facts: Facts) -> Decision:
     cost = max(cost, Severity.INFO)
     severity = min(cost, cause.most)
     named = where if cause.layers is None else cause.layers(facts, where, severity)
-    share = facts.share(cause.part(facts)) if cause.part and cost > Severity.INFO else math.nan
+    # The losses of a training that has diverged are those of before.
+    told = cause.part is not None and cost > Severity.INFO and not facts.losses.diverged
+    share = facts.share(cause.part(facts)) if cause.part and told else math.nan
     return Decision(cause, Status.FAIL, severity, cost, _indices(named), where=where, share=share)
 
 

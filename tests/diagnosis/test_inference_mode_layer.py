@@ -50,6 +50,7 @@ def test_a_training_that_diverges_in_eval_mode() -> None:
     assert causes(history) == {CAUSE: "warning"}
     assert "Training has diverged since then" in summary(history, CAUSE)
     assert "Training has diverged" in run_report(history)["headline"]
+    assert finding(history, CAUSE)["share"] is None
     # It was not finite before the layers stood still.
     history.losses[np.ix_(history.loss_steps > history.steps[2], [0], kinds)] = np.nan
     assert causes(history) == {CAUSE: "info"}
