@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import tensorflow as tf
 
 from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.frameworks.keras_tensorflow.backend import BACKEND
+from tests.capture import models
 from tests.capture.runs import assert_same, lens, record, state, strange_datasets
 from tests.capture.setups import Setup, arrays
 
@@ -164,6 +166,32 @@ def test_a_step_may_take_more_than_was_looked_at(tmp_path: Path) -> None:
     without, watched = fitted(), fitted(lens(tmp_path))
     assert_same(without, watched)
     assert record(tmp_path).steps[-1] == 8
+
+
+class CountsCalls(keras.callbacks.Callback):  # type: ignore[misc]
+    """Counts calls of the lens' functions up to each step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls, self.made = 0, list[int]()
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        self.made.append(self.calls)
+
+    def see(self, frame: Any, event: str, _: Any) -> None:
+        self.calls += event == "call" and frame.f_globals.get("__name__", "").startswith("tb_bnlens.")
+
+
+def test_a_step_without_work_passes_through_two_functions(tmp_path: Path) -> None:
+    counts, data = CountsCalls(), tf.data.Dataset.from_tensor_slices(arrays(64)).batch(8).repeat()
+    model = Setup("", models.sequential).make()
+    sys.setprofile(counts.see)
+    try:
+        model.fit(data, steps_per_epoch=400, verbose=0, callbacks=[counts, lens(tmp_path, overhead=0.01)])
+    finally:
+        sys.setprofile(None)
+    assert np.diff(counts.made).min() == 2
+    assert record(tmp_path).steps[-1] == 400
 
 
 def test_peek_at_a_generator() -> None:
