@@ -194,6 +194,17 @@ def test_a_step_without_work_passes_through_two_functions(tmp_path: Path) -> Non
     assert record(tmp_path).steps[-1] == 400
 
 
+def test_asynchronous_ops_tell_the_end_of_the_data_in_time() -> None:
+    iterator = iter(tf.data.Dataset.from_tensor_slices(arrays(8)).batch(8))
+    tf.config.experimental.set_synchronous_execution(False)
+    try:
+        _, seen = peek(iterator, 1)
+        _, none = peek(iterator, 1)
+    finally:
+        tf.config.experimental.set_synchronous_execution(True)
+    assert len(seen) == 1 and none == []
+
+
 def test_peek_at_a_generator() -> None:
     x, y = arrays(24)
     source = iter([(x[i : i + 8], y[i : i + 8], None) for i in range(0, 24, 8)])

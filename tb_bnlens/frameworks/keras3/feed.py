@@ -159,13 +159,16 @@ class IteratorLook:
             raise NotEvaluated(NO_LOOK.format(f"the step gets {what_is(self._data)}"))
         for _ in range(count):
             try:
-                self.taken.append(next(self._data))
+                self.taken.append(self._next())
             except self._end:
                 return
             except Exception as error:
                 self.error = error
                 return
             self.given_back = itertools.chain(self.taken, self._data)
+
+    def _next(self) -> Any:
+        return next(self._data)
 
     def _tensor(self, leaf: Any) -> Any:
         return leaf if leaf is None else self._form.tensor(leaf)
