@@ -87,7 +87,8 @@ class FitWatch:
             self._epoch = epoch
             at_once = self._steps_per_execution()
             self._last_batch = steps - at_once if steps else math.inf
-            self.quiet_before = self._last_batch if at_once == 1 else -math.inf
+            usual = self._last_batch if self._looks_at_the_end() else math.inf
+            self.quiet_before = usual if at_once == 1 else -math.inf
             if self.recorder.planned_steps is None and steps and epochs:
                 self.recorder.plan(self.recorder.step + (epochs - epoch) * steps, steps)
 
@@ -192,6 +193,8 @@ class FitWatch:
             self._begin_record()
         elif self.recorder.step:
             self.recorder.look_outside(at_epoch=False)
+            if self.recorder.changed_outside:
+                self.quiet_before = min(self.quiet_before, self._last_batch)
         steps, last = self._steps_per_execution(), self._wants_epoch_end()
         if last:
             self._next_epoch_end = 2 * self._epoch + 1
@@ -217,6 +220,11 @@ class FitWatch:
     def _wants_epoch_end(self) -> bool:
         # The last batch of an epoch may be a short one: look, in a few epochs.
         return self._epoch_end and (self._epoch >= self._next_epoch_end or self._is_last_step())
+
+    def _looks_at_the_end(self) -> bool:
+        """Whether there is anything to do at the end of this epoch; the last steps of a known plan are never quiet."""
+        often = self.recorder.changed_outside or self._last_batch >= LONG_EPOCH
+        return often or self._epoch >= min(self._next_epoch_end, self._next_look)
 
     def _looks_between_epochs(self) -> bool:
         # Two reads are cheap beside a long epoch, and too much in each of a million short ones.
