@@ -116,7 +116,19 @@ class BNLens(_Callback):  # type: ignore[misc,valid-type]
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         """Expect the step that follows."""
         try:
-            if (watch := self._current()) is not None:
+            watch = self._watches[0] if len(self._watches) == 1 else self._current()
+            if watch is None:
+                return
+            recording = watch.recording
+            # Not in a method of the watch: with the calls of five functions a step took 17 us more, and 8 without.
+            if (
+                recording is not None
+                and batch < watch.quiet_before
+                and recording.step + 1 < recording.quiet_until
+                and watch.wrapper is watch.model.train_function
+            ):
+                watch.quiet = recording
+            else:
                 watch.batch_begins(batch)
         except Exception as error:
             self._guard.fault(RECORD, error)

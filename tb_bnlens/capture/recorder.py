@@ -231,14 +231,9 @@ class LoopRecorder:
             self._recording.look_outside(at_epoch)
 
     def quiet_for(self, steps: int) -> bool:
-        """Whether the coming steps may go by with no more than ``count_quiet``: nothing is due on either side."""
+        """Whether the coming steps may go by and be counted alone: nothing is due on either side."""
         recording = self._recording
         return recording is not None and recording.step + steps < recording.quiet_until
-
-    def count_quiet(self, steps: int) -> None:
-        """Take note of steps made while quiet."""
-        if self._recording is not None:
-            self._recording.step += steps
 
     def all_timed(self) -> contextlib.AbstractContextManager[None]:
         """Count the block as a cost of recording, whatever is done in it."""
@@ -299,6 +294,11 @@ class LoopRecorder:
     def begun(self) -> bool:
         """Whether the record has begun: the model is built."""
         return self._recording is not None
+
+    @property
+    def recording(self) -> Recording | None:
+        """What records; None before the record has begun."""
+        return self._recording
 
     @property
     def step(self) -> int:

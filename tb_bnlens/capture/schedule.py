@@ -44,7 +44,7 @@ cold caches, 3% of a step of a few milliseconds."""
 
 QUIET_SECONDS = 8e-6
 """What a step costs in which nothing is due, with cold caches: charged as it stands, since a clock in each such
-step would cost as much again. Measured by tests/benchmarks/overhead.py: 5 us warm, 10 us cold."""
+step would cost as much again. Measured in the setting of tests/benchmarks/overhead.py at a load of 7: 8 to 9 us."""
 
 
 class Level(Name):

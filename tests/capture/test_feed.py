@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import tensorflow as tf
 
 from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.frameworks.keras_tensorflow.backend import BACKEND
+from tests.capture import models
 from tests.capture.runs import assert_same, lens, record, state, strange_datasets
 from tests.capture.setups import Setup, arrays
 
@@ -164,6 +166,46 @@ def test_a_step_may_take_more_than_was_looked_at(tmp_path: Path) -> None:
     without, watched = fitted(), fitted(lens(tmp_path))
     assert_same(without, watched)
     assert record(tmp_path).steps[-1] == 8
+
+
+class CountsCalls(keras.callbacks.Callback):  # type: ignore[misc]
+    """Counts calls of the lens' functions up to each step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls, self.made, self.last = 0, list[int](), list[int]()
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        self.made.append(self.calls)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self.last.append(self.calls - self.made[-1])
+
+    def see(self, frame: Any, event: str, _: Any) -> None:
+        self.calls += event == "call" and frame.f_globals.get("__name__", "").startswith("tb_bnlens.")
+
+
+def test_a_step_without_work_passes_through_two_functions(tmp_path: Path) -> None:
+    counts, data = CountsCalls(), tf.data.Dataset.from_tensor_slices(arrays(64)).batch(8).repeat()
+    model = Setup("", models.sequential).make()
+    sys.setprofile(counts.see)
+    try:
+        model.fit(data, steps_per_epoch=25, epochs=16, verbose=0, callbacks=[counts, lens(tmp_path, overhead=0.01)])
+    finally:
+        sys.setprofile(None)
+    assert np.diff(counts.made).min() == 2 and min(counts.last) == 2
+    assert record(tmp_path).steps[-1] == 400
+
+
+def test_asynchronous_ops_tell_the_end_of_the_data_in_time() -> None:
+    iterator = iter(tf.data.Dataset.from_tensor_slices(arrays(8)).batch(8))
+    tf.config.experimental.set_synchronous_execution(False)
+    try:
+        _, seen = peek(iterator, 1)
+        _, none = peek(iterator, 1)
+    finally:
+        tf.config.experimental.set_synchronous_execution(True)
+    assert len(seen) == 1 and none == []
 
 
 def test_peek_at_a_generator() -> None:

@@ -19,8 +19,17 @@ NO_LOOK = (
 """Of the cause."""
 
 
+class Counter(Protocol):
+    """Counts the steps of a ``fit``."""
+
+    step: int
+
+
 class Observer(Protocol):
     """What ``PeekingTrainFunction`` tells of a step. Where a method raises, the step is still made."""
+
+    quiet: Counter | None
+    """Counts the coming call, which is a step of the observed ``fit`` for which nothing is due. A call takes it."""
 
     @property
     def model(self) -> Any:
@@ -30,14 +39,8 @@ class Observer(Protocol):
     def backend(self) -> Backend:
         """What it runs on."""
 
-    def is_quiet(self) -> bool:
-        """Whether this call is a step of the observed ``fit`` that may go by with no more than ``quiet_step``."""
-
     def expects_step(self, state: Sequence[Any]) -> bool:
         """Whether this call, which is not quiet and gets this state, is a step of the observed ``fit``."""
-
-    def quiet_step(self) -> None:
-        """Such a step is made."""
 
     def before_step(self, look: Look) -> None:
         """The step is about to be made on what can be seen."""
@@ -71,18 +74,31 @@ class PeekingTrainFunction:
         observer = self.observer
         if observer is None:
             return self.inner(*args)
-        expected = quiet = False
+        counter = observer.quiet
+        if counter is None:
+            return self._watched(observer, args)
+        # Most steps. A call of a function takes 2 us here, since its code has left the processor's caches.
+        observer.quiet = None
+        try:
+            result = self.inner(*args)
+        except BaseException as error:
+            with contextlib.suppress(Exception):
+                observer.failed(error)
+            raise
+        counter.step += 1
+        return result
+
+    def _watched(self, observer: Observer, args: tuple[Any, ...]) -> Any:
+        expected = False
         look: Look | None = None
         state: Sequence[Any] = ()
         try:
-            expected = quiet = observer.is_quiet()
-            if not quiet:
-                *state, data = args
-                expected = observer.expects_step(state)
-                if expected:
-                    look = self._look(data)
-                    with observer.backend.attached(observer.model, state):
-                        observer.before_step(look)
+            *state, data = args
+            expected = observer.expects_step(state)
+            if expected:
+                look = self._look(data)
+                with observer.backend.attached(observer.model, state):
+                    observer.before_step(look)
         except Exception as error:
             observer.fault(error)
         # No call of the lens lies between this and the step, which has to be made whatever happens here.
@@ -96,9 +112,7 @@ class PeekingTrainFunction:
                     observer.failed(error)
             raise
         try:
-            if quiet:
-                observer.quiet_step()
-            elif expected:
+            if expected:
                 _tell(observer, state, result, look)
         except Exception as error:
             observer.fault(error)
@@ -145,13 +159,16 @@ class IteratorLook:
             raise NotEvaluated(NO_LOOK.format(f"the step gets {what_is(self._data)}"))
         for _ in range(count):
             try:
-                self.taken.append(next(self._data))
+                self.taken.append(self._next())
             except self._end:
                 return
             except Exception as error:
                 self.error = error
                 return
             self.given_back = itertools.chain(self.taken, self._data)
+
+    def _next(self) -> Any:
+        return next(self._data)
 
     def _tensor(self, leaf: Any) -> Any:
         return leaf if leaf is None else self._form.tensor(leaf)

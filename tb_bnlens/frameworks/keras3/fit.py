@@ -10,10 +10,11 @@ from typing import Any
 from tb_bnlens.capture.guard import RECORD
 from tb_bnlens.capture.phases import PHASES, Phase
 from tb_bnlens.capture.recorder import LoopRecorder
+from tb_bnlens.capture.recording import Recording
 from tb_bnlens.frameworks.keras3 import stack
 from tb_bnlens.frameworks.keras3.adapter import counting_optimizer, steps_made
 from tb_bnlens.frameworks.keras3.backend import Look, backend
-from tb_bnlens.frameworks.keras3.feed import PeekingTrainFunction
+from tb_bnlens.frameworks.keras3.feed import Counter, PeekingTrainFunction
 from tb_bnlens.metadata import OWN_STEP, EventKind
 
 LONG_EPOCH = 64
@@ -41,7 +42,7 @@ class FitWatch:
         self.backend = backend(model)
         self._log_dir = log_dir
         self._phase: Phase | None = None
-        self._wrapper: PeekingTrainFunction | None = None
+        self.wrapper: PeekingTrainFunction | None = None
         self._inner: Any = None
         """The function that the wrapper stood for, once it is off."""
         # Keras calls no hook after an exception: the record is flushed when the fit's frame, and with it the list of
@@ -49,12 +50,16 @@ class FitWatch:
         self._left = (
             weakref.finalize(self, recorder.abandon) if callbacks is None else weakref.finalize(callbacks, self._gone)
         )
+        self.recording: Recording | None = None
+        """Set once the record has begun."""
+        self.quiet: Counter | None = None
+        self.quiet_before = -math.inf
+        """Batches of an epoch before this one may go by where nothing is due."""
         self._expecting = False
         self._epoch = 0
         self._epoch_end = False
         self._last_batch = math.inf
         self._next_epoch_end = self._next_look = 0
-        self._single_steps = True
 
     @property
     def callbacks(self) -> Any:
@@ -80,17 +85,22 @@ class FitWatch:
             params = self.params or {}
             steps, epochs = params.get("steps"), params.get("epochs")
             self._epoch = epoch
-            self._single_steps = self._steps_per_execution() == 1
-            self._last_batch = steps - self._steps_per_execution() if steps else math.inf
+            at_once = self._steps_per_execution()
+            self._last_batch = steps - at_once if steps else math.inf
+            usual = self._last_batch if self._looks_at_the_end() else math.inf
+            self.quiet_before = usual if at_once == 1 else -math.inf
             if self.recorder.planned_steps is None and steps and epochs:
                 self.recorder.plan(self.recorder.step + (epochs - epoch) * steps, steps)
 
     def batch_begins(self, batch: int) -> None:
-        """Expect the step that follows, and no other: ``fit`` makes it right after this."""
-        if self._wrapper is not self.model.train_function and self.recorder.wanted:
+        """Expect the step that follows, and no other: ``fit`` makes it right after this.
+
+        Not called where ``quiet`` is set instead.
+        """
+        if self.wrapper is not self.model.train_function and self.recorder.wanted:
             with self.recorder.guarded():
                 self._rewrap()
-        self._expecting = True
+        self._expecting, self.quiet = True, None
         self._epoch_end = batch >= self._last_batch
 
     def end(self) -> None:
@@ -136,18 +146,13 @@ class FitWatch:
             phase = self._phase = PHASES.phase(self.model, self._log_dir, iterations)
             self.recorder.goes_on(phase)
         self.recorder.begin(phase.step_at(iterations, optimizer), after_a_step)
-        if self.recorder.begun and phase.fits and self._wrapper is not None:
+        self.recording = self.recorder.recording
+        if self.recorder.begun and phase.fits and self.wrapper is not None:
             before = phase.train_function and phase.train_function()
-            if before is not self._wrapper.inner:
+            if before is not self.wrapper.inner:
                 self.recorder.event(EventKind.RECOMPILE, "the model was compiled again before this fit")
 
     # --- Observer ------------------------------------------------------------------------------------
-
-    def is_quiet(self) -> bool:
-        """Whether this call is a step of the watched ``fit`` that may go by with no more than ``quiet_step``."""
-        quiet = self._expecting and self._single_steps and not self._epoch_end and self.recorder.quiet_for(1)
-        self._expecting = self._expecting and not quiet
-        return quiet
 
     def expects_step(self, state: Sequence[Any]) -> bool:
         """Whether this call, which is not quiet and gets this state, is a step of the watched ``fit``."""
@@ -158,10 +163,6 @@ class FitWatch:
             with self.backend.attached(self.model, state):
                 self.abandon()
         return expected
-
-    def quiet_step(self) -> None:
-        """Such a step is made."""
-        self.recorder.count_quiet(1)
 
     def before_step(self, look: Look) -> None:
         """Show the recorder the batches of the coming step."""
@@ -192,6 +193,8 @@ class FitWatch:
             self._begin_record()
         elif self.recorder.step:
             self.recorder.look_outside(at_epoch=False)
+            if self.recorder.changed_outside:
+                self.quiet_before = min(self.quiet_before, self._last_batch)
         steps, last = self._steps_per_execution(), self._wants_epoch_end()
         if last:
             self._next_epoch_end = 2 * self._epoch + 1
@@ -218,6 +221,11 @@ class FitWatch:
         # The last batch of an epoch may be a short one: look, in a few epochs.
         return self._epoch_end and (self._epoch >= self._next_epoch_end or self._is_last_step())
 
+    def _looks_at_the_end(self) -> bool:
+        """Whether there is anything to do at the end of this epoch; the last steps of a known plan are never quiet."""
+        often = self.recorder.changed_outside or self._last_batch >= LONG_EPOCH
+        return often or self._epoch >= min(self._next_epoch_end, self._next_look)
+
     def _looks_between_epochs(self) -> bool:
         # Two reads are cheap beside a long epoch, and too much in each of a million short ones.
         if self._is_last_step() or self.recorder.changed_outside or self._last_batch >= LONG_EPOCH:
@@ -240,23 +248,23 @@ class FitWatch:
         reason = self.backend.no_losses(self.model)
         if reason:
             self.recorder.give_up_losses(reason)
-        self._wrapper = PeekingTrainFunction(self.model.train_function, self)
-        self.model.train_function = self._wrapper
+        self.wrapper = PeekingTrainFunction(self.model.train_function, self)
+        self.model.train_function = self.wrapper
 
     def _rewrap(self) -> None:
         inner = self.model.train_function
         while isinstance(inner, PeekingTrainFunction):
-            if inner is self._wrapper:
+            if inner is self.wrapper:
                 return  # another lens stands in front
             inner = inner.inner
         if self.model.train_function is not None:
             self.recorder.event(EventKind.RECOMPILE, "the model was compiled again during fit")
-            self._wrapper = PeekingTrainFunction(self.model.train_function, self)
-            self.model.train_function = self._wrapper
+            self.wrapper = PeekingTrainFunction(self.model.train_function, self)
+            self.model.train_function = self.wrapper
 
     def _unwrap(self) -> Any:
         """Take the wrapper off. Returns the function it stood for."""
-        wrapper, self._wrapper = self._wrapper, None
+        wrapper, self.wrapper = self.wrapper, None
         if wrapper is None:
             return self._inner
         wrapper.observer = None

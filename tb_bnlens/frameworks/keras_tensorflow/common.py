@@ -18,7 +18,7 @@ from tb_bnlens.frameworks.keras3.objects import called_undone, objects_of
 from tb_bnlens.frameworks.keras3.own_code import has_keras_metrics, is_all_keras
 from tb_bnlens.frameworks.keras_tensorflow.batches import EXPECTED, TensorBatches
 from tb_bnlens.frameworks.keras_tensorflow.look import END_OF_DATA, DatasetLooks, has_one_replica, strategy_name
-from tb_bnlens.frameworks.keras_tensorflow.reader import SnapshotReader, native
+from tb_bnlens.frameworks.keras_tensorflow.reader import SnapshotReader, local_values, read
 from tb_bnlens.frameworks.keras_tensorflow.side_effects import refuse_traced_calls
 from tb_bnlens.frameworks.keras_tensorflow.tracing import PutBack, Tracer
 from tb_bnlens.frameworks.keras_tensorflow.tracked import TRACKED
@@ -95,9 +95,8 @@ class OnTensorFlow:
     def sums(self, variables: Sequence[Any]) -> Callable[[], Array]:
         """Gives the sum of each of these variables."""
         # A traced function would take a fiftieth of a second to make, which few epochs earn back.
-        # Keras' way to an array takes four times as long as TensorFlow's.
-        held = [native(v) for v in variables]
-        return lambda: np.array([np.sum(v.numpy(), dtype=np.float64) for v in held])
+        held = [local_values(v)[0] for v in variables]
+        return lambda: np.array([np.sum(read(v), dtype=np.float64) for v in held])
 
     def looks(self, function: Callable[..., Any]) -> Callable[[Any], Look]:
         """Looks at iterators."""

@@ -11,7 +11,7 @@ from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.frameworks.keras3.feed import NO_LOOK, IteratorLook
 from tb_bnlens.frameworks.keras3.own_code import KERAS
 from tb_bnlens.frameworks.keras_tensorflow.batches import TensorBatches
-from tb_bnlens.frameworks.keras_tensorflow.stand_in import StandIn, as_it_is, fits
+from tb_bnlens.frameworks.keras_tensorflow.stand_in import Elements, StandIn, as_it_is
 
 END_OF_DATA = (StopIteration, tf.errors.OutOfRangeError)
 
@@ -31,7 +31,7 @@ class DatasetLooks:
         self._form = form
         self._is_of_keras = _code_of(function).startswith(KERAS)
         self._stand_in: StandIn | None = None
-        self._asked: tuple[Any, bool] = None, False
+        self._met: Elements | None = None
 
     def __call__(self, data: Any) -> DatasetLook:
         """A look at what a step gets."""
@@ -39,13 +39,14 @@ class DatasetLooks:
 
     def can_give_back(self, data: tf.data.Iterator, count: int) -> bool:
         """Whether the step can be given what it would get without the look, whatever it takes."""
-        return self._is_of_keras or (count == 1 and self.are_tensors(data.element_spec))
+        return self._is_of_keras or (count == 1 and self.elements_of(data).are_tensors)
 
-    def are_tensors(self, spec: Any) -> bool:
-        """Whether elements of this spec are plain tensors; see ``fits``."""
-        if self._asked[0] is not spec:
-            self._asked = spec, fits(spec)
-        return self._asked[1]
+    def elements_of(self, data: tf.data.Iterator) -> Elements:
+        """What the elements of an iterator are."""
+        spec = data.element_spec
+        if self._met is None or self._met.spec is not spec:
+            self._met = Elements(spec)
+        return self._met
 
     def can_give_back_distributed(self, data: Any) -> bool:
         """The same for the iterator of a strategy, whose values are plain tensors if it has one replica."""
@@ -53,12 +54,12 @@ class DatasetLooks:
 
     def give(self, data: tf.data.Iterator, taken: list[Any]) -> Any:
         """An iterator of the same spec that gives these elements, and then what the step may take besides."""
-        spec = data.element_spec
-        if len(taken) > 1 or not self.are_tensors(spec):
-            return _replay(taken, spec)
+        elements = self.elements_of(data)
+        if len(taken) > 1 or not elements.are_tensors:
+            return _replay(taken, elements.spec)
         rest = None if self._is_of_keras else data
-        if self._stand_in is None or not self._stand_in.is_for(spec, rest):
-            self._stand_in = StandIn(taken[0], spec, rest)
+        if self._stand_in is None or not self._stand_in.is_for(elements.spec, rest):
+            self._stand_in = StandIn(taken[0], elements, rest)
         return self._stand_in.give(taken[0])
 
 
@@ -93,9 +94,18 @@ class DatasetLook(IteratorLook):
         if self.taken:
             # Where it cannot be made, Keras takes the elements from a plain iterator.
             self.given_back = give(self._data, self.taken)
-        if self._looks.are_tensors(self._data.element_spec):
+        if self._looks.elements_of(self._data).are_tensors:
             return list(self.taken)
         return [self._without_optionals(element) for element in self.taken]
+
+    def _next(self) -> Any:
+        resource = getattr(self._data, "_iterator_resource", None)
+        # An asynchronous op would tell the end of the data later.
+        if resource is not None and tf.config.experimental.get_synchronous_execution():
+            elements = self._looks.elements_of(self._data)
+            if elements.are_tensors:
+                return elements.next(resource)
+        return super()._next()
 
 
 def _replay(elements: list[Any], spec: Any) -> Any:

@@ -8,6 +8,33 @@ from typing import Any
 import tensorflow as tf
 
 
+class Elements:
+    """What the elements of an iterator are.
+
+    Args:
+        spec: the iterator's ``element_spec``.
+    """
+
+    def __init__(self, spec: Any):
+        self.spec, parts = spec, tf.nest.flatten(spec)
+        kinds = (tf.resource, tf.variant)
+        self.are_tensors = bool(parts) and all(
+            isinstance(part, tf.TensorSpec) and part.dtype not in kinds for part in parts
+        )
+        """Whether variables can hold them: they are neither ragged nor sparse nor optional."""
+        self.types = [part.dtype for part in parts] if self.are_tensors else []
+        self.shapes = [part.shape for part in parts] if self.are_tensors else []
+
+    def next(self, resource: Any) -> Any:
+        """The next one, of tensors, from the resource of an iterator: ``next`` takes more than twice as long.
+
+        Raises:
+            OutOfRangeError: there is none.
+        """
+        parts = tf.raw_ops.IteratorGetNext(iterator=resource, output_types=self.types, output_shapes=self.shapes)
+        return tf.nest.pack_sequence_as(self.spec, parts)
+
+
 class StandIn:
     """Gives a step one element at a time in place of the iterator that it was taken from.
 
@@ -15,28 +42,38 @@ class StandIn:
 
     Args:
         element: the first one.
-        spec: the iterator's ``element_spec``, which ``fits``.
+        elements: the iterator's, which are tensors.
         rest: where further elements come from in a step that takes several; None where the data end after one.
     """
 
-    def __init__(self, element: Any, spec: Any, rest: tf.data.Iterator | None):
+    def __init__(self, element: Any, elements: Elements, rest: tf.data.Iterator | None):
+        spec = elements.spec
         self._spec, self._rest = spec, rest
         with tf.device("CPU:0"):
-            self._holds, self._true = tf.Variable(False, trainable=False), tf.constant(True)
             self._parts = [
                 tf.Variable(part, shape=wanted.shape, trainable=False)
                 for part, wanted in zip(tf.nest.flatten(element), tf.nest.flatten(spec), strict=True)
             ]
-            after = iter(tf.data.Dataset.from_tensors(element).take(0)) if rest is None else rest
+            self._after = iter(tf.data.Dataset.from_tensors(element).take(0)) if rest is None else rest
+            after = _handle(self._after)
+            self._next = tf.Variable(after, trainable=False)
+            """Handle of the iterator that the next element comes from."""
 
-            def held() -> list[Any]:
-                with tf.control_dependencies([self._holds.assign(False)]):
+            def held(index: Any) -> Any:
+                with tf.control_dependencies([self._next.assign(after, read_value=False)]):
                     return [part.read_value() for part in self._parts]
 
             def given(index: Any) -> Any:
-                return tf.cond(self._holds, held, lambda: tf.nest.flatten(after.get_next()))
+                # A condition would take 0.1 ms, as it needs several threads.
+                kinds = {"output_types": elements.types, "output_shapes": elements.shapes}
+                source = tf.raw_ops.IteratorFromStringHandleV2(string_handle=self._next.read_value(), **kinds)
+                return tf.raw_ops.IteratorGetNextSync(iterator=source, **kinds)
 
-            self._iterator = as_it_is(_mapped(given, tf.nest.flatten(spec)), spec)
+            self._held = _mapped(held, elements)
+            self._its_handle = _handle(self._held)
+            self._iterator = _mapped(given, elements)
+            # A handle in a string keeps nothing alive.
+            self._iterator.takes_from = (self._held, self._after, self._next, self._parts)
 
     def is_for(self, spec: Any, rest: tf.data.Iterator | None) -> bool:
         """Whether it can stand in for an iterator of this spec, with these elements after the one it gives."""
@@ -47,28 +84,28 @@ class StandIn:
         # Not Variable.assign, which takes four times as long as the op itself.
         for held, part in zip(self._parts, tf.nest.flatten(element), strict=True):
             tf.raw_ops.AssignVariableOp(resource=held.handle, value=part)
-        tf.raw_ops.AssignVariableOp(resource=self._holds.handle, value=self._true)
+        tf.raw_ops.AssignVariableOp(resource=self._next.handle, value=self._its_handle)
         return self._iterator
 
 
-def fits(spec: Any) -> bool:
-    """Whether elements of this spec are tensors that variables can hold: neither ragged nor sparse nor optional."""
-    parts = tf.nest.flatten(spec)
-    kinds = (tf.resource, tf.variant)
-    return all(isinstance(part, tf.TensorSpec) and part.dtype not in kinds for part in parts) and bool(parts)
-
-
-def _mapped(function: Callable[[Any], Any], spec: list[Any]) -> Any:
-    """A dataset of what a function gives, again and again, as a variant; it may end, unlike ``Dataset.map``."""
+def _mapped(function: Callable[[Any], Any], elements: Elements) -> Any:
+    """An iterator of what a function gives, again and again; it may end, unlike ``Dataset.map``."""
     traced = tf.function(function, autograph=False).get_concrete_function(tf.TensorSpec([], tf.int64))
-    return tf.raw_ops.MapDataset(
+    variant = tf.raw_ops.MapDataset(
         input_dataset=tf.data.experimental.to_variant(tf.data.Dataset.range(tf.int64.max)),
         other_arguments=traced.captured_inputs,
         f=traced,
-        output_types=[part.dtype for part in spec],
-        output_shapes=[part.shape for part in spec],
+        output_types=elements.types,
+        output_shapes=elements.shapes,
         preserve_cardinality=False,
+        use_inter_op_parallelism=False,  # to hand some short ops to other threads takes longer than they do
     )
+    return as_it_is(variant, elements.spec)
+
+
+def _handle(iterator: Any) -> Any:
+    (resource,) = tf.nest.flatten(iterator, expand_composites=True)
+    return tf.raw_ops.IteratorToStringHandle(resource_handle=resource)
 
 
 def as_it_is(variant: Any, spec: Any) -> Any:
