@@ -89,8 +89,17 @@ def write_given(modules: Sequence[Any], own: Sequence[Own]) -> None:
     buffers = [buffer for mine in own for buffer in mine.buffers]
     given = [x for mine in own for x in (mine.mean, mine.variance)]
     with unseen(*buffers), torch.no_grad():
-        if buffers:
-            torch._foreach_copy_(buffers, given)
+        _copy(buffers, given)
+
+
+def _copy(into: Sequence[Any], given: Sequence[Any]) -> None:
+    """Copy the values of tensors to others: at once by a private function, which a version of PyTorch may lack."""
+    at_once = getattr(torch, "_foreach_copy_", None)
+    if into and at_once is not None:
+        at_once(into, given)
+        return
+    for tensor, values in zip(into, given, strict=True):
+        tensor.copy_(values)
 
 
 class _Normalization(TorchFunctionMode):  # type: ignore[misc]
