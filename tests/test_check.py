@@ -237,7 +237,7 @@ def test_variance_shift() -> None:
         h = keras.layers.ReLU()(h)
     model = keras.Model(inputs, keras.layers.Dense(1)(h))
     model.compile(keras.optimizers.Adam(1e-3), "mse")
-    model.fit(x, y, batch_size=64, epochs=14, verbose=0)
+    built(model, x[:2], y[:2]).fit(x, y, batch_size=64, epochs=14, verbose=0)
     found = checked(model, (x, y), batch_size=64)
     assert "variance-shift" in named(found), found.verdict
     assert found.severity in ("warning", "error")
@@ -440,7 +440,7 @@ def test_nothing_in_the_model_changes(made: str, dropping: Any, tmp_path: Path) 
 
 def test_training_goes_on_as_without_a_check() -> None:
     def weights(check: bool) -> list[Any]:
-        model = network(dropout=0.3)
+        model = built(network(dropout=0.3), X[:2], Y[:2])
         model.fit(X[:320], Y[:320], batch_size=SIZE, verbose=0)
         if check:
             checked(model)

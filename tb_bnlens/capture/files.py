@@ -11,9 +11,8 @@ from functools import partial
 from typing import Any
 
 from tb_bnlens.capture.code import Reads
-from tb_bnlens.capture.noted import Place
 from tb_bnlens.capture.packages import is_of_closed, is_of_python
-from tb_bnlens.capture.stand_in import behind
+from tb_bnlens.capture.stand_in import place_behind
 from tb_bnlens.capture.walk import Walk
 
 _HOLDERS: tuple[Any, ...] = (builtins, io, os, pathlib.Path)
@@ -29,8 +28,7 @@ def reach_open(walk: Walk, names: Reads) -> None:
     if (_CALLS.isdisjoint(names.attributes) and _CALLS.isdisjoint(names.globals)) or not walk.is_new(_HOLDERS):
         return
     for holder in _HOLDERS:
-        place = Place("open", partial(vars(holder).__getitem__, "open"), partial(setattr, holder, "open"))
-        place.value = behind(place.value)
+        place = place_behind("open", partial(vars(holder).__getitem__, "open"), partial(setattr, holder, "open"))
         walk.reach(place)
         _deny(walk, place.value)
 

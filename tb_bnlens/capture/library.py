@@ -24,7 +24,7 @@ import numpy as np
 from tb_bnlens.capture.code import all_slots_of
 from tb_bnlens.capture.noted import Place
 from tb_bnlens.capture.packages import is_of_library, may_draw
-from tb_bnlens.capture.stand_in import behind
+from tb_bnlens.capture.stand_in import place_behind
 from tb_bnlens.capture.walk import Visit, Walk
 
 _OF_COMPANY = frozenset("_thread asyncio concurrent multiprocessing socketserver subprocess threading".split())
@@ -170,8 +170,8 @@ def visit_for_good(walk: Walk, function: Any) -> bool:
 def reach_for_good(walk: Walk, space: dict[str, Any], names: set[str]) -> None:
     """Deny what a module holds under these names of ``_FOR_GOOD``, where a user may have patched it too."""
     for name in _FOR_GOOD.get(str(space.get("__name__")), {}).keys() & names:
-        place = Place(name, functools.partial(space.__getitem__, name), functools.partial(space.__setitem__, name))
-        place.value = behind(place.value)
+        get, put = functools.partial(space.__getitem__, name), functools.partial(space.__setitem__, name)
+        place = place_behind(name, get, put)
         walk.reach(place)
         _deny_for_good(walk, place.value)
 
@@ -184,8 +184,7 @@ def refuse_threads(walk: Walk) -> None:
     """Have no pass start a thread where the code waits for the end of none: it would go on behind the pass."""
     cls = threading.Thread
     get, put = functools.partial(vars(cls).__getitem__, "start"), functools.partial(type.__setattr__, cls, "start")
-    place = Place("start", get, put)
-    place.value = behind(place.value)
+    place = place_behind("start", get, put)
     walk.reach(place)
     for start in (_START, place.value):
         walk.cannot_put_back(start, "which would start a thread that no code waits for", lambda: not walk.joins)

@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from tb_bnlens.capture.noted import Place
+
 _OWN = frozenset(dir(object)) - {"__reduce_ex__"} | {"__del__"}
 """What every object has, such as a hash. It changes nothing."""
 
@@ -78,8 +80,14 @@ def guarded(function: Any, stop: Callable[[], None], ends: Callable[..., bool]) 
 _GUARDED = guarded(len, lambda: None, bool).__code__
 
 
-def behind(thing: Any) -> Any:
-    """The object itself where this is a stand-in of another lens."""
+def place_behind(name: str, get: Callable[[], Any], put: Callable[[Any], None]) -> Place:
+    """A place, with the object itself as its value where it holds a stand-in of another lens; see ``Place``."""
+    place = Place(name, get, put)
+    place.value = _behind(place.value)
+    return place
+
+
+def _behind(thing: Any) -> Any:
     if issubclass(type(thing), StandIn):
         return object.__getattribute__(thing, "_held")[0]
     return thing.__wrapped__ if getattr(thing, "__code__", None) is _GUARDED else thing

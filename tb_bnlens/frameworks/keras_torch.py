@@ -21,7 +21,8 @@ from tb_bnlens.frameworks.keras3.batches import KerasBatches
 from tb_bnlens.frameworks.keras3.feed import NO_LOOK
 from tb_bnlens.frameworks.keras3.generation import LIBRARY, Keras3
 from tb_bnlens.frameworks.keras3.objects import objects_of
-from tb_bnlens.frameworks.torch.untouched import CLOSED, PARTS, VISITS, undone
+from tb_bnlens.frameworks.torch.objects import CLOSED, PARTS, VISITS
+from tb_bnlens.frameworks.torch.untouched import undone
 from tb_bnlens.moments.recovery import Snapshot
 
 Array = NDArray[np.floating[Any]]

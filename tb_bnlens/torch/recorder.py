@@ -13,8 +13,9 @@ from tb_bnlens.capture.recorder import LoopRecorder
 from tb_bnlens.frameworks.torch.adapter import TorchModel
 from tb_bnlens.frameworks.torch.batches import Batch
 from tb_bnlens.frameworks.torch.layers import unwrapped
+from tb_bnlens.frameworks.torch.modes import modes, modes_of
 from tb_bnlens.frameworks.torch.ranks import PATIENCE, Ranks, Seen, apart, seen_by
-from tb_bnlens.frameworks.torch.untouched import modes, modes_around, modes_of, unseen_by_modes
+from tb_bnlens.frameworks.torch.untouched import modes_around, unseen_by_modes
 from tb_bnlens.moments.moments import Moments
 from tb_bnlens.moments.segments import Segments
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -71,13 +72,10 @@ def test_in_a_stream_the_data_may_have_been_others_for_a_while(kinds: Any, first
 
 
 def test_batches_of_one_kind_have_no_newer_one() -> None:
-    alike = [found([1.0] * 24, size=size, seed=seed) for size in (4, 32) for seed in range(40)]
-    of_stream = [
-        newer_kind(batches([1.0] * 24, size, seed), Segments(CHANNELS), np.full(sum(CHANNELS), 1e-3), is_stream=True)
-        for size in (4, 32)
-        for seed in range(40)
-    ]
-    assert {*alike, *of_stream} == {None}
+    segments, epsilon = Segments(CHANNELS), np.full(sum(CHANNELS), 1e-3)
+    for size, seed in itertools.product((4, 32), range(40)):
+        alike = batches([1.0] * 24, size, seed)
+        assert [newer_kind(alike, segments, epsilon, is_stream=stream) for stream in (False, True)] == [None, None]
 
 
 # --- a real training -----------------------------------------------------------------------------------

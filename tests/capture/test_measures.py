@@ -160,10 +160,10 @@ def test_a_poisoned_batch(tmp_path: Path) -> None:
 
 def test_validation(tmp_path: Path) -> None:
     x, y = numbers(64)
-    same = run(tmp_path / "same", 0.9, more={"validation_data": (x, y)})
+    same = run(tmp_path / "same", 0.9, steps=40, more={"validation_data": (x, y)})
     shifted = (x + 3.0, y)
     for i, data in enumerate((shifted, tf.data.Dataset.from_tensor_slices(shifted).batch(16))):
-        read = run(tmp_path / str(i), 0.9, more={"validation_data": data})
+        read = run(tmp_path / str(i), 0.9, steps=40, more={"validation_data": data})
         probed = np.isfinite(read.loss("inference", "validation"))
         assert probed[-1] and np.all(np.isfinite(read.loss("batch", "validation")[probed]))
         assert read.loss("batch_size", "validation")[-1] == 16

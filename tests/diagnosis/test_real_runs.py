@@ -1,5 +1,6 @@
 """Real training runs: every fault is named as the cause, healthy runs raise nothing."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from tb_bnlens.report import run_report  # noqa: E402
 from tb_bnlens.report.schema import Overview  # noqa: E402
 from tests.diagnosis.faults import FAULTS, Fault  # noqa: E402
 from tests.diagnosis.healthy import HEALTHY  # noqa: E402
-from tests.diagnosis.real_runs import Build, Trained  # noqa: E402
+from tests.diagnosis.real_runs import Build, Trained, blobs, trained  # noqa: E402
 
 QUICK = {"loop without training=True", "momentum 0.9", "batch of 4"}
 """Three more are quick; test_fixes.py names their cause before it runs the fix."""
@@ -25,12 +26,17 @@ def cases(names: Any) -> list[Any]:
 
 
 def record(build: Build, directory: Path, seed: int = 0, **options: Any) -> tuple[Overview, Trained]:
-    """Train so, and report on the record; with the model and the data as they are then."""
+    """Train so, and report on the record; with the model and the data as they are then.
+
+    The last measurement has all the time that it wants: a busy machine would judge fewer batches.
+    """
     keras.utils.set_random_seed(seed)
-    trained = build(str(directory / "run"), **options)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tb_bnlens.capture.prober.JUDGEMENT_SECONDS", math.inf)
+        made = build(str(directory / "run"), **options)
     told = run_report(read_run(open_logdir(str(directory)), "", "run"))
     assert not [f["summary"] for f in told["findings"] if f["status"] == "error"]
-    return told, trained
+    return told, made
 
 
 def raised(told: Overview) -> Mapping[str, str]:
@@ -58,3 +64,9 @@ def test_the_cause_is_named(name: str, tmp_path: Path) -> None:
 def test_a_healthy_run_raises_nothing(name: str, tmp_path: Path) -> None:
     told, _ = record(HEALTHY[name], tmp_path)
     assert raised(told) == {}, told["verdict"]
+
+
+def test_a_busy_machine_judges_as_many_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tb_bnlens.capture.prober._seconds", lambda *_: 1e6)
+    told, _ = record(lambda run: trained(run, blobs(512), 0.9, 1), tmp_path)
+    assert told["losses"]["batches"] == 16

@@ -230,7 +230,10 @@ def trained() -> Iterator[Any]:
     yield model
 
 
-def test_passes_are_those_of_pytorch(trained: Any) -> None:
+@pytest.mark.parametrize("lacking", ["", "_foreach_copy_"])
+def test_passes_are_those_of_pytorch(trained: Any, lacking: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if lacking:
+        monkeypatch.delattr(torch, lacking, raising=False)
     ((x, y),) = batches(1, seed=5)
     batch, reference = Batch(images(x), y), copy.deepcopy(trained)
     runner, moving = runner_of(trained)

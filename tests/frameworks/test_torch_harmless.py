@@ -54,8 +54,9 @@ from tb_bnlens.capture.errors import NotEvaluated  # noqa: E402
 from tb_bnlens.capture.noted import LONG  # noqa: E402
 from tb_bnlens.capture.still import still  # noqa: E402
 from tb_bnlens.frameworks.torch.batches import TorchBatches  # noqa: E402
+from tb_bnlens.frameworks.torch.buffers import cloned_buffers  # noqa: E402
 from tb_bnlens.frameworks.torch.draws import DrawsApart  # noqa: E402
-from tb_bnlens.frameworks.torch.untouched import OBJECTS, cloned_buffers  # noqa: E402
+from tb_bnlens.frameworks.torch.objects import OBJECTS  # noqa: E402
 from tb_bnlens.frameworks.torch.writes import writes_undone  # noqa: E402
 from tb_bnlens.torch import Recorder  # noqa: E402
 from tests.frameworks import counters  # noqa: E402

@@ -24,8 +24,8 @@ from tb_bnlens.frameworks.torch.layers import (
     waits_for_a_batch,
 )
 from tb_bnlens.frameworks.torch.layers import untracked as untracked_in
+from tb_bnlens.frameworks.torch.modes import modes
 from tb_bnlens.frameworks.torch.runner import TorchRunner
-from tb_bnlens.frameworks.torch.untouched import modes
 from tb_bnlens.metadata import TORCH
 from tb_bnlens.moments.segments import Segments
 

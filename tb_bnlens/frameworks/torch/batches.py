@@ -18,7 +18,8 @@ from tb_bnlens.capture.errors import NotEvaluated, Refused
 from tb_bnlens.capture.reasons import what_is, with_article
 from tb_bnlens.capture.spread import drawn_rows, require_iterable
 from tb_bnlens.capture.spread import spread as spread_over
-from tb_bnlens.frameworks.torch.untouched import DATASETS, OBJECTS, random_state
+from tb_bnlens.frameworks.torch.objects import DATASETS, OBJECTS
+from tb_bnlens.frameworks.torch.process import random_state
 from tb_bnlens.moments.moments import Array
 
 WHILE_TRAINING = "a list of batches, or tensors (x, y)"

@@ -8,14 +8,11 @@ subclass, needs no collective call for ``SyncBatchNorm`` and tells channels apar
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch.overrides import TorchFunctionMode
 
 from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.capture.passes import Array, Ending, Outcome
@@ -26,24 +23,24 @@ from tb_bnlens.frameworks.torch import batches as of
 from tb_bnlens.frameworks.torch import parts
 from tb_bnlens.frameworks.torch.forward import call, left_out
 from tb_bnlens.frameworks.torch.layers import TorchLayer, untracked, unwrapped
+from tb_bnlens.frameworks.torch.modes import modes_of, modules_once
+from tb_bnlens.frameworks.torch.normalized import (
+    Own,
+    Seen,
+    arrays_of,
+    at_normalization,
+    end_to_end,
+    hooked,
+    write_given,
+)
 from tb_bnlens.frameworks.torch.outcomes import DERIVED_IN_MODEL, NO_GRADIENT, Outcomes, held, kind_of
-from tb_bnlens.frameworks.torch.unreached import BY_BATCH, UnreachedCalls
-from tb_bnlens.frameworks.torch.untouched import modes_of, modules_once, untouched
+from tb_bnlens.frameworks.torch.unreached import UnreachedCalls
+from tb_bnlens.frameworks.torch.untouched import untouched
 from tb_bnlens.frameworks.torch.writes import unseen
 from tb_bnlens.moments.moments import Mask, Moments
 from tb_bnlens.moments.recovery import Snapshot
 from tb_bnlens.moments.segments import Segments
 from tb_bnlens.moments.statistics import mean_of_calls
-
-
-@dataclass
-class Seen:
-    """What the hooks have seen in one pass."""
-
-    order: list[int] = field(default_factory=list)
-    """Layer index of each BatchNorm call."""
-    moments: dict[int, list[tuple[Any, Any, int]]] = field(default_factory=dict)
-    """Layer index -> mean, variance and number of values of each call, where the layer uses those of its input."""
 
 
 class TorchRunner:
@@ -135,7 +132,7 @@ class TorchRunner:
         loss, predictions, seen = self._run(batch, moving, mask, self._in_eval_mode())
         # With every layer on its moving statistics nothing is hooked, and no call is seen.
         self.order = tuple(seen.order) or self.order
-        calls = _arrays(seen.moments)
+        calls = arrays_of(seen.moments)
         return Outcome(
             loss, predictions, mean_of_calls(calls, self._segments), {i: c for i, c in calls.items() if len(c) > 1}
         )
@@ -152,7 +149,7 @@ class TorchRunner:
         # What nothing calls or trains has no mode in training: a part of the network that is not used.
         used = {i for i, layer in enumerate(self._layers) if not seen.order or i in seen.order or layer.moved}
         self.trains = {i: mode for i, mode in self.trains.items() if i in used}
-        calls = {i: c for i, c in _arrays(seen.moments).items() if self.trains[i]}
+        calls = {i: c for i, c in arrays_of(seen.moments).items() if self.trains[i]}
         return Outcome(loss, predictions, mean_of_calls(calls, self._segments), after=self._after(moving, calls))
 
     def _run(
@@ -174,11 +171,11 @@ class TorchRunner:
             modules = [layer.module for layer in self._layers]
             stack.enter_context(untouched(wanted, modules, *self._called))
             self._let_go()
-            _write(modules, own)
+            write_given(modules, own)
             by_batch = any(mine.by_batch for mine in own)
             if by_batch:
-                stack.enter_context(_hooked(modules, own))
-                stack.enter_context(_at_normalization(self._layers, own))
+                stack.enter_context(hooked(modules, own))
+                stack.enter_context(at_normalization(self._layers, own))
             with look or contextlib.nullcontext(), _no_variance(), self._failure_told(batch.x):
                 predictions = self._forward(self._model, batch.x)
             self._kinds[given[self._model]] = kind_of(predictions)
@@ -209,7 +206,7 @@ class TorchRunner:
             kept.value = None
         self._held.clear()
 
-    def _find_wired(self, own: Sequence[_Own]) -> None:
+    def _find_wired(self, own: Sequence[Own]) -> None:
         """A module in eval mode writes no statistics, unless its forward pass has the mode written into it."""
         if not own:
             return
@@ -217,8 +214,8 @@ class TorchRunner:
         with unseen(*held):
             # Buffers of half precision hold rounded ones.
             exact = all(now.dtype == mine.mean.dtype for mine, now in zip(own, held, strict=True))
-            given = _flat(x.mean if exact else x.mean.to(now.dtype) for x, now in zip(own, held, strict=True))
-            moved = (_flat(held) != given) & ~np.isnan(given)
+            given = end_to_end(x.mean if exact else x.mean.to(now.dtype) for x, now in zip(own, held, strict=True))
+            moved = (end_to_end(held) != given) & ~np.isnan(given)
         self.at_inference = dict(enumerate((self._segments.count(moved) > 0).tolist()))
 
     def _loss(self, predictions: Any, batch: Any, in_training: bool) -> float:
@@ -260,9 +257,9 @@ class TorchRunner:
 
     def _moving(self) -> Moments:
         both = ([parts.value_of(t.module, name) for t in self._layers] for name in ("running_mean", "running_var"))
-        return Moments(*map(_flat, both))
+        return Moments(*map(end_to_end, both))
 
-    def _own(self, moving: Moments, on_moving: Mask, seen: Seen) -> list[_Own]:
+    def _own(self, moving: Moments, on_moving: Mask, seen: Seen) -> list[Own]:
         if not self._layers:
             return []
         # As copies: a tensor made of an array shares its memory.
@@ -275,7 +272,7 @@ class TorchRunner:
         masked = self._segments.count(np.asarray(on_moving))
         by_batch, wholly = (masked < self._segments.sizes).tolist(), (masked == 0).tolist()
         return [
-            _Own(index, *each[device][index], by_batch=by_batch[index], wholly=wholly[index], seen=seen)
+            Own(index, *each[device][index], by_batch=by_batch[index], wholly=wholly[index], seen=seen)
             for index, device in enumerate(devices)
         ]
 
@@ -290,102 +287,6 @@ class TorchRunner:
         return Snapshot(mean, variance)
 
 
-class _Own:
-    """Takes the statistics of one layer's input, and puts them in its buffers in the channels that use them."""
-
-    def __init__(
-        self, index: int, mean: Any, variance: Any, on_moving: Any, *, by_batch: bool, wholly: bool, seen: Seen
-    ):
-        self._index, self.mean, self.variance, self._on_moving, self._seen = index, mean, variance, on_moving, seen
-        self.by_batch = by_batch
-        """Whether some channel uses the batch's."""
-        self.wholly = wholly
-        """Whether all do."""
-        self.buffers: tuple[Any, Any] = (None, None)
-        """What the given statistics were written to."""
-        self._seen_at: Any = None
-
-    def __call__(self, module: Any, args: Any, kwargs: Any) -> None:
-        self._seen.order.append(self._index)
-        if not self.by_batch:
-            return
-        x = args[0] if args else kwargs["input"]
-        self._seen_at = None
-        if x.dim() > 1 and x.shape[1] == self.mean.shape[0]:
-            self._look(module, x)
-
-    def normalizes(self, module: Any, x: Any) -> None:
-        """Take what the module's forward pass has made of its input, if that is something else."""
-        if self._seen_at is not x:
-            if self._seen_at is not None:
-                self._seen.moments[self._index].pop()
-            self._look(module, x)
-
-    def _look(self, module: Any, x: Any) -> None:
-        self._seen_at = x
-        # The forward pass may have put buffers of a user's in their place.
-        held = module.running_mean, module.running_var
-        is_own = held[0] is self.buffers[0] and held[1] is self.buffers[1]
-        with unseen(x, *held) if is_own else contextlib.nullcontext():
-            self._see(held, x.detach())
-
-    def _see(self, held: tuple[Any, Any], x: Any) -> None:
-        x = x if x.dtype == torch.float64 else x.float()
-        # In two passes: on a CPU as exact as torch.var_mean, and up to 17 times as fast.
-        axes = [d for d in range(x.dim()) if d != 1]
-        mean = x.mean(axes, keepdim=True)
-        variance, mean = (x - mean).square_().mean(axes), mean.flatten()
-        self._seen.moments.setdefault(self._index, []).append((mean, variance, x.numel() // x.shape[1]))
-        if not self.wholly:
-            mean = torch.where(self._on_moving, self.mean, mean.to(self.mean.dtype))
-            variance = torch.where(self._on_moving, self.variance, variance.to(self.variance.dtype))
-        held[0].copy_(mean)
-        held[1].copy_(variance)
-
-
-def _write(modules: Sequence[Any], own: Sequence[_Own]) -> None:
-    """Put the given statistics in the modules' buffers, which are clones by now."""
-    for module, mine in zip(modules, own, strict=True):
-        mine.buffers = module.running_mean, module.running_var
-    buffers = [buffer for mine in own for buffer in mine.buffers]
-    given = [x for mine in own for x in (mine.mean, mine.variance)]
-    with unseen(*buffers), torch.no_grad():
-        if buffers:
-            torch._foreach_copy_(buffers, given)
-
-
-class _Normalization(TorchFunctionMode):  # type: ignore[misc]
-    """Sees the input of ``batch_norm`` in modules whose own forward pass may change its shape before.
-
-    Args:
-        owns: id of ``running_mean`` -> module, and what takes its statistics.
-    """
-
-    def __init__(self, owns: Mapping[int, tuple[Any, _Own]]):
-        super().__init__()
-        self._owns = owns
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Take the statistics before the function uses them."""
-        kwargs = kwargs or {}
-        if func in BY_BATCH:
-            found = [self._owns[id(x)] for x in (*args, *kwargs.values()) if id(x) in self._owns]
-            for module, own in found:
-                own.normalizes(module, args[0] if args else kwargs["input"])
-        return func(*args, **kwargs)
-
-
-def _at_normalization(
-    layers: Sequence[TorchLayer], own: Sequence[_Own]
-) -> contextlib.AbstractContextManager[_Normalization | None]:
-    owns = {
-        id(layer.module.running_mean): (layer.module, mine)
-        for layer, mine in zip(layers, own, strict=True)
-        if mine.by_batch and not type(layer.module).forward.__module__.startswith("torch.")
-    }
-    return _Normalization(owns) if owns else contextlib.nullcontext()
-
-
 @contextlib.contextmanager
 def _no_variance() -> Iterator[None]:
     """A layer that normalizes by the batch refuses a single row; that is what a pass over one finds out."""
@@ -395,37 +296,3 @@ def _no_variance() -> Iterator[None]:
         if "more than 1 value per channel" in str(error):
             raise NotEvaluated(str(error)) from error
         raise
-
-
-@contextlib.contextmanager
-def _hooked(modules: Sequence[Any], own: Sequence[_Own]) -> Iterator[None]:
-    handles: list[Any] = []
-    try:
-        for module, mine in zip(modules, own, strict=True):
-            handles.append(module.register_forward_pre_hook(mine, with_kwargs=True))
-        yield
-    finally:
-        for handle in reversed(handles):
-            handle.remove()
-
-
-def _arrays(moments: Mapping[int, Sequence[tuple[Any, Any, int]]]) -> dict[int, list[Moments]]:
-    """Mean and unbiased variance of each call."""
-    calls = [call for each in moments.values() for call in each]
-    if not calls:
-        return {}
-    means, variances, values = zip(*calls, strict=True)
-    sizes = [mean.shape[0] for mean in means]
-    unbiased = [n / (n - 1) if n > 1 else 1.0 for n in values]
-    flat = _flat(means), _flat(variances) * np.repeat(unbiased, sizes)
-    found = map(Moments, *(np.split(x, np.cumsum(sizes)[:-1]) for x in flat))
-    return {i: [next(found) for _ in each] for i, each in moments.items()}
-
-
-def _flat(tensors: Iterable[Any]) -> NDArray[np.float64]:
-    """The values of some tensors laid end to end; as many copies from the device as there are kinds."""
-    with torch.no_grad():
-        known = [tensor if tensor.dim() == 1 else tensor.reshape(-1) for tensor in tensors]
-        if len({(tensor.device, tensor.dtype) for tensor in known}) == 1:
-            known = [torch.cat(known)]
-        return np.concatenate([np.zeros(0), *(tensor.detach().double().cpu().numpy() for tensor in known)])
