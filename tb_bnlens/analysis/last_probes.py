@@ -146,7 +146,7 @@ def _diverged(columns: Mapping[str, Array], not_evaluated: Mapping[str, str]) ->
     lost = np.isnan(fit[-1]) and np.isnan(batch[-1]) if known else len(fit) > 1 and np.isnan(fit[-2:]).all()
     if np.isfinite(fit).any():
         return bool(lost)
-    # A loop that tells no loss of its own: its probe was made, as the size of its batch shows, and gave none.
+    # A loop has no loss of fit: its probe was made, as the size of its batch shows, and gave none.
     training = columns["training"]
     made = not np.isnan(columns["batch_size"][-1])
     return bool(known and made and np.isnan(batch[-1]) and np.isnan(training[-1]) and np.isfinite(training).any())

@@ -16,7 +16,7 @@ class Right:
     """Rows whose largest score is that of their class, over batches."""
 
     why: str
-    """Why there are no other metrics: what is said where there is no accuracy either."""
+    """Why there are no other metrics; the reason for no accuracy, too, where there is none."""
     right: float = 0.0
     counted: float = 0.0
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tb_bnlens.capture.spread import evenly
 
 MOST_VALUES = 65_536
-"""Values that are looked at; masks of images have many more."""
+"""Values that are read; masks of images have many more."""
 TWO_VALUES = ((0, 1), (-1, 1))
 """Targets of two classes as real numbers; one column for each class is made of the first two as well."""
 
@@ -44,7 +44,7 @@ def classes_in(targets_of: Callable[[Any], Sequence[NDArray[Any]]], batch: Any) 
 
 
 def classes_of_all(targets_of: Callable[[Any], Sequence[NDArray[Any]]], batches: Sequence[Any]) -> float:
-    """The same of several batches, each of which may hold some of the classes."""
+    """The same of several batches; each may hold some of the classes."""
     known = [n for n in (classes_in(targets_of, batch) for batch in batches) if not math.isnan(n)]
     return (max(known) if min(known) > 0 else 0.0) if known else math.nan
 

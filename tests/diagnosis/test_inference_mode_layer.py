@@ -39,7 +39,7 @@ def test_since_the_last_update() -> None:
 
 
 def test_a_training_that_diverges_in_eval_mode() -> None:
-    """A loop that tells no loss of its own: the losses of its probes are not finite any more."""
+    """In a loop, which has no loss of fit, the losses of the probes are not finite any more."""
     history = run(OFF, gain=0.0)
     history.layers[:, :, LAYER_INDEX["updates"]] = np.minimum(np.arange(len(history.steps)), 8)[:, None]
     history.losses[..., LOSS_INDEX["fit_loss"]] = np.nan

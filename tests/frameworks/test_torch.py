@@ -352,7 +352,7 @@ def test_steps_in_which_nothing_is_due_are_counted_and_their_batches_met(tmp_pat
 
 
 class Own(torch.Tensor):  # type: ignore[misc, name-defined]
-    """A tensor of the user's, which runs code of its own."""
+    """A tensor of the user's: to read it may run code."""
 
 
 @pytest.mark.parametrize(

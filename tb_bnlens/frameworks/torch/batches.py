@@ -182,7 +182,7 @@ class TorchBatches:
         return sum(map(_bytes, leaves(batch))) + sum(_held(thing) for thing in objects(batch))
 
     def targets(self, batch: Any) -> list[NDArray[Any]]:
-        """The tensors of ``y``; none where one is of a class of the user's, which may run code of its own."""
+        """The tensors of ``y``; none where one is of a class of the user's: to read it may run code."""
         held = list(leaves(batch.y)) if isinstance(batch, Batch) else []
         plain = all(type(leaf) in (torch.Tensor, np.ndarray) and is_dense(leaf) for leaf in held)
         tensors = [torch.as_tensor(leaf).detach().cpu() for leaf in held] if plain else []
