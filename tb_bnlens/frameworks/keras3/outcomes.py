@@ -110,9 +110,10 @@ class Outcomes(ABC):
             return self._updated(state, batch, predictions)
         library, form = self._library, self._backend.batches
         scores, targets = library.tree.flatten(predictions[0]), form.targets(batch)
-        if len(scores) != 1 or len(targets) != 1:
+        if len(scores) != 1 or len(targets) != 1 or "float" not in str(scores[0].dtype):
             raise NotEvaluated(state.why)
-        return state.more(library.host(scores[0]), targets[0], form.weights(batch))
+        # NumPy does not know bfloat16.
+        return state.more(library.host(library.ops.cast(scores[0], "float32")), targets[0], form.weights(batch))
 
     def metrics(self, state: Any) -> dict[str, float]:
         """Results by the names that Keras shows, without the running loss."""
