@@ -52,12 +52,8 @@ counted = data.unbatch().filter(lambda x, y, weight: weight > 0).batch(32)
 
 def passed(f: Facts, _d: Decision) -> str:
     """The same without harm."""
-    counted = number(f.typical("counted"))
-    return f"With the statistics of the rows that count, inference loss is {counted}; now it is {_inference(f)}."
-
-
-def _inference(f: Facts) -> str:
-    return number(f.typical("inference"))
+    counted, inference = number(f.typical("counted")), number(f.typical("inference"))
+    return f"With the statistics of the rows that count, inference loss is {counted}, with the present ones {inference}."
 
 
 WORDS = Words(

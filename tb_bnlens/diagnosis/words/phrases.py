@@ -12,7 +12,7 @@ from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.analysis.loss_gap import NOTE_HARM, WARNING_HARM
 from tb_bnlens.analysis.metrics import is_share
 from tb_bnlens.diagnosis.conditions import on_validation
-from tb_bnlens.diagnosis.severity import of_gap
+from tb_bnlens.diagnosis.severity import Severity, of_gap
 from tb_bnlens.metadata import EventKind, replay_row
 from tb_bnlens.numbers import as_set as in_convention
 from tb_bnlens.numbers import number as number
@@ -103,21 +103,41 @@ def momentum_range(f: Facts, values: NDArray[np.float64]) -> str:
     return f"{low:.6g}" if math.isclose(low, high, abs_tol=1e-6) else f"{low:.6g} to {high:.6g}"
 
 
+SAME_DIGITS = 1.05
+"""Two digits do not tell values apart that differ by less."""
+
+
 def steps(value: float) -> str:
     """Steps in text: "4,098 steps"; "more steps than any run has" for never."""
     return count(math.ceil(value), "step") if math.isfinite(value) else "more steps than any run has"
 
 
-def about_steps(value: float, interval: tuple[float, float] = (math.nan, math.nan)) -> str:
+NEVER = "it may never converge at this learning rate"
+
+
+def about_steps(value: float, interval: tuple[float, float] = (math.nan, math.nan), then: str = "") -> str:
     """Steps to two digits, as estimates are no better, with their 80% interval where it is reliable.
+
+    Args:
+        value: how many.
+        interval: its ends.
+        then: what follows the steps: " from now".
 
     Example:
         >>> about_steps(4498, (4141, 5230))
         'about 4,500 steps (4,100 to 5,200)'
-        >>> about_steps(4498, (4141, math.inf))
-        'about 4,500 steps (at least 4,100, and it may never converge at this learning rate)'
+        >>> about_steps(4498, (4141, math.inf), " from now")
+        'about 4,500 steps (at least 4,100, and it may never converge at this learning rate) from now'
+        >>> about_steps(4143, (4141, math.inf), " from now")
+        'at least 4,100 steps from now, and it may never converge at this learning rate'
     """
     low, high = interval
+    if math.isinf(high) and 1 <= low and value <= SAME_DIGITS * low < math.inf:
+        return f"at least {steps(_two_digits(low))}{then}, and {NEVER}"
+    return f"{_about(value, low, high)}{then}"
+
+
+def _about(value: float, low: float, high: float) -> str:
     if not math.isfinite(value):
         least = f"at least {number(_two_digits(low))} steps, and " if math.isfinite(low) else ""
         return f"{least}more steps than any run has"
@@ -126,7 +146,7 @@ def about_steps(value: float, interval: tuple[float, float] = (math.nan, math.na
         return said
     least = number(_two_digits(low))
     if math.isinf(high):
-        return f"{said} (at least {least}, and it may never converge at this learning rate)"
+        return f"{said} (at least {least}, and {NEVER})"
     most = number(_two_digits(high))
     return said if least == most else f"{said} ({least} to {most})"
 
@@ -144,6 +164,12 @@ RELATIVE_ERROR = "relative error of the moving statistics (95th percentile of th
 JUMP = "inference - recalibrated, exceeded in one probe of ten"
 LESS_BATCH = "inference - batch statistics"
 """The gap, as the losses of the report name its two ends."""
+
+
+def when(f: Facts) -> str:
+    """When the losses were measured: "now", or "at step 54" where training went on."""
+    step = f.losses.step if f.evidence is None or f.measured is None else f.evidence.step
+    return "now" if step is None or step >= f.last_step else f"at step {step:,}"
 
 
 def until(f: Facts) -> str:
@@ -248,8 +274,13 @@ def validation_suffers(f: Facts) -> str:
 
 def hardly_felt(f: Facts) -> str:
     """That a note takes little of the loss, as far as that is known: a probe or two may show a great difference."""
-    unsure = f.parts is None and f.gap.harm >= WARNING_HARM
-    return " Whether the loss depends on it is not sure yet." if unsure else " The loss hardly depends on it."
+    if f.parts is None and f.gap.harm >= WARNING_HARM:
+        return " Whether the loss depends on it is not sure yet."
+    if not f.stale.harm >= NOTE_HARM:
+        return " The loss hardly depends on it."
+    # Where statistics are stale for another reason as well, this one alone is not known to matter.
+    little = "That may be chance" if not f.stale.significant else "That is too little for a warning"
+    return "" if of_gap(f.stale) > Severity.INFO else f" {little}."
 
 
 def changed(f: Facts) -> str:
