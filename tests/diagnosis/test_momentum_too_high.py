@@ -16,7 +16,7 @@ from tb_bnlens.history import Event
 from tb_bnlens.report import run_report
 from tests.diagnosis.checks import limits_of, silence_of
 from tests.diagnosis.limits import without_replays
-from tests.diagnosis.runs import behind, causes, finding, measured, put, ruled_out, run, silenced, summary
+from tests.diagnosis.runs import behind, causes, finding, level, measured, put, ruled_out, run, silenced, summary
 from tests.simulation import Sim, SimLayer, band_locator, simulate
 
 CAUSE = "momentum-too-high"
@@ -221,6 +221,15 @@ def test_a_note_says_how_sure_it_is_that_the_loss_hardly_depends_on_it() -> None
     some: dict[str, Any] = {"inference": 1.4, "batch": 1.0, "recalibrated": 1.0}
     assert hardly_felt(Facts(measured(probed, **some))) == " That is too little for a warning."
     assert hardly_felt(Facts(measured(probed, **some | {"inference": [0.4, 2.4] * 6}))) == " That may be chance."
+
+
+def test_the_harm_explains_a_warning_of_stale_statistics() -> None:
+    """Of probes as of measurements: batch statistics are bad themselves, and renewed ones far better."""
+    losses = {"inference": 1.4, "recalibrated": 0.8, "recalibrated_now": 0.8}
+    report = run_report(level(SimLayer(momentum=0.999, true_variance=0.05), **losses))
+    assert report["severity"] == "warning" and report["losses"]["batches"] is None
+    assert report["losses"]["rival"] == "the loss with recalibrated statistics"
+    assert report["losses"]["harm"] == pytest.approx(0.75, rel=0.01) and report["losses"]["rival_loss"] is None
 
 
 def test_a_small_share_of_a_start_that_was_far_off() -> None:
