@@ -15,9 +15,10 @@ from tb_bnlens.diagnosis.severity import Severity
 from tb_bnlens.diagnosis.words import code
 from tb_bnlens.diagnosis.words.phrases import (
     RELATIVE_ERROR,
+    STALE,
     STANDARD,
-    WARNING_FROM,
     about_steps,
+    added,
     as_set,
     be,
     count,
@@ -183,12 +184,7 @@ def _evidence(f: Facts) -> dict[str, Evidence]:
     if not math.isnan(f.stale.drop):
         evidence["stale"] = Evidence("metric lost to stale statistics (recalibrated - inference)", f.stale.drop)
     elif f.stale.known and (f.parts is not None or f.losses.windows_serve):
-        evidence["stale"] = Evidence(
-            "loss added by stale statistics (inference - recalibrated)",
-            f.stale.value,
-            f.warning_loss,
-            against=WARNING_FROM,
-        )
+        evidence["stale"] = added(f, STALE, f.stale)
     return evidence
 
 

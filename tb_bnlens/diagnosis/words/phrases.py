@@ -9,10 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tb_bnlens.analysis.facts import Facts
-from tb_bnlens.analysis.loss_gap import NOTE_HARM, WARNING_HARM
-from tb_bnlens.analysis.metrics import is_share
+from tb_bnlens.analysis.loss_gap import NOTE_HARM, WARNING_HARM, Gap
+from tb_bnlens.analysis.metrics import DROP, is_share, lost
 from tb_bnlens.diagnosis.conditions import on_validation
 from tb_bnlens.diagnosis.severity import Severity, of_gap
+from tb_bnlens.diagnosis.words.words import Evidence
+from tb_bnlens.history import PassResult
 from tb_bnlens.metadata import EventKind, replay_row
 from tb_bnlens.numbers import as_set as in_convention
 from tb_bnlens.numbers import number as number
@@ -103,10 +105,6 @@ def momentum_range(f: Facts, values: NDArray[np.float64]) -> str:
     return f"{low:.6g}" if math.isclose(low, high, abs_tol=1e-6) else f"{low:.6g} to {high:.6g}"
 
 
-SAME_DIGITS = 1.05
-"""Two digits do not tell values apart that differ by less."""
-
-
 def steps(value: float) -> str:
     """Steps in text: "4,098 steps"; "more steps than any run has" for never."""
     return count(math.ceil(value), "step") if math.isfinite(value) else "more steps than any run has"
@@ -132,7 +130,8 @@ def about_steps(value: float, interval: tuple[float, float] = (math.nan, math.na
         'at least 4,100 steps from now, and it may never converge at this learning rate'
     """
     low, high = interval
-    if math.isinf(high) and 1 <= low and value <= SAME_DIGITS * low < math.inf:
+    # Two digits hardly tell values apart that differ by less than a twentieth.
+    if math.isinf(high) and 1 <= low and value <= 1.05 * low < math.inf:
         return f"at least {steps(_two_digits(low))}{then}, and {NEVER}"
     return f"{_about(value, low, high)}{then}"
 
@@ -162,6 +161,7 @@ STANDARD = "batch standard deviations"
 """Unit of a distance."""
 RELATIVE_ERROR = "relative error of the moving statistics (95th percentile of the channels, median layer)"
 JUMP = "inference - recalibrated, exceeded in one probe of ten"
+STALE = "loss added by stale statistics (inference - recalibrated)"
 LESS_BATCH = "inference - batch statistics"
 """The gap, as the losses of the report name its two ends."""
 
@@ -261,6 +261,33 @@ def against_batch(f: Facts) -> str:
     if math.isinf(f.typical("inference")):
         return f"inference loss is not finite; with batch statistics it is {loss(f, f.rival_loss)}"
     return f"inference loss is {much} the loss with batch statistics ({modes(f)})"
+
+
+def added(f: Facts, label: str, gap: Gap) -> Evidence:
+    """A difference of losses beside the least that is a warning; alone where a metric makes the severity."""
+    by_metric = f.measured is not None and f.measured.told_by_metric(gap)
+    return Evidence(label, gap.value, None if by_metric else f.warning_loss, against=WARNING_FROM)
+
+
+Pass = tuple[str, PassResult | None]
+"""A pass with its name in words; None where it was not made."""
+
+
+def dropped(upper: Pass, lower: Pass, limit: float | None = DROP) -> dict[str, Evidence]:
+    """The metric that is most worse in the upper pass; nothing where none is beyond chance.
+
+    Args:
+        upper: the pass that may have lost.
+        lower: the other one.
+        limit: the drop from which it is a warning; None where it makes none.
+    """
+    (worse, here), (better, there) = upper, lower
+    name = "" if here is None or there is None else lost(here, there)
+    if not name or here is None or there is None:
+        return {}
+    values = there.metrics[name], here.metrics[name]
+    label = f"{name} lost ({better} {metric(name, values[0])}, {worse} {metric(name, values[1])})"
+    return {"metric": Evidence(label, values[0] - values[1], limit, against=WARNING_FROM)}
 
 
 def validation_suffers(f: Facts) -> str:
