@@ -237,13 +237,16 @@ def no_losses(f: Facts) -> str:
     return reasons or "No probe has measured both losses yet."
 
 
+ON_NEW_BATCHES = "the loss with batch statistics on new batches"
+
+
 def rival(f: Facts) -> str:
     """What inference is held against: "the loss with batch statistics"."""
     if not f.has_layers:
         return "the loss in training mode"
     named = "" if f.measured is None else f.measured.rival
     return {
-        "recombined": "the loss with batch statistics on new batches",
+        "recombined": ON_NEW_BATCHES,
         "batch_as_trained": "the loss with batch statistics where training uses them",
     }.get(named, "the loss with batch statistics")
 
