@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tb_bnlens.history import History
-from tb_bnlens.metadata import HALF_PRECISION
+from tb_bnlens.metadata import HALF_PRECISION, Moment
 from tb_bnlens.report import run_report
 from tb_bnlens.report.text import render_run
 from tests.diagnosis.checks import limits_of, silence_of
@@ -119,6 +119,19 @@ def test_a_metric_that_makes_the_severity_is_the_evidence() -> None:
     assert metric["value"] == pytest.approx(0.25) and metric["limit"] < 0.25
     without = finding(measured(level(), **passes | {"inference": 2.0}), "train-inference-gap")["evidence"]
     assert "metric" not in without and without["gap"]["limit"] == pytest.approx(0.5)
+
+
+def test_a_check_names_what_it_cannot_tell_apart() -> None:
+    history = measured(level(), inference=3.0, batch=1.0, recalibrated=1.0)
+    checked = replace(history, evidence=(replace(history.evidence[0], moment=Moment.CHECK),))
+    found = finding(checked, CAUSE)
+    for reason in (
+        "lagged when training ended",
+        "averaged, as by SWA or EMA",
+        "preprocessed otherwise than in training",
+    ):
+        assert reason in found["summary"]
+    assert "do not fit data and weights" in found["next"]
 
 
 def test_a_lag_that_nothing_explains_is_no_drift() -> None:

@@ -10,7 +10,7 @@ from tb_bnlens.diagnosis.compositions import diverged_on_constant
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.severity import Severity
 from tb_bnlens.diagnosis.words import code, constant
-from tb_bnlens.diagnosis.words.phrases import STANDARD, added, against_batch, count, number, sentence, some_of, verb
+from tb_bnlens.diagnosis.words.phrases import STANDARD, against_batch, count, number, sentence, some_of, verb
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
 PASS_ON = """\
@@ -64,7 +64,7 @@ def failed(f: Facts, d: Decision) -> Said:
         summary,
         evidence={
             "distance": Evidence("largest distance of these layers", _distance(f), LARGE_DISTANCE, STANDARD),
-            "part": added(f, "loss added by constant statistics", f.constant_part),
+            "part": constant.cost(f, d, "loss added by constant statistics"),
         },
         rescue=code.RECALIBRATE_FROZEN if shown and f.parts and not spoilt else "",
         rescued="recalibrated_all",
