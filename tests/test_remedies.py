@@ -309,6 +309,28 @@ def test_a_bad_batch_changes_nothing() -> None:
     assert unchanged(model, before)
 
 
+@pytest.mark.parametrize(
+    "form", [lambda x: x, batched, lambda x: [(b, b) for b in batched(x)]], ids=["array", "tf.data", "list"]
+)
+def test_bad_batches_are_left_out_where_that_is_asked(form: Callable[[Any], Any]) -> None:
+    x, _ = images(320)
+    x[0, 0, 0, 0] = np.nan
+    model = network()
+    with pytest.warns(UserWarning, match="1 of 10 batches of data gave statistics that are not finite: left out"):
+        change = recalibrate(model, form(x), skip_non_finite=True)
+    assert (change.batches, change.samples) == (9, 288)
+    assert np.isfinite(model.get_layer("first").moving_mean).all()
+
+
+def test_nothing_changes_where_every_batch_is_bad() -> None:
+    x = np.full_like(images()[0], np.nan)
+    model = network()
+    before = state(model)
+    with pytest.raises(ValueError, match="Each batch of data gives statistics that are not finite"):
+        recalibrate(model, x, skip_non_finite=True)
+    assert unchanged(model, before)
+
+
 def test_poisoned_statistics_are_cured() -> None:
     x, _ = images()
     model = network()

@@ -3,19 +3,22 @@
 import json
 import math
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.diagnosis.causes import CAUSES
+from tb_bnlens.diagnosis.words.phrases import ON_NEW_BATCHES
 from tb_bnlens.history import Event
 from tb_bnlens.numbers import number
 from tb_bnlens.report import build_report, markdown, notebook, run_report, schema
 from tb_bnlens.report.compare import compare
+from tb_bnlens.report.style import Style
 from tb_bnlens.report.summary import summarize
 from tb_bnlens.report.text import render, render_comparison
-from tests.diagnosis.runs import of_torch
+from tests.diagnosis.runs import FROZEN_OFF, level, measured, of_torch, run
 from tests.simulation import Sim, SimLayer, band_locator, simulate
 
 ROOT = Path(__file__).parents[1]
@@ -215,6 +218,29 @@ def test_recalibrated_is_one_number_in_every_form_of_the_report() -> None:
     report = cast(schema.Overview, {"format": 1, "runs": [run]})
     forms = [render(report), markdown.render(report), notebook.as_html(run), render_comparison(compare(run, run))]
     assert all("0.0906" in form and "0.0638" not in form for form in forms)
+
+
+def test_the_table_has_the_loss_that_inference_is_held_against() -> None:
+    """Where the batches of training are known by heart, that is the loss on new ones."""
+    passes: dict[str, Any] = {"inference": 0.5, "batch": 0.1, "recalibrated": 0.5, "recombined": 0.625}
+    accuracy = {name: {"accuracy": 0.75} for name in ("inference", "batch")}
+    history = measured(level(), layers={"between_within": [0.0] * 3}, metrics=accuracy, scatter=0.001, **passes)
+    report = build_report([history])
+    assert report["runs"][0]["losses"]["rival"] == ON_NEW_BATCHES
+    wide, narrow = render(report), render(report, Style(width=60))
+    assert re.search(r"batch +new batches +recalibrated", wide) and re.search(r"0\.1 +0\.625 +0\.5 +0\.5\n", wide)
+    assert re.search(r"\n +new batches  0\.625\n", narrow), "no accuracy was measured there"
+
+
+def test_frozen_layers_are_one_part() -> None:
+    """With all layers frozen, training and inference are on the same statistics."""
+    history = run(FROZEN_OFF)
+    parts = next(line for line in render(build_report([history])).splitlines() if "parts:" in line)
+    assert parts.count("frozen layers") == 1 and "training-only" not in parts
+    dropout = next(
+        line for line in render(build_report([run(FROZEN_OFF, dropout=0.6)])).splitlines() if "parts" in line
+    )
+    assert "training-only layers and frozen layers" in dropout
 
 
 def test_without_layers_headline_and_table_have_the_same_losses() -> None:

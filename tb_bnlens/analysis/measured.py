@@ -118,6 +118,10 @@ class Measured:
         """Metrics that are lower in this pass than at inference, beyond chance."""
         return metrics.fallen(self.passes[name], self.passes["inference"])
 
+    def told_by_metric(self, gap: Gap) -> bool:
+        """Whether a gap does the harm of what a metric drops, and not of what the loss rises by."""
+        return gap.known and (not math.isnan(gap.drop) or gap.harm > self._losses.harm(gap.value))
+
     def cost(self, name: str) -> float:
         """What passes are compared by: the share that ``lost`` leaves wrong, else the mean loss."""
         told = self.lost and name in self.passes and self.lost in self.passes[name].metrics

@@ -28,6 +28,7 @@ def recalibrate(
     frozen: bool = False,
     pool: str = "batches",
     batch_size: int = 32,
+    skip_non_finite: bool = False,
     forward: Forward | None = None,
 ) -> Recalibration:
     """Replace the running statistics by statistics of ``data`` at the present weights (PreciseBN).
@@ -54,6 +55,7 @@ def recalibrate(
         pool: how the variances of the batches, [C] each, are combined. ``"batches"`` averages the batch variances, as
             training does. ``"samples"`` pools the second moments: the variance over all samples.
         batch_size: the batch size for arrays.
+        skip_non_finite: leave out batches that give statistics that are not finite, with a warning, instead of raising.
         forward: ``forward(model, x, training)``, see ``Recorder``.
 
     Returns:
@@ -77,7 +79,9 @@ def recalibrate(
     sized = ((batch, samples(batch) or 1) for batch in islice(batches_of(data, batch_size), batches))
     try:
         runner = adapter.runner(adapter.layers(), segments)
-        found = measure(runner, layers, Moments(snapshot.mean, snapshot.spread).double(), sized, frozen, pool)
+        found = measure(
+            runner, layers, Moments(snapshot.mean, snapshot.spread).double(), sized, frozen, pool, skip_non_finite
+        )
     except NotEvaluated as reason:
         raise RuntimeError(f"The model cannot be recalibrated: {reason}") from reason
     return replaced(found, layers, _write, IN_EVAL_MODE)

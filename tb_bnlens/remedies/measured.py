@@ -101,6 +101,7 @@ def measure(
     data: Iterable[tuple[Any, int]],
     frozen: bool,
     pool: str,
+    skip_non_finite: bool = False,
 ) -> Measured:
     """Run every batch through the model once, each layer normalizing by it.
 
@@ -111,6 +112,7 @@ def measure(
         data: batches with their numbers of samples.
         frozen: measure layers that training does not update, too.
         pool: one of ``POOLS``.
+        skip_non_finite: leave out batches that give statistics that are not finite.
 
     Raises:
         ValueError: no layer is updated in training, there is no sample, or statistics are not finite.
@@ -119,10 +121,10 @@ def measure(
     segments = Segments([t.channels for t in layers])
     skipped: dict[str, str] = {}
     on_moving = np.zeros(len(segments.layer), bool)
-    total = count = 0
+    total = count = left_out = 0
     mean = second = within = np.zeros(len(segments.layer))
     for batch, samples in data:
-        if count == 0:
+        if count + left_out == 0:
             skipped = {} if frozen else _left_alone(runner, layers, batch)
             on_moving = segments.per_channel([t.name in skipped for t in layers]).astype(bool)
             if on_moving.all():
@@ -132,12 +134,23 @@ def measure(
                 )
         passed = runner.batch(batch, moving, on_moving)
         seen = moments_of(passed)
-        _require_finite(seen, runner.order, layers, segments, on_moving, count)
+        bad = _not_finite(seen, runner.order, layers, segments, on_moving)
+        if bad and skip_non_finite:
+            left_out += 1
+            continue
+        if bad:
+            raise ValueError(
+                f"Batch {count} of data gives {bad}; nothing was changed. skip_non_finite=True leaves such batches out"
+            )
         count, total = count + 1, total + samples
         rate = samples / total
         mean = mean + rate * (seen.mean - mean)
         within = within + rate * (seen.variance - within)
         second = second + rate * (_second_moment(passed, seen, segments) - second)
+    if left_out:
+        if not total:
+            raise ValueError(f"Each batch of data gives statistics that are not finite, the last one {bad}")
+        warn_user(f"{left_out} of {left_out + count} batches of data gave statistics that are not finite: left out")
     if not total:
         raise ValueError("data gave no samples to recalibrate on; expected batches of training data")
     if total < FEW_SAMPLES:
@@ -197,18 +210,19 @@ def _second_moment(passed: Outcome, seen: Moments, segments: Segments) -> Array:
     return second
 
 
-def _require_finite(
+def _not_finite(
     seen: Moments,
     order: Sequence[int],
     layers: Sequence[TrackedLayer],
     segments: Segments,
     on_moving: Mask,
-    batch: int,
-) -> None:
+) -> str:
+    """The first layer in which a batch's statistics are not finite; empty where all are."""
     bad = segments.count(~np.isfinite(seen.mean) | ~np.isfinite(seen.variance))
     for index in dict.fromkeys(order):
         if bad[index] and not on_moving[segments.starts[index]]:
-            raise ValueError(
-                f"Batch {batch} of data gives layer {layers[index].name!r} statistics that are not finite in "
-                f"{int(bad[index])} of {layers[index].channels} channels; nothing was changed"
+            return (
+                f"layer {layers[index].name!r} statistics that are not finite in {int(bad[index])} of "
+                f"{layers[index].channels} channels"
             )
+    return ""

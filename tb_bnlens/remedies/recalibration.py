@@ -31,6 +31,7 @@ def recalibrate(
     frozen: bool = False,
     pool: str = "batches",
     batch_size: int = 32,
+    skip_non_finite: bool = False,
 ) -> Recalibration:
     """Replace the moving statistics by statistics of ``data`` at the present weights (PreciseBN).
 
@@ -63,6 +64,7 @@ def recalibrate(
             moments, ``E[v + m^2] - E[m]^2``: the variance over all samples, larger by the variance of the batch
             means. Batches are weighted by their number of samples.
         batch_size: the batch size for arrays.
+        skip_non_finite: leave out batches that give statistics that are not finite, with a warning, instead of raising.
 
     Returns:
         A ``Recalibration`` with ``undo()`` and ``keep()``.
@@ -90,7 +92,7 @@ def recalibrate(
     source = ((b, on.batches.size(b) or 0) for b in input_batches(on.batches, data, batches, batch_size))
     try:
         runner = KerasRunner(on, model, layers, segments, lambda _y, _y_pred: on.library.ops.zeros(()))
-        found = measure(runner, layers, moving, source, frozen, pool)
+        found = measure(runner, layers, moving, source, frozen, pool, skip_non_finite)
     except NotEvaluated as reason:
         raise RuntimeError(f"The model cannot be recalibrated: {reason}") from reason
     return replaced(found, layers, partial(_write, on.library.host))

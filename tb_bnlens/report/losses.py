@@ -83,9 +83,10 @@ def _harm(facts: Facts, severity: Severity) -> dict[str, Any]:
     if severity > max(of_gap(gap), Severity.INFO) and measured is not None and measured.rival == "batch_as_trained":
         # Frozen layers that training uses as they are: what they cost shows against batch statistics everywhere.
         gap, held_against, loss = measured.gap("inference", "batch"), IN_EVERY_LAYER, measured.mean("batch")
-    elif severity > max(of_gap(gap), Severity.INFO) and measured is not None and of_gap(facts.stale) > of_gap(gap):
+    elif severity > max(of_gap(gap), Severity.INFO) and of_gap(facts.stale) > of_gap(gap):
         # Batch statistics of few rows are bad themselves; what inference could be is the better measure.
-        gap, held_against, loss = facts.stale, RENEWED, measured.mean("recalibrated")
+        gap, held_against = facts.stale, RENEWED
+        loss = math.nan if measured is None else measured.mean("recalibrated")
     return {
         "harm": number(min(gap.harm, gap.seen)),
         "harm_is_sure": gap.significant,

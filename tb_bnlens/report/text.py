@@ -7,7 +7,7 @@ from typing import Any
 
 from tb_bnlens.analysis.lag import SPARSE, TOO_FAR_APART
 from tb_bnlens.analysis.loss_gap import ERROR_HARM, NOTE_HARM, WARNING_HARM
-from tb_bnlens.diagnosis.words.phrases import STANDARD, count, signed
+from tb_bnlens.diagnosis.words.phrases import ON_NEW_BATCHES, STANDARD, count, signed
 from tb_bnlens.metadata import HOW_TO_RECORD
 from tb_bnlens.numbers import as_set, number
 from tb_bnlens.report.compare import layer_name, momentum_as_set, rows
@@ -16,6 +16,8 @@ from tb_bnlens.report.style import Style, all_printable, columns, padded, shorte
 
 PLAIN = Style()
 WORST_LAYERS = 8
+NEW_BATCHES = "new batches"
+"""Column of the loss that inference is held against where the batches of training are known by heart."""
 HARM = f"a warning from {WARNING_HARM:g}, an error from {ERROR_HARM:g}"
 """What severity makes of a harm."""
 TALLY = {
@@ -96,11 +98,15 @@ def _losses(run: Mapping[str, Any], style: Style) -> list[str]:
 
 def _table(losses: Mapping[str, Any], style: Style) -> list[str]:
     """The losses and metrics of one set of batches in each mode that was measured."""
-    shown = {
-        name: "not finite" if name in losses["overflowed"] else number(loss_of(losses, name))
-        for name in measured_modes(losses)
+    shown = {}
+    for name in measured_modes(losses):
+        shown[name] = "not finite" if name in losses["overflowed"] else number(loss_of(losses, name))
+        if name == "batch" and losses.get("rival") == ON_NEW_BATCHES and losses["rival_loss"] is not None:
+            shown[NEW_BATCHES] = number(losses["rival_loss"])
+    metrics = {
+        m: ["" if name == NEW_BATCHES else number(by.get(name)) for name in shown]
+        for m, by in losses["metrics"].items()
     }
-    metrics = {m: [number(by.get(name)) for name in shown] for m, by in losses["metrics"].items()}
     lines = _side_by_side(shown, metrics)
     return lines if max(map(columns, lines)) <= style.width else _one_below_another(shown, metrics, style)
 
@@ -113,7 +119,9 @@ def _side_by_side(shown: Mapping[str, str], metrics: Mapping[str, Sequence[str]]
 def _one_below_another(shown: Mapping[str, str], metrics: Mapping[str, Sequence[str]], style: Style) -> list[str]:
     lines = []
     for i, (name, loss) in enumerate(shown.items()):
-        lines += style.wrap(f"{name:>14}  ", ", ".join([loss, *(f"{m} {values[i]}" for m, values in metrics.items())]))
+        lines += style.wrap(
+            f"{name:>14}  ", ", ".join([loss, *(f"{m} {values[i]}" for m, values in metrics.items() if values[i])])
+        )
     return lines
 
 
@@ -125,6 +133,8 @@ def _parts(losses: Mapping[str, Any], framework: str, constant: str, style: Styl
     labels = {"dropout": f"training-only layers{too}", "noise": f"batch noise{too}", "stale": "stale statistics"}
     if constant and losses["recalibrated"] is None:
         labels["noise"] = f"{constant} layers"
+        if number(losses["training"]) == number(losses["inference"]):
+            labels.pop("dropout")  # on the same statistics: nothing else makes training differ from inference
     parts = [f"{label} {signed(losses[part])}" for part, label in labels.items() if losses[part]]
     if parts:
         lines += style.wrap("  parts: ", ", ".join(parts))

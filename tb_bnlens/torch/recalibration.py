@@ -28,6 +28,7 @@ def recalibrate(
     frozen: bool = False,
     pool: str = "batches",
     batch_size: int = 32,
+    skip_non_finite: bool = False,
     forward: Callable[..., Any] | None = None,
 ) -> Recalibration:
     """Replace the running statistics by statistics of ``data`` at the present weights (PreciseBN).
@@ -55,6 +56,7 @@ def recalibrate(
         pool: how the variances of the batches, [C] each, are combined. ``"batches"`` averages the unbiased batch
             variances, as PyTorch does. ``"samples"`` pools the second moments: the variance over all samples.
         batch_size: the batch size for tensors.
+        skip_non_finite: leave out batches that give statistics that are not finite, with a warning, instead of raising.
         forward: ``forward(model, x)``, see ``Recorder``.
 
     Returns:
@@ -78,7 +80,7 @@ def recalibrate(
     try:
         with as_in_training(model):
             runner = adapter.runner(layers, Segments([t.channels for t in layers]))
-            found = measure(runner, layers, moving, _sized(data, batches, batch_size), frozen, pool)
+            found = measure(runner, layers, moving, _sized(data, batches, batch_size), frozen, pool, skip_non_finite)
     except NotEvaluated as reason:
         raise RuntimeError(f"The model cannot be recalibrated: {reason}") from reason
     return replaced(found, layers, _write, IN_EVAL_MODE)

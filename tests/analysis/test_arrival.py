@@ -124,6 +124,8 @@ def test_steps_in_words() -> None:
     assert about_steps(4498) == "about 4,500 steps"
     assert about_steps(2.6, (2.2, 3.0)) == "about 3 steps", "no interval of no width"
     assert "may never converge at this learning rate" in about_steps(4498, (4141, math.inf))
+    never = "it may never converge at this learning rate"
+    assert about_steps(4143, (4141, math.inf), " from now") == f"at least 4,100 steps from now, and {never}"
     assert about_steps(math.inf, (4141, math.inf)) == "at least 4,100 steps, and more steps than any run has"
 
 

@@ -22,6 +22,17 @@ def test_dropout_is_not_batchnorm() -> None:
     assert causes(run(CALM, dropout=0.05)) == {}
 
 
+def test_a_metric_that_tells_dropout_is_the_evidence() -> None:
+    passes: dict[str, Any] = {"inference": 1.0, "batch": 1.0, "recalibrated": 1.0, "training": 1.1}
+    accuracy = {name: {"accuracy": 0.5 if name == "training" else 0.7} for name in passes}
+    evidence = finding(measured(run(CALM), metrics=accuracy, size=1000, **passes), CAUSE)["evidence"]
+    assert evidence["dropout"]["limit"] is None and evidence["metric"]["limit"] is None
+    assert evidence["metric"]["label"] == "accuracy lost (batch statistics 70.0%, training 50.0%)"
+    passes["training"] = 1.6
+    evidence = finding(measured(run(CALM), **passes), CAUSE)["evidence"]
+    assert "metric" not in evidence and evidence["dropout"]["value"] > evidence["dropout"]["limit"]
+
+
 def test_parts_that_training_normalizes_apart() -> None:
     """Ghost batches are no dropout, and the modules count an update for each."""
     layers = {"update_explained": [0.2] * 3, "calls": [1.0] * 3}

@@ -35,6 +35,8 @@ def test_the_rescue_names_the_part_that_is_frozen() -> None:
 def test_statistics_that_stay_near_their_start_are_a_note() -> None:
     history = rows(of_torch(run(CALM), trainable=False), start_distance=0.01)
     assert causes(history) == {CAUSE: "info"}
+    moved = finding(history, CAUSE)["evidence"]["moved"]
+    assert moved["against"] == "warning from" and moved["value"] < moved["limit"]
     assert "recalibrate" not in finding(history, CAUSE)["fix"] and finding(history, CAUSE)["rescue"] == ""
 
 

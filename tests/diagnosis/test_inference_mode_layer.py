@@ -49,6 +49,7 @@ def test_a_training_that_diverges_in_eval_mode() -> None:
     history.losses[np.ix_(late, [0], kinds)] = np.nan
     assert causes(history) == {CAUSE: "warning"}
     assert "Training has diverged since then" in summary(history, CAUSE)
+    assert finding(history, CAUSE)["evidence"]["part"]["limit"] is None, "the loss does not make the warning"
     assert "Training has diverged" in run_report(history)["headline"]
     assert finding(history, CAUSE)["share"] is None
     # It was not finite before the layers stood still.

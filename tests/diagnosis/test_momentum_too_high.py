@@ -10,12 +10,13 @@ import pytest
 
 from tb_bnlens.analysis import outlook
 from tb_bnlens.analysis.facts import Facts
+from tb_bnlens.diagnosis.words.momentum_too_high import _left as left_in_words
 from tb_bnlens.diagnosis.words.phrases import hardly_felt
 from tb_bnlens.history import Event
 from tb_bnlens.report import run_report
 from tests.diagnosis.checks import limits_of, silence_of
 from tests.diagnosis.limits import without_replays
-from tests.diagnosis.runs import behind, causes, finding, measured, put, ruled_out, run, silenced, summary
+from tests.diagnosis.runs import behind, causes, finding, level, measured, put, ruled_out, run, silenced, summary
 from tests.simulation import Sim, SimLayer, band_locator, simulate
 
 CAUSE = "momentum-too-high"
@@ -213,7 +214,25 @@ def test_steps_in_which_a_layer_was_frozen_are_told_apart() -> None:
 def test_a_note_says_how_sure_it_is_that_the_loss_hardly_depends_on_it() -> None:
     """A probe or two may show a great difference that is worth a note alone."""
     probed = band_locator()
-    many = measured(probed, inference=3.0, batch=1.0, recalibrated=2.9)
+    many = measured(probed, inference=3.0, batch=1.0, recalibrated=2.95)
     assert "not sure yet" in hardly_felt(Facts(probed))
     for felt_little in (band_locator(gain=0.0), many):
         assert "hardly depends" in hardly_felt(Facts(felt_little))
+    some: dict[str, Any] = {"inference": 1.4, "batch": 1.0, "recalibrated": 1.0}
+    assert hardly_felt(Facts(measured(probed, **some))) == " That is too little for a warning."
+    assert hardly_felt(Facts(measured(probed, **some | {"inference": [0.4, 2.4] * 6}))) == " That may be chance."
+
+
+def test_the_harm_explains_a_warning_of_stale_statistics() -> None:
+    """Of probes as of measurements: batch statistics are bad themselves, and renewed ones far better."""
+    losses = {"inference": 1.4, "recalibrated": 0.8, "recalibrated_now": 0.8}
+    report = run_report(level(SimLayer(momentum=0.999, true_variance=0.05), **losses))
+    assert report["severity"] == "warning" and report["losses"]["batches"] is None
+    assert report["losses"]["rival"] == "the loss with recalibrated statistics"
+    assert report["losses"]["harm"] == pytest.approx(0.75, rel=0.01) and report["losses"]["rival_loss"] is None
+
+
+def test_a_small_share_of_a_start_that_was_far_off() -> None:
+    late, early = (Facts(run(SimLayer(momentum=0.99, true_mean=2e3), steps=steps)) for steps in (600, 60))
+    assert left_in_words(late, np.array([0.99])) == "With momentum 0.99, 0.24% is left of a start that was far off"
+    assert left_in_words(early, np.array([0.99])) == "With momentum 0.99, 55% is left"

@@ -9,7 +9,7 @@ import pytest
 
 from tb_bnlens.history import PassResult
 from tests.diagnosis.checks import limits_of, silence_of
-from tests.diagnosis.runs import CALM, behind, causes, finding, measured, run, summary
+from tests.diagnosis.runs import CALM, behind, causes, finding, measured, ruled_out, run, summary
 from tests.simulation import SimLayer
 
 CAUSE = "overfitting"
@@ -33,6 +33,11 @@ def test_a_gap_that_explains_little_is_no_agreement_of_the_modes() -> None:
     found = finding(run(CALM, validation=(4.0, 5.0)), CAUSE)
     assert "Their own statistics help too little to explain it, so this is not BatchNorm" in found["summary"]
     assert "in order" not in found["next"]
+
+
+def test_what_is_ruled_out_claims_no_more_than_was_measured() -> None:
+    """Validation data may be of another kind although their own statistics do not help."""
+    assert "statistics that do not fit the validation data" in ruled_out(run(CALM, validation=(20.0, 5.0)), CAUSE)
 
 
 def test_modes_that_differ_are_another_cause() -> None:

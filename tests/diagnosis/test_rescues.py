@@ -12,7 +12,9 @@ import pytest
 keras = pytest.importorskip("keras")
 
 from tests.diagnosis.faults import FAULTS  # noqa: E402
+from tests.diagnosis.runs import finding  # noqa: E402
 from tests.diagnosis.test_real_runs import record  # noqa: E402
+from tests.simulation import Sim, SimLayer, simulate  # noqa: E402
 
 QUICK = {"dropout before BatchNorm"}
 RESCUED = (
@@ -32,6 +34,18 @@ LEFT = 0.2
 
 def inference_loss(model: Any, data: Any, loss: Any) -> float:
     return float(np.mean([np.mean(loss(y, model(x, training=False))) for x, y in data]))
+
+
+def test_the_batch_that_poisoned_the_statistics_is_among_the_data() -> None:
+    model = keras.Sequential([keras.Input((4,)), keras.layers.BatchNormalization(), keras.layers.Dense(1)])
+    x = np.random.default_rng(0).normal(size=(128, 4)).astype("float32")
+    bad = np.full_like(x[:32], np.inf)
+    model.layers[0].moving_mean.assign(np.full(4, np.nan))
+    found = finding(simulate(Sim([SimLayer(poisoned_at=150)], steps=400)), "non-finite-statistics")
+    scope = {"model": model, "data": [(batch, batch) for batch in (bad, *np.split(x, 4))]}
+    with pytest.warns(UserWarning, match="1 of 5 batches"):
+        exec(compile(found["rescue"], "rescue", "exec"), scope)
+    np.testing.assert_allclose(model.layers[0].moving_mean, x.mean(0), rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in RESCUED])

@@ -19,6 +19,11 @@ def test_by_the_loss_after_it() -> None:
     assert causes(with_last_probe(run(layer, overrides=SHORT), inference=3.0)) == {CAUSE: "error"}
 
 
+def test_arrays_have_a_fix_as_well() -> None:
+    fix = finding(run(SimLayer(momentum=0.7), overrides=SHORT), CAUSE)["fix"]
+    assert "model.fit(x[:rows], y[:rows], batch_size=32)" in fix and ".batch(32, drop_remainder=True)" in fix
+
+
 def test_a_high_momentum_hardly_feels_it() -> None:
     assert causes(run(SimLayer(momentum=0.99), overrides=SHORT)) == {}
     assert finding(run(CALM), CAUSE)["status"] == "not_applicable"

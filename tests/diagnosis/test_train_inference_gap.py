@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tb_bnlens.history import History
-from tb_bnlens.metadata import HALF_PRECISION
+from tb_bnlens.metadata import HALF_PRECISION, Moment
 from tb_bnlens.report import run_report
 from tb_bnlens.report.text import render_run
 from tests.diagnosis.checks import limits_of, silence_of
@@ -104,6 +104,34 @@ def test_an_accuracy_that_is_lost_while_the_loss_is_lower() -> None:
         "momentum-too-high"
     }
     assert run_report(measured(starting, metrics=accuracy, size=1000, **losses))["severity"] == "info"
+
+
+def test_a_metric_that_makes_the_severity_is_the_evidence() -> None:
+    """The loss alone would be a note: no threshold of the loss is shown beside it."""
+    passes: dict[str, Any] = {"inference": 1.3, "batch": 1.0, "recalibrated": 1.3}
+    right = {"inference": 0.70, "batch": 0.95, "recalibrated": 0.70}
+    accuracy = {name: {"accuracy": value} for name, value in right.items()}
+    found = finding(measured(level(), metrics=accuracy, size=1000, **passes), "train-inference-gap")
+    assert found["severity"] == "error"
+    assert (found["evidence"]["gap"]["limit"], found["evidence"]["gap"]["value"]) == (None, pytest.approx(0.3))
+    metric = found["evidence"]["metric"]
+    assert metric["label"] == "accuracy lost (batch statistics 95.0%, inference 70.0%)"
+    assert metric["value"] == pytest.approx(0.25) and metric["limit"] < 0.25
+    without = finding(measured(level(), **passes | {"inference": 2.0}), "train-inference-gap")["evidence"]
+    assert "metric" not in without and without["gap"]["limit"] == pytest.approx(0.5)
+
+
+def test_a_check_names_what_it_cannot_tell_apart() -> None:
+    history = measured(level(), inference=3.0, batch=1.0, recalibrated=1.0)
+    checked = replace(history, evidence=(replace(history.evidence[0], moment=Moment.CHECK),))
+    found = finding(checked, CAUSE)
+    for reason in (
+        "lagged when training ended",
+        "averaged, as by SWA or EMA",
+        "preprocessed otherwise than in training",
+    ):
+        assert reason in found["summary"]
+    assert "do not fit data and weights" in found["next"]
 
 
 def test_a_lag_that_nothing_explains_is_no_drift() -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from tb_bnlens.analysis import outlook
 from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.report import run_report
 from tests.diagnosis.checks import silence_of
-from tests.diagnosis.runs import CALM, behind, causes, finding, run
+from tests.diagnosis.runs import CALM, behind, causes, finding, run, summary
 from tests.simulation import SimLayer, band_locator
 
 CAUSE = "warming-up"
@@ -26,6 +28,21 @@ def test_a_run_with_enough_steps_left_is_a_note() -> None:
     assert behind(history, "train-inference-gap") == CAUSE
     assert "Do not trust validation metrics before then" in report["reasons"][0]
     assert "No BatchNorm problem" not in report["verdict"]
+
+
+def test_the_losses_are_of_the_step_at_which_they_were_measured() -> None:
+    history = band_locator(0.99, steps=100, planned=6000)
+    assert " now, against" in summary(history, CAUSE)
+    earlier = replace(history, loss_steps=np.minimum(history.loss_steps, 90))
+    assert " at step 90, against" in summary(earlier, CAUSE)
+
+
+def test_no_step_that_is_over_is_one_to_wait_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outlook.Outlook, "steps", 0.0)
+    found = finding(band_locator(0.99, steps=100, planned=6000), CAUSE)
+    assert "and should be about to converge at step 100 of 6,000" in found["summary"]
+    assert "0 steps" not in found["next"] + str(found["ruled_out"])
+    assert "It takes no more steps until" in str(found["ruled_out"])
 
 
 def test_steps_in_terms_of_the_loss_come_true() -> None:

@@ -155,6 +155,17 @@ def test_the_code_of_the_report_runs_and_rescues(faulty: Trained) -> None:
     assert model.blocks[0].use_running_average
 
 
+def test_the_rescue_leaves_out_the_batch_that_poisoned_the_statistics(faulty: Trained) -> None:
+    model, data = nnx.clone(faulty.model), list(batches(20))
+    model.blocks[0].mean[...] = jnp.full(16, jnp.nan)
+    found = check(model, data, loss=loss, quiet=True).findings
+    (cause,) = (f for f in found if f["rule"] == "non-finite-statistics")
+    bad = np.full((32, 8), np.inf, np.float32)
+    with pytest.warns(UserWarning, match="1 of 21 batches of data gave statistics that are not finite"):
+        exec(cause["rescue"], {"model": model, "data": [(bad, bad[:, :1]), *data]})
+    assert check(model, data, loss=loss, quiet=True).severity in ("none", "info")
+
+
 def test_a_healthy_training_is_silent(tmp_path: Path) -> None:
     assert train(0.9, tmp_path).report["severity"] in ("none", "info")
 

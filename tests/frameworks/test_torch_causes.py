@@ -235,7 +235,9 @@ def test_poisoned_statistics_are_reset_and_renewed(poison: float, tmp_path: Path
     blob = train(lambda: small(0.1), tmp_path, steps=40, mode=mode)
     found = finding(blob.report, "non-finite-statistics")
     assert found["severity"] == "error"
-    exec(compile(found["rescue"], "rescue", "exec"), {"model": blob.model, "data": list(batches(12))})
+    data = [(torch.full((32, 8), poison), torch.zeros(32, 1)), *batches(12)]  # with the batch that was to blame
+    with pytest.warns(UserWarning, match="1 of 13 batches of data gave statistics that are not finite"):
+        exec(compile(found["rescue"], "rescue", "exec"), {"model": blob.model, "data": data})
     assert np.isfinite(blob.model[1].running_mean.numpy()).all()
 
 

@@ -11,7 +11,7 @@ from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.in_batches import CALL_NOISE_FACTOR, is_more_than_a_pair, is_pair
 from tb_bnlens.diagnosis.words import code
-from tb_bnlens.diagnosis.words.phrases import STANDARD, WARNING_FROM, be, count, number, verb
+from tb_bnlens.diagnosis.words.phrases import STANDARD, added, be, count, number, verb
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 from tb_bnlens.metadata import TIME_DISTRIBUTED
 
@@ -104,12 +104,7 @@ def _evidence(f: Facts) -> dict[str, Evidence]:
     told = limit if _largest(f) > limit else None  # else the loss tells
     found = {"alternation": Evidence("largest distance between two calls", _largest(f), told, STANDARD)}
     if f.composition is not None and f.composition.of_calls.known:
-        found["calls"] = Evidence(
-            "loss added by one mean for all calls",
-            f.composition.of_calls.value,
-            f.warning_loss,
-            against=WARNING_FROM,
-        )
+        found["calls"] = added(f, "loss added by one mean for all calls", f.composition.of_calls)
     return found
 
 

@@ -10,7 +10,7 @@ from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.diagnosis.conditions import SCATTER
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.words import code
-from tb_bnlens.diagnosis.words.phrases import STANDARD, WARNING_FROM, number, sentence
+from tb_bnlens.diagnosis.words.phrases import STANDARD, added, number, sentence
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
 
@@ -42,7 +42,7 @@ def failed(f: Facts, _d: Decision) -> Said:
     size = f"batches of {f.batches.size}" if f.batches.size else "these batches"
     noise = f.noise if f.composition is None else f.composition.noise
     evidence = {
-        "part": Evidence("loss added by the best fixed statistics", noise.value, f.warning_loss, against=WARNING_FROM),
+        "part": added(f, "loss added by the best fixed statistics", noise),
         "scatter": Evidence("scatter of a single batch's statistics (noisiest layer)", _scatter(f), SCATTER, STANDARD),
         "batch_size": Evidence("batch size", f.batches.size),
     }

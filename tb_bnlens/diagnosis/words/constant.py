@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.diagnosis import compositions as of
 from tb_bnlens.diagnosis import conditions as on
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.severity import Severity
-from tb_bnlens.diagnosis.words.phrases import loss, modes
+from tb_bnlens.diagnosis.words.phrases import added, loss, modes
+from tb_bnlens.diagnosis.words.words import Evidence
 
 
 def shows(f: Facts, d: Decision) -> bool:
@@ -17,6 +19,12 @@ def shows(f: Facts, d: Decision) -> bool:
     if d.where is None or of.in_vain(f, d.where):
         return False
     return on.constant_cost(f, d.where) > Severity.INFO
+
+
+def cost(f: Facts, d: Decision, label: str) -> Evidence:
+    """What they add to the loss, beside the least that is a warning unless something else makes the severity."""
+    told = added(f, label, f.constant_part)
+    return told if d.severity <= Severity.INFO or shows(f, d) else replace(told, limit=None)
 
 
 def in_vain(f: Facts) -> str:

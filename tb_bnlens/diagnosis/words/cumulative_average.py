@@ -12,7 +12,8 @@ from tb_bnlens.diagnosis.severity import Severity
 from tb_bnlens.diagnosis.words import code
 from tb_bnlens.diagnosis.words.phrases import (
     RELATIVE_ERROR,
-    WARNING_FROM,
+    STALE,
+    added,
     as_set,
     be,
     hardly_felt,
@@ -52,12 +53,7 @@ def failed(f: Facts, d: Decision) -> Said:
                 against="tolerance",
             ),
             "half_life": Evidence("further updates until half of the present average is forgotten", half_life(f)),
-            "stale": Evidence(
-                "loss added by stale statistics (inference - recalibrated)",
-                f.stale.value,
-                f.warning_loss,
-                against=WARNING_FROM,
-            ),
+            "stale": added(f, STALE, f.stale),
         },
         rescue=code.rescue(f, d.severity),
         rescued="recalibrated",

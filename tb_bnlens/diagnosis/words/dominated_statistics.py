@@ -171,7 +171,7 @@ def _no_rescue(f: Facts) -> str:
         return f" With {percent(share)} of the rows extreme, none can be left out." if share > 0.0 else ""
     return (
         f" The mean over all rows is {loss(f, f.typical('ordinary'))} with statistics without the extreme ones, and "
-        f"{loss(f, f.typical('inference'))} now, so that is no rescue."
+        f"{loss(f, f.typical('inference'))} with the present ones, so that is no rescue."
     )
 
 

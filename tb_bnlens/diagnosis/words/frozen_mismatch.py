@@ -13,7 +13,7 @@ from tb_bnlens.diagnosis import conditions as on
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.severity import Severity
 from tb_bnlens.diagnosis.words import code, constant
-from tb_bnlens.diagnosis.words.phrases import STANDARD, WARNING_FROM, count, loss, number, some_of, verb
+from tb_bnlens.diagnosis.words.phrases import STANDARD, count, loss, number, some_of, verb
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
 IN_EVAL_MODE = (
@@ -48,9 +48,7 @@ def failed(f: Facts, d: Decision) -> Said:
         + (code.spoilt(f, "recalibrated_all") if shown and spoilt else ""),
         evidence={
             "distance": Evidence("largest distance of a frozen layer", _largest(f), LARGE_DISTANCE, STANDARD),
-            "part": Evidence(
-                "loss added by frozen statistics", f.constant_part.value, f.warning_loss, against=WARNING_FROM
-            ),
+            "part": constant.cost(f, d, "loss added by frozen statistics"),
         },
         rescue=code.RECALIBRATE_FROZEN if shown and f.parts is not None and not spoilt else "",
         rescued="recalibrated_all",

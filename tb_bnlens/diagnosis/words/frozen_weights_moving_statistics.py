@@ -8,7 +8,7 @@ from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.in_torch import moved_since_start
 from tb_bnlens.diagnosis.severity import Severity
 from tb_bnlens.diagnosis.words import code
-from tb_bnlens.diagnosis.words.phrases import STANDARD, number, part_of, verb
+from tb_bnlens.diagnosis.words.phrases import STANDARD, WARNING_FROM, number, part_of, verb
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
 
@@ -46,7 +46,7 @@ def failed(f: Facts, d: Decision) -> Said:
         summary += " The part that was meant to be frozen no longer computes what it was loaded with."
     return Said(
         summary,
-        evidence={"moved": Evidence("movement since the record began", moved, LARGE_DISTANCE, STANDARD)},
+        evidence={"moved": Evidence("movement since the record began", moved, LARGE_DISTANCE, STANDARD, WARNING_FROM)},
         rescue="# Only to have the part as it was loaded: load its statistics with its weights. Layers behind it have\n"
         "# learned with other statistics: train them again afterwards.\n"
         f"#   {_part(f, d)}.load_state_dict(checkpoint)\n"

@@ -9,7 +9,7 @@ from tb_bnlens.diagnosis.compositions import composition
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.in_torch import refuses_single_rows
 from tb_bnlens.diagnosis.words import code
-from tb_bnlens.diagnosis.words.phrases import WARNING_FROM, number, some_of, verb
+from tb_bnlens.diagnosis.words.phrases import added, number, some_of, verb
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
 FIX = """\
@@ -44,10 +44,7 @@ def failed(f: Facts, d: Decision) -> Said:
     if math.isfinite(alone):
         size = f"in batches of {f.batches.size}" if f.batches.size else "in batches"
         summary += f" One row at a time, the inference loss is {number(alone)}; {size} it is {_loss(f)}."
-        cost = composition(f).alone
-        evidence["alone"] = Evidence(
-            "inference loss one row at a time - in batches", cost.value, f.warning_loss, against=WARNING_FROM
-        )
+        evidence["alone"] = added(f, "inference loss one row at a time - in batches", composition(f).alone)
     # PyTorch's mode is written into such a module, so no pass can have it on its moving statistics.
     repaired = math.nan if f.in_torch else f.typical("on_moving")
     if math.isfinite(repaired):

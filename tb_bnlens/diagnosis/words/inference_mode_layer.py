@@ -10,16 +10,7 @@ from tb_bnlens.diagnosis.compositions import diverged_on_constant
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.severity import Severity
 from tb_bnlens.diagnosis.words import code, constant
-from tb_bnlens.diagnosis.words.phrases import (
-    STANDARD,
-    WARNING_FROM,
-    against_batch,
-    count,
-    number,
-    sentence,
-    some_of,
-    verb,
-)
+from tb_bnlens.diagnosis.words.phrases import STANDARD, against_batch, count, number, sentence, some_of, verb
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
 PASS_ON = """\
@@ -73,9 +64,7 @@ def failed(f: Facts, d: Decision) -> Said:
         summary,
         evidence={
             "distance": Evidence("largest distance of these layers", _distance(f), LARGE_DISTANCE, STANDARD),
-            "part": Evidence(
-                "loss added by constant statistics", f.constant_part.value, f.warning_loss, against=WARNING_FROM
-            ),
+            "part": constant.cost(f, d, "loss added by constant statistics"),
         },
         rescue=code.RECALIBRATE_FROZEN if shown and f.parts and not spoilt else "",
         rescued="recalibrated_all",

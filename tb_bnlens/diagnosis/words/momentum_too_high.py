@@ -15,9 +15,10 @@ from tb_bnlens.diagnosis.severity import Severity
 from tb_bnlens.diagnosis.words import code
 from tb_bnlens.diagnosis.words.phrases import (
     RELATIVE_ERROR,
+    STALE,
     STANDARD,
-    WARNING_FROM,
     about_steps,
+    added,
     as_set,
     be,
     count,
@@ -51,9 +52,11 @@ def passed(f: Facts, _d: Decision) -> str:
     if not f.starting.any():
         return f"{start_left(f)}, and no layer lags because of it."
     if f.outlook.will_converge:
-        needed = about_steps(f.outlook.steps, f.outlook.interval)
         planned = f"{f.outlook.remaining:,} are planned" if f.outlook.planned else "training continues"
-        return f"It takes {needed} more until {until(f)}, and {planned}."
+        if f.outlook.steps <= 0:
+            return f"It takes no more steps until {until(f)}, and {planned}."
+        needed = about_steps(f.outlook.steps, f.outlook.interval, f" more until {until(f)}")
+        return f"It takes {needed}; {planned}."
     return f"{start_left(f)}, and the loss does not depend on it."
 
 
@@ -124,15 +127,17 @@ def _needs(f: Facts, beta: NDArray[np.float64]) -> str:
     """Empty where the loss has arrived before the statistics."""
     if f.needed_steps <= f.start_steps:
         return ""
-    needed = about_steps(f.needed_steps, f.needed_interval)
-    return f"Momentum {momentum_range(f, beta)} needs {needed} until {until(f)}"
+    needed = about_steps(f.needed_steps, f.needed_interval, f" until {until(f)}")
+    return f"Momentum {momentum_range(f, beta)} needs {needed}"
 
 
 def _left(f: Facts, beta: NDArray[np.float64]) -> str:
     left, updates = (robust.median(x[f.starting]) for x in (f.layers.memory, f.layers.updates))
     # A branch that few batches take is updated in few steps.
     after = f" after {count(round(updates), 'update')}" if updates < UPDATED * f.outlook.last_step else ""
-    return f"With momentum {momentum_range(f, beta)}, {percent(left)} is left{after}"
+    # So small a share is within tolerance, unless the start differed by several times the statistics themselves.
+    off = " of a start that was far off" if left < f.layers.tolerance else ""
+    return f"With momentum {momentum_range(f, beta)}, {percent(left)} is left{after}{off}"
 
 
 def _evidence(f: Facts) -> dict[str, Evidence]:
@@ -179,12 +184,7 @@ def _evidence(f: Facts) -> dict[str, Evidence]:
     if not math.isnan(f.stale.drop):
         evidence["stale"] = Evidence("metric lost to stale statistics (recalibrated - inference)", f.stale.drop)
     elif f.stale.known and (f.parts is not None or f.losses.windows_serve):
-        evidence["stale"] = Evidence(
-            "loss added by stale statistics (inference - recalibrated)",
-            f.stale.value,
-            f.warning_loss,
-            against=WARNING_FROM,
-        )
+        evidence["stale"] = added(f, STALE, f.stale)
     return evidence
 
 

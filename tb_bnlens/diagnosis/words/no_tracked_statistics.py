@@ -10,8 +10,8 @@ from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.diagnosis.compositions import composition, measured
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.in_torch import refuses_single_rows
-from tb_bnlens.diagnosis.words.phrases import WARNING_FROM, count, names, number, verb
-from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
+from tb_bnlens.diagnosis.words.phrases import added, count, names, number, verb
+from tb_bnlens.diagnosis.words.words import Said, Words
 
 FIX = """\
 # Track the statistics, and train on. A new module starts at a mean of 0 and a variance of 1:
@@ -67,10 +67,7 @@ def failed(f: Facts, _d: Decision) -> Said:
     if math.isfinite(alone) and measured(f):
         size = f"in batches of {f.batches.size}" if f.batches.size else "in batches"
         summary += f" One row at a time, the loss is {number(alone)}; {size} it is {number(f.typical('inference'))}."
-        cost = composition(f).alone
-        evidence["alone"] = Evidence(
-            "loss one row at a time - in batches", cost.value, f.warning_loss, against=WARNING_FROM
-        )
+        evidence["alone"] = added(f, "loss one row at a time - in batches", composition(f).alone)
     return Said(
         summary,
         evidence=evidence,

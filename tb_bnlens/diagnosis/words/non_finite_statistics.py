@@ -74,7 +74,8 @@ def failed(f: Facts, d: Decision) -> Said:
     return Said(
         summary,
         evidence=evidence,
-        rescue=_reset(f, d) + "\n" + code.RECALIBRATE,
+        # The data of the training hold the batch that was to blame.
+        rescue=_reset(f, d) + "\n" + code.RECALIBRATE.replace("batches=200", "batches=200, skip_non_finite=True"),
         rescued="recalibrated",
         fix=_fix(f),
         next="The loss stays finite, and the statistics with it."

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from tb_bnlens.analysis.facts import Facts
-from tb_bnlens.analysis.loss_gap import ERROR_HARM, NOTE_HARM
+from tb_bnlens.analysis.loss_gap import ERROR_HARM, NOTE_HARM, Gap
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.severity import Severity, of_gap
-from tb_bnlens.diagnosis.words.phrases import LESS_BATCH, number
+from tb_bnlens.diagnosis.words.phrases import LESS_BATCH, dropped, number
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
 LABELS = (
@@ -18,6 +18,15 @@ LABELS = (
 def _numbers(f: Facts) -> str:
     there, here = number(f.on_validation("inference")), number(f.typical("inference"))
     return f"Inference loss is {there} on validation data and {here} on training data"
+
+
+def _excess(f: Facts, label: str, excess: Gap, kind: str) -> dict[str, Evidence]:
+    """The difference beside the least that counts, or beside the metric that makes it count."""
+    here, there = f.measured, f.measured_validation
+    if here is None or there is None or not here.told_by_metric(excess):
+        return {"validation": Evidence(label, excess.value, f.losses.least(ERROR_HARM))}
+    metric = dropped(("validation", there.passes.get(kind)), ("training", here.passes.get(kind)), None)
+    return {"validation": Evidence(label, excess.value), **metric}
 
 
 def failed(f: Facts, _d: Decision) -> Said:
@@ -41,11 +50,7 @@ def failed(f: Facts, _d: Decision) -> Said:
         f"{_numbers(f)}; with batch statistics it is {number(batch)} on validation data. {because}, so this is not "
         f"BatchNorm: {what}.",
         evidence={
-            "validation": Evidence(
-                "inference loss on validation data - on training data",
-                f.validation_excess.value,
-                f.losses.least(ERROR_HARM),
-            ),
+            **_excess(f, "inference loss on validation data - on training data", f.validation_excess, "inference"),
             "modes": Evidence(f"{LESS_BATCH}, on validation data", f.validation_gap.value),
         },
         next=f"{LABELS if unlearned else ''}More data, regularization or an earlier stop.",
@@ -60,9 +65,7 @@ def _beside_a_gap(f: Facts) -> Said:
         "statistics do not explain validation: the network overfits, or the validation data are harder or of another "
         "kind.",
         evidence={
-            "validation": Evidence(
-                "validation - training, both recalibrated", f.renewed_excess.value, f.losses.least(ERROR_HARM)
-            ),
+            **_excess(f, "validation - training, both recalibrated", f.renewed_excess, "recalibrated"),
         },
         next="More data, regularization or an earlier stop, or training data like those of validation.",
     )

@@ -7,7 +7,7 @@ from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.diagnosis.compositions import composition
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.words import code
-from tb_bnlens.diagnosis.words.phrases import STANDARD, WARNING_FROM, number
+from tb_bnlens.diagnosis.words.phrases import STANDARD, added, number
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
 
@@ -19,9 +19,7 @@ def failed(f: Facts, _d: Decision) -> Said:
         f"they move the statistics: inference loss is {inference}. With the statistics of the rows that count it is "
         f"{counted}; with those of all rows, {all_rows}.",
         evidence={
-            "part": Evidence(
-                "loss added by rows of weight 0", composition(f).uncounted.value, f.warning_loss, against=WARNING_FROM
-            ),
+            "part": added(f, "loss added by rows of weight 0", composition(f).uncounted),
             "distance": Evidence(
                 "distance of the statistics of all rows from those of the rows that count",
                 robust.largest(f.evidence.layers.get("counted_distance_rms", [])) if f.evidence else None,
@@ -52,12 +50,8 @@ counted = data.unbatch().filter(lambda x, y, weight: weight > 0).batch(32)
 
 def passed(f: Facts, _d: Decision) -> str:
     """The same without harm."""
-    counted = number(f.typical("counted"))
-    return f"With the statistics of the rows that count, inference loss is {counted}; now it is {_inference(f)}."
-
-
-def _inference(f: Facts) -> str:
-    return number(f.typical("inference"))
+    counted, inference = number(f.typical("counted")), number(f.typical("inference"))
+    return f"With the statistics of the rows that count, inference loss is {counted}, with all {inference}."
 
 
 WORDS = Words(

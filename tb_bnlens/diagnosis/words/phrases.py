@@ -9,10 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tb_bnlens.analysis.facts import Facts
-from tb_bnlens.analysis.loss_gap import NOTE_HARM, WARNING_HARM
-from tb_bnlens.analysis.metrics import is_share
+from tb_bnlens.analysis.loss_gap import NOTE_HARM, WARNING_HARM, Gap
+from tb_bnlens.analysis.metrics import DROP, is_share, lost
 from tb_bnlens.diagnosis.conditions import on_validation
-from tb_bnlens.diagnosis.severity import of_gap
+from tb_bnlens.diagnosis.severity import Severity, of_gap
+from tb_bnlens.diagnosis.words.words import Evidence
+from tb_bnlens.history import PassResult
 from tb_bnlens.metadata import EventKind, replay_row
 from tb_bnlens.numbers import as_set as in_convention
 from tb_bnlens.numbers import number as number
@@ -108,16 +110,33 @@ def steps(value: float) -> str:
     return count(math.ceil(value), "step") if math.isfinite(value) else "more steps than any run has"
 
 
-def about_steps(value: float, interval: tuple[float, float] = (math.nan, math.nan)) -> str:
+NEVER = "it may never converge at this learning rate"
+
+
+def about_steps(value: float, interval: tuple[float, float] = (math.nan, math.nan), then: str = "") -> str:
     """Steps to two digits, as estimates are no better, with their 80% interval where it is reliable.
+
+    Args:
+        value: how many.
+        interval: its ends.
+        then: what follows the steps: " from now".
 
     Example:
         >>> about_steps(4498, (4141, 5230))
         'about 4,500 steps (4,100 to 5,200)'
-        >>> about_steps(4498, (4141, math.inf))
-        'about 4,500 steps (at least 4,100, and it may never converge at this learning rate)'
+        >>> about_steps(4498, (4141, math.inf), " from now")
+        'about 4,500 steps (at least 4,100, and it may never converge at this learning rate) from now'
+        >>> about_steps(4143, (4141, math.inf), " from now")
+        'at least 4,100 steps from now, and it may never converge at this learning rate'
     """
     low, high = interval
+    # Two digits hardly tell values apart that differ by less than a twentieth.
+    if math.isinf(high) and 1 <= low and value <= 1.05 * low < math.inf:
+        return f"at least {steps(_two_digits(low))}{then}, and {NEVER}"
+    return f"{_about(value, low, high)}{then}"
+
+
+def _about(value: float, low: float, high: float) -> str:
     if not math.isfinite(value):
         least = f"at least {number(_two_digits(low))} steps, and " if math.isfinite(low) else ""
         return f"{least}more steps than any run has"
@@ -126,7 +145,7 @@ def about_steps(value: float, interval: tuple[float, float] = (math.nan, math.na
         return said
     least = number(_two_digits(low))
     if math.isinf(high):
-        return f"{said} (at least {least}, and it may never converge at this learning rate)"
+        return f"{said} (at least {least}, and {NEVER})"
     most = number(_two_digits(high))
     return said if least == most else f"{said} ({least} to {most})"
 
@@ -142,8 +161,15 @@ STANDARD = "batch standard deviations"
 """Unit of a distance."""
 RELATIVE_ERROR = "relative error of the moving statistics (95th percentile of the channels, median layer)"
 JUMP = "inference - recalibrated, exceeded in one probe of ten"
+STALE = "loss added by stale statistics (inference - recalibrated)"
 LESS_BATCH = "inference - batch statistics"
 """The gap, as the losses of the report name its two ends."""
+
+
+def when(f: Facts) -> str:
+    """When the losses were measured: "now", or "at step 54" where training went on."""
+    step = f.losses.step if f.evidence is None or f.measured is None else f.evidence.step
+    return "now" if step is None or step >= f.last_step else f"at step {step:,}"
 
 
 def until(f: Facts) -> str:
@@ -211,13 +237,16 @@ def no_losses(f: Facts) -> str:
     return reasons or "No probe has measured both losses yet."
 
 
+ON_NEW_BATCHES = "the loss with batch statistics on new batches"
+
+
 def rival(f: Facts) -> str:
     """What inference is held against: "the loss with batch statistics"."""
     if not f.has_layers:
         return "the loss in training mode"
     named = "" if f.measured is None else f.measured.rival
     return {
-        "recombined": "the loss with batch statistics on new batches",
+        "recombined": ON_NEW_BATCHES,
         "batch_as_trained": "the loss with batch statistics where training uses them",
     }.get(named, "the loss with batch statistics")
 
@@ -237,6 +266,33 @@ def against_batch(f: Facts) -> str:
     return f"inference loss is {much} the loss with batch statistics ({modes(f)})"
 
 
+def added(f: Facts, label: str, gap: Gap) -> Evidence:
+    """A difference of losses beside the least that is a warning; alone where a metric makes the severity."""
+    by_metric = f.measured is not None and f.measured.told_by_metric(gap)
+    return Evidence(label, gap.value, None if by_metric else f.warning_loss, against=WARNING_FROM)
+
+
+Pass = tuple[str, PassResult | None]
+"""A pass with its name in words; None where it was not made."""
+
+
+def dropped(upper: Pass, lower: Pass, limit: float | None = DROP) -> dict[str, Evidence]:
+    """The metric that is most worse in the upper pass; nothing where none is beyond chance.
+
+    Args:
+        upper: the pass that may have lost.
+        lower: the other one.
+        limit: the drop from which it is a warning; None where it makes none.
+    """
+    (worse, here), (better, there) = upper, lower
+    name = "" if here is None or there is None else lost(here, there)
+    if not name or here is None or there is None:
+        return {}
+    values = there.metrics[name], here.metrics[name]
+    label = f"{name} lost ({better} {metric(name, values[0])}, {worse} {metric(name, values[1])})"
+    return {"metric": Evidence(label, values[0] - values[1], limit, against=WARNING_FROM)}
+
+
 def validation_suffers(f: Facts) -> str:
     """That stale statistics harm validation data, where training data do not show it; else empty."""
     if not on_validation(f) > of_gap(f.gap):
@@ -248,8 +304,13 @@ def validation_suffers(f: Facts) -> str:
 
 def hardly_felt(f: Facts) -> str:
     """That a note takes little of the loss, as far as that is known: a probe or two may show a great difference."""
-    unsure = f.parts is None and f.gap.harm >= WARNING_HARM
-    return " Whether the loss depends on it is not sure yet." if unsure else " The loss hardly depends on it."
+    if f.parts is None and f.gap.harm >= WARNING_HARM:
+        return " Whether the loss depends on it is not sure yet."
+    if not f.stale.harm >= NOTE_HARM:
+        return " The loss hardly depends on it."
+    # Where statistics are stale for another reason as well, this one alone is not known to matter.
+    little = "That may be chance" if not f.stale.significant else "That is too little for a warning"
+    return "" if of_gap(f.stale) > Severity.INFO else f" {little}."
 
 
 def changed(f: Facts) -> str:

@@ -12,6 +12,16 @@ from tb_bnlens.diagnosis.words.phrases import STANDARD, WARNING_FROM, count, num
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
 
+def _in_keras(size: int) -> str:
+    return (
+        "# Leave out the rows that fill no batch. Arrays, which are best shuffled once before:\n"
+        f"#   rows = len(x) // {size} * {size}\n"
+        f"#   model.fit(x[:rows], y[:rows], batch_size={size})\n"
+        f"# A tf.data pipeline, where it is made: .batch({size}, drop_remainder=True). Of one that is made:\n"
+        "data = data.take(data.cardinality() - 1)\n"
+    )
+
+
 def failed(f: Facts, d: Decision) -> Said:
     """How far off the short batch is, and what it does to the loss."""
     last, usual, moved = f.last_batch[list(d.layers)], f.usual_batch[list(d.layers)], f.loss_after_last_batch
@@ -35,10 +45,7 @@ def failed(f: Facts, d: Decision) -> Said:
         rescue=code.rescue(f, d.severity),
         rescued="recalibrated",
         # Batching again would leave Keras without the number of batches, which it warns of at each epoch.
-        fix=f"# Or, where it is made: .batch({f.manifest.batch_size or 32}, drop_remainder=True)\n"
-        "data = data.take(data.cardinality() - 1)\n"
-        if f.in_keras
-        else code.shuffle(f, f.manifest.batch_size),
+        fix=_in_keras(f.manifest.batch_size or 32) if f.in_keras else code.shuffle(f, f.manifest.batch_size),
         next="No epoch ends in a short batch, and inference loss does not jump at the end of an epoch.",
     )
 

@@ -13,8 +13,10 @@ from tb_bnlens.diagnosis.words import code
 from tb_bnlens.diagnosis.words.phrases import (
     LESS_BATCH,
     WARNING_FROM,
+    added,
     against_batch,
     count,
+    dropped,
     loss,
     modes,
     no_losses,
@@ -25,8 +27,9 @@ from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 ONE_MOMENT = "A check looks at one moment, which does not tell the cause. Record the training to see what changes."
 NOT_OF_THESE = (
     "The moving statistics are not those of this data at these weights. They may have lagged when training ended, been "
-    "moved by calls in training mode on other data, belong to weights that were changed since, or not be loaded as "
-    "they were saved, with the same epsilon. A check does not tell which; a record of the training does."
+    "moved by calls in training mode on other data, belong to other weights than these (changed since, or averaged, as "
+    "by SWA or EMA), or not be loaded as they were saved, with the same epsilon. Or these data are preprocessed "
+    "otherwise than in training. A check does not tell which; a record of the training does."
 )
 
 IN_KERAS = "# Keep variables in float32:\nimport keras\n\nkeras.mixed_precision.set_global_policy('mixed_bfloat16')\n"
@@ -51,7 +54,8 @@ def failed(f: Facts, d: Decision) -> Said:
         f"With the same weights and batch, {against_batch(f)}. {unexplained}",
         reason=unexplained if _too_little(f) else reason,
         evidence={
-            "gap": Evidence(LESS_BATCH, f.gap.value, f.warning_loss, against=WARNING_FROM),
+            "gap": added(f, LESS_BATCH, f.gap),
+            **_metric(f),
             **(_parts(f, noise) if f.parts is not None or f.losses.windows_serve else {}),
             "uncertainty": Evidence("standard error of the gap", f.gap.uncertainty),
         },
@@ -60,6 +64,14 @@ def failed(f: Facts, d: Decision) -> Said:
         fix=_fix(f),
         next="" if _too_little(f) else _what_is_left(f),
     )
+
+
+def _metric(f: Facts) -> dict[str, Evidence]:
+    """The metric that makes the severity, where the loss does not."""
+    if f.measured is None or not f.measured.told_by_metric(f.gap):
+        return {}
+    passes = f.measured.passes
+    return dropped(("inference", passes.get("inference")), ("batch statistics", passes.get(f.measured.rival)))
 
 
 def _parts(f: Facts, noise: Gap) -> dict[str, Evidence]:
@@ -131,9 +143,9 @@ def _unexplained(f: Facts) -> str:
 def _what_is_left(f: Facts) -> str:
     """What the intervention has told, or what it will tell."""
     if not f.stale.known:
-        return "If recalibrated statistics close the gap, they were stale. If not, look at the batches."
+        return "If recalibrated statistics close the gap, the present ones do not fit. If not, look at the batches."
     if _is_stale(f):
-        return "Recalibrated statistics close most of the gap, so the moving statistics are stale."
+        return "Recalibrated statistics close most of the gap, so the moving statistics do not fit data and weights."
     return "Recalibrated statistics leave most of the gap, so look at the batches."
 
 

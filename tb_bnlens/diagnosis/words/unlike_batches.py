@@ -11,7 +11,7 @@ from tb_bnlens.diagnosis.compositions import LITTLE_LEARNED, mostly_stale, past_
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.severity import Severity
 from tb_bnlens.diagnosis.words import code
-from tb_bnlens.diagnosis.words.phrases import LESS_BATCH, WARNING_FROM, changed, number, percent
+from tb_bnlens.diagnosis.words.phrases import LESS_BATCH, STALE, added, changed, number, percent
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 from tb_bnlens.metadata import REPLAY_MOMENTUMS
 
@@ -145,12 +145,7 @@ def _since_then(f: Facts) -> Said:
             f"inference loss is {recalibrated} instead of {number(f.typical('inference'))}."
         )
         evidence["left"] = Evidence("share of the statistics from before the change (median layer)", left)
-        evidence["stale"] = Evidence(
-            "loss added by stale statistics (inference - recalibrated)",
-            f.stale.value,
-            f.warning_loss,
-            against=WARNING_FROM,
-        )
+        evidence["stale"] = added(f, STALE, f.stale)
     if forgotten:
         inference, own = (number(past[name].mean) for name in ("inference", "batch"))
         said.append(f"On batches from before, inference loss is {inference} and {own} with batch statistics.")

@@ -16,6 +16,7 @@ from tb_bnlens.diagnosis.words.phrases import (
     STANDARD,
     WARNING_FROM,
     count,
+    dropped,
     modes,
     names,
     number,
@@ -31,6 +32,16 @@ def _there(f: Facts) -> str:
 def _passed(f: Facts, _d: Decision) -> str:
     as_there = f" On training data: {modes(f)}." if of_gap(f.validation_gap) > Severity.INFO else ""
     return f"On validation data: {_there(f)}.{as_there}"
+
+
+def _lost(f: Facts) -> dict[str, Evidence]:
+    """What inference loses there beside the least that is a warning, or beside the metric that makes the severity."""
+    label, value, there = f"{LESS_BATCH}, on validation data", f.validation_gap.value, f.measured_validation
+    if there is None or not there.told_by_metric(f.validation_gap):
+        return {"validation": Evidence(label, value, f.validation_warning_loss, against=WARNING_FROM)}
+    inference, batch = (there.passes.get(name) for name in ("inference", "batch"))
+    metric = dropped(("inference", inference), ("batch statistics", batch))
+    return {"validation": Evidence(label, value), **metric}
 
 
 def failed(f: Facts, _d: Decision) -> Said:
@@ -59,12 +70,7 @@ def failed(f: Facts, _d: Decision) -> Said:
     return Said(
         summary,
         evidence={
-            "validation": Evidence(
-                f"{LESS_BATCH}, on validation data",
-                f.validation_gap.value,
-                f.validation_warning_loss,
-                against=WARNING_FROM,
-            ),
+            **_lost(f),
             "training": Evidence(f"{LESS_BATCH}, on training data", f.gap.value),
             "distance": Evidence(
                 "largest distance of validation batches",
@@ -79,7 +85,7 @@ def failed(f: Facts, _d: Decision) -> Said:
 
 
 WORDS = Words(
-    name="a shift of the validation data",
+    name="statistics that do not fit the validation data",
     title="The moving statistics fit the validation data",
     failure_title="Validation data have other statistics than training data",
     description="Inference agrees with batch statistics on training data and not on validation data. The validation "

@@ -16,6 +16,7 @@ from tb_bnlens.diagnosis.words.phrases import (
     percent,
     start_left,
     validation_suffers,
+    when,
 )
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
@@ -33,25 +34,24 @@ def failed(f: Facts, d: Decision) -> Said:
     where = "" if n == total else f" of {n:,} of {total:,} layers"
     left, now = f.layers.memory[f.starting], ""
     if f.stale.known:
-        now = f" Inference loss is {loss(f, f.now('inference'))} now, against {loss(f, f.now('batch'))} with batch "
-        now += "statistics."
-    needed = about_steps(f.outlook.steps, f.outlook.interval)
-    by = f"about step {at:,}"
-    if f.outlook.planned:
-        by += f" of {f.outlook.last_step + remaining:,}"
-    else:
+        now = f" Inference loss is {loss(f, f.now('inference'))} {when(f)}, against {loss(f, f.now('batch'))} with "
+        now += "batch statistics."
+    needed = about_steps(f.outlook.steps, f.outlook.interval, " from now")
+    of = f"{at:,} of {f.outlook.last_step + remaining:,}" if f.outlook.planned else f"{at:,}"
+    by, there = f"should converge by about step {of}. Do not trust validation metrics before then", f"{at:,}, {needed}"
+    if f.outlook.steps <= 0:
+        by, there = f"should be about to converge at step {of}. Do not trust earlier validation metrics", f"{at:,}"
+    if not f.outlook.planned:
         now += " How many steps are planned is not known: if training ends before, recalibrate."
     return Said(
-        f"The moving statistics{where} are still warming up and should converge by {by}. Do not trust validation "
-        f"metrics before then.{now}{validation_suffers(f)}{not_loaded(f)}",
+        f"The moving statistics{where} are still warming up and {by}.{now}{validation_suffers(f)}{not_loaded(f)}",
         evidence={
             "steps": Evidence(
                 f"steps to converge, from now ({of_what(f)})", f.outlook.steps, remaining, "steps", "steps left"
             ),
             "memory": Evidence("share of the initial statistics left (median layer)", robust.median(left)),
         },
-        next=f"Inference loss within {percent(f.layers.tolerance)} of the loss with batch statistics by step {at:,}, "
-        f"{needed} from now.",
+        next=f"Inference loss within {percent(f.layers.tolerance)} of the loss with batch statistics by step {there}.",
     )
 
 
