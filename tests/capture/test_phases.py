@@ -13,6 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tb_bnlens.history import History
 from tests.capture import models
@@ -145,6 +146,32 @@ def test_what_was_set_before_the_first_recorded_fit_is_an_event(compiled: bool, 
     found = [e.layers for e in record(tmp_path).manifest.events if e.kind == "left_out"]
     assert found == ([] if compiled else [(0,)])
     assert np.array_equal(gamma, model.get_layer("a").gamma.numpy()) != compiled
+
+
+def test_a_step_of_the_users_may_have_an_optimizer_for_each_part(tmp_path: Path) -> None:
+    class Two(keras.Model):  # type: ignore[misc]
+        def parts(self) -> tuple[list[Any], list[Any]]:
+            first = self.get_layer("a").trainable_variables
+            return first, [v for v in self.trainable_variables if not any(v is w for w in first)]
+
+        def train_step(self, data: Any) -> dict[str, Any]:
+            x, y = data
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_mean((self(x, training=True) - y) ** 2)
+            first, head = self.parts()
+            gradients = tape.gradient(loss, [*first, *head])
+            self.other.apply(gradients[: len(first)], first)
+            self.optimizer.apply(gradients[len(first) :], head)
+            return {"loss": loss}
+
+    inner = models.functional()
+    model = Two(inner.inputs, inner.outputs)
+    model.other = keras.optimizers.SGD(0.01)
+    model.compile(keras.optimizers.SGD(0.01), "mse", jit_compile=False)
+    model.optimizer.build(model.parts()[1])
+    for _ in range(2):
+        fit(Setup("", lambda: model), lens(tmp_path), model=model, epochs=1)
+    assert not [e for e in record(tmp_path).manifest.events if e.kind == "left_out"]
 
 
 def test_several_lenses_on_one_network_are_one_record(tmp_path: Path) -> None:

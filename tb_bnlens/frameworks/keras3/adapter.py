@@ -56,7 +56,12 @@ class KerasModel:
         return ()
 
     def left_out(self, layers: Sequence[Any]) -> tuple[int, ...]:
-        """Those whose weights a built optimizer of Keras 3 lacks; one of Keras 2 takes up new ones at any step."""
+        """Those whose weights a built optimizer of Keras 3 lacks; one of Keras 2 takes up new ones at any step.
+
+        A train_step of the user's may have an optimizer for each part.
+        """
+        if type(self._model).train_step is not self._backend.library.keras.Model.train_step:
+            return ()
         optimizer = counting_optimizer(self._model)
         known = {id(variable) for variable in getattr(optimizer, "_trainable_variables", ())}
         if not known or not getattr(optimizer, "built", False):
