@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,6 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tb_bnlens.capture.errors import NotEvaluated
+
+IGNORED = 255
+"""Label of what is outside of all classes in segmentation, besides negative ones."""
 
 
 @dataclass(frozen=True)
@@ -20,14 +24,14 @@ class Right:
     right: float = 0.0
     counted: float = 0.0
 
-    def more(self, scores: NDArray[Any], target: NDArray[Any], weights: NDArray[Any] | None = None) -> Right:
+    def more(self, scores: NDArray[Any], target: NDArray[Any], weights: Sequence[NDArray[Any]] = ()) -> Right:
         """The same with one more batch.
 
         Args:
             scores: [B, ..., C].
             target: the number of a class, [B, ...] or [B, ..., 1]; or 1 for the class and 0 for others, [B, ..., C].
-                Numbers of no class, as -1 for what a loss ignores, do not count.
-            weights: rows of weight 0 do not count, [B].
+                Negative numbers and 255, which losses ignore, do not count.
+            weights: sample weights and masks, [B] or [B, ...]; what one of them has at 0 does not count, as padding.
 
         Raises:
             NotEvaluated: they are of another kind.
@@ -36,9 +40,13 @@ class Right:
         if classes < 2 or scores.dtype.kind != "f":
             raise NotEvaluated(self.why)
         found = self._numbers(target, scores.shape)
-        counts = (found >= 0) & (found < classes)
-        if weights is not None:
-            counts &= weights.reshape(-1, *[1] * (counts.ndim - 1)) != 0
+        counts = (found >= 0) & ((found != IGNORED) | (classes > IGNORED))
+        if (found[counts] >= classes).any():
+            raise NotEvaluated(self.why)  # the numbers are none of these scores'
+        for one in weights:
+            if one.shape not in (counts.shape, (*counts.shape, 1), counts.shape[:1]):
+                raise NotEvaluated(self.why)
+            counts &= one.reshape(one.shape[: counts.ndim] + (1,) * (counts.ndim - one.ndim)) != 0
         right = (np.argmax(scores, axis=-1) == found)[counts]
         return replace(self, right=self.right + float(right.sum()), counted=self.counted + float(len(right)))
 

@@ -112,8 +112,11 @@ class Outcomes(ABC):
         scores, targets = library.tree.flatten(predictions[0]), form.targets(batch)
         if len(scores) != 1 or len(targets) != 1 or "float" not in str(scores[0].dtype):
             raise NotEvaluated(state.why)
+        _, _, weight = library.unpacked(batch)
+        counted = [part for part in (*library.tree.flatten(weight), *predictions[1]) if part is not None]
         # NumPy does not know bfloat16.
-        return state.more(library.host(library.ops.cast(scores[0], "float32")), targets[0], form.weights(batch))
+        on_host = [library.host(library.ops.cast(part, "float32")) for part in (scores[0], *counted)]
+        return state.more(on_host[0], targets[0], on_host[1:])
 
     def metrics(self, state: Any) -> dict[str, float]:
         """Results by the names that Keras shows, without the running loss."""

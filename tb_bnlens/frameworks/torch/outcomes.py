@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from tb_bnlens.capture.accuracy import IGNORED
 from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.capture.packages import is_closed
 from tb_bnlens.capture.passes import Ending
@@ -54,7 +55,9 @@ def accuracy(predictions: Any, target: Any) -> Any:
     of_classes = not target.is_floating_point() and not target.is_complex() and target.dtype != torch.bool
     if not (scores and of_classes and target.shape == (len(predictions), *predictions.shape[2:])):
         raise NotEvaluated(NO_METRICS)
-    counted = (target >= 0) & (target < predictions.shape[1])
+    counted = (target >= 0) & ((target != IGNORED) | (predictions.shape[1] > IGNORED))
+    if bool((target[counted] >= predictions.shape[1]).any()):
+        raise NotEvaluated(NO_METRICS)  # the numbers are none of these scores'
     return (predictions.argmax(1) == target)[counted].double().mean()
 
 
