@@ -311,7 +311,7 @@ class Parts:
             return "outside"
         if self.exchanged:
             return "exchanged"
-        if unlike and not (self.fed_otherwise.any() and self.share(self.rest) >= MOST):
+        if unlike and not (self.fed_otherwise.any() and self._renewed_serve):
             return "unlike"
         if self.unexplained.any():
             return "unseen"
@@ -321,6 +321,15 @@ class Parts:
             return "drift"
         # No single update could be compared. Several batches of one kind leave statistics that only lag.
         return "unseen" if self.more_updates.any() else ""
+
+    @property
+    def _renewed_serve(self) -> bool:
+        """Whether statistics of all measured batches take most of the gap away, and leave less than a warning.
+
+        In blocks of one source each, their mean is better than the last block, and fits none.
+        """
+        left = self._measured.gap("recalibrated", self._measured.rival)
+        return self.share(self.rest) >= MOST and left.known and not left.at_least(WARNING_HARM)
 
     def share(self, part: Gap) -> float:
         """A part over the whole, NaN where there is no whole."""

@@ -83,6 +83,10 @@ def test_batches_whose_losses_differ_explain_nothing_where_their_own_statistics_
     history = mixed(blind, recombined=1.0 + 0.05 * np.resize([1.0, -1.0], 12), inference=2.0 + aged, **own)
     assert causes(history) == {CAUSE: "error"}
     assert behind(history, "unlike-batches") == CAUSE
+    # In blocks of one source the mean of all is better than the last block, and fits none.
+    fits_none = {**own, "recalibrated": 2.0, "put_right__settled": 2.0}
+    in_blocks = mixed(blind, recombined=1.0 + 0.05 * np.resize([1.0, -1.0], 12), inference=4.0 + aged, **fits_none)
+    assert "unlike-batches" in causes(in_blocks) and CAUSE not in causes(in_blocks)
     once = {**blind, "decay_observed": [0.9] * 3}
     assert "unlike-batches" in causes(mixed(once, recombined=1.0, inference=2.0 + aged, **own))
 
