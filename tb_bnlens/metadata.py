@@ -221,7 +221,7 @@ LOSS_ROWS = (
     "recalibrated_now",  # inference with the mean statistics of other kept batches, run at the present weights:
     # against it "recalibrated", whose windows are of past weights, tells drift from batch noise
     "now_batches",  # batches behind it
-    "classes",  # that the targets of the probed batch are of; 0: they are no classes, NaN: that is not known
+    "target_entropy",  # of the shares of the classes in the probed batch's targets, nats; -1: they are no classes
 )
 LOSS_INDEX = {name: i for i, name in enumerate(LOSS_ROWS)}
 

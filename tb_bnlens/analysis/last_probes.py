@@ -17,6 +17,8 @@ WINDOW_SHARE = 0.2
 """...as long as they lie in the last fifth of the run: what is older is another network."""
 SPREAD_SHARE = 0.5
 """The spread from probe to probe is taken over the second half of the run; before, the loss falls too fast."""
+IN_NATS = 0.5
+"""Share of the classes' entropy that a loss in nats begins with at least."""
 LEAST_FALL = 0.1
 """The fall counts as progress when it is a tenth of the loss (or of ``yardstick.unit``) and three times its spread from
 probe to probe."""
@@ -39,7 +41,7 @@ def measure(history: History, probe: str = "train", evidence: Evidence | None = 
     """
     columns = _columns(history, probe)
     reasons = history.manifest.not_evaluated
-    diverged = _diverged(columns, reasons)
+    diverged = _diverged(columns, reasons, evidence)
     known = np.isfinite(columns["batch"]) | np.isfinite(columns["training"]) | ~np.isnan(columns["inference"])
     measured = np.flatnonzero(known)
     if not len(measured):
@@ -58,6 +60,7 @@ def measure(history: History, probe: str = "train", evidence: Evidence | None = 
         not_evaluated=reasons,
     )
     forecast, forecast_limit = _forecast(losses.window)
+    unlearned = _unlearned(evidence)
     unit = math.nan if evidence is None else yardstick.unit(evidence)
     settled = losses.course["batch"]
     noise = _probe_noise(settled[np.isfinite(settled)])
@@ -69,8 +72,8 @@ def measure(history: History, probe: str = "train", evidence: Evidence | None = 
         probe_noise=noise,
         natural_zero=_natural_zero(columns, evidence, unit),
         unit=unit,
-        classes=_classes(columns["classes"]),
-        unlearned=_unlearned(evidence),
+        target_entropy=_entropy(columns, unlearned),
+        unlearned=unlearned,
     )
 
 
@@ -79,16 +82,23 @@ def _unlearned(evidence: Evidence | None) -> float:
     return rise if rise > 0.0 else 0.0
 
 
-def _classes(counts: Array) -> int:
-    """Of all probed batches. A batch may hold some of the classes, and one value that is no class is enough."""
-    known = counts[~np.isnan(counts)]
-    return int(known.max()) if len(known) and known.min() > 0 else 0
+def _entropy(columns: Mapping[str, Array], unlearned: float) -> float:
+    """Mean over the probed batches, which may hold some of the classes each; 0 where the loss is not in nats.
+
+    A loss of classes begins near their entropy or above it, or comes there with the targets of other rows. Labels that
+    come along with a reconstruction, and numbers that a loss divides, leave it smaller.
+    """
+    told, batch = (columns[name][np.isfinite(columns[name])] for name in ("target_entropy", "batch"))
+    if not len(told) or told.min() < 0.0:
+        return 0.0
+    entropy = float(told.mean())
+    return entropy if max(batch[:3].max(initial=0.0), unlearned) >= IN_NATS * entropy else 0.0
 
 
 def _columns(history: History, probe: str) -> dict[str, Array]:
     names = [*LOSS_KINDS, *(replay_row(m) for m in REPLAY_MOMENTUMS), "fit_loss", "learning_rate", "batch_size"]
     names += [f"forecast{s}_{i}" for i in range(FORECAST_POINTS) for s in ("", "_step")]
-    names += ["short_updates", "long_updates", "recalibrated_now", "classes"]
+    names += ["short_updates", "long_updates", "recalibrated_now", "target_entropy"]
     return {name: history.loss(name, probe).astype(np.float64) for name in names}
 
 
@@ -133,7 +143,7 @@ def _forecast(window: Mapping[str, Array]) -> tuple[tuple[tuple[float, float], .
     return ((0.0, float(window["inference"][at])), *known), float(window["recalibrated"][at])
 
 
-def _diverged(columns: Mapping[str, Array], not_evaluated: Mapping[str, str]) -> bool:
+def _diverged(columns: Mapping[str, Array], not_evaluated: Mapping[str, str], evidence: Evidence | None) -> bool:
     """Whether the loss in training mode is no longer finite. NaN also stands for "not measured"."""
     fit, batch = columns["fit_loss"], columns["batch"]
     if not len(fit):
@@ -146,10 +156,14 @@ def _diverged(columns: Mapping[str, Array], not_evaluated: Mapping[str, str]) ->
     lost = np.isnan(fit[-1]) and np.isnan(batch[-1]) if known else len(fit) > 1 and np.isnan(fit[-2:]).all()
     if np.isfinite(fit).any():
         return bool(lost)
-    # A loop has no loss of fit: its probe was made, as the size of its batch shows, and gave none.
-    training = columns["training"]
-    made = not np.isnan(columns["batch_size"][-1])
-    return bool(known and made and np.isnan(batch[-1]) and np.isnan(training[-1]) and np.isfinite(training).any())
+    # A loop has no loss of fit. Single batches may have none, as without a label: all of those that were kept, or two
+    # probes. That a probe was made shows in the size of its batch.
+    if evidence is not None:
+        kept = [evidence.passes[name].losses for name in ("training", "batch") if name in evidence.passes]
+        return known and bool(kept) and not any(np.isfinite(losses).any() for losses in kept)
+    training, made = columns["training"], ~np.isnan(columns["batch_size"])
+    lost = made & np.isnan(batch) & np.isnan(training)
+    return bool(known and lost[-2:].all() and len(lost) > 1 and np.isfinite(training).any())
 
 
 def _probe_noise(values: Array) -> float:

@@ -117,8 +117,8 @@ class Losses:
     probe_noise: float = 0.0
     """Standard deviation of the loss with batch statistics from probe to probe."""
     natural_zero: bool = True
-    classes: int = 0
-    """Of the targets; 0 where they are none, or nothing tells."""
+    target_entropy: float = 0.0
+    """Of the shares of the classes, in nats; 0 where targets are none, or nothing tells."""
     unlearned: float = 0.0
     """What the loss would rise by on the targets of other rows; 0 where that was not measured."""
     unit: float = math.nan
@@ -265,8 +265,8 @@ class Losses:
         geometric = math.sqrt(GEOMETRIC_SHARE * size * self.progress)
         # Means over many batches have standard errors of their own; single probes do not.
         noise = self.probe_noise if math.isnan(self.unit) else 0.0
-        # The fall is that of the user's loss, whatever it adds up; the log of the classes is that of a mean over rows.
-        fall = min(self.progress or self.unlearned, math.log(self.classes)) if self.classes >= 2 else 0.0
+        # Random weights know less than the classes' shares, which are most of what rare classes have to learn.
+        fall = min(self.progress or self.unlearned, self.target_entropy)
         return max(size, geometric, FLOOR_SHARE * self.progress, CLASS_SHARE * fall, noise)
 
     @property

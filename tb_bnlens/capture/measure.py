@@ -14,7 +14,7 @@ from tb_bnlens.capture.adapter import BatchFormat
 from tb_bnlens.capture.passes import Outcome, Runner, moments_of
 from tb_bnlens.capture.rows import ProbeState, batch_statistics
 from tb_bnlens.capture.subject import Subject
-from tb_bnlens.capture.targets import classes_in
+from tb_bnlens.capture.targets import entropy_in
 from tb_bnlens.metadata import FORECAST_POINTS, REPLAY_ROWS
 from tb_bnlens.moments.moments import Moments
 from tb_bnlens.moments.recovery import Snapshot, WindowRecovery
@@ -76,7 +76,7 @@ class Measurement:
             "inference": self._inference(batches, moving),
             "training": float(np.mean([passed.loss for passed in trained])),
             "batch_size": float(self._form.size(batches[0]) or np.nan),
-            "classes": classes_in(self._form.targets, batches[0]),
+            "target_entropy": entropy_in(self._form.targets, batches[0]),
         }
         target = self._target(windows, moving)
         if target is not None:

@@ -22,7 +22,7 @@ from tb_bnlens.capture.reservoir import Kept
 from tb_bnlens.capture.rows import ProbeState, layer_table
 from tb_bnlens.capture.still import still
 from tb_bnlens.capture.subject import Subject
-from tb_bnlens.capture.targets import classes_of_all
+from tb_bnlens.capture.targets import entropy_in_all
 from tb_bnlens.capture.watch import LayerWatch
 from tb_bnlens.checking.runner import Remembering
 from tb_bnlens.checking.start import start_left
@@ -326,7 +326,7 @@ def _losses(evidence: Evidence | None, adapter: ModelAdapter, data: Sequence[Any
             "now_batches": batches,
             "batch_size": float(evidence.batch_sizes.max()),
             "learning_rate": adapter.learning_rate() or math.nan,
-            "classes": classes_of_all(adapter.batches.targets, data),
+            "target_entropy": entropy_in_all(adapter.batches.targets, data),
         },
         "validation": {name: result.mean for name, result in evidence.validation.items()},
     }

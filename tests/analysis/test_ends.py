@@ -15,6 +15,7 @@ from tb_bnlens.history import Manifest
 from tb_bnlens.metadata import LOSS_INDEX, LOSS_ROWS
 from tb_bnlens.reader.manifest import parse_manifest
 from tb_bnlens.report import run_report
+from tests.diagnosis.runs import level, measured
 from tests.simulation import Sim, SimLayer, simulate
 
 
@@ -48,6 +49,22 @@ def test_losses_that_are_not_measured_are_no_divergence(shown: tuple[float, ...]
     losses[:, 0, LOSS_INDEX["fit_loss"]] = shown
     history = replace(history, losses=losses, loss_steps=np.arange(4), loss_wall_times=np.arange(4.0))
     assert measure(history).diverged == diverged
+
+
+@pytest.mark.parametrize(
+    ("lost", "kept", "diverged"), [(1, None, False), (2, None, True), (2, 1.0, False), (1, np.nan, True)]
+)
+def test_a_loop_has_diverged_where_no_batch_has_a_loss(lost: int, kept: float | None, diverged: bool) -> None:
+    """A batch without a label has none either; those that were kept tell, or two probes."""
+    history = level()
+    for kind in ("training", "batch", "inference", "recalibrated"):
+        history.losses[-lost:, 0, LOSS_INDEX[kind]] = np.nan
+    history.losses[..., LOSS_INDEX["fit_loss"]] = np.nan
+    evidence = None
+    if kept is not None:
+        losses = np.array([np.nan, kept, kept])
+        (evidence,) = measured(history, inference=losses, batch=losses, training=losses, batches=3).evidence
+    assert measure(history, evidence=evidence).diverged == diverged
 
 
 @pytest.mark.parametrize(("ended", "steps"), [("interrupted", 60), ("interrupted", 0), ("early", 60)])

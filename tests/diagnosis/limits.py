@@ -121,7 +121,7 @@ def at_zero(x: float) -> History:
 def near_zero_of_classes(x: float) -> History:
     """The same where the targets are of two classes."""
     gap = x * loss_gap.WARNING_HARM * loss_gap.CLASS_SHARE * 0.69
-    return put(fallen(0.69, 1e-3, gap), "classes", [2.0] * PROBES)
+    return put(fallen(0.69, 1e-3, gap), "target_entropy", [0.69] * PROBES)
 
 
 def less_accurate(drop: float, growth: float, rows: int = 10**6) -> History:

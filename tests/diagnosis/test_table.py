@@ -261,6 +261,7 @@ def test_a_channel_is_live_just_above_its_share_of_epsilon() -> None:
 
 
 ELSEWHERE = {"NOISE_SHARE", "LIVE_SHARE", "MOST_ENLARGED", "LEAST_CUT", "FALSE_ALARMS", "REGROUPINGS", "ORDERED"}
+ELSEWHERE |= {"IN_NATS"}
 ELSEWHERE |= {"MOST_CALLS", "POWER_ERROR", "UPDATED", "UNMET", "ROUNDING", "UNPLANNED_STEPS", "LEAST_UNDONE", "COMMON"}
 """Limits of formulas and sentences, with a test of their own: above, in test_batch_noise.py, test_set_after_trace.py,
 test_unlike_batches.py, test_momentum_too_high.py, test_warming_up.py or tests/analysis/test_measured.py."""

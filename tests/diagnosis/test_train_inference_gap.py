@@ -184,6 +184,22 @@ def test_what_recalibrating_would_give_a_healthy_run(recalibrated: float, told: 
     assert ("; recalibrated it would be 1." in run_report(history)["headline"]) == told
 
 
+@pytest.mark.parametrize(
+    ("start", "entropy", "told"),
+    [
+        (0.7, 0.69, {}),  # two classes: nearly all rows are right both times
+        (0.7, 0.026, {CAUSE: "error"}),  # one is so rare that to miss all of it costs no more
+        (0.7, -1.0, {CAUSE: "error"}),  # no classes
+        (0.7, 2.3, {CAUSE: "error"}),  # labels that come along with a reconstruction
+        (7.0, 2.3, {}),
+    ],
+)
+def test_a_loss_near_zero_where_targets_are_classes(start: float, entropy: float, told: dict[str, str]) -> None:
+    whole = level(batch=1e-3, inference=5e-3, training=1e-3, recalibrated=1e-3)
+    history = put(put(whole, "batch", [start] * 3, first=0), "target_entropy", [entropy] * len(whole.losses), first=0)
+    assert {cause: severity for cause, severity in causes(history).items() if severity != "info"} == told
+
+
 def test_one_probe_is_no_error() -> None:
     """It may be a bad batch: a warning at most, with the spread of the last three as its standard error."""
     sure, chance, many = (

@@ -21,7 +21,7 @@ import jax.numpy as jnp  # noqa: E402
 import optax  # noqa: E402
 
 from tb_bnlens.capture.errors import NotEvaluated, Refused  # noqa: E402
-from tb_bnlens.capture.targets import classes_in  # noqa: E402
+from tb_bnlens.capture.targets import NO_CLASSES, entropy_in  # noqa: E402
 from tb_bnlens.diagnosis.causes import CAUSES  # noqa: E402
 from tb_bnlens.diagnosis.words import WORDS  # noqa: E402
 from tb_bnlens.flax import Recorder, check, recalibrate, set_momentum  # noqa: E402
@@ -118,9 +118,9 @@ def test_training_is_bit_identical(faulty: Trained) -> None:
 
 def test_targets_that_are_classes() -> None:
     form = FlaxBatches()
-    assert classes_in(form.targets, (jnp.zeros((2, 8)), jnp.array([0, 2]))) == 3
-    assert classes_in(form.targets, (jnp.zeros((2, 8)), jnp.array([0.1, 2.0]))) == 0
-    assert np.isnan(classes_in(form.targets, jnp.zeros((2, 8))))
+    assert entropy_in(form.targets, (jnp.zeros((2, 8)), jnp.array([0, 2]))) == pytest.approx(np.log(2))
+    assert entropy_in(form.targets, (jnp.zeros((2, 8)), jnp.array([0.1, 2.0]))) == NO_CLASSES
+    assert np.isnan(entropy_in(form.targets, jnp.zeros((2, 8))))
 
 
 def test_a_faulty_training_is_named_in_the_words_of_flax(faulty: Trained) -> None:

@@ -21,7 +21,7 @@ from tb_bnlens.capture.errors import Refused  # noqa: E402
 from tb_bnlens.capture.measure import Measurement  # noqa: E402
 from tb_bnlens.capture.reservoir import Reservoir  # noqa: E402
 from tb_bnlens.capture.rows import ProbeState  # noqa: E402
-from tb_bnlens.capture.targets import classes_in  # noqa: E402
+from tb_bnlens.capture.targets import NO_CLASSES, entropy_in  # noqa: E402
 from tb_bnlens.frameworks.torch.adapter import TorchModel  # noqa: E402
 from tb_bnlens.frameworks.torch.batches import Batch, TorchBatches  # noqa: E402
 from tb_bnlens.frameworks.torch.layers import StatisticsReader, find_layers  # noqa: E402
@@ -358,17 +358,17 @@ class Own(torch.Tensor):  # type: ignore[misc, name-defined]
 @pytest.mark.parametrize(
     ("y", "expected"),
     [
-        (torch.tensor([0, 2]), 3),
-        (torch.tensor([0.0, 1.0]).bfloat16(), 2),
-        ({"a": torch.tensor([0, 2]), "b": torch.tensor([[0.1], [0.7]])}, 0),
+        (torch.tensor([0, 2]), math.log(2)),
+        (torch.tensor([0.0, 1.0]).bfloat16(), math.log(2)),
+        ({"a": torch.tensor([0, 2]), "b": torch.tensor([[0.1], [0.7]])}, NO_CLASSES),
         (torch.tensor([0, 2]).as_subclass(Own), None),
         (torch.eye(3).to_sparse(), None),
         (None, None),
     ],
 )
-def test_targets_that_are_classes(y: Any, expected: int | None) -> None:
-    found = classes_in(TorchBatches().targets, Batch(torch.zeros(2, 8), y))
-    assert math.isnan(found) if expected is None else found == expected
+def test_targets_that_are_classes(y: Any, expected: float | None) -> None:
+    found = entropy_in(TorchBatches().targets, Batch(torch.zeros(2, 8), y))
+    assert math.isnan(found) if expected is None else found == pytest.approx(expected)
 
 
 def test_every_call_of_a_shared_layer_counts(tmp_path: Path) -> None:
