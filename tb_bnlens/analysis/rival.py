@@ -123,6 +123,12 @@ def served_apart(evidence: Evidence) -> bool:
         return False
     fixed, fixed_mixed = (evidence.passes[name].losses for name in ("inference", "recombined_inference"))
     in_order = fixed[np.argsort(evidence.batch_steps, kind="stable")]
+    return _apart(*(tuple(x.tolist()) for x in (own, mixed, fixed, fixed_mixed, in_order)))
+
+
+@functools.lru_cache(maxsize=256)  # the rival is asked for many times in a report, and regrouping takes milliseconds
+def _apart(*losses: tuple[float, ...]) -> bool:
+    own, mixed, fixed, fixed_mixed, in_order = map(np.asarray, losses)
     return (
         regrouped.chance_of_ratio(fixed, fixed_mixed) <= regrouped.FALSE_ALARMS
         and regrouped.chance_of_ratio(own, mixed) <= regrouped.ORDERED
