@@ -146,6 +146,13 @@ class Judgement:
             if of in results
         }
 
+    def without_loss(self) -> set[int]:
+        """Steps of the batches that have no finite loss, as one without a label; none where no batch has one."""
+        _ = self._present
+        found = self._bench.passes.results.get("batch")
+        lost = np.zeros(0, bool) if found is None else ~np.isfinite(found.losses)
+        return set() if lost.all() else {k.step for k, yes in zip(self._kept, lost, strict=True) if yes}
+
     def finds_inference_worse(self) -> bool:
         """Whether inference is worse than batch statistics by more than healthy networks show."""
         results = self._bench.passes.results if self._present is not None else {}

@@ -236,6 +236,11 @@ class Prober:
 
             count = self._affordable(kept, lambda k: runner.inference(k.batch, subject.moving), watch, limit)
             judgement = judgement_of(self._representative(kept, count))
+            lost = judgement.without_loss()
+            if lost:
+                self._log.note(f"{len(lost)} of the kept batches have no finite loss, and the others are judged.")
+                kept = [k for k in kept if k.step not in lost]
+                judgement = judgement_of(self._representative(kept, count))
             enough = min(FEWEST_EXPLAINED, len(kept))
             if last and count < enough and judgement.finds_inference_worse():
                 judgement = judgement_of(self._representative(kept, enough))

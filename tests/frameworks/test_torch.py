@@ -30,7 +30,7 @@ from tb_bnlens.moments.moments import Moments  # noqa: E402
 from tb_bnlens.moments.recovery import WindowRecovery  # noqa: E402
 from tb_bnlens.moments.segments import Segments  # noqa: E402
 from tb_bnlens.torch import Recorder, check, recalibrate, set_momentum  # noqa: E402
-from tests.frameworks.torch_runs import LOSS, Blob, batches, report_of, small, state, train  # noqa: E402
+from tests.frameworks.torch_runs import LOSS, Blob, batches, record_of, report_of, small, state, train  # noqa: E402
 
 torch.set_num_threads(1)
 LONG = 200
@@ -349,6 +349,27 @@ def test_steps_in_which_nothing_is_due_are_counted_and_their_batches_met(tmp_pat
         assert recorder.step == i and recorder._batches._newest.x is not None
         assert recorder._batches._newest.x.shape == x.shape and not (short and passed[-1])
     assert sum(passed) > 20
+
+
+def test_batches_without_a_loss_are_left_out(tmp_path: Path) -> None:
+    """A batch without a label has none, and the loop makes no step on it."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 3))
+    optimizer, loss = torch.optim.SGD(model.parameters(), 0.1), nn.CrossEntropyLoss()
+    with Recorder(model, str(tmp_path), loss=loss, on_error="raise", verbose=0) as lens:
+        for i, (x, _) in enumerate(batches(60)):
+            y = torch.full((len(x),), -100) if i % 4 == 1 else x[:, :3].argmax(1)
+            if i % 4 != 1:
+                optimizer.zero_grad()
+                loss(model(x), y).backward()
+                optimizer.step()
+            lens.record(x, y)
+    history = record_of(tmp_path)
+    found = history.evidence[-1]
+    assert len(found.batch_sizes) >= 8 and np.isfinite(found.passes["inference"].losses).all()
+    assert not any((found.batch_steps - 1) % 4 == 1)
+    assert any("no finite loss" in note for note in history.manifest.notes)
+    assert "diverged" not in report_of(tmp_path)["headline"]
 
 
 class Own(torch.Tensor):  # type: ignore[misc, name-defined]
