@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
@@ -157,18 +158,22 @@ class IteratorLook:
         """Take up to ``count`` elements."""
         if not isinstance(self._data, Iterator):
             raise NotEvaluated(NO_LOOK.format(f"the step gets {what_is(self._data)}"))
+        take, packed = self._source()
         for _ in range(count):
+            # No code of the lens: what is raised here is the data's, and what is taken must not be lost.
             try:
-                self.taken.append(self._next())
+                element = take()
             except self._end:
                 return
             except Exception as error:
                 self.error = error
                 return
+            self.taken.append(element if packed is None else packed(element))
             self.given_back = itertools.chain(self.taken, self._data)
 
-    def _next(self) -> Any:
-        return next(self._data)
+    def _source(self) -> tuple[Callable[[], Any], Callable[[Any], Any] | None]:
+        """What gives the next element, and what makes of it the one that the step gets; neither is of the lens."""
+        return functools.partial(next, self._data), None
 
     def _tensor(self, leaf: Any) -> Any:
         return leaf if leaf is None else self._form.tensor(leaf)

@@ -98,14 +98,14 @@ class DatasetLook(IteratorLook):
             return list(self.taken)
         return [self._without_optionals(element) for element in self.taken]
 
-    def _next(self) -> Any:
+    def _source(self) -> tuple[Callable[[], Any], Callable[[Any], Any] | None]:
         resource = getattr(self._data, "_iterator_resource", None)
         # An asynchronous op would tell the end of the data later.
         if resource is not None and tf.config.experimental.get_synchronous_execution():
             elements = self._looks.elements_of(self._data)
             if elements.are_tensors:
-                return elements.next(resource)
-        return super()._next()
+                return elements.source(resource)
+        return super()._source()
 
 
 def _replay(elements: list[Any], spec: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -25,14 +26,14 @@ class Elements:
         self.types = [part.dtype for part in parts] if self.are_tensors else []
         self.shapes = [part.shape for part in parts] if self.are_tensors else []
 
-    def next(self, resource: Any) -> Any:
-        """The next one, of tensors, from the resource of an iterator: ``next`` takes more than twice as long.
+    def source(self, resource: Any) -> tuple[Callable[[], Any], Callable[[Any], Any]]:
+        """The op that takes the next one, of tensors, from an iterator's resource, and what packs its tensors.
 
-        Raises:
-            OutOfRangeError: there is none.
+        At the end it raises OutOfRangeError. ``next`` takes more than twice as long.
         """
-        parts = tf.raw_ops.IteratorGetNext(iterator=resource, output_types=self.types, output_shapes=self.shapes)
-        return tf.nest.pack_sequence_as(self.spec, parts)
+        kinds = {"output_types": self.types, "output_shapes": self.shapes}
+        take = functools.partial(tf.raw_ops.IteratorGetNext, iterator=resource, **kinds)
+        return take, functools.partial(tf.nest.pack_sequence_as, self.spec)
 
 
 class StandIn:
