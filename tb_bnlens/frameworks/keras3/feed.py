@@ -75,33 +75,23 @@ class PeekingTrainFunction:
         observer = self.observer
         if observer is None:
             return self.inner(*args)
+        # Most steps are quiet. A call of a function takes 2 us in them, since its code has left the processor's caches.
         counter = observer.quiet
-        if counter is None:
-            return self._watched(observer, args)
-        # Most steps. A call of a function takes 2 us here, since its code has left the processor's caches.
-        observer.quiet = None
-        try:
-            result = self.inner(*args)
-        except BaseException as error:
-            with contextlib.suppress(Exception):
-                observer.failed(error)
-            raise
-        counter.step += 1
-        return result
-
-    def _watched(self, observer: Observer, args: tuple[Any, ...]) -> Any:
-        expected = False
+        expected = counter is not None
         look: Look | None = None
         state: Sequence[Any] = ()
-        try:
-            *state, data = args
-            expected = observer.expects_step(state)
-            if expected:
-                look = self._look(data)
-                with observer.backend.attached(observer.model, state):
-                    observer.before_step(look)
-        except Exception as error:
-            observer.fault(error)
+        if counter is None:
+            try:
+                *state, data = args
+                expected = observer.expects_step(state)
+                if expected:
+                    look = self._look(data)
+                    with observer.backend.attached(observer.model, state):
+                        observer.before_step(look)
+            except Exception as error:
+                observer.fault(error)
+        else:
+            observer.quiet = None
         # No call of the lens lies between this and the step, which has to be made whatever happens here.
         try:
             if look is not None and look.error is not None:
@@ -113,7 +103,9 @@ class PeekingTrainFunction:
                     observer.failed(error)
             raise
         try:
-            if expected:
+            if counter is not None:
+                counter.step += 1
+            elif expected:
                 _tell(observer, state, result, look)
         except Exception as error:
             observer.fault(error)
