@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tb_bnlens.capture.adapter import BatchFormat, StatisticsReader
 from tb_bnlens.capture.errors import NotEvaluated
 from tb_bnlens.frameworks.keras3.backend import backend
-from tb_bnlens.frameworks.keras3.layers import KerasLayer, find_layers, has_call, norms_built, parts_built
+from tb_bnlens.frameworks.keras3.layers import KerasLayer, find_layers, has_call, has_own_step, norms_built, parts_built
 from tb_bnlens.frameworks.keras3.own_code import is_of_keras
 from tb_bnlens.frameworks.keras3.runner import KerasRunner
 from tb_bnlens.moments.segments import Segments
@@ -60,7 +60,7 @@ class KerasModel:
 
         A train_step of the user's may have an optimizer for each part.
         """
-        if type(self._model).train_step is not self._backend.library.keras.Model.train_step:
+        if has_own_step(self._model):
             return ()
         optimizer = counting_optimizer(self._model)
         known = {id(variable) for variable in getattr(optimizer, "_trainable_variables", ())}

@@ -42,9 +42,7 @@ class KerasBatches:
         _, y, _ = self.library.unpacked(batch)
         leaves = self.tree.flatten(y)
         plain = all(self.library.is_plain(leaf) or isinstance(leaf, np.ndarray) for leaf in leaves)
-        # NumPy does not know bfloat16.
-        known = [self.library.ops.cast(x, "float32") if "bfloat16" in str(x.dtype) else x for x in leaves if plain]
-        return [self.library.host(leaf) for leaf in known]
+        return [self.library.host_known(leaf) for leaf in leaves] if plain else []
 
     def kind(self, batch: Any) -> Any:
         """Structure of a batch, with the types and ranks of its arrays. Batches of one kind are for one loss."""

@@ -15,6 +15,7 @@ from tb_bnlens.frameworks.keras3 import stack
 from tb_bnlens.frameworks.keras3.adapter import counting_optimizer, steps_made
 from tb_bnlens.frameworks.keras3.backend import Look, backend
 from tb_bnlens.frameworks.keras3.feed import Counter, PeekingTrainFunction
+from tb_bnlens.frameworks.keras3.layers import has_own_step
 from tb_bnlens.metadata import OWN_STEP, EventKind
 
 LONG_EPOCH = 64
@@ -51,7 +52,7 @@ class FitWatch:
             weakref.finalize(self, recorder.abandon) if callbacks is None else weakref.finalize(callbacks, self._gone)
         )
         self.recording: Recording | None = None
-        """Set once the record has begun."""
+        """``recorder.recording`` once the record has begun: to ask for it would be a call in each step."""
         self.quiet: Counter | None = None
         self.quiet_before = -math.inf
         """Batches of an epoch before this one may go by where nothing is due."""
@@ -71,7 +72,7 @@ class FitWatch:
     def begin(self) -> None:
         """Put the wrapper on. The record begins with the first epoch, when other callbacks have restored the model."""
         with self.recorder.guarded():
-            if type(self.model).train_step is not self.backend.library.keras.Model.train_step:
+            if has_own_step(self.model):
                 self.recorder.note(OWN_STEP)
             self._wrap()
 
@@ -223,17 +224,20 @@ class FitWatch:
 
     def _looks_at_the_end(self) -> bool:
         """Whether there is anything to do at the end of this epoch; the last steps of a known plan are never quiet."""
-        often = self.recorder.changed_outside or self._last_batch >= LONG_EPOCH
-        return often or self._epoch >= min(self._next_epoch_end, self._next_look)
+        return self._looks_always or self._epoch >= min(self._next_epoch_end, self._next_look)
 
     def _looks_between_epochs(self) -> bool:
-        # Two reads are cheap beside a long epoch, and too much in each of a million short ones.
-        if self._is_last_step() or self.recorder.changed_outside or self._last_batch >= LONG_EPOCH:
+        if self._is_last_step() or self._looks_always:
             return True
         if self._epoch < self._next_look:
             return False
         self._next_look = 2 * self._epoch + 1
         return True
+
+    @property
+    def _looks_always(self) -> bool:
+        # Two reads are cheap beside a long epoch, and too much in each of a million short ones.
+        return self.recorder.changed_outside or self._last_batch >= LONG_EPOCH
 
     def _is_last_step(self) -> bool:
         planned = self.recorder.planned_steps

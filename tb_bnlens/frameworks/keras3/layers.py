@@ -110,6 +110,11 @@ def has_call(model: Any) -> bool:
     return type(model).call not in (keras.Model.call, keras.layers.Layer.call)
 
 
+def has_own_step(model: Any) -> bool:
+    """Whether the model defines ``train_step``: what it minimizes, and by which optimizers, is up to that."""
+    return type(model).train_step is not backend(model).library.keras.Model.train_step
+
+
 def parts_built(model: Any) -> bool:
     """Whether all layers in the model are built."""
     keras = backend(model).library.keras

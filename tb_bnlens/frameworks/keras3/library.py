@@ -30,6 +30,10 @@ class Library:
         is_variable = hasattr(value, "assign") and hasattr(value, "_value")
         return np.asarray(value if is_variable else self.ops.convert_to_numpy(value))
 
+    def host_known(self, value: Any) -> NDArray[Any]:
+        """The same of a tensor, of a type that NumPy knows: bfloat16 as float32."""
+        return self.host(self.ops.cast(value, "float32") if "bfloat16" in str(value.dtype) else value)
+
     def is_plain(self, leaf: Any) -> bool:
         """Whether this is a tensor with a shape, neither ragged nor sparse."""
         composite = ("RaggedTensor", "SparseTensor", "IndexedSlices")

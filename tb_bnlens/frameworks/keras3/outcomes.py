@@ -114,9 +114,7 @@ class Outcomes(ABC):
             raise NotEvaluated(state.why)
         _, _, weight = library.unpacked(batch)
         counted = [part for part in (*library.tree.flatten(weight), *predictions[1]) if part is not None]
-        # NumPy does not know bfloat16.
-        on_host = [library.host(library.ops.cast(part, "float32")) for part in (scores[0], *counted)]
-        return state.more(on_host[0], targets[0], on_host[1:])
+        return state.more(library.host_known(scores[0]), targets[0], [library.host_known(part) for part in counted])
 
     def metrics(self, state: Any) -> dict[str, float]:
         """Results by the names that Keras shows, without the running loss."""
