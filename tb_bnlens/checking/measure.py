@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -100,7 +101,8 @@ def _without_layers(adapter: ModelAdapter, run: str, batches: Sequence[Any], tol
             not_evaluated["losses"] = runner.loss_reason
     except NotEvaluated as reason:
         not_evaluated["losses"] = str(reason)
-    losses, now = _losses(evidence, adapter, batches), np.array([time.time()])
+    entropy = entropy_in_all(adapter.batches.targets, batches)
+    losses, now = _losses(evidence, adapter.learning_rate() or math.nan, entropy), np.array([time.time()])
     return Checked(
         History(
             run=run,
@@ -201,7 +203,7 @@ class _Measurement:
 
     def _checked(self, state: ProbeState, evidence: Evidence) -> Checked:
         table = self._table(state, evidence.layers)
-        losses = _losses(evidence, self._adapter, [k.batch for k in self._kept])
+        losses = _losses(evidence, self._adapter.learning_rate() or math.nan, self._target_entropy)
         now = time.time()
         return Checked(
             History(
@@ -298,6 +300,10 @@ class _Measurement:
         steps = np.array([self._steps], np.int64)
         return tuple(Channels(steps, values[None]) for values in self._segments.split(packed))
 
+    @cached_property
+    def _target_entropy(self) -> float:
+        return entropy_in_all(self._adapter.batches.targets, [k.batch for k in self._kept])
+
     def _manifest(self) -> Manifest:
         return Manifest(
             layers=tuple(self._watch.describe()),
@@ -313,7 +319,7 @@ class _Measurement:
         )
 
 
-def _losses(evidence: Evidence | None, adapter: ModelAdapter, data: Sequence[Any]) -> NDArray[np.float32]:
+def _losses(evidence: Evidence | None, learning_rate: float, target_entropy: float) -> NDArray[np.float32]:
     """The means of the passes as the one probe of a record, [1, probes, kinds]; none where no pass was made."""
     if evidence is None or not evidence.passes:
         return np.empty((0, *record.empty_losses().shape), np.float32)
@@ -325,8 +331,8 @@ def _losses(evidence: Evidence | None, adapter: ModelAdapter, data: Sequence[Any
             "short_updates": batches,
             "now_batches": batches,
             "batch_size": float(evidence.batch_sizes.max()),
-            "learning_rate": adapter.learning_rate() or math.nan,
-            "target_entropy": entropy_in_all(adapter.batches.targets, data),
+            "learning_rate": learning_rate,
+            "target_entropy": target_entropy,
         },
         "validation": {name: result.mean for name, result in evidence.validation.items()},
     }
