@@ -150,20 +150,25 @@ def _diverged(columns: Mapping[str, Array], not_evaluated: Mapping[str, str], ev
         return False
     if any(np.isinf(columns[kind][-1]) for kind in ("training", "batch", "fit_loss")):
         return True
+    known = "losses" not in not_evaluated
+    if not np.isfinite(fit).any():
+        return known and _no_batch_has_a_loss(columns, evidence)
     # The last probe of a run follows the last step, so it has no fit_loss. Where no other loss is measured, it takes
     # two probes without a fit_loss to conclude that the loss is NaN.
-    known = "losses" not in not_evaluated
-    lost = np.isnan(fit[-1]) and np.isnan(batch[-1]) if known else len(fit) > 1 and np.isnan(fit[-2:]).all()
-    if np.isfinite(fit).any():
-        return bool(lost)
-    # A loop has no loss of fit. Single batches may have none, as without a label: all of those that were kept, or two
-    # probes. That a probe was made shows in the size of its batch.
+    return bool(np.isnan(fit[-1]) and np.isnan(batch[-1]) if known else len(fit) > 1 and np.isnan(fit[-2:]).all())
+
+
+def _no_batch_has_a_loss(columns: Mapping[str, Array], evidence: Evidence | None) -> bool:
+    """Whether no kept batch has a loss any more, or the last two probes have none where no batches were judged.
+
+    A single batch may have no loss, as one without a label. The size of its batch shows that a probe was made.
+    """
     if evidence is not None:
         kept = [evidence.passes[name].losses for name in ("training", "batch") if name in evidence.passes]
-        return known and bool(kept) and not any(np.isfinite(losses).any() for losses in kept)
-    training, made = columns["training"], ~np.isnan(columns["batch_size"])
-    lost = made & np.isnan(batch) & np.isnan(training)
-    return bool(known and lost[-2:].all() and len(lost) > 1 and np.isfinite(training).any())
+        return bool(kept) and not any(np.isfinite(losses).any() for losses in kept)
+    training, batch = columns["training"], columns["batch"]
+    lost = ~np.isnan(columns["batch_size"]) & np.isnan(batch) & np.isnan(training)
+    return bool(len(lost) > 1 and lost[-2:].all() and np.isfinite(training).any())
 
 
 def _probe_noise(values: Array) -> float:

@@ -55,7 +55,7 @@ def test_losses_that_are_not_measured_are_no_divergence(shown: tuple[float, ...]
     ("lost", "kept", "diverged"), [(1, None, False), (2, None, True), (2, 1.0, False), (1, np.nan, True)]
 )
 def test_a_loop_has_diverged_where_no_batch_has_a_loss(lost: int, kept: float | None, diverged: bool) -> None:
-    """A batch without a label has none either; those that were kept tell, or two probes."""
+    """A batch without a label has none either, so the kept batches tell, or two probes."""
     history = level()
     for kind in ("training", "batch", "inference", "recalibrated"):
         history.losses[-lost:, 0, LOSS_INDEX[kind]] = np.nan
