@@ -284,8 +284,13 @@ def noisy_in_training(f: Facts) -> Mask:
     # Batch statistics of few rows are a burden by design; a network that has learned well has borne it.
     if not c.left("inference") > WELL_LEARNED:
         return on.no_layers(f)
-    suffers = c.of_training.at_least(WARNING_HARM) and c.pooled.value > 0.0
-    return few & np.bool_(suffers) | one_of_two(f)
+    return few & np.bool_(larger_batches_serve(f)) | one_of_two(f)
+
+
+def larger_batches_serve(f: Facts) -> bool:
+    """Batch statistics are far worse than fixed ones, and less so in larger batches."""
+    c = composition(f)
+    return c.of_training.at_least(WARNING_HARM) and c.pooled.value > 0.0
 
 
 def one_of_two(f: Facts) -> Mask:

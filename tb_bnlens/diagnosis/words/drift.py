@@ -8,18 +8,16 @@ from tb_bnlens.analysis import robust
 from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.analysis.lag import SPARSE
 from tb_bnlens.diagnosis.decide import Decision
-from tb_bnlens.diagnosis.severity import Severity
 from tb_bnlens.diagnosis.words import code
 from tb_bnlens.diagnosis.words.phrases import (
     RELATIVE_ERROR,
     STANDARD,
     as_set,
-    hardly_felt,
+    felt,
     momentum_range,
     no_statistics,
     number,
     part_of,
-    validation_suffers,
 )
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
@@ -66,8 +64,7 @@ def failed(f: Facts, d: Decision) -> Said:
             f"The moving statistics of {some} lag behind the batches{at}, although their initial values are forgotten. "
             f"Momentum {momentums} keeps old batches for too long."
         )
-    suffers = validation_suffers(f)
-    summary += suffers or (hardly_felt(f) if d.severity is Severity.INFO and f.evaluated else "")
+    summary += felt(f, d.severity)
     momentum = f.followed
     # From the start on, such a rate leaves a short training unfinished.
     fix = "# For the last part of the training, e.g. a tenth of it, so that the statistics catch up with the weights:\n"

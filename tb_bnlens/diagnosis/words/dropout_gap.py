@@ -6,7 +6,7 @@ from tb_bnlens.analysis import robust
 from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.in_batches import TRAINING_ONLY_HARM
-from tb_bnlens.diagnosis.words.phrases import LESS_BATCH, dropped, loss, number
+from tb_bnlens.diagnosis.words.phrases import LESS_BATCH, by_metric, loss, number
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
 
@@ -47,22 +47,15 @@ def _virtual(f: Facts) -> str:
     )
 
 
-def _evidence(f: Facts) -> dict[str, Evidence]:
-    """The difference beside the least that counts, or beside the metric that makes it count."""
-    value, rival, of = f.dropout.value, _rival(f), f.measured
-    if of is None or not of.told_by_metric(f.dropout):
-        return {"dropout": Evidence(f"training - {rival}", value, f.losses.least(TRAINING_ONLY_HARM))}
-    metric = dropped(("training", of.passes.get("training")), (rival, of.passes.get(f.dropout_rival)), None)
-    return {"dropout": Evidence(f"training - {rival}", value), **metric}
-
-
 def failed(f: Facts, _d: Decision) -> Said:
     """What training-only layers add, and what BatchNorm does."""
+    rival = _rival(f), f.dropout_rival
+    told = {"dropout": Evidence(f"training - {rival[0]}", f.dropout.value, f.losses.least(TRAINING_ONLY_HARM))}
     return Said(
         f"Dropout and other training-only layers raise the training loss by {number(f.dropout.value)} on the same "
         f"batch and weights ({_basis(f)}). BatchNorm accounts for {number(f.gap.value)}.{_virtual(f)}",
         evidence={
-            **_evidence(f),
+            **by_metric(f.dropout, told, f.measured, ("training", "training"), rival, None),
             "batchnorm": Evidence(LESS_BATCH, f.gap.value),
         },
         next="Nothing to fix. Compare evaluate() with evaluate(), not with the loss that fit() prints."

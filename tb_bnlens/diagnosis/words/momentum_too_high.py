@@ -22,7 +22,7 @@ from tb_bnlens.diagnosis.words.phrases import (
     as_set,
     be,
     count,
-    hardly_felt,
+    felt,
     loss,
     momentum_range,
     no_statistics,
@@ -33,7 +33,6 @@ from tb_bnlens.diagnosis.words.phrases import (
     some_of,
     start_left,
     until,
-    validation_suffers,
     verb,
 )
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
@@ -88,8 +87,7 @@ def failed(f: Facts, d: Decision) -> Said:
     is_to_blame = not (serves or f.start_is_missing)
     if advice is not None and math.isfinite(f.advised_loss) and is_to_blame:
         summary += f" Replayed with momentum {set_to}, {replayed(f, advice)}{_least(f)}."
-    suffers = validation_suffers(f)
-    summary += suffers or (hardly_felt(f) if d.severity is Severity.INFO and f.evaluated else "")
+    summary += felt(f, d.severity)
     return Said(
         summary,
         evidence=_evidence(f),

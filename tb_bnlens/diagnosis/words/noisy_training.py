@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from tb_bnlens.analysis import robust
 from tb_bnlens.analysis.facts import Facts
-from tb_bnlens.analysis.loss_gap import WARNING_HARM
-from tb_bnlens.diagnosis.compositions import FEW_ROWS, composition, one_of_two
+from tb_bnlens.diagnosis.compositions import FEW_ROWS, composition, larger_batches_serve
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.words import code
 from tb_bnlens.diagnosis.words.phrases import STANDARD, number
@@ -21,13 +20,14 @@ def _losses(f: Facts) -> str:
 def failed(f: Facts, _d: Decision) -> Said:
     """The losses in training, on larger batches and at inference."""
     scatter = robust.largest(composition(f).batch_scatter)
-    size, rows = f.batches.size or 8, composition(f).rows
-    by_scatter = scatter >= FEW_ROWS
-    few = f"The mean of a single batch scatters by {number(scatter)} standard deviations of a row."
-    if not by_scatter:
-        few = f"A batch has {number(rows)} rows, and the positions of one image are no independent samples."
-    if one_of_two(f).any() and not composition(f).of_training.at_least(WARNING_HARM):
+    if not larger_batches_serve(f):
         return _of_pairs(f, scatter)
+    size, rows = f.batches.size or 8, composition(f).rows
+    few = f"The mean of a single batch scatters by {number(scatter)} standard deviations of a row."
+    told = Evidence("scatter of a single batch's mean (noisiest layer)", scatter, FEW_ROWS, STANDARD)
+    if scatter < FEW_ROWS:
+        few = f"A batch has {number(rows)} rows, and the positions of one image are no independent samples."
+        told = Evidence("rows of a batch", rows, FEW_ROWS**-2, against="few up to")
     return Said(
         f"Training suffers from its small batches: {_losses(f)[0].lower()}{_losses(f)[1:]}, and at inference "
         f"{number(f.typical('inference'))}. {few} Inference is not at fault; what the network learned from such "
@@ -37,9 +37,7 @@ def failed(f: Facts, _d: Decision) -> Said:
             "pooled": Evidence(
                 "batch statistics - the same on batches four times as large", composition(f).pooled.value
             ),
-            "scatter": Evidence("scatter of a single batch's mean (noisiest layer)", scatter, FEW_ROWS, STANDARD)
-            if by_scatter
-            else Evidence("rows of a batch", rows, FEW_ROWS**-2, against="few up to"),
+            "scatter": told,
         },
         fix=code.larger_batches(f, max(4 * size, 16)),
         next="The loss with batch statistics comes down to that at inference, and both may fall further.",

@@ -6,7 +6,7 @@ from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.analysis.loss_gap import ERROR_HARM, NOTE_HARM, Gap
 from tb_bnlens.diagnosis.decide import Decision
 from tb_bnlens.diagnosis.severity import Severity, of_gap
-from tb_bnlens.diagnosis.words.phrases import LESS_BATCH, dropped, number
+from tb_bnlens.diagnosis.words.phrases import LESS_BATCH, by_metric, number
 from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 
 LABELS = (
@@ -22,11 +22,9 @@ def _numbers(f: Facts) -> str:
 
 def _excess(f: Facts, label: str, excess: Gap, kind: str) -> dict[str, Evidence]:
     """The difference beside the least that counts, or beside the metric that makes it count."""
-    here, there = f.measured, f.measured_validation
-    if here is None or there is None or not here.told_by_metric(excess):
-        return {"validation": Evidence(label, excess.value, f.losses.least(ERROR_HARM))}
-    metric = dropped(("validation", there.passes.get(kind)), ("training", here.passes.get(kind)), None)
-    return {"validation": Evidence(label, excess.value), **metric}
+    told = {"validation": Evidence(label, excess.value, f.losses.least(ERROR_HARM))}
+    of = f.measured if f.measured_validation is not None else None
+    return by_metric(excess, told, of, ("validation", kind), ("training", kind), None, f.measured_validation)
 
 
 def failed(f: Facts, _d: Decision) -> Said:
@@ -64,9 +62,7 @@ def _beside_a_gap(f: Facts) -> Said:
         f"With recalibrated statistics the loss is {there} on validation data and {here} on training data. So stale "
         "statistics do not explain validation: the network overfits, or the validation data are harder or of another "
         "kind.",
-        evidence={
-            **_excess(f, "validation - training, both recalibrated", f.renewed_excess, "recalibrated"),
-        },
+        evidence=_excess(f, "validation - training, both recalibrated", f.renewed_excess, "recalibrated"),
         next="More data, regularization or an earlier stop, or training data like those of validation.",
     )
 

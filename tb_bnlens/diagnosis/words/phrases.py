@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tb_bnlens.analysis.facts import Facts
 from tb_bnlens.analysis.loss_gap import NOTE_HARM, WARNING_HARM, Gap
+from tb_bnlens.analysis.measured import Measured
 from tb_bnlens.analysis.metrics import DROP, is_share, lost
 from tb_bnlens.diagnosis.conditions import on_validation
 from tb_bnlens.diagnosis.severity import Severity, of_gap
 from tb_bnlens.diagnosis.words.words import Evidence
-from tb_bnlens.history import PassResult
 from tb_bnlens.metadata import EventKind, replay_row
 from tb_bnlens.numbers import as_set as in_convention
 from tb_bnlens.numbers import number as number
@@ -272,25 +273,40 @@ def added(f: Facts, label: str, gap: Gap) -> Evidence:
     return Evidence(label, gap.value, None if by_metric else f.warning_loss, against=WARNING_FROM)
 
 
-Pass = tuple[str, PassResult | None]
-"""A pass with its name in words; None where it was not made."""
+Pass = tuple[str, str]
+"""A pass: in words, and by its name."""
 
 
-def dropped(upper: Pass, lower: Pass, limit: float | None = DROP) -> dict[str, Evidence]:
-    """The metric that is most worse in the upper pass; nothing where none is beyond chance.
+def by_metric(
+    gap: Gap,
+    told: dict[str, Evidence],
+    of: Measured | None,
+    upper: Pass,
+    lower: Pass,
+    limit: float | None = DROP,
+    upper_of: Measured | None = None,
+) -> dict[str, Evidence]:
+    """A difference as it is told; where a metric makes its severity, that metric in place of the limit.
 
     Args:
+        gap: the difference.
+        told: its evidence, by the key.
+        of: measured the passes; None where nothing did.
         upper: the pass that may have lost.
         lower: the other one.
         limit: the drop from which it is a warning; None where it makes none.
+        upper_of: measured the upper pass, where that is another one.
     """
-    (worse, here), (better, there) = upper, lower
-    name = "" if here is None or there is None else lost(here, there)
-    if not name or here is None or there is None:
-        return {}
-    values = there.metrics[name], here.metrics[name]
-    label = f"{name} lost ({better} {metric(name, values[0])}, {worse} {metric(name, values[1])})"
-    return {"metric": Evidence(label, values[0] - values[1], limit, against=WARNING_FROM)}
+    if of is None or not of.told_by_metric(gap):
+        return told
+    found = {key: replace(evidence, limit=None) for key, evidence in told.items()}
+    here, there = (upper_of or of).passes.get(upper[1]), of.passes.get(lower[1])
+    name = lost(here, there) if here is not None and there is not None else ""
+    if name and here is not None and there is not None:
+        values = there.metrics[name], here.metrics[name]
+        label = f"{name} lost ({lower[0]} {metric(name, values[0])}, {upper[0]} {metric(name, values[1])})"
+        found["metric"] = Evidence(label, values[0] - values[1], limit, against=WARNING_FROM)
+    return found
 
 
 def validation_suffers(f: Facts) -> str:
@@ -300,6 +316,11 @@ def validation_suffers(f: Facts) -> str:
     there = f"{loss(f, f.on_validation('inference'))} against {loss(f, f.on_validation('batch'))}"
     renewed = loss(f, f.on_validation("recalibrated"))
     return f" Validation data suffer ({there}); recalibrated statistics of training data serve them ({renewed})."
+
+
+def felt(f: Facts, severity: Severity) -> str:
+    """What validation data suffer where training data do not show it, or what a note says of the loss; else empty."""
+    return validation_suffers(f) or (hardly_felt(f) if severity is Severity.INFO and f.evaluated else "")
 
 
 def hardly_felt(f: Facts) -> str:

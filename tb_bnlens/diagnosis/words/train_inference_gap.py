@@ -15,8 +15,8 @@ from tb_bnlens.diagnosis.words.phrases import (
     WARNING_FROM,
     added,
     against_batch,
+    by_metric,
     count,
-    dropped,
     loss,
     modes,
     no_losses,
@@ -27,9 +27,9 @@ from tb_bnlens.diagnosis.words.words import Evidence, Said, Words
 ONE_MOMENT = "A check looks at one moment, which does not tell the cause. Record the training to see what changes."
 NOT_OF_THESE = (
     "The moving statistics are not those of this data at these weights. They may have lagged when training ended, been "
-    "moved by calls in training mode on other data, belong to other weights than these (changed since, or averaged, as "
-    "by SWA or EMA), or not be loaded as they were saved, with the same epsilon. Or these data are preprocessed "
-    "otherwise than in training. A check does not tell which; a record of the training does."
+    "moved by calls in training mode on other data, be those of other weights (changed since, or averaged, as by SWA "
+    "or EMA), or not be loaded as they were saved, with the same epsilon. Or these data are preprocessed otherwise "
+    "than in training. A check does not tell which; a record of the training does."
 )
 
 IN_KERAS = "# Keep variables in float32:\nimport keras\n\nkeras.mixed_precision.set_global_policy('mixed_bfloat16')\n"
@@ -54,8 +54,9 @@ def failed(f: Facts, d: Decision) -> Said:
         f"With the same weights and batch, {against_batch(f)}. {unexplained}",
         reason=unexplained if _too_little(f) else reason,
         evidence={
-            "gap": added(f, LESS_BATCH, f.gap),
-            **_metric(f),
+            **by_metric(
+                f.gap, {"gap": added(f, LESS_BATCH, f.gap)}, f.measured, ("inference", "inference"), _held_against(f)
+            ),
             **(_parts(f, noise) if f.parts is not None or f.losses.windows_serve else {}),
             "uncertainty": Evidence("standard error of the gap", f.gap.uncertainty),
         },
@@ -66,12 +67,8 @@ def failed(f: Facts, d: Decision) -> Said:
     )
 
 
-def _metric(f: Facts) -> dict[str, Evidence]:
-    """The metric that makes the severity, where the loss does not."""
-    if f.measured is None or not f.measured.told_by_metric(f.gap):
-        return {}
-    passes = f.measured.passes
-    return dropped(("inference", passes.get("inference")), ("batch statistics", passes.get(f.measured.rival)))
+def _held_against(f: Facts) -> tuple[str, str]:
+    return "batch statistics", "" if f.measured is None else f.measured.rival
 
 
 def _parts(f: Facts, noise: Gap) -> dict[str, Evidence]:

@@ -15,8 +15,8 @@ from tb_bnlens.diagnosis.words.phrases import (
     LESS_BATCH,
     STANDARD,
     WARNING_FROM,
+    by_metric,
     count,
-    dropped,
     modes,
     names,
     number,
@@ -32,16 +32,6 @@ def _there(f: Facts) -> str:
 def _passed(f: Facts, _d: Decision) -> str:
     as_there = f" On training data: {modes(f)}." if of_gap(f.validation_gap) > Severity.INFO else ""
     return f"On validation data: {_there(f)}.{as_there}"
-
-
-def _lost(f: Facts) -> dict[str, Evidence]:
-    """What inference loses there beside the least that is a warning, or beside the metric that makes the severity."""
-    label, value, there = f"{LESS_BATCH}, on validation data", f.validation_gap.value, f.measured_validation
-    if there is None or not there.told_by_metric(f.validation_gap):
-        return {"validation": Evidence(label, value, f.validation_warning_loss, against=WARNING_FROM)}
-    inference, batch = (there.passes.get(name) for name in ("inference", "batch"))
-    metric = dropped(("inference", inference), ("batch statistics", batch))
-    return {"validation": Evidence(label, value), **metric}
 
 
 def failed(f: Facts, _d: Decision) -> Said:
@@ -67,10 +57,19 @@ def failed(f: Facts, _d: Decision) -> Said:
             "in validation is magnified."
         )
         fix = "# Leave out inputs that are constant in the training data, or train on data in which they vary.\n" + fix
+    told = Evidence(
+        f"{LESS_BATCH}, on validation data", f.validation_gap.value, f.validation_warning_loss, against=WARNING_FROM
+    )
     return Said(
         summary,
         evidence={
-            **_lost(f),
+            **by_metric(
+                f.validation_gap,
+                {"validation": told},
+                f.measured_validation,
+                ("inference", "inference"),
+                ("batch statistics", "batch"),
+            ),
             "training": Evidence(f"{LESS_BATCH}, on training data", f.gap.value),
             "distance": Evidence(
                 "largest distance of validation batches",
