@@ -92,7 +92,7 @@ class EventKind(Name):
     RESTART = "restart"  # recording continues in a directory, or at an earlier step
     FIT = "fit"  # a further fit of this network begins
     NEW_STATISTICS = "new_statistics"  # trained layers begin with the statistics of new ones
-    LEFT_OUT = "left_out"  # trainable layers of weights that the optimizer was not built for
+    LEFT_OUT = "left_out"  # the optimizer was not built for the weights of these trainable layers
     RECOMPILE = "recompile"
     FREEZE = "freeze"
     UNFREEZE = "unfreeze"

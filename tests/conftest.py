@@ -92,7 +92,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     tracer = sys.gettrace() if item.config.pluginmanager.hasplugin("_cov") else None
     if tracer is None or not item.path.relative_to(ROOT).as_posix().startswith(NOT_MEASURED):
         return (yield)
-    # Not by the mark of pytest-cov: a worker of xdist has two collectors, and while one pauses the other goes on.
+    # Not by the mark of pytest-cov: a worker of xdist has two collectors, and the mark pauses one of them.
     sys.settrace(None)
     try:
         return (yield)

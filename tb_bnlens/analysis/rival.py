@@ -126,7 +126,7 @@ def served_apart(evidence: Evidence) -> bool:
     return _apart(*(tuple(x.tolist()) for x in (own, mixed, fixed, fixed_mixed, in_order)))
 
 
-@functools.lru_cache(maxsize=256)  # the rival is asked for many times in a report, and regrouping takes milliseconds
+@functools.lru_cache(maxsize=256)  # a report needs the rival many times, and regrouping takes milliseconds
 def _apart(*losses: tuple[float, ...]) -> bool:
     own, mixed, fixed, fixed_mixed, in_order = map(np.asarray, losses)
     return (

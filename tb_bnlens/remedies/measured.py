@@ -149,7 +149,7 @@ def measure(
         second = second + rate * (_second_moment(passed, seen, segments) - second)
     if left_out:
         if not total:
-            raise ValueError(f"Each batch of data gives statistics that are not finite, the last one {bad}")
+            raise ValueError(f"Each batch of data gives statistics that are not finite; the last one gives {bad}")
         warn_user(f"{left_out} of {left_out + count} batches of data gave statistics that are not finite: left out")
     if not total:
         raise ValueError("data gave no samples to recalibrate on; expected batches of training data")

@@ -191,7 +191,7 @@ def _by_chance(f: Facts) -> str:
     if f.measured is None or f.gap.harm < WARNING_HARM:
         return "may be chance"
     rows = f"{int(f.measured.evidence.batch_sizes.sum()):,} rows are too few to tell"
-    return f"may be chance: {rows}, and {check(f).replace(')', ', batches=200)')} measures more"
+    return f"may be chance: {rows}, and {check(f, ', batches=200')} measures more"
 
 
 def _shifted(f: Facts) -> str:

@@ -74,13 +74,13 @@ def told(f: Facts, *, keras: str, torch: str, flax: str) -> str:
     return {KERAS: keras, KERAS_2: keras, TORCH: torch, FLAX: flax}[f.manifest.framework]
 
 
-def check(f: Facts) -> str:
-    """The call that measures the model in hand."""
+def check(f: Facts, more: str = "") -> str:
+    """The call that measures the model in hand, with more arguments: ", batches=200"."""
     return told(
         f,
-        keras="tb_bnlens.check(model, data)",
-        torch="tb_bnlens.torch.check(model, data, loss=...)",
-        flax="tb_bnlens.flax.check(model, data, loss=...)",
+        keras=f"tb_bnlens.check(model, data{more})",
+        torch=f"tb_bnlens.torch.check(model, data, loss=...{more})",
+        flax=f"tb_bnlens.flax.check(model, data, loss=...{more})",
     )
 
 

@@ -52,6 +52,6 @@ def _kind_of(tensor: Any) -> Any:
 def _copied(tensors: Sequence[Any]) -> list[Any]:
     with torch.no_grad():
         flat = torch.cat([t if t.dim() == 1 else t.reshape(-1) for t in tensors])
-        # Each has a version of its own: autograd must not take a write to one for a write to all.
+        # Each has its own version: autograd must not take a write to one for a write to all.
         pieces = torch.unsafe_split_with_sizes(flat, [t.numel() for t in tensors])
         return [x if t.dim() == 1 else x.view(t.shape) for x, t in zip(pieces, tensors, strict=True)]

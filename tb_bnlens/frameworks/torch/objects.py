@@ -47,7 +47,7 @@ def _restore(tensor: Any, data: Any, needs: bool, grad: Any) -> None:
 
 
 class _Leaves:
-    """Puts back tensors, as objects: most of those in a model are of one kind, and are looked at together."""
+    """Puts back tensors, as objects: most in a model are of one kind, and are compared at once."""
 
     def __init__(self) -> None:
         self._tensors: list[Any] = []
@@ -78,7 +78,7 @@ class _Leaves:
 
     @functools.cached_property
     def _memory(self) -> list[tuple[Callable[[Any], Any], list[Any]]]:
-        # Those that are kept share it, so it does not move.
+        # ``_data`` shares this memory, so it does not move.
         return [(part, list(map(part, self._data))) for part in MEMORY]
 
 
