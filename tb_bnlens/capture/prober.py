@@ -238,7 +238,8 @@ class Prober:
             judgement = judgement_of(self._representative(kept, count))
             lost = judgement.without_loss()
             if lost:
-                self._log.note(f"{len(lost)} of the kept batches have no finite loss, and the others are judged.")
+                if last:
+                    self._log.note(f"{len(lost)} of the kept batches have no finite loss, and the others are judged.")
                 kept = [k for k in kept if k.step not in lost]
                 judgement = judgement_of(self._representative(kept, count))
             enough = min(FEWEST_EXPLAINED, len(kept))
